@@ -1,0 +1,1 @@
+"""Alembic's migrations; `fakesweep migrate` runs them."""

@@ -1,0 +1,160 @@
+"""The composition root: settings -> parts -> tasks -> Celery. `fakesweep worker` and `python -m worker`."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import psutil
+import structlog
+from celery import Celery, signals
+from celery.apps.worker import Worker
+
+from worker import broker, database, telemetry
+from worker.detector.description import DetectorDescription
+from worker.detector.engine import Engine
+from worker.detector.supply import supply
+from worker.errors import ConfigurationError, EngineDeadError
+from worker.migrate import check_schema
+from worker.moderate import Parts
+from worker.settings import Settings
+from worker.slots import Slots
+from worker.storage import ImageStores, LocalImageStore, S3ImageStore
+from worker.tasks import register_tasks
+
+log = structlog.get_logger(__name__)
+
+EXIT_OK, EXIT_FAILED, EXIT_CONFIGURATION, EXIT_ENGINE_DEAD = 0, 1, 2, 70
+
+
+def main() -> int:
+    """Runs a worker until it is told to stop; the process's exit code."""
+    signal.signal(signal.SIGTERM, _exit_before_ready)
+    try:
+        settings = Settings.from_environment()
+        telemetry.configure_logging(settings)
+        telemetry.init_sentry(settings)
+        return _run(settings)
+    except ConfigurationError as error:
+        print(f"fakesweep worker: {error}", file=sys.stderr)
+        return EXIT_CONFIGURATION
+    except KeyboardInterrupt:
+        return EXIT_FAILED
+    finally:
+        _end_children()
+
+
+def _run(settings: Settings) -> int:
+    """Checks what is cheap before it loads what is dear, then serves."""
+    description = DetectorDescription.load(settings.detector, model=settings.model, revision=settings.revision)
+    postgres = database.connect(settings.database_url.get_secret_value(), pool_size=settings.threads)
+    check_schema(postgres)
+    app = broker.create_app(settings.broker_url.get_secret_value())
+    broker.check_broker(app)
+    description, folder = supply(description)
+    engine = start_engine(description, folder, settings)
+    slots = Slots(settings.images_in_flight)
+    parts = Parts(
+        store=_stores(settings),
+        database=postgres,
+        engine=engine,
+        detector_id=database.register_detector(
+            postgres, description.identity, description.fingerprint, description.notice
+        ),
+        slots=slots,
+        edge=description.edge,
+        max_pixels=settings.max_pixels,
+        retry_limit=settings.retry_limit,
+    )
+    register_tasks(app, parts, retry_delay_s=settings.retry_delay_s, on_engine_death=_die)
+    return serve(app, engine, slots, settings)
+
+
+def start_engine(description: DetectorDescription, folder: Path, settings: Settings) -> Engine:
+    """The engine that FAKESWEEP_ENGINE names. Only that one's packages are imported."""
+    log.info("engine_starting", engine=settings.engine, detector=description.name, model=str(folder))
+    try:
+        if settings.engine == "transformers":
+            from worker.detector.transformers_engine import TransformersEngine  # noqa: PLC0415
+
+            return TransformersEngine(description, folder)
+        from worker.detector.vllm_engine import VllmEngine  # noqa: PLC0415
+
+        return VllmEngine(description, folder, settings)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"FAKESWEEP_ENGINE: {settings.engine} cannot be imported ({error}); "
+            "install fakesweep[gpu], fakesweep[cpu] or fakesweep[transformers]"
+        ) from error
+
+
+def _stores(settings: Settings) -> ImageStores:
+    return ImageStores(
+        s3=S3ImageStore(
+            max_bytes=settings.max_bytes,
+            timeout_s=settings.fetch_timeout_s,
+            connections=settings.threads,
+            allowed_buckets=settings.allowed_buckets,
+        ),
+        local=LocalImageStore(max_bytes=settings.max_bytes, allowed_folders=settings.allowed_folders),
+    )
+
+
+def serve(app: Celery, engine: Engine, slots: Slots, settings: Settings) -> int:
+    """Consumes until SIGTERM; then what holds slots is finished, the rest goes back to the queue."""
+
+    def ready(**_: object) -> None:
+        log.info("worker_ready", queues=settings.queues, threads=settings.threads)
+
+    def shutting_down(**_: object) -> None:
+        log.info("worker_stopping")
+        slots.stop()
+
+    signals.worker_ready.connect(ready, weak=False)
+    signals.worker_shutting_down.connect(shutting_down, weak=False)
+    worker = Worker(
+        app=app,
+        pool="threads",
+        concurrency=settings.threads,
+        queues=list(settings.queues),
+        loglevel=settings.log_level,
+        without_gossip=True,
+        without_mingle=True,
+        quiet=True,
+    )
+    try:
+        worker.start()
+    finally:
+        # Not in a worker_shutdown handler: with a threads pool that runs inside the signal handler, before the pool
+        # has drained.
+        engine.close()
+    log.info("worker_stopped")
+    return int(worker.exitcode or EXIT_OK)
+
+
+def _die(error: EngineDeadError) -> NoReturn:
+    """Ends the process at once: what it held stays unacknowledged, and the supervisor starts a fresh one."""
+    log.critical("engine_dead", reason=str(error))
+    telemetry.flush()
+    _end_children()
+    os._exit(EXIT_ENGINE_DEAD)
+
+
+def _exit_before_ready(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM while the engine still loads; Celery puts its own handler in place when it starts."""
+    raise SystemExit(EXIT_OK)
+
+
+def _end_children() -> None:
+    """Ends what vLLM may have left running."""
+    for child in psutil.Process().children(recursive=True):
+        try:
+            child.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""The Celery app, the queues, the dead letters. Light: producers import it too."""
+
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import CeleryError
+from kombu import Exchange, Queue
+from kombu.exceptions import KombuError
+from kombu.utils.url import maybe_sanitize_url
+
+from worker.errors import ConfigurationError, InvalidMessageError
+from worker.messages import DEAD_QUEUE, JUDGE_IMAGES, LIVE_QUEUE, SCAN_QUEUE, JudgeImages
+
+DELIVERY_LIMIT = 20
+"""Redeliveries before RabbitMQ dead-letters a message by itself: above what deploys cause, below for ever."""
+
+_EXCHANGE = Exchange("moderation", type="topic", durable=True)
+"""A topic exchange, because Celery's delayed delivery over quorum queues works through those only."""
+
+_QUORUM = {"x-queue-type": "quorum"}
+_WORK_ARGUMENTS = {
+    **_QUORUM,
+    "x-delivery-limit": DELIVERY_LIMIT,
+    # At-least-once dead-lettering, so that a dead letter cannot be lost on its way; it asks for reject-publish.
+    "x-dead-letter-exchange": "",
+    "x-dead-letter-routing-key": DEAD_QUEUE,
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+}
+
+
+def work_queue(name: str) -> Queue:
+    """A queue of JudgeImages messages; RabbitMQ makes it a quorum queue, other brokers ignore the arguments."""
+    return Queue(name, _EXCHANGE, routing_key=name, durable=True, queue_arguments=_WORK_ARGUMENTS)
+
+
+def dead_queue() -> Queue:
+    """Where messages end that can never be understood. Nothing consumes it: a person looks."""
+    return Queue(DEAD_QUEUE, _EXCHANGE, routing_key=DEAD_QUEUE, durable=True, queue_arguments=_QUORUM)
+
+
+def create_app(broker_url: str) -> Celery:
+    """The Celery app. Nothing is connected yet. Raises ConfigurationError when the URL is missing or unusable."""
+    if not broker_url:
+        raise ConfigurationError("BROKER_URL is not set: give amqp://user:password@host// or redis://host:6379/0")
+    app = Celery("fakesweep", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        task_queues=[work_queue(LIVE_QUEUE), work_queue(SCAN_QUEUE)],
+        task_default_queue=SCAN_QUEUE,
+        task_create_missing_queues=False,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_acks_on_failure=False,
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_timeout=5,
+        broker_transport_options=_transport_options(broker_url),
+    )
+    return app
+
+
+def _transport_options(broker_url: str) -> dict[str, Any]:
+    scheme = broker_url.partition(":")[0]
+    if scheme in {"amqp", "amqps", "pyamqp"}:
+        return {"confirm_publish": True}
+    if scheme in {"redis", "rediss"}:
+        return {"visibility_timeout": 3600, "queue_order_strategy": "priority"}  # live before scan
+    return {}
+
+
+def check_broker(app: Celery) -> None:
+    """Connects once and declares the queues. Raises ConfigurationError within about 5 s when that fails."""
+    url = maybe_sanitize_url(app.conf.broker_url)
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
+            declare_queues(connection)
+    except (OSError, KombuError, CeleryError, *app.connection_for_write().connection_errors,
+            *app.connection_for_write().channel_errors) as error:  # fmt: skip
+        cause = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ConfigurationError(f"BROKER_URL: cannot use {url}: {cause}") from error
+    except (KeyError, ValueError, ImportError) as error:
+        raise ConfigurationError(f"BROKER_URL: {url} is no broker URL that kombu knows: {error}") from error
+
+
+def declare_queues(connection: Any) -> None:
+    """Declares the queues; declaring what is there changes nothing."""
+    for queue in (work_queue(LIVE_QUEUE), work_queue(SCAN_QUEUE), dead_queue()):
+        queue(connection.default_channel).declare()
+
+
+def publish(
+    app: Celery, job: JudgeImages, queue: str, *, countdown_s: float | None = None, message_id: str | None = None
+) -> None:
+    """Publishes a message and waits for the broker's confirmation (RabbitMQ) or write (Redis)."""
+    app.send_task(
+        JUDGE_IMAGES, args=[job.model_dump(mode="json", exclude_none=True)], queue=queue,
+        countdown=countdown_s, task_id=message_id, confirm_timeout=30,
+    )  # fmt: skip
+
+
+def dead_letter(app: Celery, payload: Any, error: InvalidMessageError | Exception, message_id: str) -> None:
+    """Publishes what was received to the dead letters, with the reason beside it."""
+    with app.connection_for_write() as connection:
+        producer = app.amqp.Producer(connection, auto_declare=False)
+        producer.publish(
+            {"reason": f"{type(error).__name__}: {error}", "message_id": message_id, "payload": payload},
+            exchange=_EXCHANGE, routing_key=DEAD_QUEUE, declare=[dead_queue()], serializer="json",
+            delivery_mode=2, retry=True, retry_policy={"max_retries": 3}, confirm_timeout=30,
+        )  # fmt: skip
+
+
+def depth(app: Celery, queue: str) -> int:
+    """Messages that wait in a queue, not counting those that workers hold."""
+    with app.connection_for_write() as connection:
+        work_queue(queue)(connection.default_channel).declare()
+        answer = connection.default_channel.queue_declare(queue, passive=True)
+        return int(answer.message_count)

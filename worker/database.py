@@ -1,0 +1,214 @@
+"""Postgres: what is known of an image, and saving a message's findings in one transaction."""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine, create_engine, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlmodel import Session, col
+
+from worker.errors import ConfigurationError, DatabaseUnavailableError, InvalidMessageError
+from worker.messages import Explain, ImageRef, JudgeImages, Policy
+from worker.tables import Detector, Finding, Outcome, Scan, ScanStatus, StoredObject, StoredVerdict, Suspect
+
+_PARTITION_LOCK = 0x46414B45
+"""Advisory lock (ASCII "FAKE") under which partitions are made, so that two workers do not make one twice."""
+
+_EXPLAINS_AS_MUCH = {
+    Explain.ALL: (Explain.ALL,),
+    Explain.FLAGGED: (Explain.ALL, Explain.FLAGGED),
+    Explain.NONE: tuple(Explain),
+}
+"""Verdicts asked for in these modes may be reused in a scan of that mode: none explains less than is wanted."""
+
+
+def connect(url: str, *, pool_size: int = 8) -> Engine:
+    """A SQLAlchemy engine for a Postgres URL of any spelling; nothing is connected yet.
+
+    Raises ConfigurationError when the URL is missing or no Postgres URL.
+    """
+    if not url:
+        raise ConfigurationError("DATABASE_URL is not set: give postgresql://user:password@host/database")
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigurationError("DATABASE_URL is not a URL: give postgresql://user:password@host/database") from None
+    if parsed.drivername.partition("+")[0] not in {"postgresql", "postgres"}:
+        raise ConfigurationError(f"DATABASE_URL names {parsed.drivername}; only postgresql:// is supported")
+    return create_engine(
+        parsed.set(drivername="postgresql+psycopg"),
+        pool_size=pool_size,
+        pool_pre_ping=True,
+        pool_timeout=30,
+        connect_args={"connect_timeout": 5, "application_name": "fakesweep"},
+    )
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Session]:
+    """A session that commits at the end. A lost or unreachable database is a DatabaseUnavailableError."""
+    try:
+        with Session(engine, expire_on_commit=False) as session, session.begin():
+            yield session
+    except (OperationalError, PoolTimeoutError) as error:
+        raise DatabaseUnavailableError(_first_line(error)) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseUnavailableError(_first_line(error)) from error
+        raise
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+
+
+def register_detector(
+    engine: Engine, identity: dict[str, str | None], fingerprint: str, notice: str | None = None
+) -> int:
+    """The detector's id; stored when it is new."""
+    with transaction(engine) as session:
+        row = insert(Detector).values(fingerprint=fingerprint, notice=notice, **identity).on_conflict_do_nothing()
+        session.execute(row)
+        return session.execute(select(col(Detector.id)).where(col(Detector.fingerprint) == fingerprint)).scalar_one()
+
+
+def live_partition(moment: datetime) -> str:
+    """The partition of a submission: one a month, `live_2026_11`."""
+    return f"live_{moment.astimezone(UTC):%Y_%m}"
+
+
+def ensure_partition(session: Session, partition: str) -> None:
+    """Makes the partition of `findings` when it is not there. Attached after creation: that locks readers out less."""
+    if session.execute(text("SELECT to_regclass(:name)"), {"name": f"findings_{partition}"}).scalar() is not None:
+        return
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _PARTITION_LOCK})
+    if session.execute(text("SELECT to_regclass(:name)"), {"name": f"findings_{partition}"}).scalar() is not None:
+        return
+    name = f'"findings_{partition}"'
+    session.execute(text(f"CREATE TABLE {name} (LIKE findings INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"))
+    session.execute(text(f"ALTER TABLE {name} ADD CHECK (partition = '{partition}')"))
+    session.execute(text(f"ALTER TABLE findings ATTACH PARTITION {name} FOR VALUES IN ('{partition}')"))
+
+
+def open_scan(session: Session, job: JudgeImages, message_id: UUID) -> Scan:
+    """The scan that a message belongs to. A message without one is a submission, named by its message id.
+
+    Raises InvalidMessageError when the message names a scan that does not exist.
+    """
+    if job.scan_id is not None:
+        scan = session.get(Scan, job.scan_id)
+        if scan is None:
+            raise InvalidMessageError(f"there is no scan {job.scan_id}")
+        return scan
+    scan = session.get(Scan, message_id)
+    if scan is not None:
+        return scan
+    partition = live_partition(datetime.now(UTC))
+    ensure_partition(session, partition)
+    values = {
+        "id": message_id,
+        "kind": "live",
+        "name": "submission",
+        "source": "message",
+        "policy": Policy(explain=job.explain or Explain.FLAGGED).model_dump(mode="json"),
+        "partition": partition,
+        "status": ScanStatus.RUNNING,
+        "listed": len(job.images),
+    }
+    session.execute(insert(Scan).values(**values).on_conflict_do_nothing())
+    return session.get_one(Scan, message_id)
+
+
+def decided_uris(session: Session, scan: Scan, refs: Sequence[ImageRef]) -> set[str]:
+    """The uris that already have their finding in this scan: a redelivered message does nothing twice."""
+    query = select(col(Finding.uri)).where(
+        col(Finding.partition) == scan.partition,
+        col(Finding.scan_id) == scan.id,
+        col(Finding.uri).in_([ref.uri for ref in refs]),
+    )
+    return set(session.execute(query).scalars())
+
+
+def stored_objects(session: Session, refs: Sequence[ImageRef]) -> dict[str, StoredObject]:
+    """By uri, what was fetched before of the refs whose ETag is unchanged."""
+    wanted = {ref.uri: ref.etag for ref in refs if ref.etag}
+    rows = session.execute(select(StoredObject).where(col(StoredObject.uri).in_(wanted))).scalars()
+    return {row.uri: row for row in rows if row.etag == wanted[row.uri]}
+
+
+def known_verdicts(
+    session: Session, contents: Collection[str], detector_id: int, explain: Explain
+) -> dict[str, StoredVerdict]:
+    """By SHA-256, the newest verdict of this detector on each content that explains as much as is wanted."""
+    query = (
+        select(StoredVerdict)
+        .where(
+            col(StoredVerdict.sha256).in_(contents),
+            col(StoredVerdict.detector_id) == detector_id,
+            col(StoredVerdict.explain).in_(_EXPLAINS_AS_MUCH[explain]),
+        )
+        .distinct(col(StoredVerdict.sha256))
+        .order_by(col(StoredVerdict.sha256), col(StoredVerdict.id).desc())
+    )
+    return {verdict.sha256: verdict for verdict in session.execute(query).scalars()}
+
+
+def add_verdict(session: Session, verdict: StoredVerdict) -> int:
+    """Appends a verdict; its id."""
+    values = verdict.model_dump(exclude={"id", "created_at"})
+    return session.execute(insert(StoredVerdict).values(**values).returning(col(StoredVerdict.id))).scalar_one()
+
+
+def save_findings(session: Session, scan: Scan, findings: Sequence[Finding]) -> None:
+    """Inserts the findings and raises the scan's counters by those that were really new, and ends the scan when full.
+
+    The counters come last: the scan's row is locked for the shortest time.
+    """
+    if not findings:
+        return
+    rows = [finding.model_dump(exclude={"decided_at"}) for finding in findings]
+    statement = (
+        insert(Finding).values(rows).on_conflict_do_nothing().returning(col(Finding.outcome), col(Finding.verdict))
+    )
+    counters: dict[str, int] = {}
+    for outcome, verdict in session.execute(statement):
+        counters[outcome] = counters.get(outcome, 0) + 1
+        if verdict is not None:
+            counters[verdict] = counters.get(verdict, 0) + 1
+    if counters:
+        raised = {name: getattr(Scan, name) + count for name, count in counters.items()}
+        session.execute(update(Scan).where(col(Scan.id) == scan.id).values(**raised))
+        finish_if_full(session, scan.id)
+
+
+def finish_if_full(session: Session, scan_id: UUID) -> None:
+    """Marks a scan done when its listing is complete and every listed image has an outcome."""
+    full = col(Scan.judged) + col(Scan.reused) + col(Scan.failed) >= col(Scan.listed)
+    session.execute(
+        update(Scan)
+        .where(col(Scan.id) == scan_id, col(Scan.status) == ScanStatus.RUNNING, full)
+        .values(status=ScanStatus.DONE, finished_at=func.now())
+    )
+
+
+def remember_object(session: Session, stored: StoredObject) -> None:
+    """Upserts what was fetched at a uri."""
+    values: dict[str, Any] = stored.model_dump(exclude={"fetched_at"})
+    statement = insert(StoredObject).values(**values)
+    session.execute(statement.on_conflict_do_update(index_elements=["uri"], set_={**values, "fetched_at": func.now()}))
+
+
+def count_try(engine: Engine, scan_id: UUID, uri: str) -> int:
+    """Notes, before it happens, that an image of a redelivered message is tried alone; returns how often by now."""
+    statement = insert(Suspect).values(scan_id=scan_id, uri=uri, tries=1)
+    raised = statement.on_conflict_do_update(
+        index_elements=["scan_id", "uri"], set_={"tries": col(Suspect.tries) + 1}
+    ).returning(col(Suspect.tries))
+    with transaction(engine) as session:
+        return session.execute(raised).scalar_one()

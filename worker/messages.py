@@ -1,0 +1,102 @@
+"""The one message, JudgeImages, and the names under which it travels. docs/message.md tells other languages."""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from worker.errors import InvalidMessageError
+
+JUDGE_IMAGES = "moderation.judge_images"
+LIVE_QUEUE = "moderation.live"
+SCAN_QUEUE = "moderation.scan"
+DEAD_QUEUE = "moderation.dead"
+
+MAX_IMAGES = 16
+"""Images in one message. 32 threads x 16 images keep a GPU full; more would make a redelivery costly."""
+
+MAX_URI_BYTES = 2048
+"""UTF-8 bytes. Above S3's 1,024-byte keys plus a bucket's name, below the 2,704 bytes that a Postgres index takes."""
+
+
+def _checked_uri(uri: str) -> str:
+    if not uri.startswith(("s3://", "file:///")):
+        raise ValueError("must start with s3:// or file:///")
+    if uri.startswith("s3://") and not all(uri.removeprefix("s3://").partition("/")[::2]):
+        raise ValueError("must be s3://bucket/key")
+    if "\x00" in uri:
+        raise ValueError("must not hold a NUL character")
+    if len(uri.encode(errors="surrogatepass")) > MAX_URI_BYTES:
+        raise ValueError(f"must not be longer than {MAX_URI_BYTES} bytes")
+    uri.encode()  # a lone surrogate is a ValueError here and would be one in Postgres
+    return uri
+
+
+class Explain(StrEnum):
+    """For which images the model writes its reasons: the flagged ones, all, or none."""
+
+    FLAGGED = "flagged"
+    ALL = "all"
+    NONE = "none"
+
+
+class ImageRef(BaseModel):
+    """Where an image lies and what it was when it was listed.
+
+    `uri` is `s3://bucket/key` with the key as S3 has it (nothing escaped) or `file:///path` (percent-encoded).
+    `etag` without quotes; None means unknown: whatever lies there is judged. `size` in bytes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uri: Annotated[str, AfterValidator(_checked_uri)]
+    etag: Annotated[str, Field(max_length=256)] | None = None
+    size: Annotated[int, Field(ge=0)] | None = None
+    external_id: Annotated[str, Field(max_length=1024)] | None = None
+
+
+class Policy(BaseModel):
+    """How scores become verdicts: `fake` from `fake_from` up, `real` from `real_to` down, `uncertain` between."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    explain: Explain = Explain.FLAGGED
+    fake_from: Annotated[float, Field(ge=0, le=1)] = 0.6
+    real_to: Annotated[float, Field(ge=0, le=1)] = 0.4
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.real_to > self.fake_from:
+            raise ValueError("real_to must not be above fake_from")
+        return self
+
+
+class JudgeImages(BaseModel):
+    """Judge 1 to 16 images. Without `scan_id` the message is a submission of its own, named by its message id.
+
+    `attempt` counts the delayed re-publishings of images whose storage was away.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    scan_id: UUID | None = None
+    images: Annotated[tuple[ImageRef, ...], Field(min_length=1, max_length=MAX_IMAGES)]
+    explain: Explain | None = None
+    attempt: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len({image.uri for image in self.images}) < len(self.images):
+            raise ValueError("images must not name a uri twice")
+        return self
+
+    @classmethod
+    def parse(cls, payload: Any) -> Self:
+        """The message in `payload`; raises InvalidMessageError with every fault in one line."""
+        try:
+            return cls.model_validate(payload)
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, fault['loc'])) or 'message'}: {fault['msg']}" for fault in error.errors())
+            raise InvalidMessageError("; ".join(faults)) from error

@@ -1,0 +1,181 @@
+"""The path of an image, in one function: known? -> fetch -> hash -> (seen? reuse) -> decode -> judge -> save."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Engine as Database
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from worker import database
+from worker.case import Case
+from worker.detector.engine import Engine
+from worker.detector.judge import judge
+from worker.errors import (
+    DatabaseUnavailableError,
+    EngineGenerateError,
+    FakesweepError,
+    ImageError,
+    Reason,
+    StorageUnavailableError,
+)
+from worker.images import EDGE, MAX_PIXELS, open_image, to_square
+from worker.messages import Explain, ImageRef, JudgeImages
+from worker.slots import Slots
+from worker.storage import ImageStore
+from worker.tables import Scan, StoredObject
+
+log = structlog.get_logger(__name__)
+
+MAX_TRIES_ALONE = 2
+"""An image that was alone in the worker when it died this often is not tried again by itself."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the path works with; put together in worker.__main__, or from fakes in a test."""
+
+    store: ImageStore
+    database: Database
+    engine: Engine
+    detector_id: int
+    slots: Slots = field(default_factory=lambda: Slots(512))
+    edge: int = EDGE
+    max_pixels: int = MAX_PIXELS
+    retry_limit: int = 5
+
+
+def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, redelivered: bool = False) -> JudgeImages | None:
+    """Gives every image of the message its outcome; returns a message of those whose storage is away for now.
+
+    A redelivered message is suspect, and so is one whose images failed together in a way nobody foresaw: its images
+    are taken one by one, so that a poison image cannot take the others with it.
+    Raises InvalidMessageError, DatabaseUnavailableError, ShuttingDownError, EngineDeadError.
+    """
+    with database.transaction(parts.database) as session:
+        scan = database.open_scan(session, job, message_id)
+        decided = database.decided_uris(session, scan, job.images)
+    job = job.model_copy(update={"scan_id": scan.id, "explain": job.explain or Explain(scan.policy["explain"])})
+    refs = [ref for ref in job.images if ref.uri not in decided]
+    with parts.slots.take(len(refs)):
+        try:
+            later = _one_by_one(refs, scan, job, parts) if redelivered else _path(refs, scan, job, parts)
+        except FakesweepError:
+            raise
+        except Exception:
+            log.exception("message_failed_together", scan_id=str(scan.id))
+            later = _one_by_one(refs, scan, job, parts)
+    return job.model_copy(update={"images": tuple(later), "attempt": job.attempt + 1}) if later else None
+
+
+def _path(refs: Sequence[ImageRef], scan: Scan, job: JudgeImages, parts: Parts) -> list[ImageRef]:
+    """The path itself. Each step leaves alone what an earlier one has decided; returns what is left for later."""
+    cases = [Case(ref) for ref in refs]
+    _reuse_unchanged(cases, job, parts)
+    for case in cases:
+        if case.verdict is None:
+            _fetch_and_decode(case, job, parts)
+    _judge(cases, scan, job, parts)
+    _save(cases, scan, job, parts)
+    return [case.ref for case in cases if case.later]
+
+
+def _one_by_one(refs: Sequence[ImageRef], scan: Scan, job: JudgeImages, parts: Parts) -> list[ImageRef]:
+    later: list[ImageRef] = []
+    for ref in refs:
+        tries = database.count_try(parts.database, scan.id, ref.uri)
+        failure = None
+        if tries > MAX_TRIES_ALONE:
+            failure = ImageError(
+                Reason.ENGINE_FAILED, f"the worker ended {tries - 1} times while it had this image alone"
+            )
+        else:
+            try:
+                later += _path([ref], scan, job, parts)
+            except FakesweepError:
+                raise
+            except Exception as error:
+                log.exception("image_failed_alone", scan_id=str(scan.id), uri=ref.uri)
+                failure = ImageError(Reason.ENGINE_FAILED, f"unforeseen {type(error).__name__}, see the worker's log")
+        if failure:
+            _save([Case(ref, failure=failure)], scan, job, parts)
+    return later
+
+
+def _reuse_unchanged(cases: Sequence[Case], job: JudgeImages, parts: Parts) -> None:
+    """Reuses, without fetching, where this detector judged what has the same ETag at the same uri."""
+    with database.transaction(parts.database) as session:
+        objects = database.stored_objects(session, [case.ref for case in cases])
+        contents = {stored.sha256 for stored in objects.values()}
+        verdicts = database.known_verdicts(session, contents, parts.detector_id, job.explain)
+    for case in cases:
+        stored = objects.get(case.ref.uri)
+        if stored and stored.sha256 in verdicts:
+            case.stored, case.verdict = stored, verdicts[stored.sha256]
+            case.reused_from = case.verdict.uri
+
+
+def _fetch_and_decode(case: Case, job: JudgeImages, parts: Parts) -> None:
+    """Fetches and hashes; reuses a verdict on the same content, else decodes."""
+    try:
+        data = parts.store.fetch(case.ref)
+        sha256 = hashlib.sha256(data).hexdigest()
+        case.stored = StoredObject(uri=case.ref.uri, etag=case.ref.etag, sha256=sha256, size=len(data))
+        with database.transaction(parts.database) as session:
+            case.verdict = database.known_verdicts(session, [sha256], parts.detector_id, job.explain).get(sha256)
+        if case.verdict:
+            case.reused_from = case.verdict.uri
+            return
+        image = open_image(data, max_pixels=parts.max_pixels)
+        case.size = image.size
+        case.pixels = to_square(image, edge=parts.edge, max_pixels=parts.max_pixels)
+    except ImageError as error:
+        case.failure = error
+    except StorageUnavailableError as error:
+        case.later = job.attempt < parts.retry_limit
+        case.failure = ImageError(Reason.STORAGE_UNAVAILABLE, str(error))
+
+
+def _judge(cases: Sequence[Case], scan: Scan, job: JudgeImages, parts: Parts) -> None:
+    """Judges each distinct content once; its twins in the same message reuse that."""
+    explain = job.explain or Explain.FLAGGED
+    first: dict[str, Case] = {}
+    for case in cases:
+        if case.pixels is not None and case.stored is not None:
+            first.setdefault(case.stored.sha256, case)
+    images = [case.pixels for case in first.values() if case.pixels is not None]
+    live = scan.kind == "live"
+    answers = judge(parts.engine, images, explain=explain, live=live) if images else []
+    for case, answer in zip(first.values(), answers, strict=True):
+        if isinstance(answer, EngineGenerateError):
+            case.failure = ImageError(Reason.ENGINE_FAILED, str(answer)[:300])
+        else:
+            case.settle(answer, explain, parts.detector_id)
+    for case in cases:
+        if case.pixels is not None and case.stored is not None:
+            case.pixels, twin = None, first[case.stored.sha256]
+            if twin is not case:
+                case.verdict, case.failure, case.reused_from = twin.verdict, twin.failure, twin.ref.uri
+
+
+@retry(
+    retry=retry_if_exception_type(DatabaseUnavailableError),
+    wait=wait_random_exponential(max=5),
+    stop=stop_after_attempt(4),
+    reraise=True,
+)
+def _save(cases: Sequence[Case], scan: Scan, job: JudgeImages, parts: Parts) -> None:
+    """One transaction: verdicts, what lay where, findings, counters. Saving twice is saving once."""
+    settled = [case for case in cases if not case.later]
+    with database.transaction(parts.database) as session:
+        verdict_ids = {
+            case.verdict.sha256: database.add_verdict(session, case.verdict)
+            for case in settled
+            if case.verdict and not case.reused_from
+        }
+        # In one order everywhere, so that two messages with the same uris cannot lock each other out.
+        for stored in sorted((case.stored for case in settled if case.stored), key=lambda stored: stored.uri):
+            database.remember_object(session, stored)
+        database.save_findings(session, scan, [case.finding(scan, verdict_ids, job.attempt + 1) for case in settled])

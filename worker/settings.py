@@ -1,0 +1,80 @@
+"""All settings, from the environment, read once and passed down. A bad value fails at start with its variable's name."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from worker.errors import ConfigurationError
+
+
+def _comma_list(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
+
+
+class Settings(BaseSettings):
+    """One frozen object. `DATABASE_URL`, `BROKER_URL` and `SENTRY_DSN` as everybody calls them, `FAKESWEEP_…` the rest.
+
+    S3's own settings (`AWS_ENDPOINT_URL_S3`, `AWS_REGION`, credentials) are boto3's and are read by boto3.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="FAKESWEEP_", frozen=True, populate_by_name=True)
+
+    database_url: SecretStr = Field(default=SecretStr(""), validation_alias="DATABASE_URL")
+    broker_url: SecretStr = Field(default=SecretStr(""), validation_alias="BROKER_URL")
+    sentry_dsn: SecretStr = Field(default=SecretStr(""), validation_alias="SENTRY_DSN")
+
+    detector: str = "fakevlm"
+    """Name of a description in worker/detector/ or a folder that holds detector.toml."""
+    model: str | None = None
+    """Overrides the description's model: a hub id or a folder."""
+    revision: str | None = None
+    """Overrides the description's revision (a hub commit)."""
+    engine: Literal["vllm", "transformers"] = "vllm"
+    engine_timeout_s: float = Field(default=300, gt=0)
+    """Longest time for one message's images in the engine; beyond it the engine counts as hung."""
+    kv_cache_dtype: str = "auto"
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+    max_num_seqs: int = Field(default=384, ge=1)
+    max_num_batched_tokens: int = Field(default=16384, ge=800)
+
+    threads: int = Field(default=32, ge=1, le=256)
+    images_in_flight: int = Field(default=512, ge=16)
+    """Images fetched or in the engine at once: with 336 x 336 x 3 bytes decoded, 512 are 170 MiB."""
+    queues: CommaList = ("moderation.live", "moderation.scan")
+
+    fetch_timeout_s: float = Field(default=20, gt=0)
+    max_bytes: int = Field(default=64 * 2**20, ge=1)
+    max_pixels: int = Field(default=100_000_000, ge=1)
+    allowed_buckets: CommaList = ()
+    """Buckets that messages may name; empty allows all that the credentials can read."""
+    allowed_folders: CommaList = ()
+    """Folders that file:// messages may name; empty allows all."""
+
+    retry_limit: int = Field(default=5, ge=0)
+    """Delayed re-publishings of an image whose storage is away, before that becomes its outcome."""
+    retry_delay_s: int = Field(default=30, ge=1)
+    """Before the first of them; doubled each time, up to 15 minutes."""
+
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("allowed_folders")
+    @classmethod
+    def _resolved(cls, folders: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(Path(folder).resolve()) for folder in folders)
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """The settings; raises ConfigurationError with the name of the first wrong variable and what is wrong."""
+        try:
+            return cls()
+        except ValidationError as error:
+            fault = error.errors()[0]
+            field = str(fault["loc"][0])
+            name = field if field.isupper() else f"FAKESWEEP_{field.upper()}"
+            raise ConfigurationError(f"{name} is not valid: {fault['msg']} (it is {fault['input']!r})") from None

@@ -1,0 +1,160 @@
+"""fetch(ref) -> bytes, from S3 (boto3) and from local folders."""
+
+import os
+import stat
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError  # noqa: A004
+
+from worker.errors import ImageError, Reason, StorageUnavailableError
+from worker.messages import ImageRef
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_CHUNK = 1024 * 1024
+_PERMANENT = {
+    "NoSuchKey": Reason.NOT_FOUND,
+    "NoSuchBucket": Reason.NOT_FOUND,
+    "NoSuchVersion": Reason.NOT_FOUND,
+    "404": Reason.NOT_FOUND,
+    "AccessDenied": Reason.ACCESS_DENIED,
+    "AllAccessDisabled": Reason.ACCESS_DENIED,
+    "InvalidObjectState": Reason.ACCESS_DENIED,  # archived in Glacier
+    "403": Reason.ACCESS_DENIED,
+    "PreconditionFailed": Reason.CHANGED,
+    "412": Reason.CHANGED,
+    "InvalidBucketName": Reason.NOT_FOUND,
+    "KeyTooLongError": Reason.NOT_FOUND,
+}
+"""Error codes of S3's REST API that no retry cures. Every other one (5xx, SlowDown, expired credentials) may pass."""
+
+
+class ImageStore(Protocol):
+    """Where images lie."""
+
+    def fetch(self, ref: ImageRef) -> bytes:
+        """The object's bytes.
+
+        Raises ImageError (not_found, access_denied, changed, too_large) or StorageUnavailableError.
+        """
+
+
+class S3ImageStore:
+    """Objects of S3 and of everything that speaks its API; endpoint, region and credentials as boto3 finds them."""
+
+    def __init__(
+        self, *, max_bytes: int, timeout_s: float = 20, connections: int = 32, allowed_buckets: Sequence[str] = ()
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._allowed = frozenset(allowed_buckets)
+        self._config = Config(
+            connect_timeout=min(timeout_s, 5),
+            read_timeout=timeout_s,
+            max_pool_connections=connections,
+            # botocore's own retries, with exponential back-off and full jitter, are the retries in place.
+            retries={"mode": "standard", "total_max_attempts": 4},
+        )
+        self._lock = threading.Lock()
+        self._client: S3Client | None = None
+
+    def _s3(self) -> "S3Client":
+        # Sessions are not thread-safe, clients are. Made late, so that a worker for local files needs no region.
+        with self._lock:
+            if self._client is None:
+                self._client = boto3.session.Session().client("s3", config=self._config)
+            return self._client
+
+    def fetch(self, ref: ImageRef) -> bytes:
+        """See ImageStore. The listed ETag is sent as If-Match, so that a replaced object is `changed`."""
+        bucket, _, key = ref.uri.removeprefix("s3://").partition("/")
+        if self._allowed and bucket not in self._allowed:
+            raise ImageError(Reason.ACCESS_DENIED, f"bucket {bucket} is not in FAKESWEEP_ALLOWED_BUCKETS")
+        condition: dict[str, Any] = {"IfMatch": f'"{ref.etag}"'} if ref.etag else {}
+        try:
+            answer = self._s3().get_object(Bucket=bucket, Key=key, **condition)
+            with answer["Body"] as body:
+                _check_size(answer["ContentLength"], self._max_bytes)
+                data = bytearray()
+                while chunk := body.read(_CHUNK):
+                    data += chunk
+                    _check_size(len(data), self._max_bytes)
+            return bytes(data)
+        except ClientError as error:
+            raise _client_error(error) from error
+        except (BotoCoreError, ConnectionError, HTTPClientError, OSError) as error:
+            raise StorageUnavailableError(f"{type(error).__name__}: {error}") from error
+
+
+def _client_error(error: ClientError) -> ImageError | StorageUnavailableError:
+    code = str(error.response.get("Error", {}).get("Code", "unknown"))
+    reason = _PERMANENT.get(code)
+    return ImageError(reason, f"S3 answered {code}") if reason else StorageUnavailableError(f"S3 answered {code}")
+
+
+def _check_size(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise ImageError(Reason.TOO_LARGE, f"{size} bytes or more; the limit is {max_bytes} (FAKESWEEP_MAX_BYTES)")
+
+
+class LocalImageStore:
+    """Files of this machine, `file:///…`."""
+
+    def __init__(self, *, max_bytes: int, allowed_folders: Sequence[str] = ()) -> None:
+        self._max_bytes = max_bytes
+        self._allowed = tuple(Path(folder) for folder in allowed_folders)
+
+    def fetch(self, ref: ImageRef) -> bytes:
+        """See ImageStore."""
+        path = local_path(ref.uri)
+        try:
+            resolved = path.resolve(strict=True)
+            if self._allowed and not any(resolved.is_relative_to(folder) for folder in self._allowed):
+                raise ImageError(Reason.ACCESS_DENIED, "the file is not in FAKESWEEP_ALLOWED_FOLDERS")
+            # Without blocking: opening a named pipe would otherwise wait for a writer for ever.
+            with os.fdopen(os.open(resolved, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+                return self._read(file, ref)
+        except (FileNotFoundError, NotADirectoryError, RuntimeError) as error:
+            raise ImageError(Reason.NOT_FOUND, f"no such file: {path.name}") from error
+        except PermissionError as error:
+            raise ImageError(Reason.ACCESS_DENIED, f"not readable: {path.name}") from error
+        except (OSError, ValueError) as error:
+            raise StorageUnavailableError(f"{type(error).__name__}: {error}") from error
+
+    def _read(self, file: Any, ref: ImageRef) -> bytes:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise ImageError(Reason.NOT_AN_IMAGE, "not a regular file")
+        if ref.etag and ref.etag != file_etag(facts):
+            raise ImageError(Reason.CHANGED, "the file was written to after it was listed")
+        _check_size(facts.st_size, self._max_bytes)
+        data: bytes = file.read(self._max_bytes + 1)
+        _check_size(len(data), self._max_bytes)
+        return data
+
+
+def local_path(uri: str) -> Path:
+    """The path of a `file:///…` uri, its bytes as the file system has them."""
+    return Path(os.fsdecode(unquote(urlsplit(uri).path, encoding="utf-8", errors="surrogateescape")))
+
+
+def file_etag(facts: os.stat_result) -> str:
+    """What stands for an ETag on a local file: time of the last write in nanoseconds, and size."""
+    return f"{facts.st_mtime_ns:x}-{facts.st_size:x}"
+
+
+class ImageStores:
+    """One store for every kind of uri."""
+
+    def __init__(self, s3: ImageStore, local: ImageStore) -> None:
+        self._s3, self._local = s3, local
+
+    def fetch(self, ref: ImageRef) -> bytes:
+        """See ImageStore."""
+        return (self._s3 if ref.uri.startswith("s3://") else self._local).fetch(ref)

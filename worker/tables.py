@@ -1,0 +1,236 @@
+"""The tables. migrations/ creates them; a test fails when the two drift apart.
+
+    detectors 1--n verdicts n--1 (sha256) 1--n objects
+    scans     1--n findings n--1 verdicts
+    reviews   human decisions about a finding, append-only
+
+Sized for 10^8 findings: `findings` is partitioned by list, one partition a scan (`scan_…`) and one a month for
+submissions (`live_2026_11`), so that an old scan is dropped, not deleted row by row.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, Identity, Index, String, Text, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+SQLModel.metadata.naming_convention = NAMING
+
+
+class Outcome(StrEnum):
+    """What became of an image in a scan. Every listed image ends with exactly one."""
+
+    JUDGED = "judged"
+    REUSED = "reused"
+    FAILED = "failed"
+
+
+class Verdict(StrEnum):
+    """What a score means under the scan's policy; an undecided answer is uncertain."""
+
+    FAKE = "fake"
+    UNCERTAIN = "uncertain"
+    REAL = "real"
+
+
+class ScanStatus(StrEnum):
+    """`listing` while the producer still publishes, `running` until every listed image has an outcome, `done`."""
+
+    LISTING = "listing"
+    RUNNING = "running"
+    DONE = "done"
+
+
+def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _timestamp(*, nullable: bool = False) -> Any:
+    default = None if nullable else func.now()
+    return Field(
+        default=None, sa_type=DateTime(timezone=True), nullable=nullable, sa_column_kwargs={"server_default": default}
+    )
+
+
+def _text(**options: Any) -> Any:
+    return Field(sa_type=Text, **options)
+
+
+class Detector(SQLModel, table=True):
+    """A model, its revision, and everything else that can change a score. Verdicts name it by `id`."""
+
+    __tablename__ = "detectors"
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
+    fingerprint: str = Field(sa_type=String(64), unique=True)
+    name: str = _text()
+    model: str = _text()
+    revision: str = _text()
+    prompt_revision: str = _text()
+    preprocessing_revision: str = _text()
+    dtype: str = _text()
+    quantization: str | None = _text(default=None)
+    notice: str | None = _text(default=None)
+    created_at: datetime = _timestamp()
+
+
+class Scan(SQLModel, table=True):
+    """One sweep over a source, or one submission to the live queue (`kind`).
+
+    `listed` counts distinct images; `judged + reused + failed` reaches it exactly when the scan is done. `fake`,
+    `uncertain` and `real` split judged + reused. `policy` is messages.Policy; `skipped` counts duplicates in the source.
+    """
+
+    __tablename__ = "scans"
+    __table_args__ = (
+        CheckConstraint("kind IN ('scan', 'live')", name="kind"),
+        _one_of("status", ScanStatus),
+        Index(None, "created_at"),
+    )
+
+    id: UUID = Field(default_factory=uuid4, primary_key=True)
+    kind: str = Field(default="scan", sa_type=String(8))
+    name: str = _text()
+    source: str = _text()
+    token: str | None = _text(default=None, unique=True)
+    policy: dict[str, Any] = Field(sa_type=JSONB)
+    cursor: str | None = _text(default=None)
+    partition: str = Field(sa_type=String(63))
+    status: str = Field(default=ScanStatus.LISTING, sa_type=String(16))
+    listed: int = Field(default=0, sa_type=BigInteger)
+    skipped: int = Field(default=0, sa_type=BigInteger)
+    judged: int = Field(default=0, sa_type=BigInteger)
+    reused: int = Field(default=0, sa_type=BigInteger)
+    failed: int = Field(default=0, sa_type=BigInteger)
+    fake: int = Field(default=0, sa_type=BigInteger)
+    uncertain: int = Field(default=0, sa_type=BigInteger)
+    real: int = Field(default=0, sa_type=BigInteger)
+    created_at: datetime = _timestamp()
+    finished_at: datetime | None = _timestamp(nullable=True)
+
+
+class StoredObject(SQLModel, table=True):
+    """What lay at a uri when it was last fetched: what a re-scan asks before it fetches anything."""
+
+    __tablename__ = "objects"
+
+    uri: str = _text(primary_key=True)
+    etag: str | None = _text(default=None)
+    sha256: str = Field(sa_type=String(64))
+    size: int = Field(sa_type=BigInteger)
+    fetched_at: datetime = _timestamp()
+
+
+class StoredVerdict(SQLModel, table=True):
+    """One answer of one detector about one content. Append-only: a rerun adds a row and overwrites nothing.
+
+    `answer` is the detector's own word: fake, real or undecided. `score` is P(fake) in 0..1, None when undecided.
+    `uri` is where the content lay when it was judged; `width` and `height` are the upright image's, in pixels.
+    `explain` is the mode it was asked in: an answer cut short for a real image explains less than a full one.
+    """
+
+    __tablename__ = "verdicts"
+    __table_args__ = (
+        CheckConstraint("answer IN ('fake', 'real', 'undecided')", name="answer"),
+        CheckConstraint("score BETWEEN 0 AND 1", name="score"),
+        Index(None, "sha256", "detector_id", "id"),
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
+    sha256: str = Field(sa_type=String(64))
+    detector_id: int = Field(sa_type=BigInteger, foreign_key="detectors.id")
+    uri: str = _text()
+    width: int
+    height: int
+    explain: str = Field(sa_type=String(8))
+    answer: str = Field(sa_type=String(16))
+    score: float | None = None
+    completion: str = _text()
+    explanation: str | None = _text(default=None)
+    contradicts: bool = False
+    prompt_tokens: int
+    completion_tokens: int
+    latency_ms: int
+    created_at: datetime = _timestamp()
+
+
+class Finding(SQLModel, table=True):
+    """What a scan found at a uri: one row, one outcome. `reused_from` is the uri whose judgement was reused."""
+
+    __tablename__ = "findings"
+    __table_args__ = (
+        _one_of("outcome", Outcome),
+        _one_of("verdict", Verdict),
+        CheckConstraint("(outcome = 'failed') = (reason IS NOT NULL)", name="failed_has_reason"),
+        CheckConstraint("(outcome = 'failed') = (verdict IS NULL)", name="decided_has_verdict"),
+        Index("ix_findings_uri", "uri", "decided_at"),
+        Index(
+            "ix_findings_flagged",
+            "scan_id",
+            text("score DESC NULLS LAST"),
+            postgresql_where=text("verdict = 'fake'"),
+        ),
+        Index("ix_findings_flagged_at", "decided_at", postgresql_where=text("verdict = 'fake'")),
+        {"postgresql_partition_by": "LIST (partition)"},
+    )
+
+    partition: str = Field(sa_type=String(63), primary_key=True)
+    scan_id: UUID = Field(primary_key=True)
+    uri: str = _text(primary_key=True)
+    external_id: str | None = _text(default=None)
+    outcome: str = Field(sa_type=String(8))
+    verdict: str | None = Field(default=None, sa_type=String(16))
+    score: float | None = None
+    verdict_id: int | None = Field(default=None, sa_type=BigInteger)
+    reused_from: str | None = _text(default=None)
+    reason: str | None = Field(default=None, sa_type=String(32))
+    detail: str | None = _text(default=None)
+    etag: str | None = _text(default=None)
+    sha256: str | None = Field(default=None, sa_type=String(64))
+    width: int | None = None
+    height: int | None = None
+    attempts: int = 1
+    decided_at: datetime = _timestamp()
+
+
+class Suspect(SQLModel, table=True):
+    """An image whose message came back: written before it is judged alone, so that one that kills the worker is known."""
+
+    __tablename__ = "suspects"
+
+    scan_id: UUID = Field(primary_key=True)
+    uri: str = _text(primary_key=True)
+    tries: int = 1
+
+
+class Review(SQLModel, table=True):
+    """A person's decision about a content under a finding. Append-only; `reviewer` is a pseudonym."""
+
+    __tablename__ = "reviews"
+    __table_args__ = (
+        CheckConstraint("decision IN ('confirmed', 'overturned', 'cannot_tell')", name="decision"),
+        Index(None, "sha256"),
+        Index(None, "uri"),
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
+    scan_id: UUID
+    uri: str = _text()
+    sha256: str | None = Field(default=None, sa_type=String(64))
+    verdict_id: int | None = Field(default=None, sa_type=BigInteger)
+    decision: str = Field(sa_type=String(16))
+    reason_code: str | None = _text(default=None)
+    note: str | None = _text(default=None)
+    reviewer: str = _text()
+    created_at: datetime = _timestamp()

@@ -1,0 +1,119 @@
+"""Structured logs and Sentry, wired in one place. No image bytes, no secret and no presigned URL goes out of here."""
+
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sentry_sdk
+import structlog
+from sentry_sdk.integrations.atexit import AtexitIntegration
+from sentry_sdk.integrations.celery import CeleryIntegration
+from sentry_sdk.integrations.dedupe import DedupeIntegration
+from sentry_sdk.integrations.excepthook import ExcepthookIntegration
+from sentry_sdk.integrations.logging import LoggingIntegration
+from sentry_sdk.integrations.threading import ThreadingIntegration
+from structlog.typing import EventDict, WrappedLogger
+
+from worker.settings import Settings
+
+_SECRET = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/@\s:]*:[^@\s]*@"  # credentials in a URL
+    r"|(?P<query>[?&](?:X-Amz-[A-Za-z-]+|AWSAccessKeyId|Signature)=)[^&\s\"']*"  # presigned URLs
+    r"|(?P<name>\b(?:aws_)?(?:secret_access_key|session_token|password)\b[\"']?\s*[:=]\s*[\"']?)[^\s\"',}]+",
+    re.IGNORECASE,
+)
+
+
+def scrub(value: Any) -> Any:
+    """The value with every credential and signature in its strings replaced, however deep."""
+    if isinstance(value, str):
+        return _SECRET.sub(lambda found: f"{found['scheme'] or found['query'] or found['name']}[scrubbed]", value)
+    if isinstance(value, dict):
+        return {key: scrub(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [scrub(item) for item in value]
+    return f"[{len(value)} bytes]" if isinstance(value, bytes | bytearray) else value
+
+
+def _scrub_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {key: item if key.startswith("_") or key == "exc_info" else scrub(item) for key, item in event.items()}
+
+
+def configure_logging(settings: Settings) -> None:
+    """One line an event on stderr, JSON or for a person; Celery's and vLLM's own lines in the same form."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _scrub_event,
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=settings.log_level, force=True)
+    # Every received and succeeded message at INFO would drown what matters; SQL and S3 calls likewise.
+    for name in ("celery.worker.strategy", "celery.app.trace", "botocore", "boto3", "urllib3", "httpx"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
+
+
+def init_sentry(settings: Settings) -> None:
+    """Switches Sentry on when there is a DSN: named integrations only, no local variables, scrubbed."""
+    dsn = settings.sentry_dsn.get_secret_value()
+    if not dsn:
+        return
+    sentry_sdk.init(
+        dsn=dsn,
+        default_integrations=False,
+        auto_enabling_integrations=False,
+        integrations=[
+            AtexitIntegration(callback=lambda pending, timeout: None),
+            CeleryIntegration(),
+            DedupeIntegration(),
+            ExcepthookIntegration(),
+            LoggingIntegration(level=logging.INFO, event_level=logging.ERROR),
+            ThreadingIntegration(),
+        ],
+        include_local_variables=False,
+        send_default_pii=False,
+        max_request_body_size="never",
+        before_send=lambda event, hint: scrub(event),
+        before_breadcrumb=lambda crumb, hint: scrub(crumb),
+    )
+
+
+def flush() -> None:
+    """Sends what Sentry still holds; called before the process ends itself."""
+    sentry_sdk.flush(timeout=2)
+
+
+@contextmanager
+def bound(**ids: str) -> Iterator[None]:
+    """Names the ids (message, queue, scan) on every log line and Sentry event of the body."""
+    with sentry_sdk.new_scope() as scope, structlog.contextvars.bound_contextvars(**ids):
+        scope.set_tags(ids)
+        yield
+
+
+def bind(**ids: str) -> None:
+    """Adds ids to those of the surrounding bound()."""
+    structlog.contextvars.bind_contextvars(**ids)
+    sentry_sdk.get_current_scope().set_tags(ids)

@@ -1,0 +1,103 @@
+"""Fakes that behave like the real parts; the contract suites run on both."""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from PIL.Image import Image
+
+from worker.detector.engine import Completion
+from worker.errors import EngineDeadError, EngineGenerateError, ImageError, Reason
+from worker.messages import Explain, ImageRef
+
+
+class InMemoryImageStore:
+    """An ImageStore over a dictionary from uri to bytes; an exception in place of bytes is raised."""
+
+    def __init__(self, objects: Mapping[str, bytes | Exception], *, max_bytes: int = 64 * 2**20) -> None:
+        self.objects = dict(objects)
+        self.fetched: list[str] = []
+        self._max_bytes = max_bytes
+
+    def etag(self, uri: str) -> str:
+        """MD5, as S3 has it for objects put in one part."""
+        content = self.objects[uri]
+        if isinstance(content, Exception):
+            raise content
+        return hashlib.md5(content).hexdigest()  # noqa: S324 - S3's ETag
+
+    def fetch(self, ref: ImageRef) -> bytes:
+        """See worker.storage.ImageStore."""
+        self.fetched.append(ref.uri)
+        content = self.objects.get(ref.uri)
+        if content is None:
+            raise ImageError(Reason.NOT_FOUND, "no such object")
+        if isinstance(content, Exception):
+            raise content
+        if ref.etag and ref.etag != self.etag(ref.uri):
+            raise ImageError(Reason.CHANGED, "the object was replaced after it was listed")
+        if len(content) > self._max_bytes:
+            raise ImageError(Reason.TOO_LARGE, f"{len(content)} bytes; the limit is {self._max_bytes}")
+        return content
+
+
+def brightness(image: Image) -> float:
+    """The scripted detector's P(fake): mean grey level over 255. Bright images are fake, dark ones real."""
+    histogram = image.convert("L").histogram()
+    return sum(level * count for level, count in enumerate(histogram)) / (255 * sum(histogram))
+
+
+class ScriptedEngine:
+    """An Engine whose score is a function of the image and whose answer has FakeVLM's form.
+
+    `fail` may raise for an image: EngineGenerateError concerns that image alone, EngineDeadError kills the engine.
+    """
+
+    verdict_ids = (1, 2)
+
+    def __init__(
+        self,
+        score: Callable[[Image], float] = brightness,
+        *,
+        explanation: str = "The picture is brighter than a camera makes it.",
+        fail: Callable[[Image], None] = lambda image: None,
+    ) -> None:
+        self._score, self._explanation, self._fail = score, explanation, fail
+        self.calls: list[int] = []
+        """Number of images of each call."""
+        self._dead = False
+
+    def complete(
+        self, images: Sequence[Image], *, explain: Explain = Explain.FLAGGED, live: bool = False
+    ) -> list[Completion | EngineGenerateError]:
+        """See Engine."""
+        del live
+        if self._dead:
+            raise EngineDeadError("the scripted engine is dead")
+        self.calls.append(len(images))
+        return [self._complete(image, explain) for image in images]
+
+    def _complete(self, image: Image, explain: Explain) -> Completion | EngineGenerateError:
+        try:
+            self._fail(image)
+        except EngineGenerateError as error:
+            return error
+        except EngineDeadError:
+            self._dead = True
+            raise
+        fake = min(max(self._score(image), 1e-6), 1 - 1e-6)
+        word = "fake" if fake >= 0.5 else "real"  # noqa: PLR2004
+        speak = explain == Explain.ALL or (explain == Explain.FLAGGED and word == "fake")
+        text = f"This is a {word} image." + (f" {self._explanation}" if speak else "")
+        tokens = (10, 11, 12, self.verdict_ids[word == "real"], 13, *range(20, 20 + 8 * speak))
+        return Completion(
+            text=text,
+            token_ids=tokens,
+            verdict_logprobs=tuple((math.log(fake), math.log(1 - fake)) for _ in tokens),
+            prompt_tokens=587,
+            latency_ms=1,
+        )
+
+    def close(self) -> None:
+        """See Engine."""
+        self._dead = True
