@@ -1,0 +1,184 @@
+"""The services that the tests run on: those of the machine where there are some, else embedded ones.
+
+TEST_DATABASE_URL, TEST_AMQP_URL and TEST_REDIS_URL name them; without, the usual local addresses are tried. What only
+RabbitMQ can show is skipped by name where there is none, and never in CI.
+"""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import boto3
+import psycopg
+import pytest
+import redis
+from kombu import Connection
+from sqlalchemy import Engine
+from sqlalchemy.engine import make_url
+
+from deploy.demo import services
+from worker import database
+from worker.migrate import upgrade
+
+DEMO_DETECTOR = Path(__file__).parents[1] / "deploy" / "demo" / "detector"
+IN_CI = bool(os.environ.get("CI"))
+
+
+@pytest.fixture(scope="session")
+def parts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("parts")
+
+
+@pytest.fixture(scope="session")
+def embedded_postgres_url(parts_folder: Path) -> Iterator[str]:
+    with services.embedded_postgres(parts_folder / "postgres") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def embedded_redis_url(parts_folder: Path) -> Iterator[str]:
+    with services.embedded_redis(parts_folder / "redis") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url(request: pytest.FixtureRequest) -> str:
+    """A server where databases may be made: the machine's, else the embedded one."""
+    for url in (os.environ.get("TEST_DATABASE_URL"), "postgresql:///postgres", "postgresql://postgres@127.0.0.1/postgres"):
+        if url:
+            try:
+                psycopg.connect(url, connect_timeout=3).close()
+            except psycopg.OperationalError:
+                continue
+            return url
+    return str(request.getfixturevalue("embedded_postgres_url"))
+
+
+@pytest.fixture(scope="session")
+def redis_url(request: pytest.FixtureRequest) -> str:
+    url = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=3) as client:
+            client.ping()
+    except redis.RedisError:
+        return str(request.getfixturevalue("embedded_redis_url"))
+    return url
+
+
+@pytest.fixture(scope="session")
+def amqp_url() -> str:
+    url = os.environ.get("TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
+    try:
+        with Connection(url, connect_timeout=3) as connection:
+            connection.connect()
+    except OSError:
+        if IN_CI:
+            raise
+        pytest.skip("there is no RabbitMQ here (TEST_AMQP_URL)")
+    return url
+
+
+@pytest.fixture
+def clean_broker_url(request: pytest.FixtureRequest) -> str:
+    """The broker that the test's parameter names ("amqp" or "redis"), with our queues empty."""
+    url = str(request.getfixturevalue(f"{request.param}_url"))
+    empty_queues(url)
+    return url
+
+
+@pytest.fixture
+def clean_redis_url(redis_url: str) -> str:
+    empty_queues(redis_url)
+    return redis_url
+
+
+@pytest.fixture
+def clean_amqp_url(amqp_url: str) -> str:
+    empty_queues(amqp_url)
+    return amqp_url
+
+
+def empty_queues(url: str) -> None:
+    from worker.broker import declare_queues
+    from worker.messages import DEAD_QUEUE, LIVE_QUEUE, SCAN_QUEUE
+
+    if url.startswith("redis"):
+        with redis.Redis.from_url(url) as client:
+            client.flushdb()
+        return
+    with Connection(url) as connection:
+        declare_queues(connection)
+        for queue in (LIVE_QUEUE, SCAN_QUEUE, DEAD_QUEUE):
+            connection.default_channel.queue_purge(queue)
+
+
+def make_template(server_url: str) -> tuple[str, Callable[[], None]]:
+    """A migrated database to clone, and how to drop it."""
+    name = f"fakesweep_template_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    engine = database.connect(url_of(server_url, name))
+    upgrade(engine)
+    engine.dispose()
+    return name, lambda: drop_database(server_url, name)
+
+
+def url_of(server_url: str, name: str) -> str:
+    return make_url(server_url).set(database=name).render_as_string(hide_password=False)
+
+
+def drop_database(server_url: str, name: str) -> None:
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def template(postgres_server_url: str) -> Iterator[str]:
+    name, drop = make_template(postgres_server_url)
+    yield name
+    drop()
+
+
+@pytest.fixture
+def database_url(postgres_server_url: str, template: str) -> Iterator[str]:
+    """A migrated database of the test's own, cloned from the template."""
+    name = f"fakesweep_test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres_server_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    yield url_of(postgres_server_url, name)
+    drop_database(postgres_server_url, name)
+
+
+@pytest.fixture
+def postgres(database_url: str) -> Iterator[Engine]:
+    engine = database.connect(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def s3_url(parts_folder: Path) -> Iterator[str]:
+    with services.s3_server(parts_folder / "s3") as url:
+        yield url
+
+
+@pytest.fixture
+def s3_environment(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The environment as boto3 wants it for the S3 server of the tests; its URL."""
+    for name, value in {
+        "AWS_ENDPOINT_URL_S3": s3_url,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return s3_url
+
+
+@pytest.fixture
+def bucket(s3_environment: str) -> str:
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    boto3.client("s3", endpoint_url=s3_environment).create_bucket(Bucket=name)
+    return name

@@ -1,0 +1,59 @@
+"""The message: what is taken, and what is refused with which words."""
+
+from uuid import uuid4
+
+import pytest
+from pydantic import ValidationError
+
+from worker.errors import InvalidMessageError
+from worker.messages import JudgeImages, Policy
+
+
+def message(**changes: object) -> dict[str, object]:
+    return {"version": 1, "images": [{"uri": "s3://bucket/key.jpg"}], **changes}
+
+
+def test_the_smallest_message() -> None:
+    job = JudgeImages.parse(message())
+    assert job.images[0].uri == "s3://bucket/key.jpg"
+    assert job.scan_id is None
+
+
+def test_keys_are_taken_as_they_are() -> None:
+    uri = "s3://bucket/a b+c%20d/ü\n.jpg"
+    assert JudgeImages.parse(message(images=[{"uri": uri}])).images[0].uri == uri
+
+
+def test_what_is_written_is_read_again() -> None:
+    job = JudgeImages.parse(message(scan_id=str(uuid4()), explain="all", attempt=2))
+    assert JudgeImages.parse(job.model_dump(mode="json", exclude_none=True)) == job
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        (message(version=2), "version"),
+        (message(images=[]), "images"),
+        (message(images=[{"uri": f"s3://b/{number}"} for number in range(17)]), "images"),
+        (message(images=[{"uri": "s3://b/k"}, {"uri": "s3://b/k"}]), "twice"),
+        (message(images=[{"uri": "http://example.org/x.jpg"}]), "s3://"),
+        (message(images=[{"uri": "s3://bucket/"}]), "s3://bucket/key"),
+        (message(images=[{"uri": "s3://b/a\x00b"}]), "NUL"),
+        (message(images=[{"uri": "s3://b/" + "k" * 2048}]), "2048"),
+        (message(images=[{"uri": "s3://b/\ud800"}]), "uri"),
+        (message(images=[{"uri": "s3://b/k", "size": -1}]), "size"),
+        (message(scan_id="yesterday"), "scan_id"),
+        (message(explain="loudly"), "explain"),
+        (message(colour="red"), "colour"),
+        ("a string", "message"),
+        (None, "message"),
+    ],
+)
+def test_what_does_not_validate_is_named(payload: object, said: str) -> None:
+    with pytest.raises(InvalidMessageError, match=said):
+        JudgeImages.parse(payload)
+
+
+def test_thresholds_may_not_cross() -> None:
+    with pytest.raises(ValidationError, match="real_to"):
+        Policy(fake_from=0.3, real_to=0.6)

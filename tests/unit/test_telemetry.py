@@ -1,0 +1,93 @@
+"""No secret leaves through logs or Sentry; every line carries its ids."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+import sentry_sdk
+import structlog
+from sentry_sdk.envelope import Envelope
+from sentry_sdk.transport import Transport
+
+from worker import telemetry
+from worker.settings import Settings
+
+PRESIGNED = "https://b.s3.amazonaws.com/k.jpg?X-Amz-Credential=AKIA123&X-Amz-Signature=deadbeef&x=1"
+
+
+@pytest.fixture(autouse=True)
+def _plain_logging() -> Any:
+    yield
+    structlog.reset_defaults()
+    logging.basicConfig(force=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("cannot reach amqp://user:hunter2@rabbit:5672//", "hunter2"),
+        ("postgresql+psycopg://u:p%40ss@db/x", "p%40ss"),
+        (PRESIGNED, "deadbeef"),
+        (PRESIGNED, "AKIA123"),
+        ("aws_secret_access_key=abc/def", "abc/def"),
+    ],
+)
+def test_scrubbed(text: str, secret: str) -> None:
+    assert secret in text
+    assert secret not in telemetry.scrub(text)
+    assert secret not in str(telemetry.scrub({"a": [{"b": text}]}))
+
+
+def test_image_bytes_become_their_length() -> None:
+    assert telemetry.scrub({"data": b"\xff" * 1000}) == {"data": "[1000 bytes]"}
+
+
+def test_a_log_line_is_json_with_ids_and_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure_logging(Settings())
+    with telemetry.bound(message_id="m1", queue="q"):
+        telemetry.bind(scan_id="s1")
+        structlog.get_logger("x").warning("failed", url="redis://:hunter2@h/0")
+        logging.getLogger("celery.worker").error("broker %s", "amqp://u:hunter2@h//")
+    own, foreign = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert own["event"] == "failed"
+    assert own["message_id"] == foreign["message_id"] == "m1"
+    assert own["scan_id"] == "s1"
+    assert "hunter2" not in str(own) + str(foreign)
+
+
+class _Collected(Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Any] = []
+
+    def capture_envelope(self, envelope: Envelope) -> None:
+        self.events += [item.payload.json for item in envelope.items]
+
+
+def test_sentry_is_off_without_a_dsn() -> None:
+    telemetry.init_sentry(Settings())
+    assert not sentry_sdk.get_client().is_active()
+
+
+def test_sentry_events_are_scrubbed_and_hold_no_local_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENTRY_DSN", "https://key@localhost/1")
+    telemetry.init_sentry(Settings())
+    client = sentry_sdk.get_client()
+    transport = _Collected()
+    client.transport = transport
+    try:
+        password = "hunter2"  # a local variable that must stay here
+        with telemetry.bound(message_id="m1"):
+            try:
+                raise RuntimeError(f"cannot reach amqp://user:{password}@h//")
+            except RuntimeError as error:
+                sentry_sdk.capture_exception(error)
+    finally:
+        sentry_sdk.get_global_scope().set_client(None)
+        client.close(timeout=0)
+    (event,) = transport.events
+    assert "cannot reach amqp://" in str(event)
+    assert "hunter2" not in str(event)
+    assert event["tags"]["message_id"] == "m1"
+    assert "vars" not in str(event["exception"])
