@@ -122,6 +122,8 @@ class LocalImageStore:
                 return self._read(file, ref)
         except (FileNotFoundError, NotADirectoryError, RuntimeError) as error:
             raise ImageError(Reason.NOT_FOUND, f"no such file: {path.name}") from error
+        except IsADirectoryError as error:
+            raise ImageError(Reason.NOT_AN_IMAGE, "a folder") from error
         except PermissionError as error:
             raise ImageError(Reason.ACCESS_DENIED, f"not readable: {path.name}") from error
         except (OSError, ValueError) as error:

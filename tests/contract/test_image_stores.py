@@ -1,0 +1,145 @@
+"""One suite for every image store: the fake, S3 over HTTP, and local files."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import pytest
+
+from worker.errors import ImageError, Reason, StorageUnavailableError
+from worker.messages import ImageRef
+from worker.storage import ImageStore, LocalImageStore, S3ImageStore, file_etag, local_path
+from worker.testing import InMemoryImageStore
+
+MAX_BYTES = 1000
+NAMES = ["plain.jpg", "with space+plus%percent.jpg", "ünïcode/图.png", "k" * 200]
+
+
+@dataclass
+class Place:
+    """A store under test, and how to put things into it."""
+
+    store: ImageStore
+    put: Callable[[str, bytes], ImageRef]
+    missing: ImageRef
+
+
+@pytest.fixture
+def in_memory() -> Place:
+    store = InMemoryImageStore({}, max_bytes=MAX_BYTES)
+
+    def put(name: str, data: bytes) -> ImageRef:
+        uri = f"s3://bucket/{name}"
+        store.objects[uri] = data
+        return ImageRef(uri=uri, etag=store.etag(uri), size=len(data))
+
+    return Place(store, put, ImageRef(uri="s3://bucket/gone"))
+
+
+@pytest.fixture
+def s3(bucket: str, s3_environment: str) -> Place:
+    client = boto3.client("s3", endpoint_url=s3_environment)
+
+    def put(name: str, data: bytes) -> ImageRef:
+        etag = client.put_object(Bucket=bucket, Key=name, Body=data)["ETag"].strip('"')
+        return ImageRef(uri=f"s3://{bucket}/{name}", etag=etag, size=len(data))
+
+    return Place(S3ImageStore(max_bytes=MAX_BYTES, timeout_s=5), put, ImageRef(uri=f"s3://{bucket}/gone"))
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Place:
+    def put(name: str, data: bytes) -> ImageRef:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(data)
+        return ImageRef(uri=path.as_uri(), etag=file_etag(path.stat()), size=len(data))
+
+    return Place(LocalImageStore(max_bytes=MAX_BYTES), put, ImageRef(uri=(tmp_path / "gone").as_uri()))
+
+
+@pytest.fixture(params=["in_memory", "s3", "local"])
+def place(request: pytest.FixtureRequest) -> Place:
+    found: Place = request.getfixturevalue(request.param)
+    return found
+
+
+def reason_of(place: Place, ref: ImageRef) -> Reason:
+    with pytest.raises(ImageError) as caught:
+        place.store.fetch(ref)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_put_is_fetched(place: Place, name: str) -> None:
+    ref = place.put(name, name.encode())
+    assert place.store.fetch(ref) == name.encode()
+    assert place.store.fetch(ImageRef(uri=ref.uri)) == name.encode()
+
+
+def test_a_newline_in_a_name(local: Place) -> None:
+    # Not over HTTP here: the S3 server of the tests does not route such keys.
+    assert local.store.fetch(local.put("new\nline.jpg", b"x")) == b"x"
+
+
+def test_an_empty_object(place: Place) -> None:
+    assert place.store.fetch(place.put("empty", b"")) == b""
+
+
+def test_what_is_not_there(place: Place) -> None:
+    assert reason_of(place, place.missing) == Reason.NOT_FOUND
+
+
+def test_what_was_replaced_since_it_was_listed(place: Place) -> None:
+    ref = place.put("x.jpg", b"old")
+    place.put("x.jpg", b"newer")
+    assert reason_of(place, ref) == Reason.CHANGED
+
+
+def test_what_is_too_large(place: Place) -> None:
+    assert place.store.fetch(place.put("just", b"x" * MAX_BYTES))
+    assert reason_of(place, place.put("over", b"x" * (MAX_BYTES + 1))) == Reason.TOO_LARGE
+
+
+def test_a_bucket_that_is_not_allowed(s3: Place, bucket: str) -> None:
+    ref = s3.put("x", b"x")
+    assert S3ImageStore(max_bytes=10, allowed_buckets=[bucket]).fetch(ref) == b"x"
+    with pytest.raises(ImageError, match="FAKESWEEP_ALLOWED_BUCKETS"):
+        S3ImageStore(max_bytes=10, allowed_buckets=["another"]).fetch(ref)
+
+
+def test_an_endpoint_that_is_away_is_transient(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    with pytest.raises(StorageUnavailableError):
+        S3ImageStore(max_bytes=10, timeout_s=1).fetch(ImageRef(uri="s3://b/k"))
+
+
+def test_missing_credentials_are_transient_and_not_the_images_fault(
+    s3_environment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(StorageUnavailableError, match="Credentials"):
+        S3ImageStore(max_bytes=10).fetch(ImageRef(uri="s3://b/k"))
+
+
+def test_folders_that_are_not_allowed(local: Place, tmp_path: Path) -> None:
+    ref = local.put("in/x", b"x")
+    (tmp_path / "in" / "out").symlink_to("/etc/hostname")
+    store = LocalImageStore(max_bytes=MAX_BYTES, allowed_folders=[str(tmp_path / "in")])
+    assert store.fetch(ref) == b"x"
+    for uri in ("file:///etc/hostname", (tmp_path / "in" / "out").as_uri(), f"{(tmp_path / 'in').as_uri()}/../../x"):
+        with pytest.raises(ImageError) as caught:
+            store.fetch(ImageRef(uri=uri))
+        assert caught.value.reason in {Reason.ACCESS_DENIED, Reason.NOT_FOUND}
+
+
+def test_a_named_pipe_does_not_hang_and_a_folder_is_no_image(local: Place, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert reason_of(local, ImageRef(uri=(tmp_path / "pipe").as_uri())) == Reason.NOT_AN_IMAGE
+    assert reason_of(local, ImageRef(uri=tmp_path.as_uri())) == Reason.NOT_AN_IMAGE
+    assert local_path((tmp_path / "pipe").as_uri()) == tmp_path / "pipe"

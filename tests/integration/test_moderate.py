@@ -1,0 +1,265 @@
+"""The path on a real Postgres, with a scripted engine and images in memory."""
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import pytest
+from PIL import Image
+from sqlalchemy import Engine as Database
+from sqlmodel import Session, select
+
+from producers import scans
+from worker import database
+from worker.errors import (
+    EngineDeadError,
+    EngineGenerateError,
+    InvalidMessageError,
+    ShuttingDownError,
+    StorageUnavailableError,
+)
+from worker.messages import Explain, ImageRef, JudgeImages, Policy
+from worker.moderate import Parts, moderate
+from worker.tables import Finding, Scan, ScanStatus, StoredVerdict
+from worker.testing import InMemoryImageStore, ScriptedEngine
+
+BRIGHT, DARK, GREY = "white", "black", "#808080"
+
+
+def png(colour: str, size: tuple[int, int] = (400, 300)) -> bytes:
+    target = io.BytesIO()
+    Image.new("RGB", size, colour).save(target, "PNG")
+    return target.getvalue()
+
+
+@pytest.fixture
+def make_parts(postgres: Database) -> Callable[..., Parts]:
+    def make(objects: dict[str, bytes | Exception], engine: ScriptedEngine | None = None, **changes: object) -> Parts:
+        identity = {"name": "scripted", "model": "m", "revision": "r", "prompt_revision": "p",
+                    "preprocessing_revision": "q", "dtype": "float32", "quantization": None}  # fmt: skip
+        detector_id = database.register_detector(postgres, identity, "f" * 64)
+        parts = Parts(InMemoryImageStore(objects), postgres, engine or ScriptedEngine(), detector_id)
+        return replace(parts, **changes)
+
+    return make
+
+
+def start(postgres: Database, listed: int, policy: Policy | None = None) -> Scan:
+    """A scan whose listing is complete."""
+    scan = scans.start_scan(postgres, "s3://b/", policy=policy)
+    with database.transaction(postgres) as session:
+        row = session.get_one(Scan, scan.id)
+        row.listed, row.status = listed, ScanStatus.RUNNING
+    return scan
+
+
+def job(scan: Scan | None, *refs: ImageRef | str, **changes: object) -> JudgeImages:
+    images = tuple(ImageRef(uri=ref) if isinstance(ref, str) else ref for ref in refs)
+    return JudgeImages(scan_id=scan.id if scan else None, images=images, **changes)
+
+
+def findings(postgres: Database, scan_id: UUID) -> dict[str, Finding]:
+    with Session(postgres) as session:
+        return {row.uri: row for row in session.exec(select(Finding).where(Finding.scan_id == scan_id))}
+
+
+def counts(postgres: Database, scan_id: UUID) -> dict[str, object]:
+    with Session(postgres) as session:
+        scan = session.get_one(Scan, scan_id)
+        names = ("status", "judged", "reused", "failed", "fake", "uncertain", "real")
+        return {name: getattr(scan, name) for name in names}
+
+
+def test_every_image_gets_its_outcome(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+    parts = make_parts({"s3://b/bright": png(BRIGHT), "s3://b/dark": png(DARK), "s3://b/grey": png(GREY),
+                        "s3://b/text": b"hello", "s3://b/empty": b""})  # fmt: skip
+    scan = start(postgres, 6)
+    refs = ["s3://b/bright", "s3://b/dark", "s3://b/grey", "s3://b/text", "s3://b/empty", "s3://b/gone"]
+    assert moderate(job(scan, *refs), uuid4(), parts) is None
+    found = findings(postgres, scan.id)
+    assert {uri: (row.outcome, row.verdict, row.reason) for uri, row in found.items()} == {
+        "s3://b/bright": ("judged", "fake", None),
+        "s3://b/dark": ("judged", "real", None),
+        "s3://b/grey": ("judged", "uncertain", None),
+        "s3://b/text": ("failed", None, "not_an_image"),
+        "s3://b/empty": ("failed", None, "empty"),
+        "s3://b/gone": ("failed", None, "not_found"),
+    }
+    assert (found["s3://b/bright"].width, found["s3://b/bright"].height) == (400, 300)
+    assert counts(postgres, scan.id) == {
+        "status": "done", "judged": 3, "reused": 0, "failed": 3, "fake": 1, "uncertain": 1, "real": 1,
+    }  # fmt: skip
+
+
+def test_a_redelivered_message_does_nothing_twice(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+    engine = ScriptedEngine()
+    parts = make_parts({"s3://b/1": png(BRIGHT), "s3://b/2": png(DARK)}, engine)
+    scan = start(postgres, 3)
+    first = job(scan, "s3://b/1", "s3://b/2")
+    moderate(first, uuid4(), parts)
+    before = counts(postgres, scan.id)
+    for redelivered in (False, True):
+        moderate(first, uuid4(), parts, redelivered=redelivered)
+    assert counts(postgres, scan.id) == before
+    assert engine.calls == [2]
+
+
+def test_the_same_content_is_judged_once(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+    engine = ScriptedEngine()
+    content = png(BRIGHT)
+    parts = make_parts({f"s3://b/{n}": content for n in range(4)}, engine)
+    scan = start(postgres, 4)
+    moderate(job(scan, "s3://b/0", "s3://b/1"), uuid4(), parts)
+    moderate(job(scan, "s3://b/2", "s3://b/3"), uuid4(), parts)
+    found = findings(postgres, scan.id)
+    assert engine.calls == [1]
+    assert [found[f"s3://b/{n}"].reused_from for n in range(4)] == [None, "s3://b/0", "s3://b/0", "s3://b/0"]
+    assert {row.verdict for row in found.values()} == {"fake"}
+    assert len({row.verdict_id for row in found.values()}) == 1
+
+
+def test_an_unchanged_object_is_not_even_fetched(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+    parts = make_parts({"s3://b/1": png(BRIGHT)})
+    ref = ImageRef(uri="s3://b/1", etag=parts.store.etag("s3://b/1"))
+    for number in (1, 2):
+        scan = start(postgres, 1)
+        moderate(job(scan, ref), uuid4(), parts)
+        assert findings(postgres, scan.id)["s3://b/1"].outcome == ("judged" if number == 1 else "reused")
+    assert parts.store.fetched == ["s3://b/1"]
+
+
+def test_a_verdict_that_explains_too_little_is_not_reused(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+    parts = make_parts({"s3://b/1": png(DARK)})
+    outcomes = []
+    for explain in (Explain.NONE, Explain.FLAGGED, Explain.ALL, Explain.FLAGGED):
+        scan = start(postgres, 1, Policy(explain=explain))
+        moderate(job(scan, "s3://b/1"), uuid4(), parts)
+        outcomes.append(findings(postgres, scan.id)["s3://b/1"].outcome)
+    assert outcomes == ["judged", "judged", "judged", "reused"]
+
+
+def test_another_detector_reuses_nothing(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+    parts = make_parts({"s3://b/1": png(DARK)})
+    moderate(job(start(postgres, 1), "s3://b/1"), uuid4(), parts)
+    identity = {"name": "other", "model": "m", "revision": "r2", "prompt_revision": "p",
+                "preprocessing_revision": "q", "dtype": "float32", "quantization": None}  # fmt: skip
+    other = replace(parts, detector_id=database.register_detector(postgres, identity, "e" * 64))
+    scan = start(postgres, 1)
+    moderate(job(scan, "s3://b/1"), uuid4(), other)
+    assert findings(postgres, scan.id)["s3://b/1"].outcome == "judged"
+
+
+def test_thresholds_are_the_scans(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+    parts = make_parts({"s3://b/1": png("#c0c0c0")})  # a score of 0.75
+    for policy, verdict in ((Policy(), "fake"), (Policy(fake_from=0.9, real_to=0.1), "uncertain")):
+        scan = start(postgres, 1, policy)
+        moderate(job(scan, "s3://b/1"), uuid4(), parts)
+        assert findings(postgres, scan.id)["s3://b/1"].verdict == verdict
+
+
+def test_storage_that_is_away_is_tried_later_and_then_an_outcome(
+    postgres: Database, make_parts: Callable[..., Parts]
+) -> None:
+    parts = make_parts({"s3://b/1": png(DARK), "s3://b/2": StorageUnavailableError("503")}, retry_limit=2)
+    scan = start(postgres, 2)
+    later = moderate(job(scan, "s3://b/1", "s3://b/2"), uuid4(), parts)
+    assert later is not None
+    assert [ref.uri for ref in later.images] == ["s3://b/2"]
+    assert (later.attempt, counts(postgres, scan.id)["status"]) == (1, "running")
+    last = moderate(later, uuid4(), parts)
+    assert last is not None
+    assert moderate(last, uuid4(), parts) is None
+    finding = findings(postgres, scan.id)["s3://b/2"]
+    assert (finding.reason, finding.attempts, finding.detail) == ("storage_unavailable", 3, "503")
+    assert counts(postgres, scan.id)["status"] == "done"
+
+
+def test_a_refused_image_fails_alone(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+    def refuse_bright(image: Image.Image) -> None:
+        if image.getpixel((0, 0)) == (255, 255, 255):
+            raise EngineGenerateError("no")
+
+    parts = make_parts({"s3://b/1": png(BRIGHT), "s3://b/2": png(DARK)}, ScriptedEngine(fail=refuse_bright))
+    scan = start(postgres, 2)
+    moderate(job(scan, "s3://b/1", "s3://b/2"), uuid4(), parts)
+    found = findings(postgres, scan.id)
+    assert (found["s3://b/1"].reason, found["s3://b/2"].verdict) == ("engine_failed", "real")
+
+
+def test_a_fault_nobody_foresaw_takes_one_image_not_the_message(
+    postgres: Database, make_parts: Callable[..., Parts]
+) -> None:
+    objects: dict[str, bytes | Exception] = {"s3://b/1": png(DARK), "s3://b/2": RuntimeError("a bug")}
+    scan = start(postgres, 2)
+    moderate(job(scan, "s3://b/1", "s3://b/2"), uuid4(), make_parts(objects))
+    found = findings(postgres, scan.id)
+    assert (found["s3://b/1"].verdict, found["s3://b/2"].reason) == ("real", "engine_failed")
+
+
+def test_a_poison_image_cannot_take_the_others_to_the_dead_letters(
+    postgres: Database, make_parts: Callable[..., Parts]
+) -> None:
+    def die_of_bright(image: Image.Image) -> None:
+        if image.getpixel((0, 0)) == (255, 255, 255):
+            raise EngineDeadError("gone")
+
+    objects: dict[str, bytes | Exception] = {"s3://b/0": png(DARK), "s3://b/1": png(BRIGHT), "s3://b/2": png(GREY)}
+    scan = start(postgres, 3)
+    message = job(scan, *objects)
+    deaths = 0
+    for delivery in range(5):
+        # Each time the process ends and a fresh one takes the message.
+        try:
+            moderate(message, uuid4(), make_parts(objects, ScriptedEngine(fail=die_of_bright)), redelivered=delivery > 0)
+        except EngineDeadError:
+            deaths += 1
+    assert deaths == 3
+    assert {uri: row.outcome for uri, row in findings(postgres, scan.id).items()} == {
+        "s3://b/0": "judged", "s3://b/1": "failed", "s3://b/2": "judged",
+    }  # fmt: skip
+    assert findings(postgres, scan.id)["s3://b/1"].reason == "engine_failed"
+    assert counts(postgres, scan.id)["status"] == "done"
+
+
+def test_a_message_without_a_scan_is_a_submission_under_its_own_id(
+    postgres: Database, make_parts: Callable[..., Parts]
+) -> None:
+    parts = make_parts({"s3://b/1": png(BRIGHT)})
+    message_id = uuid4()
+    message = job(None, ImageRef(uri="s3://b/1", external_id="post-7"), explain=Explain.ALL)
+    for _ in range(2):
+        moderate(message, message_id, parts)
+    (finding,) = findings(postgres, message_id).values()
+    assert (finding.verdict, finding.external_id) == ("fake", "post-7")
+    assert counts(postgres, message_id)["status"] == "done"
+
+
+def test_a_scan_that_does_not_exist_is_a_bad_message(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+    message = JudgeImages(scan_id=uuid4(), images=(ImageRef(uri="s3://b/1"),))
+    with pytest.raises(InvalidMessageError, match="no scan"):
+        moderate(message, uuid4(), make_parts({}))
+
+
+def test_a_stopping_worker_starts_nothing_new(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+    parts = make_parts({"s3://b/1": png(BRIGHT)})
+    parts.slots.stop()
+    scan = start(postgres, 1)
+    with pytest.raises(ShuttingDownError):
+        moderate(job(scan, "s3://b/1"), uuid4(), parts)
+    assert findings(postgres, scan.id) == {}
+
+
+def test_verdicts_are_append_only(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+    moderate(job(start(postgres, 1), "s3://b/1"), uuid4(), make_parts({"s3://b/1": png(BRIGHT)}))
+    with pytest.raises(Exception, match="append-only"), database.transaction(postgres) as session:
+        session.exec(select(StoredVerdict)).one().score = 0.0
+
+
+def test_details_with_nul_characters_are_stored(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+    from worker.errors import ImageError, Reason
+
+    objects: dict[str, bytes | Exception] = {"s3://b/1": ImageError(Reason.CORRUPT, "bad\x00 byte\n here")}
+    scan = start(postgres, 1)
+    moderate(job(scan, "s3://b/1"), uuid4(), make_parts(objects))
+    assert findings(postgres, scan.id)["s3://b/1"].detail == "bad byte here"
