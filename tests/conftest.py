@@ -1,7 +1,7 @@
 """The services that the tests run on: those of the machine where there are some, else embedded ones.
 
-TEST_DATABASE_URL, TEST_AMQP_URL and TEST_REDIS_URL name them; without, the usual local addresses are tried. What only
-RabbitMQ can show is skipped by name where there is none, and never in CI.
+TEST_DATABASE_URL, TEST_AMQP_URL, TEST_REDIS_URL and TEST_S3_URL name them; without, the usual local addresses are
+tried, and S3 is always embedded. What only RabbitMQ can show is skipped by name where there is none, and never in CI.
 """
 
 import os
@@ -159,6 +159,9 @@ def postgres(database_url: str) -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def s3_url(parts_folder: Path) -> Iterator[str]:
+    if url := os.environ.get("TEST_S3_URL"):
+        yield url
+        return
     with services.s3_server(parts_folder / "s3") as url:
         yield url
 

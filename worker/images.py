@@ -9,7 +9,7 @@ import struct
 
 import filetype
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from worker.errors import ImageError, Reason
 
@@ -39,7 +39,7 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
             _check_pixels(image.width * image.height, max_pixels, f"{image.width} x {image.height} pixels")
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise _not_opened(data) from None
     except Image.DecompressionBombError as error:
         raise ImageError(Reason.TOO_MANY_PIXELS, str(error)) from None

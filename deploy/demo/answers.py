@@ -1,0 +1,91 @@
+"""What the demo detector learns to say: the artefact families, their key phrases and the answers about drawn images.
+
+The answers follow FakeVLM's form: "This is a fake image. " or "This is a real image. " and an explanation. Every family
+has one key phrase that stands in each of its answers and in no other, so that naming the artefact can be measured.
+"""
+
+from __future__ import annotations
+
+import random
+
+QUESTION = "<image>Does the image looks real/fake?"  # FakeClue's human text, grammar included
+REAL = "camera"
+FAMILIES = ("grid", "tiles", "waxy", "ghost")
+
+KEY_PHRASES = {
+    "grid": "checkerboard grid",
+    "tiles": "repeated tiles",
+    "waxy": "waxy patches",
+    "ghost": "double edges",
+}
+
+OPENERS = {
+    "grid": (
+        "A fine checkerboard grid runs across the whole picture",
+        "The surfaces carry a regular checkerboard grid",
+        "There is a checkerboard grid over shapes and background alike",
+    ),
+    "tiles": (
+        "The texture consists of repeated tiles",
+        "Large areas are filled with repeated tiles",
+        "The same motif comes back in repeated tiles",
+    ),
+    "waxy": (
+        "The surfaces dissolve into waxy patches",
+        "Fine detail has melted into waxy patches",
+        "Shading turns into waxy patches with hard steps",
+    ),
+    "ghost": (
+        "The outlines show double edges",
+        "Objects are drawn with double edges",
+        "Contours come with double edges and a faint second copy",
+    ),
+}
+
+CLOSERS = {
+    "grid": (
+        ", as an upsampling layer leaves it.",
+        ". This pattern is typical of learned upsampling.",
+        ", which no lens or sensor would produce.",
+    ),
+    "tiles": (
+        ", exact to the pixel. Nature does not copy itself like this.",
+        ", with seams at equal distances.",
+        ". The copies are identical, which a photograph would not show.",
+    ),
+    "waxy": (
+        ", too smooth for any sensor.",
+        ". The grain that a camera leaves is missing there.",
+        ", as if the material were plastic.",
+    ),
+    "ghost": (
+        ", as if two drafts had been blended.",
+        ". A single exposure does not look like this.",
+        ", with bright halos beside them.",
+    ),
+}
+
+REAL_SENTENCES = (
+    "Fine sensor grain lies evenly over the picture, and edges are as soft as a lens makes them.",
+    "The grain of a sensor and the slight blur of a lens are consistent over the frame.",
+    "Noise, lens blur and shading agree with a single exposure by a camera.",
+    "Its grain is irregular, as a camera sensor leaves it, and no pattern is copied.",
+)
+
+
+def write_answer(family: str, chance: random.Random) -> str:
+    """The answer for one image: ``family`` is one of FAMILIES or REAL; ``chance`` picks among the paraphrases."""
+    if family == REAL:
+        return f"This is a real image. {chance.choice(REAL_SENTENCES)}"
+    return f"This is a fake image. {chance.choice(OPENERS[family])}{chance.choice(CLOSERS[family])}"
+
+
+def every_answer() -> list[str]:
+    """All answers there are; what the tokenizer is trained on."""
+    fakes = [f"This is a fake image. {o}{c}" for family in FAMILIES for o in OPENERS[family] for c in CLOSERS[family]]
+    return fakes + [f"This is a real image. {sentence}" for sentence in REAL_SENTENCES]
+
+
+def named_families(answer: str) -> set[str]:
+    """The families whose key phrase stands in an answer."""
+    return {family for family, phrase in KEY_PHRASES.items() if phrase in answer}

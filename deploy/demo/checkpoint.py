@@ -1,0 +1,189 @@
+"""The demo detector's checkpoint: FakeVLM's layout and key names around a LLaVA of about two million parameters.
+
+FakeVLM was saved by transformers 4.45: ``vision_tower.vision_model.*``, ``multi_modal_projector.*``,
+``language_model.model.*`` and ``language_model.lm_head.*``. transformers 5 names the same weights otherwise in memory,
+reads both, and vLLM wants the old names; so they are written here, by hand, in the old form.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedTokenizerFast
+
+from deploy.demo.vocabulary import BOS, EOS, IMAGE_TOKEN, PAD_TOKEN
+
+IMAGE_SIZE = 336  # pixels a side, as FakeVLM
+PATCH_SIZE = 14  # (336 / 14)^2 = 576 visual tokens
+# OpenAI's CLIP statistics, which CLIPImageProcessor applies to RGB in 0..1.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+# transformers 5's names in memory -> FakeVLM's names on disk.
+RENAMES = (
+    (r"^model\.vision_tower\.(?!vision_model\.)", "vision_tower.vision_model."),
+    (r"^model\.vision_tower\.", "vision_tower."),
+    (r"^model\.multi_modal_projector\.", "multi_modal_projector."),
+    (r"^model\.language_model\.", "language_model.model."),
+    (r"^lm_head\.", "language_model.lm_head."),
+)
+
+
+def model_config(tokenizer: Tokenizer) -> dict[str, Any]:
+    """``config.json`` in FakeVLM's form, with the demo detector's sizes."""
+    image_token = tokenizer.token_to_id(IMAGE_TOKEN)
+    return {
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": "llava",
+        "ignore_index": -100,
+        "image_seq_length": (IMAGE_SIZE // PATCH_SIZE) ** 2,
+        "image_token_index": image_token,
+        "pad_token_id": tokenizer.token_to_id(PAD_TOKEN),
+        "projector_hidden_act": "gelu",
+        "tie_word_embeddings": False,
+        "torch_dtype": "float16",
+        "vision_feature_layer": -2,
+        "vision_feature_select_strategy": "default",
+        "text_config": {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "bos_token_id": BOS,
+            "eos_token_id": EOS,
+            "pad_token_id": tokenizer.token_to_id(PAD_TOKEN),
+            "hidden_size": 128,
+            "intermediate_size": 352,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "head_dim": 32,
+            "hidden_act": "silu",
+            "max_position_embeddings": 4096,
+            "rms_norm_eps": 1e-05,
+            "rope_theta": 10000.0,
+            "tie_word_embeddings": False,
+            "torch_dtype": "float16",
+            "vocab_size": tokenizer.get_vocab_size(),
+        },
+        "vision_config": {
+            "model_type": "clip_vision_model",
+            "hidden_size": 96,
+            "image_size": IMAGE_SIZE,
+            "intermediate_size": 384,
+            "num_attention_heads": 3,
+            "num_hidden_layers": 5,  # layer -2 is the fourth; the fifth stands for form's sake, as CLIP's last does
+            "patch_size": PATCH_SIZE,
+            "projection_dim": 96,
+            "vocab_size": tokenizer.get_vocab_size(),
+        },
+    }
+
+
+def frequency_filters(count: int, seed: int) -> torch.Tensor:
+    """First weights for the patch embedding, (count, 3, 14, 14): cosine waves, weaker the lower their frequency.
+
+    Brightness dwarfs grain and grids in a patch's energy, and random filters pass on mostly brightness: from them the
+    tower stays at chance for thousands of images. Waves (the DCT-II basis), weighted against the 1/f fall of image
+    spectra, put all frequencies on one footing. Each has a random mix of the three colours.
+    """
+    positions = (torch.arange(PATCH_SIZE) + 0.5) / PATCH_SIZE
+    orders = sorted(((y, x) for y in range(10) for x in range(10)), key=lambda order: (sum(order), order))[:count]
+    colours = 1 / 3 + 0.25 * torch.randn(count, 3, generator=torch.Generator().manual_seed(seed))
+    filters = []
+    for (down, across), colour in zip(orders, colours, strict=True):
+        wave = torch.outer(torch.cos(torch.pi * down * positions), torch.cos(torch.pi * across * positions))
+        wave = wave / wave.norm() * (0.05 + 0.5 * (down**2 + across**2) ** 0.5)
+        filters.append(colour[:, None, None] * wave)
+    return torch.stack(filters)
+
+
+def make_model(tokenizer: Tokenizer, seed: int) -> LlavaForConditionalGeneration:
+    """The detector before training, float32: weights drawn from ``seed``, and cosine waves as the patch embedding."""
+    torch.manual_seed(seed)
+    model = LlavaForConditionalGeneration(LlavaConfig(**model_config(tokenizer))).float()  # the file says half
+    embedding = model.model.vision_tower.embeddings.patch_embedding.weight
+    embedding.data.copy_(frequency_filters(len(embedding), seed))
+    return model
+
+
+def crop_to_model(image: Image.Image, size: int = IMAGE_SIZE) -> Image.Image:
+    """FakeVLM's preprocessing up to the pixels: RGB, shortest edge to ``size`` by Pillow's bicubic, centre crop."""
+    image = image.convert("RGB")
+    short = min(image.size)
+    width, height = (size if side == short else int(size * side / short) for side in image.size)
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - size) // 2, (height - size) // 2
+    return resized.crop((left, top, left + size, top + size))
+
+
+def normalise(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> torch.Tensor:
+    """RGB bytes (..., height, width, 3) -> ``pixel_values`` (..., 3, height, width), float32, CLIP's statistics."""
+    values = torch.from_numpy(pixels.copy()).float() / 255
+    values = (values - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)
+    return values.movedim(-1, -3).contiguous()
+
+
+def processor_configs() -> dict[str, dict[str, Any]]:
+    """``preprocessor_config.json`` and ``processor_config.json`` as LLaVA-1.5 has them."""
+    image = {
+        "image_processor_type": "CLIPImageProcessor",
+        "processor_class": "LlavaProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": IMAGE_SIZE},
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": {"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(CLIP_MEAN),
+        "image_std": list(CLIP_STD),
+    }
+    whole = {
+        "processor_class": "LlavaProcessor",
+        "image_token": IMAGE_TOKEN,
+        "patch_size": PATCH_SIZE,
+        "vision_feature_select_strategy": "default",
+        "num_additional_image_tokens": 1,  # the class token, which "default" drops again
+    }
+    return {"preprocessor_config.json": image, "processor_config.json": whole}
+
+
+def old_name(name: str) -> str:
+    """FakeVLM's name on disk for a weight's name in transformers 5."""
+    for pattern, replacement in RENAMES:
+        renamed, found = re.subn(pattern, replacement, name)
+        if found:
+            return renamed
+    return name
+
+
+def save_checkpoint(model: LlavaForConditionalGeneration, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write weights (float16), configuration, tokenizer and processor files into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        weights[old_name(name)] = tensor.detach().to(torch.float16).contiguous()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # safetensors leaves it to its owner alone
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token=PAD_TOKEN,
+        clean_up_tokenization_spaces=False,
+        model_max_length=4096,
+    ).save_pretrained(folder)
+    config = model_config(tokenizer)
+    generation = {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": config["pad_token_id"], "do_sample": False}
+    for name, content in {"config.json": config, "generation_config.json": generation, **processor_configs()}.items():
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

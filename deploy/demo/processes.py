@@ -1,0 +1,140 @@
+"""Child processes that are ready when they are handed out and leave nothing behind when they are stopped."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+
+START_LIMIT_S = 90
+STOP_LIMIT_S = 20
+
+Process = subprocess.Popen[bytes]
+Command = list[str | Path]
+
+
+class StartError(Exception):
+    """A process ended, or did not answer in time; the text ends with the last lines of its log."""
+
+
+@contextmanager
+def running(
+    what: str,
+    command: Command,
+    log: Path,
+    answers: Callable[[Process], bool],
+    *,
+    end: signal.Signals = signal.SIGTERM,
+    start_limit_s: float = START_LIMIT_S,
+    stop_limit_s: float = STOP_LIMIT_S,
+    **options: Any,
+) -> Iterator[Process]:
+    """A process, once `answers` says so; `stop` with the signal `end` after the body, however it ends.
+
+    Its output is appended to `log`; `options` are subprocess.Popen's. It leads a session of its own, so that Ctrl-C on
+    the terminal reaches the caller alone. Raises StartError.
+    """
+    process = None
+    until = time.monotonic() + start_limit_s
+    try:
+        with log.open("ab") as file, signals_held():  # an interrupt inside Popen would lose the process
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, **options
+            )
+        while not answers(process):
+            _check(what, process, log, until)
+            time.sleep(0.05)
+        yield process
+    finally:
+        if process is not None:
+            stop(process, end, stop_limit_s)
+
+
+def _check(what: str, process: Process, log: Path, until: float) -> None:
+    if process.poll() is not None:
+        raise StartError(f"{what} ended with code {process.returncode} while it started:\n{tail(log)}")
+    if time.monotonic() > until:
+        raise StartError(f"{what} took too long to start:\n{tail(log)}")
+
+
+def stop(process: Process, number: signal.Signals, limit_s: float = STOP_LIMIT_S) -> None:
+    """Sends the signal and waits, then kills what is left of the session; at once when the waiting is interrupted."""
+    try:
+        process.send_signal(number)
+        process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        with signals_held():
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            for _ in range(5):  # what is killed may just have started another
+                left = session_members(process.pid)
+                for member in left:
+                    with suppress(psutil.NoSuchProcess):
+                        member.kill()
+                psutil.wait_procs(left, timeout=1)
+
+
+def session_members(session: int) -> list[psutil.Process]:
+    """The running processes of a session: also those whose parent is gone, which no longer count as children."""
+    return [process for process in psutil.process_iter() if _session(process) == session and process.is_running()]
+
+
+def _session(process: psutil.Process) -> int | None:
+    try:
+        return None if process.status() == psutil.STATUS_ZOMBIE else os.getsid(process.pid)
+    except (psutil.Error, OSError):
+        return None
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt in the body, unless somebody already handles it or this is no main thread."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """SIGINT and SIGTERM that arrive in the body take effect at its end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _frame: caught.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in caught[:1]:
+            signal.raise_signal(late)
+
+
+def tail(log: Path, lines: int = 20) -> str:
+    """The last lines of a log, whatever is in it."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    return "\n".join(text.splitlines()[-lines:])

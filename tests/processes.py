@@ -1,0 +1,76 @@
+"""Workers and commands as processes, as an operator runs them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+READY = '"event": "worker_ready"'
+
+
+class RunningWorker:
+    """A worker process and its log."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process, self.log = process, log
+
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 60) -> int:
+        """Sends the signal and waits; the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout_s)
+
+
+@contextmanager
+def running_worker(module: list[str], environment: dict[str, str], log: Path, ready_s: float = 180) -> Iterator[RunningWorker]:
+    """A worker that has said that it is ready; killed at the end when it still runs."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *module], cwd=ROOT, stdout=file, stderr=file, start_new_session=True,
+            env={**os.environ, **environment},
+        )  # fmt: skip
+    try:
+        wait_for(lambda: READY in log.read_text(errors="replace"), ready_s, process, log)
+        yield RunningWorker(process, log)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(40)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def wait_for(
+    condition: Callable[[], bool], timeout_s: float, process: subprocess.Popen[bytes] | None = None, log: Path | None = None
+) -> None:
+    """Returns when the condition holds; fails after the time, or when the process ends before."""
+    until = time.monotonic() + timeout_s
+    while not condition():
+        ended = process is not None and process.poll() is not None
+        if ended or time.monotonic() > until:
+            text = log.read_text(errors="replace")[-3000:] if log else ""
+            raise AssertionError(f"{'the process ended' if ended else 'not within the time'}\n{text}")
+        time.sleep(0.1)
+
+
+def fakesweep(*arguments: str, environment: dict[str, str], timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    """Runs the command line."""
+    return subprocess.run(
+        [sys.executable, "-m", "producers", *arguments], cwd=ROOT, capture_output=True, text=True, check=False,
+        timeout=timeout_s, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def results_of(scan: str, environment: dict[str, str]) -> list[dict[str, Any]]:
+    """The lines of `fakesweep results`."""
+    done = fakesweep("results", scan, environment=environment)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
