@@ -54,6 +54,7 @@ def create_app(broker_url: str) -> Celery:
         task_acks_late=True,
         task_acks_on_failure=False,
         worker_prefetch_multiplier=1,
+        worker_consumer="worker.consumer:DeadLetteringConsumer",
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
@@ -118,6 +119,8 @@ def dead_letter(app: Celery, payload: Any, error: InvalidMessageError | Exceptio
 def depth(app: Celery, queue: str) -> int:
     """Messages that wait in a queue, not counting those that workers hold."""
     with app.connection_for_write() as connection:
-        work_queue(queue)(connection.default_channel).declare()
-        answer = connection.default_channel.queue_declare(queue, passive=True)
+        # Not passively: a Redis list that is empty does not exist, and kombu takes that for a missing queue.
+        answer = connection.default_channel.queue_declare(
+            queue, durable=True, auto_delete=False, arguments=_WORK_ARGUMENTS
+        )
         return int(answer.message_count)
