@@ -22,6 +22,10 @@ from worker import database
 from worker.migrate import upgrade
 
 DEMO_DETECTOR = Path(__file__).parents[1] / "deploy" / "demo" / "detector"
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
 IN_CI = bool(os.environ.get("CI"))
 
 

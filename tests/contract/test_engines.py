@@ -50,7 +50,7 @@ def vllm() -> Iterator[Engine]:
     from worker.detector.vllm_engine import VllmEngine
 
     description, folder = supply(DetectorDescription.load(str(DEMO_DETECTOR)))
-    engine = VllmEngine(description, folder, Settings(max_num_seqs=64, max_num_batched_tokens=4096))
+    engine = VllmEngine(description, folder, Settings(max_num_seqs=64, max_num_batched_tokens=4096, gpu_memory_utilization=0.2))
     yield engine
     engine.close()
 
