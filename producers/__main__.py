@@ -67,7 +67,7 @@ def scan(
     settings = Settings.from_environment()
     postgres = _database(settings)
     celery = _broker(settings)
-    sources.list_source(source, lambda line: None)  # a source that is not there makes no scan
+    sources.list_source(source, lambda _line: None)  # a source that is not there makes no scan
     started = scans.start_scan(postgres, source, name=name, token=token, policy=Policy(explain=explain))
     with progress.shown("listing", total=None) as advance:
         scans.publish_scan(celery, postgres, started, skip=progress.warn, listed=lambda count: advance(count, None))

@@ -52,8 +52,8 @@ def publish_scan(
     postgres: Engine,
     scan: Scan,
     *,
-    skip: Callable[[str], None] = lambda line: None,
-    listed: Callable[[int], None] = lambda count: None,
+    skip: Callable[[str], None] = lambda _line: None,
+    listed: Callable[[int], None] = lambda _count: None,
 ) -> None:
     """Lists the source and publishes it, then lets the scan end. Safe to run again after a crash: what has its
     finding is passed over by the workers. `skip` is told of what is passed over here, `listed` the count so far.

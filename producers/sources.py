@@ -1,4 +1,4 @@
-"""Where images come from: S3 listings, folders, manifests. Each yields ImageRefs, in order, without holding them all."""
+"""Where images come from: S3 listings, folders, manifests. Each yields ImageRefs in order and holds few of them."""
 
 import csv
 import gzip

@@ -49,7 +49,11 @@ def embedded_redis_url(parts_folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def postgres_server_url(request: pytest.FixtureRequest) -> str:
     """A server where databases may be made: the machine's, else the embedded one."""
-    for url in (os.environ.get("TEST_DATABASE_URL"), "postgresql:///postgres", "postgresql://postgres@127.0.0.1/postgres"):
+    for url in (
+        os.environ.get("TEST_DATABASE_URL"),
+        "postgresql:///postgres",
+        "postgresql://postgres@127.0.0.1/postgres",
+    ):
         if url:
             try:
                 psycopg.connect(url, connect_timeout=3).close()

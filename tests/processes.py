@@ -28,7 +28,9 @@ class RunningWorker:
 
 
 @contextmanager
-def running_worker(module: list[str], environment: dict[str, str], log: Path, ready_s: float = 180) -> Iterator[RunningWorker]:
+def running_worker(
+    module: list[str], environment: dict[str, str], log: Path, ready_s: float = 180
+) -> Iterator[RunningWorker]:
     """A worker that has said that it is ready; killed at the end when it still runs."""
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -49,7 +51,10 @@ def running_worker(module: list[str], environment: dict[str, str], log: Path, re
 
 
 def wait_for(
-    condition: Callable[[], bool], timeout_s: float, process: subprocess.Popen[bytes] | None = None, log: Path | None = None
+    condition: Callable[[], bool],
+    timeout_s: float,
+    process: subprocess.Popen[bytes] | None = None,
+    log: Path | None = None,
 ) -> None:
     """Returns when the condition holds; fails after the time, or when the process ends before."""
     until = time.monotonic() + timeout_s

@@ -7,7 +7,7 @@ from celery.worker.consumer import Consumer
 from worker import broker
 
 
-class DeadLetteringConsumer(Consumer):
+class DeadLetteringConsumer(Consumer):  # type: ignore[misc]  # Celery is not typed
     """Publishes what cannot be a task of ours to the dead letters, then acknowledges it."""
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:

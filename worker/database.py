@@ -15,7 +15,7 @@ from sqlmodel import Session, col
 
 from worker.errors import ConfigurationError, DatabaseUnavailableError, InvalidMessageError
 from worker.messages import Explain, ImageRef, JudgeImages, Policy
-from worker.tables import Detector, Finding, Outcome, Scan, ScanStatus, StoredObject, StoredVerdict, Suspect
+from worker.tables import Detector, Finding, Scan, ScanStatus, StoredObject, StoredVerdict, Suspect
 
 _PARTITION_LOCK = 0x46414B45
 """Advisory lock (ASCII "FAKE") under which partitions are made, so that two workers do not make one twice."""
@@ -75,7 +75,8 @@ def register_detector(
     with transaction(engine) as session:
         row = insert(Detector).values(fingerprint=fingerprint, notice=notice, **identity).on_conflict_do_nothing()
         session.execute(row)
-        return session.execute(select(col(Detector.id)).where(col(Detector.fingerprint) == fingerprint)).scalar_one()
+        query = select(col(Detector.id)).where(col(Detector.fingerprint) == fingerprint)
+        return int(session.execute(query).scalar_one())
 
 
 def live_partition(moment: datetime) -> str:
@@ -162,7 +163,7 @@ def known_verdicts(
 def add_verdict(session: Session, verdict: StoredVerdict) -> int:
     """Appends a verdict; its id."""
     values = verdict.model_dump(exclude={"id", "created_at"})
-    return session.execute(insert(StoredVerdict).values(**values).returning(col(StoredVerdict.id))).scalar_one()
+    return int(session.execute(insert(StoredVerdict).values(**values).returning(col(StoredVerdict.id))).scalar_one())
 
 
 def save_findings(session: Session, scan: Scan, findings: Sequence[Finding]) -> None:
@@ -211,4 +212,4 @@ def count_try(engine: Engine, scan_id: UUID, uri: str) -> int:
         index_elements=["scan_id", "uri"], set_={"tries": col(Suspect.tries) + 1}
     ).returning(col(Suspect.tries))
     with transaction(engine) as session:
-        return session.execute(raised).scalar_one()
+        return int(session.execute(raised).scalar_one())

@@ -47,6 +47,15 @@ class Parts:
     retry_limit: int = 5
 
 
+@dataclass(frozen=True)
+class _Delivery:
+    """What all images of a message share. `attempt` counts the delayed re-publishings before this one."""
+
+    scan: Scan
+    explain: Explain
+    attempt: int
+
+
 def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, redelivered: bool = False) -> JudgeImages | None:
     """Gives every image of the message its outcome; returns a message of those whose storage is away for now.
 
@@ -57,35 +66,37 @@ def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, redelivered: b
     with database.transaction(parts.database) as session:
         scan = database.open_scan(session, job, message_id)
         decided = database.decided_uris(session, scan, job.images)
-    job = job.model_copy(update={"scan_id": scan.id, "explain": job.explain or Explain(scan.policy["explain"])})
+    delivery = _Delivery(scan, job.explain or Explain(scan.policy["explain"]), job.attempt)
     refs = [ref for ref in job.images if ref.uri not in decided]
     with parts.slots.take(len(refs)):
         try:
-            later = _one_by_one(refs, scan, job, parts) if redelivered else _path(refs, scan, job, parts)
+            later = _one_by_one(refs, delivery, parts) if redelivered else _path(refs, delivery, parts)
         except FakesweepError:
             raise
         except Exception:
             log.exception("message_failed_together", scan_id=str(scan.id))
-            later = _one_by_one(refs, scan, job, parts)
-    return job.model_copy(update={"images": tuple(later), "attempt": job.attempt + 1}) if later else None
+            later = _one_by_one(refs, delivery, parts)
+    if not later:
+        return None
+    return JudgeImages(scan_id=scan.id, images=tuple(later), explain=delivery.explain, attempt=job.attempt + 1)
 
 
-def _path(refs: Sequence[ImageRef], scan: Scan, job: JudgeImages, parts: Parts) -> list[ImageRef]:
+def _path(refs: Sequence[ImageRef], delivery: _Delivery, parts: Parts) -> list[ImageRef]:
     """The path itself. Each step leaves alone what an earlier one has decided; returns what is left for later."""
     cases = [Case(ref) for ref in refs]
-    _reuse_unchanged(cases, job, parts)
+    _reuse_unchanged(cases, delivery, parts)
     for case in cases:
         if case.verdict is None:
-            _fetch_and_decode(case, job, parts)
-    _judge(cases, scan, job, parts)
-    _save(cases, scan, job, parts)
+            _fetch_and_decode(case, delivery, parts)
+    _judge(cases, delivery, parts)
+    _save(cases, delivery, parts)
     return [case.ref for case in cases if case.later]
 
 
-def _one_by_one(refs: Sequence[ImageRef], scan: Scan, job: JudgeImages, parts: Parts) -> list[ImageRef]:
+def _one_by_one(refs: Sequence[ImageRef], delivery: _Delivery, parts: Parts) -> list[ImageRef]:
     later: list[ImageRef] = []
     for ref in refs:
-        tries = database.count_try(parts.database, scan.id, ref.uri)
+        tries = database.count_try(parts.database, delivery.scan.id, ref.uri)
         failure = None
         if tries > MAX_TRIES_ALONE:
             failure = ImageError(
@@ -93,23 +104,23 @@ def _one_by_one(refs: Sequence[ImageRef], scan: Scan, job: JudgeImages, parts: P
             )
         else:
             try:
-                later += _path([ref], scan, job, parts)
+                later += _path([ref], delivery, parts)
             except FakesweepError:
                 raise
             except Exception as error:
-                log.exception("image_failed_alone", scan_id=str(scan.id), uri=ref.uri)
+                log.exception("image_failed_alone", scan_id=str(delivery.scan.id), uri=ref.uri)
                 failure = ImageError(Reason.ENGINE_FAILED, f"unforeseen {type(error).__name__}, see the worker's log")
         if failure:
-            _save([Case(ref, failure=failure)], scan, job, parts)
+            _save([Case(ref, failure=failure)], delivery, parts)
     return later
 
 
-def _reuse_unchanged(cases: Sequence[Case], job: JudgeImages, parts: Parts) -> None:
+def _reuse_unchanged(cases: Sequence[Case], delivery: _Delivery, parts: Parts) -> None:
     """Reuses, without fetching, where this detector judged what has the same ETag at the same uri."""
     with database.transaction(parts.database) as session:
         objects = database.stored_objects(session, [case.ref for case in cases])
         contents = {stored.sha256 for stored in objects.values()}
-        verdicts = database.known_verdicts(session, contents, parts.detector_id, job.explain)
+        verdicts = database.known_verdicts(session, contents, parts.detector_id, delivery.explain)
     for case in cases:
         stored = objects.get(case.ref.uri)
         if stored and stored.sha256 in verdicts:
@@ -117,14 +128,14 @@ def _reuse_unchanged(cases: Sequence[Case], job: JudgeImages, parts: Parts) -> N
             case.reused_from = case.verdict.uri
 
 
-def _fetch_and_decode(case: Case, job: JudgeImages, parts: Parts) -> None:
+def _fetch_and_decode(case: Case, delivery: _Delivery, parts: Parts) -> None:
     """Fetches and hashes; reuses a verdict on the same content, else decodes."""
     try:
         data = parts.store.fetch(case.ref)
         sha256 = hashlib.sha256(data).hexdigest()
         case.stored = StoredObject(uri=case.ref.uri, etag=case.ref.etag, sha256=sha256, size=len(data))
         with database.transaction(parts.database) as session:
-            case.verdict = database.known_verdicts(session, [sha256], parts.detector_id, job.explain).get(sha256)
+            case.verdict = database.known_verdicts(session, [sha256], parts.detector_id, delivery.explain).get(sha256)
         if case.verdict:
             case.reused_from = case.verdict.uri
             return
@@ -134,19 +145,19 @@ def _fetch_and_decode(case: Case, job: JudgeImages, parts: Parts) -> None:
     except ImageError as error:
         case.failure = error
     except StorageUnavailableError as error:
-        case.later = job.attempt < parts.retry_limit
+        case.later = delivery.attempt < parts.retry_limit
         case.failure = ImageError(Reason.STORAGE_UNAVAILABLE, str(error))
 
 
-def _judge(cases: Sequence[Case], scan: Scan, job: JudgeImages, parts: Parts) -> None:
+def _judge(cases: Sequence[Case], delivery: _Delivery, parts: Parts) -> None:
     """Judges each distinct content once; its twins in the same message reuse that."""
-    explain = job.explain or Explain.FLAGGED
+    explain = delivery.explain
     first: dict[str, Case] = {}
     for case in cases:
         if case.pixels is not None and case.stored is not None:
             first.setdefault(case.stored.sha256, case)
     images = [case.pixels for case in first.values() if case.pixels is not None]
-    live = scan.kind == "live"
+    live = delivery.scan.kind == "live"
     answers = judge(parts.engine, images, explain=explain, live=live) if images else []
     for case, answer in zip(first.values(), answers, strict=True):
         if isinstance(answer, EngineGenerateError):
@@ -166,7 +177,7 @@ def _judge(cases: Sequence[Case], scan: Scan, job: JudgeImages, parts: Parts) ->
     stop=stop_after_attempt(4),
     reraise=True,
 )
-def _save(cases: Sequence[Case], scan: Scan, job: JudgeImages, parts: Parts) -> None:
+def _save(cases: Sequence[Case], delivery: _Delivery, parts: Parts) -> None:
     """One transaction: verdicts, what lay where, findings, counters. Saving twice is saving once."""
     settled = [case for case in cases if not case.later]
     with database.transaction(parts.database) as session:
@@ -178,4 +189,8 @@ def _save(cases: Sequence[Case], scan: Scan, job: JudgeImages, parts: Parts) -> 
         # In one order everywhere, so that two messages with the same uris cannot lock each other out.
         for stored in sorted((case.stored for case in settled if case.stored), key=lambda stored: stored.uri):
             database.remember_object(session, stored)
-        database.save_findings(session, scan, [case.finding(scan, verdict_ids, job.attempt + 1) for case in settled])
+        database.save_findings(
+            session,
+            delivery.scan,
+            [case.finding(delivery.scan, verdict_ids, delivery.attempt + 1) for case in settled],
+        )

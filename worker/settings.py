@@ -1,4 +1,4 @@
-"""All settings, from the environment, read once and passed down. A bad value fails at start with its variable's name."""
+"""All settings, from the environment, read once and passed down. A bad value fails at start with its name."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self

@@ -89,7 +89,7 @@ class Scan(SQLModel, table=True):
     """One sweep over a source, or one submission to the live queue (`kind`).
 
     `listed` counts distinct images; `judged + reused + failed` reaches it exactly when the scan is done. `fake`,
-    `uncertain` and `real` split judged + reused. `policy` is messages.Policy; `skipped` counts duplicates in the source.
+    `uncertain` and `real` split judged + reused. `policy` is messages.Policy; `skipped` counts what was passed over.
     """
 
     __tablename__ = "scans"
@@ -205,7 +205,7 @@ class Finding(SQLModel, table=True):
 
 
 class Suspect(SQLModel, table=True):
-    """An image whose message came back: written before it is judged alone, so that one that kills the worker is known."""
+    """An image whose message came back; written before it is judged alone, so that a deadly one is known."""
 
     __tablename__ = "suspects"
 

@@ -29,7 +29,7 @@ def register_tasks(
 ) -> Task:
     """Declares judge_images on the app. `on_engine_death` ends the process and does not return."""
 
-    @app.task(name=JUDGE_IMAGES, bind=True, max_retries=None)
+    @app.task(name=JUDGE_IMAGES, bind=True, max_retries=None)  # type: ignore[untyped-decorator]  # Celery is not typed
     def judge_images(self: Task, *args: Any, **kwargs: Any) -> None:
         message_id = _message_id(self.request.id)
         info = self.request.delivery_info or {}

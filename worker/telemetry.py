@@ -85,7 +85,7 @@ def init_sentry(settings: Settings) -> None:
         default_integrations=False,
         auto_enabling_integrations=False,
         integrations=[
-            AtexitIntegration(callback=lambda pending, timeout: None),
+            AtexitIntegration(callback=lambda _pending, _timeout: None),
             CeleryIntegration(),
             DedupeIntegration(),
             ExcepthookIntegration(),
@@ -95,8 +95,8 @@ def init_sentry(settings: Settings) -> None:
         include_local_variables=False,
         send_default_pii=False,
         max_request_body_size="never",
-        before_send=lambda event, hint: scrub(event),
-        before_breadcrumb=lambda crumb, hint: scrub(crumb),
+        before_send=lambda event, _hint: scrub(event),
+        before_breadcrumb=lambda crumb, _hint: scrub(crumb),
     )
 
 

@@ -60,7 +60,7 @@ class ScriptedEngine:
         score: Callable[[Image], float] = brightness,
         *,
         explanation: str = "The picture is brighter than a camera makes it.",
-        fail: Callable[[Image], None] = lambda image: None,
+        fail: Callable[[Image], None] = lambda _image: None,
     ) -> None:
         self._score, self._explanation, self._fail = score, explanation, fail
         self.calls: list[int] = []

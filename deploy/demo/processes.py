@@ -5,7 +5,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -17,7 +17,7 @@ START_LIMIT_S = 90
 STOP_LIMIT_S = 20
 
 Process = subprocess.Popen[bytes]
-Command = list[str | Path]
+Command = Sequence[str | Path]
 
 
 class StartError(Exception):

@@ -25,8 +25,6 @@ from urllib.parse import quote
 import psycopg
 import redis
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a script, without an installed package
-
 from deploy.demo.processes import (
     START_LIMIT_S,
     Command,

@@ -186,9 +186,7 @@ def test_commands_name_what_is_wrong(database_url: str, redis_url: str) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_a_report_of_a_scan_is_one_file(
-    clean_redis_url: str, database_url: str, tmp_path: Path, drawn: Path
-) -> None:
+def test_a_report_of_a_scan_is_one_file(clean_redis_url: str, database_url: str, tmp_path: Path, drawn: Path) -> None:
     wait = {"FAKESWEEP_THREADS": "2"}
     environment = environment_for(database_url, clean_redis_url) | wait
     with running_worker(["tests.scripted_worker", "0", "-1"], environment, tmp_path / "worker.log") as running:

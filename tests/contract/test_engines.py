@@ -31,8 +31,8 @@ def description() -> DetectorDescription:
 
 
 @pytest.fixture(scope="session")
-def scripted() -> Iterator[Engine]:
-    yield ScriptedEngine()
+def scripted() -> Engine:
+    return ScriptedEngine()
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +50,9 @@ def vllm() -> Iterator[Engine]:
     from worker.detector.vllm_engine import VllmEngine
 
     description, folder = supply(DetectorDescription.load(str(DEMO_DETECTOR)))
-    engine = VllmEngine(description, folder, Settings(max_num_seqs=64, max_num_batched_tokens=4096, gpu_memory_utilization=0.2))
+    engine = VllmEngine(
+        description, folder, Settings(max_num_seqs=64, max_num_batched_tokens=4096, gpu_memory_utilization=0.2)
+    )
     yield engine
     engine.close()
 

@@ -206,7 +206,9 @@ def test_storage_that_comes_back_is_waited_for_without_a_thread(
 ) -> None:
     """The first worker cannot reach S3 and publishes again with a delay; the second one can."""
     put(bucket, s3_environment, {"x.png": 250})
-    away = settings_for(database_url, clean_broker_url, AWS_ENDPOINT_URL_S3="http://127.0.0.1:9", FAKESWEEP_RETRY_DELAY_S="2")
+    away = settings_for(
+        database_url, clean_broker_url, AWS_ENDPOINT_URL_S3="http://127.0.0.1:9", FAKESWEEP_RETRY_DELAY_S="2"
+    )
     scan = fakesweep("scan", f"s3://{bucket}/", environment=settings_for(database_url, clean_broker_url)).stdout.strip()
     with worker(QUICK, NO_POISON, away, tmp_path) as running:
         wait_for(lambda: "images_published_again" in running.log.read_text(), 40, running.process, running.log)

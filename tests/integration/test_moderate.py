@@ -35,12 +35,14 @@ def png(colour: str, size: tuple[int, int] = (400, 300)) -> bytes:
 
 @pytest.fixture
 def make_parts(postgres: Database) -> Callable[..., Parts]:
-    def make(objects: dict[str, bytes | Exception], engine: ScriptedEngine | None = None, **changes: object) -> Parts:
+    def make(
+        objects: dict[str, bytes | Exception], engine: ScriptedEngine | None = None, retry_limit: int = 5
+    ) -> Parts:
         identity = {"name": "scripted", "model": "m", "revision": "r", "prompt_revision": "p",
                     "preprocessing_revision": "q", "dtype": "float32", "quantization": None}  # fmt: skip
         detector_id = database.register_detector(postgres, identity, "f" * 64)
-        parts = Parts(InMemoryImageStore(objects), postgres, engine or ScriptedEngine(), detector_id)
-        return replace(parts, **changes)
+        store, used = InMemoryImageStore(objects), engine or ScriptedEngine()
+        return Parts(store, postgres, used, detector_id, retry_limit=retry_limit)
 
     return make
 
@@ -121,12 +123,14 @@ def test_the_same_content_is_judged_once(postgres: Database, make_parts: Callabl
 
 def test_an_unchanged_object_is_not_even_fetched(postgres: Database, make_parts: Callable[..., Parts]) -> None:
     parts = make_parts({"s3://b/1": png(BRIGHT)})
-    ref = ImageRef(uri="s3://b/1", etag=parts.store.etag("s3://b/1"))
+    store = parts.store
+    assert isinstance(store, InMemoryImageStore)
+    ref = ImageRef(uri="s3://b/1", etag=store.etag("s3://b/1"))
     for number in (1, 2):
         scan = start(postgres, 1)
         moderate(job(scan, ref), uuid4(), parts)
         assert findings(postgres, scan.id)["s3://b/1"].outcome == ("judged" if number == 1 else "reused")
-    assert parts.store.fetched == ["s3://b/1"]
+    assert store.fetched == ["s3://b/1"]
 
 
 def test_a_verdict_that_explains_too_little_is_not_reused(postgres: Database, make_parts: Callable[..., Parts]) -> None:
@@ -211,7 +215,9 @@ def test_a_poison_image_cannot_take_the_others_to_the_dead_letters(
     for delivery in range(5):
         # Each time the process ends and a fresh one takes the message.
         try:
-            moderate(message, uuid4(), make_parts(objects, ScriptedEngine(fail=die_of_bright)), redelivered=delivery > 0)
+            moderate(
+                message, uuid4(), make_parts(objects, ScriptedEngine(fail=die_of_bright)), redelivered=delivery > 0
+            )
         except EngineDeadError:
             deaths += 1
     assert deaths == 3

@@ -41,7 +41,9 @@ def reason_of(data: bytes, **limits: int) -> Reason:
     return caught.value.reason
 
 
-@pytest.mark.parametrize("size", [(336, 336), (337, 336), (640, 480), (480, 641), (50, 40), (1200, 90), (5, 700), (4000, 3000)])
+@pytest.mark.parametrize(
+    "size", [(336, 336), (337, 336), (640, 480), (480, 641), (50, 40), (1200, 90), (5, 700), (4000, 3000)]
+)
 def test_pixels_equal_the_reference_over_sizes(size: tuple[int, int]) -> None:
     image = noise(*size)
     assert np.array_equal(np.asarray(decode(encoded(image))), reference(image))

@@ -23,7 +23,12 @@ def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("FAKESWEEP_THREADS", "many"), ("FAKESWEEP_THREADS", "0"), ("FAKESWEEP_ENGINE", "onnx"), ("FAKESWEEP_MAX_BYTES", "-1")],
+    [
+        ("FAKESWEEP_THREADS", "many"),
+        ("FAKESWEEP_THREADS", "0"),
+        ("FAKESWEEP_ENGINE", "onnx"),
+        ("FAKESWEEP_MAX_BYTES", "-1"),
+    ],
 )
 def test_a_bad_value_names_its_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)

@@ -61,7 +61,15 @@ def test_an_explanation_that_says_the_opposite_is_marked() -> None:
 
 @pytest.mark.parametrize(
     ("score", "verdict"),
-    [(1.0, "fake"), (0.8, "fake"), (0.79, "uncertain"), (0.31, "uncertain"), (0.3, "real"), (0.0, "real"), (None, "uncertain")],
+    [
+        (1.0, "fake"),
+        (0.8, "fake"),
+        (0.79, "uncertain"),
+        (0.31, "uncertain"),
+        (0.3, "real"),
+        (0.0, "real"),
+        (None, "uncertain"),
+    ],
 )
 def test_thresholds_are_inclusive(score: float | None, verdict: str) -> None:
     assert verdict_of(score, Policy(fake_from=0.8, real_to=0.3)) == verdict

@@ -1,1 +1,1 @@
-"""The detector: what it is (description), how it is asked (prompts), how its answer is read (verdicts), what runs it."""
+"""The detector: what it is (description), how it is asked (prompts), what runs it, how its answer is read."""

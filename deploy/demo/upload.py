@@ -1,0 +1,111 @@
+"""Puts every file below a folder into an S3 bucket, whatever its name, and tells of each one that cannot be read."""
+
+import codecs
+import itertools
+import os
+import stat
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+THREADS = 8
+AT_ONCE = 1000
+"""Files handed to the threads at a time, so that a folder of millions is not held in memory as tasks."""
+
+
+@dataclass
+class Upload:
+    """What became of the files: how many were stored, and a line for each name or file that needs telling."""
+
+    stored: int = 0
+    renamed: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def upload_folder(folder: Path, bucket: str, *, endpoint: str, without: Path, stored: Callable[[int], None]) -> Upload:
+    """Uploads the files below `folder`, except those below `without`, with their relative path as key.
+
+    Links are followed, each folder is entered once. `stored` is told the count so far.
+    """
+    result = Upload()
+    s3 = boto3.session.Session(
+        aws_access_key_id="demo", aws_secret_access_key="demo", region_name="us-east-1"
+    ).client("s3", endpoint_url=endpoint, config=Config(max_pool_connections=THREADS, proxies={}))  # fmt: skip
+    s3.create_bucket(Bucket=bucket)
+    taken: set[str] = set()
+    files = _files(folder, without, result.left_out)
+    with ThreadPoolExecutor(THREADS) as pool:
+        while paths := list(itertools.islice(files, AT_ONCE)):
+            keys = [_key(path.relative_to(folder), taken, result) for path in paths]
+            for fault in pool.map(lambda path, key: _store(s3, bucket, path, key), paths, keys):
+                if fault:
+                    result.left_out.append(fault)
+                    continue
+                result.stored += 1
+                stored(result.stored)
+    return result
+
+
+def _files(folder: Path, without: Path, left_out: list[str]) -> Iterator[Path]:
+    entered = {_identity(folder)}
+    for parent, folders, names in os.walk(
+        folder, followlinks=True, onerror=lambda error: left_out.append(f"{error.filename}: {error.strerror}")
+    ):
+        for name in sorted(folders):
+            child = Path(parent, name)
+            identity = _identity(child)
+            if identity in entered or child.resolve() == without.resolve():
+                folders.remove(name)
+                left_out.append(f"{child}: a folder that was entered already, or the demo's own")
+            entered.add(identity)
+        folders.sort()
+        yield from (Path(parent, name) for name in sorted(names))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    facts = folder.stat()
+    return facts.st_dev, facts.st_ino
+
+
+def _percent(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return "".join(f"%{byte:02X}" for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("fakesweep-percent", _percent)
+
+
+def _key(path: Path, taken: set[str], result: Upload) -> str:
+    """The path as S3 can have it: keys are UTF-8, so other bytes are written as %XX."""
+    raw = os.fsencode(path)
+    key = raw.decode("utf-8", errors="fakesweep-percent")
+    while key in taken:
+        key += "_"
+    taken.add(key)
+    if key.encode() != raw:
+        result.renamed.append(f"{key}: the file's name is not UTF-8; the odd bytes are written as %XX")
+    return key
+
+
+def _store(s3: "S3Client", bucket: str, path: Path, key: str) -> str | None:
+    """None, or why the file could not be stored."""
+    try:
+        # Without blocking: opening a named pipe would otherwise wait for a writer for ever.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return f"{path}: not a regular file"
+            s3.put_object(Bucket=bucket, Key=key, Body=file)
+    except OSError as error:
+        return f"{path}: {error.strerror or error}"
+    except (BotoCoreError, ClientError) as error:
+        return f"{path}: {error}"
+    return None
