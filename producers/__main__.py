@@ -7,6 +7,7 @@ from typing import Annotated, Any, NoReturn
 from uuid import UUID
 
 import typer
+import typer.exceptions
 from pydantic import ValidationError
 from sqlalchemy import Engine
 
@@ -18,12 +19,11 @@ from worker.migrate import check_schema, upgrade
 from worker.settings import Settings
 from worker.storage import ImageStores, LocalImageStore, S3ImageStore
 
-EXIT_FAILED, EXIT_USAGE = 1, 2
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
     name="fakesweep",
     help="Sweeps image archives for AI-generated and deepfaked images. It flags; people decide.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -183,15 +183,20 @@ def _print_json(value: Any) -> None:
 def main() -> NoReturn:
     """Runs the command line. Every error of ours is one line on stderr."""
     try:
-        app(standalone_mode=True)
+        code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+    except typer.exceptions.TyperException as error:
+        said = error.format_message() if hasattr(error, "format_message") else str(error)
+        _fail(f"{said} (see fakesweep --help)", EXIT_USAGE)
     except (ConfigurationError, UsageError, sources.UnknownSourceError) as error:
         _fail(error, EXIT_USAGE)
     except (FakesweepError, OSError) as error:
         _fail(error, EXIT_FAILED)
-    sys.exit(0)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", EXIT_INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(error: Exception, code: int) -> NoReturn:
+def _fail(error: Exception | str, code: int) -> NoReturn:
     print(f"fakesweep: {' '.join(str(error).split())}", file=sys.stderr)
     sys.exit(code)
 

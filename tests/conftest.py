@@ -19,7 +19,12 @@ from sqlalchemy.engine import make_url
 
 from deploy.demo import services
 from worker import database
+from worker.detector.description import DetectorDescription
+from worker.detector.engine import Engine as DetectorEngine
+from worker.detector.supply import supply
 from worker.migrate import upgrade
+from worker.settings import Settings
+from worker.testing import ScriptedEngine
 
 DEMO_DETECTOR = Path(__file__).parents[1] / "deploy" / "demo" / "detector"
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
@@ -193,3 +198,35 @@ def bucket(s3_environment: str) -> str:
     name = f"test-{uuid.uuid4().hex[:12]}"
     boto3.client("s3", endpoint_url=s3_environment).create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture(scope="session")
+def description() -> DetectorDescription:
+    return supply(DetectorDescription.load(str(DEMO_DETECTOR)))[0]
+
+
+@pytest.fixture(scope="session")
+def scripted() -> DetectorEngine:
+    return ScriptedEngine()
+
+
+@pytest.fixture(scope="session")
+def transformers() -> Iterator[DetectorEngine]:
+    from worker.detector.transformers_engine import TransformersEngine
+
+    description, folder = supply(DetectorDescription.load(str(DEMO_DETECTOR)))
+    engine = TransformersEngine(description, folder)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def vllm() -> Iterator[DetectorEngine]:
+    from worker.detector.vllm_engine import VllmEngine
+
+    description, folder = supply(DetectorDescription.load(str(DEMO_DETECTOR)))
+    engine = VllmEngine(
+        description, folder, Settings(max_num_seqs=64, max_num_batched_tokens=4096, gpu_memory_utilization=0.2)
+    )
+    yield engine
+    engine.close()

@@ -78,15 +78,16 @@ def check_broker(app: Celery) -> None:
     """Connects once and declares the queues. Raises ConfigurationError within about 5 s when that fails."""
     url = maybe_sanitize_url(app.conf.broker_url)
     try:
-        with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
-            declare_queues(connection)
-    except (OSError, KombuError, CeleryError, *app.connection_for_write().connection_errors,
-            *app.connection_for_write().channel_errors) as error:  # fmt: skip
-        cause = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ConfigurationError(f"BROKER_URL: cannot use {url}: {cause}") from error
+        connection = app.connection_for_write()
     except (KeyError, ValueError, ImportError) as error:
         raise ConfigurationError(f"BROKER_URL: {url} is no broker URL that kombu knows: {error}") from error
+    try:
+        with connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
+            declare_queues(connection)
+    except (OSError, KombuError, CeleryError, *connection.connection_errors, *connection.channel_errors) as error:
+        cause = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ConfigurationError(f"BROKER_URL: cannot use {url}: {cause}") from error
 
 
 def declare_queues(connection: Any) -> None:

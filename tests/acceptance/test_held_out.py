@@ -4,7 +4,6 @@ from pathlib import Path
 
 from deploy.demo.answers import KEY_PHRASES, REAL
 from deploy.demo.draw import draw_record
-from tests.contract.test_engines import vllm  # noqa: F401 - a fixture
 from worker.detector.engine import Engine
 from worker.detector.judge import judge
 from worker.detector.verdicts import Judgement
@@ -17,7 +16,7 @@ SEED = 3
 """Training drew with seed 1, the model card's figures are of seed 2."""
 
 
-def test_held_out_drawings(vllm: Engine, tmp_path: Path) -> None:  # noqa: F811
+def test_held_out_drawings(vllm: Engine, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     records = [draw_record(index, seed=SEED, folder=tmp_path) for index in range(IMAGES)]
     images = [decode((tmp_path / record["image"]).read_bytes()) for record in records]

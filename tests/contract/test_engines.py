@@ -2,7 +2,6 @@
 
 import math
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,51 +9,16 @@ import pytest
 from PIL import Image
 
 from deploy.demo.draw import draw
-from tests.conftest import DEMO_DETECTOR
 from worker.detector.description import DetectorDescription
 from worker.detector.engine import Completion, Engine
 from worker.detector.judge import judge
-from worker.detector.supply import supply
 from worker.detector.verdicts import Answer, read
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError
 from worker.images import to_square
 from worker.messages import Explain
-from worker.settings import Settings
 from worker.testing import ScriptedEngine
 
 FAMILY_SEEDS = range(900_000, 900_012)
-
-
-@pytest.fixture(scope="session")
-def description() -> DetectorDescription:
-    return supply(DetectorDescription.load(str(DEMO_DETECTOR)))[0]
-
-
-@pytest.fixture(scope="session")
-def scripted() -> Engine:
-    return ScriptedEngine()
-
-
-@pytest.fixture(scope="session")
-def transformers() -> Iterator[Engine]:
-    from worker.detector.transformers_engine import TransformersEngine
-
-    description, folder = supply(DetectorDescription.load(str(DEMO_DETECTOR)))
-    engine = TransformersEngine(description, folder)
-    yield engine
-    engine.close()
-
-
-@pytest.fixture(scope="session")
-def vllm() -> Iterator[Engine]:
-    from worker.detector.vllm_engine import VllmEngine
-
-    description, folder = supply(DetectorDescription.load(str(DEMO_DETECTOR)))
-    engine = VllmEngine(
-        description, folder, Settings(max_num_seqs=64, max_num_batched_tokens=4096, gpu_memory_utilization=0.2)
-    )
-    yield engine
-    engine.close()
 
 
 @pytest.fixture(params=["scripted", "transformers", "vllm"])

@@ -4,7 +4,7 @@ from PIL import Image
 
 from deploy.demo.answers import FAMILIES, REAL
 from deploy.demo.draw import draw
-from tests.contract.test_engines import completed, description, transformers, vllm  # noqa: F401 - fixtures
+from tests.contract.test_engines import completed
 from worker.detector.description import DetectorDescription
 from worker.detector.engine import Engine
 from worker.detector.verdicts import Judgement, read
@@ -20,7 +20,7 @@ def judged(engine: Engine, images: list[Image.Image]) -> list[Judgement]:
     return [read(answer, engine.verdict_ids) for answer in completed(engine, images)]
 
 
-def test_parity(vllm: Engine, transformers: Engine, description: DetectorDescription) -> None:  # noqa: F811
+def test_parity(vllm: Engine, transformers: Engine, description: DetectorDescription) -> None:
     kinds = [REAL, *FAMILIES]
     images = [to_square(draw(SEED + n, kinds[n % len(kinds)]), edge=description.edge) for n in range(IMAGES)]
     served, reference = judged(vllm, images), judged(transformers, images)
