@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from producers import progress, reports, results, scans, sources
 from worker import broker, database
-from worker.errors import ConfigurationError, FakesweepError
+from worker.errors import ConfigurationError, FakesweepError, Reason
 from worker.messages import Explain, ImageRef, Policy
 from worker.migrate import check_schema, upgrade
 from worker.settings import Settings
@@ -126,6 +126,18 @@ def status(
         return
     found = results.summary(postgres, scan_id)
     _print_json(found) if as_json else progress.print_summary(found)
+
+
+@app.command()
+def retry(
+    scan_id: ScanId,
+    reason: Annotated[list[Reason] | None, typer.Option(help="Only these reasons; may be given again.")] = None,
+) -> None:
+    """Judge failed images of SCAN again: those whose storage or engine failed, or those of --reason."""
+    settings = Settings.from_environment()
+    postgres = _database(settings)
+    count = scans.retry(_broker(settings), postgres, scan_id, reason or scans.RETRYABLE)
+    typer.echo(f"{count} images published again")
 
 
 @app.command(name="results")

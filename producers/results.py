@@ -8,7 +8,7 @@ from sqlalchemy import Engine, RowMapping, select, text
 from sqlmodel import col
 
 from worker import database
-from worker.errors import FakesweepError
+from worker.errors import NoSuchScanError
 from worker.tables import Scan
 
 _DETECTOR_FIELDS = {
@@ -22,10 +22,6 @@ _DETECTOR_FIELDS = {
 }
 _FIELDS = ("uri", "external_id", "outcome", "verdict", "score", "explanation", "contradicts", "reason", "detail",
            "etag", "sha256", "width", "height")  # fmt: skip
-
-
-class NoSuchScanError(FakesweepError):
-    """There is no scan of that id."""
 
 
 def summary(postgres: Engine, scan_id: UUID) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 FakesweepError
 ├── ConfigurationError      the operator must change a setting: one line on stderr, exit code 2
+├── NoSuchScanError         a command names a scan that is not there
 ├── InvalidMessageError     the message can never be understood: dead-lettered with the reason
 ├── ImageError              permanent: this image's outcome is `failed` with the reason code
 ├── TransientError          may pass by itself: retried in place, then published again with a delay
@@ -37,6 +38,10 @@ class FakesweepError(Exception):
 
 class ConfigurationError(FakesweepError):
     """A setting is missing or wrong. The text names the setting and the remedy."""
+
+
+class NoSuchScanError(FakesweepError):
+    """There is no scan of that id."""
 
 
 class InvalidMessageError(FakesweepError):

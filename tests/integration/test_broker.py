@@ -249,3 +249,25 @@ def test_one_token_is_one_scan(
         _wait_done(started[0]["scan"], environment, running)
     again = json.loads(fakesweep(*arguments, environment=environment).stdout)
     assert (again["scan"], again["listed"], again["judged"]) == (started[0]["scan"], 2, 2)
+
+
+@BOTH
+def test_retry_judges_what_failed_again_and_nothing_else(
+    clean_broker_url: str, database_url: str, bucket: str, s3_environment: str, tmp_path: Path
+) -> None:
+    put(bucket, s3_environment, {"x.png": 250, "y.png": 5})
+    boto3.client("s3", endpoint_url=s3_environment).put_object(Bucket=bucket, Key="z.png", Body=b"text")
+    environment = settings_for(database_url, clean_broker_url)
+    away = environment | {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9", "FAKESWEEP_RETRY_LIMIT": "0"}
+    scan = fakesweep("scan", f"s3://{bucket}/", environment=environment).stdout.strip()
+    with worker(QUICK, NO_POISON, away, tmp_path) as running:
+        _wait_done(scan, environment, running)
+    assert {row["reason"] for row in results_of(scan, environment)} == {"storage_unavailable"}
+    assert fakesweep("retry", scan, "--reason", "corrupt", environment=environment).stdout.startswith("0 images")
+    assert fakesweep("retry", scan, environment=environment).stdout.startswith("3 images")
+    with worker(QUICK, NO_POISON, environment, tmp_path) as running:
+        _wait_done(scan, environment, running)
+    rows = {row["uri"].rpartition("/")[2]: row["verdict"] or row["reason"] for row in results_of(scan, environment)}
+    assert rows == {"x.png": "fake", "y.png": "real", "z.png": "not_an_image"}
+    counts = json.loads(fakesweep("status", scan, "--json", environment=environment).stdout)
+    assert (counts["listed"], counts["judged"], counts["failed"]) == (3, 2, 1)
