@@ -10,6 +10,7 @@ import typer
 import typer.exceptions
 from pydantic import ValidationError
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from producers import progress, reports, results, scans, sources
 from worker import broker, database
@@ -67,7 +68,7 @@ def scan(
     settings = Settings.from_environment()
     postgres = _database(settings)
     celery = _broker(settings)
-    sources.list_source(source, lambda _line: None)  # a source that is not there makes no scan
+    next(iter(sources.list_source(source, lambda _line: None)), None)  # a source that is not there makes no scan
     started = scans.start_scan(postgres, source, name=name, token=token, policy=Policy(explain=explain))
     with progress.shown("listing", total=None) as advance:
         scans.publish_scan(celery, postgres, started, skip=progress.warn, listed=lambda count: advance(count, None))
@@ -201,7 +202,7 @@ def main() -> NoReturn:
         _fail(f"{said} (see fakesweep --help)", EXIT_USAGE)
     except (ConfigurationError, UsageError, sources.UnknownSourceError) as error:
         _fail(error, EXIT_USAGE)
-    except (FakesweepError, OSError) as error:
+    except (FakesweepError, SQLAlchemyError, OSError) as error:
         _fail(error, EXIT_FAILED)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", EXIT_INTERRUPTED)

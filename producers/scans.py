@@ -7,23 +7,21 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from celery import Celery
-from sqlalchemy import Engine, delete, select, update
+from sqlalchemy import Engine, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import Session, col
+from sqlmodel import col
 
 from producers.sources import list_source
 from worker import broker, database
-from worker.errors import NoSuchScanError, Reason
+from worker.errors import BrokerUnavailableError, NoSuchScanError, Reason
 from worker.messages import LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, JudgeImages, Policy
-from worker.tables import Finding, Scan, ScanStatus, Suspect
+from worker.tables import Finding, Scan, ScanStatus
 
 MAX_DEPTH = 2000
 """Messages that may wait in the queue: about 32,000 images, minutes of work for one GPU and no burden for a broker."""
 
 RETRYABLE = (Reason.STORAGE_UNAVAILABLE, Reason.ENGINE_FAILED)
 """Reasons that another try may cure without anybody having changed anything."""
-
-RETRY_COMMIT_S = 5
 
 _BETWEEN_LOOKS = 50
 """Messages published between two looks at the queue's depth and two updates of the scan's row."""
@@ -61,9 +59,13 @@ def publish_scan(
     skip: Callable[[str], None] = lambda _line: None,
     listed: Callable[[int], None] = lambda _count: None,
 ) -> None:
-    """Lists the source and publishes it, then lets the scan end. Safe to run again after a crash: what has its
-    finding is passed over by the workers. `skip` is told of what is passed over here, `listed` the count so far.
+    """Lists the source and publishes it, then lets the scan end; nothing when that was done before.
+
+    Safe to run again after a crash: what has its finding is passed over by the workers. `skip` is told of what is
+    passed over here, `listed` the count so far.
     """
+    if scan.status != ScanStatus.LISTING:
+        return
     total = skipped = 0
 
     def count_skip(line: str) -> None:
@@ -98,43 +100,42 @@ def submit(app: Celery, postgres: Engine, refs: Sequence[ImageRef], *, policy: P
     with database.transaction(postgres) as session:
         database.ensure_partition(session, partition)
         session.add(scan)
-    for images in _batches(refs, MAX_IMAGES):
-        broker.publish(app, JudgeImages(scan_id=scan_id, images=images), LIVE_QUEUE)
+    published = 0
+    try:
+        for images in _batches(refs, MAX_IMAGES):
+            broker.publish(app, JudgeImages(scan_id=scan_id, images=images), LIVE_QUEUE)
+            published += len(images)
+    except BrokerUnavailableError as error:
+        with database.transaction(postgres) as session:
+            session.execute(update(Scan).where(col(Scan.id) == scan_id).values(listed=published))
+            database.finish_if_full(session, scan_id)
+        raise BrokerUnavailableError(f"submission {scan_id}: {published} of {len(refs)} published: {error}") from error
     return scan_id
 
 
 def retry(app: Celery, postgres: Engine, scan_id: UUID, reasons: Collection[Reason] = RETRYABLE) -> int:
-    """Publishes the images of a scan that failed for these reasons again; how many. Raises NoSuchScanError.
+    """Publishes the images of a scan that failed for these reasons again; how many.
 
-    Each batch's old outcomes are deleted in the transaction in which its message is published: if that breaks off, the
-    old outcomes stand. The delay lets the transaction commit before a worker looks.
+    Their old outcomes stand until new ones take their place. Raises NoSuchScanError, BrokerUnavailableError.
     """
-    count = 0
+    count, last = 0, ""
     while True:
         with database.transaction(postgres) as session:
-            scan = session.get(Scan, scan_id, with_for_update=True)
+            scan = session.get(Scan, scan_id)
             if scan is None:
                 raise NoSuchScanError(f"there is no scan {scan_id}; `fakesweep status` lists them")
-            failed = _take_failed(session, scan, reasons)
-            if not failed:
-                return count
-            scan.failed -= len(failed)
-            if scan.status == ScanStatus.DONE:
-                scan.status, scan.finished_at = ScanStatus.RUNNING, None
-            queue = LIVE_QUEUE if scan.kind == "live" else SCAN_QUEUE
-            broker.publish(app, JudgeImages(scan_id=scan_id, images=failed), queue, countdown_s=RETRY_COMMIT_S)
-        count += len(failed)
-
-
-def _take_failed(session: Session, scan: Scan, reasons: Collection[Reason]) -> tuple[ImageRef, ...]:
-    """Deletes one message's worth of failed findings; what they were about. The ETag may have changed since."""
-    own = (col(Finding.partition) == scan.partition, col(Finding.scan_id) == scan.id)
-    chosen = select(col(Finding.uri)).where(*own, col(Finding.reason).in_(reasons)).limit(MAX_IMAGES)
-    uris = session.execute(chosen.order_by(col(Finding.uri))).scalars().all()
-    taken = delete(Finding).where(*own, col(Finding.uri).in_(uris))
-    rows = session.execute(taken.returning(col(Finding.uri), col(Finding.external_id))).all()
-    session.execute(delete(Suspect).where(col(Suspect.scan_id) == scan.id, col(Suspect.uri).in_(uris)))
-    return tuple(ImageRef(uri=uri, external_id=external_id) for uri, external_id in rows)
+            own = (col(Finding.partition) == scan.partition, col(Finding.scan_id) == scan.id)
+            query = select(col(Finding.uri), col(Finding.external_id)).where(*own, col(Finding.reason).in_(reasons))
+            rows = session.execute(
+                query.where(col(Finding.uri) > last).order_by(col(Finding.uri)).limit(MAX_IMAGES)
+            ).all()
+        if not rows:
+            return count
+        # Without the listed ETag: whatever lies there now is judged.
+        images = tuple(ImageRef(uri=uri, external_id=external_id) for uri, external_id in rows)
+        queue = LIVE_QUEUE if scan.kind == "live" else SCAN_QUEUE
+        broker.publish(app, JudgeImages(scan_id=scan_id, images=images, again=True), queue)
+        count, last = count + len(images), images[-1].uri
 
 
 def _batches(refs: Iterable[ImageRef], size: int) -> Iterator[tuple[ImageRef, ...]]:

@@ -16,7 +16,7 @@ from worker import broker, database, telemetry
 from worker.detector.description import DetectorDescription
 from worker.detector.engine import Engine
 from worker.detector.supply import supply
-from worker.errors import ConfigurationError, EngineDeadError
+from worker.errors import ConfigurationError, EngineDeadError, FakesweepError
 from worker.migrate import check_schema
 from worker.moderate import Parts
 from worker.settings import Settings
@@ -40,6 +40,9 @@ def main() -> int:
     except ConfigurationError as error:
         print(f"fakesweep worker: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
+    except FakesweepError as error:
+        print(f"fakesweep worker: {error}", file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_FAILED
     finally:

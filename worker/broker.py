@@ -1,5 +1,7 @@
 """The Celery app, the queues, the dead letters. Light: producers import it too."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
@@ -8,7 +10,7 @@ from kombu import Exchange, Queue
 from kombu.exceptions import KombuError
 from kombu.utils.url import maybe_sanitize_url
 
-from worker.errors import ConfigurationError, InvalidMessageError
+from worker.errors import BrokerUnavailableError, ConfigurationError
 from worker.messages import DEAD_QUEUE, JUDGE_IMAGES, LIVE_QUEUE, SCAN_QUEUE, JudgeImages
 
 DELIVERY_LIMIT = 20
@@ -70,17 +72,24 @@ def _transport_options(broker_url: str) -> dict[str, Any]:
     if scheme in {"amqp", "amqps", "pyamqp"}:
         return {"confirm_publish": True}
     if scheme in {"redis", "rediss"}:
-        return {"visibility_timeout": 3600, "queue_order_strategy": "priority"}  # live before scan
+        return {
+            "visibility_timeout": 3600,
+            "queue_order_strategy": "priority",  # live before scan
+            "socket_timeout": 30,
+            "socket_connect_timeout": 5,
+        }
     return {}
 
 
 def check_broker(app: Celery) -> None:
     """Connects once and declares the queues. Raises ConfigurationError within about 5 s when that fails."""
-    url = maybe_sanitize_url(app.conf.broker_url)
     try:
+        url = maybe_sanitize_url(app.conf.broker_url)
         connection = app.connection_for_write()
     except (KeyError, ValueError, ImportError) as error:
-        raise ConfigurationError(f"BROKER_URL: {url} is no broker URL that kombu knows: {error}") from error
+        # Without its text, which may hold a part of the password.
+        scheme = app.conf.broker_url.partition(":")[0]
+        raise ConfigurationError(f"BROKER_URL: {scheme}:// and what follows is no URL that kombu knows") from error
     try:
         with connection:
             connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
@@ -99,29 +108,41 @@ def declare_queues(connection: Any) -> None:
 def publish(
     app: Celery, job: JudgeImages, queue: str, *, countdown_s: float | None = None, message_id: str | None = None
 ) -> None:
-    """Publishes a message and waits for the broker's confirmation (RabbitMQ) or write (Redis)."""
-    app.send_task(
-        JUDGE_IMAGES, args=[job.model_dump(mode="json", exclude_none=True)], queue=queue,
-        countdown=countdown_s, task_id=message_id, confirm_timeout=30,
-    )  # fmt: skip
+    """Publishes a message and waits for the broker's confirmation (RabbitMQ) or write (Redis).
+
+    Raises BrokerUnavailableError.
+    """
+    with _unavailable():
+        app.send_task(
+            JUDGE_IMAGES, args=[job.model_dump(mode="json", exclude_none=True)], queue=queue,
+            countdown=countdown_s, task_id=message_id, confirm_timeout=30,
+        )  # fmt: skip
 
 
-def dead_letter(app: Celery, payload: Any, error: InvalidMessageError | Exception, message_id: str) -> None:
-    """Publishes what was received to the dead letters, with the reason beside it."""
-    with app.connection_for_write() as connection:
-        producer = app.amqp.Producer(connection, auto_declare=False)
-        producer.publish(
-            {"reason": f"{type(error).__name__}: {error}", "message_id": message_id, "payload": payload},
-            exchange=_EXCHANGE, routing_key=DEAD_QUEUE, declare=[dead_queue()], serializer="json",
+def dead_letter(app: Celery, payload: Any, error: Exception, message_id: str) -> None:
+    """Publishes what was received to the dead letters, with the reason beside it. Raises BrokerUnavailableError."""
+    letter = {"reason": f"{type(error).__name__}: {error}", "message_id": message_id, "payload": payload}
+    with _unavailable(), app.connection_for_write() as connection:
+        app.amqp.Producer(connection, auto_declare=False).publish(
+            letter, exchange=_EXCHANGE, routing_key=DEAD_QUEUE, declare=[dead_queue()], serializer="json",
             delivery_mode=2, retry=True, retry_policy={"max_retries": 3}, confirm_timeout=30,
         )  # fmt: skip
 
 
 def depth(app: Celery, queue: str) -> int:
-    """Messages that wait in a queue, not counting those that workers hold."""
-    with app.connection_for_write() as connection:
+    """Messages that wait in a queue, not counting those that workers hold. Raises BrokerUnavailableError."""
+    with _unavailable(), app.connection_for_write() as connection:
         # Not passively: a Redis list that is empty does not exist, and kombu takes that for a missing queue.
         answer = connection.default_channel.queue_declare(
             queue, durable=True, auto_delete=False, arguments=_WORK_ARGUMENTS
         )
         return int(answer.message_count)
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    """What we send is valid; whatever goes wrong is the broker's, and each transport has errors of its own."""
+    try:
+        yield
+    except Exception as error:
+        raise BrokerUnavailableError(f"BROKER_URL: {type(error).__name__}: {error}") from error

@@ -71,4 +71,5 @@ class Case:
 
 def clean(detail: str) -> str:
     """One line of text that Postgres takes: it refuses NUL characters, and an error of a decoder may hold some."""
-    return " ".join(detail.replace("\x00", "").split())[:500]
+    text = detail.replace("\x00", "").encode(errors="backslashreplace").decode()
+    return " ".join(text.split())[:500]

@@ -6,16 +6,16 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, create_engine, func, select, text, update
+from sqlalchemy import Engine, create_engine, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlmodel import Session, col
 
 from worker.errors import ConfigurationError, DatabaseUnavailableError, InvalidMessageError
 from worker.messages import Explain, ImageRef, JudgeImages, Policy
-from worker.tables import Detector, Finding, Scan, ScanStatus, StoredObject, StoredVerdict, Suspect
+from worker.tables import Detector, Finding, Outcome, Scan, ScanStatus, StoredObject, StoredVerdict, Suspect
 
 _PARTITION_LOCK = 0x46414B45
 """Advisory lock (ASCII "FAKE") under which partitions are made, so that two workers do not make one twice."""
@@ -37,7 +37,7 @@ def connect(url: str, *, pool_size: int = 8) -> Engine:
         raise ConfigurationError("DATABASE_URL is not set: give postgresql://user:password@host/database")
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigurationError("DATABASE_URL is not a URL: give postgresql://user:password@host/database") from None
     if parsed.drivername.partition("+")[0] not in {"postgresql", "postgres"}:
         raise ConfigurationError(f"DATABASE_URL names {parsed.drivername}; only postgresql:// is supported")
@@ -46,7 +46,15 @@ def connect(url: str, *, pool_size: int = 8) -> Engine:
         pool_size=pool_size,
         pool_pre_ping=True,
         pool_timeout=30,
-        connect_args={"connect_timeout": 5, "application_name": "fakesweep"},
+        connect_args={
+            "connect_timeout": 5,
+            "application_name": "fakesweep",
+            # A server that vanishes without a word is noticed within a minute or so, not after the system's two hours.
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 60_000,
+        },
     )
 
 
@@ -56,7 +64,8 @@ def transaction(engine: Engine) -> Iterator[Session]:
     try:
         with Session(engine, expire_on_commit=False) as session, session.begin():
             yield session
-    except (OperationalError, PoolTimeoutError) as error:
+    # InternalError and InterfaceError too: a demoted primary (read-only), a session that was closed.
+    except (OperationalError, InternalError, InterfaceError, PoolTimeoutError) as error:
         raise DatabaseUnavailableError(_first_line(error)) from error
     except DBAPIError as error:
         if error.connection_invalidated:
@@ -126,13 +135,18 @@ def open_scan(session: Session, job: JudgeImages, message_id: UUID) -> Scan:
     return session.get_one(Scan, message_id)
 
 
-def decided_uris(session: Session, scan: Scan, refs: Sequence[ImageRef]) -> set[str]:
-    """The uris that already have their finding in this scan: a redelivered message does nothing twice."""
+def decided_uris(session: Session, scan: Scan, refs: Sequence[ImageRef], *, again: bool) -> set[str]:
+    """The uris that already have their finding in this scan: a redelivered message does nothing twice.
+
+    With `again`, failures do not count.
+    """
     query = select(col(Finding.uri)).where(
         col(Finding.partition) == scan.partition,
         col(Finding.scan_id) == scan.id,
         col(Finding.uri).in_([ref.uri for ref in refs]),
     )
+    if again:
+        query = query.where(col(Finding.outcome) != Outcome.FAILED)
     return set(session.execute(query).scalars())
 
 
@@ -166,9 +180,10 @@ def add_verdict(session: Session, verdict: StoredVerdict) -> int:
     return int(session.execute(insert(StoredVerdict).values(**values).returning(col(StoredVerdict.id))).scalar_one())
 
 
-def save_findings(session: Session, scan: Scan, findings: Sequence[Finding]) -> None:
+def save_findings(session: Session, scan: Scan, findings: Sequence[Finding], *, again: bool) -> None:
     """Inserts the findings and raises the scan's counters by those that were really new, and ends the scan when full.
 
+    With `again`, a new finding takes the place of a failure.
     The counters come last: the scan's row is locked for the shortest time.
     """
     if not findings:
@@ -178,6 +193,11 @@ def save_findings(session: Session, scan: Scan, findings: Sequence[Finding]) -> 
         insert(Finding).values(rows).on_conflict_do_nothing().returning(col(Finding.outcome), col(Finding.verdict))
     )
     counters: dict[str, int] = {}
+    if again:
+        own = (col(Finding.partition) == scan.partition, col(Finding.scan_id) == scan.id)
+        uris = [finding.uri for finding in findings]
+        failed = delete(Finding).where(*own, col(Finding.uri).in_(uris), col(Finding.outcome) == Outcome.FAILED)
+        counters[Outcome.FAILED] = -len(session.execute(failed.returning(col(Finding.uri))).all())
     for outcome, verdict in session.execute(statement):
         counters[outcome] = counters.get(outcome, 0) + 1
         if verdict is not None:
@@ -213,3 +233,10 @@ def count_try(engine: Engine, scan_id: UUID, uri: str) -> int:
     ).returning(col(Suspect.tries))
     with transaction(engine) as session:
         return int(session.execute(raised).scalar_one())
+
+
+def strike_try(engine: Engine, scan_id: UUID, uri: str) -> None:
+    """Strikes out a try that the worker survived."""
+    with transaction(engine) as session:
+        mine = (col(Suspect.scan_id) == scan_id, col(Suspect.uri) == uri)
+        session.execute(update(Suspect).where(*mine).values(tries=col(Suspect.tries) - 1))

@@ -8,6 +8,7 @@ FakesweepError
 ├── TransientError          may pass by itself: retried in place, then published again with a delay
 │   ├── StorageUnavailableError
 │   ├── DatabaseUnavailableError
+│   ├── BrokerUnavailableError
 │   └── ShuttingDownError   the worker is draining: the message goes back to the queue
 ├── EngineGenerateError     one request failed and the engine lives: tried once more, then an outcome
 └── EngineDeadError         the engine is dead or hung: the process ends non-zero, nothing is acknowledged
@@ -70,6 +71,10 @@ class StorageUnavailableError(TransientError):
 
 class DatabaseUnavailableError(TransientError):
     """Postgres cannot be reached or dropped the connection."""
+
+
+class BrokerUnavailableError(TransientError):
+    """The broker did not take a message."""
 
 
 class ShuttingDownError(TransientError):

@@ -44,7 +44,7 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageError(Reason.TOO_MANY_PIXELS, str(error)) from None
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError,
-            ZeroDivisionError, struct.error, MemoryError) as error:  # fmt: skip
+            ZeroDivisionError, RuntimeError, struct.error, MemoryError) as error:  # fmt: skip
         # Pillow's decoders raise all of these on broken files; the bytes are the cause, not this code.
         raise ImageError(Reason.CORRUPT, f"{type(error).__name__}: {error}"[:300]) from None
 
@@ -76,15 +76,20 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     16-bit files are scaled by their range, 65535. Wider integers and floats have no range of their own: floats within
     0..1 are taken as that, everything else by the smallest of 255, 65535 and its own maximum that holds it.
     """
-    levels = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    top = float(levels.max(initial=0.0))
+    levels = np.asarray(image)
+    # In strips: eight bytes a level for all of a large image would be several times its size.
+    strips = [slice(start, start + 256) for start in range(0, len(levels), 256)]
     if image.mode.startswith("I;16"):
         top = 65535.0
-    elif image.mode == "F" and top <= 1.0:
-        top = 1.0
     else:
-        top = next((limit for limit in (255.0, 65535.0) if top <= limit), top)
-    return Image.fromarray(np.clip(np.rint(levels * (255.0 / top)), 0, 255).astype(np.uint8))
+        top = max(float(np.nan_to_num(levels[strip].astype(np.float64)).max()) for strip in strips)
+        limits = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+        top = next((limit for limit in limits if top <= limit), top)
+    scaled = np.empty(levels.shape, dtype=np.uint8)
+    for strip in strips:
+        wide = np.nan_to_num(levels[strip].astype(np.float64))
+        scaled[strip] = np.clip(np.rint(wide * (255.0 / top)), 0, 255)
+    return Image.fromarray(scaled)
 
 
 def to_square(image: Image.Image, *, edge: int = EDGE, max_pixels: int = MAX_PIXELS) -> Image.Image:

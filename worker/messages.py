@@ -33,6 +33,16 @@ def _checked_uri(uri: str) -> str:
     return uri
 
 
+def _storable(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("must not hold a NUL character")
+    text.encode()
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+
+
 class Explain(StrEnum):
     """For which images the model writes its reasons: the flagged ones, all, or none."""
 
@@ -51,9 +61,9 @@ class ImageRef(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     uri: Annotated[str, AfterValidator(_checked_uri)]
-    etag: Annotated[str, Field(max_length=256)] | None = None
+    etag: Annotated[Text, Field(max_length=256)] | None = None
     size: Annotated[int, Field(ge=0)] | None = None
-    external_id: Annotated[str, Field(max_length=1024)] | None = None
+    external_id: Annotated[Text, Field(max_length=1024)] | None = None
 
 
 class Policy(BaseModel):
@@ -75,7 +85,8 @@ class Policy(BaseModel):
 class JudgeImages(BaseModel):
     """Judge 1 to 16 images. Without `scan_id` the message is a submission of its own, named by its message id.
 
-    `attempt` counts the delayed re-publishings of images whose storage was away.
+    `attempt` counts the delayed re-publishings of images whose storage was away. With `again`, images that failed in
+    this scan are taken once more, and the new outcome replaces the old one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,6 +96,7 @@ class JudgeImages(BaseModel):
     images: Annotated[tuple[ImageRef, ...], Field(min_length=1, max_length=MAX_IMAGES)]
     explain: Explain | None = None
     attempt: Annotated[int, Field(ge=0)] = 0
+    again: bool = False
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -6,8 +6,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 import migrations
 from worker.errors import ConfigurationError
@@ -41,7 +42,7 @@ def upgrade(engine: Engine) -> str:
                 connection.rollback()
                 connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
                 connection.commit()
-    except OperationalError as error:
+    except (SQLAlchemyError, CommandError) as error:
         raise _unreachable(error) from error
     return _newest()
 
@@ -51,7 +52,7 @@ def check_schema(engine: Engine) -> None:
     try:
         with engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
-    except OperationalError as error:
+    except (SQLAlchemyError, CommandError) as error:
         raise _unreachable(error) from error
     if current != _newest():
         state = f"at revision {current}" if current else "empty"
@@ -67,6 +68,6 @@ def _newest() -> str:
     return head
 
 
-def _unreachable(error: OperationalError) -> ConfigurationError:
-    cause = str(error.orig).strip().replace("\n", " ")
+def _unreachable(error: SQLAlchemyError | CommandError) -> ConfigurationError:
+    cause = str(getattr(error, "orig", None) or error).strip().replace("\n", " ")
     return ConfigurationError(f"DATABASE_URL: the database cannot be used: {cause[:300]}")

@@ -1,7 +1,10 @@
 """The path of an image, in one function: known? -> fetch -> hash -> (seen? reuse) -> decode -> judge -> save."""
 
 import hashlib
+import os
+import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -15,6 +18,7 @@ from worker.detector.engine import Engine
 from worker.detector.judge import judge
 from worker.errors import (
     DatabaseUnavailableError,
+    EngineDeadError,
     EngineGenerateError,
     FakesweepError,
     ImageError,
@@ -42,6 +46,12 @@ class Parts:
     engine: Engine
     detector_id: int
     slots: Slots = field(default_factory=lambda: Slots(512))
+    decoders: AbstractContextManager[object] = field(
+        default_factory=lambda: threading.BoundedSemaphore(os.cpu_count() or 1)
+    )
+    """As many images in full size at once as there are cores: one of 100 megapixels takes 300 MB."""
+    suspects: AbstractContextManager[object] = field(default_factory=threading.Lock)
+    """One suspect image at a time in the whole process, so that it is known which one ended it."""
     edge: int = EDGE
     max_pixels: int = MAX_PIXELS
     retry_limit: int = 5
@@ -54,6 +64,7 @@ class _Delivery:
     scan: Scan
     explain: Explain
     attempt: int
+    again: bool
 
 
 def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, redelivered: bool = False) -> JudgeImages | None:
@@ -65,8 +76,8 @@ def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, redelivered: b
     """
     with database.transaction(parts.database) as session:
         scan = database.open_scan(session, job, message_id)
-        decided = database.decided_uris(session, scan, job.images)
-    delivery = _Delivery(scan, job.explain or Explain(scan.policy["explain"]), job.attempt)
+        decided = database.decided_uris(session, scan, job.images, again=job.again)
+    delivery = _Delivery(scan, job.explain or Explain(scan.policy["explain"]), job.attempt, job.again)
     refs = [ref for ref in job.images if ref.uri not in decided]
     with parts.slots.take(len(refs)):
         try:
@@ -78,7 +89,7 @@ def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, redelivered: b
             later = _one_by_one(refs, delivery, parts)
     if not later:
         return None
-    return JudgeImages(scan_id=scan.id, images=tuple(later), explain=delivery.explain, attempt=job.attempt + 1)
+    return job.model_copy(update={"scan_id": scan.id, "images": tuple(later), "attempt": job.attempt + 1})
 
 
 def _path(refs: Sequence[ImageRef], delivery: _Delivery, parts: Parts) -> list[ImageRef]:
@@ -87,6 +98,7 @@ def _path(refs: Sequence[ImageRef], delivery: _Delivery, parts: Parts) -> list[I
     _reuse_unchanged(cases, delivery, parts)
     for case in cases:
         if case.verdict is None:
+            parts.slots.check()
             _fetch_and_decode(case, delivery, parts)
     _judge(cases, delivery, parts)
     _save(cases, delivery, parts)
@@ -96,22 +108,32 @@ def _path(refs: Sequence[ImageRef], delivery: _Delivery, parts: Parts) -> list[I
 def _one_by_one(refs: Sequence[ImageRef], delivery: _Delivery, parts: Parts) -> list[ImageRef]:
     later: list[ImageRef] = []
     for ref in refs:
-        tries = database.count_try(parts.database, delivery.scan.id, ref.uri)
-        failure = None
-        if tries > MAX_TRIES_ALONE:
-            failure = ImageError(
-                Reason.ENGINE_FAILED, f"the worker ended {tries - 1} times while it had this image alone"
-            )
-        else:
-            try:
-                later += _path([ref], delivery, parts)
-            except FakesweepError:
-                raise
-            except Exception as error:
-                log.exception("image_failed_alone", scan_id=str(delivery.scan.id), uri=ref.uri)
-                failure = ImageError(Reason.ENGINE_FAILED, f"unforeseen {type(error).__name__}, see the worker's log")
-        if failure:
-            _save([Case(ref, failure=failure)], delivery, parts)
+        parts.slots.check()
+        with parts.suspects:
+            later += _alone(ref, delivery, parts)
+    return later
+
+
+def _alone(ref: ImageRef, delivery: _Delivery, parts: Parts) -> list[ImageRef]:
+    """The path for a suspect. Its try is counted before and struck out after, so that only a death leaves it."""
+    tries = database.count_try(parts.database, delivery.scan.id, ref.uri)
+    if tries > MAX_TRIES_ALONE:
+        detail = f"the worker ended {tries - 1} times while it had this image alone"
+        _save([Case(ref, failure=ImageError(Reason.ENGINE_FAILED, detail))], delivery, parts)
+        return []
+    try:
+        later = _path([ref], delivery, parts)
+    except EngineDeadError:
+        raise
+    except FakesweepError:
+        database.strike_try(parts.database, delivery.scan.id, ref.uri)
+        raise
+    except Exception as error:
+        log.exception("image_failed_alone", scan_id=str(delivery.scan.id), uri=ref.uri)
+        detail = f"unforeseen {type(error).__name__}, see the worker's log"
+        _save([Case(ref, failure=ImageError(Reason.ENGINE_FAILED, detail))], delivery, parts)
+        return []
+    database.strike_try(parts.database, delivery.scan.id, ref.uri)
     return later
 
 
@@ -139,9 +161,10 @@ def _fetch_and_decode(case: Case, delivery: _Delivery, parts: Parts) -> None:
         if case.verdict:
             case.reused_from = case.verdict.uri
             return
-        image = open_image(data, max_pixels=parts.max_pixels)
-        case.size = image.size
-        case.pixels = to_square(image, edge=parts.edge, max_pixels=parts.max_pixels)
+        with parts.decoders:
+            image = open_image(data, max_pixels=parts.max_pixels)
+            case.size = image.size
+            case.pixels = to_square(image, edge=parts.edge, max_pixels=parts.max_pixels)
     except ImageError as error:
         case.failure = error
     except StorageUnavailableError as error:
@@ -193,4 +216,5 @@ def _save(cases: Sequence[Case], delivery: _Delivery, parts: Parts) -> None:
             session,
             delivery.scan,
             [case.finding(delivery.scan, verdict_ids, delivery.attempt + 1) for case in settled],
+            again=delivery.again,
         )

@@ -30,6 +30,11 @@ class Slots:
                 self._free += images
                 self._changed.notify_all()
 
+    def check(self) -> None:
+        """Raises ShuttingDownError when the worker is stopping; asked before each image that is not begun yet."""
+        if self._stopping:
+            raise ShuttingDownError("the worker is stopping")
+
     def stop(self) -> None:
         """From now on nothing new is started; what holds slots goes on to its end."""
         with self._changed:

@@ -1,16 +1,18 @@
 """fetch(ref) -> bytes, from S3 (boto3) and from local folders."""
 
+import errno
 import os
 import stat
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError  # noqa: A004
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, ParamValidationError  # noqa: A004
 
 from worker.errors import ImageError, Reason, StorageUnavailableError
 from worker.messages import ImageRef
@@ -18,7 +20,6 @@ from worker.messages import ImageRef
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_CHUNK = 1024 * 1024
 _PERMANENT = {
     "NoSuchKey": Reason.NOT_FOUND,
     "NoSuchBucket": Reason.NOT_FOUND,
@@ -79,15 +80,17 @@ class S3ImageStore:
         condition: dict[str, Any] = {"IfMatch": f'"{ref.etag}"'} if ref.etag else {}
         try:
             answer = self._s3().get_object(Bucket=bucket, Key=key, **condition)
-            with answer["Body"] as body:
+            # Not `with answer["Body"]`: that gives urllib3's stream, which neither checks the length nor maps errors.
+            with closing(answer["Body"]) as body:
                 _check_size(answer["ContentLength"], self._max_bytes)
-                data = bytearray()
-                while chunk := body.read(_CHUNK):
-                    data += chunk
-                    _check_size(len(data), self._max_bytes)
-            return bytes(data)
+                data = body.read()
+            if len(data) != answer["ContentLength"]:
+                raise StorageUnavailableError(f"S3 sent {len(data)} of {answer['ContentLength']} bytes")
+            return data
         except ClientError as error:
             raise _client_error(error) from error
+        except ParamValidationError as error:
+            raise ImageError(Reason.NOT_FOUND, f"no such bucket or key can be: {error}") from error
         except (BotoCoreError, ConnectionError, HTTPClientError, OSError) as error:
             raise StorageUnavailableError(f"{type(error).__name__}: {error}") from error
 
@@ -118,7 +121,7 @@ class LocalImageStore:
             if self._allowed and not any(resolved.is_relative_to(folder) for folder in self._allowed):
                 raise ImageError(Reason.ACCESS_DENIED, "the file is not in FAKESWEEP_ALLOWED_FOLDERS")
             # Without blocking: opening a named pipe would otherwise wait for a writer for ever.
-            with os.fdopen(os.open(resolved, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            with open(resolved, "rb", opener=_without_blocking) as file:
                 return self._read(file, ref)
         except (FileNotFoundError, NotADirectoryError, RuntimeError) as error:
             raise ImageError(Reason.NOT_FOUND, f"no such file: {path.name}") from error
@@ -126,7 +129,9 @@ class LocalImageStore:
             raise ImageError(Reason.NOT_AN_IMAGE, "a folder") from error
         except PermissionError as error:
             raise ImageError(Reason.ACCESS_DENIED, f"not readable: {path.name}") from error
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            if error.errno in {errno.ENAMETOOLONG, errno.ELOOP}:
+                raise ImageError(Reason.NOT_FOUND, f"no such file can be: {error.strerror}") from error
             raise StorageUnavailableError(f"{type(error).__name__}: {error}") from error
 
     def _read(self, file: Any, ref: ImageRef) -> bytes:
@@ -139,6 +144,10 @@ class LocalImageStore:
         data: bytes = file.read(self._max_bytes + 1)
         _check_size(len(data), self._max_bytes)
         return data
+
+
+def _without_blocking(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def local_path(uri: str) -> Path:

@@ -11,6 +11,7 @@ from celery.exceptions import Reject
 
 from worker import broker, telemetry
 from worker.errors import (
+    BrokerUnavailableError,
     DatabaseUnavailableError,
     EngineDeadError,
     InvalidMessageError,
@@ -34,31 +35,49 @@ def register_tasks(
         message_id = _message_id(self.request.id)
         info = self.request.delivery_info or {}
         queue = _queue(str(info.get("routing_key")))
+        redelivered = bool(info.get("redelivered"))
         with telemetry.bound(message_id=str(message_id), queue=queue):
             try:
-                job = _parse(args, kwargs)
-                telemetry.bind(scan_id=str(job.scan_id or message_id))
-                later = moderate(job, message_id, parts, redelivered=bool(info.get("redelivered")))
-                if later:
-                    _publish_later(app, later, queue, retry_delay_s)
-            except InvalidMessageError as error:
-                log.warning("message_dead_lettered", reason=str(error))
-                broker.dead_letter(app, args, error, str(message_id))
-            except ShuttingDownError as error:
+                _take(app, parts, args, kwargs, message_id, queue, retry_delay_s, redelivered=redelivered)
+            except (ShuttingDownError, BrokerUnavailableError) as error:
+                # Also when a dead letter or a retry could not be published: better again than lost.
                 raise Reject(str(error), requeue=True) from error
-            except DatabaseUnavailableError as error:
-                log.warning("database_unavailable", reason=str(error))
-                # The same message under the same id; it never counts as an attempt, however long the database is away.
-                broker.publish(app, job, queue, countdown_s=retry_delay_s, message_id=str(message_id))
             except EngineDeadError as error:
                 on_engine_death(error)
-                raise
-            except Exception as error:
-                # A fault of this code: nothing is lost and nothing loops.
-                log.exception("message_dead_lettered")
-                broker.dead_letter(app, args, error, str(message_id))
 
     return judge_images
+
+
+def _take(
+    app: Celery,
+    parts: Parts,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    message_id: UUID,
+    queue: str,
+    retry_delay_s: int,
+    *,
+    redelivered: bool,
+) -> None:
+    try:
+        job = _parse(args, kwargs)
+        telemetry.bind(scan_id=str(job.scan_id or message_id))
+        later = moderate(job, message_id, parts, redelivered=redelivered)
+        if later:
+            _publish_later(app, later, queue, retry_delay_s)
+    except InvalidMessageError as error:
+        log.warning("message_dead_lettered", reason=str(error))
+        broker.dead_letter(app, args, error, str(message_id))
+    except DatabaseUnavailableError as error:
+        log.warning("database_unavailable", reason=str(error))
+        # The same message under the same id; it never counts as an attempt, however long the database is away.
+        broker.publish(app, job, queue, countdown_s=retry_delay_s, message_id=str(message_id))
+    except (ShuttingDownError, BrokerUnavailableError, EngineDeadError):
+        raise
+    except Exception as error:
+        # A fault of this code: nothing is lost and nothing loops.
+        log.exception("message_dead_lettered")
+        broker.dead_letter(app, args, error, str(message_id))
 
 
 def _parse(args: tuple[Any, ...], kwargs: dict[str, Any]) -> JudgeImages:

@@ -59,3 +59,5 @@ if __name__ == "__main__":
         install(sys.argv[1])
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -69,6 +69,7 @@ def run(folder: Path | None) -> None:
         sweep.migrate()
         with _shown(f"Starting the worker; vLLM takes a minute or two (log: {_short(sweep.worker_log)})"):
             stack.enter_context(sweep.worker())
+        stack.callback(console.print, "Stopping what was started")
         with _shown(f"Uploading {images}") as update:
             uploaded = upload_folder(
                 images,

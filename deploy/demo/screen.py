@@ -15,7 +15,7 @@ from deploy.demo.upload import Upload
 from producers.progress import printable
 
 ROWS, LINES = 40, 10
-ORDER = ("fake", "uncertain", "real", "failed")
+ORDER = ("fake", "uncertain", "failed", "real")
 COLOURS = {"fake": "red", "uncertain": "yellow", "real": "green", "failed": "magenta"}
 
 Row = dict[str, Any]
@@ -37,7 +37,7 @@ def show_upload(console: Console, uploaded: Upload) -> None:
 
 
 def show_findings(console: Console, results: Path, prefix: str) -> None:
-    """The table: most suspect first, what failed last, at most 40 rows, then the counts of the rest."""
+    """The table: most suspect first, what looks real last, at most 40 rows, then the counts of the rest."""
     rows = sorted(_rows(results), key=_rank)
     table = Table(title=f"Findings ({min(len(rows), ROWS)} of {len(rows)})")
     table.add_column("image", overflow="fold")
@@ -47,10 +47,10 @@ def show_findings(console: Console, results: Path, prefix: str) -> None:
     for row in rows[:ROWS]:
         kind, why = _kind(row), row["explanation"] or ": ".join(filter(None, (row["reason"], row["detail"])))
         table.add_row(
-            _text(row["uri"].removeprefix(prefix)),
+            _text(row["uri"].removeprefix(prefix), 120),
             f"[{COLOURS[kind]}]{kind}[/]" + (" (reused)" if row["outcome"] == "reused" else ""),
             "" if row["score"] is None else f"{row['score']:.3f}",
-            _text(why),
+            _text(why, 300),
         )
     console.print(table)
     if rest := Counter(_kind(row) for row in rows[ROWS:]):
@@ -79,6 +79,7 @@ def _rank(row: Row) -> tuple[int, float, str]:
     return ORDER.index(_kind(row)), -(row["score"] or 0.0), row["uri"]
 
 
-def _text(text: str) -> str:
+def _text(text: str, longest: int) -> str:
     """For a table cell: neither markup nor control characters of a name take effect."""
-    return escape(printable(text if len(text) <= 300 else text[:299] + "…"))
+    text = printable(text)
+    return escape(text if len(text) <= longest else text[: longest - 1] + "…")

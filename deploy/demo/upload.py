@@ -85,14 +85,14 @@ codecs.register_error("fakesweep-percent", _percent)
 
 
 def _key(path: Path, taken: set[str], result: Upload) -> str:
-    """The path as S3 can have it: keys are UTF-8, so other bytes are written as %XX."""
+    """The path as a key, which is UTF-8: other bytes, and line breaks, which moto does not take, are written as %XX."""
     raw = os.fsencode(path)
-    key = raw.decode("utf-8", errors="fakesweep-percent")
+    key = raw.decode("utf-8", errors="fakesweep-percent").replace("\n", "%0A").replace("\r", "%0D")
     while key in taken:
         key += "_"
     taken.add(key)
     if key.encode() != raw:
-        result.renamed.append(f"{key}: the file's name is not UTF-8; the odd bytes are written as %XX")
+        result.renamed.append(f"{key}: the file's name is not UTF-8 or has line breaks; those bytes are written as %XX")
     return key
 
 

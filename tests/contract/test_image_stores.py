@@ -143,3 +143,47 @@ def test_a_named_pipe_does_not_hang_and_a_folder_is_no_image(local: Place, tmp_p
     assert reason_of(local, ImageRef(uri=(tmp_path / "pipe").as_uri())) == Reason.NOT_AN_IMAGE
     assert reason_of(local, ImageRef(uri=tmp_path.as_uri())) == Reason.NOT_AN_IMAGE
     assert local_path((tmp_path / "pipe").as_uri()) == tmp_path / "pipe"
+
+
+@pytest.mark.parametrize("stall", [False, True])
+def test_a_body_that_breaks_off_is_transient(stall: bool, s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that promises 1,000 bytes, sends 3, and then hangs up or says nothing more."""
+    import http.server
+    import threading
+    import time
+
+    class Stump(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"abc")
+            self.wfile.flush()
+            time.sleep(3 if stall else 0)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stump)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+    try:
+        with pytest.raises(StorageUnavailableError):
+            S3ImageStore(max_bytes=2000, timeout_s=1).fetch(ImageRef(uri="s3://b/k"))
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_bucket_that_cannot_be(s3_environment: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        S3ImageStore(max_bytes=10).fetch(ImageRef(uri="s3://My Bucket/x"))
+    assert caught.value.reason == Reason.NOT_FOUND
+
+
+def test_no_file_descriptor_is_left_open(local: Place, tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        with pytest.raises(ImageError):
+            local.store.fetch(ImageRef(uri=tmp_path.as_uri()))
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before

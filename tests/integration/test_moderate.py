@@ -3,16 +3,19 @@
 import io
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from PIL import Image
 from sqlalchemy import Engine as Database
+from sqlalchemy import event
 from sqlmodel import Session, select
 
 from producers import scans
 from worker import database
 from worker.errors import (
+    DatabaseUnavailableError,
     EngineDeadError,
     EngineGenerateError,
     InvalidMessageError,
@@ -269,3 +272,46 @@ def test_details_with_nul_characters_are_stored(postgres: Database, make_parts: 
     scan = start(postgres, 1)
     moderate(job(scan, "s3://b/1"), uuid4(), make_parts(objects))
     assert findings(postgres, scan.id)["s3://b/1"].detail == "bad byte here"
+
+
+def test_again_replaces_failures_and_nothing_else(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+    objects: dict[str, bytes | Exception] = {"s3://b/1": png(BRIGHT), "s3://b/2": StorageUnavailableError("503")}
+    scan = start(postgres, 2)
+    moderate(job(scan, *objects), uuid4(), make_parts(objects, retry_limit=0))
+    assert counts(postgres, scan.id)["failed"] == 1
+    engine = ScriptedEngine()
+    cured = make_parts({"s3://b/1": png(DARK), "s3://b/2": png(DARK)}, engine)
+    for _ in range(2):
+        moderate(job(scan, *objects, again=True), uuid4(), cured)
+    found = findings(postgres, scan.id)
+    assert {uri: row.verdict for uri, row in found.items()} == {"s3://b/1": "fake", "s3://b/2": "real"}
+    assert engine.calls == [1]
+    assert counts(postgres, scan.id) == {
+        "status": "done", "judged": 2, "reused": 0, "failed": 0, "fake": 1, "uncertain": 0, "real": 1,
+    }  # fmt: skip
+
+
+def test_a_database_that_takes_no_writes_is_away_and_not_a_fault_of_the_message(
+    postgres: Database, database_url: str, make_parts: Callable[..., Parts]
+) -> None:
+    parts = make_parts({"s3://b/1": png(DARK)})
+    scan = start(postgres, 1)
+    read_only = database.connect(database_url)
+
+    @event.listens_for(read_only, "connect")
+    def demote(connection: Any, _record: object) -> None:
+        connection.execute("SET default_transaction_read_only = on")
+        connection.commit()
+
+    with pytest.raises(DatabaseUnavailableError):
+        moderate(job(scan, "s3://b/1"), uuid4(), replace(parts, database=read_only))
+    read_only.dispose()
+
+
+def test_a_suspect_that_survives_is_not_held_against_it(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+    objects: dict[str, bytes | Exception] = {"s3://b/1": StorageUnavailableError("503")}
+    scan = start(postgres, 1)
+    for _ in range(5):
+        assert moderate(job(scan, "s3://b/1"), uuid4(), make_parts(objects), redelivered=True) is not None
+    moderate(job(scan, "s3://b/1"), uuid4(), make_parts({"s3://b/1": png(DARK)}), redelivered=True)
+    assert findings(postgres, scan.id)["s3://b/1"].verdict == "real"

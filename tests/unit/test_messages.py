@@ -42,6 +42,8 @@ def test_what_is_written_is_read_again() -> None:
         (message(images=[{"uri": "s3://b/" + "k" * 2048}]), "2048"),
         (message(images=[{"uri": "s3://b/\ud800"}]), "uri"),
         (message(images=[{"uri": "s3://b/k", "size": -1}]), "size"),
+        (message(images=[{"uri": "s3://b/k", "external_id": "a\x00b"}]), "NUL"),
+        (message(images=[{"uri": "s3://b/k", "etag": "a\x00b"}]), "NUL"),
         (message(scan_id="yesterday"), "scan_id"),
         (message(explain="loudly"), "explain"),
         (message(colour="red"), "colour"),
