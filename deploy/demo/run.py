@@ -130,4 +130,5 @@ def _shown(what: str) -> Iterator[Callable[[str], None]]:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # in step with the commands' stderr
     sys.exit(main(*sys.argv[1:2] or [""]))

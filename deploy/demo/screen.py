@@ -28,7 +28,7 @@ def warn(console: Console, notice: str) -> None:
 
 def show_upload(console: Console, uploaded: Upload) -> None:
     """How many files were stored; a line for each one that was not or that has another name, up to ten of each."""
-    console.print(f"Uploaded {uploaded.stored} files; {len(uploaded.left_out)} could not be.")
+    console.print(f"Uploaded {uploaded.stored} files; {len(uploaded.left_out)} left out.")
     for what, lines in (("renamed", uploaded.renamed), ("left out", uploaded.left_out)):
         for line in lines[:LINES]:
             console.print(f"  {what}: {printable(line)}", markup=False, soft_wrap=True)
