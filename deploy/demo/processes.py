@@ -98,16 +98,17 @@ def _session(process: psutil.Process) -> int | None:
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt in the body, unless somebody already handles it or this is no main thread."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _interrupt)
+    """SIGTERM, and SIGHUP of a closed terminal, raise KeyboardInterrupt in the body, where nobody else handles them."""
+    numbers: list[signal.Signals] = []
+    if threading.current_thread() is threading.main_thread():
+        numbers += [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -116,14 +117,14 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """SIGINT and SIGTERM that arrive in the body take effect at its end."""
+    """SIGINT, SIGTERM and SIGHUP that arrive in the body take effect at its end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     caught: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _frame: caught.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
     try:
         yield

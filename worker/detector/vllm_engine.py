@@ -120,6 +120,7 @@ class VllmEngine:
         if self._thread.is_alive():
             self._llm.shutdown()
             self._stop_loop()
+            del self._llm  # else its finalizer runs at the interpreter's end, when its modules are gone
 
     def _stop_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
