@@ -315,3 +315,17 @@ def test_a_suspect_that_survives_is_not_held_against_it(postgres: Database, make
         assert moderate(job(scan, "s3://b/1"), uuid4(), make_parts(objects), redelivered=True) is not None
     moderate(job(scan, "s3://b/1"), uuid4(), make_parts({"s3://b/1": png(DARK)}), redelivered=True)
     assert findings(postgres, scan.id)["s3://b/1"].verdict == "real"
+
+
+def test_two_workers_with_one_message_count_it_once(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+    """The second delivery is judged and saved while the first is still in its engine."""
+    objects: dict[str, bytes | Exception] = {"s3://b/1": png(DARK)}
+    scan = start(postgres, 1)
+    message = job(scan, *objects)
+
+    def be_overtaken(_image: Image.Image) -> None:
+        moderate(message, uuid4(), make_parts(objects))
+
+    moderate(message, uuid4(), make_parts(objects, ScriptedEngine(fail=be_overtaken)))
+    assert list(findings(postgres, scan.id)) == ["s3://b/1"]
+    assert (counts(postgres, scan.id)["judged"], counts(postgres, scan.id)["real"]) == (1, 1)
