@@ -16,7 +16,7 @@ from deploy.demo.draw import draw_record
 from tests.conftest import DEMO_DETECTOR, drop_database, make_template, url_of
 from tests.processes import RunningWorker, fakesweep, results_of, running_worker, wait_for
 
-DRAWN = 40
+DRAWN = 96
 BROKEN = {"text.jpg": b"hello", "empty.png": b"", "ünï cödé+%.jpg": b"\xff\xd8\xff\xe0" + b"\x00" * 50}
 TIMES = ("decided_at",)
 
@@ -27,7 +27,7 @@ def environment_for(database_url: str, broker_url: str) -> dict[str, str]:
         "BROKER_URL": broker_url,
         "FAKESWEEP_DETECTOR": str(DEMO_DETECTOR),
         "FAKESWEEP_THREADS": "4",
-        "FAKESWEEP_IMAGES_IN_FLIGHT": "32",
+        "FAKESWEEP_IMAGES_IN_FLIGHT": "16",
         "FAKESWEEP_MAX_NUM_SEQS": "64",
         "FAKESWEEP_MAX_NUM_BATCHED_TOKENS": "4096",
         "FAKESWEEP_GPU_MEMORY_UTILIZATION": "0.2",
@@ -101,7 +101,9 @@ def test_services_and_embedded_parts_give_the_same_results(
 
 
 def _stop_in_the_middle(source: str, environment: dict[str, str], running: RunningWorker) -> None:
-    """SIGTERM while a scan with `--explain all`, which reuses no verdict, is under way."""
+    """SIGTERM while a scan with `--explain all`, which reuses no verdict, is under way: one message of seven is in the
+    engine at a time, and the first has just been saved.
+    """
     scan = fakesweep("scan", source, "--explain", "all", environment=environment).stdout.strip()
     decided_now = "SELECT count(*) FROM findings WHERE scan_id = %s"
 
