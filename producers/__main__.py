@@ -32,6 +32,9 @@ app = typer.Typer(
 ScanId = Annotated[UUID, typer.Argument(metavar="SCAN", help="The scan's id.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
 ExplainOption = Annotated[Explain, typer.Option(help="For which images the model writes its reasons.")]
+FakeFromOption = Annotated[float | None, typer.Option(help="Fake from this score up; else the detector's threshold.")]
+RealToOption = Annotated[float | None, typer.Option(help="Real from this score down; else the detector's threshold.")]
+MaxTokensOption = Annotated[int | None, typer.Option(help="Longest answer in tokens, below the detector's limit.")]
 
 
 class UsageError(FakesweepError):
@@ -46,8 +49,16 @@ def migrate() -> None:
 
 
 @app.command()
-def worker() -> None:
+def worker(
+    gpus: Annotated[
+        str | None, typer.Option(metavar="all|0,1,…", help="A process for each GPU, started again when it dies.")
+    ] = None,
+) -> None:
     """Run a worker: take messages, judge their images, write findings."""
+    if gpus is not None:
+        from worker.replicas import main as run_replicas  # noqa: PLC0415
+
+        raise typer.Exit(run_replicas(gpus))
     from worker.__main__ import main as run_worker  # noqa: PLC0415 - the other commands stay light
 
     raise typer.Exit(run_worker())
@@ -61,15 +72,19 @@ def scan(
     name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
     token: Annotated[str | None, typer.Option(help="Starting twice with one token starts one scan.")] = None,
     explain: ExplainOption = Explain.FLAGGED,
+    fake_from: FakeFromOption = None,
+    real_to: RealToOption = None,
+    max_tokens: MaxTokensOption = None,
     watch: Annotated[bool, typer.Option("--watch", help="Wait until every image has its outcome.")] = False,
     as_json: Json = False,
 ) -> None:
     """Publish every image of SOURCE, and print the scan's id."""
+    policy = _policy(explain, fake_from, real_to, max_tokens)
     settings = Settings.from_environment()
     postgres = _database(settings)
     celery = _broker(settings)
     next(iter(sources.list_source(source, lambda _line: None)), None)  # a source that is not there makes no scan
-    started = scans.start_scan(postgres, source, name=name, token=token, policy=Policy(explain=explain))
+    started = scans.start_scan(postgres, source, name=name, token=token, policy=policy)
     with progress.shown("listing", total=None) as advance:
         scans.publish_scan(celery, postgres, started, skip=progress.warn, listed=lambda count: advance(count, None))
     if watch:
@@ -87,10 +102,14 @@ def submit(
         str | None, typer.Option(help="Your own id of the image, given back with the result.")
     ] = None,
     explain: ExplainOption = Explain.FLAGGED,
+    fake_from: FakeFromOption = None,
+    real_to: RealToOption = None,
+    max_tokens: MaxTokensOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the verdicts and print them.")] = False,
     as_json: Json = False,
 ) -> None:
     """Put images on the live queue, ahead of every scan, and print the submission's id."""
+    policy = _policy(explain, fake_from, real_to, max_tokens)
     if external_id is not None and len(uris) > 1:
         raise UsageError("--external-id names one image: give one URI")
     try:
@@ -99,7 +118,7 @@ def submit(
         raise UsageError(f"{error.errors()[0]['input']}: {error.errors()[0]['msg']}") from None
     settings = Settings.from_environment()
     postgres = _database(settings)
-    scan_id = scans.submit(_broker(settings), postgres, refs, policy=Policy(explain=explain))
+    scan_id = scans.submit(_broker(settings), postgres, refs, policy=policy)
     found: list[dict[str, Any]] = []
     if wait:
         progress.watch(postgres, scan_id)
@@ -175,6 +194,15 @@ def report(
         lambda uri, etag: store.fetch(ImageRef(uri=uri, etag=etag)),
         output,
     )
+
+
+def _policy(explain: Explain, fake_from: float | None, real_to: float | None, max_tokens: int | None) -> Policy:
+    try:
+        return Policy(explain=explain, fake_from=fake_from, real_to=real_to, max_tokens=max_tokens)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        option = "".join(f"--{part} ".replace("_", "-") for part in map(str, fault["loc"]))
+        raise UsageError(f"{option}{fault['msg'].removeprefix('Value error, ')}") from None
 
 
 def _database(settings: Settings) -> Engine:

@@ -76,6 +76,7 @@ def _counts_line(counts: Mapping[str, Any]) -> str:
 def line(row: Mapping[str, Any]) -> str:
     """One finding on one line: what was decided, then the uri."""
     what = f"{row['verdict']} {row['score']:.3f}" if row["score"] is not None else row["verdict"] or row["reason"]
+    what += " (contradicts itself)" if row["contradicts"] else ""
     why = row["explanation"] or row["detail"] or ""
     return "\t".join(printable(cell) for cell in (what, row["uri"], why))
 
@@ -84,7 +85,11 @@ def print_summary(found: Mapping[str, Any]) -> None:
     """A scan for a person."""
     table = Table(show_header=False, box=None)
     for name, value in found.items():
-        shown_value = ", ".join(row["name"] for row in value) if name == "detectors" else str(value)
+        shown_value = str(value)
+        if name == "detectors":
+            shown_value = ", ".join(row["name"] for row in value)
+        if name == "policy":
+            shown_value = ", ".join(f"{rule} {limit}" for rule, limit in value.items() if limit is not None)
         table.add_row(name, escape(printable(shown_value)))
     Console().print(table)
 

@@ -9,6 +9,7 @@ from sqlmodel import col
 
 from worker import database
 from worker.errors import NoSuchScanError
+from worker.messages import Policy
 from worker.tables import Scan
 
 _DETECTOR_FIELDS = {
@@ -20,8 +21,8 @@ _DETECTOR_FIELDS = {
     "dtype": "dtype",
     "quantization": "quantization",
 }
-_FIELDS = ("uri", "external_id", "outcome", "verdict", "score", "explanation", "contradicts", "reason", "detail",
-           "etag", "sha256", "width", "height")  # fmt: skip
+_FIELDS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "explanation", "contradicts", "cut_off",
+           "reason", "detail", "etag", "sha256", "width", "height")  # fmt: skip
 
 
 def summary(postgres: Engine, scan_id: UUID) -> dict[str, Any]:
@@ -44,8 +45,8 @@ def summary(postgres: Engine, scan_id: UUID) -> dict[str, Any]:
     notices = [row["notice"] for row in found if row["notice"]]
     return {
         **_counts(scan),
-        "policy": scan.policy,
-        "detectors": [{name: row[name] for name in _DETECTOR_FIELDS} for row in found],
+        "policy": Policy.model_validate(scan.policy).model_dump(mode="json"),
+        "detectors": [{name: row[name] for name in (*_DETECTOR_FIELDS, "fingerprint")} for row in found],
         "notice": notices[0] if notices else None,
     }
 

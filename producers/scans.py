@@ -38,7 +38,7 @@ def start_scan(
         "name": name or source,
         "source": source,
         "token": token,
-        "policy": (policy or Policy()).model_dump(mode="json"),
+        "policy": (policy or Policy()).stored(),
         "partition": f"scan_{scan_id.hex}",
         "status": ScanStatus.LISTING,
     }
@@ -92,7 +92,7 @@ def submit(app: Celery, postgres: Engine, refs: Sequence[ImageRef], *, policy: P
         kind="live",
         name="submission",
         source="fakesweep submit",
-        policy=(policy or Policy()).model_dump(mode="json"),
+        policy=(policy or Policy()).stored(),
         partition=partition,
         status=ScanStatus.RUNNING,
         listed=len(refs),

@@ -8,6 +8,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import psycopg
@@ -21,7 +22,7 @@ from deploy.demo import services
 from worker import database
 from worker.detector.description import DetectorDescription
 from worker.detector.engine import Engine as DetectorEngine
-from worker.detector.supply import supply
+from worker.detector.supply import load_description, supply
 from worker.migrate import upgrade
 from worker.settings import Settings
 from worker.testing import ScriptedEngine
@@ -202,7 +203,14 @@ def bucket(s3_environment: str) -> str:
 
 @pytest.fixture(scope="session")
 def description() -> DetectorDescription:
-    return supply(DetectorDescription.load(str(DEMO_DETECTOR)))[0]
+    return demo_detector()[0]
+
+
+def demo_detector(**settings: Any) -> tuple[DetectorDescription, Path, Settings]:
+    """The demo detector's description and folder, with settings that suit a small machine."""
+    sizes = {"max_num_seqs": 64, "max_num_batched_tokens": 4096, "gpu_memory_utilization": 0.2}
+    given = Settings(detector=str(DEMO_DETECTOR), **(sizes | settings))
+    return *supply(load_description(given), given), given
 
 
 @pytest.fixture(scope="session")
@@ -214,7 +222,7 @@ def scripted() -> DetectorEngine:
 def transformers() -> Iterator[DetectorEngine]:
     from worker.detector.transformers_engine import TransformersEngine
 
-    description, folder = supply(DetectorDescription.load(str(DEMO_DETECTOR)))
+    description, folder, _ = demo_detector()
     engine = TransformersEngine(description, folder)
     yield engine
     engine.close()
@@ -224,9 +232,6 @@ def transformers() -> Iterator[DetectorEngine]:
 def vllm() -> Iterator[DetectorEngine]:
     from worker.detector.vllm_engine import VllmEngine
 
-    description, folder = supply(DetectorDescription.load(str(DEMO_DETECTOR)))
-    engine = VllmEngine(
-        description, folder, Settings(max_num_seqs=64, max_num_batched_tokens=4096, gpu_memory_utilization=0.2)
-    )
+    engine = VllmEngine(*demo_detector())
     yield engine
     engine.close()

@@ -15,10 +15,7 @@ from worker.moderate import Parts
 from worker.settings import Settings
 from worker.slots import Slots
 from worker.tasks import register_tasks
-from worker.testing import ScriptedEngine
-
-IDENTITY = {"name": "scripted", "model": "m", "revision": "r", "prompt_revision": "p",
-            "preprocessing_revision": "q", "dtype": "float32", "quantization": None}  # fmt: skip
+from worker.testing import ScriptedEngine, scripted_description
 
 
 def main() -> int:
@@ -35,8 +32,11 @@ def main() -> int:
     app = broker.create_app(settings.broker_url.get_secret_value())
     broker.check_broker(app)
     engine, slots = ScriptedEngine(fail=judged), Slots(settings.images_in_flight)
-    detector_id = database.register_detector(postgres, IDENTITY, "f" * 64)
-    parts = Parts(_stores(settings), postgres, engine, detector_id, slots, retry_limit=settings.retry_limit)
+    description = scripted_description()
+    detector_id = database.register_detector(postgres, description.row())
+    parts = Parts(
+        _stores(settings), postgres, engine, description, detector_id, slots, retry_limit=settings.retry_limit
+    )
     register_tasks(app, parts, retry_delay_s=settings.retry_delay_s, on_engine_death=_die)
     return serve(app, engine, slots, settings)
 

@@ -14,11 +14,14 @@ from celery.apps.worker import Worker
 
 from worker import broker, database, telemetry
 from worker.detector.description import DetectorDescription
-from worker.detector.engine import Engine
-from worker.detector.supply import supply
+from worker.detector.engine import Engine, not_importable
+from worker.detector.judge import warm_up
+from worker.detector.supply import load_description, supply
 from worker.errors import ConfigurationError, EngineDeadError, FakesweepError
+from worker.health import Health, Status
 from worker.migrate import check_schema
 from worker.moderate import Parts
+from worker.replicas import Replica
 from worker.settings import Settings
 from worker.slots import Slots
 from worker.storage import ImageStores, LocalImageStore, S3ImageStore
@@ -32,14 +35,24 @@ EXIT_OK, EXIT_FAILED, EXIT_CONFIGURATION, EXIT_ENGINE_DEAD = 0, 1, 2, 70
 def main() -> int:
     """Runs a worker until it is told to stop; the process's exit code."""
     signal.signal(signal.SIGTERM, _exit_before_ready)
+    replica = Replica.join()
     try:
         settings = Settings.from_environment()
         telemetry.configure_logging(settings)
         telemetry.init_sentry(settings)
-        return _run(settings)
+        if replica:
+            telemetry.name_replica(replica.number)
+        health = Health(_die)
+        with health.served(settings.health_port):
+            return _run(settings, health, replica)
     except ConfigurationError as error:
-        print(f"fakesweep worker: {error}", file=sys.stderr)
+        if replica:
+            replica.report(error)
+        else:
+            print(f"fakesweep worker: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
+    except EngineDeadError as error:  # while it warmed up
+        _die(error)
     except FakesweepError as error:
         print(f"fakesweep worker: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -49,30 +62,29 @@ def main() -> int:
         _end_children()
 
 
-def _run(settings: Settings) -> int:
+def _run(settings: Settings, health: Health, replica: Replica | None) -> int:
     """Checks what is cheap before it loads what is dear, then serves."""
-    description = DetectorDescription.load(settings.detector, model=settings.model, revision=settings.revision)
+    description = load_description(settings)
     postgres = database.connect(settings.database_url.get_secret_value(), pool_size=settings.threads)
     check_schema(postgres)
     app = broker.create_app(settings.broker_url.get_secret_value())
     broker.check_broker(app)
-    description, folder = supply(description)
+    description, folder = supply(description, settings)
     engine = start_engine(description, folder, settings)
+    warm_up(engine, description.preprocessing.edge)
     slots = Slots(settings.images_in_flight)
     parts = Parts(
         store=_stores(settings),
         database=postgres,
         engine=engine,
-        detector_id=database.register_detector(
-            postgres, description.identity, description.fingerprint, description.notice
-        ),
+        description=description,
+        detector_id=database.register_detector(postgres, description.row()),
         slots=slots,
-        edge=description.edge,
         max_pixels=settings.max_pixels,
         retry_limit=settings.retry_limit,
     )
     register_tasks(app, parts, retry_delay_s=settings.retry_delay_s, on_engine_death=_die)
-    return serve(app, engine, slots, settings)
+    return serve(app, engine, slots, settings, health, replica.node_name if replica else None)
 
 
 def start_engine(description: DetectorDescription, folder: Path, settings: Settings) -> Engine:
@@ -82,15 +94,14 @@ def start_engine(description: DetectorDescription, folder: Path, settings: Setti
         if settings.engine == "transformers":
             from worker.detector.transformers_engine import TransformersEngine  # noqa: PLC0415
 
-            return TransformersEngine(description, folder)
+            return TransformersEngine(description, folder, stall_s=settings.engine_stall_s)
+        # On CUDA vLLM would fork, and this process has threads and sockets by now.
+        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
         from worker.detector.vllm_engine import VllmEngine  # noqa: PLC0415
 
         return VllmEngine(description, folder, settings)
     except ImportError as error:
-        raise ConfigurationError(
-            f"FAKESWEEP_ENGINE: {settings.engine} cannot be imported ({error}); "
-            "install fakesweep[gpu], fakesweep[cpu] or fakesweep[transformers]"
-        ) from error
+        raise not_importable(settings.engine, error) from error
 
 
 def _stores(settings: Settings) -> ImageStores:
@@ -105,20 +116,47 @@ def _stores(settings: Settings) -> ImageStores:
     )
 
 
-def serve(app: Celery, engine: Engine, slots: Slots, settings: Settings) -> int:
-    """Consumes until SIGTERM; then what holds slots is finished, the rest goes back to the queue."""
+def serve(
+    app: Celery,
+    engine: Engine,
+    slots: Slots,
+    settings: Settings,
+    health: Health | None = None,
+    node_name: str | None = None,
+) -> int:
+    """Consumes until SIGTERM; then what holds slots is finished, the rest goes back to the queue.
+
+    Without `health` nobody asks for it, and the watchdog works all the same. `node_name` of None is Celery's default.
+    """
+    health = health or Health(_die)
 
     def ready(**_: object) -> None:
+        health.status = Status.READY
         log.info("worker_ready", queues=settings.queues, threads=settings.threads)
 
     def shutting_down(**_: object) -> None:
+        health.status = Status.STOPPING
         log.info("worker_stopping")
         slots.stop()
 
     signals.worker_ready.connect(ready, weak=False)
     signals.worker_shutting_down.connect(shutting_down, weak=False)
-    worker = Worker(
+    worker = _celery_worker(app, settings, node_name)
+    try:
+        with health.watching(engine):
+            worker.start()
+    finally:
+        # Not in a worker_shutdown handler: with a threads pool that runs inside the signal handler, before the pool
+        # has drained.
+        engine.close()
+    log.info("worker_stopped")
+    return int(worker.exitcode or EXIT_OK)
+
+
+def _celery_worker(app: Celery, settings: Settings, node_name: str | None) -> Worker:
+    return Worker(
         app=app,
+        hostname=node_name,
         pool="threads",
         concurrency=settings.threads,
         queues=list(settings.queues),
@@ -127,14 +165,6 @@ def serve(app: Celery, engine: Engine, slots: Slots, settings: Settings) -> int:
         without_mingle=True,
         quiet=True,
     )
-    try:
-        worker.start()
-    finally:
-        # Not in a worker_shutdown handler: with a threads pool that runs inside the signal handler, before the pool
-        # has drained.
-        engine.close()
-    log.info("worker_stopped")
-    return int(worker.exitcode or EXIT_OK)
 
 
 def _die(error: EngineDeadError) -> NoReturn:

@@ -64,7 +64,10 @@ class Case:
         finding.reused_from = self.reused_from
         finding.verdict_id = verdict_ids.get(self.verdict.sha256, self.verdict.id)
         finding.score = self.verdict.score
-        finding.verdict = verdict_of(self.verdict.score, Policy.model_validate(scan.policy))
+        policy = Policy.model_validate(scan.policy)
+        if policy.fake_from is None or policy.real_to is None:
+            raise ValueError("a scan's thresholds are filled in before its images are judged")
+        finding.verdict = verdict_of(self.verdict.score, fake_from=policy.fake_from, real_to=policy.real_to)
         finding.width, finding.height = self.verdict.width, self.verdict.height
         return finding
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, create_engine, delete, func, select, text, update
+from sqlalchemy import Engine, and_, create_engine, delete, false, func, literal, not_, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InternalError, OperationalError
@@ -77,14 +77,12 @@ def _first_line(error: Exception) -> str:
     return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
 
 
-def register_detector(
-    engine: Engine, identity: dict[str, str | None], fingerprint: str, notice: str | None = None
-) -> int:
-    """The detector's id; stored when it is new."""
+def register_detector(engine: Engine, detector: Detector) -> int:
+    """The id of the detector with this fingerprint; stored when it is new."""
+    values = detector.model_dump(exclude={"id", "created_at"})
     with transaction(engine) as session:
-        row = insert(Detector).values(fingerprint=fingerprint, notice=notice, **identity).on_conflict_do_nothing()
-        session.execute(row)
-        query = select(col(Detector.id)).where(col(Detector.fingerprint) == fingerprint)
+        session.execute(insert(Detector).values(**values).on_conflict_do_nothing())
+        query = select(col(Detector.id)).where(col(Detector.fingerprint) == detector.fingerprint)
         return int(session.execute(query).scalar_one())
 
 
@@ -106,19 +104,26 @@ def ensure_partition(session: Session, partition: str) -> None:
     session.execute(text(f"ALTER TABLE findings ATTACH PARTITION {name} FOR VALUES IN ('{partition}')"))
 
 
-def open_scan(session: Session, job: JudgeImages, message_id: UUID) -> Scan:
+def open_scan(session: Session, job: JudgeImages, message_id: UUID, *, fake_from: float, real_to: float) -> Scan:
     """The scan that a message belongs to. A message without one is a submission, named by its message id.
 
+    Thresholds that the scan leaves to the detector are filled in with these, once for the whole scan.
     Raises InvalidMessageError when the message names a scan that does not exist.
     """
-    if job.scan_id is not None:
-        scan = session.get(Scan, job.scan_id)
-        if scan is None:
-            raise InvalidMessageError(f"there is no scan {job.scan_id}")
-        return scan
-    scan = session.get(Scan, message_id)
-    if scan is not None:
-        return scan
+    scan = session.get(Scan, job.scan_id or message_id)
+    if scan is None and job.scan_id is not None:
+        raise InvalidMessageError(f"there is no scan {job.scan_id}")
+    scan = scan or _open_submission(session, job, message_id)
+    policy = Policy.model_validate(scan.policy)
+    if policy.fake_from is None or policy.real_to is None:
+        filled = policy.filled(fake_from=fake_from, real_to=real_to).stored()
+        mine = (col(Scan.id) == scan.id, col(Scan.policy) == scan.policy)
+        session.execute(update(Scan).where(*mine).values(policy=filled))
+        session.refresh(scan)
+    return scan
+
+
+def _open_submission(session: Session, job: JudgeImages, message_id: UUID) -> Scan:
     partition = live_partition(datetime.now(UTC))
     ensure_partition(session, partition)
     values = {
@@ -126,7 +131,7 @@ def open_scan(session: Session, job: JudgeImages, message_id: UUID) -> Scan:
         "kind": "live",
         "name": "submission",
         "source": "message",
-        "policy": Policy(explain=job.explain or Explain.FLAGGED).model_dump(mode="json"),
+        "policy": Policy(explain=job.explain or Explain.FLAGGED).stored(),
         "partition": partition,
         "status": ScanStatus.RUNNING,
         "listed": len(job.images),
@@ -158,15 +163,25 @@ def stored_objects(session: Session, refs: Sequence[ImageRef]) -> dict[str, Stor
 
 
 def known_verdicts(
-    session: Session, contents: Collection[str], detector_id: int, explain: Explain
+    session: Session, contents: Collection[str], detector_id: int, policy: Policy
 ) -> dict[str, StoredVerdict]:
-    """By SHA-256, the newest verdict of this detector on each content that explains as much as is wanted."""
+    """By SHA-256, the newest verdict of this detector on each content that explains as much as is wanted.
+
+    An answer that a limit cut off counts where the policy's own limit would have cut it off as well. One that stopped
+    without reasons, having said real, does not where the policy's threshold flags it.
+    """
+    silent = and_(col(StoredVerdict.answer) == "real", col(StoredVerdict.explanation).is_(None))
+    flagged = col(StoredVerdict.score) >= policy.fake_from if policy.fake_from is not None else false()
+    explained = or_(not_(and_(silent, flagged)), literal(policy.explain is not Explain.FLAGGED))
+    cut_by_this_limit = col(StoredVerdict.completion_tokens) >= policy.max_tokens if policy.max_tokens else false()
     query = (
         select(StoredVerdict)
         .where(
             col(StoredVerdict.sha256).in_(contents),
             col(StoredVerdict.detector_id) == detector_id,
-            col(StoredVerdict.explain).in_(_EXPLAINS_AS_MUCH[explain]),
+            col(StoredVerdict.explain).in_(_EXPLAINS_AS_MUCH[policy.explain]),
+            or_(not_(col(StoredVerdict.cut_off)), cut_by_this_limit),
+            explained,
         )
         .distinct(col(StoredVerdict.sha256))
         .order_by(col(StoredVerdict.sha256), col(StoredVerdict.id).desc())

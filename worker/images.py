@@ -6,6 +6,7 @@ Resize and crop are those of Hugging Face's CLIPImageProcessor in its Pillow for
 
 import io
 import struct
+from enum import StrEnum
 
 import filetype
 import numpy as np
@@ -18,16 +19,28 @@ EDGE = 336
 """Pixels. CLIP ViT-L/14-336's input."""
 MAX_PIXELS = 100_000_000
 
-PREPROCESSING_REVISION = "clip-pillow-1"
-"""Part of a detector's identity: raise it whenever decode() may give another pixel for the same bytes."""
+
+class Fit(StrEnum):
+    """How an image that is not square becomes one."""
+
+    CROP = "crop"  # the shortest edge to `edge`, then the centre: CLIP's way, and FakeVLM's
+    PAD = "pad"  # the whole image, with bars in CLIP's mean colour: LLaVA-1.5's own way
+    STRETCH = "stretch"  # the whole image, its proportions lost
 
 
-def decode(data: bytes, *, edge: int = EDGE, max_pixels: int = MAX_PIXELS) -> Image.Image:
+PREPROCESSING_REVISIONS = {Fit.CROP: "clip-pillow-1", Fit.PAD: "pad-pillow-1", Fit.STRETCH: "stretch-pillow-1"}
+"""Part of a detector's identity: raise one whenever decode() may give another pixel for the same bytes."""
+
+_BARS = (122, 116, 104)
+"""CLIP's mean colour (0.481, 0.458, 0.408) in 8 bits, rounded down as LLaVA-1.5 does."""
+
+
+def decode(data: bytes, *, edge: int = EDGE, fit: Fit = Fit.CROP, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The upright image in `data` as `edge` x `edge` RGB.
 
     Raises ImageError with empty, not_an_image, unsupported_format, too_many_pixels or corrupt.
     """
-    return to_square(open_image(data, max_pixels=max_pixels), edge=edge, max_pixels=max_pixels)
+    return to_square(open_image(data, max_pixels=max_pixels), edge=edge, fit=fit, max_pixels=max_pixels)
 
 
 def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -92,8 +105,14 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(scaled)
 
 
-def to_square(image: Image.Image, *, edge: int = EDGE, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """CLIP's resize and centre crop of an RGB image. Raises ImageError with too_many_pixels for a long thin strip."""
+def to_square(
+    image: Image.Image, *, edge: int = EDGE, fit: Fit = Fit.CROP, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """The RGB image as `edge` x `edge`. Raises ImageError with too_many_pixels for a long thin strip."""
+    if fit is Fit.STRETCH:
+        return image.resize((edge, edge), Image.Resampling.BICUBIC)
+    if fit is Fit.PAD:
+        return ImageOps.pad(image, (edge, edge), Image.Resampling.BICUBIC, color=_BARS)
     short, long = sorted(image.size)
     resized = int(edge * long / short)
     # A 1 x 100,000 strip is small, and its resized form is not.

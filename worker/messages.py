@@ -67,19 +67,38 @@ class ImageRef(BaseModel):
 
 
 class Policy(BaseModel):
-    """How scores become verdicts: `fake` from `fake_from` up, `real` from `real_to` down, `uncertain` between."""
+    """How scores become verdicts: `fake` from `fake_from` up, `real` from `real_to` down, `uncertain` between.
+
+    A threshold that is None is the detector's; the worker fills it in with the scan's first message. `max_tokens` of an
+    answer; None, or more than the detector's own limit, means that limit.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     explain: Explain = Explain.FLAGGED
-    fake_from: Annotated[float, Field(ge=0, le=1)] = 0.6
-    real_to: Annotated[float, Field(ge=0, le=1)] = 0.4
+    fake_from: Annotated[float, Field(ge=0, le=1)] | None = None
+    real_to: Annotated[float, Field(ge=0, le=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=8)] | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.real_to > self.fake_from:
+        if self.fake_from is not None and self.real_to is not None and self.real_to > self.fake_from:
             raise ValueError("real_to must not be above fake_from")
         return self
+
+    def stored(self) -> dict[str, Any]:
+        """As `scans.policy` holds it: without what is not set, which workers of a release before would not know."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def filled(self, *, fake_from: float, real_to: float) -> Self:
+        """With the detector's thresholds where there are none; one that was set moves the other out of its way."""
+        if self.fake_from is None and self.real_to is None:
+            thresholds = {"fake_from": fake_from, "real_to": real_to}
+        elif self.fake_from is None:
+            thresholds = {"fake_from": max(fake_from, self.real_to or 0)}
+        else:
+            thresholds = {"real_to": min(real_to, self.fake_from) if self.real_to is None else self.real_to}
+        return self.model_copy(update=thresholds)
 
 
 class JudgeImages(BaseModel):

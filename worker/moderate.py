@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from uuid import UUID
 
 import structlog
@@ -14,8 +15,10 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 from worker import database
 from worker.case import Case
+from worker.detector.description import DetectorDescription
 from worker.detector.engine import Engine
 from worker.detector.judge import judge
+from worker.detector.verdicts import Reader
 from worker.errors import (
     DatabaseUnavailableError,
     EngineDeadError,
@@ -25,8 +28,8 @@ from worker.errors import (
     Reason,
     StorageUnavailableError,
 )
-from worker.images import EDGE, MAX_PIXELS, open_image, to_square
-from worker.messages import Explain, ImageRef, JudgeImages
+from worker.images import MAX_PIXELS, open_image, to_square
+from worker.messages import ImageRef, JudgeImages, Policy
 from worker.slots import Slots
 from worker.storage import ImageStore
 from worker.tables import Scan, StoredObject
@@ -44,6 +47,7 @@ class Parts:
     store: ImageStore
     database: Database
     engine: Engine
+    description: DetectorDescription
     detector_id: int
     slots: Slots = field(default_factory=lambda: Slots(512))
     decoders: AbstractContextManager[object] = field(
@@ -52,9 +56,13 @@ class Parts:
     """As many images in full size at once as there are cores: one of 100 megapixels takes 300 MB."""
     suspects: AbstractContextManager[object] = field(default_factory=threading.Lock)
     """One suspect image at a time in the whole process, so that it is known which one ended it."""
-    edge: int = EDGE
     max_pixels: int = MAX_PIXELS
     retry_limit: int = 5
+
+    @cached_property
+    def reader(self) -> Reader:
+        """Reads the engine's answers as the description says."""
+        return Reader(self.description)
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class _Delivery:
     """What all images of a message share. `attempt` counts the delayed re-publishings before this one."""
 
     scan: Scan
-    explain: Explain
+    policy: Policy
     attempt: int
     again: bool
 
@@ -75,9 +83,9 @@ def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, redelivered: b
     Raises InvalidMessageError, DatabaseUnavailableError, ShuttingDownError, EngineDeadError.
     """
     with database.transaction(parts.database) as session:
-        scan = database.open_scan(session, job, message_id)
+        scan = database.open_scan(session, job, message_id, **parts.description.thresholds.model_dump())
         decided = database.decided_uris(session, scan, job.images, again=job.again)
-    delivery = _Delivery(scan, job.explain or Explain(scan.policy["explain"]), job.attempt, job.again)
+    delivery = _Delivery(scan, _policy(scan, job, parts.description), job.attempt, job.again)
     refs = [ref for ref in job.images if ref.uri not in decided]
     with parts.slots.take(len(refs)):
         try:
@@ -90,6 +98,13 @@ def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, redelivered: b
     if not later:
         return None
     return job.model_copy(update={"scan_id": scan.id, "images": tuple(later), "attempt": job.attempt + 1})
+
+
+def _policy(scan: Scan, job: JudgeImages, description: DetectorDescription) -> Policy:
+    """The scan's policy with the message's wish and the limit on an answer that really applies."""
+    policy = Policy.model_validate(scan.policy)
+    limit = min(description.answer.max_tokens, policy.max_tokens or description.answer.max_tokens)
+    return policy.model_copy(update={"explain": job.explain or policy.explain, "max_tokens": limit})
 
 
 def _path(refs: Sequence[ImageRef], delivery: _Delivery, parts: Parts) -> list[ImageRef]:
@@ -142,7 +157,7 @@ def _reuse_unchanged(cases: Sequence[Case], delivery: _Delivery, parts: Parts) -
     with database.transaction(parts.database) as session:
         objects = database.stored_objects(session, [case.ref for case in cases])
         contents = {stored.sha256 for stored in objects.values()}
-        verdicts = database.known_verdicts(session, contents, parts.detector_id, delivery.explain)
+        verdicts = database.known_verdicts(session, contents, parts.detector_id, delivery.policy)
     for case in cases:
         stored = objects.get(case.ref.uri)
         if stored and stored.sha256 in verdicts:
@@ -157,14 +172,15 @@ def _fetch_and_decode(case: Case, delivery: _Delivery, parts: Parts) -> None:
         sha256 = hashlib.sha256(data).hexdigest()
         case.stored = StoredObject(uri=case.ref.uri, etag=case.ref.etag, sha256=sha256, size=len(data))
         with database.transaction(parts.database) as session:
-            case.verdict = database.known_verdicts(session, [sha256], parts.detector_id, delivery.explain).get(sha256)
+            case.verdict = database.known_verdicts(session, [sha256], parts.detector_id, delivery.policy).get(sha256)
         if case.verdict:
             case.reused_from = case.verdict.uri
             return
         with parts.decoders:
             image = open_image(data, max_pixels=parts.max_pixels)
             case.size = image.size
-            case.pixels = to_square(image, edge=parts.edge, max_pixels=parts.max_pixels)
+            form = parts.description.preprocessing
+            case.pixels = to_square(image, edge=form.edge, fit=form.fit, max_pixels=parts.max_pixels)
     except ImageError as error:
         case.failure = error
     except StorageUnavailableError as error:
@@ -174,19 +190,19 @@ def _fetch_and_decode(case: Case, delivery: _Delivery, parts: Parts) -> None:
 
 def _judge(cases: Sequence[Case], delivery: _Delivery, parts: Parts) -> None:
     """Judges each distinct content once; its twins in the same message reuse that."""
-    explain = delivery.explain
+    policy = delivery.policy
     first: dict[str, Case] = {}
     for case in cases:
         if case.pixels is not None and case.stored is not None:
             first.setdefault(case.stored.sha256, case)
     images = [case.pixels for case in first.values() if case.pixels is not None]
     live = delivery.scan.kind == "live"
-    answers = judge(parts.engine, images, explain=explain, live=live) if images else []
+    answers = judge(parts.engine, parts.reader, images, policy, live=live) if images else []
     for case, answer in zip(first.values(), answers, strict=True):
         if isinstance(answer, EngineGenerateError):
             case.failure = ImageError(Reason.ENGINE_FAILED, str(answer)[:300])
         else:
-            case.settle(answer, explain, parts.detector_id)
+            case.settle(answer, policy.explain, parts.detector_id)
     for case in cases:
         if case.pixels is not None and case.stored is not None:
             case.pixels, twin = None, first[case.stored.sha256]

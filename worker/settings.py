@@ -29,15 +29,26 @@ class Settings(BaseSettings):
     sentry_dsn: SecretStr = Field(default=SecretStr(""), validation_alias="SENTRY_DSN")
 
     detector: str = "fakevlm"
-    """Name of a description in worker/detector/ or a folder that holds detector.toml."""
+    """A shipped description's name, a .toml file, or where detector.toml lies: folder, s3://bucket/prefix, hub id."""
     model: str | None = None
-    """Overrides the description's model: a hub id or a folder."""
+    """Overrides the description's model: a folder, s3://bucket/prefix or a hub id."""
     revision: str | None = None
     """Overrides the description's revision (a hub commit)."""
+    prompt: str | None = None
+    """Chooses another of the description's prompts."""
+    dtype: str | None = None
+    quantization: str | None = None
+    kv_cache_dtype: str | None = None
+    """These three override the description's [engine], and so make another detector."""
+    model_cache: Path = Path("~/.cache/fakesweep")
+    """Where models from S3 are kept. The hub's client has its own place (HF_HOME)."""
     engine: Literal["vllm", "transformers"] = "vllm"
-    engine_timeout_s: float = Field(default=300, gt=0)
-    """Longest time for one message's images in the engine; beyond it the engine counts as hung."""
-    kv_cache_dtype: str = "auto"
+    engine_stall_s: float = Field(default=300, gt=0)
+    """Longest time in which the engine, with images in it, finishes none; beyond it, it counts as hung. The first image
+    of all has half an hour: kernels are compiled for it.
+    """
+    health_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port of GET /health and /metrics; none without it. GPU n's replica listens on port + n; 0 is any free port."""
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
     max_num_seqs: int = Field(default=384, ge=1)
     max_num_batched_tokens: int = Field(default=16384, ge=800)

@@ -68,7 +68,10 @@ def _text(**options: Any) -> Any:
 
 
 class Detector(SQLModel, table=True):
-    """A model, its revision, and everything else that can change a score. Verdicts name it by `id`."""
+    """A model, its revision, and everything else that can change a score. Verdicts name it by `id`.
+
+    `description` is the whole of it, prompt and calibration too, as the worker had it that stored the row.
+    """
 
     __tablename__ = "detectors"
 
@@ -82,6 +85,7 @@ class Detector(SQLModel, table=True):
     dtype: str = _text()
     quantization: str | None = _text(default=None)
     notice: str | None = _text(default=None)
+    description: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
     created_at: datetime = _timestamp()
 
 
@@ -136,8 +140,9 @@ class StoredVerdict(SQLModel, table=True):
     """One answer of one detector about one content. Append-only: a rerun adds a row and overwrites nothing.
 
     `answer` is the detector's own word: fake, real or undecided. `score` is P(fake) in 0..1, None when undecided.
-    `uri` is where the content lay when it was judged; `width` and `height` are the upright image's, in pixels.
-    `explain` is the mode it was asked in: an answer cut short for a real image explains less than a full one.
+    `log_odds` is what `score` was calibrated from, in nats. `uri` is where the content lay when it was judged; `width`
+    and `height` are the upright image's, in pixels. `explain` is the mode it was asked in: an answer cut short for a
+    real image explains less than a full one. `cut_off`: the limit on its length ended it.
     """
 
     __tablename__ = "verdicts"
@@ -156,9 +161,11 @@ class StoredVerdict(SQLModel, table=True):
     explain: str = Field(sa_type=String(8))
     answer: str = Field(sa_type=String(16))
     score: float | None = None
+    log_odds: float | None = None
     completion: str = _text()
     explanation: str | None = _text(default=None)
     contradicts: bool = False
+    cut_off: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     prompt_tokens: int
     completion_tokens: int
     latency_ms: int

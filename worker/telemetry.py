@@ -43,7 +43,7 @@ def _scrub_event(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 
 
 def configure_logging(settings: Settings) -> None:
-    """One line an event on stderr, JSON or for a person; Celery's and vLLM's own lines in the same form."""
+    """One line an event on stderr, JSON or for a person, Celery's own too; vLLM's processes write their own."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -98,6 +98,20 @@ def init_sentry(settings: Settings) -> None:
         before_send=lambda event, _hint: scrub(event),
         before_breadcrumb=lambda crumb, _hint: scrub(crumb),
     )
+
+
+def name_replica(number: int) -> None:
+    """Puts the replica's number on every log line of this process, Celery's and vLLM's too, and every Sentry event."""
+
+    def named(record: logging.LogRecord) -> bool:
+        # structlog hands its events over as dictionaries; of other lines it takes the record's attributes.
+        own = record.msg if isinstance(record.msg, dict) else record.__dict__
+        own["replica"] = number
+        return True
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(named)
+    sentry_sdk.get_global_scope().set_tag("replica", str(number))
 
 
 def flush() -> None:

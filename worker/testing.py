@@ -2,11 +2,14 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from PIL.Image import Image
 
-from worker.detector.engine import Completion
+from worker.detector.description import DetectorDescription
+from worker.detector.engine import Completion, Step
 from worker.errors import EngineDeadError, EngineGenerateError, ImageError, Reason
 from worker.messages import Explain, ImageRef
 
@@ -53,8 +56,6 @@ class ScriptedEngine:
     `fail` may raise for an image: EngineGenerateError concerns that image alone, EngineDeadError kills the engine.
     """
 
-    verdict_ids = (1, 2)
-
     def __init__(
         self,
         score: Callable[[Image], float] = brightness,
@@ -68,16 +69,20 @@ class ScriptedEngine:
         self._dead = False
 
     def complete(
-        self, images: Sequence[Image], *, explain: Explain = Explain.FLAGGED, live: bool = False
+        self,
+        images: Sequence[Image],
+        *,
+        explain: Explain = Explain.FLAGGED,
+        max_tokens: int | None = None,
+        live: bool = False,
     ) -> list[Completion | EngineGenerateError]:
         """See Engine."""
         del live
-        if self._dead:
-            raise EngineDeadError("the scripted engine is dead")
+        self.check()
         self.calls.append(len(images))
-        return [self._complete(image, explain) for image in images]
+        return [self._complete(image, explain, max_tokens) for image in images]
 
-    def _complete(self, image: Image, explain: Explain) -> Completion | EngineGenerateError:
+    def _complete(self, image: Image, explain: Explain, max_tokens: int | None) -> Completion | EngineGenerateError:
         try:
             self._fail(image)
         except EngineGenerateError as error:
@@ -88,16 +93,32 @@ class ScriptedEngine:
         fake = min(max(self._score(image), 1e-6), 1 - 1e-6)
         word = "fake" if fake >= 0.5 else "real"  # noqa: PLR2004
         speak = explain == Explain.ALL or (explain == Explain.FLAGGED and word == "fake")
-        text = f"This is a {word} image." + (f" {self._explanation}" if speak else "")
-        tokens = (10, 11, 12, self.verdict_ids[word == "real"], 13, *range(20, 20 + 8 * speak))
-        return Completion(
-            text=text,
-            token_ids=tokens,
-            verdict_logprobs=tuple((math.log(fake), math.log(1 - fake)) for _ in tokens),
-            prompt_tokens=587,
-            latency_ms=1,
-        )
+        return answering(f"This is a {word} image." + (f" {self._explanation}" if speak else ""), fake, max_tokens)
+
+    def check(self) -> None:
+        """See Engine."""
+        if self._dead:
+            raise EngineDeadError("the scripted engine is dead")
 
     def close(self) -> None:
         """See Engine."""
         self._dead = True
+
+
+def scripted_description(**changes: Any) -> DetectorDescription:
+    """The description of the scripted detector: FakeVLM's form of answer, judged by brightness."""
+    prompts = {"official-raw": "<image>Does the image looks real/fake?"}
+    content = {"name": "scripted", "model": "scripted", "revision": "1", "prompt": "official-raw", "prompts": prompts}
+    return DetectorDescription.model_validate(content | changes)
+
+
+def answering(text: str, fake: float = 0.9, max_tokens: int | None = None) -> Completion:
+    """A completion of one token a word, with P(fake) at every "fake" and "real" and next to nothing elsewhere."""
+    pieces = re.findall(r"\s*\w+|\s*[^\w\s]|\s+$", text)
+    steps = tuple(
+        Step(10 + number, piece, math.log(fake), math.log(1 - fake), is_verdict=True)
+        if piece.strip().lower() in {"fake", "real"}
+        else Step(10 + number, piece, -15.0, -14.0, is_verdict=False)
+        for number, piece in enumerate(pieces[:max_tokens])
+    )
+    return Completion(steps, prompt_token_ids=(1, 2, 3), latency_ms=1, cut_off=len(steps) < len(pieces))

@@ -1,14 +1,18 @@
-"""The demo detector on held-out drawings, as files, through decode() and vLLM: verdicts and artefact families."""
+"""The demo detector on held-out drawings, as files, through decode() and vLLM: verdicts, scores and families."""
 
 from pathlib import Path
 
+import numpy as np
+
 from deploy.demo.answers import KEY_PHRASES, REAL
+from deploy.demo.calibrate import expected_calibration_error
 from deploy.demo.draw import draw_record
+from worker.detector.description import DetectorDescription
 from worker.detector.engine import Engine
 from worker.detector.judge import judge
-from worker.detector.verdicts import Judgement
+from worker.detector.verdicts import Judgement, Reader, verdict_of
 from worker.images import decode
-from worker.messages import Explain, Policy
+from worker.messages import Policy
 from worker.tables import Verdict
 
 IMAGES = 240
@@ -16,18 +20,23 @@ SEED = 3
 """Training drew with seed 1, the model card's figures are of seed 2."""
 
 
-def test_held_out_drawings(vllm: Engine, tmp_path: Path) -> None:
+def test_held_out_drawings(vllm: Engine, description: DetectorDescription, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     records = [draw_record(index, seed=SEED, folder=tmp_path) for index in range(IMAGES)]
     images = [decode((tmp_path / record["image"]).read_bytes()) for record in records]
-    judged = judge(vllm, images, explain=Explain.FLAGGED, live=False)
+    judged = judge(vllm, Reader(description), images, Policy())
     assert all(isinstance(judgement, Judgement) for judgement in judged)
     right = named = 0
     fakes = [record for record in records if record["family"] != REAL]
     for record, judgement in zip(records, judged, strict=True):
         if isinstance(judgement, Judgement):
             wanted = Verdict.REAL if record["family"] == REAL else Verdict.FAKE
-            right += judgement.verdict(Policy()) == wanted
+            right += verdict_of(judgement.score, **description.thresholds.model_dump()) == wanted
             named += record["family"] != REAL and KEY_PHRASES[record["family"]] in judgement.completion
     assert right / IMAGES >= 0.95
+    scores = np.array([one.score for one in judged if isinstance(one, Judgement)], dtype=np.float64)
+    is_fake = np.array([record["family"] != REAL for record in records], dtype=np.float64)
+    error = expected_calibration_error(scores, is_fake)
+    print(f"{right} of {IMAGES} right, expected calibration error {error:.3f}")
+    assert error <= 0.05
     assert named / len(fakes) >= 0.90

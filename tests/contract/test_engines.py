@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,11 @@ from PIL import Image
 from deploy.demo.draw import draw
 from worker.detector.description import DetectorDescription
 from worker.detector.engine import Completion, Engine
-from worker.detector.judge import judge
-from worker.detector.verdicts import Answer, read
+from worker.detector.judge import judge, warm_up
+from worker.detector.verdicts import Answer, Reader
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError
 from worker.images import to_square
-from worker.messages import Explain
+from worker.messages import Explain, Policy
 from worker.testing import ScriptedEngine
 
 FAMILY_SEEDS = range(900_000, 900_012)
@@ -32,7 +33,14 @@ def images(description: DetectorDescription) -> list[Image.Image]:
     from deploy.demo.answers import FAMILIES, REAL
 
     kinds = [REAL, *FAMILIES]
-    return [to_square(draw(seed, kinds[seed % len(kinds)]), edge=description.edge) for seed in FAMILY_SEEDS]
+    return [
+        to_square(draw(seed, kinds[seed % len(kinds)]), edge=description.preprocessing.edge) for seed in FAMILY_SEEDS
+    ]
+
+
+@pytest.fixture(scope="session")
+def reader(description: DetectorDescription) -> Reader:
+    return Reader(description)
 
 
 def completed(engine: Engine, images: list[Image.Image], explain: Explain = Explain.FLAGGED) -> list[Completion]:
@@ -41,13 +49,13 @@ def completed(engine: Engine, images: list[Image.Image], explain: Explain = Expl
     return [answer for answer in answers if isinstance(answer, Completion)]
 
 
-def test_an_answer_for_every_image_in_order(engine: Engine, images: list[Image.Image]) -> None:
+def test_an_answer_for_every_image_in_order(engine: Engine, reader: Reader, images: list[Image.Image]) -> None:
     together = completed(engine, images)
     alone = [completed(engine, [image])[0] for image in images[:4]]
     assert len(together) == len(images)
     for one, other in zip(alone, together, strict=False):
         assert one.text == other.text
-        first, second = (read(answer, engine.verdict_ids) for answer in (one, other))
+        first, second = (reader.read(answer) for answer in (one, other))
         assert first.score == pytest.approx(second.score, abs=0.02)
 
 
@@ -57,22 +65,23 @@ def test_no_images_no_answers(engine: Engine) -> None:
 
 def test_the_log_probabilities_are_those_of_the_verdict_words(engine: Engine, images: list[Image.Image]) -> None:
     for answer in completed(engine, images):
-        assert len(answer.token_ids) == len(answer.verdict_logprobs)
-        assert all(fake <= 0 and real <= 0 for fake, real in answer.verdict_logprobs)
-        step = next(index for index, token in enumerate(answer.token_ids) if token in engine.verdict_ids)
-        fake, real = answer.verdict_logprobs[step]
-        assert (fake > real) == (answer.token_ids[step] == engine.verdict_ids[0])
-        assert math.exp(fake) + math.exp(real) <= 1.001
+        assert all(step.fake <= 0 and step.real <= 0 for step in answer.steps)
+        step = next(step for step in answer.steps if step.is_verdict)
+        assert step.text.strip() in {"fake", "real"}
+        assert (step.fake > step.real) == (step.text.strip() == "fake")
+        assert 0.5 < math.exp(step.fake) + math.exp(step.real) <= 1.001
 
 
-def test_a_judgement_can_be_read_from_every_answer(engine: Engine, images: list[Image.Image]) -> None:
-    answers = {read(answer, engine.verdict_ids).answer for answer in completed(engine, images)}
+def test_a_judgement_can_be_read_from_every_answer(engine: Engine, reader: Reader, images: list[Image.Image]) -> None:
+    answers = {reader.read(answer).answer for answer in completed(engine, images)}
     assert Answer.UNDECIDED not in answers
 
 
-def test_flagged_explains_what_is_fake_and_stops_after_real(engine: Engine, images: list[Image.Image]) -> None:
+def test_flagged_explains_what_is_fake_and_stops_after_real(
+    engine: Engine, reader: Reader, images: list[Image.Image]
+) -> None:
     dark, bright = (Image.new("RGB", images[0].size, colour) for colour in ("black", "white"))
-    judged = [read(answer, engine.verdict_ids) for answer in completed(engine, [*images, dark, bright])]
+    judged = [reader.read(answer) for answer in completed(engine, [*images, dark, bright])]
     assert {judgement.answer for judgement in judged} == {Answer.FAKE, Answer.REAL}
     for judgement in judged:
         assert bool(judgement.explanation) == (judgement.answer == Answer.FAKE)
@@ -80,12 +89,35 @@ def test_flagged_explains_what_is_fake_and_stops_after_real(engine: Engine, imag
             assert judgement.completion_tokens <= 10
 
 
-def test_all_explains_everything_and_none_nothing(engine: Engine, images: list[Image.Image]) -> None:
-    everything = [read(answer, engine.verdict_ids) for answer in completed(engine, images, Explain.ALL)]
-    nothing = [read(answer, engine.verdict_ids) for answer in completed(engine, images, Explain.NONE)]
+def test_all_explains_everything_and_none_nothing(engine: Engine, reader: Reader, images: list[Image.Image]) -> None:
+    everything = [reader.read(answer) for answer in completed(engine, images, Explain.ALL)]
+    nothing = [reader.read(answer) for answer in completed(engine, images, Explain.NONE)]
     assert all(judgement.explanation for judgement in everything)
     assert not any(judgement.explanation for judgement in nothing)
     assert [one.answer for one in everything] == [one.answer for one in nothing]
+    assert not any(judgement.cut_off for judgement in [*everything, *nothing])
+
+
+def test_an_answer_can_be_limited_and_says_so(engine: Engine, reader: Reader, images: list[Image.Image]) -> None:
+    answers = engine.complete(images, explain=Explain.ALL, max_tokens=9)
+    for answer in answers:
+        assert isinstance(answer, Completion)
+        assert (len(answer.steps), answer.cut_off) == (9, True)
+        assert reader.read(answer).answer != Answer.UNDECIDED
+    stopped = engine.complete(images, explain=Explain.NONE, max_tokens=9)
+    assert not any(isinstance(answer, Completion) and answer.cut_off for answer in stopped)
+
+
+def test_a_limit_can_only_lower_the_descriptions(engine: Engine, images: list[Image.Image]) -> None:
+    assert [one.text for one in completed(engine, images, Explain.ALL)] == [
+        one.text
+        for one in engine.complete(images, explain=Explain.ALL, max_tokens=10_000)
+        if isinstance(one, Completion)
+    ]
+
+
+def test_a_healthy_engine_passes_its_check(engine: Engine) -> None:
+    engine.check()
 
 
 def test_many_threads_at_once(engine: Engine, images: list[Image.Image]) -> None:
@@ -103,6 +135,25 @@ def test_many_threads_at_once(engine: Engine, images: list[Image.Image]) -> None
     assert found == {number: expected[number : number + 3] for number in range(6)}
 
 
+def test_a_live_image_overtakes_a_scan(vllm: Engine, images: list[Image.Image]) -> None:
+    done: list[str] = []
+
+    def work(name: str, own: list[Image.Image], live: bool) -> None:
+        vllm.complete(own, explain=Explain.ALL, live=live)
+        done.append(name)
+
+    scans = [threading.Thread(target=work, args=("scan", images, False)) for _ in range(16)]
+    for thread in scans:
+        thread.start()
+    while vllm.in_flight < 16 * len(images):  # type: ignore[attr-defined]
+        time.sleep(0.01)
+    work("live", images[:1], live=True)
+    for thread in scans:
+        thread.join(240)
+    assert len(done) == 17
+    assert done.index("live") < 9  # in the order of their arrival it would be the last, or nearly
+
+
 def test_a_model_that_cannot_be_loaded(tmp_path: Path, description: DetectorDescription) -> None:
     from worker.detector.transformers_engine import TransformersEngine
 
@@ -112,7 +163,15 @@ def test_a_model_that_cannot_be_loaded(tmp_path: Path, description: DetectorDesc
         TransformersEngine(description, tmp_path)
 
 
-def test_one_refused_image_is_tried_again_and_concerns_no_other() -> None:
+def test_quantised_weights_are_not_for_the_reference(tmp_path: Path, description: DetectorDescription) -> None:
+    from worker.detector.transformers_engine import TransformersEngine
+
+    limits = description.engine.model_copy(update={"quantization": "fp8_per_tensor"})
+    with pytest.raises(ConfigurationError, match="FAKESWEEP_ENGINE"):
+        TransformersEngine(description.model_copy(update={"engine": limits}), tmp_path)
+
+
+def test_one_refused_image_is_tried_again_and_concerns_no_other(reader: Reader) -> None:
     grey = Image.fromarray(np.full((10, 10, 3), 128, dtype=np.uint8))
     refusals = iter([True, False])
 
@@ -121,9 +180,18 @@ def test_one_refused_image_is_tried_again_and_concerns_no_other() -> None:
             raise EngineGenerateError("refused")
 
     engine = ScriptedEngine(fail=refuse_grey_once)
-    judged = judge(engine, [Image.new("RGB", (10, 10)), grey], explain=Explain.FLAGGED, live=False)
+    judged = judge(engine, reader, [Image.new("RGB", (10, 10)), grey], Policy())
     assert not any(isinstance(judgement, EngineGenerateError) for judgement in judged)
     assert engine.calls == [2, 1]
+
+
+def test_a_detector_that_cannot_judge_a_grey_image_does_not_start() -> None:
+    def refuse(_image: Image.Image) -> None:
+        raise EngineGenerateError("the prompt is longer than max_model_len")
+
+    warm_up(ScriptedEngine(), 336)
+    with pytest.raises(ConfigurationError, match="longer than max_model_len"):
+        warm_up(ScriptedEngine(fail=refuse), 336)
 
 
 def test_a_dead_engine_stays_dead() -> None:
@@ -134,3 +202,5 @@ def test_a_dead_engine_stays_dead() -> None:
     for _ in range(2):
         with pytest.raises(EngineDeadError):
             engine.complete([Image.new("RGB", (10, 10))])
+    with pytest.raises(EngineDeadError):
+        engine.check()

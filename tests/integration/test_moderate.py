@@ -25,7 +25,7 @@ from worker.errors import (
 from worker.messages import Explain, ImageRef, JudgeImages, Policy
 from worker.moderate import Parts, moderate
 from worker.tables import Finding, Scan, ScanStatus, StoredVerdict
-from worker.testing import InMemoryImageStore, ScriptedEngine
+from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
 
 BRIGHT, DARK, GREY = "white", "black", "#808080"
 
@@ -41,11 +41,10 @@ def make_parts(postgres: Database) -> Callable[..., Parts]:
     def make(
         objects: dict[str, bytes | Exception], engine: ScriptedEngine | None = None, retry_limit: int = 5
     ) -> Parts:
-        identity = {"name": "scripted", "model": "m", "revision": "r", "prompt_revision": "p",
-                    "preprocessing_revision": "q", "dtype": "float32", "quantization": None}  # fmt: skip
-        detector_id = database.register_detector(postgres, identity, "f" * 64)
+        description = scripted_description()
+        detector_id = database.register_detector(postgres, description.row())
         store, used = InMemoryImageStore(objects), engine or ScriptedEngine()
-        return Parts(store, postgres, used, detector_id, retry_limit=retry_limit)
+        return Parts(store, postgres, used, description, detector_id, retry_limit=retry_limit)
 
     return make
 
@@ -149,9 +148,8 @@ def test_a_verdict_that_explains_too_little_is_not_reused(postgres: Database, ma
 def test_another_detector_reuses_nothing(postgres: Database, make_parts: Callable[..., Parts]) -> None:
     parts = make_parts({"s3://b/1": png(DARK)})
     moderate(job(start(postgres, 1), "s3://b/1"), uuid4(), parts)
-    identity = {"name": "other", "model": "m", "revision": "r2", "prompt_revision": "p",
-                "preprocessing_revision": "q", "dtype": "float32", "quantization": None}  # fmt: skip
-    other = replace(parts, detector_id=database.register_detector(postgres, identity, "e" * 64))
+    newer = scripted_description(revision="2")
+    other = replace(parts, description=newer, detector_id=database.register_detector(postgres, newer.row()))
     scan = start(postgres, 1)
     moderate(job(scan, "s3://b/1"), uuid4(), other)
     assert findings(postgres, scan.id)["s3://b/1"].outcome == "judged"

@@ -1,10 +1,12 @@
 """Models and migrations say the same, and the schema refuses what would lose its meaning."""
 
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Column, Engine, Integer, MetaData, text
 from sqlmodel import SQLModel
 
+from worker.migrate import alembic_config
 from worker.tables import Scan
 
 
@@ -34,3 +36,32 @@ def test_the_views_that_dashboards_read(postgres: Engine) -> None:
     with postgres.connect() as connection:
         for view in ("finding_details", "flagged_findings", "scan_progress"):
             assert connection.execute(text(f"SELECT count(*) FROM {view}")).scalar() == 0
+
+
+def test_what_the_release_before_wrote_survives_every_migration(postgres: Engine) -> None:
+    config = alembic_config()
+    with postgres.connect() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+        connection.execute(text(_OLD_ROWS))
+        connection.execute(text("CREATE VIEW dashboard AS SELECT uri, explanation FROM flagged_findings"))
+        connection.execute(text("GRANT SELECT ON finding_details TO PUBLIC"))
+        connection.commit()
+        command.upgrade(config, "head")
+        connection.commit()
+        row = connection.execute(text("SELECT answer, log_odds, cut_off FROM verdicts")).one()
+        granted = connection.execute(text("SELECT relacl FROM pg_class WHERE relname = 'finding_details'")).scalar()
+        assert connection.execute(text("SELECT count(*) FROM dashboard")).scalar() == 0
+        described = connection.execute(text("SELECT description FROM detectors")).scalar()
+    assert tuple(row) == ("fake", None, False)
+    assert described is None
+    assert "=r/" in str(granted)
+
+
+_OLD_ROWS = """
+INSERT INTO detectors (fingerprint, name, model, revision, prompt_revision, preprocessing_revision, dtype)
+VALUES ('f', 'old', 'm', 'r', 'p', 'q', 'float16');
+INSERT INTO verdicts (sha256, detector_id, uri, width, height, explain, answer, score, completion, contradicts,
+                      prompt_tokens, completion_tokens, latency_ms)
+SELECT 's', id, 's3://b/1', 1, 1, 'all', 'fake', 0.9, 'This is a fake image.', false, 1, 1, 1 FROM detectors;
+"""

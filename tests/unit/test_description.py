@@ -1,37 +1,91 @@
-"""Descriptions of detectors, and where their models come from."""
+"""What a description may say, and what makes two detectors two."""
 
-import json
-from pathlib import Path
+from typing import Any
 
 import pytest
 
 from worker.detector.description import DetectorDescription
-from worker.detector.prompts import IMAGE_TOKEN, PROMPTS
-from worker.detector.supply import supply
+from worker.detector.supply import load_description
 from worker.errors import ConfigurationError
+from worker.messages import Explain
+from worker.settings import Settings
+from worker.testing import scripted_description
+
+MINIMAL = "name = 'x'\nmodel = 'm'\nprompt = 'p'\n"
+PROMPTS = "[prompts]\np = '<image>What?'\n"
 
 
-def folder_with(tmp_path: Path, text: str) -> str:
-    (tmp_path / "detector.toml").write_text(text)
-    return str(tmp_path)
+def parsed(text: str, **changes: Any) -> DetectorDescription:
+    return DetectorDescription.parse(text, where="x.toml", changes=changes)
 
 
 def test_fakevlm_is_asked_as_its_authors_ask_it() -> None:
-    description = DetectorDescription.load("fakevlm")
+    description = load_description(Settings())
     assert description.prompt_text == "<image>Does the image looks real/fake?"
-    assert (description.edge, description.dtype, description.max_model_len) == (336, "float16", 800)
+    assert (description.preprocessing.revision, description.engine.max_model_len) == ("clip-pillow-1@336", 800)
+    assert (description.engine.dtype, description.engine.quantization) == ("float16", None)
+    assert description.revision is not None
+    assert len(description.revision) == 40
 
 
-@pytest.mark.parametrize("prompt", PROMPTS.values())
-def test_every_prompt_has_one_image(prompt: str) -> None:
-    assert prompt.count(IMAGE_TOKEN) == 1
+def test_the_chat_template_can_be_chosen_to_compare() -> None:
+    chat = load_description(Settings(prompt="llava-chat"))
+    assert chat.prompt_text == "USER: <image>\nDoes the image looks real/fake? ASSISTANT:"
+    assert chat.identity["prompt_revision"] == "llava-chat"
 
 
-def test_another_model_is_another_detector() -> None:
-    own = DetectorDescription.load("fakevlm")
-    other = DetectorDescription.load("fakevlm", model="somebody/else")
-    assert own.fingerprint != other.fingerprint
-    assert own.fingerprint == DetectorDescription.load("fakevlm").fingerprint
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "other"},
+        {"revision": "2"},
+        {"prompts": {"official-raw": "<image>Real?"}},
+        {"answer": {"max_tokens": 50}},
+        {"answer": {"fake_word": "a fake"}},
+        {"preprocessing": {"fit": "pad"}},
+        {"preprocessing": {"edge": 224}},
+        {"engine": {"dtype": "bfloat16"}},
+        {"engine": {"quantization": "fp8_per_tensor"}},
+        {"engine": {"kv_cache_dtype": "fp8"}},
+        {"calibration": {"slope": 0.7}},
+        {"calibration": {"offset": 0.1}},
+    ],
+)
+def test_what_can_change_a_score_makes_another_detector(change: dict[str, Any]) -> None:
+    assert scripted_description(**change).fingerprint != scripted_description().fingerprint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"thresholds": {"fake_from": 0.9}},
+        {"notice": "new"},
+        {"engine": {"enforce_eager": True}},
+        {"calibration": {"fitted_on": "here"}},
+        {"prompts": {"official-raw": "<image>Does the image looks real/fake?", "other": "<image>?"}},
+    ],
+)
+def test_what_cannot_change_a_score_does_not(change: dict[str, Any]) -> None:
+    assert scripted_description(**change).fingerprint == scripted_description().fingerprint
+
+
+def test_the_row_of_detectors_holds_the_whole_description() -> None:
+    row = scripted_description(calibration={"slope": 0.7}).row()
+    assert row.description is not None
+    assert row.description["calibration"]["slope"] == 0.7
+    assert row.description["prompts"] == {"official-raw": "<image>Does the image looks real/fake?"}
+
+
+@pytest.mark.parametrize(
+    ("explain", "stops"),
+    [
+        (Explain.ALL, []),
+        (Explain.FLAGGED, ["This is a real image."]),
+        (Explain.NONE, ["This is a real image.", "This is a fake image."]),
+    ],
+)
+def test_where_an_answer_may_end(explain: Explain, stops: list[str]) -> None:
+    assert scripted_description().answer.stops(explain) == stops
 
 
 @pytest.mark.parametrize(
@@ -39,39 +93,36 @@ def test_another_model_is_another_detector() -> None:
     [
         ("name = ", "not a description"),
         ("name = 'x'", "model"),
-        ("name = 'x'\nmodel = '.'\nprompt = 'sing'", "official-raw"),
-        ("name = 'x'\nmodel = '.'\nedge = 'big'", "edge"),
-        ("name = 'x'\nmodel = '.'\ncolour = 1", "colour"),
+        (MINIMAL, "prompts"),
+        (MINIMAL + "[prompts]\nq = '<image>?'", "prompt must be one of q, not p"),
+        (MINIMAL + "[prompts]\np = 'no image'", "prompts.p must hold <image> once, not 0 times"),
+        (MINIMAL + "[prompts]\np = '<image><image>'", "not 2 times"),
+        (MINIMAL + PROMPTS + "[preprocessing]\nedge = 'big'", "preprocessing.edge"),
+        (MINIMAL + PROMPTS + "[preprocessing]\nfit = 'squeeze'", "preprocessing.fit.*crop.*pad.*stretch"),
+        (MINIMAL + PROMPTS + "[engine]\ndtype = 'int3'", "engine.dtype.*float16"),
+        (MINIMAL + PROMPTS + "[answer]\nfake_word = 'forged'", "fake_word must stand in fake"),
+        (MINIMAL + PROMPTS + "[answer]\nfake_word = 'Th'", "'Th' does not"),
+        (MINIMAL + PROMPTS + "[answer]\nreal = 'This is a fake image'\nreal_word = 'fake'", "must differ"),
+        (MINIMAL + PROMPTS + "[answer]\npattern = '('", "no regular expression"),
+        (MINIMAL + PROMPTS + "[answer]\npattern = 'x'", r"groups \(\?P<fake>"),
+        (MINIMAL + PROMPTS + "[thresholds]\nfake_from = 0.2", "real_to must not be above"),
+        (MINIMAL + PROMPTS + "[calibration]\nslope = -1", "calibration.slope"),
+        (MINIMAL + PROMPTS + "[checksums]\na = 'b'", "checksums.a"),
+        (MINIMAL + "colour = 1\n" + PROMPTS, "colour"),
+        ("engine = 3\n" + MINIMAL + PROMPTS, "engine"),
     ],
 )
-def test_a_bad_description_is_named(text: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=said):
-        DetectorDescription.load(folder_with(tmp_path, text))
+def test_a_bad_description_is_named(text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^FAKESWEEP_DETECTOR: x\.toml.*{said}"):
+        parsed(text)
+
+
+def test_changes_from_the_environment_are_checked_like_the_file() -> None:
+    assert parsed(MINIMAL + PROMPTS, **{"engine.dtype": "bfloat16"}).engine.dtype == "bfloat16"
+    with pytest.raises(ConfigurationError, match="prompt must be one of p, not q"):
+        parsed(MINIMAL + PROMPTS, prompt="q")
 
 
 def test_an_unknown_detector_lists_the_known() -> None:
     with pytest.raises(ConfigurationError, match=r"FAKESWEEP_DETECTOR.*fakevlm"):
-        DetectorDescription.load("nobody")
-
-
-def test_a_folders_revision_is_the_checksum_of_what_lies_in_it(tmp_path: Path) -> None:
-    description = DetectorDescription.load(folder_with(tmp_path, "name = 'x'\nmodel = '.'"))
-    (tmp_path / "config.json").write_text(json.dumps({"a": 1}))
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
-    first, folder = supply(description)
-    assert folder == tmp_path
-    assert supply(description)[0].fingerprint == first.fingerprint
-    (tmp_path / "model.safetensors").write_bytes(b"Weights")
-    assert supply(description)[0].fingerprint != first.fingerprint
-
-
-def test_a_folder_without_a_model(tmp_path: Path) -> None:
-    description = DetectorDescription.load(folder_with(tmp_path, "name = 'x'\nmodel = '.'"))
-    with pytest.raises(ConfigurationError, match=r"FAKESWEEP_MODEL.*safetensors"):
-        supply(description)
-
-
-def test_a_model_that_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ConfigurationError, match=r"FAKESWEEP_MODEL.*nobody/nothing"):
-        supply(DetectorDescription.load("fakevlm", model="nobody/nothing"))
+        load_description(Settings(detector="nobody"))

@@ -12,7 +12,7 @@ from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from worker.errors import ImageError, Reason
-from worker.images import EDGE, decode, open_image
+from worker.images import EDGE, MAX_PIXELS, Fit, decode, open_image, to_square
 
 REFERENCE = CLIPImageProcessorPil(
     size={"shortest_edge": EDGE}, crop_size={"height": EDGE, "width": EDGE}, do_rescale=False, do_normalize=False
@@ -35,9 +35,9 @@ def reference(image: Image.Image) -> np.ndarray:
     return np.asarray(REFERENCE(image, return_tensors="np")["pixel_values"][0]).transpose(1, 2, 0)
 
 
-def reason_of(data: bytes, **limits: int) -> Reason:
+def reason_of(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Reason:
     with pytest.raises(ImageError) as caught:
-        decode(data, **limits)
+        decode(data, max_pixels=max_pixels)
     return caught.value.reason
 
 
@@ -155,3 +155,16 @@ def test_no_garbage_raises_anything_else(garbage: bytes, form: str, at: int) -> 
             assert open_image(data).mode == "RGB"
         except ImageError as error:
             assert error.detail
+
+
+def test_the_other_fits_keep_the_whole_image() -> None:
+    wide = Image.new("RGB", (800, 200), "white")
+    wide.paste("red", (0, 0, 40, 200))  # what CLIP's crop cuts off
+    cropped, padded, stretched = (np.asarray(to_square(wide, edge=112, fit=fit)) for fit in Fit)
+    assert {pixels.shape for pixels in (cropped, padded, stretched)} == {(112, 112, 3)}
+    red = [((pixels[:, :, 0] > 200) & (pixels[:, :, 1] < 60)).mean() for pixels in (cropped, padded, stretched)]
+    assert red[0] == 0
+    assert red[1] == pytest.approx(0.05 * 0.25, rel=0.3)
+    assert red[2] == pytest.approx(0.05, rel=0.3)
+    assert tuple(padded[0, 0]) == (122, 116, 104)
+    assert tuple(stretched[0, 60]) == (255, 255, 255)

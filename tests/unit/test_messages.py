@@ -59,3 +59,21 @@ def test_what_does_not_validate_is_named(payload: object, said: str) -> None:
 def test_thresholds_may_not_cross() -> None:
     with pytest.raises(ValidationError, match="real_to"):
         Policy(fake_from=0.3, real_to=0.6)
+
+
+@pytest.mark.parametrize(
+    ("set_", "filled"),
+    [
+        ({}, (0.6, 0.4)),
+        ({"fake_from": 0.9}, (0.9, 0.4)),
+        ({"fake_from": 0.3}, (0.3, 0.3)),
+        ({"real_to": 0.1}, (0.6, 0.1)),
+        ({"real_to": 0.8}, (0.8, 0.8)),
+        ({"fake_from": 0.5, "real_to": 0.5}, (0.5, 0.5)),
+    ],
+)
+def test_a_threshold_that_is_not_set_is_the_detectors_unless_it_is_in_the_way(
+    set_: dict[str, float], filled: tuple[float, float]
+) -> None:
+    policy = Policy(**set_).filled(fake_from=0.6, real_to=0.4)
+    assert (policy.fake_from, policy.real_to) == filled

@@ -36,6 +36,7 @@ def row(score: float | None = 0.9, **changes: Any) -> dict[str, Any]:
     verdict = "uncertain" if score is None or 0.4 < score < 0.6 else "fake" if score >= 0.6 else "real"
     return {
         "uri": "s3://archive/a.jpg", "external_id": None, "outcome": "judged", "verdict": verdict, "score": score,
+        "answer": {"fake": "fake", "real": "real"}.get(verdict, "undecided"), "cut_off": False,
         "explanation": None, "contradicts": False, "reason": None, "detail": None, "etag": "e1", "sha256": "0" * 64,
         "width": 640, "height": 480, "detector": DETECTOR, "reused_from": None, "attempts": 1,
         "decided_at": "2026-11-05T01:02:03+00:00",
@@ -291,6 +292,18 @@ def test_contradictions_and_reused_verdicts_are_marked(report: Any) -> None:
     assert len(page.texts("li", "contradicts")) == 1
     assert "contradicts the verdict of 1 image." in page.texts("section")[-1]
     assert "Only contradictions" in page.texts("label")
+
+
+def test_a_verdict_that_is_not_the_detectors_own_word_says_so(report: Any) -> None:
+    page = report([row(0.9, contradicts=True, answer="real"), row(0.8, contradicts=True)])
+    own, text = page.texts("li", "card")
+    assert "Contradiction. The detector's own word was “real”; the thresholds or the calibration made it fake." in own
+    assert "Contradiction. The explanation argues against the verdict." in text
+
+
+def test_a_scan_without_a_judged_image_has_the_detectors_thresholds(report: Any) -> None:
+    page = report([failed("corrupt")], policy={"explain": "flagged", "fake_from": None, "real_to": None})
+    assert "Thresholds the detector's own; no image has been judged yet" in " ".join(page.texts("section"))
 
 
 def test_with_several_detectors_each_card_names_its_own(report: Any) -> None:

@@ -2,104 +2,183 @@
 
 import hashlib
 import json
+import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from worker.detector.prompts import PROMPTS
+from worker.detector.calibration import Calibration
 from worker.errors import ConfigurationError
-from worker.images import PREPROCESSING_REVISION
+from worker.images import EDGE, PREPROCESSING_REVISIONS, Fit
+from worker.messages import Explain
+from worker.tables import Detector
 
 FILE = "detector.toml"
 
+_Text = Annotated[str, Field(min_length=1)]
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
-class DetectorDescription(BaseModel):
-    """One detector. `identity` is what `detectors` stores and every verdict names.
 
-    `model` is a hub id or a folder; `revision` a hub commit or branch, and for a folder the checksum that
-    detector.supply computes. `edge` in pixels; `max_model_len` and `max_tokens` (of an answer) in tokens, image
-    tokens included. `notice` is shown on every screen and report.
-    """
-
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, Field(min_length=1, max_length=100)]
-    model: str
-    revision: str | None = None
-    prompt: str = "official-raw"
-    edge: Annotated[int, Field(ge=14, le=4096)] = 336
+
+class AnswerForm(_Section):
+    """How the detector says what it found.
+
+    `fake` and `real` are the sentences that it opens with; where no reasons are wanted, it ends there.
+    `fake_word` and `real_word` are the words in them that make the difference: their tokens carry the score. `pattern`
+    replaces the built-in reading of English statements (worker.detector.statements): a regular expression, searched
+    without regard to case, with the groups `fake` and `real` around the two words. `max_tokens` of a whole answer.
+    """
+
+    fake: _Text = "This is a fake image."
+    real: _Text = "This is a real image."
+    fake_word: _Text = "fake"
+    real_word: _Text = "real"
+    pattern: str | None = None
+    max_tokens: Annotated[int, Field(ge=4)] = 200
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for word, sentence in ((self.fake_word, self.fake), (self.real_word, self.real)):
+            if not re.search(rf"(?<!\w){re.escape(word)}(?!\w)", sentence):
+                raise ValueError(f"fake_word must stand in fake, and real_word in real: {word!r} does not")
+        if self.fake_word.lower() == self.real_word.lower():
+            raise ValueError("fake_word and real_word must differ: without two words there is no score")
+        if self.pattern is not None:
+            try:
+                groups = re.compile(self.pattern).groupindex
+            except re.error as error:
+                raise ValueError(f"pattern is no regular expression: {error}") from None
+            if not {"fake", "real"} <= set(groups):
+                raise ValueError("pattern must have the groups (?P<fake>…) and (?P<real>…)")
+        return self
+
+    def stops(self, explain: Explain) -> list[str]:
+        """The strings after which an answer ends: what the mode wants no reasons for."""
+        return {Explain.ALL: [], Explain.FLAGGED: [self.real], Explain.NONE: [self.real, self.fake]}[explain]
+
+
+class Preprocessing(_Section):
+    """What becomes of an image before the detector sees it: `edge` x `edge` pixels, by crop, pad or stretch."""
+
+    edge: Annotated[int, Field(ge=14, le=4096)] = EDGE
+    fit: Fit = Fit.CROP
+
+    @property
+    def revision(self) -> str:
+        """As `detectors` stores it."""
+        return f"{PREPROCESSING_REVISIONS[self.fit]}@{self.edge}"
+
+
+class EngineLimits(_Section):
+    """How the engine runs the model. `max_model_len` in tokens: prompt, image and answer together."""
+
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     quantization: str | None = None
-    enforce_eager: bool = False
+    kv_cache_dtype: str = "auto"
     max_model_len: Annotated[int, Field(ge=64)] = 800
-    max_tokens: Annotated[int, Field(ge=4)] = 200
-    fake_opening: str = "This is a fake image."
-    real_opening: str = "This is a real image."
+    enforce_eager: bool = False
+
+
+class Thresholds(_Section):
+    """For scans that set none: fake from `fake_from` up, real from `real_to` down, uncertain between."""
+
+    fake_from: Annotated[float, Field(ge=0, le=1)] = 0.6
+    real_to: Annotated[float, Field(ge=0, le=1)] = 0.4
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.real_to > self.fake_from:
+            raise ValueError("real_to must not be above fake_from")
+        return self
+
+
+class DetectorDescription(_Section):
+    """One detector. `identity` is what `detectors` stores and every verdict names.
+
+    `model` is a hub id, a folder, or s3://bucket/prefix; in a file, `.` is where the file lies. `revision` is a hub
+    commit; of a folder it is the checksum that detector.supply computes. `prompt` chooses one of `prompts`, texts sent
+    as they are, each with `image_placeholder` once. `checksums` are SHA-256s by file name, verified before the start.
+    `notice` is shown on every screen and report.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    model: _Text
+    revision: str | None = None
+    prompt: str
+    prompts: dict[str, str]
+    image_placeholder: _Text = "<image>"
+    answer: AnswerForm = AnswerForm()
+    preprocessing: Preprocessing = Preprocessing()
+    engine: EngineLimits = EngineLimits()
+    thresholds: Thresholds = Thresholds()
+    calibration: Calibration = Calibration()
+    checksums: dict[str, _Sha256] = {}
     notice: str | None = None
 
-    @field_validator("prompt")
-    @classmethod
-    def _known_prompt(cls, prompt: str) -> str:
-        if prompt not in PROMPTS:
-            raise ValueError(f"must be one of {', '.join(PROMPTS)}")
-        return prompt
+    @model_validator(mode="after")
+    def _one_image_in_every_prompt(self) -> Self:
+        for revision, text in self.prompts.items():
+            if (count := text.count(self.image_placeholder)) != 1:
+                raise ValueError(f"prompts.{revision} must hold {self.image_placeholder} once, not {count} times")
+        if self.prompt not in self.prompts:
+            raise ValueError(f"prompt must be one of {', '.join(self.prompts)}, not {self.prompt}")
+        return self
 
     @property
     def prompt_text(self) -> str:
         """What is sent before the answer, with exactly one image placeholder."""
-        return PROMPTS[self.prompt]
+        return self.prompts[self.prompt]
 
     @property
-    def identity(self) -> dict[str, str | None]:
+    def identity(self) -> dict[str, Any]:
         """The columns of `detectors`. A folder is named by its last part: the same files are the same model."""
         return {
             "name": self.name,
             "model": Path(self.model).name if Path(self.model).is_absolute() else self.model,
             "revision": self.revision or "main",
             "prompt_revision": self.prompt,
-            "preprocessing_revision": f"{PREPROCESSING_REVISION}@{self.edge}",
-            "dtype": self.dtype,
-            "quantization": self.quantization,
+            "preprocessing_revision": self.preprocessing.revision,
+            "dtype": self.engine.dtype,
+            "quantization": self.engine.quantization,
         }
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the identity, in hexadecimal."""
-        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+        """SHA-256, in hexadecimal, over all that can change a score or an explanation; thresholds do not."""
+        content = self.identity | {
+            "prompt": self.prompt_text,
+            "answer": self.answer.model_dump(mode="json"),
+            "kv_cache_dtype": self.engine.kv_cache_dtype,
+            "calibration": [self.calibration.slope, self.calibration.offset],
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def row(self) -> Detector:
+        """The row of `detectors`."""
+        content = self.identity | {"notice": self.notice, "description": self.model_dump(mode="json")}
+        return Detector(fingerprint=self.fingerprint, **content)
 
     @classmethod
-    def load(cls, detector: str, *, model: str | None = None, revision: str | None = None) -> Self:
-        """The description that FAKESWEEP_DETECTOR names, with FAKESWEEP_MODEL and FAKESWEEP_REVISION applied.
+    def parse(cls, text: str, *, where: str, changes: dict[str, Any] | None = None) -> Self:
+        """The description in a file's text; `changes` (dotted names) are what the environment puts over it.
 
-        Raises ConfigurationError when there is none or it is not valid.
+        Raises ConfigurationError with the file, `where`, and the first fault in it.
         """
-        path = _find(detector)
         try:
-            description = cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+            content = tomllib.loads(text)
+            for name, value in (changes or {}).items():
+                section, _, key = name.rpartition(".")
+                (content.setdefault(section, {}) if section else content)[key] = value
+            return cls.model_validate(content)
         except ValidationError as error:
             fault = error.errors()[0]
-            where = ".".join(map(str, fault["loc"]))
-            raise ConfigurationError(f"FAKESWEEP_DETECTOR: {path}: {where}: {fault['msg']}") from None
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(f"FAKESWEEP_DETECTOR: {path} is not a description: {error}") from None
-        if model:
-            return description.model_copy(update={"model": _absolute(model, Path.cwd()), "revision": revision})
-        own = {"model": _absolute(description.model, path.parent), "revision": revision or description.revision}
-        return description.model_copy(update=own)
-
-
-def _find(detector: str) -> Path:
-    shipped = Path(__file__).parent
-    if "/" not in detector and (shipped / f"{detector}.toml").is_file():
-        return shipped / f"{detector}.toml"
-    if (Path(detector) / FILE).is_file():
-        return (Path(detector) / FILE).resolve()
-    names = ", ".join(sorted(path.stem for path in shipped.glob("*.toml")))
-    raise ConfigurationError(f"FAKESWEEP_DETECTOR: {detector!r} is neither one of {names} nor a folder with {FILE}")
-
-
-def _absolute(model: str, base: Path) -> str:
-    folder = base / Path(model).expanduser()
-    return str(folder.resolve()) if folder.is_dir() or model.startswith((".", "/", "~")) else model
+            field = ".".join(map(str, fault["loc"]))
+            said = fault["msg"].removeprefix("Value error, ")
+            raise ConfigurationError(f"FAKESWEEP_DETECTOR: {where}: {field or 'whole file'}: {said}") from None
+        except (ValueError, AttributeError, TypeError) as error:
+            raise ConfigurationError(f"FAKESWEEP_DETECTOR: {where} is not a description: {error}") from None

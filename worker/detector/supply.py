@@ -1,51 +1,186 @@
-"""From a description to a model folder on this machine, with the revision that the verdicts will name."""
+"""From what FAKESWEEP_DETECTOR and FAKESWEEP_MODEL name to a description with its true revision, and a model folder."""
 
+import functools
 import hashlib
-from pathlib import Path
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-from worker.detector.description import DetectorDescription
+import structlog
+
+from worker.detector.calibration import Calibration
+from worker.detector.description import FILE, DetectorDescription
+from worker.detector.inspection import inspect
+from worker.detector.s3_model import MODEL_FILES, SCHEME, S3Model
+from worker.detector.weights import refusal
 from worker.errors import ConfigurationError
+from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def supply(description: DetectorDescription) -> tuple[DetectorDescription, Path]:
-    """The description with its true revision, and the folder that holds config.json and the weights.
+@dataclass(frozen=True)
+class _Source:
+    """A description's text and where it lies: a folder, s3://bucket/prefix, or a hub id with its commit."""
 
-    A folder's revision is the checksum of its contents; a hub model is fetched (or found in the cache) and its
-    revision is the commit that the branch or tag stood for. Raises ConfigurationError when there is no such model.
+    text: str
+    where: str
+    base: Path | str
+    commit: str | None = None
+
+    def locate(self, model: str) -> str:
+        """What `model` means in this description: a path that begins with a dot starts from where the file lies."""
+        if isinstance(self.base, Path):
+            return _absolute(model, self.base)
+        return "/".join([self.base, *PurePosixPath(model).parts]) if model.startswith(".") else model
+
+
+def load_description(settings: Settings) -> DetectorDescription:
+    """The description that FAKESWEEP_DETECTOR names, with what the environment puts over it.
+
+    Raises ConfigurationError when there is none or it is not valid; StorageUnavailableError when S3 is away.
     """
-    folder = Path(description.model)
-    if folder.is_absolute() or folder.is_dir():
-        return description.model_copy(update={"revision": f"sha256:{_checksum(folder)}"}), folder.resolve()
-    folder = _from_hub(description)
-    return description.model_copy(update={"revision": folder.name}), folder
+    source = _find(settings)
+    changes = {
+        "prompt": settings.prompt,
+        "engine.dtype": settings.dtype,
+        "engine.quantization": settings.quantization,
+        "engine.kv_cache_dtype": settings.kv_cache_dtype,
+        "revision": settings.revision,
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    description = DetectorDescription.parse(source.text, where=source.where, changes=given)
+    own: dict[str, Any] = {"model": source.locate(description.model)}
+    if source.commit and description.model.startswith("."):
+        own["revision"] = source.commit
+    if settings.model:
+        # Another model: what the description says of its own one's files is not about this one.
+        own = {"model": _absolute(settings.model, Path.cwd()), "revision": settings.revision, "checksums": {}}
+    return _without_foreign_calibration(description, settings).model_copy(update=own)
 
 
-def _checksum(folder: Path) -> str:
-    """SHA-256 over the SHA-256s of the configuration and the weights, in the order of their names."""
-    if not folder.is_dir():
-        raise ConfigurationError(f"FAKESWEEP_MODEL: there is no folder {folder}; give a model folder or a hub id")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not (folder / "config.json").is_file() or not weights:
-        raise ConfigurationError(f"FAKESWEEP_MODEL: {folder} holds no config.json with *.safetensors beside it")
-    digest = hashlib.sha256()
-    for path in [*sorted(folder.glob("*.json")), *weights]:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+def _without_foreign_calibration(description: DetectorDescription, settings: Settings) -> DetectorDescription:
+    """A calibration holds for the model and the prompt that it was fitted on; nearly so for another number format."""
+    if description.calibration == Calibration():
+        return description
+    if settings.model or settings.prompt:
+        log.warning("calibration_dropped", reason="FAKESWEEP_MODEL or FAKESWEEP_PROMPT makes another detector")
+        return description.model_copy(update={"calibration": Calibration()})
+    if settings.dtype or settings.quantization or settings.kv_cache_dtype:
+        log.warning("calibration_of_another_precision", fitted_on=description.calibration.fitted_on)
+    return description
 
 
-def _from_hub(description: DetectorDescription) -> Path:
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - light users of this package have no hub client
+def _find(settings: Settings) -> _Source:
+    detector, shipped = settings.detector, Path(__file__).parent
+    path = Path(detector).expanduser()
+    if detector.startswith(SCHEME):
+        text = S3Model(detector, settings, setting="FAKESWEEP_DETECTOR").read(FILE)
+        return _Source(text, detector, detector.rstrip("/"))
+    if "/" not in detector and (shipped / f"{detector}.toml").is_file():
+        path = shipped / f"{detector}.toml"
+    elif (path / FILE).is_file():
+        path /= FILE
+    elif path.suffix != ".toml" and not path.is_dir() and _HUB_ID.fullmatch(detector):
+        return _find_on_hub(detector, None if settings.model else settings.revision)
+    if not path.is_file():
+        names = ", ".join(sorted(known.stem for known in shipped.glob("*.toml")))
+        raise ConfigurationError(
+            f"FAKESWEEP_DETECTOR: {detector!r} is neither one of {names} nor a .toml file nor a folder with {FILE}"
+        )
+    path = path.resolve()
+    return _Source(path.read_text(encoding="utf-8"), str(path), path.parent)
+
+
+def _find_on_hub(repository: str, revision: str | None) -> _Source:
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415 - light users of this package have no hub client
 
     try:
-        return Path(
-            snapshot_download(
-                description.model, revision=description.revision, allow_patterns=["*.json", "*.safetensors", "*.model"]
-            )
-        )
+        path = Path(hf_hub_download(repository, FILE, revision=revision))
     except Exception as error:
-        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigurationError(
-            f"FAKESWEEP_MODEL: {description.model} is neither a folder nor to be had from the model hub "
-            f"({type(error).__name__}: {cause[:200]}); fetch it beforehand and give its folder"
-        ) from error
+        raise _not_on_hub("FAKESWEEP_DETECTOR", repository, error) from error
+    _warn_unless_pinned(repository, revision, path.parent.name)
+    return _Source(path.read_text(encoding="utf-8"), f"{repository}/{FILE}", repository, path.parent.name)
+
+
+def _absolute(model: str, base: Path) -> str:
+    folder = base / Path(model).expanduser()
+    return str(folder.resolve()) if folder.is_dir() or model.startswith((".", "/", "~")) else model.rstrip("/")
+
+
+def supply(description: DetectorDescription, settings: Settings) -> tuple[DetectorDescription, Path]:
+    """The description with its true revision, and the inspected folder that holds config.json and the weights.
+
+    The revision of a hub model is the commit that the branch or tag stood for, of any other the checksum over its
+    configuration and weights. Raises ConfigurationError when there is no such model, when it cannot be what the
+    description says (worker.detector.inspection), or when a checksum differs; StorageUnavailableError when S3 is away.
+    """
+    folder, commit = _locate(description, settings)
+    inspect(folder, description, settings)
+    digest = functools.cache(lambda name: _sha256(folder / name))  # a name may be asked for twice: 14 GB
+    for name, expected in description.checksums.items():
+        if digest(name) != expected:
+            raise refusal(
+                f"{folder / name} has the SHA-256 {digest(name)}, the description says {expected}",
+                "fetch the model again, or correct [checksums]",
+            )
+    revision = commit or f"sha256:{_checksum(folder, digest)}"
+    return description.model_copy(update={"revision": revision}), folder
+
+
+def _locate(description: DetectorDescription, settings: Settings) -> tuple[Path, str | None]:
+    """The model's folder on this machine, and its commit when it comes from the hub."""
+    if description.model.startswith(SCHEME):
+        cache = settings.model_cache.expanduser().resolve()
+        return S3Model(description.model, settings, setting="FAKESWEEP_MODEL").download(cache), None
+    folder = Path(description.model)
+    if folder.is_absolute() or folder.exists():
+        return folder.resolve(), None
+    return _from_hub(description)
+
+
+def _from_hub(description: DetectorDescription) -> tuple[Path, str]:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - light users of this package have no hub client
+
+    owner, _, rest = description.model.partition("/")
+    name, _, folder = rest.partition("/")
+    repository = f"{owner}/{name}" if name else owner
+    patterns = [f"{folder}/{pattern}" if folder else pattern for pattern in MODEL_FILES]
+    try:
+        snapshot = Path(snapshot_download(repository, revision=description.revision, allow_patterns=patterns))
+    except Exception as error:
+        raise _not_on_hub("FAKESWEEP_MODEL", description.model, error) from error
+    _warn_unless_pinned(repository, description.revision, snapshot.name)
+    return snapshot / folder, snapshot.name
+
+
+def _not_on_hub(setting: str, repository: str, error: Exception) -> ConfigurationError:
+    cause = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+    return ConfigurationError(
+        f"{setting}: {repository} is neither a folder nor to be had from the model hub "
+        f"({type(error).__name__}: {cause[:200]}); fetch it beforehand and give its folder"
+    )
+
+
+def _warn_unless_pinned(repository: str, revision: str | None, commit: str) -> None:
+    """What is behind a branch or a tag can change between two starts, and so can every score."""
+    if not _COMMIT.fullmatch(revision or ""):
+        log.warning("detector_unpinned", model=repository, revision=revision or "main", commit=commit)
+
+
+def _checksum(folder: Path, digest: "functools._lru_cache_wrapper[str]") -> str:
+    """SHA-256 over the SHA-256s of the configuration and the weights, in the order of their names."""
+    names = [path.name for pattern in ("*.json", "*.safetensors") for path in sorted(folder.glob(pattern))]
+    return hashlib.sha256(b"".join(bytes.fromhex(digest(name)) for name in names)).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise refusal(f"{path} cannot be read ({error.strerror})", "fetch the model again") from error

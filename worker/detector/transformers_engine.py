@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from PIL.Image import Image
-from transformers import AutoProcessor, LlavaForConditionalGeneration
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from worker.detector.description import DetectorDescription
-from worker.detector.engine import Completion
-from worker.detector.tokens import verdict_token_ids
+from worker.detector.engine import Completion, Step
+from worker.detector.progress import Progress
+from worker.detector.tokens import texts, verdict_tokens
 from worker.errors import ConfigurationError, EngineGenerateError
 from worker.messages import Explain
 
@@ -22,75 +23,97 @@ _BATCH = 16
 class TransformersEngine:
     """See worker.detector.engine.Engine. Batches are those of the message; threads wait for one another."""
 
-    def __init__(self, description: DetectorDescription, folder: Path) -> None:
+    def __init__(self, description: DetectorDescription, folder: Path, *, stall_s: float = 300) -> None:
+        limits = description.engine
+        if limits.quantization or limits.kv_cache_dtype != "auto":
+            raise ConfigurationError(
+                "FAKESWEEP_ENGINE: transformers, the reference, runs neither quantised weights nor a quantised cache; "
+                "use vllm"
+            )
         self._description = description
         self._lock = threading.Lock()
+        self._progress = Progress(stall_s)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             self._processor: Any = AutoProcessor.from_pretrained(folder)
-            self._model: Any = LlavaForConditionalGeneration.from_pretrained(
-                folder, dtype=getattr(torch, description.dtype)
-            )
+            self._model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=getattr(torch, limits.dtype))
             self._model.to(self._device).eval()
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ConfigurationError(
                 f"FAKESWEEP_MODEL: transformers cannot load {folder}: {type(error).__name__}: {error}"
             ) from error
-        self.verdict_ids = verdict_token_ids(self._processor.tokenizer, description)
+        self._verdict_tokens = verdict_tokens(self._processor.tokenizer, description.answer)
 
     def complete(
-        self, images: Sequence[Image], *, explain: Explain = Explain.FLAGGED, live: bool = False
+        self,
+        images: Sequence[Image],
+        *,
+        explain: Explain = Explain.FLAGGED,
+        max_tokens: int | None = None,
+        live: bool = False,
     ) -> list[Completion | EngineGenerateError]:
         """See Engine. `live` has no effect: there is no queue inside."""
         del live
         completions: list[Completion | EngineGenerateError] = []
-        with self._lock:
+        with self._progress.images(len(images)), self._lock:
             for start in range(0, len(images), _BATCH):
-                completions += self._generate(images[start : start + _BATCH], explain)
+                batch = images[start : start + _BATCH]
+                completions += self._generate(batch, explain, max_tokens)
+                self._progress.advance(len(batch))
         return completions
 
     @torch.inference_mode()
-    def _generate(self, images: Sequence[Image], explain: Explain) -> list[Completion]:
+    def _generate(self, images: Sequence[Image], explain: Explain, max_tokens: int | None) -> list[Completion]:
         started = time.monotonic()
+        form = self._description.answer
+        limit = min(form.max_tokens, max_tokens or form.max_tokens)
         # Every prompt has the same length, so nothing is padded.
         inputs = self._processor(
             images=list(images), text=[self._description.prompt_text] * len(images), return_tensors="pt"
         ).to(self._device, self._model.dtype)
+        stops = form.stops(explain)
         output = self._model.generate(
             **inputs,
             do_sample=False,
-            max_new_tokens=self._description.max_tokens,
+            max_new_tokens=limit,
+            pad_token_id=self._processor.tokenizer.pad_token_id,
             output_logits=True,
             return_dict_in_generate=True,
-            **self._stop(explain),
+            **({"stop_strings": stops, "tokenizer": self._processor.tokenizer} if stops else {}),
         )
-        prompt_tokens = int(inputs["input_ids"].shape[1])
-        logprobs = torch.stack(output.logits, dim=1).float().log_softmax(-1)[..., list(self.verdict_ids)]
+        prompt = inputs["input_ids"].tolist()
+        answers = output.sequences[:, len(prompt[0]) :].tolist()
+        logprobs = torch.stack(output.logits, dim=1).float().log_softmax(-1)
+        fake, real = (
+            logprobs[..., list(ids)].logsumexp(-1).tolist()
+            for ids in (self._verdict_tokens.fake, self._verdict_tokens.real)
+        )
         latency_ms = round((time.monotonic() - started) * 1000)
         return [
-            self._completion(ids, steps, prompt_tokens, latency_ms)
-            for ids, steps in zip(output.sequences[:, prompt_tokens:].tolist(), logprobs.tolist(), strict=True)
+            Completion(steps, tuple(prompt_ids), latency_ms, cut_off=self._is_cut_off(steps, stops, limit))
+            for prompt_ids, *answer in zip(prompt, answers, fake, real, strict=True)
+            for steps in (self._steps(*answer),)
         ]
 
-    def _completion(self, ids: list[int], steps: list[list[float]], prompt_tokens: int, latency_ms: int) -> Completion:
-        special = {self._processor.tokenizer.eos_token_id, self._processor.tokenizer.pad_token_id}
-        end = next((index + 1 for index, token in enumerate(ids) if token in special), len(ids))
-        return Completion(
-            text=self._processor.tokenizer.decode(ids[:end], skip_special_tokens=True),
-            token_ids=tuple(ids[:end]),
-            verdict_logprobs=tuple((fake, real) for fake, real in steps[:end]),
-            prompt_tokens=prompt_tokens,
-            latency_ms=latency_ms,
+    def _steps(self, ids: list[int], fake: list[float], real: list[float]) -> tuple[Step, ...]:
+        end = next((index + 1 for index, token in enumerate(ids) if token in self._ends()), len(ids))
+        pieces = texts(self._processor.tokenizer, ids[:end])
+        return tuple(
+            Step(*step, is_verdict=step[0] in self._verdict_tokens.ids)
+            for step in zip(ids, pieces, fake, real, strict=False)
         )
 
-    def _stop(self, explain: Explain) -> dict[str, Any]:
-        description = self._description
-        stop = {
-            Explain.ALL: [],
-            Explain.FLAGGED: [description.real_opening],
-            Explain.NONE: [description.real_opening, description.fake_opening],
-        }[explain]
-        return {"stop_strings": stop, "tokenizer": self._processor.tokenizer} if stop else {}
+    def _ends(self) -> tuple[int | None, int | None]:
+        return self._processor.tokenizer.eos_token_id, self._processor.tokenizer.pad_token_id
+
+    def _is_cut_off(self, steps: tuple[Step, ...], stops: list[str], limit: int) -> bool:
+        text = "".join(step.text for step in steps)
+        ended = steps[-1].token_id in self._ends() or any(stop in text for stop in stops)
+        return len(steps) >= limit and not ended
+
+    def check(self) -> None:
+        """See Engine."""
+        self._progress.check()
 
     def close(self) -> None:
         """See Engine."""

@@ -2,11 +2,13 @@
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from worker.detector.engine import Completion
-from worker.messages import Policy
+from worker.detector.description import DetectorDescription
+from worker.detector.engine import Completion, Step
+from worker.detector.statements import Grammar, Mood, Statement
 from worker.tables import Verdict
 
 
@@ -22,59 +24,100 @@ class Answer(StrEnum):
 class Judgement:
     """What the detector said of one content.
 
-    `score` is P(fake) in 0..1, None when undecided. `contradicts`: a later sentence says the opposite of the opening.
+    `log_odds` is log P(fake) - log P(real) at the verdict token, in nats; `score` is P(fake) in 0..1, calibrated; both
+    None when undecided. `contradicts`: the explanation says the opposite of the answer. `cut_off`: the answer was ended
+    by the limit on its length.
     """
 
     answer: Answer
+    log_odds: float | None
     score: float | None
     completion: str
     explanation: str | None
     contradicts: bool
+    cut_off: bool
     prompt_tokens: int
     completion_tokens: int
     latency_ms: int
 
-    def verdict(self, policy: Policy) -> Verdict:
-        """The verdict under a scan's thresholds."""
-        return verdict_of(self.score, policy)
 
-
-def verdict_of(score: float | None, policy: Policy) -> Verdict:
+def verdict_of(score: float | None, *, fake_from: float, real_to: float) -> Verdict:
     """Fake from `fake_from` up, real from `real_to` down, uncertain between and without a score."""
-    if score is None or policy.real_to < score < policy.fake_from:
+    if score is None or real_to < score < fake_from:
         return Verdict.UNCERTAIN
-    return Verdict.FAKE if score >= policy.fake_from else Verdict.REAL
+    return Verdict.FAKE if score >= fake_from else Verdict.REAL
 
 
-# Anchored to the opening sentence: "unrealistic" further on must not read as "real".
-_OPENING = re.compile(
-    r"\s*(?:this|the) (?:is an? (?P<a>fake|real) (?:image|photo|picture)|(?:image|photo|picture) is (?P<b>fake|real))\b"
-    r"[^.!?\n]*[.!?]?\s*",
-    re.IGNORECASE,
-)
-_CLAIM = re.compile(r"\bis an? (fake|real) (?:image|photo|picture)\b", re.IGNORECASE)
+_FAKE_WORDS = ("fake", "AI-generated", "computer-generated", "synthetic", "manipulated", "deepfake", "fabricated")
+_REAL_WORDS = ("real", "authentic", "genuine", "unaltered", "unedited", "unmanipulated")
+"""Words that contradict a verdict. Only the description's own two words make one: only they have a score."""
 
 
-def read(completion: Completion, verdict_ids: tuple[int, int]) -> Judgement:
-    """Reads the answer.
+class Reader:
+    """Reads the answers of one detector."""
 
-    The score is the softmax over the two verdict tokens at the step where the first of them was generated, wherever
-    in the answer that is. An answer without an opening that names one, or without such a token, is undecided.
-    """
-    opening = _OPENING.match(completion.text)
-    step = next((index for index, token in enumerate(completion.token_ids) if token in verdict_ids), None)
-    answer, score, explanation, contradicts = Answer.UNDECIDED, None, completion.text.strip() or None, False
-    if opening and step is not None:
-        answer = Answer((opening["a"] or opening["b"]).lower())
-        score = _probability_of_fake(*completion.verdict_logprobs[step])
-        explanation = completion.text[opening.end() :].strip() or None
-        contradicts = any(claim.lower() != answer for claim in _CLAIM.findall(explanation or ""))
-    return Judgement(
-        answer, score, completion.text, explanation, contradicts,
-        completion.prompt_tokens, len(completion.token_ids), completion.latency_ms,
-    )  # fmt: skip
+    def __init__(self, description: DetectorDescription) -> None:
+        form = description.answer
+        self._openings = tuple(sentence.rstrip(".!").lower() for sentence in (form.fake, form.real))
+        self._calibration = description.calibration
+        self._pattern = re.compile(form.pattern, re.IGNORECASE) if form.pattern else None
+        self._verdicts = Grammar((form.fake_word,), (form.real_word,))
+        self._claims = Grammar((form.fake_word, *_FAKE_WORDS), (form.real_word, *_REAL_WORDS))
+
+    def read(self, completion: Completion) -> Judgement:
+        """The judgement. The first plain statement decides, and the score is read where its word was generated.
+
+        An answer that states nothing plainly, that states both without one of the detector's openings, or that says
+        its word in other tokens than the verdict tokens, is undecided.
+        """
+        text = completion.text
+        statement = self._decisive(text)
+        step = _verdict_step(completion, statement.word) if statement else None
+        log_odds = step.fake - step.real if step else math.nan
+        answer, score, explanation, contradicts = Answer.UNDECIDED, None, text, False
+        if statement and math.isfinite(log_odds):
+            answer = Answer.FAKE if statement.side else Answer.REAL
+            score = self._calibration.score(log_odds)
+            explanation = _without(text, statement.whole)
+            contradicts = any(_opposes(claim, answer) for claim in self._claims.statements(explanation))
+        return Judgement(
+            answer, None if score is None else log_odds, score, text, explanation.strip() or None, contradicts,
+            completion.cut_off, len(completion.prompt_token_ids), len(completion.steps), completion.latency_ms,
+        )  # fmt: skip
+
+    def _decisive(self, text: str) -> Statement | None:
+        found = list(self._statements(text))
+        opens = text.lstrip(" \t\n\"'*").lower().startswith(self._openings)
+        both = len({statement.side for statement in found}) > 1
+        return found[0] if found and (opens or not both) else None
+
+    def _statements(self, text: str) -> Iterator[Statement]:
+        if self._pattern is None:
+            return (statement for statement in self._verdicts.statements(text) if statement.mood is Mood.PLAIN)
+        return (
+            Statement(side, Mood.PLAIN, found.span("fake" if side else "real"), found.span())
+            for found in self._pattern.finditer(text)
+            for side in (found["fake"] is not None,)
+        )
 
 
-def _probability_of_fake(fake: float, real: float) -> float:
-    # exp overflows beyond 709; the difference of two log-probabilities can be that large in float16's tails.
-    return 1.0 / (1.0 + math.exp(min(real - fake, 700.0)))
+def _verdict_step(completion: Completion, word: tuple[int, int]) -> Step | None:
+    """The step that generated a verdict token within the word, which spans (start, end) of the text."""
+    end = 0
+    for step in completion.steps:
+        start, end = end, end + len(step.text)
+        if step.is_verdict and start < word[1] and end > word[0]:
+            return step
+    return None
+
+
+def _without(text: str, statement: tuple[int, int]) -> str:
+    """The text without the statement and the punctuation that ends it."""
+    before, after = text[: statement[0]].rstrip(), text[statement[1] :].lstrip(" \t\n.,;:!*\"'")
+    return f"{before} {after}" if before else after
+
+
+def _opposes(claim: Statement, answer: Answer) -> bool:
+    plainly = claim.mood is Mood.PLAIN and claim.side != (answer is Answer.FAKE)
+    denying = claim.mood is Mood.NEGATED and claim.side == (answer is Answer.FAKE)
+    return plainly or denying

@@ -4,25 +4,27 @@ import asyncio
 import threading
 import time
 import uuid
-from collections.abc import Coroutine, Sequence
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from collections.abc import Iterator, Sequence
+from concurrent.futures import wait
 from pathlib import Path
-from typing import Any, TypeVar
 
 from PIL.Image import Image
+from transformers import AutoTokenizer
 from vllm import AsyncEngineArgs, SamplingParams
+from vllm.outputs import CompletionOutput
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError as VllmEngineDeadError
 
 from worker.detector.description import DetectorDescription
-from worker.detector.engine import Completion
-from worker.detector.tokens import verdict_token_ids
+from worker.detector.engine import Completion, Step
+from worker.detector.progress import Progress
+from worker.detector.tokens import texts, together, verdict_tokens
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError
 from worker.messages import Explain
 from worker.settings import Settings
 
-_Result = TypeVar("_Result")
+_START_LIMIT_S = 1800  # weights of 14 GB from a slow disk, compilation, CUDA graphs
 _LIVE, _SCAN = 0, 1  # vLLM's priority scheduling runs lower numbers first
 
 
@@ -31,38 +33,45 @@ class VllmEngine:
 
     def __init__(self, description: DetectorDescription, folder: Path, settings: Settings) -> None:
         self._description = description
-        self._timeout_s = settings.engine_timeout_s
+        self._progress = Progress(settings.engine_stall_s)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-loop", daemon=True)
         self._thread.start()
         try:
-            self._llm = self._run(self._start(engine_args(description, folder, settings)), timeout_s=1800)
+            starting = self._start(engine_args(description, folder, settings))
+            self._llm = asyncio.run_coroutine_threadsafe(starting, self._loop).result(_START_LIMIT_S)
         except Exception as error:
             self._stop_loop()
             raise ConfigurationError(
                 f"FAKESWEEP_MODEL: vLLM cannot start with {folder}: {type(error).__name__}: {error}"
             ) from error
-        self.verdict_ids = verdict_token_ids(self._llm.get_tokenizer(), description)
+        self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        self._verdict_tokens = verdict_tokens(self._tokenizer, description.answer)
 
     @staticmethod
     async def _start(args: AsyncEngineArgs) -> AsyncLLM:
         return AsyncLLM.from_engine_args(args)
 
-    def _run(self, work: Coroutine[Any, Any, _Result], *, timeout_s: float) -> _Result:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result(timeout_s)
-        except FutureTimeoutError:
-            future.cancel()
-            raise EngineDeadError(f"no answer within {timeout_s:g} s (FAKESWEEP_ENGINE_TIMEOUT_S)") from None
-
     def complete(
-        self, images: Sequence[Image], *, explain: Explain = Explain.FLAGGED, live: bool = False
+        self,
+        images: Sequence[Image],
+        *,
+        explain: Explain = Explain.FLAGGED,
+        max_tokens: int | None = None,
+        live: bool = False,
     ) -> list[Completion | EngineGenerateError]:
         """See Engine. All images go in at once; vLLM batches them with those of the other threads."""
-        sampling = self._sampling_params(explain)
-        priority = _LIVE if live else _SCAN
-        return self._run(self._complete_all(images, sampling, priority), timeout_s=self._timeout_s)
+        sampling = self._sampling_params(explain, max_tokens)
+        work = self._complete_all(images, sampling, _LIVE if live else _SCAN)
+        with self._progress.images(len(images)):
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            try:
+                while not wait([future], timeout=1).done:
+                    self.check()
+            except EngineDeadError:
+                future.cancel()
+                raise
+            return future.result()
 
     async def _complete_all(
         self, images: Sequence[Image], sampling: SamplingParams, priority: int
@@ -75,7 +84,8 @@ class VllmEngine:
             if isinstance(answer, VllmEngineDeadError):
                 raise EngineDeadError(str(answer)) from answer
             if isinstance(answer, BaseException):
-                completions.append(EngineGenerateError(f"{type(answer).__name__}: {answer}"))
+                cause = answer.__cause__ or answer  # vLLM wraps what it did not expect without a word
+                completions.append(EngineGenerateError(f"{type(cause).__name__}: {cause}"))
             else:
                 completions.append(answer)
         return completions
@@ -84,40 +94,57 @@ class VllmEngine:
         started = time.monotonic()
         prompt = {"prompt": self._description.prompt_text, "multi_modal_data": {"image": image}}
         final = None
-        async for output in self._llm.generate(prompt, sampling, uuid.uuid4().hex, priority=priority):
-            final = output
+        try:
+            async for output in self._llm.generate(prompt, sampling, uuid.uuid4().hex, priority=priority):
+                final = output
+        except Exception:
+            self._progress.advance()  # a refusal is a pulse as well
+            raise
+        self._progress.advance()
         if final is None or not final.outputs[0].logprobs:
             raise EngineGenerateError("the engine ended the request without an answer")
         answer = final.outputs[0]
-        fake, real = self.verdict_ids
         return Completion(
-            text=answer.text,
-            token_ids=tuple(answer.token_ids),
-            verdict_logprobs=tuple((step[fake].logprob, step[real].logprob) for step in answer.logprobs),
-            prompt_tokens=len(final.prompt_token_ids or ()),
+            steps=tuple(self._steps(answer)),
+            prompt_token_ids=tuple(final.prompt_token_ids or ()),
             latency_ms=round((time.monotonic() - started) * 1000),
+            cut_off=answer.finish_reason == "length",
         )
 
-    def _sampling_params(self, explain: Explain) -> SamplingParams:
-        description = self._description
-        stop = {
-            Explain.ALL: None,
-            Explain.FLAGGED: [description.real_opening],
-            Explain.NONE: [description.real_opening, description.fake_opening],
-        }[explain]
+    def _steps(self, answer: CompletionOutput) -> Iterator[Step]:
+        tokens = self._verdict_tokens
+        pieces = texts(self._tokenizer, answer.token_ids)
+        for id_, text, logprobs in zip(answer.token_ids, pieces, answer.logprobs or (), strict=True):
+            fake, real = (together(logprobs[one].logprob for one in side) for side in (tokens.fake, tokens.real))
+            yield Step(id_, text, fake, real, is_verdict=id_ in tokens.ids)
+
+    def _sampling_params(self, explain: Explain, max_tokens: int | None) -> SamplingParams:
+        form = self._description.answer
         return SamplingParams(
             temperature=0,
-            max_tokens=description.max_tokens,
-            stop=stop,
+            max_tokens=min(form.max_tokens, max_tokens or form.max_tokens),
+            stop=form.stops(explain),
             include_stop_str_in_output=True,
-            logprobs=len(self.verdict_ids),
-            logprob_token_ids=list(self.verdict_ids),
+            logprobs=len(self._verdict_tokens.ids),
+            logprob_token_ids=list(self._verdict_tokens.ids),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+
+    @property
+    def in_flight(self) -> int:
+        """How many images are in the engine now."""
+        return self._progress.in_flight
+
+    def check(self) -> None:
+        """See Engine."""
+        if self._llm.errored:
+            raise EngineDeadError("vLLM's engine core has ended")
+        self._progress.check()
 
     def close(self) -> None:
         """See Engine. Without it the process would wait for vLLM's output handler for ever."""
         if self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(_end_tasks(), self._loop).result(10)
             self._llm.shutdown()
             self._stop_loop()
             del self._llm  # else its finalizer runs at the interpreter's end, when its modules are gone
@@ -127,24 +154,33 @@ class VllmEngine:
         self._thread.join(timeout=10)
 
 
+async def _end_tasks() -> None:
+    """Ends vLLM's own tasks before its core: they would log its end as a fault, and Python complain of those left."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
 def engine_args(description: DetectorDescription, folder: Path, settings: Settings) -> AsyncEngineArgs:
     """vLLM's arguments. Unique images share no prefix (the image comes first): both caches would only cost hashing.
 
     vLLM's defaults admit 2,048 tokens a step, three images of 590; hence the explicit limits.
     """
+    limits = description.engine
     return AsyncEngineArgs(
         model=str(folder),
-        dtype=description.dtype,
-        quantization=description.quantization,
-        kv_cache_dtype=settings.kv_cache_dtype,
-        max_model_len=description.max_model_len,
+        dtype=limits.dtype,
+        quantization=limits.quantization,
+        kv_cache_dtype=limits.kv_cache_dtype,
+        max_model_len=limits.max_model_len,
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
         gpu_memory_utilization=settings.gpu_memory_utilization,
-        limit_mm_per_prompt={"image": 1},
+        limit_mm_per_prompt={"image": 1, "video": 0, "audio": 0},
         enable_prefix_caching=False,
         mm_processor_cache_gb=0,
         scheduling_policy="priority",
-        enforce_eager=description.enforce_eager,
+        enforce_eager=limits.enforce_eager,
         seed=0,
     )

@@ -1,0 +1,91 @@
+"""Verdict tokens under the tokenizers that detectors have, and the text of each token."""
+
+import math
+import shutil
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers.decoders import DecodeStream
+from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
+
+from tests.conftest import DEMO_DETECTOR
+from worker.detector.description import AnswerForm
+from worker.detector.tokens import texts, together, verdict_tokens
+from worker.errors import ConfigurationError
+
+
+@pytest.fixture(scope="module")
+def sentencepiece() -> PreTrainedTokenizerFast:
+    return AutoTokenizer.from_pretrained(DEMO_DETECTOR)
+
+
+@pytest.fixture(scope="module")
+def byte_level() -> PreTrainedTokenizerFast:
+    """GPT-2's kind, as Qwen has it: a word with a space before it is another token."""
+    words = ["fake", "real", "Fake", "Real", "FAKE", "REAL"]
+    merges = [(word[: end - 1], word[end - 1]) for word in words for end in range(2, len(word) + 1)]
+    merges += [("Ġ", word) for word in words]
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+def test_the_demo_detectors_words(sentencepiece: PreTrainedTokenizerFast) -> None:
+    tokens = verdict_tokens(sentencepiece, AnswerForm())
+    lower = sentencepiece.convert_tokens_to_ids(["▁fake", "▁real"])
+    assert (tokens.fake[0], tokens.real[0]) == tuple(lower)
+    assert not set(tokens.fake) & set(tokens.real)
+    assert tokens.ids == tokens.fake + tokens.real
+
+
+def test_words_with_and_without_a_space_and_in_capitals(byte_level: PreTrainedTokenizerFast) -> None:
+    tokens = verdict_tokens(byte_level, AnswerForm())
+    named = [set(byte_level.convert_ids_to_tokens(list(side))) for side in (tokens.fake, tokens.real)]
+    assert named[0] == {"Ġfake", "ĠFake", "ĠFAKE", "fake", "Fake"}
+    assert named[1] == {"Ġreal", "ĠReal", "ĠREAL", "real", "Real"}
+
+
+def test_words_that_begin_alike_differ_later(sentencepiece: PreTrainedTokenizerFast) -> None:
+    form = AnswerForm(fake="It is generated.", real="It is genuine.", fake_word="generated", real_word="genuine")
+    tokens = verdict_tokens(sentencepiece, form)
+    assert not set(tokens.fake) & set(tokens.real)
+
+
+def test_words_of_one_token_have_no_score(byte_level: PreTrainedTokenizerFast) -> None:
+    form = AnswerForm(fake="a 1", real="a 1b", fake_word="1", real_word="1b")
+    with pytest.raises(ConfigurationError, match="same tokens"):
+        verdict_tokens(byte_level, form)
+
+
+@pytest.mark.parametrize("text", ["\nThis is a fake image. Wavy €, 猫 and 🐈‍⬛.", "This is", ""])
+def test_the_pieces_are_the_answer(text: str, sentencepiece: PreTrainedTokenizerFast) -> None:
+    ids = sentencepiece.encode(text, add_special_tokens=False)
+    pieces = list(texts(sentencepiece, [*ids, sentencepiece.eos_token_id]))
+    assert len(pieces) == len(ids) + 1
+    assert "".join(pieces) == sentencepiece.decode(ids) == text
+    if "fake" in text:
+        assert pieces[ids.index(sentencepiece.convert_tokens_to_ids("▁fake"))] == " fake"
+
+
+def test_bytes_that_are_no_text_lose_no_answer(tmp_path: Path) -> None:
+    shutil.copy(str(files("mistral_common") / "data" / "tokenizer.model.v1"), tmp_path / "tokenizer.model")
+    tokenizer = LlamaTokenizer.from_pretrained(tmp_path)
+    broken = tokenizer.convert_tokens_to_ids(["<0x64>", "<0xC6>", "▁sheet"])
+    stream = DecodeStream(skip_special_tokens=True)
+    with pytest.raises(Exception, match="Invalid prefix"):
+        [stream.step(tokenizer.backend_tokenizer, token_id) for token_id in broken]
+    verdict = tokenizer.encode("This is a fake image.", add_special_tokens=False)
+    pieces = list(texts(tokenizer, [*broken, *verdict]))
+    assert len(pieces) == len(broken) + len(verdict)
+    assert "".join(pieces).endswith("This is a fake image.")
+
+
+def test_tokens_together() -> None:
+    assert together([math.log(0.2), math.log(0.3)]) == pytest.approx(math.log(0.5))
+    assert together([-math.inf, -math.inf]) == -math.inf
+    assert together([-1.5]) == -1.5

@@ -1,0 +1,55 @@
+"""How much memory a model needs at least, and how much there is; found out without touching CUDA in this process."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import psutil
+import structlog
+
+from worker.detector.description import EngineLimits
+from worker.detector.weights import Tensor
+from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
+
+
+def weight_bytes(tensors: Iterable[Tensor], limits: EngineLimits, *, packed: bool) -> int:
+    """Bytes of the weights in the description's dtype or quantisation: a lower bound, since FP8 leaves some layers.
+
+    `packed` weights were quantised before they were saved, and stay as they lie there.
+    """
+    if packed or (limits.quantization and not limits.quantization.startswith("fp8")):
+        return sum(tensor.size for tensor in tensors)
+    return (1 if limits.quantization else _BYTES[limits.dtype]) * sum(tensor.elements for tensor in tensors)
+
+
+def cache_bytes(text_config: Any, limits: EngineLimits) -> int:
+    """Bytes of the keys and values of one sequence of max_model_len tokens, in all layers."""
+    heads = getattr(text_config, "num_key_value_heads", None) or text_config.num_attention_heads
+    width = getattr(text_config, "head_dim", None) or text_config.hidden_size // text_config.num_attention_heads
+    kind = limits.kv_cache_dtype
+    bytes_each = 1 if kind.startswith("fp8") else _BYTES.get(kind, _BYTES[limits.dtype])
+    return int(2 * text_config.num_hidden_layers * heads * width * bytes_each * limits.max_model_len)
+
+
+def available_bytes(settings: Settings) -> tuple[int, str]:
+    """How many bytes the engine may take, and what they are."""
+    if settings.engine == "vllm":
+        from vllm.platforms import current_platform  # noqa: PLC0415 - asks NVML, so that CUDA stays untouched
+
+        if not current_platform.is_cpu():
+            share = settings.gpu_memory_utilization
+            try:
+                return int(current_platform.get_device_total_memory() * share), f"{share:.0%} of the card's"
+            except Exception as error:  # noqa: BLE001 - a slice of a card, or a driver, that NVML does not know
+                log.warning("memory_unknown", reason=str(error))
+                return sys.maxsize, "unknown"
+    else:
+        import torch  # noqa: PLC0415
+
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_properties(0).total_memory, "the card's"
+    return psutil.virtual_memory().available, "available on this machine"

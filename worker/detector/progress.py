@@ -1,0 +1,53 @@
+"""The engine's pulse: how many images are in it, and when it last finished one."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from worker.errors import EngineDeadError
+
+
+class Progress:
+    """A busy engine that finishes no image within `stall_s` seconds counts as hung.
+
+    vLLM's core can hang behind a healthy front end (vllm#39863). A limit on each message instead would count waiting
+    behind others as hanging. The first image has `first_s`: on a fresh machine kernels are compiled for it.
+    """
+
+    def __init__(self, stall_s: float, *, first_s: float = 1800) -> None:
+        self._stall_s = stall_s
+        self._first_s = max(first_s, stall_s)
+        self._lock = threading.Lock()
+        self._last = time.monotonic()
+        self.in_flight = 0
+        self.finished = 0
+
+    @contextmanager
+    def images(self, count: int) -> Iterator[None]:
+        """Counts images as in flight while the body runs."""
+        with self._lock:
+            if not self.in_flight:
+                self._last = time.monotonic()
+            self.in_flight += count
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.in_flight -= count
+
+    def advance(self, images: int = 1) -> None:
+        """Notes that images were finished, with an answer or without."""
+        with self._lock:
+            self._last = time.monotonic()
+            self.finished += images
+
+    def check(self) -> None:
+        """Raises EngineDeadError when the engine is stalled."""
+        with self._lock:
+            silent_s = time.monotonic() - self._last if self.in_flight else 0.0
+            limit_s = self._stall_s if self.finished else self._first_s
+        if silent_s > limit_s:
+            raise EngineDeadError(
+                f"no image finished for {silent_s:.0f} s with {self.in_flight} in the engine (FAKESWEEP_ENGINE_STALL_S)"
+            )

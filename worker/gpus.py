@@ -1,0 +1,43 @@
+"""Which GPUs `--gpus` means."""
+
+from collections.abc import Callable
+
+from worker.errors import ConfigurationError
+
+
+def choose_gpus(wanted: str, visible: str | None, count: Callable[[], int]) -> dict[int, str]:
+    """The GPUs that `--gpus` names, by number, with their names for CUDA_VISIBLE_DEVICES.
+
+    `visible` is that variable's value now: the numbers count its entries. Without it they count the machine's GPUs.
+    Raises ConfigurationError.
+    """
+    entries = None if visible is None else [entry.strip() for entry in visible.split(",") if entry.strip()]
+    if wanted == "all":
+        entries = [str(number) for number in range(count())] if entries is None else entries
+        if not entries:
+            where = "the driver finds none" if visible is None else "CUDA_VISIBLE_DEVICES is empty"
+            raise ConfigurationError(f"--gpus all: there is no GPU ({where}); leave --gpus out to run one worker")
+        return dict(enumerate(entries))
+    numbers = [part.strip() for part in wanted.split(",")]
+    if not all(number.isdecimal() for number in numbers) or len({*map(int, numbers)}) < len(numbers):
+        raise ConfigurationError(f"--gpus is {wanted!r}: give all, or numbers such as 0,1, each once")
+    if entries is None:
+        return {int(number): str(int(number)) for number in numbers}
+    if beyond := [number for number in numbers if int(number) >= len(entries)]:
+        raise ConfigurationError(f"--gpus: no GPU {beyond[0]} among CUDA_VISIBLE_DEVICES={visible} (counted from 0)")
+    return {int(number): entries[int(number)] for number in numbers}
+
+
+def count_gpus() -> int:
+    """NVML's count, which leaves CUDA alone; 0 where there is no driver."""
+    try:
+        import pynvml  # noqa: PLC0415 - only GPU machines need it
+    except ImportError as error:
+        raise ConfigurationError(
+            "--gpus all: nvidia-ml-py counts the GPUs and is not installed; install fakesweep[gpu], or give numbers"
+        ) from error
+    try:
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError:
+        return 0

@@ -1,0 +1,178 @@
+"""One worker process for each GPU of a machine: `fakesweep worker --gpus all`.
+
+The parent starts them, passes signals on, and starts again what dies. Parent and child hold the two ends of a socket:
+when the parent's end closes, however the parent went, the child stops as after SIGTERM (Linux's PR_SET_PDEATHSIG would
+need ctypes and follows the parent's thread, not its process); and over it the child says what is wrong with its
+configuration, so that the parent can say it once for all.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Self
+
+import structlog
+
+from worker import telemetry
+from worker.errors import ConfigurationError
+from worker.gpus import choose_gpus, count_gpus
+from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+OK, FAILED, CONFIGURATION = 0, 1, 2
+_NUMBER, _SOCKET = "FAKESWEEP_REPLICA", "FAKESWEEP_PARENT_SOCKET"
+
+
+def main(gpus: str) -> int:
+    """Runs a worker for each of those GPUs until they are told to stop; the exit code. Raises ConfigurationError."""
+    settings = Settings.from_environment()
+    telemetry.configure_logging(settings)
+    telemetry.init_sentry(settings)
+    chosen = choose_gpus(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"), count_gpus)
+    return asyncio.run(Replicas(chosen, settings.health_port).run())
+
+
+@dataclass
+class Backoff:
+    """How long to wait before the next start: twice as long each time, from the beginning after a long run. Seconds."""
+
+    first_s: float = 1
+    limit_s: float = 60
+    long_run_s: float = 600
+    _next_s: float = field(default=0, init=False)
+
+    def after(self, ran_s: float) -> float:
+        """The wait after a run of that length."""
+        wait_s = self.first_s if ran_s >= self.long_run_s else max(self._next_s, self.first_s)
+        self._next_s = min(2 * wait_s, self.limit_s)
+        return wait_s
+
+
+class Replicas:
+    """The parent. `gpus` are those of choose_gpus; `command` starts a worker."""
+
+    def __init__(
+        self,
+        gpus: Mapping[int, str],
+        health_port: int | None = None,
+        *,
+        command: Sequence[str] = (sys.executable, "-m", "worker"),
+        backoff: Callable[[], Backoff] = Backoff,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._gpus, self._health_port, self._command = gpus, health_port, command
+        self._backoff, self._clock = backoff, clock
+        self._children: dict[int, asyncio.subprocess.Process] = {}
+        self._stopping = asyncio.Event()
+        self._wrong: str | None = None
+
+    async def run(self) -> int:
+        """Runs until every child has ended: 0 when all drained. Raises ConfigurationError with what a child said."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop, number)
+        drained = await asyncio.gather(*(self._keep(gpu) for gpu in self._gpus))
+        if self._wrong is not None:
+            raise ConfigurationError(self._wrong)
+        return OK if all(drained) else FAILED
+
+    def _stop(self, number: signal.Signals) -> None:
+        self._stopping.set()
+        for child in self._children.values():
+            with suppress(ProcessLookupError):
+                child.send_signal(number)
+
+    async def _keep(self, gpu: int) -> bool:
+        """Runs a GPU's worker, again and again until the stop; whether the last one drained.
+
+        A wrong configuration ends everything at the first start only. Later the same code says that something is away
+        for a while: a database, or memory of the GPU that the one before has not given back yet.
+        """
+        backoff, first = self._backoff(), True
+        while not self._stopping.is_set():
+            started = self._clock()
+            code, said = await self._start(gpu)
+            if code == OK or self._stopping.is_set():
+                return code in {OK, -signal.SIGTERM, -signal.SIGINT}  # negative: not begun yet, or just done
+            if code == CONFIGURATION and first:
+                self._wrong = self._wrong or said or f"the worker of GPU {gpu} refused to start; see its log"
+                self._stop(signal.SIGTERM)
+                return False
+            first, wait_s = False, backoff.after(self._clock() - started)
+            log.error("replica_ended", replica=gpu, code=code, reason=said, again_in_s=wait_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), wait_s)
+        return True
+
+    async def _start(self, gpu: int) -> tuple[int, str]:
+        """Runs a worker once: its exit code, negative for a signal, and what it said of its configuration."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                # In a group of its own: Ctrl-C reaches the parent alone, and what a killed worker leaves can be ended.
+                child = await asyncio.create_subprocess_exec(
+                    *self._command, env=self._environment(gpu, theirs), pass_fds=[theirs.fileno()], process_group=0,
+                    stdin=asyncio.subprocess.DEVNULL,
+                )  # fmt: skip
+            self._children[gpu] = child
+            log.info("replica_started", replica=gpu, pid=child.pid)
+            if self._stopping.is_set():
+                child.terminate()
+            code = await child.wait()
+            del self._children[gpu]
+            if code != OK:
+                with suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+            ours.setblocking(False)  # what the child started may hold its end a moment longer
+            try:
+                return code, ours.recv(65536).decode(errors="replace")
+            except OSError:
+                return code, ""
+
+    def _environment(self, gpu: int, line: socket.socket) -> dict[str, str]:
+        own = {"CUDA_VISIBLE_DEVICES": self._gpus[gpu], _NUMBER: str(gpu), _SOCKET: str(line.fileno())}
+        if self._health_port:  # 0 is any free port, for each
+            own["FAKESWEEP_HEALTH_PORT"] = str(self._health_port + gpu)
+        return {**os.environ, **own}
+
+
+@dataclass(frozen=True)
+class Replica:
+    """The child's side: the number of its GPU, and the socket to its parent."""
+
+    number: int
+    _line: socket.socket
+
+    @classmethod
+    def join(cls) -> Self | None:
+        """This process's place among replicas, None when it runs alone. From now on it ends with its parent."""
+        if _SOCKET not in os.environ:
+            return None
+        line = socket.socket(fileno=int(os.environ.pop(_SOCKET)))
+        line.set_inheritable(False)
+        replica = cls(int(os.environ[_NUMBER]), line)
+        threading.Thread(target=replica._follow, name="parent", daemon=True).start()
+        return replica
+
+    def _follow(self) -> None:
+        with suppress(OSError):
+            self._line.recv(1)  # the parent sends nothing: this returns when it is gone
+        log.warning("parent_gone")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    @property
+    def node_name(self) -> str:
+        """Its name among Celery's: two nodes of one name would take each other's remote control."""
+        return f"gpu{self.number}@{socket.gethostname()}"
+
+    def report(self, error: ConfigurationError) -> None:
+        """Tells the parent what is wrong with the configuration."""
+        with suppress(OSError):
+            self._line.sendall(str(error).encode())
