@@ -2,14 +2,15 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from datetime import timedelta
+from typing import Any, Protocol
 from uuid import UUID
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from sqlalchemy import Engine
 
@@ -19,13 +20,31 @@ from worker.tables import ScanStatus
 POLL_S = 0.5
 PLAIN_LINE_S = 5.0
 
-Advance = Callable[[int, int | None], None]
-"""Called with what is done and, once known, with the total."""
+ENDED = (ScanStatus.DONE, ScanStatus.PAUSED, ScanStatus.CANCELLED)
+"""Where waiting ends."""
 
 
-def warn(line: str) -> None:
-    """One line about something that was passed over. Control characters of a name cannot reach the terminal."""
-    print(f"fakesweep: skipped {printable(line)}", file=sys.stderr)
+class Advance(Protocol):
+    """Called with what is done, with the total once it is known, and with what else there is to say."""
+
+    def __call__(self, done: int, of: int | None, note: str = "") -> None: ...
+
+
+class Warnings:
+    """Prints one line for each fault on stderr, the first twenty of them; the scan counts them all.
+
+    Control characters of a name cannot reach the terminal.
+    """
+
+    def __init__(self, limit: int = 20) -> None:
+        self._left = limit
+
+    def __call__(self, line: str) -> None:
+        self._left -= 1
+        if self._left >= 0:
+            print(f"fakesweep: {printable(line)}", file=sys.stderr)
+        if self._left == 0:
+            print("fakesweep: … more of these are counted and not shown", file=sys.stderr)
 
 
 def printable(text: str) -> str:
@@ -41,36 +60,60 @@ def shown(what: str, total: int | None) -> Iterator[Advance]:
         yield _plain(what)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TimeRemainingColumn())  # fmt: skip
+               TextColumn("{task.fields[note]}"))  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done, of: bar.update(task, completed=done, total=of)
+        task = bar.add_task(what, total=total, note="")
+
+        def advance(done: int, of: int | None, note: str = "") -> None:
+            bar.update(task, completed=done, total=of, note=note)
+
+        yield advance
 
 
 def _plain(what: str) -> Advance:
     due = time.monotonic() + PLAIN_LINE_S
 
-    def advance(done: int, of: int | None) -> None:
+    def advance(done: int, of: int | None, note: str = "") -> None:
         nonlocal due
         if time.monotonic() >= due:
             due += PLAIN_LINE_S
-            print(f"{what}: {done}" + (f" of {of}" if of is not None else ""), file=sys.stderr, flush=True)
+            print(
+                f"{what}: {done}" + (f" of {of}" if of is not None else "") + (f", {note}" if note else ""),
+                file=sys.stderr,
+                flush=True,
+            )
 
     return advance
 
 
-def watch(postgres: Engine, scan_id: UUID) -> None:
-    """Shows a scan's progress until every listed image has its outcome."""
+def watch(postgres: Engine, scan_id: UUID) -> dict[str, Any]:
+    """Shows a scan's progress until every listed image has its outcome, or somebody stops it; its last counts."""
     with shown("judging", total=None) as advance:
-        while (counts := results.progress(postgres, scan_id))["status"] != ScanStatus.DONE:
-            advance(counts["judged"] + counts["reused"] + counts["failed"], counts["listed"])
+        while (counts := results.progress(postgres, scan_id))["status"] not in ENDED:
+            advance(counts["judged"] + counts["reused"] + counts["failed"], counts["listed"], _speed(counts))
             time.sleep(POLL_S)
     print(_counts_line(counts), file=sys.stderr)
+    return counts
+
+
+def _speed(counts: Mapping[str, Any]) -> str:
+    """As `8.1 images/s, 0:12:04 left, 3.2 % flagged, 0.0 % failed, 120 reused`."""
+    left = f", {timedelta(seconds=counts['eta_s'])} left" if counts["eta_s"] is not None else ""
+    shares = ", ".join(f"{100 * (counts[f'share_{name}'] or 0):.1f} % {name}" for name in ("flagged", "failed"))
+    return f"{counts['rate']:.1f} images/s{left}, {shares}, {counts['reused']} reused"
+
+
+def say_paused(counts: Mapping[str, Any]) -> None:
+    """One line that a scan stands still, why, and how it goes on."""
+    scan, note = counts["scan"], counts["note"]
+    print(f"fakesweep: scan {scan} is paused: {note}. Look at its findings (`fakesweep report {scan} --output …`); "
+          f"then `fakesweep resume {scan}` or `fakesweep cancel {scan}`", file=sys.stderr)  # fmt: skip
 
 
 def _counts_line(counts: Mapping[str, Any]) -> str:
-    names = ("listed", "judged", "reused", "failed", "fake", "uncertain", "real")
-    return "  ".join(f"{name} {counts[name]}" for name in names)
+    names = ("listed", "skipped", "judged", "reused", "failed", "fake", "uncertain", "real")
+    why = ", ".join(f"{cause} {count}" for cause, count in (counts["skipped_by"] or {}).items())
+    return "  ".join(f"{name} {counts[name]}" for name in names) + (f"  (skipped: {why})" if why else "")
 
 
 def line(row: Mapping[str, Any]) -> str:
@@ -88,8 +131,12 @@ def print_summary(found: Mapping[str, Any]) -> None:
         shown_value = str(value)
         if name == "detectors":
             shown_value = ", ".join(row["name"] for row in value)
-        if name == "policy":
-            shown_value = ", ".join(f"{rule} {limit}" for rule, limit in value.items() if limit is not None)
+        elif name in {"policy", "skipped_by"}:
+            shown_value = ", ".join(f"{rule} {limit}" for rule, limit in (value or {}).items() if limit is not None)
+        elif name.startswith("share_") and value is not None:
+            shown_value = f"{100 * value:.2f} %"
+        elif name == "eta_s" and value is not None:
+            shown_value = str(timedelta(seconds=value))
         table.add_row(name, escape(printable(shown_value)))
     Console().print(table)
 

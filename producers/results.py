@@ -1,16 +1,17 @@
 """What the tables say of scans, in the forms that `status`, `results` and `report` give out."""
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Engine, RowMapping, select, text
 from sqlmodel import col
 
-from worker import database
-from worker.errors import NoSuchScanError
+from producers.scans import find_scan
+from worker import database, lifecycle
 from worker.messages import Policy
-from worker.tables import Scan
+from worker.tables import Detector, Scan, ScanStatus
 
 _DETECTOR_FIELDS = {
     "name": "detector_name",
@@ -31,17 +32,9 @@ def summary(postgres: Engine, scan_id: UUID) -> dict[str, Any]:
     Raises NoSuchScanError.
     """
     with database.transaction(postgres) as session:
-        scan = session.get(Scan, scan_id)
-        if scan is None:
-            raise NoSuchScanError(f"there is no scan {scan_id}; `fakesweep status` lists them")
-        detectors = session.execute(
-            text(
-                "SELECT * FROM detectors WHERE id IN (SELECT v.detector_id FROM findings f "
-                "JOIN verdicts v ON v.id = f.verdict_id WHERE f.partition = :partition AND f.scan_id = :scan_id)"
-            ),
-            {"partition": scan.partition, "scan_id": scan.id},
-        ).mappings()
-        found = [dict(row) for row in detectors]
+        scan = find_scan(session, scan_id)
+        query = select(Detector).where(col(Detector.id).in_(scan.detector_ids)).order_by(col(Detector.id))
+        found = [row.model_dump() for row in session.execute(query).scalars()]
     notices = [row["notice"] for row in found if row["notice"]]
     return {
         **_counts(scan),
@@ -52,11 +45,18 @@ def summary(postgres: Engine, scan_id: UUID) -> dict[str, Any]:
 
 
 def _counts(scan: Scan) -> dict[str, Any]:
-    names = ("name", "source", "kind", "status", "listed", "skipped", "judged", "reused", "failed", "fake", "real",
-             "uncertain")  # fmt: skip
+    names = ("name", "source", "kind", "status", "note", "listed", "skipped", "skipped_by", "judged", "reused",
+             "failed", "fake", "real", "uncertain")  # fmt: skip
+    flagged, failed = lifecycle.shares(scan)
+    rate = lifecycle.rate(scan, datetime.now(UTC))
+    left = scan.listed - scan.judged - scan.reused - scan.failed
     return {
         "scan": str(scan.id),
         **{name: getattr(scan, name) for name in names},
+        "share_flagged": flagged,
+        "share_failed": failed,
+        "rate": round(rate, 2),
+        "eta_s": round(left / rate) if scan.status == ScanStatus.RUNNING and rate > 0.01 else None,  # noqa: PLR2004
         "created_at": scan.created_at.isoformat(),
         "finished_at": scan.finished_at.isoformat() if scan.finished_at else None,
     }
@@ -65,10 +65,7 @@ def _counts(scan: Scan) -> dict[str, Any]:
 def progress(postgres: Engine, scan_id: UUID) -> dict[str, Any]:
     """The counts alone: one row read by its key, cheap enough to ask for every second."""
     with database.transaction(postgres) as session:
-        scan = session.get(Scan, scan_id)
-        if scan is None:
-            raise NoSuchScanError(f"there is no scan {scan_id}; `fakesweep status` lists them")
-        return _counts(scan)
+        return _counts(find_scan(session, scan_id))
 
 
 def recent_scans(postgres: Engine, limit: int = 20) -> list[dict[str, Any]]:
@@ -81,9 +78,7 @@ def recent_scans(postgres: Engine, limit: int = 20) -> list[dict[str, Any]]:
 def rows(postgres: Engine, scan_id: UUID) -> Iterator[dict[str, Any]]:
     """The lines of `fakesweep results`, by uri, streamed. Raises NoSuchScanError."""
     with database.transaction(postgres) as session:
-        scan = session.get(Scan, scan_id)
-        if scan is None:
-            raise NoSuchScanError(f"there is no scan {scan_id}; `fakesweep status` lists them")
+        scan = find_scan(session, scan_id)
         found = session.execute(
             text(
                 "SELECT * FROM finding_details WHERE partition = :partition AND scan_id = :scan_id "
@@ -94,6 +89,23 @@ def rows(postgres: Engine, scan_id: UUID) -> Iterator[dict[str, Any]]:
         )
         for row in found.mappings():
             yield _row(row)
+
+
+def newest_flagged(postgres: Engine, limit: int = 100) -> list[dict[str, Any]]:
+    """What scans flagged last, newest first, in the form of `rows`."""
+    return _found(postgres, "SELECT * FROM flagged_findings ORDER BY decided_at DESC LIMIT :limit", limit=limit)
+
+
+def history(postgres: Engine, uri: str) -> list[dict[str, Any]]:
+    """What every scan found at a uri, newest first, in the form of `rows`."""
+    return _found(postgres, "SELECT * FROM finding_details WHERE uri = :uri ORDER BY decided_at DESC", uri=uri)
+
+
+def _found(postgres: Engine, statement: str, **values: Any) -> list[dict[str, Any]]:
+    with database.transaction(postgres) as session:
+        return [
+            {"scan": str(row["scan_id"])} | _row(row) for row in session.execute(text(statement), values).mappings()
+        ]
 
 
 def _row(row: RowMapping) -> dict[str, Any]:

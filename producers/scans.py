@@ -1,160 +1,148 @@
-"""A scan from its start to its end: list -> batch -> publish -> progress. And submissions to the live queue."""
+"""Scans: their rows, how they start, and what people do to them while they run."""
 
-import itertools
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from typing import Any, Self
 from uuid import UUID, uuid4
 
-from celery import Celery
-from sqlalchemy import Engine, select, update
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import Engine, delete, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import col
+from sqlmodel import Session, col
 
-from producers.sources import list_source
-from worker import broker, database
-from worker.errors import BrokerUnavailableError, NoSuchScanError, Reason
-from worker.messages import LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, JudgeImages, Policy
-from worker.tables import Finding, Scan, ScanStatus
+from producers.listing import Rules
+from worker import database, lifecycle
+from worker.errors import NoSuchScanError, ScanStateError
+from worker.messages import Policy
+from worker.tables import Scan, ScanStatus, Unpublished
 
-MAX_DEPTH = 2000
-"""Messages that may wait in the queue: about 32,000 images, minutes of work for one GPU and no burden for a broker."""
 
-RETRYABLE = (Reason.STORAGE_UNAVAILABLE, Reason.ENGINE_FAILED)
-"""Reasons that another try may cure without anybody having changed anything."""
+class Listing(BaseModel):
+    """What a scan lists, as `scans.listing` holds it: enough to go on, or to list again."""
 
-_BETWEEN_LOOKS = 50
-"""Messages published between two looks at the queue's depth and two updates of the scan's row."""
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sources: tuple[str, ...]
+    rules: Rules = Rules()
+
+    @classmethod
+    def of(cls, scan: Scan) -> Self:
+        """The scan's; of one that a release before this one started, its source without rules."""
+        return cls.model_validate(scan.listing or {"sources": [scan.source]})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The circuit breaker: a larger share of flagged or failed images pauses the scan. None is no limit."""
+
+    max_flagged_share: float | None = 0.4
+    max_failed_share: float | None = 0.4
 
 
 def start_scan(
-    postgres: Engine, source: str, *, name: str | None = None, token: str | None = None, policy: Policy | None = None
+    postgres: Engine,
+    listing: Listing,
+    *,
+    name: str | None = None,
+    token: str | None = None,
+    policy: Policy | None = None,
+    limits: Limits | None = None,
+    **more: Any,
 ) -> Scan:
-    """The scan's row; with a token that was used before, the row that it made then."""
+    """The scan's row; with a token that was used before, the row that it made then. `more` are columns of Scan."""
     scan_id = uuid4()
+    limits = limits or Limits()
+    source = " ".join(listing.sources[:3]) + (" …" if len(listing.sources) > 3 else "")  # noqa: PLR2004 - a line's worth
     values = {
         "id": scan_id,
         "kind": "scan",
         "name": name or source,
         "source": source,
+        "listing": listing.model_dump(mode="json"),
         "token": token,
         "policy": (policy or Policy()).stored(),
         "partition": f"scan_{scan_id.hex}",
         "status": ScanStatus.LISTING,
+        "max_flagged_share": limits.max_flagged_share,
+        "max_failed_share": limits.max_failed_share,
+        **more,
     }
     with database.transaction(postgres) as session:
         session.execute(insert(Scan).values(**values).on_conflict_do_nothing(index_elements=["token"]))
         scan = session.get(Scan, scan_id)
         if scan is None:
-            scan = session.execute(select(Scan).where(col(Scan.token) == token)).scalar_one()
-        database.ensure_partition(session, scan.partition)
-        return scan
+            scan = session.execute(select(Scan).where(col(Scan.token) == token)).scalars().one()
+        lifecycle.ensure_partition(session, scan.partition)
+    return scan
 
 
-def publish_scan(
-    app: Celery,
-    postgres: Engine,
-    scan: Scan,
-    *,
-    skip: Callable[[str], None] = lambda _line: None,
-    listed: Callable[[int], None] = lambda _count: None,
+def find_scan(session: Session, scan_id: UUID) -> Scan:
+    """The scan's row; raises NoSuchScanError."""
+    scan = session.get(Scan, scan_id)
+    if scan is None:
+        raise NoSuchScanError(f"there is no scan {scan_id}; `fakesweep status` lists them")
+    return scan
+
+
+def pause(postgres: Engine, scan_id: UUID, note: str = "paused by hand") -> None:
+    """Nothing more of the scan is published or judged until it is resumed. What is being judged is finished.
+
+    Raises NoSuchScanError, ScanStateError.
+    """
+    with database.transaction(postgres) as session:
+        scan = _locked(session, scan_id, lifecycle.ACTIVE, "paused")
+        scan.paused_from, scan.status, scan.note = scan.status, ScanStatus.PAUSED, note
+
+
+def resume(
+    postgres: Engine, scan_id: UUID, *, max_flagged_share: float | None = None, max_failed_share: float | None = None
 ) -> None:
-    """Lists the source and publishes it, then lets the scan end; nothing when that was done before.
+    """Makes a paused scan active again; `publishing.publish_scan` then goes on with it.
 
-    Safe to run again after a crash: what has its finding is passed over by the workers. `skip` is told of what is
-    passed over here, `listed` the count so far.
+    A limit that it is over is replaced by the new one, or lifted: somebody has looked.
+    Raises NoSuchScanError, ScanStateError.
     """
-    if scan.status != ScanStatus.LISTING:
-        return
-    total = skipped = 0
-
-    def count_skip(line: str) -> None:
-        nonlocal skipped
-        skipped += 1
-        skip(line)
-
-    for number, images in enumerate(_batches(list_source(scan.source, count_skip), MAX_IMAGES)):
-        if number % _BETWEEN_LOOKS == 0:
-            _wait_for_room(app, SCAN_QUEUE)
-            _note(postgres, scan.id, total, skipped, ScanStatus.LISTING)
-        broker.publish(app, JudgeImages(scan_id=scan.id, images=images), SCAN_QUEUE)
-        total += len(images)
-        listed(total)
-    _note(postgres, scan.id, total, skipped, ScanStatus.RUNNING)
-
-
-def submit(app: Celery, postgres: Engine, refs: Sequence[ImageRef], *, policy: Policy | None = None) -> UUID:
-    """Publishes images to the live queue as one submission; the id of its scan."""
-    scan_id = uuid4()
-    partition = database.live_partition(datetime.now(UTC))
-    scan = Scan(
-        id=scan_id,
-        kind="live",
-        name="submission",
-        source="fakesweep submit",
-        policy=(policy or Policy()).stored(),
-        partition=partition,
-        status=ScanStatus.RUNNING,
-        listed=len(refs),
-    )
     with database.transaction(postgres) as session:
-        database.ensure_partition(session, partition)
-        session.add(scan)
-    published = 0
-    try:
-        for images in _batches(refs, MAX_IMAGES):
-            broker.publish(app, JudgeImages(scan_id=scan_id, images=images), LIVE_QUEUE)
-            published += len(images)
-    except BrokerUnavailableError as error:
-        with database.transaction(postgres) as session:
-            session.execute(update(Scan).where(col(Scan.id) == scan_id).values(listed=published))
-            database.finish_if_full(session, scan_id)
-        raise BrokerUnavailableError(f"submission {scan_id}: {published} of {len(refs)} published: {error}") from error
-    return scan_id
+        scan = _locked(session, scan_id, (*lifecycle.ACTIVE, ScanStatus.PAUSED), "resumed")
+        if scan.status != ScanStatus.PAUSED:
+            return
+        flagged, failed = lifecycle.shares(scan)
+        scan.max_flagged_share = _limit(scan.max_flagged_share, max_flagged_share, flagged)
+        scan.max_failed_share = _limit(scan.max_failed_share, max_failed_share, failed)
+        scan.status, scan.paused_from, scan.note = scan.paused_from or ScanStatus.RUNNING, None, None
+        session.flush()
+        lifecycle.finish_if_full(session, scan_id)
 
 
-def retry(app: Celery, postgres: Engine, scan_id: UUID, reasons: Collection[Reason] = RETRYABLE) -> int:
-    """Publishes the images of a scan that failed for these reasons again; how many.
+def _limit(old: float | None, new: float | None, share: float) -> float | None:
+    return new if new is not None else None if old is not None and share > old else old
 
-    Their old outcomes stand until new ones take their place. Raises NoSuchScanError, BrokerUnavailableError.
+
+def cancel(postgres: Engine, scan_id: UUID) -> None:
+    """Ends the scan for good. Its findings stay; workers drop its messages. Raises NoSuchScanError, ScanStateError."""
+    with database.transaction(postgres) as session:
+        scan = _locked(session, scan_id, (*lifecycle.ACTIVE, ScanStatus.PAUSED), "cancelled")
+        scan.status, scan.note = ScanStatus.CANCELLED, "cancelled by hand"
+        session.execute(delete(Unpublished).where(col(Unpublished.scan_id) == scan_id))
+
+
+def repair(postgres: Engine, scan_id: UUID) -> None:
+    """Lets the scan be listed again from its start; `publishing.publish_scan` then publishes what has no outcome.
+
+    Raises NoSuchScanError, ScanStateError.
     """
-    count, last = 0, ""
-    while True:
-        with database.transaction(postgres) as session:
-            scan = session.get(Scan, scan_id)
-            if scan is None:
-                raise NoSuchScanError(f"there is no scan {scan_id}; `fakesweep status` lists them")
-            own = (col(Finding.partition) == scan.partition, col(Finding.scan_id) == scan.id)
-            query = select(col(Finding.uri), col(Finding.external_id)).where(*own, col(Finding.reason).in_(reasons))
-            rows = session.execute(
-                query.where(col(Finding.uri) > last).order_by(col(Finding.uri)).limit(MAX_IMAGES)
-            ).all()
-        if not rows:
-            return count
-        # Without the listed ETag: whatever lies there now is judged.
-        images = tuple(ImageRef(uri=uri, external_id=external_id) for uri, external_id in rows)
-        queue = LIVE_QUEUE if scan.kind == "live" else SCAN_QUEUE
-        broker.publish(app, JudgeImages(scan_id=scan_id, images=images, again=True), queue)
-        count, last = count + len(images), images[-1].uri
-
-
-def _batches(refs: Iterable[ImageRef], size: int) -> Iterator[tuple[ImageRef, ...]]:
-    iterator = iter(refs)
-    while batch := tuple(itertools.islice(iterator, size)):
-        yield batch
-
-
-def _note(postgres: Engine, scan_id: UUID, listed: int, skipped: int, status: ScanStatus) -> None:
-    """Absolute counts, so that listing a source a second time counts nothing twice."""
     with database.transaction(postgres) as session:
-        session.execute(
-            update(Scan)
-            .where(col(Scan.id) == scan_id, col(Scan.status) == ScanStatus.LISTING)
-            .values(listed=listed, skipped=skipped, status=status)
-        )
-        database.finish_if_full(session, scan_id)
+        allowed = (*lifecycle.ACTIVE, ScanStatus.PAUSED, ScanStatus.DONE)
+        scan = _locked(session, scan_id, allowed, "repaired")
+        if scan.kind != "scan" or scan.dropped_at is not None:
+            raise ScanStateError(f"scan {scan_id} cannot be repaired: it lists no source, or its findings are dropped")
+        scan.status, scan.paused_from, scan.note, scan.finished_at = ScanStatus.REPAIRING, None, None, None
+        scan.cursor, scan.skipped, scan.skipped_by = None, 0, None
+        session.execute(delete(Unpublished).where(col(Unpublished.scan_id) == scan_id))
 
 
-def _wait_for_room(app: Celery, queue: str) -> None:
-    while broker.depth(app, queue) >= MAX_DEPTH:
-        time.sleep(1)
+def _locked(session: Session, scan_id: UUID, allowed: tuple[ScanStatus, ...], wanted: str) -> Scan:
+    find_scan(session, scan_id)
+    scan = session.get_one(Scan, scan_id, with_for_update=True, populate_existing=True)
+    if scan.status not in allowed:
+        raise ScanStateError(f"scan {scan_id} is {scan.status}: it cannot be {wanted}")
+    return scan

@@ -16,8 +16,8 @@ from worker.messages import DEAD_QUEUE, JUDGE_IMAGES, LIVE_QUEUE, SCAN_QUEUE, Ju
 DELIVERY_LIMIT = 20
 """Redeliveries before RabbitMQ dead-letters a message by itself: above what deploys cause, below for ever."""
 
-_EXCHANGE = Exchange("moderation", type="topic", durable=True)
-"""A topic exchange, because Celery's delayed delivery over quorum queues works through those only."""
+EXCHANGE = Exchange("moderation", type="topic", durable=True)
+"""Where messages are published. A topic exchange: Celery's delayed delivery over quorum queues needs one."""
 
 _QUORUM = {"x-queue-type": "quorum"}
 _WORK_ARGUMENTS = {
@@ -33,12 +33,12 @@ _WORK_ARGUMENTS = {
 
 def work_queue(name: str) -> Queue:
     """A queue of JudgeImages messages; RabbitMQ makes it a quorum queue, other brokers ignore the arguments."""
-    return Queue(name, _EXCHANGE, routing_key=name, durable=True, queue_arguments=_WORK_ARGUMENTS)
+    return Queue(name, EXCHANGE, routing_key=name, durable=True, queue_arguments=_WORK_ARGUMENTS)
 
 
 def dead_queue() -> Queue:
     """Where messages end that can never be understood. Nothing consumes it: a person looks."""
-    return Queue(DEAD_QUEUE, _EXCHANGE, routing_key=DEAD_QUEUE, durable=True, queue_arguments=_QUORUM)
+    return Queue(DEAD_QUEUE, EXCHANGE, routing_key=DEAD_QUEUE, durable=True, queue_arguments=_QUORUM)
 
 
 def create_app(broker_url: str) -> Celery:
@@ -112,7 +112,7 @@ def publish(
 
     Raises BrokerUnavailableError.
     """
-    with _unavailable():
+    with unavailable():
         app.send_task(
             JUDGE_IMAGES, args=[job.model_dump(mode="json", exclude_none=True)], queue=queue,
             countdown=countdown_s, task_id=message_id, confirm_timeout=30,
@@ -122,27 +122,35 @@ def publish(
 def dead_letter(app: Celery, payload: Any, error: Exception, message_id: str) -> None:
     """Publishes what was received to the dead letters, with the reason beside it. Raises BrokerUnavailableError."""
     letter = {"reason": f"{type(error).__name__}: {error}", "message_id": message_id, "payload": payload}
-    with _unavailable(), app.connection_for_write() as connection:
+    with unavailable(), app.connection_for_write() as connection:
         app.amqp.Producer(connection, auto_declare=False).publish(
-            letter, exchange=_EXCHANGE, routing_key=DEAD_QUEUE, declare=[dead_queue()], serializer="json",
+            letter, exchange=EXCHANGE, routing_key=DEAD_QUEUE, declare=[dead_queue()], serializer="json",
             delivery_mode=2, retry=True, retry_policy={"max_retries": 3}, confirm_timeout=30,
         )  # fmt: skip
 
 
 def depth(app: Celery, queue: str) -> int:
     """Messages that wait in a queue, not counting those that workers hold. Raises BrokerUnavailableError."""
-    with _unavailable(), app.connection_for_write() as connection:
-        # Not passively: a Redis list that is empty does not exist, and kombu takes that for a missing queue.
-        answer = connection.default_channel.queue_declare(
-            queue, durable=True, auto_delete=False, arguments=_WORK_ARGUMENTS
-        )
-        return int(answer.message_count)
+    with unavailable(), app.connection_for_write() as connection:
+        return waiting(connection.default_channel, queue)
+
+
+def waiting(channel: Any, queue: str) -> int:
+    """As `depth`, on a channel that is open; raises what the transport raises."""
+    # Not passively: a Redis list that is empty does not exist, and kombu takes that for a missing queue.
+    answer = channel.queue_declare(queue, durable=True, auto_delete=False, arguments=_WORK_ARGUMENTS)
+    return int(answer.message_count)
 
 
 @contextmanager
-def _unavailable() -> Iterator[None]:
-    """What we send is valid; whatever goes wrong is the broker's, and each transport has errors of its own."""
+def unavailable() -> Iterator[None]:
+    """What goes wrong within is a BrokerUnavailableError.
+
+    What we send is valid, so it is the broker's fault, and each transport has errors of its own.
+    """
     try:
         yield
+    except BrokerUnavailableError:
+        raise
     except Exception as error:
         raise BrokerUnavailableError(f"BROKER_URL: {type(error).__name__}: {error}") from error

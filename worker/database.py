@@ -2,23 +2,36 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, and_, create_engine, delete, false, func, literal, not_, or_, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    and_,
+    case,
+    create_engine,
+    delete,
+    false,
+    func,
+    literal,
+    not_,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlmodel import Session, col
 
-from worker.errors import ConfigurationError, DatabaseUnavailableError, InvalidMessageError
-from worker.messages import Explain, ImageRef, JudgeImages, Policy
-from worker.tables import Detector, Finding, Outcome, Scan, ScanStatus, StoredObject, StoredVerdict, Suspect
-
-_PARTITION_LOCK = 0x46414B45
-"""Advisory lock (ASCII "FAKE") under which partitions are made, so that two workers do not make one twice."""
+from worker.errors import ConfigurationError, DatabaseUnavailableError
+from worker.lifecycle import raise_counters
+from worker.messages import Explain, ImageRef, Policy
+from worker.tables import Detector, Finding, Outcome, Scan, StoredObject, StoredVerdict, Suspect
 
 _EXPLAINS_AS_MUCH = {
     Explain.ALL: (Explain.ALL,),
@@ -78,66 +91,14 @@ def _first_line(error: Exception) -> str:
 
 
 def register_detector(engine: Engine, detector: Detector) -> int:
-    """The id of the detector with this fingerprint; stored when it is new."""
-    values = detector.model_dump(exclude={"id", "created_at"})
+    """The id of the detector with this fingerprint; stored when it is new, and noted as the one that started last."""
+    values = detector.model_dump(exclude={"id", "created_at", "started_at"}) | {"started_at": func.now()}
+    statement = insert(Detector).values(**values)
+    started = statement.on_conflict_do_update(
+        index_elements=["fingerprint"], set_={"started_at": func.now()}
+    ).returning(col(Detector.id))
     with transaction(engine) as session:
-        session.execute(insert(Detector).values(**values).on_conflict_do_nothing())
-        query = select(col(Detector.id)).where(col(Detector.fingerprint) == detector.fingerprint)
-        return int(session.execute(query).scalar_one())
-
-
-def live_partition(moment: datetime) -> str:
-    """The partition of a submission: one a month, `live_2026_11`."""
-    return f"live_{moment.astimezone(UTC):%Y_%m}"
-
-
-def ensure_partition(session: Session, partition: str) -> None:
-    """Makes the partition of `findings` when it is not there. Attached after creation: that locks readers out less."""
-    if session.execute(text("SELECT to_regclass(:name)"), {"name": f"findings_{partition}"}).scalar() is not None:
-        return
-    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _PARTITION_LOCK})
-    if session.execute(text("SELECT to_regclass(:name)"), {"name": f"findings_{partition}"}).scalar() is not None:
-        return
-    name = f'"findings_{partition}"'
-    session.execute(text(f"CREATE TABLE {name} (LIKE findings INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"))
-    session.execute(text(f"ALTER TABLE {name} ADD CHECK (partition = '{partition}')"))
-    session.execute(text(f"ALTER TABLE findings ATTACH PARTITION {name} FOR VALUES IN ('{partition}')"))
-
-
-def open_scan(session: Session, job: JudgeImages, message_id: UUID, *, fake_from: float, real_to: float) -> Scan:
-    """The scan that a message belongs to. A message without one is a submission, named by its message id.
-
-    Thresholds that the scan leaves to the detector are filled in with these, once for the whole scan.
-    Raises InvalidMessageError when the message names a scan that does not exist.
-    """
-    scan = session.get(Scan, job.scan_id or message_id)
-    if scan is None and job.scan_id is not None:
-        raise InvalidMessageError(f"there is no scan {job.scan_id}")
-    scan = scan or _open_submission(session, job, message_id)
-    policy = Policy.model_validate(scan.policy)
-    if policy.fake_from is None or policy.real_to is None:
-        filled = policy.filled(fake_from=fake_from, real_to=real_to).stored()
-        mine = (col(Scan.id) == scan.id, col(Scan.policy) == scan.policy)
-        session.execute(update(Scan).where(*mine).values(policy=filled))
-        session.refresh(scan)
-    return scan
-
-
-def _open_submission(session: Session, job: JudgeImages, message_id: UUID) -> Scan:
-    partition = live_partition(datetime.now(UTC))
-    ensure_partition(session, partition)
-    values = {
-        "id": message_id,
-        "kind": "live",
-        "name": "submission",
-        "source": "message",
-        "policy": Policy(explain=job.explain or Explain.FLAGGED).stored(),
-        "partition": partition,
-        "status": ScanStatus.RUNNING,
-        "listed": len(job.images),
-    }
-    session.execute(insert(Scan).values(**values).on_conflict_do_nothing())
-    return session.get_one(Scan, message_id)
+        return int(session.execute(started).scalar_one())
 
 
 def decided_uris(session: Session, scan: Scan, refs: Sequence[ImageRef], *, again: bool) -> set[str]:
@@ -162,28 +123,32 @@ def stored_objects(session: Session, refs: Sequence[ImageRef]) -> dict[str, Stor
     return {row.uri: row for row in rows if row.etag == wanted[row.uri]}
 
 
-def known_verdicts(
-    session: Session, contents: Collection[str], detector_id: int, policy: Policy
-) -> dict[str, StoredVerdict]:
-    """By SHA-256, the newest verdict of this detector on each content that explains as much as is wanted.
+def reusable(detector_id: int, policy: Policy, since: datetime | None = None) -> tuple[ColumnElement[bool], ...]:
+    """What a stored verdict must be so that it can stand for a new one: of this detector, and explaining as much.
 
     An answer that a limit cut off counts where the policy's own limit would have cut it off as well. One that stopped
-    without reasons, having said real, does not where the policy's threshold flags it.
+    without reasons, having said real, does not where the policy's threshold flags it. `since`: none from before then.
     """
     silent = and_(col(StoredVerdict.answer) == "real", col(StoredVerdict.explanation).is_(None))
     flagged = col(StoredVerdict.score) >= policy.fake_from if policy.fake_from is not None else false()
-    explained = or_(not_(and_(silent, flagged)), literal(policy.explain is not Explain.FLAGGED))
     cut_by_this_limit = col(StoredVerdict.completion_tokens) >= policy.max_tokens if policy.max_tokens else false()
+    conditions = (
+        col(StoredVerdict.detector_id) == detector_id,
+        col(StoredVerdict.explain).in_(_EXPLAINS_AS_MUCH[policy.explain]),
+        or_(not_(col(StoredVerdict.cut_off)), cut_by_this_limit),
+        or_(not_(and_(silent, flagged)), literal(policy.explain is not Explain.FLAGGED)),
+    )
+    return conditions if since is None else (*conditions, col(StoredVerdict.created_at) >= since)
+
+
+def known_verdicts(
+    session: Session, contents: Collection[str], detector_id: int, policy: Policy, since: datetime | None = None
+) -> dict[str, StoredVerdict]:
+    """By SHA-256, the newest verdict on each content that is `reusable`."""
     query = (
         select(StoredVerdict)
-        .where(
-            col(StoredVerdict.sha256).in_(contents),
-            col(StoredVerdict.detector_id) == detector_id,
-            col(StoredVerdict.explain).in_(_EXPLAINS_AS_MUCH[policy.explain]),
-            or_(not_(col(StoredVerdict.cut_off)), cut_by_this_limit),
-            explained,
-        )
-        .distinct(col(StoredVerdict.sha256))
+        .where(col(StoredVerdict.sha256).in_(contents), *reusable(detector_id, policy, since))
+        .ext(distinct_on(col(StoredVerdict.sha256)))
         .order_by(col(StoredVerdict.sha256), col(StoredVerdict.id).desc())
     )
     return {verdict.sha256: verdict for verdict in session.execute(query).scalars()}
@@ -195,7 +160,7 @@ def add_verdict(session: Session, verdict: StoredVerdict) -> int:
     return int(session.execute(insert(StoredVerdict).values(**values).returning(col(StoredVerdict.id))).scalar_one())
 
 
-def save_findings(session: Session, scan: Scan, findings: Sequence[Finding], *, again: bool) -> None:
+def save_findings(session: Session, scan: Scan, findings: Sequence[Finding], *, again: bool, detector_id: int) -> None:
     """Inserts the findings and raises the scan's counters by those that were really new, and ends the scan when full.
 
     With `again`, a new finding takes the place of a failure.
@@ -218,25 +183,16 @@ def save_findings(session: Session, scan: Scan, findings: Sequence[Finding], *, 
         if verdict is not None:
             counters[verdict] = counters.get(verdict, 0) + 1
     if counters:
-        raised = {name: getattr(Scan, name) + count for name, count in counters.items()}
-        session.execute(update(Scan).where(col(Scan.id) == scan.id).values(**raised))
-        finish_if_full(session, scan.id)
-
-
-def finish_if_full(session: Session, scan_id: UUID) -> None:
-    """Marks a scan done when its listing is complete and every listed image has an outcome."""
-    full = col(Scan.judged) + col(Scan.reused) + col(Scan.failed) >= col(Scan.listed)
-    session.execute(
-        update(Scan)
-        .where(col(Scan.id) == scan_id, col(Scan.status) == ScanStatus.RUNNING, full)
-        .values(status=ScanStatus.DONE, finished_at=func.now())
-    )
+        raise_counters(session, scan.id, counters, detector_id)
 
 
 def remember_object(session: Session, stored: StoredObject) -> None:
-    """Upserts what was fetched at a uri."""
+    """Upserts what was fetched at a uri. A listed ETag is not forgotten when the same content comes without one."""
     values: dict[str, Any] = stored.model_dump(exclude={"fetched_at"})
     statement = insert(StoredObject).values(**values)
+    if stored.etag is None:
+        same = col(StoredObject.sha256) == stored.sha256
+        values["etag"] = case((same, StoredObject.etag), else_=null())
     session.execute(statement.on_conflict_do_update(index_elements=["uri"], set_={**values, "fetched_at": func.now()}))
 
 

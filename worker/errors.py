@@ -3,6 +3,7 @@
 FakesweepError
 ├── ConfigurationError      the operator must change a setting: one line on stderr, exit code 2
 ├── NoSuchScanError         a command names a scan that is not there
+├── ScanStateError          a command asks of a scan what its status does not allow
 ├── InvalidMessageError     the message can never be understood: dead-lettered with the reason
 ├── ImageError              permanent: this image's outcome is `failed` with the reason code
 ├── TransientError          may pass by itself: retried in place, then published again with a delay
@@ -43,6 +44,10 @@ class ConfigurationError(FakesweepError):
 
 class NoSuchScanError(FakesweepError):
     """There is no scan of that id."""
+
+
+class ScanStateError(FakesweepError):
+    """The scan's status does not allow what a command asks for."""
 
 
 class InvalidMessageError(FakesweepError):

@@ -1,5 +1,6 @@
 """The one message, JudgeImages, and the names under which it travels. docs/message.md tells other languages."""
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
@@ -20,17 +21,21 @@ MAX_URI_BYTES = 2048
 """UTF-8 bytes. Above S3's 1,024-byte keys plus a bucket's name, below the 2,704 bytes that a Postgres index takes."""
 
 
+_URI = re.compile(r"s3://[^/\x00]+/[^\x00]+|file:///[^\x00]*")
+
+
 def _checked_uri(uri: str) -> str:
-    if not uri.startswith(("s3://", "file:///")):
-        raise ValueError("must start with s3:// or file:///")
-    if uri.startswith("s3://") and not all(uri.removeprefix("s3://").partition("/")[::2]):
-        raise ValueError("must be s3://bucket/key")
-    if "\x00" in uri:
-        raise ValueError("must not hold a NUL character")
-    if len(uri.encode(errors="surrogatepass")) > MAX_URI_BYTES:
+    if not _URI.fullmatch(uri):
+        raise ValueError(_what_is_wrong_with(uri))
+    if len(uri.encode()) > MAX_URI_BYTES:  # a lone surrogate is a ValueError here, and would be one in Postgres
         raise ValueError(f"must not be longer than {MAX_URI_BYTES} bytes")
-    uri.encode()  # a lone surrogate is a ValueError here and would be one in Postgres
     return uri
+
+
+def _what_is_wrong_with(uri: str) -> str:
+    if "\x00" in uri:
+        return "must not hold a NUL character"
+    return "must be s3://bucket/key" if uri.startswith("s3://") else "must start with s3:// or file:///"
 
 
 def _storable(text: str) -> str:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from uuid import UUID
 
@@ -13,7 +14,7 @@ import structlog
 from sqlalchemy import Engine as Database
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from worker import database
+from worker import database, lifecycle
 from worker.case import Case
 from worker.detector.description import DetectorDescription
 from worker.detector.engine import Engine
@@ -74,6 +75,11 @@ class _Delivery:
     attempt: int
     again: bool
 
+    @property
+    def since(self) -> datetime | None:
+        """A scan that judges again reuses its own verdicts only."""
+        return self.scan.created_at if self.scan.rejudge else None
+
 
 def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, redelivered: bool = False) -> JudgeImages | None:
     """Gives every image of the message its outcome; returns a message of those whose storage is away for now.
@@ -83,7 +89,9 @@ def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, redelivered: b
     Raises InvalidMessageError, DatabaseUnavailableError, ShuttingDownError, EngineDeadError.
     """
     with database.transaction(parts.database) as session:
-        scan = database.open_scan(session, job, message_id, **parts.description.thresholds.model_dump())
+        scan = lifecycle.open_scan(session, job, message_id, **parts.description.thresholds.model_dump())
+        if lifecycle.stands_still(session, scan, job):
+            return None
         decided = database.decided_uris(session, scan, job.images, again=job.again)
     delivery = _Delivery(scan, _policy(scan, job, parts.description), job.attempt, job.again)
     refs = [ref for ref in job.images if ref.uri not in decided]
@@ -157,7 +165,7 @@ def _reuse_unchanged(cases: Sequence[Case], delivery: _Delivery, parts: Parts) -
     with database.transaction(parts.database) as session:
         objects = database.stored_objects(session, [case.ref for case in cases])
         contents = {stored.sha256 for stored in objects.values()}
-        verdicts = database.known_verdicts(session, contents, parts.detector_id, delivery.policy)
+        verdicts = database.known_verdicts(session, contents, parts.detector_id, delivery.policy, delivery.since)
     for case in cases:
         stored = objects.get(case.ref.uri)
         if stored and stored.sha256 in verdicts:
@@ -172,7 +180,8 @@ def _fetch_and_decode(case: Case, delivery: _Delivery, parts: Parts) -> None:
         sha256 = hashlib.sha256(data).hexdigest()
         case.stored = StoredObject(uri=case.ref.uri, etag=case.ref.etag, sha256=sha256, size=len(data))
         with database.transaction(parts.database) as session:
-            case.verdict = database.known_verdicts(session, [sha256], parts.detector_id, delivery.policy).get(sha256)
+            known = database.known_verdicts(session, [sha256], parts.detector_id, delivery.policy, delivery.since)
+        case.verdict = known.get(sha256)
         if case.verdict:
             case.reused_from = case.verdict.uri
             return
@@ -233,4 +242,5 @@ def _save(cases: Sequence[Case], delivery: _Delivery, parts: Parts) -> None:
             delivery.scan,
             [case.finding(delivery.scan, verdict_ids, delivery.attempt + 1) for case in settled],
             again=delivery.again,
+            detector_id=parts.detector_id,
         )

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     allowed_folders: CommaList = ()
     """Folders that file:// messages may name; empty allows all."""
 
+    max_queue_depth: int = Field(default=2000, ge=1)
+    """Messages that a producer lets wait in the queue: about 32,000 images, minutes of work for one GPU."""
+
     retry_limit: int = Field(default=5, ge=0)
     """Delayed re-publishings of an image whose storage is away, before that becomes its outcome."""
     retry_delay_s: int = Field(default=30, ge=1)

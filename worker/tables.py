@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, Identity, Index, String, Text, func, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
 NAMING = {
@@ -44,11 +44,18 @@ class Verdict(StrEnum):
 
 
 class ScanStatus(StrEnum):
-    """`listing` while the producer still publishes, `running` until every listed image has an outcome, `done`."""
+    """`listing` while the producer still publishes, `running` until every listed image has an outcome, `done`.
+
+    `repairing` while the source is listed again for images without an outcome. `paused` until somebody resumes it:
+    nothing more is published or judged. `cancelled` for good.
+    """
 
     LISTING = "listing"
     RUNNING = "running"
     DONE = "done"
+    REPAIRING = "repairing"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
 
 
 def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
@@ -70,7 +77,8 @@ def _text(**options: Any) -> Any:
 class Detector(SQLModel, table=True):
     """A model, its revision, and everything else that can change a score. Verdicts name it by `id`.
 
-    `description` is the whole of it, prompt and calibration too, as the worker had it that stored the row.
+    `description` is the whole of it, prompt and calibration too, as the worker had it that stored the row. `started_at`
+    is when a worker last started with it: producers reuse the verdicts of the detector that started last.
     """
 
     __tablename__ = "detectors"
@@ -87,13 +95,21 @@ class Detector(SQLModel, table=True):
     notice: str | None = _text(default=None)
     description: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
     created_at: datetime = _timestamp()
+    started_at: datetime | None = _timestamp(nullable=True)
 
 
 class Scan(SQLModel, table=True):
     """One sweep over a source, or one submission to the live queue (`kind`).
 
     `listed` counts distinct images; `judged + reused + failed` reaches it exactly when the scan is done. `fake`,
-    `uncertain` and `real` split judged + reused. `policy` is messages.Policy; `skipped` counts what was passed over.
+    `uncertain` and `real` split judged + reused. `policy` is messages.Policy.
+
+    `listing` is producers.scans.Listing: what is listed, by which rules; `cursor` is how far that is; `skipped` counts
+    what was passed over, `skipped_by` by cause. `rejudge`: verdicts from before the scan are not reused. A share of
+    flagged or failed images above `max_flagged_share` or `max_failed_share` pauses the scan: `note` says why, and
+    `paused_from` is the status to go back to. `rate` is the images a second that workers decided, averaged over the
+    minute before `counted_at`. `detector_ids` are those whose verdicts it holds. `schedule` and `due_at` say which
+    nightly scan it is, of which time. `dropped_at` is when retention dropped its findings.
     """
 
     __tablename__ = "scans"
@@ -101,6 +117,7 @@ class Scan(SQLModel, table=True):
         CheckConstraint("kind IN ('scan', 'live')", name="kind"),
         _one_of("status", ScanStatus),
         Index(None, "created_at"),
+        Index(None, "schedule", "due_at", postgresql_where=text("schedule IS NOT NULL")),
     )
 
     id: UUID = Field(default_factory=uuid4, primary_key=True)
@@ -122,6 +139,35 @@ class Scan(SQLModel, table=True):
     real: int = Field(default=0, sa_type=BigInteger)
     created_at: datetime = _timestamp()
     finished_at: datetime | None = _timestamp(nullable=True)
+    listing: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
+    skipped_by: dict[str, int] | None = Field(default=None, sa_type=JSONB)
+    rejudge: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    max_flagged_share: float | None = None
+    max_failed_share: float | None = None
+    paused_from: str | None = Field(default=None, sa_type=String(16))
+    note: str | None = _text(default=None)
+    rate: float = Field(default=0, sa_column_kwargs={"server_default": text("0")})
+    counted_at: datetime | None = _timestamp(nullable=True)
+    detector_ids: list[int] = Field(
+        default_factory=list,
+        sa_column=Column(ARRAY(BigInteger), nullable=False, server_default=text("'{}'::bigint[]")),
+    )
+    schedule: str | None = _text(default=None)
+    due_at: datetime | None = _timestamp(nullable=True)
+    dropped_at: datetime | None = _timestamp(nullable=True)
+
+
+class Unpublished(SQLModel, table=True):
+    """Messages of a scan that were listed, but perhaps not published: JudgeImages objects, as they travel.
+
+    A producer's newest chunk, until its next one is committed; and what workers put aside while a scan was paused.
+    """
+
+    __tablename__ = "unpublished"
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
+    scan_id: UUID = Field(index=True)
+    messages: list[dict[str, Any]] = Field(sa_type=JSONB)
 
 
 class StoredObject(SQLModel, table=True):

@@ -51,7 +51,7 @@ def make_parts(postgres: Database) -> Callable[..., Parts]:
 
 def start(postgres: Database, listed: int, policy: Policy | None = None) -> Scan:
     """A scan whose listing is complete."""
-    scan = scans.start_scan(postgres, "s3://b/", policy=policy)
+    scan = scans.start_scan(postgres, scans.Listing(sources=("s3://b/",)), policy=policy)
     with database.transaction(postgres) as session:
         row = session.get_one(Scan, scan.id)
         row.listed, row.status = listed, ScanStatus.RUNNING

@@ -41,7 +41,7 @@ def make_parts(postgres: Database) -> Callable[..., Parts]:
 
 def judged(postgres: Database, parts: Parts, policy: Policy, **message: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The result line and the scan's stored policy after one scan of the one image."""
-    scan = scans.start_scan(postgres, "s3://b/", policy=policy)
+    scan = scans.start_scan(postgres, scans.Listing(sources=("s3://b/",)), policy=policy)
     with database.transaction(postgres) as session:
         row = session.get_one(Scan, scan.id)
         row.listed, row.status = 1, ScanStatus.RUNNING
@@ -51,7 +51,7 @@ def judged(postgres: Database, parts: Parts, policy: Policy, **message: Any) -> 
 
 
 def test_what_is_not_set_is_not_stored_so_that_workers_of_the_release_before_can_read_it(postgres: Database) -> None:
-    assert scans.start_scan(postgres, "s3://b/").policy == {"explain": "flagged"}
+    assert scans.start_scan(postgres, scans.Listing(sources=("s3://b/",))).policy == {"explain": "flagged"}
 
 
 def test_the_detector_sees_images_as_its_description_says(postgres: Database, make_parts: Callable[..., Parts]) -> None:
@@ -85,7 +85,7 @@ def test_thresholds_are_the_detectors_and_are_written_down(
 
 def test_a_scan_keeps_the_thresholds_of_its_first_message(postgres: Database, make_parts: Callable[..., Parts]) -> None:
     parts = make_parts()
-    scan = scans.start_scan(postgres, "s3://b/")
+    scan = scans.start_scan(postgres, scans.Listing(sources=("s3://b/",)))
     one = JudgeImages(scan_id=scan.id, images=(ImageRef(uri="s3://b/gone"),))
     moderate(one, uuid4(), parts)
     stricter = replace(parts, description=scripted_description(thresholds={"fake_from": 0.99, "real_to": 0.9}))

@@ -1,0 +1,144 @@
+"""Messages in bulk: published in a row and confirmed together, never more of them waiting than the bound."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+from uuid import uuid4
+
+from celery import Celery
+from kombu import Connection, Producer
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from worker import broker
+from worker.errors import BrokerUnavailableError
+from worker.messages import JUDGE_IMAGES
+
+UNCONFIRMED = 125
+"""Messages that are on their way before the broker's confirmations are waited for: 2,000 images."""
+
+CONFIRM_TIMEOUT_S = 30.0
+LOOK_AGAIN_S = 0.5
+
+
+class BulkPublisher:
+    """One connection to the broker. As a context manager, it closes that at the end.
+
+    Celery's `send_task`, and kombu with `confirm_publish`, wait for each message's confirmation before the next is
+    sent, and RabbitMQ gives it when the message is on disk. The messages are those of docs/message.md. A broker that
+    goes away is waited for up to `patience_s`; what it had not confirmed comes again, so a message may come twice.
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        *,
+        max_depth: int,
+        patience_s: float = 300,
+        warn: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self._app, self._max_depth, self._patience_s, self._warn = app, max_depth, patience_s, warn
+        self._open: tuple[Connection, Producer, _Confirmations | None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection; the next message opens another."""
+        if self._open:
+            connection, self._open = self._open[0], None
+            connection.release()
+
+    def publish(self, queue: str, messages: Sequence[dict[str, Any]]) -> None:
+        """Publishes JudgeImages objects and returns when the broker has them all. Waits while the queue is full.
+
+        Raises BrokerUnavailableError when the broker stays away.
+        """
+        size = min(UNCONFIRMED, self._max_depth)
+        for start in range(0, len(messages), size):
+            for attempt in self._attempts():
+                with attempt, broker.unavailable():
+                    self._publish(queue, messages[start : start + size])
+
+    def _attempts(self) -> Iterator[Any]:
+        yield from Retrying(
+            retry=retry_if_exception_type(BrokerUnavailableError),
+            stop=stop_after_delay(self._patience_s),
+            wait=wait_random_exponential(max=10),
+            before_sleep=self._lost,
+            reraise=True,
+        )
+
+    def _lost(self, state: RetryCallState) -> None:
+        self._warn(f"the broker is away, trying again: {state.outcome.exception() if state.outcome else ''}")
+        try:
+            self.close()
+        except Exception:  # noqa: BLE001 - it is broken anyway, each transport in its own way
+            self._open = None
+
+    def _publish(self, queue: str, messages: Sequence[dict[str, Any]]) -> None:
+        connection, producer, confirmations = self._opened()
+        while broker.waiting(connection.default_channel, queue) + len(messages) > self._max_depth:
+            time.sleep(LOOK_AGAIN_S)
+        for message in messages:
+            message_id = str(uuid4())
+            if confirmations:
+                confirmations.expect()
+            producer.publish(
+                [[message], {}, {}], exchange=broker.EXCHANGE, routing_key=queue, serializer="json", delivery_mode=2,
+                headers={"task": JUDGE_IMAGES, "id": message_id}, correlation_id=message_id, mandatory=True,
+            )  # fmt: skip
+        if confirmations:
+            confirmations.wait()
+
+    def _opened(self) -> tuple[Connection, Producer, "_Confirmations | None"]:
+        if self._open is None:
+            # Without confirm_publish, which waits after each message.
+            connection = self._app.connection_for_write()
+            connection.transport_options = {**connection.transport_options, "confirm_publish": False}
+            connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
+            broker.declare_queues(connection)
+            channel = connection.default_channel
+            confirmations = _Confirmations(connection) if hasattr(channel, "confirm_select") else None
+            self._open = (connection, Producer(channel, auto_declare=False), confirmations)
+        return self._open
+
+
+class _Confirmations:
+    """RabbitMQ's publisher confirms on a channel (https://www.rabbitmq.com/docs/confirms), many waited for at once."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._waiting: set[int] = set()
+        self._sent = self._refused = 0
+        channel = connection.default_channel
+        channel.confirm_select()
+        channel.events["basic_ack"].add(self._confirm)
+        channel.events["basic_nack"].add(self._refuse)
+        channel.events["basic_return"].add(self._give_back)
+
+    def expect(self) -> None:
+        """Counts a message that is about to be sent, as RabbitMQ counts: from 1, on each channel."""
+        self._sent += 1
+        self._waiting.add(self._sent)
+
+    def wait(self) -> None:
+        """Returns when every message is confirmed; raises BrokerUnavailableError when one was refused."""
+        until = time.monotonic() + CONFIRM_TIMEOUT_S
+        while self._waiting:
+            self._connection.drain_events(timeout=max(0.1, until - time.monotonic()))
+        if self._refused:
+            raise BrokerUnavailableError(f"BROKER_URL: the broker refused {self._refused} messages")
+
+    def _confirm(self, tag: int, multiple: bool) -> None:
+        self._waiting -= set(range(min(self._waiting, default=tag), tag + 1)) if multiple else {tag}
+
+    def _refuse(self, tag: int, multiple: bool) -> None:
+        self._refused += 1
+        self._confirm(tag, multiple)
+
+    def _give_back(self, *_: Any) -> None:
+        """Of `mandatory`: no queue took the message. RabbitMQ confirms it all the same."""
+        self._refused += 1

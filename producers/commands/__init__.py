@@ -1,0 +1,1 @@
+"""The commands of `fakesweep`, by what they are about."""

@@ -1,0 +1,96 @@
+"""Commands that read what scans found."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from producers import progress, reports, results
+from producers.commands.options import Json, ScanId, open_database, print_json
+from worker.messages import ImageRef
+from worker.settings import Settings
+from worker.storage import ImageStores, LocalImageStore, S3ImageStore
+
+app = typer.Typer()
+
+
+@app.command()
+def status(
+    scan_id: Annotated[
+        UUID | None, typer.Argument(metavar="[SCAN]", help="A scan's id; without it, the newest.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show how far a scan is, or the newest scans."""
+    postgres = open_database(Settings.from_environment())
+    if scan_id is None:
+        recent = results.recent_scans(postgres)
+        print_json({"scans": recent}) if as_json else progress.print_scans(recent)
+        return
+    found = results.summary(postgres, scan_id)
+    print_json(found) if as_json else progress.print_summary(found)
+
+
+@app.command(name="results")
+def results_(
+    scan_id: ScanId,
+    output: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
+) -> None:
+    """Write a scan's findings as JSON Lines, one an image."""
+    postgres = open_database(Settings.from_environment())
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in results.rows(postgres, scan_id))
+    if output is None:
+        sys.stdout.writelines(lines)
+        return
+    with output.open("w", encoding="utf-8") as file:
+        file.writelines(lines)
+
+
+@app.command()
+def report(
+    scan_id: ScanId,
+    output: Annotated[Path, typer.Option(help="The HTML file to write.")],
+) -> None:
+    """Write a scan's report: one HTML file that opens offline."""
+    settings = Settings.from_environment()
+    postgres = open_database(settings)
+    limits = {"max_bytes": settings.max_bytes}
+    store = ImageStores(
+        S3ImageStore(**limits, timeout_s=settings.fetch_timeout_s, allowed_buckets=settings.allowed_buckets),
+        LocalImageStore(**limits, allowed_folders=settings.allowed_folders),
+    )
+    reports.write_report(
+        results.summary(postgres, scan_id),
+        results.rows(postgres, scan_id),
+        lambda uri, etag: store.fetch(ImageRef(uri=uri, etag=etag)),
+        output,
+    )
+
+
+@app.command()
+def flagged(
+    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Show the newest images that any scan flagged."""
+    _show(results.newest_flagged(open_database(Settings.from_environment()), limit), as_json=as_json)
+
+
+@app.command()
+def history(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="s3://bucket/key or file:///path.")],
+    as_json: Json = False,
+) -> None:
+    """Show what every scan found at URI, newest first."""
+    _show(results.history(open_database(Settings.from_environment()), uri), as_json=as_json)
+
+
+def _show(found: list[dict[str, object]], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"findings": found})
+        return
+    for row in found:
+        typer.echo(f"{row['decided_at'][:19]}\t{progress.line(row)}")  # type: ignore[index]

@@ -1,0 +1,80 @@
+"""Commands for images that people wait for."""
+
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from producers import listen as listening
+from producers import progress, results, submissions
+from producers.commands.options import (
+    ExplainOption,
+    FakeFrom,
+    Json,
+    MaxBytes,
+    MaxTokens,
+    MinBytes,
+    RealTo,
+    Suffix,
+    UsageError,
+    checked,
+    open_broker,
+    open_database,
+    print_json,
+)
+from producers.listing import Rules
+from worker.messages import Explain, ImageRef, Policy
+from worker.settings import Settings
+
+app = typer.Typer()
+
+
+@app.command()
+def submit(
+    uris: Annotated[list[str], typer.Argument(metavar="URI...", help="s3://bucket/key or file:///path.")],
+    external_id: Annotated[
+        str | None, typer.Option(help="Your own id of the image, given back with the result.")
+    ] = None,
+    explain: ExplainOption = Explain.FLAGGED,
+    fake_from: FakeFrom = None,
+    real_to: RealTo = None,
+    max_tokens: MaxTokens = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the verdicts and print them.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put images on the live queue, ahead of every scan, and print the submission's id."""
+    policy = checked(Policy, explain=explain, fake_from=fake_from, real_to=real_to, max_tokens=max_tokens)
+    if external_id is not None and len(uris) > 1:
+        raise UsageError("--external-id names one image: give one URI")
+    try:
+        refs = [ImageRef(uri=uri, external_id=external_id) for uri in dict.fromkeys(uris)]
+    except ValidationError as error:
+        raise UsageError(f"{error.errors()[0]['input']}: {error.errors()[0]['msg']}") from None
+    settings = Settings.from_environment()
+    postgres = open_database(settings)
+    scan_id = submissions.submit(open_broker(settings), postgres, refs, policy=policy)
+    found: list[dict[str, Any]] = []
+    if wait:
+        progress.watch(postgres, scan_id)
+        found = list(results.rows(postgres, scan_id))
+    if as_json:
+        print_json(results.progress(postgres, scan_id) | ({"results": found} if wait else {}))
+        return
+    typer.echo(str(scan_id))
+    for row in found:
+        typer.echo(progress.line(row))
+
+
+@app.command()
+def listen(
+    queue_url: Annotated[str, typer.Argument(metavar="QUEUE_URL", help="The SQS queue that S3 notifies.")],
+    suffix: Suffix = None,
+    min_bytes: MinBytes = None,
+    max_bytes: MaxBytes = None,
+    explain: Annotated[Explain | None, typer.Option(help="For which images the model writes its reasons.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when the queue is empty.")] = False,
+) -> None:
+    """Put what S3 says is new on the live queue, until SIGTERM."""
+    rules = checked(Rules, suffixes=tuple(suffix or ()), min_bytes=min_bytes, max_bytes=max_bytes)
+    settings = Settings.from_environment()
+    listening.listen(open_broker(settings), settings, queue_url, rules=rules, explain=explain, once=once)

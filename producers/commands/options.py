@@ -1,0 +1,75 @@
+"""What many commands share: options, and the parts that they work with."""
+
+import json
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+import typer
+from celery import Celery
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import Engine
+
+from producers.bulk import BulkPublisher
+from worker import broker, database
+from worker.errors import FakesweepError
+from worker.messages import Explain
+from worker.migrate import check_schema
+from worker.settings import Settings
+
+ScanId = Annotated[UUID, typer.Argument(metavar="SCAN", help="The scan's id.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Wait until every image has its outcome.")]
+ExplainOption = Annotated[Explain, typer.Option(help="For which images the model writes its reasons.")]
+FakeFrom = Annotated[float | None, typer.Option(help="Fake from this score up; else the detector's threshold.")]
+RealTo = Annotated[float | None, typer.Option(help="Real from this score down; else the detector's threshold.")]
+MaxTokens = Annotated[int | None, typer.Option(help="Longest answer in tokens, below the detector's limit.")]
+Suffix = Annotated[list[str] | None, typer.Option(help="Only keys with this ending; may be given again.")]
+MinBytes = Annotated[int | None, typer.Option(help="Only objects of this size or more.")]
+MaxBytes = Annotated[int | None, typer.Option(help="Only objects of this size or less.")]
+MaxFlaggedShare = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Pause when a larger share of the images is flagged; 1 is no limit.")
+]
+MaxFailedShare = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Pause when a larger share of the images failed; 1 is no limit.")
+]
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class UsageError(FakesweepError):
+    """The command line asks for something that cannot be."""
+
+
+def checked(model: type[Model], **options: Any) -> Model:
+    """The model of these options; what does not fit is a UsageError that names the option."""
+    try:
+        return model(**options)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        option = "".join(f"--{part} ".replace("_", "-") for part in fault["loc"] if isinstance(part, str))
+        raise UsageError(f"{option}{fault['msg'].removeprefix('Value error, ')}") from None
+
+
+def open_database(settings: Settings) -> Engine:
+    """Postgres, with this release's schema in it. Raises ConfigurationError."""
+    postgres = database.connect(settings.database_url.get_secret_value())
+    check_schema(postgres)
+    return postgres
+
+
+def open_broker(settings: Settings) -> Celery:
+    """The Celery app, whose broker answers. Raises ConfigurationError."""
+    celery = broker.create_app(settings.broker_url.get_secret_value())
+    broker.check_broker(celery)
+    return celery
+
+
+def open_publisher(settings: Settings, warn: Any) -> BulkPublisher:
+    """A publisher that keeps the queue's depth under FAKESWEEP_MAX_QUEUE_DEPTH. Raises ConfigurationError."""
+    return BulkPublisher(open_broker(settings), max_depth=settings.max_queue_depth, warn=warn)
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on stdout."""
+    typer.echo(json.dumps(value, ensure_ascii=False))

@@ -1,0 +1,148 @@
+"""Commands that start scans, stop them and let them go on."""
+
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from sqlalchemy import Engine
+
+from producers import progress, publishing, results, scans, sources, submissions
+from producers.bulk import BulkPublisher
+from producers.commands.options import (
+    ExplainOption,
+    FakeFrom,
+    Json,
+    MaxBytes,
+    MaxFailedShare,
+    MaxFlaggedShare,
+    MaxTokens,
+    MinBytes,
+    RealTo,
+    ScanId,
+    Suffix,
+    Watch,
+    checked,
+    open_database,
+    open_publisher,
+    print_json,
+)
+from producers.listing import Rules
+from worker.errors import Reason
+from worker.messages import Explain, Policy
+from worker.settings import Settings
+
+app = typer.Typer()
+
+EXIT_PAUSED = 3
+
+
+@app.command()
+def scan(
+    source: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="s3://bucket/prefix (or several), an S3 Inventory's manifest.json, a folder, a manifest "
+            "(.jsonl, .csv[.gz], .parquet), or - for standard input.",
+        ),
+    ],
+    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    token: Annotated[str | None, typer.Option(help="One token is one scan: started, or gone on with.")] = None,
+    explain: ExplainOption = Explain.FLAGGED,
+    fake_from: FakeFrom = None,
+    real_to: RealTo = None,
+    max_tokens: MaxTokens = None,
+    suffix: Suffix = None,
+    min_bytes: MinBytes = None,
+    max_bytes: MaxBytes = None,
+    rejudge: Annotated[bool, typer.Option("--rejudge", help="Reuse no verdict from before this scan.")] = False,
+    max_flagged_share: MaxFlaggedShare = scans.Limits.max_flagged_share,
+    max_failed_share: MaxFailedShare = scans.Limits.max_failed_share,
+    watch: Watch = False,
+    as_json: Json = False,
+) -> None:
+    """Publish every image of SOURCE that is not known yet, and print the scan's id."""
+    policy = checked(Policy, explain=explain, fake_from=fake_from, real_to=real_to, max_tokens=max_tokens)
+    rules = checked(Rules, suffixes=tuple(suffix or ()), min_bytes=min_bytes, max_bytes=max_bytes)
+    listing = scans.Listing(sources=tuple(source), rules=rules)
+    settings = Settings.from_environment()
+    postgres = open_database(settings)
+    with open_publisher(settings, progress.Warnings()) as publisher:
+        sources.open_source(listing.sources, rules, lambda _line: None)  # a source that is not there makes no scan
+        started = scans.start_scan(
+            postgres, listing, name=name, token=token, policy=policy, rejudge=rejudge,
+            limits=scans.Limits(max_flagged_share, max_failed_share),
+        )  # fmt: skip
+        _go_on(publisher, postgres, started.id, watch=watch, as_json=as_json)
+
+
+@app.command()
+def pause(scan_id: ScanId) -> None:
+    """Stop publishing and judging the images of SCAN until it is resumed. What is being judged is finished."""
+    scans.pause(open_database(Settings.from_environment()), scan_id)
+    typer.echo(f"scan {scan_id} is paused; `fakesweep resume {scan_id}` goes on with it")
+
+
+@app.command()
+def resume(
+    scan_id: ScanId,
+    max_flagged_share: MaxFlaggedShare = None,
+    max_failed_share: MaxFailedShare = None,
+    watch: Watch = False,
+    as_json: Json = False,
+) -> None:
+    """Go on with SCAN: after a pause, or after its producer was killed.
+
+    A limit that paused it is lifted, unless another one is given.
+    """
+    settings = Settings.from_environment()
+    postgres = open_database(settings)
+    with open_publisher(settings, progress.Warnings()) as publisher:
+        scans.resume(postgres, scan_id, max_flagged_share=max_flagged_share, max_failed_share=max_failed_share)
+        _go_on(publisher, postgres, scan_id, watch=watch, as_json=as_json)
+
+
+@app.command()
+def cancel(scan_id: ScanId) -> None:
+    """End SCAN for good. Its findings stay; what is not judged yet is not judged any more."""
+    scans.cancel(open_database(Settings.from_environment()), scan_id)
+    typer.echo(f"scan {scan_id} is cancelled")
+
+
+@app.command()
+def repair(scan_id: ScanId, watch: Watch = False, as_json: Json = False) -> None:
+    """List the source of SCAN again and publish what has no outcome: new objects, and whatever was lost."""
+    settings = Settings.from_environment()
+    postgres = open_database(settings)
+    with open_publisher(settings, progress.Warnings()) as publisher:
+        scans.repair(postgres, scan_id)
+        _go_on(publisher, postgres, scan_id, watch=watch, as_json=as_json)
+
+
+@app.command()
+def retry(
+    scan_id: ScanId,
+    reason: Annotated[list[Reason] | None, typer.Option(help="Only these reasons; may be given again.")] = None,
+) -> None:
+    """Judge failed images of SCAN again: those whose storage or engine failed, or those of --reason."""
+    settings = Settings.from_environment()
+    postgres = open_database(settings)
+    with open_publisher(settings, progress.Warnings()) as publisher:
+        count = submissions.retry(publisher, postgres, scan_id, reason or submissions.RETRYABLE)
+    typer.echo(f"{count} images published again")
+
+
+def _go_on(publisher: BulkPublisher, postgres: Engine, scan_id: UUID, *, watch: bool, as_json: bool) -> None:
+    """Publishes what is left of the scan, prints its id, and waits where that is wished."""
+    with progress.shown("listing", total=None) as advance:
+        publishing.publish_scan(
+            publisher, postgres, scan_id, warn=progress.Warnings(), listed=lambda count: advance(count, None)
+        )
+    counts = progress.watch(postgres, scan_id) if watch else results.progress(postgres, scan_id)
+    if as_json:
+        print_json(counts)
+    else:
+        typer.echo(str(scan_id))
+    if counts["status"] == "paused":
+        progress.say_paused(counts)
+        raise typer.Exit(EXIT_PAUSED)

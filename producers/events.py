@@ -1,0 +1,199 @@
+"""What the body of an SQS message says of S3: which images are new, what is ignored, and what nobody can understand.
+
+Three forms of one thing are read, each also wrapped by SNS: S3's event notifications, EventBridge's events, and the
+test event that S3 sends when notifications are set up. Nothing here talks to anybody.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote_plus
+
+from pydantic import ValidationError
+
+from producers.listing import PassedOver, Rules
+from worker.errors import InvalidMessageError
+from worker.messages import ImageRef
+
+MAX_WRAPPINGS = 3
+"""Of SNS around an event. One topic wraps once; more is a chain of forwarders, or a loop."""
+
+_REASONS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What cannot be understood: why, and the text that would have to be sent again once the cause is gone."""
+
+    reason: str
+    payload: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one body says: images to judge, no uri twice; what was ignored, counted by cause; what has a fault.
+
+    A cause is a `PassedOver`, the kind of an event that makes no object ("ObjectRemoved", "Object Deleted"),
+    "TestEvent", or "empty" for a notification without records.
+    """
+
+    images: tuple[ImageRef, ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True)
+class _Created:
+    ref: ImageRef
+    sequencer: int | None
+
+
+def read(body: str, rules: Rules) -> Reading:
+    """What `body` says. It never raises: what is not understood is the reading's fault, and only that part of it."""
+    try:
+        return _read(_unwrapped(body), body, rules)
+    except InvalidMessageError as error:
+        return Reading(fault=Fault(str(error), body))
+    except RecursionError:
+        return Reading(fault=Fault("the JSON is nested too deeply", body))
+
+
+def _unwrapped(body: str) -> dict[str, Any]:
+    text = body
+    for _ in range(MAX_WRAPPINGS + 1):
+        try:
+            message = json.loads(text)
+        except ValueError as error:
+            raise InvalidMessageError(f"not JSON: {error}") from error
+        if not isinstance(message, dict):
+            raise InvalidMessageError("not a JSON object")
+        match message:
+            case {"Type": "Notification", "Message": str(text)}:
+                continue
+            case {"Type": "SubscriptionConfirmation"}:
+                raise InvalidMessageError("SNS wants this queue's subscription confirmed: open its SubscribeURL once")
+        return message
+    raise InvalidMessageError(f"wrapped by SNS more than {MAX_WRAPPINGS} times")
+
+
+def _read(message: dict[str, Any], body: str, rules: Rules) -> Reading:
+    if message.get("Event") == "s3:TestEvent":
+        return Reading(ignored={"TestEvent": 1})
+    records = message.get("Records")
+    understood: Callable[[Any], _Created | str]
+    if message.get("source") == "aws.s3":
+        entries, understood = [message], _bridged
+    elif isinstance(records, list):
+        entries, understood = records, _recorded
+    else:
+        raise InvalidMessageError('no event of S3: neither "Records", nor EventBridge\'s "source", nor a test event')
+    created: list[_Created] = []
+    ignored: Counter[str] = Counter() if entries else Counter(empty=1)
+    faulty: list[tuple[str, Any]] = []
+    for number, entry in enumerate(entries, start=1):
+        try:
+            found = understood(entry)
+        except InvalidMessageError as error:
+            faulty.append((f"record {number}: {error}" if len(entries) > 1 else str(error), entry))
+            continue
+        if isinstance(found, _Created):
+            created.append(found)
+        else:
+            ignored[found] += 1
+    images = _images(created, rules, ignored)
+    return Reading(images, dict(ignored), _fault(faulty, body, whole=len(faulty) == len(entries)))
+
+
+def _recorded(record: Any) -> _Created | str:
+    """A record of https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html."""
+    match record:
+        case {"eventName": str(name), "s3": dict(told)}:
+            # AWS asks readers to compare the major version for equality. MinIO and Ceph write 2.x too.
+            version = str(record.get("eventVersion", "2"))
+            if version.partition(".")[0] != "2":
+                raise InvalidMessageError(f"eventVersion {version} is not known here, only 2.x")
+            kind = name.removeprefix("s3:").partition(":")[0]
+            if kind != "ObjectCreated":
+                return kind
+        case _:
+            raise InvalidMessageError("no eventName and s3, which records of S3 have")
+    match told:
+        case {"bucket": {"name": str(bucket)}, "object": {"key": str(encoded), **facts}}:
+            # The same page: "The object key name value is URL encoded. For example, red flower.jpg becomes
+            # red+flower.jpg". Strictly, since a replacement character would name another object.
+            try:
+                key = unquote_plus(encoded, errors="strict")
+            except UnicodeDecodeError as error:
+                raise InvalidMessageError(f"the key is not UTF-8: {error.reason}") from error
+            return _created(bucket, key, facts.get("eTag"), facts)
+    raise InvalidMessageError("no bucket name and object key")
+
+
+def _bridged(event: Any) -> _Created | str:
+    """An event of https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html."""
+    match event:
+        case {"detail-type": "Object Created", "detail": dict(told)}:
+            pass
+        case {"detail-type": str(kind)} if kind != "Object Created":
+            return kind
+        case _:
+            raise InvalidMessageError("no detail-type and detail, which events of EventBridge have")
+    match told:
+        case {"bucket": {"name": str(bucket)}, "object": {"key": str(key), **facts}}:
+            # As it is: that page tells of no encoding, where the one on notifications does, and what sends such
+            # events in S3's stead (moto) and reads them takes the key plainly.
+            return _created(bucket, key, facts.get("etag"), facts)
+    raise InvalidMessageError("no bucket name and object key")
+
+
+def _created(bucket: str, key: str, etag: Any, facts: dict[Any, Any]) -> _Created:
+    if "/" in bucket:
+        raise InvalidMessageError("a bucket's name has no slash")
+    try:
+        etag = etag.strip('"') or None if isinstance(etag, str) else etag
+        ref = ImageRef(uri=f"s3://{bucket}/{key}", etag=etag, size=facts.get("size"))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise InvalidMessageError(f"{fault['loc'][0]}: {fault['msg']}") from error
+    return _Created(ref, _sequencer(facts.get("sequencer")))
+
+
+def _sequencer(text: Any) -> int | None:
+    """S3 has sequencers of one key compared as text after padding the shorter with zeros: that is, as numbers."""
+    try:
+        return int(text, 16)
+    except (TypeError, ValueError):
+        return None
+
+
+def _images(created: Sequence[_Created], rules: Rules, ignored: Counter[str]) -> tuple[ImageRef, ...]:
+    """The newest of each uri, where the rules let it pass; counts the others."""
+    newest: dict[str, _Created] = {}
+    for found in created:
+        other = newest.setdefault(found.ref.uri, found)
+        if other is found:
+            continue
+        ignored[PassedOver.DUPLICATE] += 1
+        known = found.sequencer is not None and other.sequencer is not None
+        if not known or found.sequencer >= other.sequencer:  # type: ignore[operator]  # known says so
+            newest[found.ref.uri] = found
+    images = []
+    for found in newest.values():
+        cause = rules.passed_over(found.ref.uri, found.ref.size)
+        if cause is None:
+            images.append(found.ref)
+        else:
+            ignored[cause] += 1
+    return tuple(images)
+
+
+def _fault(faulty: Sequence[tuple[str, Any]], body: str, *, whole: bool) -> Fault | None:
+    if not faulty:
+        return None
+    reasons = [reason for reason, _ in faulty[:_REASONS_SHOWN]]
+    if len(faulty) > _REASONS_SHOWN:
+        reasons.append(f"and {len(faulty) - _REASONS_SHOWN} more")
+    payload = body if whole else json.dumps({"Records": [entry for _, entry in faulty]})
+    return Fault("; ".join(reasons), payload)

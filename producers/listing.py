@@ -1,0 +1,120 @@
+"""What a listing is made of: pages of image refs, the rules that they pass, and the cursor from which it goes on."""
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from worker.errors import FakesweepError
+from worker.messages import ImageRef
+
+Warn = Callable[[str], None]
+"""Told, in one line, of a fault in a source: what cannot be read or understood."""
+
+
+class SourceError(FakesweepError):
+    """The source cannot be read; the text says which and why."""
+
+
+class UnknownSourceError(SourceError):
+    """The source is not there, or nothing that can be listed: bad usage."""
+
+
+class PassedOver(StrEnum):
+    """Why something in a source is not an image of the scan. Every one is counted."""
+
+    SUFFIX = "suffix"
+    TOO_SMALL = "too_small"
+    TOO_LARGE = "too_large"
+    FOLDER_MARKER = "folder_marker"
+    OLD_VERSION = "old_version"
+    DELETE_MARKER = "delete_marker"
+    DUPLICATE = "duplicate"
+    INVALID = "invalid"
+    UNREADABLE = "unreadable"
+
+
+class Rules(BaseModel):
+    """Which objects of a source are images of the scan. `suffixes` without regard to case; none means every key.
+
+    `min_bytes` and `max_bytes` hold where the source tells an object's size. A key that ends in "/" and has no bytes
+    is what consoles make for a folder, and never an image.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    suffixes: tuple[str, ...] = ()
+    min_bytes: Annotated[int, Field(ge=0)] | None = None
+    max_bytes: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_bytes is not None and self.max_bytes is not None and self.min_bytes > self.max_bytes:
+            raise ValueError("min_bytes must not be above max_bytes")
+        return self
+
+    def passed_over(self, uri: str, size: int | None) -> PassedOver | None:
+        """Why the object is no image of the scan; None when it is one."""
+        if size == 0 and uri.endswith("/"):
+            return PassedOver.FOLDER_MARKER
+        if self.suffixes and not uri.lower().endswith(tuple(suffix.lower() for suffix in self.suffixes)):
+            return PassedOver.SUFFIX
+        if size is not None and self.min_bytes is not None and size < self.min_bytes:
+            return PassedOver.TOO_SMALL
+        if size is not None and self.max_bytes is not None and size > self.max_bytes:
+            return PassedOver.TOO_LARGE
+        return None
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of a listing. `cursor` is where the listing goes on once this page, and all before it, are taken care of.
+
+    `skipped` counts what was passed over in this page, by cause.
+    """
+
+    refs: tuple[ImageRef, ...]
+    cursor: str
+    skipped: Mapping[PassedOver, int]
+
+
+class Source(Protocol):
+    """Somewhere where images are listed. No uri comes twice in one listing, cut and resumed or not."""
+
+    def pages(self, cursor: str | None) -> Iterator[Page]:
+        """The listing from its start (None) or from where a page's cursor says. Holds few pages at a time.
+
+        Raises SourceError when reading breaks off, or when the cursor does not fit the source any more.
+        """
+
+
+def chunks(pages: Iterator[Page], size: int) -> Generator[Page]:
+    """The pages, joined until they hold `size` refs or more: ten thousand small prefixes make few chunks."""
+    refs: list[ImageRef] = []
+    skipped: Counter[PassedOver] = Counter()
+    cursor = None
+    for page in pages:
+        refs += page.refs
+        skipped.update(page.skipped)
+        cursor = page.cursor
+        if len(refs) >= size:
+            yield Page(tuple(refs), cursor, dict(skipped))
+            refs, skipped, cursor = [], Counter(), None
+    if cursor is not None:
+        yield Page(tuple(refs), cursor, dict(skipped))
+
+
+def ahead(pages: Generator[Page]) -> Iterator[Page]:
+    """The same pages; while one is worked on, a thread fetches the next. That thread closes them, too."""
+    with ThreadPoolExecutor(1, thread_name_prefix="listing") as reader:
+        try:
+            coming = reader.submit(next, pages, None)
+            while (page := coming.result()) is not None:
+                coming = reader.submit(next, pages, None)
+                yield page
+        finally:
+            reader.submit(pages.close).result()

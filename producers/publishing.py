@@ -1,0 +1,177 @@
+"""Publishing a scan: list -> dedupe -> commit -> publish, chunk by chunk, from wherever the last producer stopped."""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from uuid import UUID
+
+from sqlalchemy import Engine, delete, select, text, update
+from sqlmodel import Session, col
+
+from producers.dedupe import Deduped, reuse_known, reusing_detector, undecided
+from producers.listing import Page, Rules, Source, Warn, ahead, chunks
+from producers.scans import Listing, find_scan
+from producers.sources import open_source
+from worker import database, lifecycle
+from worker.messages import LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, JudgeImages
+from worker.tables import Scan, ScanStatus, Unpublished
+
+CHUNK = 2000
+"""Images that are compared, committed and published together: two pages of S3's, 125 messages."""
+
+_UNDECIDED = """
+SELECT count(DISTINCT image ->> 'uri')
+FROM unpublished, jsonb_array_elements(messages) message, jsonb_array_elements(message -> 'images') image
+WHERE unpublished.scan_id = :scan_id AND NOT EXISTS (
+  SELECT FROM findings
+  WHERE partition = :partition AND findings.scan_id = :scan_id AND findings.uri = image ->> 'uri')
+"""
+
+
+class Publisher(Protocol):
+    """What takes messages to the queue: producers.bulk.BulkPublisher, or a fake."""
+
+    def publish(self, queue: str, messages: Sequence[dict[str, Any]]) -> None:
+        """Returns when the broker has all of them. Raises BrokerUnavailableError."""
+
+
+class SupersededError(Exception):
+    """Another producer has gone on with the scan, or somebody paused or cancelled it."""
+
+
+@dataclass
+class _Progress:
+    """A scan as this producer knows it. `outbox` are the rows of `unpublished` that are published by now."""
+
+    scan: Scan
+    detector_id: int | None
+    outbox: list[int] = field(default_factory=list)
+
+    @property
+    def repairing(self) -> bool:
+        return self.scan.status == ScanStatus.REPAIRING
+
+
+def publish_scan(
+    publisher: Publisher,
+    postgres: Engine,
+    scan_id: UUID,
+    *,
+    chunk_size: int = CHUNK,
+    opened: Callable[[Sequence[str], Rules, Warn], Source] = open_source,
+    warn: Warn = lambda _line: None,
+    listed: Callable[[int], None] = lambda _count: None,
+) -> ScanStatus:
+    """Lists the scan's source from where its cursor stands and publishes what is not known; the status it leaves.
+
+    What is listed is committed before it is published, and kept in `unpublished` until the next chunk is committed:
+    a producer that is killed anywhere loses nothing and counts nothing twice. Of two producers on one scan, the one
+    whose chunk comes second stops. While a scan is repaired, only what has no outcome yet is published.
+    Raises SourceError, BrokerUnavailableError, DatabaseUnavailableError; run again, it goes on.
+    """
+    progress, left_behind = _take_up(postgres, scan_id)
+    publisher.publish(LIVE_QUEUE if progress.scan.kind == "live" else SCAN_QUEUE, left_behind)
+    if progress.scan.status in {ScanStatus.LISTING, ScanStatus.REPAIRING}:
+        listing = Listing.of(progress.scan)
+        source = opened(listing.sources, listing.rules, warn)
+        try:
+            for chunk in ahead(chunks(source.pages(progress.scan.cursor), chunk_size)):
+                publisher.publish(SCAN_QUEUE, _commit(postgres, progress, chunk))
+                listed(progress.scan.listed)
+            _end_listing(postgres, progress)
+        except SupersededError:
+            warn(f"scan {scan_id}: another producer has gone on with it, or it was paused or cancelled")
+    elif left_behind:
+        with database.transaction(postgres) as session:
+            _clear(session, progress)
+    with database.transaction(postgres) as session:
+        return ScanStatus(find_scan(session, scan_id).status)
+
+
+def _take_up(postgres: Engine, scan_id: UUID) -> tuple[_Progress, list[dict[str, Any]]]:
+    """The scan, and the messages that the producer before, or a pause, may have left unpublished."""
+    with database.transaction(postgres) as session:
+        scan = find_scan(session, scan_id)
+        if scan.status not in lifecycle.ACTIVE:
+            return _Progress(scan, None), []
+        detector_id = reusing_detector(session, scan)
+        rows = session.execute(select(Unpublished).where(col(Unpublished.scan_id) == scan_id)).scalars().all()
+    messages = [message for row in rows for message in row.messages]
+    return _Progress(scan, detector_id, [row.id for row in rows if row.id is not None]), messages
+
+
+def _commit(postgres: Engine, progress: _Progress, chunk: Page) -> list[dict[str, Any]]:
+    """One transaction: findings of what is known, messages for the rest, and the cursor behind them."""
+    scan = progress.scan
+    with database.transaction(postgres) as session:
+        refs = undecided(session, scan, chunk.refs) if progress.repairing else chunk.refs
+        deduped = reuse_known(session, scan, refs, progress.detector_id)
+        messages = list(_messages(scan.id, deduped.left))
+        if not progress.repairing:  # else they are kept until the end, which counts them
+            _clear(session, progress)
+        if messages:
+            row = Unpublished(scan_id=scan.id, messages=messages)
+            session.add(row)
+            session.flush()
+            progress.outbox.append(row.id or 0)
+        _advance(session, progress, chunk, deduped)
+    return messages
+
+
+def _messages(scan_id: UUID, refs: Iterable[ImageRef]) -> Iterator[dict[str, Any]]:
+    iterator = iter(refs)
+    while images := tuple(itertools.islice(iterator, MAX_IMAGES)):
+        yield JudgeImages(scan_id=scan_id, images=images).model_dump(mode="json", exclude_none=True)
+
+
+def _advance(session: Session, progress: _Progress, chunk: Page, deduped: Deduped) -> None:
+    """Moves the cursor and the counters. Last in its transaction: the scan's row is locked for the shortest time."""
+    scan = progress.scan
+    skipped_by = dict(Counter(scan.skipped_by or {}) + Counter({str(why): n for why, n in chunk.skipped.items()}))
+    moved = {
+        "cursor": chunk.cursor,
+        "listed": scan.listed + (0 if progress.repairing else len(chunk.refs)),
+        "skipped": sum(skipped_by.values()),
+        "skipped_by": skipped_by,
+    }
+    raised = {name: getattr(Scan, name) + count for name, count in deduped.counters.items()}
+    if deduped.counters and progress.detector_id is not None:
+        raised["detector_ids"] = lifecycle.with_detector(progress.detector_id)
+    _update(session, progress, moved | raised)
+    lifecycle.pause_at_limits(session, scan.id)
+    for name, value in moved.items():
+        setattr(scan, name, value)
+
+
+def _update(session: Session, progress: _Progress, values: dict[str, Any]) -> None:
+    """Changes the row when it is as this producer left it, and nobody has stopped the scan."""
+    scan = progress.scan
+    mine = (
+        col(Scan.id) == scan.id,
+        col(Scan.status) == scan.status,
+        col(Scan.cursor).is_not_distinct_from(scan.cursor),
+    )
+    if session.execute(update(Scan).where(*mine).values(values).returning(col(Scan.id))).scalar() is None:
+        raise SupersededError
+
+
+def _end_listing(postgres: Engine, progress: _Progress) -> None:
+    scan = progress.scan
+    with database.transaction(postgres) as session:
+        ended: dict[str, Any] = {"status": ScanStatus.RUNNING}
+        if progress.repairing:
+            # Locked, so that no outcome is committed between the two counts.
+            session.execute(select(col(Scan.id)).where(col(Scan.id) == scan.id).with_for_update())
+            names = {"scan_id": scan.id, "partition": scan.partition}
+            to_come = session.execute(text(_UNDECIDED), names).scalar_one()
+            ended["listed"] = Scan.judged + Scan.reused + Scan.failed + to_come
+        _update(session, progress, ended)
+        _clear(session, progress)
+        lifecycle.finish_if_full(session, scan.id)
+
+
+def _clear(session: Session, progress: _Progress) -> None:
+    session.execute(delete(Unpublished).where(col(Unpublished.id).in_(progress.outbox)))
+    progress.outbox.clear()

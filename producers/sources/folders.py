@@ -1,0 +1,84 @@
+"""Folders of this machine. In a folder its files come first, then the folders below it, both sorted by name."""
+
+import itertools
+import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from producers.listing import Page, PassedOver, Rules, Warn
+from producers.sources.cursors import Cursor, read_cursor
+from producers.sources.rows import PAGE_ROWS, Sieve
+from worker.storage import file_etag
+
+
+class _Last(Cursor):
+    """The path of the last file listed, below the folder; its parts percent-encoded, as names need not be UTF-8."""
+
+    path: tuple[str, ...]
+
+
+class FolderSource:
+    """Every file in and below a folder; linked folders are not followed. A folder's names are held at a time."""
+
+    def __init__(self, folder: Path, rules: Rules, warn: Warn, *, page_files: int = PAGE_ROWS) -> None:
+        self._folder, self._rules, self._warn, self._page_files = folder, rules, warn, page_files
+
+    def pages(self, cursor: str | None) -> Iterator[Page]:
+        """See producers.listing.Source. What comes before the cursor in order is not looked at again."""
+        sieve = Sieve(self._rules, self._warn)
+        last: tuple[str, ...] = ()
+        if cursor is not None:
+            parts = read_cursor(_Last, cursor, str(self._folder)).path
+            last = tuple(os.fsdecode(unquote_to_bytes(part)) for part in parts)
+        files, end = self._files(last, sieve), _Last(path=())
+        while batch := list(itertools.islice(files, self._page_files)):
+            for path in batch:
+                _take(sieve, path)
+            parts = batch[-1].relative_to(self._folder).parts
+            end = _Last(path=tuple(quote_from_bytes(os.fsencode(part)) for part in parts))
+            yield sieve.page(end.model_dump_json())
+        if sieve.skipped:
+            yield sieve.page(end.model_dump_json() if cursor is None or end.path else cursor)
+
+    def _files(self, last: tuple[str, ...], sieve: Sieve) -> Iterator[Path]:
+        def broken(error: OSError) -> None:
+            self._warn(f"{error.filename}: {error.strerror}: passed over")
+            sieve.pass_over(PassedOver.UNREADABLE)
+
+        for parent, folders, names in os.walk(self._folder, onerror=broken):
+            folders.sort()
+            names.sort()
+            here = Path(parent).relative_to(self._folder).parts
+            depth = len(here)
+            if here == last[:depth] and depth < len(last) - 1:
+                # On the way to the last file: this folder's own files came before it.
+                del folders[: bisect_left(folders, last[depth])]
+                continue
+            begin = bisect_right(names, last[-1]) if last and here == last[:-1] else 0
+            yield from (Path(parent, name) for name in names[begin:])
+
+
+class SingleFile:
+    """One image."""
+
+    def __init__(self, path: Path, rules: Rules, warn: Warn) -> None:
+        self._path, self._rules, self._warn = path, rules, warn
+
+    def pages(self, cursor: str | None) -> Iterator[Page]:
+        """See producers.listing.Source."""
+        if cursor is None:
+            sieve = Sieve(self._rules, self._warn)
+            _take(sieve, self._path)
+            yield sieve.page(_Last(path=()).model_dump_json())
+
+
+def _take(sieve: Sieve, path: Path) -> None:
+    try:
+        facts = path.stat()
+    except OSError:
+        # Gone since, or a link to nowhere: still listed, and its outcome will say so.
+        sieve.take({"uri": path.as_uri()})
+    else:
+        sieve.take({"uri": path.as_uri(), "etag": file_etag(facts), "size": facts.st_size})

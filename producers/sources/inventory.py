@@ -1,0 +1,146 @@
+"""S3 Inventory: the lists of a bucket that S3 writes every day or week, from 10^8 keys the only listing to wait for.
+
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-location.html tells the form of manifest.json,
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory.html that of the lists: keys are URL-encoded in
+CSV, and only there.
+"""
+
+import csv
+import hashlib
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_plus
+
+from pydantic import BaseModel, ValidationError
+
+from producers.listing import Page, PassedOver, Rules, SourceError, UnknownSourceError, Warn
+from producers.sources.cursors import Cursor, changed, read_cursor
+from producers.sources.formats import breaking_off, need_parquet, parquet_columns, text_lines
+from producers.sources.objects import Location, copied
+from producers.sources.rows import Fault, Row, Sieve, paged
+
+INVENTORY = "manifest.json"
+
+_COLUMNS = ("bucket", "key", "is_latest", "is_delete_marker", "size", "e_tag")
+"""As Parquet names them; a CSV's fileSchema says Bucket, Key, IsLatest, IsDeleteMarker, Size and ETag."""
+
+
+class _Part(BaseModel):
+    key: str
+    MD5checksum: str | None = None
+
+
+class _Inventory(BaseModel):
+    destinationBucket: str  # noqa: N815 - S3's name
+    fileFormat: str  # noqa: N815
+    fileSchema: str = ""  # noqa: N815
+    files: tuple[_Part, ...]
+
+
+class _Place(Cursor):
+    """Rows behind in a file of the inventory with this ETag; the files before it are behind as a whole."""
+
+    etag: str
+    file: int
+    rows: int
+
+
+class InventorySource:
+    """The current versions in an inventory, CSV or Parquet; `where` is its manifest.json, which is read at once.
+
+    Its lists are looked for where manifest.json says; if that is a file of this machine, by their names beside it, in
+    `data` beside it, and in `data` beside its folder (as S3 lays them out). A list is copied and read at a time.
+    Raises UnknownSourceError where it is no such manifest.json or speaks of ORC.
+    """
+
+    def __init__(self, where: Location, rules: Rules, warn: Warn) -> None:
+        self._where, self._rules, self._warn = where, rules, warn
+        try:
+            with copied(where) as path:
+                self._inventory = _Inventory.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise UnknownSourceError(f"{where.uri}: not S3 Inventory's manifest.json: name a .jsonl instead") from error
+        self._format = self._inventory.fileFormat.upper()
+        if self._format not in {"CSV", "PARQUET"}:
+            raise UnknownSourceError(f"{where.uri}: an inventory in {self._format}: ask S3 for CSV or Parquet")
+        if self._format == "PARQUET":
+            need_parquet(where.uri)
+
+    def pages(self, cursor: str | None) -> Iterator[Page]:
+        """See producers.listing.Source. SourceError also when a list is not what manifest.json says."""
+        etag = self._where.etag
+        start = _Place(etag=etag, file=0, rows=0) if cursor is None else read_cursor(_Place, cursor, self._where.uri)
+        if start.etag != etag:
+            raise changed(self._where.uri)
+        for number in range(start.file, len(self._inventory.files)):
+            yield from self._part(number, start.rows if number == start.file else 0)
+
+    def _part(self, number: int, start: int) -> Iterator[Page]:
+        part = self._inventory.files[number]
+        where = self._located(part.key)
+        sieve = Sieve(self._rules, self._warn, f"{where.name} row")
+        with copied(where) as path, breaking_off(where.uri):
+            _check(path, part, where.uri)
+            with closing(self._rows(path, where.uri)) as rows:
+                yield from paged(rows, start, sieve, lambda behind: self._cursor(number, behind))
+
+    def _cursor(self, number: int, rows: int) -> str:
+        return _Place(etag=self._where.etag, file=number, rows=rows).model_dump_json()
+
+    def _located(self, key: str) -> Location:
+        if self._where.path is None:
+            bucket = self._inventory.destinationBucket.rpartition(":")[2]  # arn:aws:s3:::bucket
+            return replace(self._where, uri=f"s3://{bucket}/{key}")
+        folder, name = self._where.path.resolve().parent, key.rpartition("/")[2]
+        for path in (folder / name, folder / "data" / name, folder.parent / "data" / name):
+            if path.is_file():
+                return replace(self._where, uri=str(path), path=path)
+        raise SourceError(f"{self._where.uri}: its list {name} is not there: copy the inventory's data folder, too")
+
+    def _rows(self, path: Path, source: str) -> Generator[Row, None, None]:
+        if self._format == "PARQUET":
+            for row in parquet_columns(path, source, _COLUMNS):
+                yield _row(row)
+            return
+        names = [column.strip() for column in self._inventory.fileSchema.split(",")]
+        with path.open("rb") as file, text_lines(file, packed=source.endswith(".gz")) as lines:
+            yield from _csv(lines, names)
+
+
+def _csv(lines: Iterable[str], names: list[str]) -> Iterator[Row]:
+    for values in csv.reader(lines):
+        if len(values) != len(names):
+            yield Fault(f"{len(values)} columns, not the {len(names)} of fileSchema") if values else None
+            continue
+        row = dict(zip(names, values, strict=True))
+        yield _row(
+            {
+                "bucket": row.get("Bucket"),
+                "key": unquote_plus(row.get("Key", "")),
+                "is_latest": row.get("IsLatest", "true") == "true",
+                "is_delete_marker": row.get("IsDeleteMarker") == "true",
+                "size": row.get("Size") or None,
+                "e_tag": row.get("ETag"),
+            }
+        )
+
+
+def _row(row: dict[str, Any]) -> Row:
+    if row.get("is_latest") is False:
+        return PassedOver.OLD_VERSION
+    if row.get("is_delete_marker"):
+        return PassedOver.DELETE_MARKER
+    etag = (row.get("e_tag") or "").strip('"') or None
+    return {"uri": f"s3://{row['bucket']}/{row['key']}", "etag": etag, "size": row.get("size")}
+
+
+def _check(path: Path, part: _Part, source: str) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if part.MD5checksum and found != part.MD5checksum.lower():
+        raise SourceError(
+            f"{source}: its MD5 is not the one in manifest.json: copy it anew, or ask for a new inventory"
+        )

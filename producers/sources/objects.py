@@ -1,0 +1,129 @@
+"""Files that say where images lie, in S3 or on this machine: whether they are there, and a local copy to read."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import botocore.session
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from producers.listing import SourceError, UnknownSourceError
+from worker.storage import file_etag
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+THREADS = 8
+"""Requests that run at once. Reading an answer keeps the interpreter busy: more of them list no faster."""
+
+S3_ERRORS = (BotoCoreError, ClientError, Boto3Error, ResponseParserError, OSError)
+
+_REMEDIES = {
+    "AccessDenied": "grant s3:ListBucket and s3:GetObject",
+    "403": "grant s3:ListBucket and s3:GetObject",
+    "NoSuchBucket": "check the bucket's name",
+    "NoCredentialsError": "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "ParamValidationError": "check the bucket's name",
+}
+_UNKNOWN = ("NoSuchBucket", "InvalidBucketName", "ParamValidationError")
+
+
+def s3_client(threads: int = THREADS) -> "S3Client":
+    """A client for `threads` threads; endpoint, region and credentials as boto3 finds them. Raises SourceError."""
+    session = botocore.session.get_session()
+    # Nobody reads when a key was last written, and reading it would be three quarters of the work of a listing.
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
+    config = Config(
+        connect_timeout=5,
+        read_timeout=60,
+        max_pool_connections=threads,
+        retries={"mode": "standard", "total_max_attempts": 6},
+    )
+    try:
+        return boto3.session.Session(botocore_session=session).client("s3", config=config)
+    except (BotoCoreError, ValueError) as error:
+        raise s3_error("s3", error) from error
+
+
+def s3_error(uri: str, error: Exception) -> SourceError:
+    """What S3 or the way to it has against `uri`, in one line with a remedy: an UnknownSourceError if there is no such
+    bucket.
+    """
+    answer = error.response.get("Error", {}) if isinstance(error, ClientError) else {}
+    code = str(answer.get("Code", type(error).__name__))
+    kind = UnknownSourceError if code in _UNKNOWN else SourceError
+    # botocore puts its regular expressions for a name into that error's text.
+    text = "no bucket has such a name" if code == "ParamValidationError" else " ".join(str(error).split())
+    return kind(f"{uri}: cannot be read: {text}: {_REMEDIES.get(code, 'try again later')}")
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a file lies: in S3 with a client, else at a path. `etag` as it was when it was looked for."""
+
+    uri: str
+    etag: str
+    path: Path | None = None
+    client: "S3Client | None" = None
+
+    @property
+    def name(self) -> str:
+        """The last part of its key or path."""
+        return self.path.name if self.path else self.uri.rpartition("/")[2]
+
+
+def local(path: Path) -> Location:
+    """A file of this machine. Raises OSError."""
+    return Location(uri=str(path), etag=file_etag(path.stat()), path=path)
+
+
+def head(client: "S3Client", bucket: str, key: str) -> Location | None:
+    """The object with exactly that key, if there is one. Raises SourceError."""
+    uri = f"s3://{bucket}/{key}"
+    try:
+        answer = client.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in {"404", "NoSuchKey"}:
+            return None  # perhaps no such bucket either: whoever lists it will hear so
+        raise s3_error(uri, error) from error
+    except S3_ERRORS as error:
+        raise s3_error(uri, error) from error
+    return Location(uri=uri, etag=answer["ETag"].strip('"'), client=client)
+
+
+@contextmanager
+def copied(where: Location) -> Iterator[Path]:
+    """A local copy, as long as the context lasts; a file of this machine is its own. Raises SourceError."""
+    if where.client is None:
+        yield where.path or Path(where.uri)
+        return
+    bucket, _, key = where.uri.removeprefix("s3://").partition("/")
+    with tempfile.NamedTemporaryFile(prefix="fakesweep-") as file:
+        try:
+            where.client.download_fileobj(bucket, key, file, Config=TransferConfig(max_concurrency=THREADS))
+            file.flush()
+        except S3_ERRORS as error:
+            raise s3_error(where.uri, error) from error
+        yield Path(file.name)
+
+
+def unchanged(where: Location) -> bool:
+    """Whether what lies there is still what was found. Raises SourceError."""
+    if where.path is not None:
+        try:
+            return file_etag(where.path.stat()) == where.etag
+        except OSError as error:
+            raise SourceError(f"{where.uri}: cannot be read: {error.strerror}: put it back") from error
+    if where.client is None:
+        return False
+    bucket, _, key = where.uri.removeprefix("s3://").partition("/")
+    found = head(where.client, bucket, key)
+    return found is not None and found.etag == where.etag

@@ -1,0 +1,124 @@
+"""From rows that name images to pages of image refs: the rules are passed here, and everything left out is counted."""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+from pydantic import ValidationError
+
+from producers.listing import Page, PassedOver, Rules, Warn
+from worker.messages import ImageRef
+
+PAGE_ROWS = 1000
+"""Rows read for a page. S3 lists as many keys at once."""
+
+
+class Fault(NamedTuple):
+    """A row that cannot be understood, and why."""
+
+    text: str
+
+
+Row = dict[str, Any] | Fault | PassedOver | None
+"""A row of a source: an ImageRef's fields, a fault, a cause for which it is passed over, or nothing (a blank line)."""
+
+
+class Distinct(Protocol):
+    """What knows the uris that came before."""
+
+    def new(self, uris: list[str]) -> set[int]:
+        """The places of those that never came before; from now on they have."""
+
+
+class Sieve:
+    """Makes refs of fields under `rules`, and tells `warn` of those that cannot be one. `label` stands before a row's
+    number in such a line.
+    """
+
+    def __init__(self, rules: Rules, warn: Warn, label: str = "") -> None:
+        self._rules, self._warn, self._label = rules, warn, label
+        self._refs: list[ImageRef] = []
+        self._skipped: Counter[PassedOver] = Counter()
+
+    @property
+    def skipped(self) -> bool:
+        """Whether something was passed over since the last page."""
+        return bool(self._skipped)
+
+    def take(self, fields: dict[str, Any], number: int | None = None) -> None:
+        """Takes an image into the page, or counts why not. `number` is the row's, from 1."""
+        try:
+            ref = ImageRef(**fields)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            self.refuse(f"{fields.get('uri')!r}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}", number)
+            return
+        why = self._rules.passed_over(ref.uri, ref.size)
+        if why is None:
+            self._refs.append(ref)
+        else:
+            self._skipped[why] += 1
+
+    def refuse(self, text: str, number: int | None = None) -> None:
+        """Counts what is no image, and tells of it."""
+        self._warn(text if number is None else f"{self._label} {number}: {text}")
+        self._skipped[PassedOver.INVALID] += 1
+
+    def pass_over(self, why: PassedOver) -> None:
+        """Counts what is left out, and tells nobody."""
+        self._skipped[why] += 1
+
+    def page(self, cursor: str) -> Page:
+        """What was taken since the last page."""
+        page = Page(tuple(self._refs), cursor, dict(self._skipped))
+        self._refs, self._skipped = [], Counter()
+        return page
+
+
+def paged(
+    rows: Iterator[Row], start: int, sieve: Sieve, cursor: Callable[[int], str], seen: Distinct | None = None
+) -> Iterator[Page]:
+    """Pages of the rows after the first `start`; `cursor` is told how many rows are behind.
+
+    What `seen` knows is passed over as a duplicate. Whether a row came before goes by its uri alone, so that the rows
+    before `start` need no more than to be read again.
+    """
+    if seen is None:
+        next(itertools.islice(rows, start, start), None)
+    behind = start if seen is None else 0
+    while behind < start and (batch := list(itertools.islice(rows, min(PAGE_ROWS, start - behind)))):
+        _first_of_their_uri(batch, seen)
+        behind += len(batch)
+    while batch := list(itertools.islice(rows, PAGE_ROWS)):
+        first = _first_of_their_uri(batch, seen)
+        for place, row in enumerate(batch):
+            _sift(row, behind + place + 1, sieve, known=first is not None and place not in first)
+        behind += len(batch)
+        yield sieve.page(cursor(behind))
+
+
+def _first_of_their_uri(batch: list[Row], seen: Distinct | None) -> set[int] | None:
+    """The places in the batch of rows that are no repetition; None where nobody looks."""
+    if seen is None:
+        return None
+    uris: list[str] = []
+    places, others = [], set()
+    for place, row in enumerate(batch):
+        if isinstance(row, dict) and isinstance(row["uri"], str):
+            uris.append(row["uri"])
+            places.append(place)
+        else:
+            others.add(place)
+    return others | {places[index] for index in seen.new(uris)}
+
+
+def _sift(row: Row, number: int, sieve: Sieve, *, known: bool) -> None:
+    if known:
+        sieve.pass_over(PassedOver.DUPLICATE)
+    elif isinstance(row, dict):
+        sieve.take(row, number)
+    elif isinstance(row, Fault):
+        sieve.refuse(row.text, number)
+    elif row is not None:
+        sieve.pass_over(row)

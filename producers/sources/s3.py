@@ -1,0 +1,157 @@
+"""S3 listings: one prefix, cut into ranges of keys, or several prefixes; listed by several threads."""
+
+import hashlib
+import json
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from producers.listing import Page, Rules, SourceError, UnknownSourceError, Warn
+from producers.sources.objects import S3_ERRORS, THREADS, s3_error
+from producers.sources.parallel import in_parallel
+from producers.sources.ranges import MAX_RANGES, Frontier, Range, cut
+from producers.sources.rows import Sieve
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
+
+DISCOVERY_REQUESTS = 10
+"""Requests of 1,000 folders each that finding a prefix's ranges may cost."""
+
+
+class Prefix(NamedTuple):
+    """The keys of a bucket that begin with `prefix`."""
+
+    bucket: str
+    prefix: str
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
+
+
+class _Listed(NamedTuple):
+    """An answer's (key, ETag, bytes), its last key, and whether the range ends there."""
+
+    objects: list[tuple[str, str, int]]
+    last: str | None
+    finished: bool
+
+
+def parsed(source: str) -> Prefix:
+    """The prefix that an `s3://bucket/prefix` means. Raises UnknownSourceError."""
+    bucket, _, prefix = source.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise UnknownSourceError(f"{source}: no bucket: give s3://bucket/prefix")
+    return Prefix(bucket, prefix)
+
+
+def prefixes(sources: Sequence[str], warn: Warn) -> list[Prefix]:
+    """Sorted, without those that another one holds: no key comes twice. Raises UnknownSourceError."""
+    kept: list[Prefix] = []
+    for prefix in sorted(map(parsed, sources)):
+        # All that begins with a prefix stands right behind it.
+        if kept and kept[-1].bucket == prefix.bucket and prefix.prefix.startswith(kept[-1].prefix):
+            warn(f"{prefix}: passed over: {kept[-1]} holds it")
+        else:
+            kept.append(prefix)
+    return kept
+
+
+class S3Source:
+    """What lies under some prefixes, from `prefixes()`. An empty prefix has one empty page.
+
+    Raises UnknownSourceError for a bucket that is not there, SourceError for one that may not be listed. `client` must
+    allow for `threads` requests at once.
+    """
+
+    def __init__(
+        self, listed: Sequence[Prefix], rules: Rules, warn: Warn, *, client: "S3Client", threads: int = THREADS
+    ) -> None:
+        self._prefixes, self._rules, self._warn = listed, rules, warn
+        self._client, self._threads = client, threads
+        self._of = hashlib.blake2b(json.dumps(listed).encode(), digest_size=8).hexdigest()
+        for prefix in {prefix.bucket: prefix for prefix in listed}.values():
+            self._answer(prefix, MaxKeys=1)
+
+    def pages(self, cursor: str | None) -> Iterator[Page]:
+        """See producers.listing.Source. The ranges' pages come as they arrive."""
+        frontier = self._begun() if cursor is None else self._read(cursor)
+        threads = min(self._threads, len(frontier))
+        sieve = Sieve(self._rules, self._warn)
+        works = list(frontier.works())
+        with closing(in_parallel(works, self._listed, threads=threads)) as arriving:
+            for number, found in arriving:
+                bucket = self._prefixes[works[number].prefix].bucket
+                for key, etag, size in found.objects:
+                    sieve.take({"uri": f"s3://{bucket}/{key}", "etag": etag, "size": size})
+                frontier.advance(number, found.last, finished=found.finished)
+                yield sieve.page(frontier.cursor(self._of))
+
+    def _read(self, cursor: str) -> Frontier:
+        return Frontier.read(cursor, len(self._prefixes), self._of, str(self._prefixes[0]))
+
+    def _begun(self) -> Frontier:
+        """Fewer prefixes than threads are cut into ranges."""
+        if len(self._prefixes) >= self._threads:
+            return Frontier(len(self._prefixes))
+        share = MAX_RANGES // len(self._prefixes)
+        ranges = [part for n, prefix in enumerate(self._prefixes) for part in cut(n, self._folders(prefix), share)]
+        return Frontier(len(self._prefixes), ranges, begun=len(self._prefixes))
+
+    def _folders(self, prefix: Prefix) -> list[str]:
+        """Folders below a prefix, sorted, where it may be cut; none where one answer holds all of it."""
+        found: list[str] = []
+        if not self._answer(prefix).get("IsTruncated"):
+            return found
+        requests, unread = DISCOVERY_REQUESTS, deque([prefix])
+        while unread and requests and len(found) < MAX_RANGES:
+            # An archive may lie in one folder of one folder: those below count, too.
+            parent, more = unread.popleft(), dict[str, str]()
+            while requests:
+                answer = self._answer(parent, Delimiter="/", **more)
+                requests -= 1
+                folders = [folder["Prefix"] for folder in answer.get("CommonPrefixes", ())]
+                found += folders
+                unread += [Prefix(prefix.bucket, folder) for folder in folders]
+                if not answer.get("NextContinuationToken"):
+                    break
+                more = {"ContinuationToken": answer["NextContinuationToken"]}
+        return sorted(found)
+
+    def _listed(self, part: Range) -> Iterator[_Listed]:
+        """The answers that hold a range, up to its end."""
+        prefix = self._prefixes[part.prefix]
+        last, more = part.after, {"StartAfter": part.after} if part.after is not None else {}
+        while True:
+            answer = self._answer(prefix, **more)
+            objects = [(f["Key"], f["ETag"].strip('"'), f["Size"]) for f in answer.get("Contents", ())]
+            _check_order(prefix, last, objects)
+            token, finished = answer.get("NextContinuationToken"), not answer.get("IsTruncated")
+            if part.until is not None and objects and objects[-1][0] >= part.until:
+                objects, finished = objects[: bisect_right(objects, part.until, key=itemgetter(0))], True
+            last = objects[-1][0] if objects else last
+            yield _Listed(objects, last, finished)
+            if finished:
+                return
+            if not token:
+                raise SourceError(f"{prefix}: the store does not say how its listing goes on: list a manifest instead")
+            more = {"ContinuationToken": token}
+
+    def _answer(self, prefix: Prefix, **where: Any) -> "ListObjectsV2OutputTypeDef":
+        try:
+            return self._client.list_objects_v2(Bucket=prefix.bucket, Prefix=prefix.prefix, **where)
+        except S3_ERRORS as error:
+            raise s3_error(str(prefix), error) from error
+
+
+def _check_order(prefix: Prefix, last: str | None, objects: list[tuple[str, str, int]]) -> None:
+    """Ranges and cursors rest on the order of keys, which S3's directory buckets and some other stores do not keep."""
+    keys = [key for key, _, _ in objects]
+    if keys != sorted(keys) or (keys and last is not None and keys[0] <= last):
+        raise SourceError(
+            f"{prefix}: the store does not list keys in the order of their bytes: list a manifest instead"
+        )

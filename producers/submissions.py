@@ -1,0 +1,80 @@
+"""Images for the live queue, and failed images once more."""
+
+import itertools
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from celery import Celery
+from sqlalchemy import Engine, select, update
+from sqlmodel import col
+
+from producers.publishing import Publisher
+from producers.scans import find_scan
+from worker import broker, database, lifecycle
+from worker.errors import BrokerUnavailableError, Reason, ScanStateError
+from worker.messages import LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, JudgeImages, Policy
+from worker.tables import Finding, Scan, ScanStatus
+
+RETRYABLE = (Reason.STORAGE_UNAVAILABLE, Reason.ENGINE_FAILED)
+"""Reasons that another try may cure without anybody having changed anything."""
+
+
+def submit(app: Celery, postgres: Engine, refs: Sequence[ImageRef], *, policy: Policy | None = None) -> UUID:
+    """Publishes images to the live queue as one submission; the id of its scan."""
+    scan_id = uuid4()
+    partition = lifecycle.live_partition(datetime.now(UTC))
+    scan = Scan(
+        id=scan_id,
+        kind="live",
+        name="submission",
+        source="fakesweep submit",
+        policy=(policy or Policy()).stored(),
+        partition=partition,
+        status=ScanStatus.RUNNING,
+        listed=len(refs),
+    )
+    with database.transaction(postgres) as session:
+        lifecycle.ensure_partition(session, partition)
+        session.add(scan)
+    published = 0
+    try:
+        for start in range(0, len(refs), MAX_IMAGES):
+            images = tuple(refs[start : start + MAX_IMAGES])
+            broker.publish(app, JudgeImages(scan_id=scan_id, images=images), LIVE_QUEUE)
+            published += len(images)
+    except BrokerUnavailableError as error:
+        with database.transaction(postgres) as session:
+            session.execute(update(Scan).where(col(Scan.id) == scan_id).values(listed=published))
+            lifecycle.finish_if_full(session, scan_id)
+        raise BrokerUnavailableError(f"submission {scan_id}: {published} of {len(refs)} published: {error}") from error
+    return scan_id
+
+
+def retry(publisher: Publisher, postgres: Engine, scan_id: UUID, reasons: Collection[Reason] = RETRYABLE) -> int:
+    """Publishes the images of a scan that failed for these reasons again; how many.
+
+    Their old outcomes stand until new ones take their place.
+    Raises NoSuchScanError, ScanStateError, BrokerUnavailableError.
+    """
+    count, last = 0, ""
+    while True:
+        with database.transaction(postgres) as session:
+            scan = find_scan(session, scan_id)
+            if scan.status == ScanStatus.CANCELLED or scan.dropped_at is not None:
+                raise ScanStateError(f"scan {scan_id} is cancelled, or its findings are dropped: start a new one")
+            own = (col(Finding.partition) == scan.partition, col(Finding.scan_id) == scan.id)
+            query = select(col(Finding.uri), col(Finding.external_id)).where(*own, col(Finding.reason).in_(reasons))
+            rows = session.execute(
+                query.where(col(Finding.uri) > last).order_by(col(Finding.uri)).limit(MAX_IMAGES * 100)
+            ).all()
+        if not rows:
+            return count
+        # Without the listed ETag: whatever lies there now is judged.
+        refs = (ImageRef(uri=uri, external_id=external_id) for uri, external_id in rows)
+        messages = []
+        while images := tuple(itertools.islice(refs, MAX_IMAGES)):
+            job = JudgeImages(scan_id=scan_id, images=images, again=True)
+            messages.append(job.model_dump(mode="json", exclude_none=True))
+        publisher.publish(LIVE_QUEUE if scan.kind == "live" else SCAN_QUEUE, messages)
+        count, last = count + len(rows), rows[-1][0]

@@ -1,0 +1,59 @@
+"""Fakes that behave like the real source and the real publisher; the contract suites run on both."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+from producers.listing import Page, PassedOver, Rules
+from worker.errors import BrokerUnavailableError
+from worker.messages import ImageRef
+
+
+class InMemorySource:
+    """A Source over refs, in pages of `page_size`."""
+
+    def __init__(self, refs: Sequence[ImageRef], rules: Rules, page_size: int = 16) -> None:
+        self._refs, self._rules, self._page_size = refs, rules, page_size
+
+    def pages(self, cursor: str | None) -> Iterator[Page]:
+        """See producers.listing.Source."""
+        for start in range(int(cursor or 0), len(self._refs), self._page_size):
+            listed = self._refs[start : start + self._page_size]
+            causes = [(ref, self._rules.passed_over(ref.uri, ref.size)) for ref in listed]
+            skipped: Counter[PassedOver] = Counter(cause for _, cause in causes if cause)
+            yield Page(tuple(ref for ref, cause in causes if cause is None), str(start + len(listed)), skipped)
+
+
+class InMemoryPublisher:
+    """Keeps what is published, by queue, in order.
+
+    `fail_after` messages it refuses the next, once, as a broker does that goes away for good, or a process that is
+    killed: what came before it in the same call is published. `before` is called before each message.
+    """
+
+    def __init__(self, *, fail_after: int | None = None, before: Callable[[], None] = lambda: None) -> None:
+        self.published: list[tuple[str, dict[str, Any]]] = []
+        self._fail_after, self._before = fail_after, before
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """See BulkPublisher."""
+
+    def publish(self, queue: str, messages: Sequence[dict[str, Any]]) -> None:
+        """See BulkPublisher."""
+        for message in messages:
+            self._before()
+            if self._fail_after is not None and len(self.published) >= self._fail_after:
+                self._fail_after = None
+                raise BrokerUnavailableError("BROKER_URL: the broker went away")
+            self.published.append((queue, message))
+
+    @property
+    def uris(self) -> list[str]:
+        """Every uri that was published, as often as it was."""
+        return [image["uri"] for _, message in self.published for image in message["images"]]

@@ -1,0 +1,478 @@
+"""Scans from their source to their last outcome: Postgres and the path are real, broker and engine are not."""
+
+import io
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from PIL import Image
+from sqlalchemy import Engine as Database
+from sqlalchemy import delete
+from sqlmodel import Session, col, select
+
+from producers import publishing, results, scans
+from producers.listing import Rules
+from producers.testing import InMemoryPublisher, InMemorySource
+from worker import database, lifecycle
+from worker.errors import BrokerUnavailableError, ScanStateError
+from worker.messages import Explain, ImageRef, JudgeImages, Policy
+from worker.moderate import Parts, moderate
+from worker.tables import Finding, Scan, StoredVerdict, Unpublished
+from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
+
+LEVELS = (250, 5, 128)
+
+
+def png(level: int, number: int = 0) -> bytes:
+    target = io.BytesIO()
+    image = Image.new("RGB", (20, 20), (level, level, level))
+    image.putpixel((19, 19), (number % 256, number // 256, 7))
+    image.save(target, "PNG")
+    return target.getvalue()
+
+
+@dataclass
+class Archive:
+    """Images in memory, and what a listing of them says."""
+
+    postgres: Database
+    images: dict[str, bytes | Exception] = field(default_factory=dict)
+    etags: bool = True
+    engine: ScriptedEngine = field(default_factory=ScriptedEngine)
+
+    def fill(self, count: int, start: int = 0) -> None:
+        self.images |= {f"s3://b/{n:05d}.png": png(LEVELS[n % 3], n) for n in range(start, start + count)}
+
+    def parts(self, **changes: Any) -> Parts:
+        description = scripted_description(**changes)
+        detector_id = database.register_detector(self.postgres, description.row())
+        return Parts(InMemoryImageStore(self.images), self.postgres, self.engine, description, detector_id)
+
+    def start(self, rules: Rules | None = None, **options: Any) -> UUID:
+        listing = scans.Listing(sources=("s3://b/",), rules=rules or Rules())
+        return scans.start_scan(self.postgres, listing, **options).id
+
+    def refs(self) -> list[ImageRef]:
+        store = InMemoryImageStore(self.images)
+        return [
+            ImageRef(uri=uri, etag=store.etag(uri) if self.etags else None, external_id=f"post {uri}")
+            for uri in self.images
+        ]
+
+    def publish(self, scan_id: UUID, publisher: InMemoryPublisher | None = None, **options: Any) -> InMemoryPublisher:
+        publisher = publisher or InMemoryPublisher()
+        publishing.publish_scan(
+            publisher, self.postgres, scan_id,
+            opened=lambda _sources, rules, _warn: InMemorySource(self.refs(), rules), **options,
+        )  # fmt: skip
+        return publisher
+
+    def judge(self, publisher: InMemoryPublisher, parts: Parts | None = None) -> None:
+        """What workers do with all that was published."""
+        parts = parts or self.parts()
+        for _, message in publisher.published:
+            moderate(JudgeImages.parse(message), uuid4(), parts)
+
+    def sweep(self, parts: Parts | None = None, **options: Any) -> dict[str, Any]:
+        scan_id = self.start(**options)
+        self.judge(self.publish(scan_id), parts)
+        return results.progress(self.postgres, scan_id)
+
+    def rows(self, scan_id: UUID) -> dict[str, dict[str, Any]]:
+        return {row["uri"]: row for row in results.rows(self.postgres, scan_id)}
+
+
+@pytest.fixture
+def archive(postgres: Database) -> Archive:
+    return Archive(postgres)
+
+
+def unpublished(postgres: Database) -> int:
+    with Session(postgres) as session:
+        return len(session.exec(select(Unpublished)).all())
+
+
+def test_a_scan_is_done_when_every_listed_image_has_its_outcome(archive: Archive) -> None:
+    archive.fill(50)
+    archive.images["s3://b/text.png"] = b"text"
+    scan_id = archive.start()
+    publisher = archive.publish(scan_id)
+    assert sorted(publisher.uris) == sorted(archive.images)
+    assert {queue for queue, _ in publisher.published} == {"moderation.scan"}
+    *first, last = publisher.published
+    publisher.published = first
+    archive.judge(publisher)
+    counts = results.progress(archive.postgres, scan_id)
+    assert (counts["status"], counts["listed"]) == ("running", 51)
+    assert counts["judged"] + counts["failed"] < 51
+    publisher.published = [last]
+    archive.judge(publisher)
+    counts = results.progress(archive.postgres, scan_id)
+    assert (counts["status"], counts["listed"], counts["judged"], counts["failed"]) == ("done", 51, 50, 1)
+    assert archive.rows(scan_id)["s3://b/00000.png"]["external_id"] == "post s3://b/00000.png"
+    assert unpublished(archive.postgres) == 0
+
+
+def test_a_scan_of_nothing_is_done_at_once(archive: Archive) -> None:
+    assert archive.sweep()["status"] == "done"
+
+
+def test_what_rules_pass_over_is_counted_by_cause(archive: Archive) -> None:
+    archive.fill(3)
+    archive.images |= {"s3://b/film.MP4": b"x", "s3://b/shout.PNG": png(3)}
+    counts = archive.sweep(rules=Rules(suffixes=(".png",)))
+    assert (counts["listed"], counts["skipped"], counts["skipped_by"]) == (4, 1, {"suffix": 1})
+
+
+@pytest.mark.parametrize("limit", range(14))
+def test_a_producer_that_ends_anywhere_goes_on_where_it_was(archive: Archive, limit: int) -> None:
+    """Twelve messages in three chunks; the broker, and with it the producer, goes away before each of them."""
+    archive.fill(12 * 16)
+    scan_id = archive.start(token="one")
+    dying = InMemoryPublisher(fail_after=limit)
+    if limit < 12:
+        with pytest.raises(BrokerUnavailableError):
+            archive.publish(scan_id, dying, chunk_size=64)
+        assert results.progress(archive.postgres, scan_id)["status"] == "listing"
+    else:
+        archive.publish(scan_id, dying, chunk_size=64)
+    again = archive.publish(archive.start(token="one"), chunk_size=64)
+    assert set(dying.uris) | set(again.uris) == set(archive.images)
+    assert len(again.uris) <= len(archive.images) - max(0, limit // 4 * 64 - 64), "it went on, and did not start anew"
+    archive.judge(dying)
+    archive.judge(again)
+    counts = results.progress(archive.postgres, scan_id)
+    assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 192, 192)
+    assert unpublished(archive.postgres) == 0
+
+
+def test_done_is_not_reached_before_the_listing_ends(archive: Archive) -> None:
+    archive.fill(192)
+    scan_id = archive.start()
+    dying = InMemoryPublisher(fail_after=8)
+    with pytest.raises(BrokerUnavailableError):
+        archive.publish(scan_id, dying, chunk_size=64)
+    archive.judge(dying)
+    counts = results.progress(archive.postgres, scan_id)
+    assert (counts["judged"], counts["listed"], counts["status"]) == (128, 192, "listing")
+
+
+def test_of_two_producers_on_one_scan_one_stops(archive: Archive) -> None:
+    archive.fill(192)
+    scan_id = archive.start()
+    second = InMemoryPublisher()
+    started: list[bool] = []
+
+    def overtake() -> None:
+        if len(first.published) == 5 and not started:
+            started.append(True)
+            archive.publish(scan_id, second, chunk_size=64)
+
+    first = InMemoryPublisher(before=overtake)
+    said: list[str] = []
+    archive.publish(scan_id, first, chunk_size=64, warn=said.append)
+    assert any("another producer" in line for line in said)
+    assert set(first.uris) | set(second.uris) == set(archive.images)
+    assert len(first.published) + len(second.published) <= 12 + 4, "at most one chunk is published twice"
+    archive.judge(first)
+    archive.judge(second)
+    counts = results.progress(archive.postgres, scan_id)
+    assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 192, 192)
+
+
+def test_a_second_scan_of_unchanged_objects_sends_no_message_and_fetches_nothing(archive: Archive) -> None:
+    archive.fill(60)
+    first = archive.sweep()
+    scan_id = archive.start()
+    publisher = archive.publish(scan_id)
+    assert publisher.published == []
+    counts = results.progress(archive.postgres, scan_id)
+    assert (counts["status"], counts["reused"], counts["judged"]) == ("done", 60, 0)
+    before = archive.rows(UUID(first["scan"]))
+    for uri, row in archive.rows(scan_id).items():
+        assert (row["outcome"], row["reused_from"]) == ("reused", uri)
+        same = ("verdict", "score", "explanation", "sha256", "width", "height", "etag", "external_id", "detector")
+        assert {name: row[name] for name in same} == {name: before[uri][name] for name in same}
+    assert results.summary(archive.postgres, scan_id)["detectors"][0]["name"] == "scripted"
+
+
+@pytest.mark.parametrize(
+    "thresholds", [{}, {"fake_from": 0.99}, {"fake_from": 0.5, "real_to": 0.5}, {"real_to": 0.0, "fake_from": 1.0}]
+)
+def test_a_reused_verdict_is_what_a_worker_would_make_of_it(archive: Archive, thresholds: dict[str, float]) -> None:
+    archive.fill(9)
+    archive.images["s3://b/same.png"] = archive.images["s3://b/00000.png"]
+    archive.sweep(policy=Policy(explain=Explain.ALL))
+    policy = Policy(explain=Explain.ALL, **thresholds)
+    reused = archive.start(policy=policy)
+    assert archive.publish(reused).published == []
+    judged = archive.sweep(policy=policy, rejudge=True)
+    expected = {uri: row["verdict"] for uri, row in archive.rows(UUID(judged["scan"])).items()}
+    assert {uri: row["verdict"] for uri, row in archive.rows(reused).items()} == expected
+
+
+def test_only_what_changed_is_published(archive: Archive) -> None:
+    archive.fill(20)
+    archive.sweep()
+    archive.images["s3://b/00003.png"] = png(200)
+    archive.fill(1, start=20)
+    publisher = archive.publish(archive.start())
+    assert publisher.uris == ["s3://b/00003.png", "s3://b/00020.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "published"),
+    [
+        ({}, 0),
+        ({"policy": Policy(explain=Explain.NONE)}, 0),
+        ({"policy": Policy(explain=Explain.ALL)}, 9),
+        ({"rejudge": True}, 9),
+        ({"policy": Policy(fake_from=0.01, real_to=0.01)}, 3),
+    ],
+)
+def test_what_explains_less_than_is_wanted_is_judged_again(
+    archive: Archive, options: dict[str, Any], published: int
+) -> None:
+    """The last: dark images stopped without reasons, having said real, and this scan flags them."""
+    archive.fill(9)
+    archive.sweep()
+    assert len(archive.publish(archive.start(**options)).uris) == published
+
+
+def test_another_detector_reuses_nothing_and_the_one_that_started_last_counts(archive: Archive) -> None:
+    archive.fill(4)
+    archive.sweep()
+    archive.parts(revision="2")
+    assert len(archive.publish(archive.start()).uris) == 4
+    archive.parts()
+    assert archive.publish(archive.start()).uris == []
+
+
+def test_without_an_etag_nothing_is_reused_unseen(archive: Archive) -> None:
+    archive.fill(1)
+    archive.sweep()
+    archive.etags = False
+    scan_id = archive.start()
+    publisher = archive.publish(scan_id)
+    assert publisher.uris == ["s3://b/00000.png"]
+    archive.judge(publisher)
+    assert archive.rows(scan_id)["s3://b/00000.png"]["outcome"] == "reused"  # after fetching: the same SHA-256
+    archive.etags = True
+    assert archive.publish(archive.start()).uris == [], "the ETag that was listed is not forgotten"
+
+
+def test_rejudging_judges_each_content_once(archive: Archive) -> None:
+    archive.fill(6)
+    archive.sweep()
+    archive.images["s3://b/twin.png"] = archive.images["s3://b/00000.png"]
+    before = sum(archive.engine.calls)
+    counts = archive.sweep(rejudge=True)
+    assert (counts["status"], counts["judged"], counts["reused"]) == ("done", 6, 1)
+    assert sum(archive.engine.calls) == before + 6
+    with Session(archive.postgres) as session:
+        assert len(session.exec(select(StoredVerdict)).all()) == 12
+
+
+def test_an_object_that_is_replaced_after_listing_is_recorded_and_not_mixed_up(archive: Archive) -> None:
+    archive.fill(1)
+    scan_id = archive.start()
+    publisher = archive.publish(scan_id)
+    archive.images["s3://b/00000.png"] = png(200)
+    archive.judge(publisher)
+    row = archive.rows(scan_id)["s3://b/00000.png"]
+    assert (row["outcome"], row["reason"], row["verdict"]) == ("failed", "changed", None)
+    assert len(archive.publish(archive.start()).uris) == 1, "nothing is known of it yet"
+
+
+def test_a_paused_scan_stands_still_and_goes_on(archive: Archive) -> None:
+    archive.fill(192)
+    scan_id = archive.start()
+
+    def stop() -> None:
+        if len(first.published) == 6:
+            scans.pause(archive.postgres, scan_id)
+
+    first = InMemoryPublisher(before=stop)
+    archive.publish(scan_id, first, chunk_size=64)
+    assert len(first.published) == 8, "the chunk in hand is finished"
+    archive.judge(first)
+    counts = results.progress(archive.postgres, scan_id)
+    assert (counts["status"], counts["judged"], counts["note"]) == ("paused", 0, "paused by hand")
+    assert archive.publish(scan_id).published == []
+    scans.resume(archive.postgres, scan_id)
+    second = archive.publish(scan_id, chunk_size=64)
+    assert set(second.uris) == set(archive.images)
+    archive.judge(second)
+    counts = results.progress(archive.postgres, scan_id)
+    assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 192, 192)
+    assert unpublished(archive.postgres) == 0
+
+
+def test_a_scan_that_is_paused_after_its_listing_goes_on(archive: Archive) -> None:
+    archive.fill(40)
+    scan_id = archive.start()
+    publisher = archive.publish(scan_id)
+    scans.pause(archive.postgres, scan_id)
+    archive.judge(publisher)
+    scans.resume(archive.postgres, scan_id)
+    second = archive.publish(scan_id)
+    assert sorted(second.uris) == sorted(archive.images)
+    archive.judge(second)
+    assert results.progress(archive.postgres, scan_id)["status"] == "done"
+    assert unpublished(archive.postgres) == 0
+
+
+def test_a_cancelled_scan_ends_for_good(archive: Archive) -> None:
+    archive.fill(20)
+    scan_id = archive.start()
+    publisher = archive.publish(scan_id)
+    scans.cancel(archive.postgres, scan_id)
+    archive.judge(publisher)
+    counts = results.progress(archive.postgres, scan_id)
+    assert (counts["status"], counts["judged"]) == ("cancelled", 0)
+    for change in (scans.pause, scans.resume, scans.cancel, scans.repair):
+        with pytest.raises(ScanStateError, match="cancelled"):
+            change(archive.postgres, scan_id)
+
+
+def test_a_scan_that_flags_too_much_pauses_and_says_so(archive: Archive) -> None:
+    archive.images = {f"s3://b/{n:05d}.png": png(250 if n % 2 else 5, n) for n in range(lifecycle.LIMITS_AFTER + 64)}
+    scan_id = archive.start(limits=scans.Limits(max_flagged_share=0.4))
+    publisher = archive.publish(scan_id)
+    archive.judge(publisher)
+    counts = results.progress(archive.postgres, scan_id)
+    assert counts["status"] == "paused"
+    assert counts["judged"] == (lifecycle.LIMITS_AFTER // 16 + 1) * 16
+    assert "504 of 1008 images are flagged" in counts["note"]
+    assert "0.4" in counts["note"]
+    scans.resume(archive.postgres, scan_id)
+    archive.judge(archive.publish(scan_id))
+    counts = results.progress(archive.postgres, scan_id)
+    assert (counts["status"], counts["note"]) == ("done", None)
+
+
+def test_a_scan_that_fails_too_much_pauses_also_on_reused_findings(archive: Archive) -> None:
+    archive.images = {f"s3://b/{n:05d}.png": png(250, n) for n in range(lifecycle.LIMITS_AFTER + 16)}
+    archive.sweep(limits=scans.Limits(None, None))
+    archive.fill(16, start=90000)
+    scan_id = archive.start()
+    archive.publish(scan_id, chunk_size=500)
+    counts = results.progress(archive.postgres, scan_id)
+    assert (counts["status"], counts["reused"]) == ("paused", 1016), "its producer noticed after its chunk"
+    scans.resume(archive.postgres, scan_id, max_flagged_share=0.99)
+    archive.publish(scan_id, chunk_size=500)
+    assert results.progress(archive.postgres, scan_id)["status"] == "paused"
+    for uri in list(archive.images)[: lifecycle.LIMITS_AFTER]:
+        archive.images[uri] = b"broken"
+    failing = archive.sweep(limits=scans.Limits(None, 0.5))
+    assert failing["status"] == "paused"
+    assert "images failed; the limit is a share of 0.5" in failing["note"]
+
+
+def test_repair_publishes_what_has_no_outcome_and_nothing_else(archive: Archive) -> None:
+    archive.fill(100)
+    scan_id = archive.start()
+    publisher = archive.publish(scan_id)
+    lost = publisher.published.pop(2)[1]
+    archive.judge(publisher)
+    assert results.progress(archive.postgres, scan_id)["status"] == "running"
+    scans.repair(archive.postgres, scan_id)
+    second = archive.publish(scan_id)
+    assert second.uris == [image["uri"] for image in lost["images"]]
+    archive.judge(second)
+    counts = results.progress(archive.postgres, scan_id)
+    assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 100, 100)
+    assert unpublished(archive.postgres) == 0
+
+
+def test_repair_after_objects_came_and_went_ends_exactly(archive: Archive) -> None:
+    archive.fill(64)
+    scan_id = archive.start()
+    publisher = archive.publish(scan_id)
+    publisher.published.pop(1)  # 16 images that nobody judges
+    archive.judge(publisher)
+    for n in range(16, 24):
+        del archive.images[f"s3://b/{n:05d}.png"]
+    archive.fill(5, start=64)
+    scans.repair(archive.postgres, scan_id)
+    second = archive.publish(scan_id)
+    assert len(second.uris) == 8 + 5
+    archive.judge(second)
+    counts = results.progress(archive.postgres, scan_id)
+    assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 61, 61)
+
+
+def test_repair_while_workers_go_on_counts_nobody_twice(archive: Archive) -> None:
+    archive.fill(192)
+    scan_id = archive.start()
+    publisher = archive.publish(scan_id)
+    scans.repair(archive.postgres, scan_id)
+    parts = archive.parts()
+
+    def judge_one() -> None:
+        if publisher.published:
+            moderate(JudgeImages.parse(publisher.published.pop()[1]), uuid4(), parts)
+
+    second = InMemoryPublisher(before=judge_one)
+    archive.publish(scan_id, second, chunk_size=64)
+    archive.judge(publisher)
+    archive.judge(second)
+    counts = results.progress(archive.postgres, scan_id)
+    assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 192, 192)
+
+
+def test_a_repair_that_is_killed_goes_on(archive: Archive) -> None:
+    archive.fill(192)
+    scan_id = archive.start()
+    archive.publish(scan_id)
+    scans.repair(archive.postgres, scan_id)
+    dying = InMemoryPublisher(fail_after=7)
+    with pytest.raises(BrokerUnavailableError):
+        archive.publish(scan_id, dying, chunk_size=64)
+    assert results.progress(archive.postgres, scan_id)["status"] == "repairing"
+    again = archive.publish(scan_id, chunk_size=64)
+    assert set(again.uris) == set(archive.images)
+    archive.judge(again)
+    counts = results.progress(archive.postgres, scan_id)
+    assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 192, 192)
+
+
+def test_a_finished_scan_can_be_repaired_and_is_done_again(archive: Archive) -> None:
+    archive.fill(32)
+    counts = archive.sweep()
+    scan_id = UUID(counts["scan"])
+    with Session(archive.postgres) as session:
+        session.exec(delete(Finding).where(col(Finding.uri) == "s3://b/00007.png"))
+        session.get_one(Scan, scan_id).judged -= 1
+        session.commit()
+    scans.repair(archive.postgres, scan_id)
+    publisher = archive.publish(scan_id)
+    assert publisher.uris == [], "it is known by its ETag"
+    counts = results.progress(archive.postgres, scan_id)
+    assert (counts["status"], counts["listed"], counts["judged"], counts["reused"]) == ("done", 32, 31, 1)
+
+
+def test_rate_and_time_left(archive: Archive) -> None:
+    archive.fill(64)
+    scan_id = archive.start()
+    publisher = archive.publish(scan_id)
+    publisher.published = publisher.published[:2]
+    archive.judge(publisher)
+    counts = results.progress(archive.postgres, scan_id)
+    assert counts["rate"] > 1
+    assert counts["eta_s"] == pytest.approx(32 / counts["rate"], abs=1)
+    assert counts["share_flagged"] == pytest.approx(11 / 32)
+    assert counts["share_failed"] == 0
+
+
+def test_history_and_the_newest_flagged(archive: Archive) -> None:
+    archive.fill(6)
+    archive.sweep()
+    archive.sweep()
+    found = results.newest_flagged(archive.postgres, 3)
+    assert [row["verdict"] for row in found] == ["fake"] * 3
+    assert [row["decided_at"] for row in found] == sorted((row["decided_at"] for row in found), reverse=True)
+    history = results.history(archive.postgres, "s3://b/00000.png")
+    assert [row["outcome"] for row in history] == ["reused", "judged"]
+    assert len({row["scan"] for row in history}) == 2

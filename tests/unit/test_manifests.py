@@ -1,0 +1,233 @@
+"""Manifests and standard input: their forms, what they name twice, and where their listing goes on."""
+
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from producers.listing import Page, PassedOver, Rules, SourceError, UnknownSourceError
+from producers.sources import open_source
+from producers.sources.distinct import seen_uris
+from producers.sources.manifests import StandardInput
+
+
+def pages_of(path: object, cursor: str | None = None, lines: list[str] | None = None) -> list[Page]:
+    warn = print if lines is None else lines.append
+    return list(open_source([str(path)], Rules(), warn).pages(cursor))
+
+
+def uris(pages: Sequence[Page]) -> list[str]:
+    return [ref.uri for page in pages for ref in page.refs]
+
+
+def skipped(pages: Sequence[Page], why: PassedOver) -> int:
+    return sum(page.skipped.get(why, 0) for page in pages)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_json_lines_as_rekognition_takes_them(tmp_path: Path, packed: bool) -> None:
+    manifest = tmp_path / ("m.csv.jsonl.gz" if packed else "m.jsonl")
+    entries = [
+        {"source-ref": "s3://b/1", "external_id": "one", "etag": '"e"', "size": 3},
+        {"source-ref": "s3://b/2", "external-id": "two"},
+        {"source-ref": "s3://b/1"},
+    ]
+    text = (
+        "\n".join(map(json.dumps, entries)) + "\n\nnot json\n" + '{"source-ref": "ftp://x"}\n[1]\n{"source-ref": 5}\n'
+    )
+    manifest.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    lines: list[str] = []
+    pages = pages_of(manifest, lines=lines)
+    found = [(ref.uri, ref.external_id, ref.etag, ref.size) for page in pages for ref in page.refs]
+    assert found == [("s3://b/1", "one", "e", 3), ("s3://b/2", "two", None, None)]
+    assert [line.split(": ")[0] for line in lines] == [f"{manifest.name} line {number}" for number in (5, 6, 7, 8)]
+    assert (skipped(pages, PassedOver.INVALID), skipped(pages, PassedOver.DUPLICATE)) == (4, 1)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_inventory_csv(tmp_path: Path, packed: bool) -> None:
+    text = b'"b","a+b%2Bc.jpg","123"\n"b","plain.jpg","5"\n\n"b"\n'
+    path = tmp_path / ("i.csv.gz" if packed else "i.csv")
+    path.write_bytes(gzip.compress(text) if packed else text)
+    pages = pages_of(path)
+    assert uris(pages) == ["s3://b/a b+c.jpg", "s3://b/plain.jpg"]
+    assert skipped(pages, PassedOver.INVALID) == 1
+
+
+def test_csv_with_a_header(tmp_path: Path) -> None:
+    path = tmp_path / "h.csv"
+    path.write_text(
+        '\ufeffsize,URI,external_id,etag,x\n5,s3://b/a+b%20.jpg,one,"e",\n,"s3://b/2\n.jpg",,,\n1,s3://b/3\n'
+    )
+    lines: list[str] = []
+    (page,) = pages_of(path, lines=lines)
+    assert [(ref.uri, ref.size, ref.external_id, ref.etag) for ref in page.refs] == [
+        ("s3://b/a+b%20.jpg", 5, "one", "e"),
+        ("s3://b/2\n.jpg", None, None, None),
+    ]
+    assert lines == ["h.csv line 4: 2 columns, not the header's 5"]
+
+
+def test_parquet_has_keys_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "i.parquet"
+    parquet.write_table(
+        pyarrow.table({"bucket": ["b"], "key": ["k%20+ .jpg"], "e_tag": ['"abc"'], "size": [7], "other": [1]}), path
+    )
+    ((ref,),) = [page.refs for page in pages_of(path)]
+    assert (ref.uri, ref.etag, ref.size) == ("s3://b/k%20+ .jpg", "abc", 7)
+    parquet.write_table(pyarrow.table({"uri": ["s3://b/x", None], "external_id": ["one", "two"]}), path)
+    lines: list[str] = []
+    (page,) = pages_of(path, lines=lines)
+    assert [(ref.uri, ref.external_id) for ref in page.refs] == [("s3://b/x", "one")]
+    assert lines == ["i.parquet row 2: no uri, and no bucket and key"]
+    parquet.write_table(pyarrow.table({"name": ["s3://b/x"]}), path)
+    with pytest.raises(UnknownSourceError, match="columns"):
+        pages_of(path)
+
+
+def jsonl(path: Path, names: Sequence[str]) -> None:
+    path.write_text("".join(json.dumps({"source-ref": f"s3://b/{name}"}) + "\n" for name in names))
+
+
+def csv_gz(path: Path, names: Sequence[str]) -> None:
+    path.write_bytes(gzip.compress("".join(f'"b","{name}"\n' for name in names).encode()))
+
+
+def table(path: Path, names: Sequence[str]) -> None:
+    parquet.write_table(pyarrow.table({"uri": [f"s3://b/{name}" for name in names]}), path)
+
+
+@pytest.mark.parametrize(("name", "write"), [("m.jsonl", jsonl), ("m.csv.gz", csv_gz), ("m.parquet", table)])
+def test_a_manifest_goes_on_from_each_page(
+    tmp_path: Path, name: str, write: Callable[[Path, Sequence[str]], None]
+) -> None:
+    names = [str(number % 2200) for number in range(3500)]
+    write(tmp_path / name, names)
+    whole = pages_of(tmp_path / name)
+    assert uris(whole) == [f"s3://b/{number}" for number in range(2200)]
+    assert skipped(whole, PassedOver.DUPLICATE) == 1300
+    for place, page in enumerate(whole):
+        rest = pages_of(tmp_path / name, page.cursor)
+        assert uris(rest) == uris(whole[place + 1 :])
+        assert skipped(rest, PassedOver.DUPLICATE) == skipped(whole[place + 1 :], PassedOver.DUPLICATE)
+
+
+def test_a_manifest_that_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    jsonl(path, ["1"])
+    (page,) = pages_of(path)
+    jsonl(path, ["1", "2"])
+    with pytest.raises(SourceError, match="changed since the scan began"):
+        pages_of(path, page.cursor)
+
+
+@pytest.mark.parametrize("name", ["i.csv.gz", "i.jsonl.gz", "i.jsonl", "i.csv", "i.parquet"])
+def test_a_manifest_that_breaks_off(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(os.urandom(1000))[:500] if name.endswith(".gz") else b"PAR1\xff\xfe\xff")
+    with pytest.raises(SourceError, match=name):
+        pages_of(path)
+
+
+def test_what_was_read_before_a_manifest_breaks_off_is_listed(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv.gz"
+    csv_gz(path, [os.urandom(9).hex() for _ in range(5000)])
+    path.write_bytes(path.read_bytes()[:-3000])
+    pages = open_source([str(path)], Rules(), print).pages(None)
+    assert len(next(pages).refs) == 1000
+    with pytest.raises(SourceError, match=r"m\.csv\.gz"):
+        list(pages)
+
+
+@given(st.lists(st.lists(st.text(max_size=3), max_size=30), max_size=8))
+def test_seen_uris_are_exact(batches: list[list[str]]) -> None:
+    before: set[str] = set()
+    with seen_uris() as seen:
+        for batch in batches:
+            first = {place for place, uri in enumerate(batch) if uri not in before and batch.index(uri) == place}
+            assert seen.new(batch) == first
+            before |= set(batch)
+
+
+def test_memory_does_not_grow_with_the_manifest(tmp_path: Path) -> None:
+    def peak(lines: int) -> int:
+        path = tmp_path / f"{lines}.jsonl"
+        with path.open("w") as file:
+            file.writelines(f'{{"source-ref": "s3://bucket/{number}"}}\n' for number in range(lines))
+        tracemalloc.start()
+        for _ in open_source([str(path)], Rules(), print).pages(None):
+            pass
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(1000)
+    assert peak(40_000) < 1.5 * peak(4000)
+
+
+def read_from(text: bytes, cursor: str | None = None, lines: list[str] | None = None) -> list[Page]:
+    warn = print if lines is None else lines.append
+    return list(open_source(["-"], Rules(), warn, stdin=io.BytesIO(text)).pages(cursor))
+
+
+def test_standard_input_takes_uris_and_json_lines() -> None:
+    lines: list[str] = []
+    text = 's3://b/a b.jpg\r\n{"source-ref": "s3://b/2", "external_id": "two"}\nfile:///x%20y\n\nx\ns3://b/2\n'
+    pages = read_from(text.encode(), lines=lines)
+    assert uris(pages) == ["s3://b/a b.jpg", "s3://b/2", "file:///x%20y"]
+    assert lines == ["standard input line 5: no JSON object with source-ref"]
+    assert skipped(pages, PassedOver.DUPLICATE) == 1
+    with pytest.raises(SourceError, match="standard input"):
+        read_from(b"s3://b/\xff\n")
+
+
+def test_standard_input_goes_on_when_it_is_piped_again() -> None:
+    text = "".join(f"s3://b/{number % 1500}\n" for number in range(2500)).encode()
+    whole = read_from(text)
+    assert len(uris(whole)) == 1500
+    for place, page in enumerate(whole):
+        assert uris(read_from(text, page.cursor)) == uris(whole[place + 1 :])
+
+
+def test_standard_input_is_the_process_s() -> None:
+    program = (
+        "from producers.listing import Rules\nfrom producers.sources import open_source\n"
+        "print([ref.uri for page in open_source(['-'], Rules(), print).pages(None) for ref in page.refs])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], input=b"s3://b/1\n", capture_output=True, check=True)
+    assert done.stdout == b"['s3://b/1']\n"
+
+
+def test_a_line_is_read_when_it_comes() -> None:
+    """A source that is still being written does not have to end before its first page."""
+
+    class Endless(io.RawIOBase):
+        def __next__(self) -> bytes:
+            self.count = getattr(self, "count", 0) + 1
+            return b"s3://b/%d\n" % self.count
+
+    pages = StandardInput(Endless(), Rules(), print).pages(None)  # type: ignore[arg-type]
+    assert len(next(pages).refs) == 1000
+
+
+def test_parquet_without_pyarrow_is_refused_at_once(tmp_path: Path) -> None:
+    table(tmp_path / "m.parquet", ["1"])
+    program = (
+        "import sys\nsys.modules['pyarrow'] = None\n"
+        "from producers.listing import Rules, UnknownSourceError\nfrom producers.sources import open_source\n"
+        f"try:\n    open_source([{str(tmp_path / 'm.parquet')!r}], Rules(), print)\n"
+        "except UnknownSourceError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+    assert "pip install 'fakesweep[parquet]'" in done.stdout

@@ -1,0 +1,178 @@
+"""A scan's life in its row: opened by the first message, paused by its limits, done when its last image is decided."""
+
+import math
+from datetime import UTC, datetime
+from uuid import UUID
+
+import structlog
+from sqlalchemy import ColumnElement, case, delete, func, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import Session, col
+
+from worker.errors import InvalidMessageError
+from worker.messages import Explain, JudgeImages, Policy
+from worker.tables import Scan, ScanStatus, Unpublished
+
+log = structlog.get_logger(__name__)
+
+_PARTITION_LOCK = 0x46414B45
+"""Advisory lock (ASCII "FAKE") under which partitions are made, so that two workers do not make one twice."""
+
+ACTIVE = (ScanStatus.LISTING, ScanStatus.REPAIRING, ScanStatus.RUNNING)
+"""Statuses in which images are published and judged."""
+
+LIMITS_AFTER = 1000
+"""Outcomes before a scan's limits are looked at: of the first ten images, five may well be fake."""
+
+RATE_WINDOW_S = 60.0
+"""Time constant of `scans.rate`, an exponentially weighted average."""
+
+
+def live_partition(moment: datetime) -> str:
+    """The partition of a submission: one a month, `live_2026_11`."""
+    return f"live_{moment.astimezone(UTC):%Y_%m}"
+
+
+def ensure_partition(session: Session, partition: str) -> None:
+    """Makes the partition of `findings` when it is not there. Attached after creation: that locks readers out less."""
+    # Not to_regclass, which may go by what this session cached before it waited for the lock.
+    there = text("SELECT 1 FROM pg_class WHERE relname = :name AND relnamespace = current_schema()::regnamespace")
+    if session.execute(there, {"name": f"findings_{partition}"}).scalar():
+        return
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _PARTITION_LOCK})
+    if session.execute(there, {"name": f"findings_{partition}"}).scalar():
+        return
+    name = f'"findings_{partition}"'
+    session.execute(text(f"CREATE TABLE {name} (LIKE findings INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"))
+    session.execute(text(f"ALTER TABLE {name} ADD CHECK (partition = '{partition}')"))
+    session.execute(text(f"ALTER TABLE findings ATTACH PARTITION {name} FOR VALUES IN ('{partition}')"))
+
+
+def open_scan(session: Session, job: JudgeImages, message_id: UUID, *, fake_from: float, real_to: float) -> Scan:
+    """The scan that a message belongs to. A message without one is a submission, named by its message id.
+
+    Thresholds that the scan leaves to the detector are filled in with these, once for the whole scan.
+    Raises InvalidMessageError when the message names a scan that does not exist.
+    """
+    scan = session.get(Scan, job.scan_id or message_id)
+    if scan is None and job.scan_id is not None:
+        raise InvalidMessageError(f"there is no scan {job.scan_id}")
+    scan = scan or _open_submission(session, job, message_id)
+    fill_thresholds(session, scan, fake_from=fake_from, real_to=real_to)
+    return scan
+
+
+def fill_thresholds(session: Session, scan: Scan, *, fake_from: float, real_to: float) -> None:
+    """Gives the scan these thresholds where it has none. Of many that try, the first one does it."""
+    policy = Policy.model_validate(scan.policy)
+    if policy.fake_from is None or policy.real_to is None:
+        filled = policy.filled(fake_from=fake_from, real_to=real_to).stored()
+        mine = (col(Scan.id) == scan.id, col(Scan.policy) == scan.policy)
+        session.execute(update(Scan).where(*mine).values(policy=filled))
+        session.refresh(scan)
+
+
+def _open_submission(session: Session, job: JudgeImages, message_id: UUID) -> Scan:
+    partition = live_partition(datetime.now(UTC))
+    ensure_partition(session, partition)
+    values = {
+        "id": message_id,
+        "kind": "live",
+        "name": "submission",
+        "source": "message",
+        "policy": Policy(explain=job.explain or Explain.FLAGGED).stored(),
+        "partition": partition,
+        "status": ScanStatus.RUNNING,
+        "listed": len(job.images),
+    }
+    session.execute(insert(Scan).values(**values).on_conflict_do_nothing())
+    return session.get_one(Scan, message_id)
+
+
+def stands_still(session: Session, scan: Scan, job: JudgeImages) -> bool:
+    """Whether the message's images are not to be judged. Of a paused scan, it is kept until somebody resumes it."""
+    if scan.status == ScanStatus.PAUSED:
+        # Locked, so that whoever resumes it finds this message.
+        session.refresh(scan, with_for_update=True)
+    if scan.status == ScanStatus.PAUSED:
+        log.info("message_set_aside", scan_id=str(scan.id), images=len(job.images))
+        message = job.model_copy(update={"scan_id": scan.id})
+        session.add(Unpublished(scan_id=scan.id, messages=[message.model_dump(mode="json", exclude_none=True)]))
+        return True
+    if scan.status == ScanStatus.CANCELLED or scan.dropped_at:
+        log.info("message_of_ended_scan", scan_id=str(scan.id), images=len(job.images))
+        return True
+    return False
+
+
+def raise_counters(session: Session, scan_id: UUID, counters: dict[str, int], detector_id: int) -> None:
+    """Adds to a scan's counters, and ends or pauses the scan where that is due."""
+    decided = sum(counters.get(name, 0) for name in ("judged", "reused", "failed"))
+    raised = {name: getattr(Scan, name) + count for name, count in counters.items()}
+    age_s = func.extract("epoch", func.clock_timestamp() - func.coalesce(Scan.counted_at, func.now()))
+    session.execute(
+        update(Scan)
+        .where(col(Scan.id) == scan_id)
+        .values(
+            **raised,
+            rate=Scan.rate * func.exp(-age_s / RATE_WINDOW_S) + max(decided, 0) / RATE_WINDOW_S,
+            counted_at=func.clock_timestamp(),
+            detector_ids=with_detector(detector_id),
+        )
+    )
+    finish_if_full(session, scan_id)
+    pause_at_limits(session, scan_id)
+
+
+def with_detector(detector_id: int) -> ColumnElement[list[int]]:
+    """The new value of a scan's `detector_ids`: with this one."""
+    there = col(Scan.detector_ids).contains([detector_id])
+    return case((there, Scan.detector_ids), else_=func.array_append(Scan.detector_ids, detector_id))
+
+
+def finish_if_full(session: Session, scan_id: UUID) -> None:
+    """Marks a scan done when its listing is complete and every listed image has an outcome."""
+    full = col(Scan.judged) + col(Scan.reused) + col(Scan.failed) >= col(Scan.listed)
+    finished = session.execute(
+        update(Scan)
+        .where(col(Scan.id) == scan_id, col(Scan.status) == ScanStatus.RUNNING, full)
+        .values(status=ScanStatus.DONE, finished_at=func.now())
+        .returning(col(Scan.id))
+    ).scalar()
+    if finished:  # what was set aside and published again is decided by now
+        session.execute(delete(Unpublished).where(col(Unpublished.scan_id) == scan_id))
+
+
+def pause_at_limits(session: Session, scan_id: UUID) -> None:
+    """The circuit breaker: pauses a scan that flags, or fails on, a larger share of its images than it may."""
+    decided = col(Scan.judged) + col(Scan.reused) + col(Scan.failed)
+    flagged = col(Scan.fake) > col(Scan.max_flagged_share) * (col(Scan.judged) + col(Scan.reused))
+    failed = col(Scan.failed) > col(Scan.max_failed_share) * decided
+    note = case(
+        (flagged, func.format("%s of %s images are flagged; the limit is a share of %s",
+                              Scan.fake, Scan.judged + Scan.reused, Scan.max_flagged_share)),
+        else_=func.format("%s of %s images failed; the limit is a share of %s",
+                          Scan.failed, decided, Scan.max_failed_share),
+    )  # fmt: skip
+    session.execute(
+        update(Scan)
+        .where(col(Scan.id) == scan_id, col(Scan.status).in_(ACTIVE), decided >= LIMITS_AFTER, flagged | failed)
+        .values(status=ScanStatus.PAUSED, paused_from=Scan.status, note=note)
+    )
+
+
+def shares(scan: Scan) -> tuple[float, float]:
+    """Flagged of the images that have a verdict, and failed of those that have an outcome; 0 without any."""
+    with_verdict = scan.judged + scan.reused
+    decided = with_verdict + scan.failed
+    return (scan.fake / with_verdict if with_verdict else 0.0, scan.failed / decided if decided else 0.0)
+
+
+def rate(scan: Scan, now: datetime) -> float:
+    """Images a second that workers decided lately: 0 when they stopped long ago."""
+    if scan.counted_at is None:
+        return 0.0
+    window_s = RATE_WINDOW_S
+    # A scan that is younger than the window has not filled it yet.
+    filled = 1 - math.exp(-max((scan.counted_at - scan.created_at).total_seconds(), 1.0) / window_s)
+    return scan.rate * math.exp(-max((now - scan.counted_at).total_seconds(), 0.0) / window_s) / filled
