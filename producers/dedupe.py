@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ARRAY, Text, bindparam, case, func, literal, select, true
+from pydantic import TypeAdapter
+from sqlalchemy import ARRAY, BigInteger, Text, bindparam, case, column, func, literal, select, text, true, union_all
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from worker import lifecycle
@@ -42,31 +44,17 @@ def reuse_known(session: Session, scan: Scan, refs: Sequence[ImageRef], detector
     """
     if detector_id is None or not refs:
         return Deduped(refs)
-    listed = _listed()
-    known = _known(listed, scan, detector_id)
-    columns = [column.name for column in known.c if column.name != "n"]
-    reused = (
-        insert(Finding)
-        .from_select(columns, select(*(known.c[name] for name in columns)))
-        .on_conflict_do_nothing()
-        .returning(col(Finding.verdict))
-        .cte("reused")
-    )
-    verdicts = select(func.array_agg(reused.c.verdict)).scalar_subquery()
-    numbers = select(func.array_agg(known.c.n)).scalar_subquery()
-    found = session.execute(
-        select(verdicts, numbers),
-        {
-            "uris": [ref.uri for ref in refs],
-            "etags": [ref.etag for ref in refs],
-            "external_ids": [ref.external_id for ref in refs],
-        },
-    ).one()
-    known_numbers = set(found[1] or ())
-    counters = {Outcome.REUSED.value: len(found[0] or ())}
-    for verdict in found[0] or ():
-        counters[verdict] = counters.get(verdict, 0) + 1
-    return Deduped([ref for n, ref in enumerate(refs, start=1) if n not in known_numbers], counters)
+    page = {"page": _REFS.dump_json(list(refs)).decode()}
+    try:
+        # ON CONFLICT makes an insertion half as dear again, and nothing but a stranger's message can be in the way.
+        with session.begin_nested():
+            found = session.execute(_statement(scan, detector_id, len(refs)), page).one()
+    except IntegrityError:
+        found = session.execute(_statement(scan, detector_id, len(refs), careful=True), page).one()
+    counters: dict[str, int] = found.counters or {}
+    known = range(1, found.known + 1) if found.numbers is None else set(found.numbers)
+    left = [ref for n, ref in enumerate(refs, start=1) if n not in known]
+    return Deduped(left, {**counters, Outcome.REUSED.value: sum(counters.values())})
 
 
 def undecided(session: Session, scan: Scan, refs: Sequence[ImageRef]) -> list[ImageRef]:
@@ -80,26 +68,45 @@ def undecided(session: Session, scan: Scan, refs: Sequence[ImageRef]) -> list[Im
     return [ref for ref in refs if ref.uri not in decided]
 
 
-def _listed() -> Any:
-    arrays = (bindparam(name, type_=ARRAY(Text)) for name in ("uris", "etags", "external_ids"))
-    return (
-        func.unnest(*arrays)
-        .table_valued("uri", "etag", "external_id", with_ordinality="n", name="listed")
-        .render_derived()
+def _statement(scan: Scan, detector_id: int, size: int, *, careful: bool = False) -> Any:
+    """Inserts the findings of what is known; one row: `counters` by verdict, how many are `known`, and their `numbers`
+    in the page where these are not none or all of its `size`.
+    """
+    known = _known(scan, detector_id)
+    columns = [column.name for column in known.c if column.name != "n"]
+    inserting = insert(Finding).from_select(columns, select(*(known.c[name] for name in columns)))
+    if careful:
+        inserting = inserting.on_conflict_do_nothing()
+    reused = inserting.returning(col(Finding.verdict)).cte("reused")
+    by_verdict = select(reused.c.verdict, func.count().label("images")).group_by(reused.c.verdict).subquery()
+    some = case((func.count().between(1, size - 1), func.array_agg(known.c.n)))
+    return select(
+        select(func.jsonb_object_agg(by_verdict.c.verdict, by_verdict.c.images)).scalar_subquery().label("counters"),
+        select(func.count()).select_from(known).scalar_subquery().label("known"),
+        select(some).select_from(known).scalar_subquery().label("numbers"),
     )
 
 
-def _known(listed: Any, scan: Scan, detector_id: int) -> Any:
+_REFS = TypeAdapter(list[ImageRef])
+
+_LISTED = """
+SELECT uri, etag, external_id, n
+FROM ROWS FROM (json_to_recordset(CAST(:page AS json)) AS (uri text, etag text, external_id text))
+WITH ORDINALITY AS listed (uri, etag, external_id, n)
+"""
+
+
+def _known(scan: Scan, detector_id: int) -> Any:
     """The rows of findings for what is known, and `n`, their number in the page."""
+    names = column("uri", Text), column("etag", Text), column("external_id", Text), column("n", BigInteger)
+    listed = text(_LISTED).columns(*names).cte("listed")
     policy = Policy.model_validate(scan.policy)
     since = scan.created_at if scan.rejudge else None
-    newest = (
-        select(StoredVerdict)
-        .where(col(StoredVerdict.sha256) == StoredObject.sha256, *reusable(detector_id, policy, since))
-        .order_by(col(StoredVerdict.id).desc())
-        .limit(1)
-        .lateral("newest")
-    )
+    usable = (col(StoredVerdict.sha256) == StoredObject.sha256, *reusable(detector_id, policy, since))
+    # The verdict that was last given there lies beside its neighbours'; any other has to be looked for by its content.
+    given_there = select(StoredVerdict).where(col(StoredVerdict.id) == StoredObject.verdict_id, *usable)
+    newest_at_all = select(StoredVerdict).where(*usable).order_by(col(StoredVerdict.id).desc()).limit(1)
+    newest = union_all(given_there, newest_at_all).limit(1).lateral("newest")
     verdict = case(
         (newest.c.score >= policy.fake_from, Verdict.FAKE.value),
         (newest.c.score <= policy.real_to, Verdict.REAL.value),

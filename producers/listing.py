@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from worker.errors import FakesweepError
 from worker.messages import ImageRef
@@ -47,7 +47,7 @@ class Rules(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    suffixes: tuple[str, ...] = ()
+    suffixes: tuple[Annotated[str, StringConstraints(to_lower=True, min_length=1)], ...] = ()
     min_bytes: Annotated[int, Field(ge=0)] | None = None
     max_bytes: Annotated[int, Field(ge=0)] | None = None
 
@@ -61,7 +61,7 @@ class Rules(BaseModel):
         """Why the object is no image of the scan; None when it is one."""
         if size == 0 and uri.endswith("/"):
             return PassedOver.FOLDER_MARKER
-        if self.suffixes and not uri.lower().endswith(tuple(suffix.lower() for suffix in self.suffixes)):
+        if self.suffixes and not uri.lower().endswith(self.suffixes):
             return PassedOver.SUFFIX
         if size is not None and self.min_bytes is not None and size < self.min_bytes:
             return PassedOver.TOO_SMALL

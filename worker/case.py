@@ -41,6 +41,16 @@ class Case:
             **asdict(judgement),
         )
 
+    def remembered(self, verdict_ids: Mapping[str, int]) -> StoredObject:
+        """The row of `objects`; `verdict_ids` as for `finding`."""
+        if self.stored is None:
+            raise ValueError("nothing is remembered of an image that was not fetched")
+        verdict_id = self._verdict_id(verdict_ids) if self.verdict else None
+        return self.stored.model_copy(update={"verdict_id": verdict_id})
+
+    def _verdict_id(self, verdict_ids: Mapping[str, int]) -> int | None:
+        return verdict_ids.get(self.verdict.sha256, self.verdict.id) if self.verdict else None
+
     def finding(self, scan: Scan, verdict_ids: Mapping[str, int], attempts: int) -> Finding:
         """The row of `findings`. `verdict_ids` by SHA-256 are those of the verdicts that this message added."""
         finding = Finding(
@@ -62,7 +72,7 @@ class Case:
             return finding
         finding.outcome = Outcome.REUSED if self.reused_from else Outcome.JUDGED
         finding.reused_from = self.reused_from
-        finding.verdict_id = verdict_ids.get(self.verdict.sha256, self.verdict.id)
+        finding.verdict_id = self._verdict_id(verdict_ids)
         finding.score = self.verdict.score
         policy = Policy.model_validate(scan.policy)
         if policy.fake_from is None or policy.real_to is None:

@@ -235,8 +235,8 @@ def _save(cases: Sequence[Case], delivery: _Delivery, parts: Parts) -> None:
             if case.verdict and not case.reused_from
         }
         # In one order everywhere, so that two messages with the same uris cannot lock each other out.
-        for stored in sorted((case.stored for case in settled if case.stored), key=lambda stored: stored.uri):
-            database.remember_object(session, stored)
+        for case in sorted((case for case in settled if case.stored), key=lambda case: case.ref.uri):
+            database.remember_object(session, case.remembered(verdict_ids))
         database.save_findings(
             session,
             delivery.scan,

@@ -171,7 +171,10 @@ class Unpublished(SQLModel, table=True):
 
 
 class StoredObject(SQLModel, table=True):
-    """What lay at a uri when it was last fetched: what a re-scan asks before it fetches anything."""
+    """What lay at a uri when it was last fetched: what a re-scan asks before it fetches anything.
+
+    `verdict_id` is the verdict that was given or reused there: the first one that a re-scan looks at.
+    """
 
     __tablename__ = "objects"
 
@@ -179,6 +182,7 @@ class StoredObject(SQLModel, table=True):
     etag: str | None = _text(default=None)
     sha256: str = Field(sa_type=String(64))
     size: int = Field(sa_type=BigInteger)
+    verdict_id: int | None = Field(default=None, sa_type=BigInteger)
     fetched_at: datetime = _timestamp()
 
 

@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_unpublished")),
     )
     op.create_index(op.f("ix_unpublished_scan_id"), "unpublished", ["scan_id"], unique=False)
+    op.add_column("objects", sa.Column("verdict_id", sa.BigInteger(), nullable=True))
     op.add_column("detectors", sa.Column("started_at", sa.DateTime(timezone=True), nullable=True))
     # Constant defaults: no table is rewritten.
     for column in (
@@ -78,6 +79,7 @@ def downgrade() -> None:
     ):  # fmt: skip
         op.drop_column("scans", column)
     op.drop_column("detectors", "started_at")
+    op.drop_column("objects", "verdict_id")
     op.drop_table("unpublished")
 
 

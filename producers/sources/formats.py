@@ -3,13 +3,14 @@
 import csv
 import gzip
 import io
-import json
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote_plus
+
+from pydantic_core import from_json
 
 from producers.listing import SourceError, UnknownSourceError
 from producers.sources.rows import Fault, Row
@@ -43,7 +44,7 @@ def json_lines(lines: Iterable[str]) -> Iterator[Row]:
             yield None
             continue
         try:
-            entry = json.loads(line)
+            entry = from_json(line)
             uri = entry["source-ref"] if "source-ref" in entry else entry["uri"]
         except (ValueError, KeyError, TypeError, RecursionError):
             yield Fault("no JSON object with source-ref")

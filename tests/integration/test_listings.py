@@ -194,9 +194,9 @@ FORMS = [("CSV", "csv.gz", inventory_csv), ("Parquet", "parquet", inventory_parq
 
 @pytest.mark.parametrize(("form", "ending", "write"), FORMS)
 def test_inventory(bucket: str, form: str, ending: str, write: Any) -> None:
-    more = pyarrow.table({"bucket": ["src"] * 1500, "key": [f"{n}.jpg" for n in range(1500)]})
+    more = pyarrow.table({"bucket": ["src"] * 6500, "key": [f"{n}.jpg" for n in range(6500)]})
     parquet.write_table(more, last := io.BytesIO())
-    rows = "".join(f'"src","{n}.jpg","v","true","false","",""\n' for n in range(1500))
+    rows = "".join(f'"src","{n}.jpg","v","true","false","",""\n' for n in range(6500))
     parts = {
         f"dest/src/cfg/data/1.{ending}": write(),
         f"dest/src/cfg/data/2.{ending}": gzip.compress(rows.encode()) if form == "CSV" else last.getvalue(),
@@ -209,7 +209,7 @@ def test_inventory(bucket: str, form: str, ending: str, write: Any) -> None:
     refs = [(ref.uri, ref.size, ref.etag) for ref in whole[0].refs]
     assert refs == [("s3://src/a b+%.jpg", 5, "e1"), ("s3://src/ü.jpg", 7, "e5")]
     assert skipped(whole) == {PassedOver.OLD_VERSION: 2, PassedOver.DELETE_MARKER: 1}
-    assert [len(page.refs) for page in whole] == [2, 1000, 500]
+    assert [len(page.refs) for page in whole] == [2, 5000, 1500]
     for place, page in enumerate(whole):
         assert uris(pages_of(f"s3://{bucket}/{key}", cursor=page.cursor)) == uris(whole[place + 1 :])
     put(bucket, key, manifest(bucket, form, parts, version="later"))

@@ -20,6 +20,7 @@ from producers.listing import Page, PassedOver, Rules, SourceError, UnknownSourc
 from producers.sources import open_source
 from producers.sources.distinct import seen_uris
 from producers.sources.manifests import StandardInput
+from producers.sources.rows import PAGE_ROWS
 
 
 def pages_of(path: object, cursor: str | None = None, lines: list[str] | None = None) -> list[Page]:
@@ -142,10 +143,10 @@ def test_a_manifest_that_breaks_off(tmp_path: Path, name: str) -> None:
 
 def test_what_was_read_before_a_manifest_breaks_off_is_listed(tmp_path: Path) -> None:
     path = tmp_path / "m.csv.gz"
-    csv_gz(path, [os.urandom(9).hex() for _ in range(5000)])
+    csv_gz(path, [os.urandom(9).hex() for _ in range(25_000)])
     path.write_bytes(path.read_bytes()[:-3000])
     pages = open_source([str(path)], Rules(), print).pages(None)
-    assert len(next(pages).refs) == 1000
+    assert len(next(pages).refs) == PAGE_ROWS
     with pytest.raises(SourceError, match=r"m\.csv\.gz"):
         list(pages)
 
@@ -173,7 +174,7 @@ def test_memory_does_not_grow_with_the_manifest(tmp_path: Path) -> None:
         return found
 
     peak(1000)
-    assert peak(40_000) < 1.5 * peak(4000)
+    assert peak(100_000) < 1.5 * peak(10_000)
 
 
 def read_from(text: bytes, cursor: str | None = None, lines: list[str] | None = None) -> list[Page]:
@@ -218,7 +219,7 @@ def test_a_line_is_read_when_it_comes() -> None:
             return b"s3://b/%d\n" % self.count
 
     pages = StandardInput(Endless(), Rules(), print).pages(None)  # type: ignore[arg-type]
-    assert len(next(pages).refs) == 1000
+    assert len(next(pages).refs) == PAGE_ROWS
 
 
 def test_parquet_without_pyarrow_is_refused_at_once(tmp_path: Path) -> None:
