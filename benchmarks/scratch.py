@@ -1,0 +1,97 @@
+"""What benchmarks share: a database of their own, what the machine is, and where figures are written."""
+
+import json
+import os
+import platform
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+from sqlalchemy import Engine
+from sqlalchemy.engine import make_url
+
+from worker import database
+from worker.migrate import upgrade
+
+RESULTS = Path(__file__).parent / "results"
+SERVER = os.environ.get("TEST_DATABASE_URL", "postgresql:///postgres")
+AMQP = os.environ.get("TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
+
+
+@contextmanager
+def scratch_database() -> Iterator[tuple[str, Engine]]:
+    """The URL of a migrated database on the server TEST_DATABASE_URL, and its engine; dropped at the end."""
+    name = f"fakesweep_benchmark_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(SERVER, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    url = make_url(SERVER).set(database=name).render_as_string(hide_password=False)
+    postgres = database.connect(url)
+    try:
+        upgrade(postgres)
+        yield url, postgres
+    finally:
+        postgres.dispose()
+        with psycopg.connect(SERVER, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def know_images(url: str, detector_id: int, count: int) -> None:
+    """Objects and verdicts as a first scan of `uri_of(0)` to `uri_of(count - 1)` leaves them; every tenth is fake."""
+    rows = (
+        "SELECT md5(n::text) || md5('x' || n) AS sha256,"
+        " 's3://archive/2026/' || lpad(n::text, 12, '0') || '.jpg' AS uri,"
+        f" lpad(to_hex(n), 32, '0') AS etag, n FROM generate_series(0, {count - 1}) n"
+    )
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO verdicts (sha256, detector_id, uri, width, height, explain, answer, score, completion,"
+            " contradicts, prompt_tokens, completion_tokens, latency_ms)"
+            f" SELECT sha256, {detector_id}, uri, 1024, 768, 'all', CASE WHEN n % 10 = 0 THEN 'fake' ELSE 'real' END,"
+            " CASE WHEN n % 10 = 0 THEN 0.9 ELSE 0.1 END, 'This is a real image.', false, 590, 7, 20"
+            f" FROM ({rows}) known".encode()
+        )
+        connection.execute(
+            "INSERT INTO objects (uri, etag, sha256, size, verdict_id) SELECT known.uri, known.etag, known.sha256,"
+            f" 1000, v.id FROM ({rows}) known JOIN verdicts v USING (sha256)".encode()
+        )
+        connection.execute("VACUUM ANALYZE")
+
+
+def uri_of(number: int) -> str:
+    """The uri of an image of the benchmark's archive."""
+    return f"s3://archive/2026/{number:012d}.jpg"
+
+
+def etag_of(number: int) -> str:
+    """Its ETag."""
+    return f"{number:032x}"
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    with psycopg.connect(SERVER) as connection:
+        version = connection.info.server_version
+    return {
+        "processor": next(models, platform.processor()),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "load_average": [round(value, 2) for value in os.getloadavg()],
+        "python": platform.python_version(),
+        "postgres": version // 10000,
+    }
+
+
+def write_result(name: str, figures: dict[str, Any]) -> None:
+    """Prints the figures and writes them to benchmarks/results/NAME.json."""
+    result = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), **figures}
+    text = json.dumps(result, indent=1)
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
