@@ -10,6 +10,7 @@ from sqlmodel import col
 
 from producers.scans import find_scan
 from worker import database, lifecycle
+from worker.errors import ScanStateError
 from worker.messages import Policy
 from worker.tables import Detector, Scan, ScanStatus
 
@@ -76,9 +77,12 @@ def recent_scans(postgres: Engine, limit: int = 20) -> list[dict[str, Any]]:
 
 
 def rows(postgres: Engine, scan_id: UUID) -> Iterator[dict[str, Any]]:
-    """The lines of `fakesweep results`, by uri, streamed. Raises NoSuchScanError."""
+    """The lines of `fakesweep results`, by uri, streamed. Raises NoSuchScanError, ScanStateError."""
     with database.transaction(postgres) as session:
         scan = find_scan(session, scan_id)
+        if scan.dropped_at is not None:
+            dropped = f"its findings were dropped at {scan.dropped_at:%Y-%m-%d %H:%M}"
+            raise ScanStateError(f"scan {scan_id}: {dropped}; verdicts and reviews are kept")
         found = session.execute(
             text(
                 "SELECT * FROM finding_details WHERE partition = :partition AND scan_id = :scan_id "

@@ -1,6 +1,7 @@
 """Scans: their rows, how they start, and what people do to them while they run."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID, uuid4
 
@@ -121,7 +122,7 @@ def cancel(postgres: Engine, scan_id: UUID) -> None:
     """Ends the scan for good. Its findings stay; workers drop its messages. Raises NoSuchScanError, ScanStateError."""
     with database.transaction(postgres) as session:
         scan = _locked(session, scan_id, (*lifecycle.ACTIVE, ScanStatus.PAUSED), "cancelled")
-        scan.status, scan.note = ScanStatus.CANCELLED, "cancelled by hand"
+        scan.status, scan.note, scan.finished_at = ScanStatus.CANCELLED, "cancelled by hand", datetime.now(UTC)
         session.execute(delete(Unpublished).where(col(Unpublished.scan_id) == scan_id))
 
 

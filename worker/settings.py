@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -74,6 +75,11 @@ class Settings(BaseSettings):
     retry_delay_s: int = Field(default=30, ge=1)
     """Before the first of them; doubled each time, up to 15 minutes."""
 
+    nightly: Path | None = None
+    """The TOML file of `fakesweep nightly` (docs/nightly.md)."""
+    timezone: str = "UTC"
+    """In which its crontabs are read, as the IANA database names it: Europe/Berlin."""
+
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -81,6 +87,15 @@ class Settings(BaseSettings):
     @classmethod
     def _resolved(cls, folders: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(Path(folder).resolve()) for folder in folders)
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, timezone: str) -> str:
+        try:
+            ZoneInfo(timezone)
+        except (KeyError, ValueError, OSError):
+            raise ValueError("must be a time zone of the IANA database, such as Europe/Berlin") from None
+        return timezone
 
     @classmethod
     def from_environment(cls) -> Self:

@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
-from worker import database
+from producers import progress, publishing, schedule
+from producers.commands.options import ScanId, open_broker, open_database, open_publisher
+from worker import database, telemetry
 from worker.migrate import upgrade
 from worker.settings import Settings
 
@@ -32,3 +34,24 @@ def worker(
     from worker.__main__ import main as run_worker  # noqa: PLC0415 - the other commands stay light
 
     raise typer.Exit(run_worker())
+
+
+@app.command()
+def nightly() -> None:
+    """Start the scans of the file FAKESWEEP_NIGHTLY when they are due, until SIGTERM."""
+    from producers.nightly import serve  # noqa: PLC0415 - beat's modules take time to import
+
+    settings = Settings.from_environment()
+    scans = schedule.load(settings.nightly)
+    telemetry.configure_logging(settings)
+    telemetry.init_sentry(settings)
+    serve(scans, open_broker(settings), open_database(settings), settings.timezone)
+
+
+@app.command(hidden=True)
+def publish(scan_id: ScanId) -> None:
+    """Go on with the listing of SCAN, as `nightly` has it done. Unlike `resume`, it leaves a paused scan paused."""
+    settings = Settings.from_environment()
+    postgres = open_database(settings)
+    with open_publisher(settings, progress.Warnings()) as publisher:
+        publishing.publish_scan(publisher, postgres, scan_id, warn=progress.Warnings())

@@ -1,0 +1,105 @@
+"""Processes that list scans, one a scan: started, and started again when they die, by whoever looks after them."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+TAKE_UP_AFTER = timedelta(seconds=60)
+"""A listing that is not ours and has not moved for so long is left behind. Else somebody else is at it: another beat
+during a deploy, or a person's `fakesweep resume`.
+"""
+FIRST_DELAY, LONGEST_DELAY = timedelta(seconds=30), timedelta(minutes=5)
+"""After a second death in a row, doubled each time; after a first one, there is none."""
+
+STOP_TIMEOUT_S = 10.0
+
+
+class Child(Protocol):
+    """A process, as subprocess.Popen has it."""
+
+    def poll(self) -> int | None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+def publishing_process(scan_id: UUID) -> Child:
+    """Goes on with the scan's listing in a process of its own: its memory and its crashes are not ours."""
+    command = [sys.executable, "-m", "producers", "publish", str(scan_id)]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # noqa: S603 - our own
+
+
+@dataclass
+class _Listing:
+    """What is known of a scan that is to be listed. `seen`: how far it was, at `since`."""
+
+    seen: object
+    since: datetime
+    child: Child | None = None
+    wait: timedelta = TAKE_UP_AFTER
+    deaths: int = 0
+
+
+class Children:
+    """The processes, by scan. `clock` gives an aware datetime."""
+
+    def __init__(self, clock: Callable[[], datetime], spawn: Callable[[UUID], Child] = publishing_process) -> None:
+        self._clock, self._spawn = clock, spawn
+        self._listings: dict[UUID, _Listing] = {}
+
+    def start(self, scan_id: UUID) -> None:
+        """Starts to list a scan that is new."""
+        listing = self._listings.setdefault(scan_id, _Listing(None, self._clock()))
+        if listing.child is None:
+            listing.child = self._spawn(scan_id)
+
+    def look_after(self, unlisted: Mapping[UUID, object]) -> None:
+        """Starts what has died or was left behind. `unlisted`: every scan that is to be listed, and how far each is."""
+        for scan_id, listing in list(self._listings.items()):
+            self._reap(scan_id, listing, unfinished=scan_id in unlisted)
+            if listing.child is None and scan_id not in unlisted:
+                del self._listings[scan_id]
+        for scan_id, position in unlisted.items():
+            listing = self._listings.setdefault(scan_id, _Listing(position, self._clock()))
+            if listing.seen != position:
+                listing.seen, listing.since = position, self._clock()
+                # The first look at a child of ours is no movement.
+                listing.deaths = 0 if listing.child else listing.deaths
+            if listing.child is None and self._clock() - listing.since >= listing.wait:
+                log.info("nightly_listing_taken_up", scan_id=str(scan_id), deaths=listing.deaths)
+                listing.child = self._spawn(scan_id)
+
+    def _reap(self, scan_id: UUID, listing: _Listing, *, unfinished: bool) -> None:
+        code = listing.child.poll() if listing.child else None
+        if code is None:
+            return
+        listing.child, listing.since = None, self._clock()
+        if code == 0:  # listed, or somebody else has gone on with it
+            listing.wait, listing.deaths = TAKE_UP_AFTER, 0
+        elif unfinished:
+            listing.deaths += 1
+            doubled = FIRST_DELAY * 2 ** min(max(listing.deaths - 2, 0), 10)
+            listing.wait = timedelta(0) if listing.deaths == 1 else min(doubled, LONGEST_DELAY)
+            said = log.warning if listing.deaths < 3 else log.error  # noqa: PLR2004 - the third is no accident
+            said("nightly_listing_died", scan_id=str(scan_id), exit_code=code, again_in_s=listing.wait.total_seconds())
+
+    def close(self) -> None:
+        """Ends them all. What they had committed stays; the next start goes on from there."""
+        children = [listing.child for listing in self._listings.values() if listing.child]
+        self._listings.clear()
+        for child in children:
+            child.terminate()
+        for child in children:
+            try:
+                child.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()

@@ -1,0 +1,48 @@
+"""Commands that drop findings which nobody needs any more."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from producers import retention as dropping
+from producers.commands.options import ScanId, open_database
+from producers.progress import printable
+from worker.errors import ScanStateError
+from worker.settings import Settings
+
+app = typer.Typer()
+
+EXIT_SKIPPED = 1
+
+
+@app.command()
+def retention(
+    keep_days: Annotated[int, typer.Option(min=1, help="Drop the findings of scans that ended longer ago.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be dropped.")] = False,
+) -> None:
+    """Drop the findings of old scans and submissions. Scans, verdicts, objects and reviews stay."""
+    postgres = open_database(Settings.from_environment())
+    before = datetime.now(UTC) - timedelta(days=keep_days)
+    skipped = False
+    for found in dropping.droppable(postgres, before):
+        if dry_run:
+            typer.echo(printable(f"would drop {found}"))
+            continue
+        try:
+            dropping.drop_partition(postgres, found.partition, before)
+        except (dropping.LockedError, ScanStateError) as error:
+            skipped = True
+            typer.echo(printable(f"skipped {found}: {error}"), err=True)
+        else:
+            typer.echo(printable(f"dropped {found}"))
+    if skipped:
+        raise typer.Exit(EXIT_SKIPPED)
+
+
+@app.command()
+def drop(scan_id: ScanId) -> None:
+    """Drop the findings of SCAN, which has ended. The scan, its verdicts and its reviews stay."""
+    scan = dropping.drop_scan(open_database(Settings.from_environment()), scan_id)
+    count = scan.judged + scan.reused + scan.failed
+    typer.echo(printable(f"dropped {count} findings of scan {scan_id} ({scan.name})"))

@@ -1,0 +1,159 @@
+"""Retention: the findings of scans that ended long ago are dropped. Scans, verdicts, objects and reviews stay."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from psycopg.errors import DeadlockDetected, LockNotAvailable
+from sqlalchemy import ColumnElement, Engine, delete, select, text
+from sqlmodel import Session, col
+from tenacity import AttemptManager, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from producers.scans import find_scan
+from worker import database
+from worker.errors import DatabaseUnavailableError, ScanStateError, TransientError
+from worker.tables import Finding, Scan, ScanStatus, Suspect, Unpublished
+
+ENDED = (ScanStatus.DONE, ScanStatus.CANCELLED)
+
+LOCK_TIMEOUT_S = 5.0
+"""Detaching a partition locks `findings`, and whoever comes later waits behind us: workers, for this long at most."""
+
+# A cancelled scan has no finished_at: what was decided last, or else its start, is the best that is known.
+_ENDED_AT = "coalesce(finished_at, counted_at, created_at)"
+
+_DROPPABLE = f"""
+SELECT scans.partition, max(kind) AS kind, min(scans.id::text) AS scan_id, min(name) AS name,
+       count(*) FILTER (WHERE dropped_at IS NULL) AS scans,
+       coalesce(sum(judged + reused + failed) FILTER (WHERE dropped_at IS NULL), 0)::bigint AS findings,
+       max({_ENDED_AT}) AS ended_at
+FROM pg_inherits
+JOIN pg_class ON pg_class.oid = inhrelid
+JOIN scans ON relname = 'findings_' || scans.partition
+WHERE inhparent = 'findings'::regclass
+GROUP BY scans.partition
+HAVING bool_and(status = ANY(:ended)) AND max({_ENDED_AT}) < :before
+   AND (max(kind) = 'scan' OR to_date(right(scans.partition, 7), 'YYYY_MM') + interval '1 month' <= :day)
+ORDER BY ended_at, scans.partition
+"""  # noqa: S608 - a constant of this file
+
+_MARK = """
+UPDATE scans SET dropped_at = coalesce(dropped_at, now()) WHERE partition = :partition AND status = ANY(:ended)
+"""
+
+_AT_WORK = f"""
+SELECT id FROM scans WHERE partition = :partition AND (status <> ALL(:ended) OR {_ENDED_AT} >= :before) LIMIT 1
+"""  # noqa: S608 - a constant of this file
+
+
+class LockedError(TransientError):
+    """Another session holds a lock on the findings; whoever asks again later succeeds."""
+
+
+@dataclass(frozen=True)
+class Droppable:
+    """A partition of `findings` of which nothing is wanted any more: a scan's, or a month's of submissions.
+
+    `findings` is how many it holds, by the counters of its `scans`. `ended_at` is when the last of them ended.
+    """
+
+    partition: str
+    kind: str
+    scan_id: str
+    name: str
+    scans: int
+    findings: int
+    ended_at: datetime
+
+    def __str__(self) -> str:
+        if self.kind == "live":
+            month = self.partition.removeprefix("live_").replace("_", "-")
+            return f"{self.findings} findings of {self.scans} submissions of {month}"
+        return f"{self.findings} findings of scan {self.scan_id} ({self.name}), ended {self.ended_at:%Y-%m-%d}"
+
+
+def droppable(postgres: Engine, before: datetime) -> list[Droppable]:
+    """The partitions all of whose scans ended before then, the oldest first; of submissions, whole months in UTC."""
+    values = {"ended": _ended(), "before": before, "day": before.astimezone(UTC).replace(tzinfo=None)}
+    with database.transaction(postgres) as session:
+        return [Droppable(**row) for row in session.execute(text(_DROPPABLE), values).mappings()]
+
+
+def drop_partition(
+    postgres: Engine, partition: str, before: datetime, *, attempts: int = 3, lock_s: float = LOCK_TIMEOUT_S
+) -> None:
+    """Drops a partition in one transaction: after a crash it is there with its findings, or gone.
+
+    Raises ScanStateError when a scan in it has not ended before then after all, LockedError after so many attempts.
+    """
+    values = {"partition": partition, "ended": _ended(), "before": before}
+    for attempt in _attempts(attempts):
+        with attempt, _short_transaction(postgres, lock_s) as session:
+            session.execute(text(_MARK), values)  # locks the rows: nobody can repair these scans now
+            if scan_id := session.execute(text(_AT_WORK), values).scalar():
+                raise ScanStateError(f"scan {scan_id} is at work again, or was lately")
+            _forget(session, col(Scan.partition) == partition)
+            _detach_and_drop(session, partition)
+
+
+def drop_scan(postgres: Engine, scan_id: UUID, *, attempts: int = 3, lock_s: float = LOCK_TIMEOUT_S) -> Scan:
+    """Drops the findings of one scan; its row. A submission's are deleted from the partition that it shares.
+
+    Raises NoSuchScanError, ScanStateError when it has not ended or is dropped already, LockedError.
+    """
+    for attempt in _attempts(attempts):
+        with attempt, _short_transaction(postgres, lock_s) as session:
+            find_scan(session, scan_id)
+            scan = session.get_one(Scan, scan_id, with_for_update=True, populate_existing=True)
+            if scan.status not in ENDED:
+                raise ScanStateError(f"scan {scan_id} is {scan.status}: cancel it first, or let it end")
+            if scan.dropped_at is not None:
+                raise ScanStateError(f"scan {scan_id}: its findings were dropped at {scan.dropped_at:%Y-%m-%d %H:%M}")
+            scan.dropped_at = datetime.now(UTC)
+            _forget(session, col(Scan.id) == scan_id)
+            if scan.kind == "live":
+                own = (col(Finding.partition) == scan.partition, col(Finding.scan_id) == scan_id)
+                session.execute(delete(Finding).where(*own))
+            else:
+                session.flush()
+                _detach_and_drop(session, scan.partition)
+    return scan
+
+
+def _ended() -> list[str]:
+    return [str(status) for status in ENDED]
+
+
+def _forget(session: Session, which: ColumnElement[bool]) -> None:
+    ids = select(col(Scan.id)).where(which)
+    session.execute(delete(Suspect).where(col(Suspect.scan_id).in_(ids)))
+    session.execute(delete(Unpublished).where(col(Unpublished.scan_id).in_(ids)))
+
+
+def _detach_and_drop(session: Session, partition: str) -> None:
+    """Last in its transaction: from here to the commit, nobody else reads or writes findings."""
+    session.execute(text(f'ALTER TABLE findings DETACH PARTITION "findings_{partition}"'))
+    session.execute(text(f'DROP TABLE "findings_{partition}"'))
+
+
+@contextmanager
+def _short_transaction(postgres: Engine, lock_s: float) -> Iterator[Session]:
+    try:
+        with database.transaction(postgres) as session:
+            session.execute(text(f"SET LOCAL lock_timeout = '{round(lock_s * 1000)}ms'"))
+            yield session
+    except DatabaseUnavailableError as error:
+        if isinstance(getattr(error.__cause__, "orig", None), LockNotAvailable | DeadlockDetected):
+            raise LockedError("another session holds a lock on its findings: run it again later") from error
+        raise
+
+
+def _attempts(count: int) -> Iterator[AttemptManager]:
+    yield from Retrying(
+        retry=retry_if_exception_type(LockedError),
+        stop=stop_after_attempt(count),
+        wait=wait_random_exponential(max=10),
+        reraise=True,
+    )

@@ -1,0 +1,487 @@
+"""Nightly scans: when they start, what starts them again, and what Sentry hears of it. The clock is the test's."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import sentry_sdk
+from celery import Celery
+from sentry_sdk.envelope import Envelope
+from sentry_sdk.transport import Transport
+from sqlalchemy import Engine, select, update
+from sqlmodel import col
+from structlog.testing import capture_logs
+
+from producers import scans
+from producers.checkins import CheckIns
+from producers.children import Child, Children
+from producers.nightly import NightlyScheduler
+from producers.schedule import NightlyScan
+from tests.conftest import empty_queues
+from tests.integration.test_broker import grey, query, settings_for, worker
+from tests.processes import ROOT, RunningWorker, fakesweep, wait_for
+from worker import database
+from worker.errors import DatabaseUnavailableError
+from worker.tables import Scan, ScanStatus
+
+PHOTOS = NightlyScan.model_validate(
+    {"crontab": "0 2 * * *", "source": "s3://photos/", "fake_from": 0.7, "suffixes": [".jpg"], "rejudge": True}
+)
+NO_BROKER = "amqp://127.0.0.1:9//"
+"""What needs the broker is the children's: beat does not wait for one that is away."""
+TOLD = {
+    "schedule": {"type": "crontab", "value": "0 2 * * *"},
+    "timezone": "UTC",
+    "checkin_margin": 15,
+    "max_runtime": 1440,
+}
+
+Logs = Sequence[MutableMapping[str, Any]]
+
+
+class FakeChild:
+    """A process that lives until the test ends it."""
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def terminate(self) -> None:
+        self.code = -signal.SIGTERM
+
+    kill = terminate
+
+    def wait(self, timeout: float | None = None) -> int:
+        assert self.code is not None, f"it would not end within {timeout}"
+        return self.code
+
+
+@dataclass
+class Night:
+    """A scheduler, the time, and the children that were started, in order."""
+
+    postgres: Engine
+    now: datetime = datetime(2026, 7, 1, 1, 0, tzinfo=UTC)
+    nightly: dict[str, NightlyScan] = field(default_factory=lambda: {"photos": PHOTOS})
+    spawned: list[tuple[UUID, FakeChild]] = field(default_factory=list)
+    before_now: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """As a new process does."""
+        self.scheduler = NightlyScheduler(
+            Celery("test", broker=NO_BROKER, set_as_current=False),
+            nightly=self.nightly, postgres=self.postgres, clock=self.clock,
+            children=Children(self.clock, self.spawn), checkins=CheckIns("UTC", self.clock),
+        )  # fmt: skip
+
+    def clock(self) -> datetime:
+        self.before_now()
+        return self.now
+
+    def spawn(self, scan_id: UUID) -> Child:
+        self.spawned.append((scan_id, FakeChild()))
+        return self.spawned[-1][1]
+
+    def at(self, text: str) -> Logs:
+        """Ticks at that time, as often as beat does; what was logged."""
+        self.now = datetime.fromisoformat(text).replace(tzinfo=UTC)
+        return self.tick()
+
+    def after(self, seconds: float) -> Logs:
+        self.now += timedelta(seconds=seconds)
+        return self.tick()
+
+    def tick(self) -> Logs:
+        with capture_logs() as logs:
+            for _ in range(10):
+                if self.scheduler.tick() > 0:
+                    return logs
+        raise AssertionError("beat is told to look again for ever")
+
+    def scans(self, name: str = "photos") -> list[Scan]:
+        with database.transaction(self.postgres) as session:
+            found = select(Scan).where(col(Scan.schedule) == name).order_by(col(Scan.due_at))
+            return list(session.execute(found).scalars())
+
+    def dues(self, name: str = "photos") -> list[str]:
+        return [f"{scan.due_at.astimezone(UTC):%d %H:%M}" for scan in self.scans(name) if scan.due_at]
+
+    def set(self, scan_id: UUID, **values: Any) -> None:
+        with database.transaction(self.postgres) as session:
+            session.execute(update(Scan).where(col(Scan.id) == scan_id).values(**values))
+
+    def finish(self, scan_id: UUID) -> None:
+        self.set(scan_id, status=ScanStatus.DONE, finished_at=self.now)
+        for spawned_id, child in self.spawned:
+            child.code = 0 if spawned_id == scan_id else child.code
+
+
+@pytest.fixture
+def night(postgres: Engine) -> Night:
+    return Night(postgres)
+
+
+def events(logs: Logs) -> list[str]:
+    return [line["event"] for line in logs if line["event"].startswith("nightly")]
+
+
+def test_a_new_scan_starts_when_it_is_due_and_not_before(night: Night) -> None:
+    assert night.at("2026-07-01T01:59:59") == []
+    assert night.scans() == []
+    logs = night.at("2026-07-01T02:00:00.5")
+    (scan,) = night.scans()
+    assert events(logs) == ["nightly_scan_started"]
+    assert (logs[0]["schedule"], logs[0]["scan_id"]) == ("photos", str(scan.id))
+    assert (scan.name, scan.status, scan.token) == ("photos", "listing", "photos@2026-07-01T02:00:00+00:00")
+    assert scan.due_at == datetime(2026, 7, 1, 2, tzinfo=UTC)
+    assert (scan.policy, scan.rejudge) == ({"explain": "flagged", "fake_from": 0.7}, True)
+    assert scan.listing == scans.Listing(sources=("s3://photos/",), rules=PHOTOS.rules).model_dump(mode="json")
+    assert (scan.max_flagged_share, scan.max_failed_share) == (0.4, 0.4)
+    assert [scan_id for scan_id, _ in night.spawned] == [scan.id]
+
+
+def test_beat_is_never_asleep_for_longer_than_ends_may_wait(night: Night) -> None:
+    assert 0 < night.scheduler.tick() <= 30
+    night.now = datetime(2026, 7, 1, 1, 59, 50, tzinfo=UTC)
+    assert 9 < night.scheduler.tick() <= 10
+
+
+def test_each_day_has_its_scan(night: Night) -> None:
+    for day in (1, 2, 3):
+        night.at(f"2026-07-0{day}T02:00:10")
+        night.finish(night.scans()[-1].id)
+        night.at(f"2026-07-0{day}T04:00:00")
+    assert night.dues() == ["01 02:00", "02 02:00", "03 02:00"]
+    assert len(night.spawned) == 3
+
+
+def test_what_was_missed_for_three_days_is_caught_up_once_and_at_once(night: Night) -> None:
+    night.at("2026-07-01T02:00:10")
+    night.finish(night.scans()[0].id)
+    night.now = datetime(2026, 7, 5, 9, 30, tzinfo=UTC)
+    night.begin()
+    night.tick()
+    assert night.dues() == ["01 02:00", "05 02:00"]
+    night.finish(night.scans()[-1].id)
+    night.after(60)
+    assert len(night.scans()) == 2
+    night.at("2026-07-06T02:00:00")
+    assert night.dues() == ["01 02:00", "05 02:00", "06 02:00"]
+
+
+@pytest.mark.parametrize("status", ["listing", "repairing", "running", "paused"])
+def test_a_scan_does_not_overlap_itself_and_starts_when_the_last_one_ended(night: Night, status: str) -> None:
+    night.at("2026-07-01T02:00:10")
+    (first,) = night.scans()
+    night.set(first.id, status=status)
+    logs = night.at("2026-07-02T02:00:10")
+    assert events(logs) == ["nightly_scan_postponed"]
+    assert (logs[0]["scan_id"], logs[0]["schedule"]) == (str(first.id), "photos")
+    assert events(night.after(30)) == [], "said once"
+    assert len(night.scans()) == 1
+    night.at("2026-07-02T05:00:00")
+    night.finish(first.id)
+    assert events(night.after(30)) == ["nightly_scan_ended", "nightly_scan_started"]
+    assert night.dues() == ["01 02:00", "02 02:00"]
+
+
+def test_after_a_cancelled_scan_the_next_one_starts(night: Night) -> None:
+    night.at("2026-07-01T02:00:10")
+    scans.cancel(night.postgres, night.scans()[0].id)
+    night.at("2026-07-02T02:00:10")
+    assert night.dues() == ["01 02:00", "02 02:00"]
+
+
+def test_scans_of_two_names_do_not_wait_for_each_other(night: Night) -> None:
+    night.nightly["hourly"] = NightlyScan.model_validate({"crontab": "0 * * * *", "source": "s3://h/"})
+    night.begin()
+    night.at("2026-07-01T02:00:10")
+    assert (night.dues(), night.dues("hourly")) == (["01 02:00"], ["01 02:00"])
+    night.finish(night.scans("hourly")[0].id)
+    night.at("2026-07-01T03:00:10")
+    assert (night.dues(), night.dues("hourly")) == (["01 02:00"], ["01 02:00", "01 03:00"])
+
+
+@pytest.mark.parametrize("call", range(1, 9))
+def test_of_two_schedulers_one_makes_the_scan_wherever_the_second_comes_in_between(night: Night, call: int) -> None:
+    other = Night(night.postgres)
+    other.now = night.now = datetime(2026, 7, 1, 2, 0, 5, tzinfo=UTC)
+    calls = 0
+
+    def overtake() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            other.tick()
+
+    night.before_now = overtake
+    night.tick()
+    other.tick()
+    assert len(night.scans()) == 1
+    assert {scan_id for scan_id, _ in night.spawned + other.spawned} == {night.scans()[0].id}
+
+
+def test_a_child_that_died_is_started_again_with_growing_delays(night: Night) -> None:
+    night.at("2026-07-01T02:00:00")
+    (scan,) = night.scans()
+    said: list[float] = []
+    for wait_s in (0, 30, 60, 120, 240, 300, 300):
+        count = len(night.spawned)
+        night.spawned[-1][1].code = -signal.SIGKILL
+        logs = night.after(30)
+        said += [line["again_in_s"] for line in logs if line["event"] == "nightly_listing_died"]
+        if wait_s:
+            night.after(wait_s - 1)
+            assert len(night.spawned) == count
+            night.after(1)
+        assert len(night.spawned) == count + 1
+        night.after(3)
+    assert said == [0, 30, 60, 120, 240, 300, 300]
+    assert {scan_id for scan_id, _ in night.spawned} == {scan.id}
+    night.set(scan.id, cursor="far", listed=7)
+    night.after(30)
+    night.spawned[-1][1].code = 1
+    night.after(30)
+    assert len(night.spawned) == 9, "what has got on is started again at once"
+
+
+def test_a_listing_that_was_left_behind_is_taken_up_unless_somebody_is_at_it(night: Night) -> None:
+    night.at("2026-07-01T02:00:00")
+    (scan,) = night.scans()
+    night.begin()
+    night.spawned.clear()
+    for listed in range(4):  # a person's `resume`
+        night.set(scan.id, listed=listed)
+        night.after(40)
+        assert night.spawned == []
+    night.after(30)
+    night.after(30)
+    assert [scan_id for scan_id, _ in night.spawned] == [scan.id]
+    night.set(scan.id, status=ScanStatus.PAUSED)
+    night.spawned[0][1].code = 0
+    night.after(300)
+    night.after(300)
+    assert len(night.spawned) == 1, "a paused scan is a person's"
+
+
+def test_a_child_that_ends_because_another_producer_goes_on_does_not_fight_it(night: Night) -> None:
+    night.at("2026-07-01T02:00:00")
+    (scan,) = night.scans()
+    night.spawned[0][1].code = 0
+    for listed in range(1, 5):
+        night.set(scan.id, listed=listed)
+        night.after(50)
+    assert len(night.spawned) == 1
+    night.after(60)
+    assert len(night.spawned) == 2
+
+
+def test_a_scan_whose_name_left_the_file_is_still_listed_to_its_end(night: Night) -> None:
+    night.at("2026-07-01T02:00:00")
+    night.nightly.clear()
+    night.begin()
+    night.tick()
+    night.after(60)
+    assert len(night.spawned) == 2
+
+
+def test_a_real_child_that_is_killed_is_started_again_and_ends_with_beat(night: Night) -> None:
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def sleeper(_scan_id: UUID) -> Child:
+        processes.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]))
+        return processes[-1]
+
+    children = Children(night.clock, sleeper)
+    night.scheduler = NightlyScheduler(
+        Celery("test", broker=NO_BROKER, set_as_current=False),
+        nightly=night.nightly, postgres=night.postgres, clock=night.clock, children=children,
+        checkins=CheckIns("UTC", night.clock),
+    )  # fmt: skip
+    night.at("2026-07-01T02:00:00")
+    processes[0].kill()
+    processes[0].wait()
+    night.after(30)
+    assert len(processes) == 2
+    assert processes[1].poll() is None
+    night.scheduler.close()
+    assert processes[1].returncode == -signal.SIGTERM
+
+
+def test_sigterm_in_a_tick_ends_beat_after_it(night: Night) -> None:
+    night.now = datetime(2026, 7, 1, 2, tzinfo=UTC)
+    night.before_now = night.scheduler.stop
+    with pytest.raises(SystemExit):
+        night.scheduler.tick()
+    assert [scan_id for scan_id, _ in night.spawned] == [night.scans()[0].id], "the start that had begun is whole"
+    with pytest.raises(SystemExit):
+        night.scheduler.stop()
+
+
+def test_a_database_that_is_away_is_waited_for() -> None:
+    night = Night(database.connect("postgresql://u@127.0.0.1:9/none"))
+    with capture_logs() as logs:
+        assert night.scheduler.tick() == 30
+    assert events(logs) == ["nightly_without_database"]
+
+
+@pytest.mark.parametrize("call", range(1, 9))
+def test_a_start_that_the_database_broke_off_anywhere_is_made_good(night: Night, call: int) -> None:
+    night.now = datetime(2026, 7, 1, 2, tzinfo=UTC)
+    calls = 0
+
+    def break_off() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise DatabaseUnavailableError("the server closed the connection")
+
+    night.before_now = break_off
+    for _ in range(4):
+        night.after(30)
+    assert calls >= call
+    assert night.dues() == ["01 02:00"]
+    assert {scan_id for scan_id, _ in night.spawned} == {night.scans()[0].id}
+
+
+class _Collected(Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[Any] = []
+
+    def capture_envelope(self, envelope: Envelope) -> None:
+        self.told += [item.payload.json for item in envelope.items]
+
+    def take(self) -> list[tuple[str, str]]:
+        taken = [(told["status"], told["check_in_id"]) for told in self.told]
+        self.told.clear()
+        return taken
+
+
+@pytest.fixture
+def sentry() -> Iterator[_Collected]:
+    transport = _Collected()
+    sentry_sdk.init("https://key@localhost/1", transport=transport, default_integrations=False)
+    yield transport
+    client = sentry_sdk.get_client()
+    sentry_sdk.get_global_scope().set_client(None)
+    client.close(timeout=0)
+
+
+def test_sentry_hears_of_start_and_end_once_also_after_a_restart(night: Night, sentry: _Collected) -> None:
+    night.at("2026-07-01T02:00:00")
+    (scan,) = night.scans()
+    (started,) = sentry.told
+    assert started["monitor_slug"] == "fakesweep-photos"
+    assert started["monitor_config"] == TOLD
+    assert started["duration"] is None
+    assert sentry.take() == [("in_progress", scan.id.hex)]
+    night.begin()
+    night.after(30)
+    night.set(scan.id, created_at=night.now - timedelta(seconds=600))
+    night.finish(scan.id)
+    night.after(30)
+    (ended,) = sentry.told
+    assert (ended["monitor_slug"], ended["duration"]) == ("fakesweep-photos", 600)
+    assert sentry.take() == [("ok", scan.id.hex)]
+    night.after(30)
+    night.begin()
+    night.after(30)
+    assert sentry.take() == []
+
+
+def test_sentry_hears_that_a_scan_was_cancelled(night: Night, sentry: _Collected) -> None:
+    night.at("2026-07-01T02:00:00")
+    (scan,) = night.scans()
+    scans.cancel(night.postgres, scan.id)
+    night.after(30)
+    night.after(30)
+    assert sentry.take() == [("in_progress", scan.id.hex), ("error", scan.id.hex)]
+
+
+def test_sentry_hears_that_limits_paused_a_scan_and_of_its_end_after_that(night: Night, sentry: _Collected) -> None:
+    night.at("2026-07-01T02:00:00")
+    (scan,) = night.scans()
+    scans.pause(night.postgres, scan.id)
+    night.after(30)
+    assert sentry.take() == [("in_progress", scan.id.hex)], "a person's pause is no error"
+    night.set(scan.id, judged=100, fake=41)
+    night.after(30)
+    night.after(30)
+    assert sentry.take() == [("error", scan.id.hex)]
+    scans.resume(night.postgres, scan.id)
+    night.after(30)
+    night.finish(scan.id)
+    night.after(30)
+    ((status, check_in),) = sentry.take()
+    assert status == "ok"
+    assert check_in != scan.id.hex, "Sentry takes nothing more of a check-in that ended"
+
+
+@pytest.fixture
+def environment(database_url: str, embedded_redis_url: str, tmp_path: Path) -> dict[str, str]:
+    empty_queues(embedded_redis_url)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for level in range(0, 200, 10):
+        (folder / f"{level}.png").write_bytes(grey(level))
+    file = tmp_path / "nightly.toml"
+    file.write_text(f'[photos]\ncrontab = "* * * * *"\nsource = "{folder}"\nmax_flagged_share = 1\n')
+    return settings_for(database_url, embedded_redis_url, FAKESWEEP_NIGHTLY=str(file))
+
+
+def start_beat(environment: dict[str, str], log: Path) -> RunningWorker:
+    """`fakesweep nightly` as a process."""
+    with log.open("ab") as file:
+        command = [sys.executable, "-m", "producers", "nightly"]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env={**os.environ, **environment})
+    return RunningWorker(process, log)
+
+
+def test_nightly_from_its_file_to_a_scan_that_is_done(
+    environment: dict[str, str], database_url: str, postgres: Engine, tmp_path: Path
+) -> None:
+    yesterday = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(days=1)
+    listing = scans.Listing(sources=("s3://gone/",))
+    old = scans.start_scan(postgres, listing, name="photos", token="old", schedule="photos", due_at=yesterday)
+    scans.cancel(postgres, old.id)
+    newest = "SELECT status, judged, name FROM scans WHERE schedule = 'photos' AND token <> 'old' ORDER BY due_at"
+    beat = start_beat(environment, tmp_path / "beat.log")
+    try:
+        with worker("0", "-1", environment, tmp_path):
+            wait_for(lambda: query(database_url, newest)[:1] == [("done", 20, "photos")], 60, beat.process, beat.log)
+        asked = time.monotonic()
+        assert beat.stop(signal.SIGTERM) == 0
+        assert time.monotonic() - asked < 15
+    finally:
+        beat.process.kill()
+    lines = [json.loads(line) for line in beat.log.read_text().splitlines() if line.startswith("{")]
+    (started, *_) = [line for line in lines if line["event"] == "nightly_scan_started"]
+    assert fakesweep("status", started["scan_id"], environment=environment).returncode == 0
+    assert "Traceback" not in beat.log.read_text()
+
+
+def test_a_paused_scan_stays_paused_when_its_child_comes_late(
+    environment: dict[str, str], database_url: str, postgres: Engine, tmp_path: Path
+) -> None:
+    """A pause, also one by its limits, may fall between beat's look at the scan and the child's."""
+    scan = scans.start_scan(postgres, scans.Listing(sources=(str(tmp_path / "images"),)))
+    scans.pause(postgres, scan.id)
+    done = fakesweep("publish", str(scan.id), environment=environment)
+    assert done.returncode == 0, done.stderr
+    assert query(database_url, "SELECT status, listed FROM scans") == [("paused", 0)]
