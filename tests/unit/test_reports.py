@@ -25,7 +25,7 @@ DETECTOR = {
 def summary(**changes: Any) -> dict[str, Any]:
     return {
         "scan": "0b7f8c1e-5a57-4a4e-9d0f-6f3a1f4c2d11", "name": "nightly", "source": "s3://archive/", "kind": "scan",
-        "status": "done", "listed": 0, "skipped": 0, "judged": 0, "reused": 0, "failed": 0, "fake": 0, "real": 0,
+        "status": "done", "note": None, "listed": 0, "skipped": 0, "skipped_by": None, "judged": 0, "reused": 0, "failed": 0, "fake": 0, "real": 0,
         "uncertain": 0, "policy": {"explain": "flagged", "fake_from": 0.6, "real_to": 0.4}, "notice": None,
         "created_at": "2026-11-05T01:00:00+01:00", "finished_at": "2026-11-05T02:00:00+00:00",
         "detectors": [DETECTOR],
@@ -115,11 +115,11 @@ def report(tmp_path: Path) -> Any:
 
 
 def test_totals_and_shares_come_from_the_summary(report: Any) -> None:
-    page = report([], listed=200_001, skipped=7, judged=190_000, reused=10_000, failed=1, fake=50_000, uncertain=1,
+    page = report([], listed=200_001, skipped=7, skipped_by={"too_large": 5, "duplicate": 2}, judged=190_000, reused=10_000, failed=1, fake=50_000, uncertain=1,
                   real=149_999)  # fmt: skip
 
     assert page.texts("div", "figure") == [
-        "Listed 200,001 distinct images; 7 skipped as duplicates",
+        "Listed 200,001 distinct images; 7 passed over: 2 duplicate, 5 too large",
         "Judged 190,000 95.0 % of listed",
         "Reused 10,000 5.0 % of listed; same content judged before",
         "Failed 1 < 0.1 % of listed; without a verdict",
@@ -346,6 +346,13 @@ def test_an_unfinished_scan_has_a_banner(report: Any, status: str, expected: str
         f"This scan is still running. {expected} an outcome; every figure below can still change."
     ]
     assert "Finished not yet" in page.texts("dl", "pairs")[0]
+
+
+def test_a_paused_scan_says_why(report: Any) -> None:
+    note = "504 of 1008 images are flagged; the limit is a share of 0.4"
+    page = report([], status="paused", note=note, listed=9000, judged=1008)
+    (banner,) = page.texts("p", "warn")
+    assert banner.startswith(f"This scan is paused: {note}. 1,008 of 9,000 images have an outcome")
 
 
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}&lt;"
