@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Self
 from uuid import uuid4
 
 from celery import Celery
 from kombu import Connection, Producer
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from worker import broker
 from worker.errors import BrokerUnavailableError
@@ -25,7 +26,8 @@ class BulkPublisher:
 
     Celery's `send_task`, and kombu with `confirm_publish`, wait for each message's confirmation before the next is
     sent, and RabbitMQ gives it when the message is on disk. The messages are those of docs/message.md. A broker that
-    goes away is waited for up to `patience_s`; what it had not confirmed comes again, so a message may come twice.
+    goes away is waited for, up to `patience_s` at a time; what it had not confirmed comes again: a message may come
+    twice.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class BulkPublisher:
     ) -> None:
         self._app, self._max_depth, self._patience_s, self._warn = app, max_depth, patience_s, warn
         self._open: tuple[Connection, Producer, _Confirmations | None] | None = None
+        self._lost_at: float | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -51,37 +54,54 @@ class BulkPublisher:
             connection, self._open = self._open[0], None
             connection.release()
 
-    def publish(self, queue: str, messages: Sequence[dict[str, Any]]) -> None:
-        """Publishes JudgeImages objects and returns when the broker has them all. Waits while the queue is full.
+    def publish(
+        self, queue: str, messages: Sequence[dict[str, Any]], *, waiting: Callable[[], None] = lambda: None
+    ) -> None:
+        """Publishes JudgeImages objects and returns when the broker has them all.
 
+        While the queue is full it waits, and calls `waiting` twice a second, which may raise to end that.
         Raises BrokerUnavailableError when the broker stays away.
         """
-        size = min(UNCONFIRMED, self._max_depth)
+        # A quarter of the bound: workers find messages while the next ones wait for room.
+        size = max(1, min(UNCONFIRMED, self._max_depth // 4))
         for start in range(0, len(messages), size):
             for attempt in self._attempts():
-                with attempt, broker.unavailable():
-                    self._publish(queue, messages[start : start + size])
+                with attempt:
+                    self._publish(queue, messages[start : start + size], waiting)
 
     def _attempts(self) -> Iterator[Any]:
         yield from Retrying(
             retry=retry_if_exception_type(BrokerUnavailableError),
-            stop=stop_after_delay(self._patience_s),
+            stop=lambda _state: time.monotonic() - (self._lost_at or 0) > self._patience_s,
             wait=wait_random_exponential(max=10),
-            before_sleep=self._lost,
+            before_sleep=self._say_lost,
             reraise=True,
         )
 
-    def _lost(self, state: RetryCallState) -> None:
-        self._warn(f"the broker is away, trying again: {state.outcome.exception() if state.outcome else ''}")
-        try:
-            self.close()
-        except Exception:  # noqa: BLE001 - it is broken anyway, each transport in its own way
-            self._open = None
+    def _say_lost(self, state: RetryCallState) -> None:
+        self._warn(f"the broker is away, trying again: {state.outcome and state.outcome.exception()}")
 
-    def _publish(self, queue: str, messages: Sequence[dict[str, Any]]) -> None:
-        connection, producer, confirmations = self._opened()
-        while broker.waiting(connection.default_channel, queue) + len(messages) > self._max_depth:
-            time.sleep(LOOK_AGAIN_S)
+    def _publish(self, queue: str, messages: Sequence[dict[str, Any]], waiting: Callable[[], None]) -> None:
+        try:
+            while not self._room(queue, len(messages)):
+                waiting()
+                time.sleep(LOOK_AGAIN_S)
+            with broker.unavailable():
+                self._send(queue, messages)
+        except BrokerUnavailableError:
+            self._lost_at = self._lost_at or time.monotonic()
+            with suppress(Exception):  # it is broken anyway, each transport in its own way
+                self.close()
+            raise
+
+    def _room(self, queue: str, count: int) -> bool:
+        with broker.unavailable():
+            depth = broker.waiting(self._opened()[0].default_channel, queue)
+        self._lost_at = None  # it answers: patience begins anew
+        return depth + count <= self._max_depth
+
+    def _send(self, queue: str, messages: Sequence[dict[str, Any]]) -> None:
+        _connection, producer, confirmations = self._opened()
         for message in messages:
             message_id = str(uuid4())
             if confirmations:

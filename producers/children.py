@@ -5,17 +5,19 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import structlog
 
 log = structlog.get_logger(__name__)
 
-TAKE_UP_AFTER = timedelta(seconds=60)
-"""A listing that is not ours and has not moved for so long is left behind. Else somebody else is at it: another beat
-during a deploy, or a person's `fakesweep resume`.
-"""
+TAKE_UP_AFTER = timedelta(minutes=5)
+"""A scan that is not ours and has not moved for so long is left behind. Else somebody is at it: a person's `resume`."""
+
+LEFT_BEHIND_AFTER = timedelta(seconds=60)
+"""The same for what is found at the start: most likely the `nightly` before had it, and that one does not run now."""
+
 FIRST_DELAY, LONGEST_DELAY = timedelta(seconds=30), timedelta(minutes=5)
 """After a second death in a row, doubled each time; after a first one, there is none."""
 
@@ -37,15 +39,36 @@ def publishing_process(scan_id: UUID) -> Child:
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # noqa: S603 - our own
 
 
+class Position(NamedTuple):
+    """How far a scan is: its `listing`, and the `outcomes` of its images.
+
+    Outcomes are a sign of life as well: while the queue is full, a living producer moves its cursor only every few
+    minutes, since the workers need that long for a chunk; but then they are at work.
+    """
+
+    listing: object
+    outcomes: object
+
+
 @dataclass
 class _Listing:
     """What is known of a scan that is to be listed. `seen`: how far it was, at `since`."""
 
-    seen: object
+    seen: Position | None
     since: datetime
     child: Child | None = None
     wait: timedelta = TAKE_UP_AFTER
     deaths: int = 0
+
+    def note(self, position: Position, now: datetime) -> None:
+        """Remembers how far it is, and since when."""
+        if self.seen is None or self.seen.listing != position.listing:
+            self.since = now
+            # After a death it may be somebody else who moves it.
+            self.deaths = 0 if self.child else self.deaths
+        elif self.seen.outcomes != position.outcomes and not self.deaths:  # ours that died is no rival's
+            self.since = now
+        self.seen = position
 
 
 class Children:
@@ -54,6 +77,7 @@ class Children:
     def __init__(self, clock: Callable[[], datetime], spawn: Callable[[UUID], Child] = publishing_process) -> None:
         self._clock, self._spawn = clock, spawn
         self._listings: dict[UUID, _Listing] = {}
+        self._wait = LEFT_BEHIND_AFTER
 
     def start(self, scan_id: UUID) -> None:
         """Starts to list a scan that is new."""
@@ -61,21 +85,19 @@ class Children:
         if listing.child is None:
             listing.child = self._spawn(scan_id)
 
-    def look_after(self, unlisted: Mapping[UUID, object]) -> None:
+    def look_after(self, unlisted: Mapping[UUID, Position]) -> None:
         """Starts what has died or was left behind. `unlisted`: every scan that is to be listed, and how far each is."""
         for scan_id, listing in list(self._listings.items()):
             self._reap(scan_id, listing, unfinished=scan_id in unlisted)
             if listing.child is None and scan_id not in unlisted:
                 del self._listings[scan_id]
         for scan_id, position in unlisted.items():
-            listing = self._listings.setdefault(scan_id, _Listing(position, self._clock()))
-            if listing.seen != position:
-                listing.seen, listing.since = position, self._clock()
-                # The first look at a child of ours is no movement.
-                listing.deaths = 0 if listing.child else listing.deaths
+            listing = self._listings.setdefault(scan_id, _Listing(position, self._clock(), wait=self._wait))
+            listing.note(position, self._clock())
             if listing.child is None and self._clock() - listing.since >= listing.wait:
                 log.info("nightly_listing_taken_up", scan_id=str(scan_id), deaths=listing.deaths)
                 listing.child = self._spawn(scan_id)
+        self._wait = TAKE_UP_AFTER
 
     def _reap(self, scan_id: UUID, listing: _Listing, *, unfinished: bool) -> None:
         code = listing.child.poll() if listing.child else None

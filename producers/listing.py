@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from producers.parallel import in_parallel
 from worker.errors import FakesweepError
 from worker.messages import ImageRef
 
@@ -108,13 +109,18 @@ def chunks(pages: Iterator[Page], size: int) -> Generator[Page]:
         yield Page(tuple(refs), cursor, dict(skipped))
 
 
-def ahead(pages: Generator[Page]) -> Iterator[Page]:
-    """The same pages; while one is worked on, a thread fetches the next. That thread closes them, too."""
-    with ThreadPoolExecutor(1, thread_name_prefix="listing") as reader:
-        try:
-            coming = reader.submit(next, pages, None)
-            while (page := coming.result()) is not None:
-                coming = reader.submit(next, pages, None)
-                yield page
-        finally:
-            reader.submit(pages.close).result()
+def ahead(pages: Generator[Page]) -> Generator[Page]:
+    """The same pages; while one is worked on, a daemon thread reads the next two. That thread closes them, too.
+
+    What the thread raises is raised here. To close the generator ends the thread, or leaves it behind when it still
+    waits for its source after `parallel.CLOSE_LIMIT_S`: a silent pipe keeps no process from ending.
+    """
+    with closing(in_parallel([pages], _until_closed, threads=1)) as arriving:
+        for _, page in arriving:
+            yield page
+
+
+def _until_closed(pages: Generator[Page]) -> Generator[Page]:
+    # What the pages hold (SQLite's connection) belongs to the thread that made it, and is closed there.
+    with closing(pages):
+        yield from pages

@@ -10,16 +10,17 @@ from uuid import UUID
 import structlog
 from celery import Celery, beat
 from celery.schedules import crontab
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, and_, exists, or_, select
 from sqlmodel import col
 
 from producers.checkins import CheckIns
-from producers.children import Children
+from producers.children import Children, Position
+from producers.nightly_lock import NightlyLock
 from producers.scans import Listing, start_scan
 from producers.schedule import NightlyScan
 from worker import database, telemetry
 from worker.errors import DatabaseUnavailableError
-from worker.tables import Scan, ScanStatus
+from worker.tables import Scan, ScanStatus, Unpublished
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +38,7 @@ def serve(nightly: Mapping[str, NightlyScan], app: Celery, postgres: Engine, tim
     app.conf.timezone = timezone
     scheduler = partial(
         NightlyScheduler, nightly=nightly, postgres=postgres, clock=utc_now, children=Children(utc_now),
-        checkins=CheckIns(timezone, utc_now),
+        checkins=CheckIns(timezone, utc_now), lock=NightlyLock(postgres),
     )  # fmt: skip
     service = beat.Service(app, scheduler_cls=scheduler, remote_control=False)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -66,14 +67,15 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
         postgres: Engine,
         children: Children,
         checkins: CheckIns,
+        lock: NightlyLock,
         clock: Callable[[], datetime] = utc_now,
         **kwargs: Any,
     ) -> None:
         self._nightly, self._postgres, self._clock = nightly, postgres, clock
-        self._children, self._checkins = children, checkins
+        self._children, self._checkins, self._lock = children, checkins, lock
         self._began = clock()
         self._postponed: set[UUID] = set()
-        self._busy = self._stopping = False
+        self._busy = self._stopping = self._waits = False
         super().__init__(*args, **kwargs)
 
     def setup_schedule(self) -> None:
@@ -83,6 +85,8 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
         """Looks after what runs, starts what is due; the seconds until the next tick."""
         self._busy = True
         try:
+            if not self._is_the_one():
+                return self.max_interval
             self._refresh()
             self._heap = None  # beat's memory of when it looks at an entry again
             return float(super().tick())
@@ -103,6 +107,7 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
     def close(self) -> None:
         """Ends the children; their scans go on with the next start."""
         self._children.close()
+        self._lock.release()
         super().close()
 
     def apply_entry(self, entry: beat.ScheduleEntry, producer: object = None) -> None:
@@ -119,6 +124,14 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
         )  # fmt: skip
         self._children.start(scan.id)
         self._checkins.started(name, nightly, scan)
+
+    def _is_the_one(self) -> bool:
+        """Whether no other `nightly` runs on this database. Else that one starts and looks after the scans."""
+        held = self._lock.held()
+        if not held and not self._waits:
+            log.warning("nightly_waits", reason="another one runs")
+        self._waits = not held
+        return held
 
     def _refresh(self) -> None:
         """The entries from Postgres, without those whose last scan has not ended; and what became of the scans."""
@@ -148,8 +161,19 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
         with database.transaction(self._postgres) as session:
             return session.execute(query).scalar()
 
-    def _unlisted(self) -> dict[UUID, object]:
-        """Scans of a schedule that are to be listed, also of one that the file does not name any more."""
-        query = select(Scan).where(col(Scan.schedule).is_not(None), col(Scan.status).in_(_UNLISTED))
+    def _unlisted(self) -> dict[UUID, Position]:
+        """Scans of a schedule that are to be listed, also of one that the file does not name any more.
+
+        And those that are listed, paused and resumed, whose `resume` ended before it published what was set aside.
+        """
+        set_aside = exists().where(col(Unpublished.scan_id) == col(Scan.id))
+        unpublished = and_(col(Scan.status) == ScanStatus.RUNNING, set_aside)
+        wanted = or_(col(Scan.status).in_(_UNLISTED), unpublished)
+        query = select(Scan).where(col(Scan.schedule).is_not(None), wanted)
         with database.transaction(self._postgres) as session:
-            return {scan.id: (scan.status, scan.cursor, scan.listed) for scan in session.execute(query).scalars()}
+            return {scan.id: _position(scan) for scan in session.execute(query).scalars()}
+
+
+def _position(scan: Scan) -> Position:
+    outcomes = (scan.judged + scan.reused + scan.failed, scan.counted_at)
+    return Position((scan.status, scan.cursor, scan.listed), outcomes)

@@ -13,8 +13,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from sqlalchemy import Engine
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from producers import results
+from worker.errors import DatabaseUnavailableError
 from worker.tables import ScanStatus
 
 POLL_S = 0.5
@@ -86,6 +88,23 @@ def _plain(what: str) -> Advance:
     return advance
 
 
+def say(line: str) -> None:
+    """One line on stderr."""
+    print(f"fakesweep: {printable(line)}", file=sys.stderr, flush=True)
+
+
+def show_waiting(advance: Advance, counts: Mapping[str, Any]) -> None:
+    """What a scan has come to while its producer waits for room in the queue."""
+    decided = counts["judged"] + counts["reused"] + counts["failed"]
+    advance(counts["listed"], None, f"the queue is full; {decided} have an outcome, {_speed(counts)}")
+
+
+@retry(
+    retry=retry_if_exception_type(DatabaseUnavailableError),
+    stop=stop_after_attempt(20),
+    wait=wait_random_exponential(max=10),
+    reraise=True,
+)
 def watch(postgres: Engine, scan_id: UUID) -> dict[str, Any]:
     """Shows a scan's progress until every listed image has its outcome, or somebody stops it; its last counts."""
     with shown("judging", total=None) as advance:

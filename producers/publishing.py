@@ -7,34 +7,34 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy import Engine, delete, select, text, update
+from sqlalchemy import Engine, delete, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from producers.dedupe import Deduped, reuse_known, reusing_detector, undecided
 from producers.listing import Page, Rules, Source, Warn, ahead, chunks
 from producers.scans import Listing, find_scan
 from producers.sources import open_source
 from worker import database, lifecycle
+from worker.errors import DatabaseUnavailableError
 from worker.messages import LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, JudgeImages
-from worker.tables import Scan, ScanStatus, Unpublished
+from worker.tables import Repaired, Scan, ScanStatus, Unpublished
 
 CHUNK = 5000
 """Images that are compared, committed and published together: five pages of S3's, 313 messages."""
 
-_UNDECIDED = """
-SELECT count(DISTINCT image ->> 'uri')
-FROM unpublished, jsonb_array_elements(messages) message, jsonb_array_elements(message -> 'images') image
-WHERE unpublished.scan_id = :scan_id AND NOT EXISTS (
-  SELECT FROM findings
-  WHERE partition = :partition AND findings.scan_id = :scan_id AND findings.uri = image ->> 'uri')
-"""
+RESUMPTIONS = 20
+"""How often a database that went away is waited for in one run, before the command fails."""
 
 
 class Publisher(Protocol):
     """What takes messages to the queue: producers.bulk.BulkPublisher, or a fake."""
 
-    def publish(self, queue: str, messages: Sequence[dict[str, Any]]) -> None:
-        """Returns when the broker has all of them. Raises BrokerUnavailableError."""
+    def publish(
+        self, queue: str, messages: Sequence[dict[str, Any]], *, waiting: Callable[[], None] = lambda: None
+    ) -> None:
+        """Returns when the broker has all of them; calls `waiting` while there is no room. BrokerUnavailableError."""
 
 
 class SupersededError(Exception):
@@ -54,6 +54,12 @@ class _Progress:
         return self.scan.status == ScanStatus.REPAIRING
 
 
+@retry(
+    retry=retry_if_exception_type(DatabaseUnavailableError),
+    stop=stop_after_attempt(RESUMPTIONS),
+    wait=wait_random_exponential(max=30),
+    reraise=True,
+)
 def publish_scan(
     publisher: Publisher,
     postgres: Engine,
@@ -63,31 +69,45 @@ def publish_scan(
     opened: Callable[[Sequence[str], Rules, Warn], Source] = open_source,
     warn: Warn = lambda _line: None,
     listed: Callable[[int], None] = lambda _count: None,
+    waiting: Callable[[], None] = lambda: None,
 ) -> ScanStatus:
     """Lists the scan's source from where its cursor stands and publishes what is not known; the status it leaves.
 
     What is listed is committed before it is published, and kept in `unpublished` until the next chunk is committed:
     a producer that is killed anywhere loses nothing and counts nothing twice. Of two producers on one scan, the one
-    whose chunk comes second stops. While a scan is repaired, only what has no outcome yet is published.
+    whose chunk comes second stops. While a scan is repaired, only what has no outcome yet is published. `listed` is
+    told the count after each chunk, `waiting` is called while the queue is full.
     Raises SourceError, BrokerUnavailableError, DatabaseUnavailableError; run again, it goes on.
     """
     progress, left_behind = _take_up(postgres, scan_id)
-    publisher.publish(LIVE_QUEUE if progress.scan.kind == "live" else SCAN_QUEUE, left_behind)
-    if progress.scan.status in {ScanStatus.LISTING, ScanStatus.REPAIRING}:
-        listing = Listing.of(progress.scan)
-        source = opened(listing.sources, listing.rules, warn)
-        try:
-            for chunk in ahead(chunks(source.pages(progress.scan.cursor), chunk_size)):
-                publisher.publish(SCAN_QUEUE, _commit(postgres, progress, chunk))
-                listed(progress.scan.listed)
-            _end_listing(postgres, progress)
-        except SupersededError:
-            warn(f"scan {scan_id}: another producer has gone on with it, or it was paused or cancelled")
-    elif left_behind:
-        with database.transaction(postgres) as session:
-            _clear(session, progress)
+    scan = progress.scan
+
+    def look_up() -> None:
+        _check(postgres, scan)
+        waiting()
+
+    def publish(messages: Sequence[dict[str, Any]]) -> None:
+        publisher.publish(LIVE_QUEUE if scan.kind == "live" else SCAN_QUEUE, messages, waiting=look_up)
+
+    try:
+        publish(left_behind)
+        if scan.status in {ScanStatus.LISTING, ScanStatus.REPAIRING}:
+            listing = Listing.of(scan)
+            for chunk in ahead(chunks(opened(listing.sources, listing.rules, warn).pages(scan.cursor), chunk_size)):
+                publish(_commit(postgres, progress, chunk))
+                listed(scan.listed)
+        _end(postgres, progress)
+    except SupersededError:
+        warn(f"scan {scan_id}: another producer has gone on with it, or it was paused or cancelled")
     with database.transaction(postgres) as session:
         return ScanStatus(find_scan(session, scan_id).status)
+
+
+def _check(postgres: Engine, scan: Scan) -> None:
+    """Ends a wait for room in the queue that nobody makes any more, the scan being paused or cancelled."""
+    with database.transaction(postgres) as session:
+        if find_scan(session, scan.id).status != scan.status:
+            raise SupersededError
 
 
 def _take_up(postgres: Engine, scan_id: UUID) -> tuple[_Progress, list[dict[str, Any]]]:
@@ -109,8 +129,10 @@ def _commit(postgres: Engine, progress: _Progress, chunk: Page) -> list[dict[str
         refs = undecided(session, scan, chunk.refs) if progress.repairing else chunk.refs
         deduped = reuse_known(session, scan, refs, progress.detector_id)
         messages = list(_messages(scan.id, deduped.left))
-        if not progress.repairing:  # else they are kept until the end, which counts them
-            _clear(session, progress)
+        _clear(session, progress)
+        if progress.repairing and deduped.left:
+            rows = [{"scan_id": scan.id, "uri": ref.uri} for ref in deduped.left]
+            session.execute(insert(Repaired).on_conflict_do_nothing(), rows)
         if messages:
             row = Unpublished(scan_id=scan.id, messages=messages)
             session.add(row)
@@ -157,18 +179,23 @@ def _update(session: Session, progress: _Progress, values: dict[str, Any]) -> No
         raise SupersededError
 
 
-def _end_listing(postgres: Engine, progress: _Progress) -> None:
+def _end(postgres: Engine, progress: _Progress) -> None:
+    """Everything is published: `unpublished` is cleared, and a listing is at its end."""
     scan = progress.scan
+    with database.transaction(postgres) as session:
+        _clear(session, progress)
+        if scan.status not in {ScanStatus.LISTING, ScanStatus.REPAIRING}:
+            return
+        if progress.repairing:
+            lifecycle.still_to_come(session, scan.id, scan.partition)
     with database.transaction(postgres) as session:
         ended: dict[str, Any] = {"status": ScanStatus.RUNNING}
         if progress.repairing:
             # Locked, so that no outcome is committed between the two counts.
             session.execute(select(col(Scan.id)).where(col(Scan.id) == scan.id).with_for_update())
-            names = {"scan_id": scan.id, "partition": scan.partition}
-            to_come = session.execute(text(_UNDECIDED), names).scalar_one()
+            to_come = lifecycle.still_to_come(session, scan.id, scan.partition)
             ended["listed"] = Scan.judged + Scan.reused + Scan.failed + to_come
         _update(session, progress, ended)
-        _clear(session, progress)
         lifecycle.finish_if_full(session, scan.id)
 
 

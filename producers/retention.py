@@ -24,27 +24,34 @@ LOCK_TIMEOUT_S = 5.0
 # A cancelled scan has no finished_at: what was decided last, or else its start, is the best that is known.
 _ENDED_AT = "coalesce(finished_at, counted_at, created_at)"
 
-_DROPPABLE = f"""
+# Of a submission nobody is told when it is stuck (its message was dead-lettered, a queue was purged), and one of them
+# would keep the findings of its whole month: when it has not moved for as long as findings are kept, it is over.
+_OVER = "(status = ANY(:ended) OR kind = 'live' AND coalesce(counted_at, created_at) < :before)"
+
+# CASE, since OR may evaluate both its sides, and the name of a scan's partition ends in no month.
+_OLD = f"""
 SELECT scans.partition, max(kind) AS kind, min(scans.id::text) AS scan_id, min(name) AS name,
        count(*) FILTER (WHERE dropped_at IS NULL) AS scans,
        coalesce(sum(judged + reused + failed) FILTER (WHERE dropped_at IS NULL), 0)::bigint AS findings,
-       max({_ENDED_AT}) AS ended_at
+       max({_ENDED_AT}) AS ended_at,
+       min(scans.id::text || ' is still ' || status) FILTER (WHERE NOT {_OVER}) AS held_by
 FROM pg_inherits
 JOIN pg_class ON pg_class.oid = inhrelid
 JOIN scans ON relname = 'findings_' || scans.partition
 WHERE inhparent = 'findings'::regclass
 GROUP BY scans.partition
-HAVING bool_and(status = ANY(:ended)) AND max({_ENDED_AT}) < :before
-   AND (max(kind) = 'scan' OR to_date(right(scans.partition, 7), 'YYYY_MM') + interval '1 month' <= :day)
+HAVING (max({_ENDED_AT}) < :before OR max(kind) = 'live' AND NOT bool_and({_OVER}))
+   AND CASE WHEN max(kind) = 'live'
+       THEN to_date(right(scans.partition, 7), 'YYYY_MM') + interval '1 month' <= :day ELSE true END
 ORDER BY ended_at, scans.partition
 """  # noqa: S608 - a constant of this file
 
-_MARK = """
-UPDATE scans SET dropped_at = coalesce(dropped_at, now()) WHERE partition = :partition AND status = ANY(:ended)
-"""
+_MARK = f"""
+UPDATE scans SET dropped_at = coalesce(dropped_at, now()) WHERE partition = :partition AND {_OVER}
+"""  # noqa: S608 - a constant of this file
 
 _AT_WORK = f"""
-SELECT id FROM scans WHERE partition = :partition AND (status <> ALL(:ended) OR {_ENDED_AT} >= :before) LIMIT 1
+SELECT id FROM scans WHERE partition = :partition AND (NOT {_OVER} OR {_ENDED_AT} >= :before) LIMIT 1
 """  # noqa: S608 - a constant of this file
 
 
@@ -53,10 +60,11 @@ class LockedError(TransientError):
 
 
 @dataclass(frozen=True)
-class Droppable:
-    """A partition of `findings` of which nothing is wanted any more: a scan's, or a month's of submissions.
+class OldPartition:
+    """A partition of `findings` that nothing has happened in lately: a scan's, or a month's of submissions.
 
-    `findings` is how many it holds, by the counters of its `scans`. `ended_at` is when the last of them ended.
+    `findings` is how many it holds, by the counters of its `scans`. `ended_at` is when the last of them ended or,
+    where one has not, moved. `held_by` says which one that is: it keeps the findings.
     """
 
     partition: str
@@ -66,19 +74,30 @@ class Droppable:
     scans: int
     findings: int
     ended_at: datetime
+    held_by: str | None
 
     def __str__(self) -> str:
         if self.kind == "live":
             month = self.partition.removeprefix("live_").replace("_", "-")
             return f"{self.findings} findings of {self.scans} submissions of {month}"
-        return f"{self.findings} findings of scan {self.scan_id} ({self.name}), ended {self.ended_at:%Y-%m-%d}"
+        ended = f"{'last moved' if self.held_by else 'ended'} {self.ended_at:%Y-%m-%d}"
+        return f"{self.findings} findings of scan {self.scan_id} ({self.name}), {ended}"
 
 
-def droppable(postgres: Engine, before: datetime) -> list[Droppable]:
+def droppable(postgres: Engine, before: datetime) -> list[OldPartition]:
     """The partitions all of whose scans ended before then, the oldest first; of submissions, whole months in UTC."""
+    return [found for found in _old(postgres, before) if found.held_by is None]
+
+
+def held_back(postgres: Engine, before: datetime) -> list[OldPartition]:
+    """The partitions as old as that which stay since a scan in them is at work or paused, the oldest first."""
+    return [found for found in _old(postgres, before) if found.held_by is not None]
+
+
+def _old(postgres: Engine, before: datetime) -> list[OldPartition]:
     values = {"ended": _ended(), "before": before, "day": before.astimezone(UTC).replace(tzinfo=None)}
     with database.transaction(postgres) as session:
-        return [Droppable(**row) for row in session.execute(text(_DROPPABLE), values).mappings()]
+        return [OldPartition(**row) for row in session.execute(text(_OLD), values).mappings()]
 
 
 def drop_partition(

@@ -13,8 +13,8 @@ from sqlmodel import Session, col
 from producers.listing import Rules
 from worker import database, lifecycle
 from worker.errors import NoSuchScanError, ScanStateError
-from worker.messages import Policy
-from worker.tables import Scan, ScanStatus, Unpublished
+from worker.messages import Policy, Text
+from worker.tables import Repaired, Scan, ScanStatus, Unpublished
 
 
 class Listing(BaseModel):
@@ -29,6 +29,13 @@ class Listing(BaseModel):
     def of(cls, scan: Scan) -> Self:
         """The scan's; of one that a release before this one started, its source without rules."""
         return cls.model_validate(scan.listing or {"sources": [scan.source]})
+
+
+class Names(BaseModel):
+    """What people call a scan, in characters that Postgres takes."""
+
+    name: Text | None = None
+    token: Text | None = None
 
 
 @dataclass(frozen=True)
@@ -72,8 +79,21 @@ def start_scan(
         scan = session.get(Scan, scan_id)
         if scan is None:
             scan = session.execute(select(Scan).where(col(Scan.token) == token)).scalars().one()
-        lifecycle.ensure_partition(session, scan.partition)
+        else:
+            lifecycle.ensure_partition(session, scan.partition)
     return scan
+
+
+def check_same(scan: Scan, listing: Listing, policy: Policy, *, rejudge: bool) -> None:
+    """Raises ScanStateError when the scan, of a token that was used before, is another one than is asked for."""
+    stored = Policy.model_validate(scan.policy).model_dump()
+    wanted = policy.model_dump(exclude_none=True)  # thresholds that were left open are filled in by now
+    same = {name: stored[name] for name in wanted} == wanted
+    if Listing.of(scan) != listing or not same or scan.rejudge != rejudge:
+        raise ScanStateError(
+            f"token {scan.token} is scan {scan.id} of {scan.source}, or one with other options: take another token, or "
+            "the same options again"
+        )
 
 
 def find_scan(session: Session, scan_id: UUID) -> Scan:
@@ -139,6 +159,7 @@ def repair(postgres: Engine, scan_id: UUID) -> None:
         scan.status, scan.paused_from, scan.note, scan.finished_at = ScanStatus.REPAIRING, None, None, None
         scan.cursor, scan.skipped, scan.skipped_by = None, 0, None
         session.execute(delete(Unpublished).where(col(Unpublished.scan_id) == scan_id))
+        session.execute(delete(Repaired).where(col(Repaired.scan_id) == scan_id))
 
 
 def _locked(session: Session, scan_id: UUID, allowed: tuple[ScanStatus, ...], wanted: str) -> Scan:

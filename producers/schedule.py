@@ -37,6 +37,8 @@ def _checked_crontab(expression: str) -> str:
 def _checked_source(source: str) -> str:
     if source.strip() in {"", "-"}:
         raise ValueError("must be a source that can be listed again: not standard input, and not empty")
+    if not source.startswith(("s3://", "file:///", "/")):
+        raise ValueError("must be s3://bucket/prefix or an absolute path: a relative one is elsewhere for each command")
     return source
 
 

@@ -44,10 +44,13 @@ class InMemoryPublisher:
     def close(self) -> None:
         """See BulkPublisher."""
 
-    def publish(self, queue: str, messages: Sequence[dict[str, Any]]) -> None:
-        """See BulkPublisher."""
+    def publish(
+        self, queue: str, messages: Sequence[dict[str, Any]], *, waiting: Callable[[], None] = lambda: None
+    ) -> None:
+        """See BulkPublisher. Its queue is full before each message, for one look."""
         for message in messages:
             self._before()
+            waiting()
             if self._fail_after is not None and len(self.published) >= self._fail_after:
                 self._fail_after = None
                 raise BrokerUnavailableError("BROKER_URL: the broker went away")

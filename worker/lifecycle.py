@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, case, delete, func, text, update
+from sqlalchemy import ColumnElement, case, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
 from worker.errors import InvalidMessageError
 from worker.messages import Explain, JudgeImages, Policy
-from worker.tables import Scan, ScanStatus, Unpublished
+from worker.tables import Finding, Repaired, Scan, ScanStatus, Unpublished
 
 log = structlog.get_logger(__name__)
 
@@ -105,6 +105,11 @@ def stands_still(session: Session, scan: Scan, job: JudgeImages) -> bool:
     return False
 
 
+def is_dropped(session: Session, scan_id: UUID) -> bool:
+    """Whether retention has dropped the scan's findings while its last images were judged: they have no place."""
+    return session.execute(select(col(Scan.dropped_at)).where(col(Scan.id) == scan_id)).scalar() is not None
+
+
 def raise_counters(session: Session, scan_id: UUID, counters: dict[str, int], detector_id: int) -> None:
     """Adds to a scan's counters, and ends or pauses the scan where that is due."""
     decided = sum(counters.get(name, 0) for name in ("judged", "reused", "failed"))
@@ -122,6 +127,10 @@ def raise_counters(session: Session, scan_id: UUID, counters: dict[str, int], de
     )
     finish_if_full(session, scan_id)
     pause_at_limits(session, scan_id)
+    # A message of an image that a repair did not find any more may come after the end.
+    now_decided = Scan.judged + Scan.reused + Scan.failed
+    late = (col(Scan.id) == scan_id, col(Scan.status) == ScanStatus.DONE, col(Scan.listed) < now_decided)
+    session.execute(update(Scan).where(*late).values(listed=now_decided))
 
 
 def with_detector(detector_id: int) -> ColumnElement[list[int]]:
@@ -137,10 +146,30 @@ def finish_if_full(session: Session, scan_id: UUID) -> None:
         update(Scan)
         .where(col(Scan.id) == scan_id, col(Scan.status) == ScanStatus.RUNNING, full)
         .values(status=ScanStatus.DONE, finished_at=func.now())
-        .returning(col(Scan.id))
-    ).scalar()
-    if finished:  # what was set aside and published again is decided by now
-        session.execute(delete(Unpublished).where(col(Unpublished.scan_id) == scan_id))
+        .returning(col(Scan.id), col(Scan.partition))
+    ).one_or_none()
+    if finished is None:
+        return
+    # What was deleted from the source before a repair is not listed any more, but its message may still be decided.
+    if to_come := still_to_come(session, scan_id, finished.partition):
+        listed = Scan.judged + Scan.reused + Scan.failed + to_come
+        again = {"status": ScanStatus.RUNNING, "finished_at": None, "listed": listed}
+        session.execute(update(Scan).where(col(Scan.id) == scan_id).values(again))
+        return
+    session.execute(delete(Unpublished).where(col(Unpublished.scan_id) == scan_id))
+
+
+def still_to_come(session: Session, scan_id: UUID, partition: str) -> int:
+    """How many of the images that a repair published have no outcome yet; those that have are forgotten."""
+    decided = (
+        select(col(Finding.uri))
+        .where(col(Finding.partition) == partition, col(Finding.scan_id) == scan_id)
+        .where(col(Finding.uri) == col(Repaired.uri))
+        .exists()
+    )
+    session.execute(delete(Repaired).where(col(Repaired.scan_id) == scan_id, decided))
+    query = select(func.count()).select_from(Repaired).where(col(Repaired.scan_id) == scan_id)
+    return int(session.execute(query).scalar_one())
 
 
 def pause_at_limits(session: Session, scan_id: UUID) -> None:

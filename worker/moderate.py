@@ -229,6 +229,8 @@ def _save(cases: Sequence[Case], delivery: _Delivery, parts: Parts) -> None:
     """One transaction: verdicts, what lay where, findings, counters. Saving twice is saving once."""
     settled = [case for case in cases if not case.later]
     with database.transaction(parts.database) as session:
+        if lifecycle.is_dropped(session, delivery.scan.id):
+            return
         verdict_ids = {
             case.verdict.sha256: database.add_verdict(session, case.verdict)
             for case in settled

@@ -117,6 +117,7 @@ class Scan(SQLModel, table=True):
         CheckConstraint("kind IN ('scan', 'live')", name="kind"),
         _one_of("status", ScanStatus),
         Index(None, "created_at"),
+        Index(None, "partition"),
         Index(None, "schedule", "due_at", postgresql_where=text("schedule IS NOT NULL")),
     )
 
@@ -269,6 +270,15 @@ class Suspect(SQLModel, table=True):
     scan_id: UUID = Field(primary_key=True)
     uri: str = _text(primary_key=True)
     tries: int = 1
+
+
+class Repaired(SQLModel, table=True):
+    """An image that a repair published: what is still to come of its scan, until that is done."""
+
+    __tablename__ = "repaired"
+
+    scan_id: UUID = Field(primary_key=True)
+    uri: str = _text(primary_key=True)
 
 
 class Review(SQLModel, table=True):

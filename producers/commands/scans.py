@@ -27,9 +27,10 @@ from producers.commands.options import (
     print_json,
 )
 from producers.listing import Rules
-from worker.errors import Reason
+from worker.errors import FakesweepError, Reason, ScanStateError
 from worker.messages import Explain, Policy
 from worker.settings import Settings
+from worker.tables import ScanStatus
 
 app = typer.Typer()
 
@@ -64,15 +65,17 @@ def scan(
     """Publish every image of SOURCE that is not known yet, and print the scan's id."""
     policy = checked(Policy, explain=explain, fake_from=fake_from, real_to=real_to, max_tokens=max_tokens)
     rules = checked(Rules, suffixes=tuple(suffix or ()), min_bytes=min_bytes, max_bytes=max_bytes)
-    listing = scans.Listing(sources=tuple(source), rules=rules)
+    names = checked(scans.Names, name=name, token=token)
+    listing = scans.Listing(sources=tuple(map(sources.absolute, source)), rules=rules)
     settings = Settings.from_environment()
     postgres = open_database(settings)
     with open_publisher(settings, progress.Warnings()) as publisher:
         sources.open_source(listing.sources, rules, lambda _line: None)  # a source that is not there makes no scan
         started = scans.start_scan(
-            postgres, listing, name=name, token=token, policy=policy, rejudge=rejudge,
+            postgres, listing, name=names.name, token=names.token, policy=policy, rejudge=rejudge,
             limits=scans.Limits(max_flagged_share, max_failed_share),
         )  # fmt: skip
+        scans.check_same(started, listing, policy, rejudge=rejudge)
         _go_on(publisher, postgres, started.id, watch=watch, as_json=as_json)
 
 
@@ -134,15 +137,24 @@ def retry(
 
 def _go_on(publisher: BulkPublisher, postgres: Engine, scan_id: UUID, *, watch: bool, as_json: bool) -> None:
     """Publishes what is left of the scan, prints its id, and waits where that is wished."""
-    with progress.shown("listing", total=None) as advance:
-        publishing.publish_scan(
-            publisher, postgres, scan_id, warn=progress.Warnings(), listed=lambda count: advance(count, None)
-        )
+    progress.say(f"scan {scan_id}")  # at once: a listing may take days
+    try:
+        with progress.shown("listing", total=None) as advance:
+            publishing.publish_scan(
+                publisher, postgres, scan_id, warn=progress.Warnings(),
+                listed=lambda count: advance(count, None),
+                waiting=lambda: progress.show_waiting(advance, results.progress(postgres, scan_id)),
+            )  # fmt: skip
+    except (FakesweepError, KeyboardInterrupt):
+        progress.say(f"scan {scan_id} has stopped; `fakesweep resume {scan_id}` goes on with it")
+        raise
     counts = progress.watch(postgres, scan_id) if watch else results.progress(postgres, scan_id)
     if as_json:
         print_json(counts)
     else:
         typer.echo(str(scan_id))
-    if counts["status"] == "paused":
+    if counts["status"] == ScanStatus.PAUSED:
         progress.say_paused(counts)
         raise typer.Exit(EXIT_PAUSED)
+    if counts["status"] == ScanStatus.CANCELLED:
+        raise ScanStateError(f"scan {scan_id} is cancelled: start another one, with another token")

@@ -4,7 +4,6 @@ Each is a `producers.listing.Source`: it gives its images in pages, holds few of
 cursor of any page.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -15,9 +14,21 @@ from producers.sources.folders import FolderSource, SingleFile
 from producers.sources.inventory import INVENTORY, InventorySource
 from producers.sources.manifests import MANIFESTS, ManifestSource, StandardInput
 from producers.sources.objects import Location, head, local, s3_client
+from producers.sources.piped import standard_input
 from worker.storage import local_path
 
 STANDARD_INPUT = "-"
+
+
+def absolute(source: str) -> str:
+    """The source as a scan keeps it: a path, or a uri of one, as an absolute `file:///…` uri, which means the same in
+    every folder, and is text also where a name is not UTF-8. Anything else as it is.
+
+    Raises UnknownSourceError for what can be no path.
+    """
+    if source == STANDARD_INPUT or source.startswith("s3://"):
+        return source
+    return _path(source).as_uri()
 
 
 def open_source(sources: Sequence[str], rules: Rules, warn: Warn, *, stdin: BinaryIO | None = None) -> Source:
@@ -33,7 +44,7 @@ def open_source(sources: Sequence[str], rules: Rules, warn: Warn, *, stdin: Bina
     if len(sources) > 1:
         raise UnknownSourceError("several sources must all be s3://bucket/prefix: give anything else on its own")
     if sources[0] == STANDARD_INPUT:
-        return StandardInput(stdin or sys.stdin.buffer, rules, warn)
+        return StandardInput(stdin or standard_input(), rules, warn)
     return _of_this_machine(sources[0], rules, warn)
 
 
@@ -50,14 +61,27 @@ def _in_s3(sources: Sequence[str], rules: Rules, warn: Warn) -> Source:
 
 
 def _of_this_machine(source: str, rules: Rules, warn: Warn) -> Source:
-    path = local_path(source) if source.startswith("file://") else Path(source).expanduser()
+    path = _path(source)
     if path.is_dir():
-        return FolderSource(path.resolve(), rules, warn)
+        return FolderSource(path, rules, warn)
     if path.is_file() and (path.name == INVENTORY or path.name.endswith(MANIFESTS)):
         return _listed_in(local(path), rules, warn)
     if path.is_file():
         return SingleFile(path.resolve(), rules, warn)
     raise UnknownSourceError(f"{source}: not there: give s3://bucket/prefix, or a folder or file of this machine")
+
+
+def _path(source: str) -> Path:
+    """Absolute. A link to a folder is followed; one to a file keeps its own name, which tells what the file is."""
+    try:
+        path = local_path(source) if source.startswith("file://") else Path(source).expanduser()
+        where = path.resolve() if path.is_dir() else path.parent.resolve() / path.name
+    except (ValueError, RuntimeError, OSError) as error:
+        raise UnknownSourceError(f"{source!r}: no path: {error}: give s3://bucket/prefix or a path") from error
+    # An empty text would be the folder that we are in, and file://photos/x a file /x.
+    if not source or "\0" in str(where) or (source.startswith("file://") and not source.startswith("file:///")):
+        raise UnknownSourceError(f"{source!r}: no path: give s3://bucket/prefix, a path or file:///path")
+    return where
 
 
 def _listed_in(where: Location, rules: Rules, warn: Warn) -> Source:

@@ -47,14 +47,17 @@ class SeenUris:
 
 @contextmanager
 def seen_uris() -> Iterator[SeenUris]:
-    """An empty one, in a temporary folder that goes with the context."""
-    with (
-        tempfile.TemporaryDirectory(prefix="fakesweep-") as folder,
-        closing(sqlite3.connect(Path(folder) / "seen", isolation_level=None)) as connection,
-    ):
-        # Nothing of it has to outlive the process: no journal, no waiting for the disk.
+    """An empty one, in a file without a name: of a process that is killed, nothing stays behind."""
+    with closing(_opened()) as connection:
+        yield SeenUris(connection)
+
+
+def _opened() -> sqlite3.Connection:
+    with tempfile.TemporaryDirectory(prefix="fakesweep-") as folder:
+        connection = sqlite3.connect(Path(folder) / "seen", isolation_level=None)
+        # Nothing of it has to outlive the process: no waiting for the disk, and no journal, which would need the name.
         for setting in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", f"cache_size=-{CACHE_KIB}"):
             connection.execute(f"PRAGMA {setting}")
         connection.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY) WITHOUT ROWID")
         connection.execute("BEGIN")
-        yield SeenUris(connection)
+    return connection

@@ -1,5 +1,6 @@
 """Folders of this machine. In a folder its files come first, then the folders below it, both sorted by name."""
 
+import hashlib
 import itertools
 import os
 from bisect import bisect_left, bisect_right
@@ -7,16 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from producers.listing import Page, PassedOver, Rules, Warn
+from producers.listing import Page, PassedOver, Rules, SourceError, Warn
 from producers.sources.cursors import Cursor, read_cursor
 from producers.sources.rows import PAGE_ROWS, Sieve
 from worker.storage import file_etag
 
 
 class _Last(Cursor):
-    """The path of the last file listed, below the folder; its parts percent-encoded, as names need not be UTF-8."""
+    """The path of the last file listed, below the folder; its parts percent-encoded, as names need not be UTF-8.
+
+    `root` is the folder's digest; None in a cursor of a release that did not keep it.
+    """
 
     path: tuple[str, ...]
+    root: str | None = None
 
 
 class FolderSource:
@@ -29,15 +34,18 @@ class FolderSource:
         """See producers.listing.Source. What comes before the cursor in order is not looked at again."""
         sieve = Sieve(self._rules, self._warn)
         last: tuple[str, ...] = ()
+        root = hashlib.blake2b(os.fsencode(self._folder), digest_size=8).hexdigest()
         if cursor is not None:
-            parts = read_cursor(_Last, cursor, str(self._folder)).path
-            last = tuple(os.fsdecode(unquote_to_bytes(part)) for part in parts)
-        files, end = self._files(last, sieve), _Last(path=())
+            begun = read_cursor(_Last, cursor, str(self._folder))
+            if begun.root not in {root, None}:
+                raise SourceError(f"{self._folder}: its cursor is of another folder: give the one the scan began with")
+            last = tuple(os.fsdecode(unquote_to_bytes(part)) for part in begun.path)
+        files, end = self._files(last, sieve), _Last(path=(), root=root)
         while batch := list(itertools.islice(files, self._page_files)):
             for path in batch:
                 _take(sieve, path)
             parts = batch[-1].relative_to(self._folder).parts
-            end = _Last(path=tuple(quote_from_bytes(os.fsencode(part)) for part in parts))
+            end = _Last(path=tuple(quote_from_bytes(os.fsencode(part)) for part in parts), root=root)
             yield sieve.page(end.model_dump_json())
         if sieve.skipped:
             yield sieve.page(end.model_dump_json() if cursor is None or end.path else cursor)

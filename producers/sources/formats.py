@@ -6,7 +6,6 @@ import io
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote_plus
 
@@ -51,7 +50,7 @@ def json_lines(lines: Iterable[str]) -> Iterator[Row]:
             continue
         yield {
             "uri": uri,
-            "etag": _bare(entry.get("etag")),
+            "etag": bare(entry.get("etag")),
             "size": entry.get("size"),
             "external_id": entry.get("external_id", entry.get("external-id")),
         }
@@ -90,31 +89,40 @@ def csv_rows(lines: Iterable[str]) -> Iterator[Row]:
 def _inventory_row(row: list[str]) -> Row:
     if not row:
         return None
-    if len(row) < 2 or not row[0] or not row[1]:  # noqa: PLR2004 - bucket and key
+    uri = s3_uri(*row[:2], escaped=True)
+    return uri if isinstance(uri, Fault) else {"uri": uri}
+
+
+def s3_uri(bucket: Any = None, key: Any = None, *, escaped: bool = False) -> str | Fault:
+    """The object's uri, from what stands in a bucket's and a key's column; `escaped` as in S3 Inventory's CSV."""
+    if not (isinstance(bucket, str) and isinstance(key, str) and bucket and key):
         return Fault("no bucket and key")
-    return {"uri": f"s3://{row[0]}/{unquote_plus(row[1])}"}
+    try:
+        return f"s3://{bucket}/{unquote_plus(key, errors='strict') if escaped else key}"
+    except UnicodeDecodeError:
+        return Fault(f"key {key!r} is not UTF-8")
 
 
-def parquet_rows(path: Path, source: str) -> Generator[Row, None, None]:
+def parquet_rows(file: BinaryIO, source: str) -> Generator[Row, None, None]:
     """Columns `bucket` and `key` (nothing escaped: S3 Inventory encodes the keys of its CSV files only), or `uri`;
     perhaps `e_tag` or `etag`, `size` and `external_id`.
 
     Raises UnknownSourceError without pyarrow or those columns, SourceError when the file is broken.
     """
-    for row in parquet_columns(path, source, ("uri", "source-ref", "bucket", "key", *_FACTS)):
+    for row in parquet_columns(file, source, ("uri", "source-ref", "bucket", "key", *_FACTS)):
         yield _named(row)
 
 
-def parquet_columns(path: Path, source: str, columns: Iterable[str]) -> Iterator[dict[str, Any]]:
+def parquet_columns(file: BinaryIO, source: str, columns: Iterable[str]) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file, with those of `columns` that it has. Raises as parquet_rows does."""
     pa, parquet = need_parquet(source)
     try:
-        with parquet.ParquetFile(path) as file:
-            names = set(file.schema_arrow.names)
+        with parquet.ParquetFile(file) as table:
+            names = set(table.schema_arrow.names)
             if not ({"bucket", "key"} <= names or names & set(URI_COLUMNS)):
                 raise UnknownSourceError(f"{source}: no columns bucket and key, nor uri: name them so")
             wanted = [column for column in columns if column in names]
-            for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS, columns=wanted):
+            for batch in table.iter_batches(batch_size=PARQUET_BATCH_ROWS, columns=wanted):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         text = " ".join(str(error).split())
@@ -137,16 +145,17 @@ _FACTS = ("etag", "e_tag", "size", "external_id", "external-id")
 def _named(row: dict[str, Any]) -> Row:
     uri = row.get("uri") or row.get("source-ref")
     if not uri:
-        if not (row.get("bucket") and row.get("key")):
-            return Fault("no uri, and no bucket and key")
-        uri = f"s3://{row['bucket']}/{row['key']}"
+        uri = s3_uri(row.get("bucket"), row.get("key"))
+        if isinstance(uri, Fault):
+            return Fault(f"no uri, and {uri.text}")
     return {
         "uri": uri,
-        "etag": _bare(row.get("etag") or row.get("e_tag")),
+        "etag": bare(row.get("etag") or row.get("e_tag")),
         "size": row.get("size"),
         "external_id": row.get("external_id") or row.get("external-id"),
     }
 
 
-def _bare(etag: Any) -> Any:
+def bare(etag: Any) -> Any:
+    """An ETag without its quotes; None when it is empty."""
     return (etag.strip('"') or None) if isinstance(etag, str) else etag

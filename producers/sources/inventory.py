@@ -10,19 +10,19 @@ import hashlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
-from urllib.parse import unquote_plus
+from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ValidationError
 
 from producers.listing import Page, PassedOver, Rules, SourceError, UnknownSourceError, Warn
 from producers.sources.cursors import Cursor, changed, read_cursor
-from producers.sources.formats import breaking_off, need_parquet, parquet_columns, text_lines
+from producers.sources.formats import bare, breaking_off, need_parquet, parquet_columns, s3_uri, text_lines
 from producers.sources.objects import Location, copied
-from producers.sources.rows import Fault, Row, Sieve, paged
+from producers.sources.rows import Fault, Row, Sieve, go_to, paged
 
 INVENTORY = "manifest.json"
+
+_BLOCK_BYTES = 1 << 20
 
 _COLUMNS = ("bucket", "key", "is_latest", "is_delete_marker", "size", "e_tag")
 """As Parquet names them; a CSV's fileSchema says Bucket, Key, IsLatest, IsDeleteMarker, Size and ETag."""
@@ -59,8 +59,8 @@ class InventorySource:
     def __init__(self, where: Location, rules: Rules, warn: Warn) -> None:
         self._where, self._rules, self._warn = where, rules, warn
         try:
-            with copied(where) as path:
-                self._inventory = _Inventory.model_validate_json(path.read_bytes())
+            with copied(where) as file:
+                self._inventory = _Inventory.model_validate_json(file.read())
         except ValidationError as error:
             raise UnknownSourceError(f"{where.uri}: not S3 Inventory's manifest.json: name a .jsonl instead") from error
         self._format = self._inventory.fileFormat.upper()
@@ -82,9 +82,10 @@ class InventorySource:
         part = self._inventory.files[number]
         where = self._located(part.key)
         sieve = Sieve(self._rules, self._warn, f"{where.name} row")
-        with copied(where) as path, breaking_off(where.uri):
-            _check(path, part, where.uri)
-            with closing(self._rows(path, where.uri)) as rows:
+        with copied(where) as file, breaking_off(where.uri):
+            _check(file, part, where.uri)
+            with closing(self._rows(file, where.uri)) as rows:
+                go_to(rows, start, changed(where.uri))
                 yield from paged(rows, start, sieve, lambda behind: self._cursor(number, behind))
 
     def _cursor(self, number: int, rows: int) -> str:
@@ -100,13 +101,13 @@ class InventorySource:
                 return replace(self._where, uri=str(path), path=path)
         raise SourceError(f"{self._where.uri}: its list {name} is not there: copy the inventory's data folder, too")
 
-    def _rows(self, path: Path, source: str) -> Generator[Row, None, None]:
+    def _rows(self, file: BinaryIO, source: str) -> Generator[Row, None, None]:
         if self._format == "PARQUET":
-            for row in parquet_columns(path, source, _COLUMNS):
-                yield _row(row)
+            for row in parquet_columns(file, source, _COLUMNS):
+                yield _row(row, escaped=False)
             return
         names = [column.strip() for column in self._inventory.fileSchema.split(",")]
-        with path.open("rb") as file, text_lines(file, packed=source.endswith(".gz")) as lines:
+        with text_lines(file, packed=source.endswith(".gz")) as lines:
             yield from _csv(lines, names)
 
 
@@ -119,28 +120,31 @@ def _csv(lines: Iterable[str], names: list[str]) -> Iterator[Row]:
         yield _row(
             {
                 "bucket": row.get("Bucket"),
-                "key": unquote_plus(row.get("Key", "")),
+                "key": row.get("Key"),
                 "is_latest": row.get("IsLatest", "true") == "true",
                 "is_delete_marker": row.get("IsDeleteMarker") == "true",
                 "size": row.get("Size") or None,
                 "e_tag": row.get("ETag"),
-            }
+            },
+            escaped=True,
         )
 
 
-def _row(row: dict[str, Any]) -> Row:
+def _row(row: dict[str, Any], *, escaped: bool) -> Row:
     if row.get("is_latest") is False:
         return PassedOver.OLD_VERSION
     if row.get("is_delete_marker"):
         return PassedOver.DELETE_MARKER
-    etag = (row.get("e_tag") or "").strip('"') or None
-    return {"uri": f"s3://{row['bucket']}/{row['key']}", "etag": etag, "size": row.get("size")}
+    uri = s3_uri(row.get("bucket"), row.get("key"), escaped=escaped)
+    return uri if isinstance(uri, Fault) else {"uri": uri, "etag": bare(row.get("e_tag")), "size": row.get("size")}
 
 
-def _check(path: Path, part: _Part, source: str) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if part.MD5checksum and found != part.MD5checksum.lower():
+def _check(file: BinaryIO, part: _Part, source: str) -> None:
+    digest = hashlib.md5(usedforsecurity=False)
+    while block := file.read(_BLOCK_BYTES):
+        digest.update(block)
+    file.seek(0)
+    if part.MD5checksum and digest.hexdigest() != part.MD5checksum.lower():
         raise SourceError(
             f"{source}: its MD5 is not the one in manifest.json: copy it anew, or ask for a new inventory"
         )

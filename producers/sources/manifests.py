@@ -1,11 +1,11 @@
 """Manifests: files, or standard input, that name images one a row. What they name twice is listed once."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
-from producers.listing import Page, Rules, Warn
+from producers.listing import Page, Rules, SourceError, Warn
 from producers.sources.cursors import Cursor, changed, read_cursor
 from producers.sources.distinct import seen_uris
 from producers.sources.formats import (
@@ -18,7 +18,9 @@ from producers.sources.formats import (
     text_lines,
 )
 from producers.sources.objects import Location, copied, unchanged
-from producers.sources.rows import Row, Sieve, paged
+from producers.sources.rows import Row, Sieve, go_to, paged
+
+STANDARD_INPUT = "standard input"
 
 PARQUET = ".parquet"
 MANIFESTS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", PARQUET)
@@ -32,9 +34,10 @@ class _Rows(Cursor):
 
 
 class _Lines(Cursor):
-    """Lines behind, of standard input."""
+    """Lines behind, of standard input, and their digest; None in a cursor of a release that did not keep it."""
 
     rows: int
+    digest: str | None = None
 
 
 class ManifestSource:
@@ -50,12 +53,13 @@ class ManifestSource:
         where = self._where
         start = _Rows(etag=where.etag, rows=0) if cursor is None else read_cursor(_Rows, cursor, where.uri)
         label = f"{where.name} {'row' if where.name.endswith(PARQUET) else 'line'}"
-        with copied(where) as path:
+        with copied(where) as file:
             # Looked at after copying: what was read is what had this ETag.
             if start.etag != where.etag or not unchanged(where):
                 raise changed(where.uri)
-            with breaking_off(where.uri), _rows(path, where) as rows, seen_uris() as seen:
+            with breaking_off(where.uri), _rows(file, where) as rows, seen_uris() as seen:
                 sieve = Sieve(self._rules, self._warn, label)
+                go_to(rows, start.rows, changed(where.uri), seen)
                 yield from paged(rows, start.rows, sieve, self._cursor, seen)
 
     def _cursor(self, rows: int) -> str:
@@ -63,31 +67,60 @@ class ManifestSource:
 
 
 @contextmanager
-def _rows(path: Path, where: Location) -> Iterator[Iterator[Row]]:
+def _rows(file: BinaryIO, where: Location) -> Iterator[Iterator[Row]]:
     if where.name.endswith(PARQUET):
-        with closing(parquet_rows(path, where.uri)) as rows:
+        with closing(parquet_rows(file, where.uri)) as rows:
             yield rows
         return
     unpacked = where.name.removesuffix(".gz")
-    with path.open("rb") as file, text_lines(file, packed=unpacked != where.name) as lines:
+    with text_lines(file, packed=unpacked != where.name) as lines:
         yield (csv_rows if unpacked.endswith(".csv") else json_lines)(lines)
 
 
 class StandardInput:
     """Uris or JSON Lines that are piped in, one a line. A listing that goes on needs the same input again."""
 
-    def __init__(self, lines: BinaryIO, rules: Rules, warn: Warn) -> None:
+    def __init__(self, lines: Iterable[bytes], rules: Rules, warn: Warn) -> None:
         self._lines, self._rules, self._warn = lines, rules, warn
 
     def pages(self, cursor: str | None) -> Iterator[Page]:
-        """See producers.listing.Source. Only once: what was read is gone."""
-        start = 0 if cursor is None else read_cursor(_Lines, cursor, "standard input").rows
-        with breaking_off("standard input"), seen_uris() as seen:
-            rows = json_lines_or_uris(_decoded(self._lines))
-            sieve = Sieve(self._rules, self._warn, "standard input line")
-            yield from paged(rows, start, sieve, lambda behind: _Lines(rows=behind).model_dump_json(), seen)
+        """See producers.listing.Source. Only once: what was read is gone. SourceError also when it is other input."""
+        start = _Lines(rows=0) if cursor is None else read_cursor(_Lines, cursor, STANDARD_INPUT)
+        lines = _Digested(self._lines)
+        with breaking_off(STANDARD_INPUT), seen_uris() as seen:
+            rows = json_lines_or_uris(lines)
+            go_to(rows, start.rows, _ends_early(start.rows), seen)
+            if start.rows and start.digest not in {lines.digest, None}:
+                raise SourceError(
+                    f"{STANDARD_INPUT}: its first {start.rows} lines are not those that the scan began with: "
+                    "pipe the same input in again"
+                )
+            sieve = Sieve(self._rules, self._warn, f"{STANDARD_INPUT} line")
+            yield from paged(rows, start.rows, sieve, lambda behind: _cursor(behind, lines), seen)
 
 
-def _decoded(lines: Iterable[bytes]) -> Iterator[str]:
-    # Not a TextIOWrapper, which would close the process's standard input with itself.
-    return (line.decode() for line in lines)
+class _Digested:
+    """Lines as text, and the digest of those that were taken; the ends of lines, the last one's too, do not count."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._lines, self._hash = lines, hashlib.blake2b(digest_size=16)
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            self._hash.update(line.rstrip(b"\r\n") + b"\n")
+            yield line.decode()
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _cursor(behind: int, lines: _Digested) -> str:
+    # Rows are read a page at a time, and a line is a row: just those behind were taken by now.
+    return _Lines(rows=behind, digest=lines.digest).model_dump_json()
+
+
+def _ends_early(line: int) -> SourceError:
+    return SourceError(
+        f"{STANDARD_INPUT} ends before line {line}, where the scan stopped: pipe the same input in again"
+    )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import boto3
 import botocore.session
@@ -96,23 +96,37 @@ def head(client: "S3Client", bucket: str, key: str) -> Location | None:
         raise s3_error(uri, error) from error
     except S3_ERRORS as error:
         raise s3_error(uri, error) from error
-    return Location(uri=uri, etag=answer["ETag"].strip('"'), client=client)
+    # A store that tells no ETag tells when it was written.
+    etag = answer.get("ETag") or f"{answer.get('LastModified')} {answer.get('ContentLength')}"
+    return Location(uri=uri, etag=etag.strip('"'), client=client)
+
+
+def _opened(where: Location) -> BinaryIO:
+    try:
+        return (where.path or Path(where.uri)).open("rb")
+    except OSError as error:
+        raise SourceError(
+            f"{where.uri}: cannot be read: {error.strerror}: check its name and its permissions"
+        ) from error
 
 
 @contextmanager
-def copied(where: Location) -> Iterator[Path]:
-    """A local copy, as long as the context lasts; a file of this machine is its own. Raises SourceError."""
+def copied(where: Location) -> Iterator[BinaryIO]:
+    """A local copy, open at its start and without a name: of a process that is killed, nothing stays behind. A file of
+    this machine is its own. Raises SourceError.
+    """
     if where.client is None:
-        yield where.path or Path(where.uri)
+        with _opened(where) as file:
+            yield file
         return
     bucket, _, key = where.uri.removeprefix("s3://").partition("/")
-    with tempfile.NamedTemporaryFile(prefix="fakesweep-") as file:
+    with tempfile.TemporaryFile() as copy:
         try:
-            where.client.download_fileobj(bucket, key, file, Config=TransferConfig(max_concurrency=THREADS))
-            file.flush()
+            where.client.download_fileobj(bucket, key, copy, Config=TransferConfig(max_concurrency=THREADS))
+            copy.seek(0)
         except S3_ERRORS as error:
             raise s3_error(where.uri, error) from error
-        yield Path(file.name)
+        yield copy
 
 
 def unchanged(where: Location) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from pydantic import ValidationError
 
-from producers.listing import Page, PassedOver, Rules, Warn
+from producers.listing import Page, PassedOver, Rules, SourceError, Warn
 from worker.messages import ImageRef
 
 PAGE_ROWS = 5000
@@ -76,20 +76,27 @@ class Sieve:
         return page
 
 
-def paged(
-    rows: Iterator[Row], start: int, sieve: Sieve, cursor: Callable[[int], str], seen: Distinct | None = None
-) -> Iterator[Page]:
-    """Pages of the rows after the first `start`; `cursor` is told how many rows are behind.
+def go_to(rows: Iterator[Row], start: int, ended: SourceError, seen: Distinct | None = None) -> None:
+    """Reads the first `start` rows again, for `seen` to know them. Raises `ended` where there are not so many.
 
-    What `seen` knows is passed over as a duplicate. Whether a row came before goes by its uri alone, so that the rows
-    before `start` need no more than to be read again.
+    Whether a row came before goes by its uri alone, so that they need no more than this.
     """
-    if seen is None:
-        next(itertools.islice(rows, start, start), None)
-    behind = start if seen is None else 0
-    while behind < start and (batch := list(itertools.islice(rows, min(PAGE_ROWS, start - behind)))):
+    behind = 0
+    while behind < start:
+        batch = list(itertools.islice(rows, min(PAGE_ROWS, start - behind)))
+        if not batch:
+            raise ended
         _first_of_their_uri(batch, seen)
         behind += len(batch)
+
+
+def paged(
+    rows: Iterator[Row], behind: int, sieve: Sieve, cursor: Callable[[int], str], seen: Distinct | None = None
+) -> Iterator[Page]:
+    """Pages of the rows, which come after `behind` others; `cursor` is told how many are behind a page.
+
+    What `seen` knows is passed over as a duplicate.
+    """
     while batch := list(itertools.islice(rows, PAGE_ROWS)):
         first = _first_of_their_uri(batch, seen)
         for place, row in enumerate(batch):

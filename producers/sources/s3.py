@@ -10,14 +10,14 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from producers.listing import Page, Rules, SourceError, UnknownSourceError, Warn
+from producers.parallel import in_parallel
 from producers.sources.objects import S3_ERRORS, THREADS, s3_error
-from producers.sources.parallel import in_parallel
 from producers.sources.ranges import MAX_RANGES, Frontier, Range, cut
 from producers.sources.rows import Sieve
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ObjectTypeDef
 
 DISCOVERY_REQUESTS = 10
 """Requests of 1,000 folders each that finding a prefix's ranges may cost."""
@@ -34,9 +34,9 @@ class Prefix(NamedTuple):
 
 
 class _Listed(NamedTuple):
-    """An answer's (key, ETag, bytes), its last key, and whether the range ends there."""
+    """An answer's (key, ETag, bytes), None for what the store does not tell; its last key; whether the range ends."""
 
-    objects: list[tuple[str, str, int]]
+    objects: list[tuple[str, str | None, int | None]]
     last: str | None
     finished: bool
 
@@ -128,7 +128,7 @@ class S3Source:
         last, more = part.after, {"StartAfter": part.after} if part.after is not None else {}
         while True:
             answer = self._answer(prefix, **more)
-            objects = [(f["Key"], f["ETag"].strip('"'), f["Size"]) for f in answer.get("Contents", ())]
+            objects = [_facts(found) for found in answer.get("Contents", ())]
             _check_order(prefix, last, objects)
             token, finished = answer.get("NextContinuationToken"), not answer.get("IsTruncated")
             if part.until is not None and objects and objects[-1][0] >= part.until:
@@ -148,7 +148,12 @@ class S3Source:
             raise s3_error(str(prefix), error) from error
 
 
-def _check_order(prefix: Prefix, last: str | None, objects: list[tuple[str, str, int]]) -> None:
+def _facts(found: "ObjectTypeDef") -> tuple[str, str | None, int | None]:
+    # Some stores that speak S3's API leave out the ETag, or the size.
+    return found["Key"], found.get("ETag", "").strip('"') or None, found.get("Size")
+
+
+def _check_order(prefix: Prefix, last: str | None, objects: list[tuple[str, str | None, int | None]]) -> None:
     """Ranges and cursors rest on the order of keys, which S3's directory buckets and some other stores do not keep."""
     keys = [key for key, _, _ in objects]
     if keys != sorted(keys) or (keys and last is not None and keys[0] <= last):

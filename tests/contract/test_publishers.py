@@ -302,6 +302,44 @@ def test_a_broker_that_comes_back_gets_everything(proxy: Proxy, clean_broker_url
 
 
 @ON_BOTH
+def test_patience_is_for_one_absence_and_not_for_the_wait_before_it(proxy: Proxy, clean_broker_url: str) -> None:
+    """The queue is full for longer than the broker may be away; then it is cut, twice, and comes back."""
+    warnings: list[str] = []
+    looks: list[float] = []
+
+    def warn(line: str) -> None:
+        warnings.append(line)
+        proxy.is_open = True
+
+    def waiting() -> None:
+        looks.append(time.monotonic())
+        if len(looks) in {5, 8}:
+            proxy.cut()
+        if len(looks) == 12:
+            take(clean_broker_url, limit=1)
+
+    sent = numbered(2)
+    with bulk(proxy.url, max_depth=1, patience_s=1.5, warn=warn) as publisher:
+        publisher.publish(SCAN_QUEUE, sent[:1])
+        publisher.publish(SCAN_QUEUE, sent[1:], waiting=waiting)
+    assert looks[-1] - looks[0] > 1.5
+    assert len(warnings) >= 2
+    assert messages_in(clean_broker_url) == sent[1:]
+
+
+@ON_BOTH
+def test_a_wait_for_room_can_be_ended(clean_broker_url: str) -> None:
+    def waiting() -> None:
+        raise KeyboardInterrupt
+
+    with bulk(clean_broker_url, max_depth=1) as publisher:
+        publisher.publish(SCAN_QUEUE, numbered(1))
+        with pytest.raises(KeyboardInterrupt):
+            publisher.publish(SCAN_QUEUE, numbered(1, start=1), waiting=waiting)
+    assert messages_in(clean_broker_url) == numbered(1)
+
+
+@ON_BOTH
 def test_a_broker_that_stays_away_is_an_error_and_what_it_had_stays(proxy: Proxy, clean_broker_url: str) -> None:
     sent = numbered(4)
     with bulk(proxy.url, patience_s=0.5) as publisher:

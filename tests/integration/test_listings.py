@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,33 @@ def test_an_inventory_whose_list_is_another(bucket: str) -> None:
     put(bucket, "x/manifest.json", manifest(bucket, "CSV", {"data/2.csv.gz": b"not there"}))
     with pytest.raises(SourceError, match=r"data/2\.csv\.gz"):
         pages_of(f"s3://{bucket}/x/manifest.json")
+
+
+def test_an_inventory_without_buckets_or_keys(tmp_path: Path) -> None:
+    def invalid(form: str, name: str, part: bytes, **changes: Any) -> list[str]:
+        (tmp_path / name).write_bytes(part)
+        (tmp_path / "manifest.json").write_bytes(manifest("b", form, {name: part}, **changes))
+        lines: list[str] = []
+        (page,) = open_source([str(tmp_path / "manifest.json")], Rules(), lines.append).pages(None)
+        assert uris([page]) == ["s3://src/ok"] * (len(lines) > 1)
+        assert page.skipped == {PassedOver.INVALID: len(lines)}
+        return [line.partition(": ")[2] for line in lines]
+
+    assert invalid("CSV", "1.csv", b'"x.jpg"\n', fileSchema="Key") == ["no bucket and key"]
+    text = b'"src","caf%E9.jpg"\n"src","ok"\n"src",""\n'
+    not_utf_8 = "key 'caf%E9.jpg' is not UTF-8"
+    assert invalid("CSV", "2.csv", text, fileSchema="Bucket, Key") == [not_utf_8, "no bucket and key"]
+    table = pyarrow.table({"bucket": ["src", "src", None], "key": [None, "ok", "x"]})
+    parquet.write_table(table, file := io.BytesIO())
+    assert invalid("Parquet", "3.parquet", file.getvalue()) == ["no bucket and key"] * 2
+
+
+def test_a_copy_has_no_name(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    put(bucket, "m.jsonl", b'{"source-ref": "s3://b/1"}\n')
+    pages = open_source([f"s3://{bucket}/m.jsonl"], Rules(), print).pages(None)
+    assert uris([next(iter(pages))]) == ["s3://b/1"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_inventory_that_cannot_be_read(bucket: str) -> None:

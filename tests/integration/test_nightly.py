@@ -18,7 +18,7 @@ import sentry_sdk
 from celery import Celery
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, delete, select, text, update
 from sqlmodel import col
 from structlog.testing import capture_logs
 
@@ -26,13 +26,14 @@ from producers import scans
 from producers.checkins import CheckIns
 from producers.children import Child, Children
 from producers.nightly import NightlyScheduler
+from producers.nightly_lock import KEY, NightlyLock
 from producers.schedule import NightlyScan
 from tests.conftest import empty_queues
 from tests.integration.test_broker import grey, query, settings_for, worker
 from tests.processes import ROOT, RunningWorker, fakesweep, wait_for
 from worker import database
 from worker.errors import DatabaseUnavailableError
-from worker.tables import Scan, ScanStatus
+from worker.tables import Scan, ScanStatus, Unpublished
 
 PHOTOS = NightlyScan.model_validate(
     {"crontab": "0 2 * * *", "source": "s3://photos/", "fake_from": 0.7, "suffixes": [".jpg"], "rejudge": True}
@@ -77,16 +78,19 @@ class Night:
     nightly: dict[str, NightlyScan] = field(default_factory=lambda: {"photos": PHOTOS})
     spawned: list[tuple[UUID, FakeChild]] = field(default_factory=list)
     before_now: Callable[[], None] = lambda: None
+    key: int = KEY
 
     def __post_init__(self) -> None:
+        self.lock = NightlyLock(self.postgres, self.key)
         self.begin()
 
     def begin(self) -> None:
-        """As a new process does."""
+        """As a new process does, after the last one was killed."""
+        self.lock.release()
         self.scheduler = NightlyScheduler(
             Celery("test", broker=NO_BROKER, set_as_current=False),
             nightly=self.nightly, postgres=self.postgres, clock=self.clock,
-            children=Children(self.clock, self.spawn), checkins=CheckIns("UTC", self.clock),
+            children=Children(self.clock, self.spawn), checkins=CheckIns("UTC", self.clock), lock=self.lock,
         )  # fmt: skip
 
     def clock(self) -> datetime:
@@ -132,8 +136,10 @@ class Night:
 
 
 @pytest.fixture
-def night(postgres: Engine) -> Night:
-    return Night(postgres)
+def night(postgres: Engine) -> Iterator[Night]:
+    night = Night(postgres)
+    yield night
+    night.lock.release()
 
 
 def events(logs: Logs) -> list[str]:
@@ -219,7 +225,8 @@ def test_scans_of_two_names_do_not_wait_for_each_other(night: Night) -> None:
 
 @pytest.mark.parametrize("call", range(1, 9))
 def test_of_two_schedulers_one_makes_the_scan_wherever_the_second_comes_in_between(night: Night, call: int) -> None:
-    other = Night(night.postgres)
+    """As may happen when the connection with the lock is lost: the other one's lock is another one here."""
+    other = Night(night.postgres, key=1)
     other.now = night.now = datetime(2026, 7, 1, 2, 0, 5, tzinfo=UTC)
     calls = 0
 
@@ -234,6 +241,48 @@ def test_of_two_schedulers_one_makes_the_scan_wherever_the_second_comes_in_betwe
     other.tick()
     assert len(night.scans()) == 1
     assert {scan_id for scan_id, _ in night.spawned + other.spawned} == {night.scans()[0].id}
+    other.lock.release()
+
+
+def test_a_second_nightly_waits_and_takes_up_what_the_first_one_left_behind(night: Night) -> None:
+    second = Night(night.postgres)
+    night.at("2026-07-01T02:00:00")
+    (scan,) = night.scans()
+    assert events(second.at("2026-07-01T02:00:10")) == ["nightly_waits"]
+    assert events(second.at("2026-07-03T02:00:40")) == [], "said once"
+    assert second.spawned == []
+    night.scheduler.close()
+    assert "nightly_waits" not in events(second.after(30))
+    second.after(59)
+    assert second.spawned == [], "somebody may be at it"
+    assert events(second.after(1)) == ["nightly_listing_taken_up"]
+    assert [scan_id for scan_id, _ in second.spawned] == [scan.id]
+    assert events(night.after(30)) == ["nightly_waits"]
+    second.lock.release()
+
+
+def break_connections(postgres: Engine) -> None:
+    with postgres.connect() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+
+
+def test_a_lock_whose_connection_was_lost_is_taken_again_before_anything_is_started(night: Night) -> None:
+    night.at("2026-07-01T01:59:00")
+    break_connections(night.postgres)
+    assert events(night.at("2026-07-01T02:00:00")) == ["nightly_scan_started"]
+    second = Night(night.postgres)
+    assert events(second.at("2026-07-01T02:00:10")) == ["nightly_waits"]
+    night.finish(night.scans()[0].id)
+    break_connections(night.postgres)
+    second.after(0)
+    assert events(night.at("2026-07-02T02:00:00")) == ["nightly_waits"]
+    assert len(night.scans()) == 1
+    second.lock.release()
 
 
 def test_a_child_that_died_is_started_again_with_growing_delays(night: Night) -> None:
@@ -258,6 +307,17 @@ def test_a_child_that_died_is_started_again_with_growing_delays(night: Night) ->
     night.spawned[-1][1].code = 1
     night.after(30)
     assert len(night.spawned) == 9, "what has got on is started again at once"
+
+
+def test_workers_that_are_at_it_neither_delay_nor_hasten_the_next_start_of_a_child_that_died(night: Night) -> None:
+    night.at("2026-07-01T02:00:00")
+    (scan,) = night.scans()
+    for judged, starts in enumerate([2, 2, 3, 3, 3, 4]):  # 0 s after the first death, 30 s, 60 s
+        if night.spawned[-1][1].code is None:
+            night.spawned[-1][1].code = 1
+        night.set(scan.id, judged=judged)
+        night.after(30)
+        assert len(night.spawned) == starts, judged
 
 
 def test_a_listing_that_was_left_behind_is_taken_up_unless_somebody_is_at_it(night: Night) -> None:
@@ -287,8 +347,46 @@ def test_a_child_that_ends_because_another_producer_goes_on_does_not_fight_it(ni
         night.set(scan.id, listed=listed)
         night.after(50)
     assert len(night.spawned) == 1
-    night.after(60)
+    night.after(299)
+    assert len(night.spawned) == 1
+    night.after(1)
     assert len(night.spawned) == 2
+
+
+def test_a_living_producer_is_let_be_while_the_queue_is_full(night: Night) -> None:
+    """Its cursor stands still for minutes: the workers need that long for a chunk. But they are at work."""
+    night.at("2026-07-01T02:00:00")
+    (scan,) = night.scans()
+    night.begin()
+    night.spawned.clear()
+    for judged in range(0, 1000, 100):
+        night.set(scan.id, judged=judged)
+        night.after(50)
+    assert night.spawned == []
+    night.after(60)
+    assert [scan_id for scan_id, _ in night.spawned] == [scan.id]
+
+
+def test_what_a_resume_that_was_killed_left_unpublished_is_published(night: Night) -> None:
+    night.at("2026-07-01T02:00:00")
+    (scan,) = night.scans()
+    night.set(scan.id, status=ScanStatus.RUNNING, listed=16)
+    night.spawned.pop()[1].code = 0
+    night.after(600)
+    assert night.spawned == [], "all is published"
+    with database.transaction(night.postgres) as session:
+        session.add(Unpublished(scan_id=scan.id, messages=[]))
+    for _ in range(4):
+        night.after(75)
+    assert night.spawned == [], "a person's `resume` may still be at it"
+    night.after(75)
+    assert [scan_id for scan_id, _ in night.spawned] == [scan.id]
+    night.spawned[0][1].code = 0
+    with database.transaction(night.postgres) as session:
+        session.execute(delete(Unpublished))
+    night.after(600)
+    night.after(600)
+    assert len(night.spawned) == 1
 
 
 def test_a_scan_whose_name_left_the_file_is_still_listed_to_its_end(night: Night) -> None:
@@ -311,7 +409,7 @@ def test_a_real_child_that_is_killed_is_started_again_and_ends_with_beat(night: 
     night.scheduler = NightlyScheduler(
         Celery("test", broker=NO_BROKER, set_as_current=False),
         nightly=night.nightly, postgres=night.postgres, clock=night.clock, children=children,
-        checkins=CheckIns("UTC", night.clock),
+        checkins=CheckIns("UTC", night.clock), lock=night.lock,
     )  # fmt: skip
     night.at("2026-07-01T02:00:00")
     processes[0].kill()

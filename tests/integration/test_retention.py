@@ -174,9 +174,6 @@ def test_months_of_submissions(archive: Archive) -> None:
     may = submitted(archive, "live_2026_05", datetime(2026, 5, 31, 23, 59, tzinfo=UTC), "s3://b/00000.png")
     june = submitted(archive, "live_2026_06", datetime(2026, 6, 1, 0, 1, tzinfo=UTC), "s3://b/00001.png")
     assert drop_older(archive.postgres, 45) == [], "15 July less 45 days is 31 May: the month is not over"
-    change(archive.postgres, may, status="running")
-    assert drop_older(archive.postgres, 30) == [], "one submission has not ended"
-    change(archive.postgres, may, status="done")
     (found,) = retention.droppable(archive.postgres, days_ago(30))
     assert str(found) == "1 findings of 1 submissions of 2026-05"
     assert drop_older(archive.postgres, 30) == ["live_2026_05"], "June's one is older than that, June is not"
@@ -184,6 +181,46 @@ def test_months_of_submissions(archive: Archive) -> None:
     assert row(archive.postgres, june).dropped_at is None
     assert partitions(archive.postgres) == {"findings_live_2026_06"}
     assert (count(archive.postgres, "suspects"), count(archive.postgres, "reviews")) == (1, 2)
+
+
+@pytest.mark.parametrize("status", ["running", "paused"])
+def test_a_submission_that_is_stuck_keeps_its_month_for_as_long_as_findings_are_kept(
+    archive: Archive, status: str
+) -> None:
+    postgres, may = archive.postgres, datetime(2026, 5, 20, tzinfo=UTC)
+    ended = submitted(archive, "live_2026_05", may, "s3://b/00000.png")
+    stuck = submitted(archive, "live_2026_05", may, "s3://b/00001.png")
+    change(postgres, stuck, status=status, finished_at=None, counted_at=days_ago(29))
+    assert drop_older(postgres, 30) == [], "it moved lately"
+    (held,) = retention.held_back(postgres, days_ago(30))
+    assert (held.partition, held.held_by) == ("live_2026_05", f"{stuck} is still {status}")
+    with pytest.raises(ScanStateError, match="at work again"):
+        retention.drop_partition(postgres, "live_2026_05", days_ago(30))
+    change(postgres, stuck, counted_at=days_ago(31))
+    assert retention.held_back(postgres, days_ago(30)) == []
+    assert drop_older(postgres, 30) == ["live_2026_05"]
+    assert None not in {row(postgres, ended).dropped_at, row(postgres, stuck).dropped_at}
+    assert partitions(postgres) == set()
+
+
+def test_a_message_of_a_stuck_submission_that_comes_after_the_drop_is_let_go(archive: Archive) -> None:
+    stuck = submitted(archive, "live_2026_05", datetime(2026, 5, 20, tzinfo=UTC), "s3://b/00000.png")
+    change(archive.postgres, stuck, status="running", finished_at=None, listed=2, counted_at=None)
+    drop_older(archive.postgres, 30)
+    message = JudgeImages.parse({"scan_id": str(stuck), "images": [{"uri": "s3://b/00001.png"}]})
+    moderate(message, uuid4(), archive.parts())
+    assert count(archive.postgres, "findings") == 0
+
+
+def test_what_is_held_back_is_old_and_not_at_its_end(archive: Archive) -> None:
+    postgres = archive.postgres
+    swept(archive, days_ago(91))
+    young = swept(archive, days_ago(91), status="running")
+    change(postgres, young, finished_at=None, counted_at=days_ago(1))
+    repaired = submitted(archive, "live_2026_03", days_ago(1), "s3://b/00000.png")
+    paused = swept(archive, days_ago(92), status="paused")
+    assert row(postgres, repaired).status == "done"
+    assert [held.scan_id for held in retention.held_back(postgres, days_ago(90))] == [str(paused)]
 
 
 def test_a_submission_alone_is_deleted_from_its_month(archive: Archive) -> None:
@@ -263,16 +300,20 @@ def test_the_commands(archive: Archive, database_url: str, tmp_path: Path) -> No
     real_now = datetime.now(UTC)
     old, locked = swept(archive, real_now - timedelta(days=8)), swept(archive, real_now - timedelta(days=7.5))
     running = archive.start()
+    paused = swept(archive, real_now - timedelta(days=9), status="paused")
+    change(archive.postgres, paused, finished_at=None, counted_at=real_now - timedelta(days=9))
     dry = fakesweep("retention", "--keep-days", "7", "--dry-run", environment=environment)
     assert dry.returncode == 0, dry.stderr
     ended = f"{real_now - timedelta(days=8):%Y-%m-%d}"
     lines = dry.stdout.splitlines()
     assert lines[0] == f"would drop 6 findings of scan {old} (s3://b/), ended {ended}"
-    assert len(lines) == 2
-    assert count(archive.postgres, "findings") == 12
+    last_moved = f"{real_now - timedelta(days=9):%Y-%m-%d}"
+    what = f"kept 6 findings of scan {paused} (s3://b/), last moved {last_moved}"
+    assert lines[2:] == [f"{what}: scan {paused} is still paused; cancel it, or let it end"]
+    assert count(archive.postgres, "findings") == 18
     done = fakesweep("retention", "--keep-days", "7", environment=environment)
     assert (done.returncode, done.stdout) == (0, dry.stdout.replace("would drop", "dropped"))
-    assert partitions(archive.postgres) == {f"findings_scan_{running.hex}"}
+    assert partitions(archive.postgres) == {f"findings_scan_{running.hex}", f"findings_scan_{paused.hex}"}
     for command in (("results", str(old)), ("report", str(old), "--output", str(tmp_path / "r.html"))):
         refused = fakesweep(*command, environment=environment)
         assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)

@@ -1,5 +1,6 @@
 """Scans as an operator runs them: the command line and the worker are processes, the engine alone is scripted."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -141,7 +142,7 @@ def test_a_scan_that_is_paused_while_it_is_judged_goes_on(environment: Environme
 
 
 def test_a_pause_ends_the_producer_and_says_how_it_goes_on(environment: Environment, tmp_path: Path) -> None:
-    """Nobody judges, so the producer waits in front of a full queue until the pause and a worker come."""
+    """Nobody judges, so the producer waits in front of a full queue until the pause comes."""
     listed = write_pngs(tmp_path / "images", 5 * MAX_IMAGES)
     full = environment | {"FAKESWEEP_MAX_QUEUE_DEPTH": "2"}
     command = [sys.executable, "-m", "producers", "scan", str(tmp_path / "images")]
@@ -152,8 +153,7 @@ def test_a_pause_ends_the_producer_and_says_how_it_goes_on(environment: Environm
         wait_for(lambda: broker.depth(celery, SCAN_QUEUE) == 2, 60)
         ((scan,),) = query(environment["DATABASE_URL"], "SELECT id FROM scans")
         ran("pause", str(scan), environment=environment)
-        with worker(QUICK, NO_POISON, environment, tmp_path):
-            said, complaint = producer.communicate(timeout=60)
+        said, complaint = producer.communicate(timeout=20)
     assert (producer.returncode, said.strip(), decided(environment)) == (PAUSED, str(scan), 0)
     assert f"scan {scan} is paused: paused by hand" in complaint
     assert f"fakesweep resume {scan}" in complaint
@@ -197,7 +197,7 @@ def test_a_scan_that_trips_its_breaker_says_so_once(environment: Environment, tm
     with worker(QUICK, NO_POISON, environment, tmp_path):
         done = ran("scan", folder, "--watch", environment=environment, code=PAUSED)
         scan = done.stdout.strip()
-        (line,) = [line for line in done.stderr.splitlines() if line.startswith("fakesweep:")]
+        (line,) = [line for line in done.stderr.splitlines() if "paused" in line]
         assert f"scan {scan} is paused" in line
         assert "images are flagged; the limit is a share of 0.4" in line
         assert f"fakesweep resume {scan}" in line
@@ -242,6 +242,30 @@ def test_what_a_scan_s_status_does_not_allow_is_one_line(environment: Environmen
     for command in ("resume", "cancel"):
         line = error_of(command, done["scan"], environment=environment, code=FAILED)
         assert f"scan {done['scan']} is done" in line
+
+
+def test_a_token_is_one_scan_with_one_set_of_options(environment: Environment, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_pngs(tmp_path / name, 3)
+    one, two = (str(tmp_path / name) for name in ("one", "two"))
+    scan = told("scan", one, "--token", "T", environment=environment)["scan"]
+    assert told("scan", one, "--token", "T", environment=environment)["scan"] == scan
+    for other in ((two,), (one, "--rejudge"), (one, "--fake-from", "0.9"), (one, "--suffix", ".png")):
+        line = error_of("scan", *other, "--token", "T", environment=environment, code=FAILED)
+        assert f"token T is scan {scan}" in line
+    ran("cancel", scan, environment=environment)
+    assert "is cancelled" in ran("scan", one, "--token", "T", environment=environment, code=FAILED).stderr
+
+
+def test_a_listing_that_breaks_off_says_how_it_goes_on(environment: Environment, tmp_path: Path) -> None:
+    manifest = tmp_path / "m.csv.gz"
+    manifest.write_bytes(gzip.compress(b"".join(b"s3://b/%d,\n" % number for number in range(100)))[:-20])
+    done = ran("scan", str(manifest), environment=environment, code=FAILED)
+    first, *_, remedy, error = done.stderr.splitlines()
+    scan = first.split()[-1]
+    assert f"fakesweep resume {scan}" in remedy
+    assert "m.csv.gz" in error
+    assert told("status", scan, environment=environment)["status"] == "listing"
 
 
 def test_a_command_line_that_cannot_be_makes_no_scan(environment: Environment, tmp_path: Path) -> None:

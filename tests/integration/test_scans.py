@@ -9,16 +9,16 @@ import pytest
 from PIL import Image
 from sqlalchemy import Engine as Database
 from sqlalchemy import delete
-from sqlmodel import Session, col, select
+from sqlmodel import Session, SQLModel, col, select
 
-from producers import publishing, results, scans
+from producers import publishing, results, retention, scans
 from producers.listing import Rules
 from producers.testing import InMemoryPublisher, InMemorySource
 from worker import database, lifecycle
-from worker.errors import BrokerUnavailableError, ScanStateError
+from worker.errors import BrokerUnavailableError, DatabaseUnavailableError, ScanStateError
 from worker.messages import Explain, ImageRef, JudgeImages, Policy
 from worker.moderate import Parts, moderate
-from worker.tables import Finding, Scan, StoredVerdict, Unpublished
+from worker.tables import Finding, Repaired, Scan, StoredVerdict, Unpublished
 from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
 
 LEVELS = (250, 5, 128)
@@ -88,9 +88,9 @@ def archive(postgres: Database) -> Archive:
     return Archive(postgres)
 
 
-def unpublished(postgres: Database) -> int:
+def count(postgres: Database, table: type[SQLModel]) -> int:
     with Session(postgres) as session:
-        return len(session.exec(select(Unpublished)).all())
+        return len(session.exec(select(table)).all())
 
 
 def test_a_scan_is_done_when_every_listed_image_has_its_outcome(archive: Archive) -> None:
@@ -111,7 +111,7 @@ def test_a_scan_is_done_when_every_listed_image_has_its_outcome(archive: Archive
     counts = results.progress(archive.postgres, scan_id)
     assert (counts["status"], counts["listed"], counts["judged"], counts["failed"]) == ("done", 51, 50, 1)
     assert archive.rows(scan_id)["s3://b/00000.png"]["external_id"] == "post s3://b/00000.png"
-    assert unpublished(archive.postgres) == 0
+    assert count(archive.postgres, Unpublished) == 0
 
 
 def test_a_scan_of_nothing_is_done_at_once(archive: Archive) -> None:
@@ -144,7 +144,7 @@ def test_a_producer_that_ends_anywhere_goes_on_where_it_was(archive: Archive, li
     archive.judge(again)
     counts = results.progress(archive.postgres, scan_id)
     assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 192, 192)
-    assert unpublished(archive.postgres) == 0
+    assert count(archive.postgres, Unpublished) == 0
 
 
 def test_done_is_not_reached_before_the_listing_ends(archive: Archive) -> None:
@@ -295,7 +295,7 @@ def test_a_paused_scan_stands_still_and_goes_on(archive: Archive) -> None:
 
     first = InMemoryPublisher(before=stop)
     archive.publish(scan_id, first, chunk_size=64)
-    assert len(first.published) == 8, "the chunk in hand is finished"
+    assert len(first.published) == 6, "not even the chunk in hand is finished"
     archive.judge(first)
     counts = results.progress(archive.postgres, scan_id)
     assert (counts["status"], counts["judged"], counts["note"]) == ("paused", 0, "paused by hand")
@@ -306,7 +306,7 @@ def test_a_paused_scan_stands_still_and_goes_on(archive: Archive) -> None:
     archive.judge(second)
     counts = results.progress(archive.postgres, scan_id)
     assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 192, 192)
-    assert unpublished(archive.postgres) == 0
+    assert count(archive.postgres, Unpublished) == 0
 
 
 def test_a_scan_that_is_paused_after_its_listing_goes_on(archive: Archive) -> None:
@@ -320,7 +320,7 @@ def test_a_scan_that_is_paused_after_its_listing_goes_on(archive: Archive) -> No
     assert sorted(second.uris) == sorted(archive.images)
     archive.judge(second)
     assert results.progress(archive.postgres, scan_id)["status"] == "done"
-    assert unpublished(archive.postgres) == 0
+    assert count(archive.postgres, Unpublished) == 0
 
 
 def test_a_cancelled_scan_ends_for_good(archive: Archive) -> None:
@@ -383,7 +383,7 @@ def test_repair_publishes_what_has_no_outcome_and_nothing_else(archive: Archive)
     archive.judge(second)
     counts = results.progress(archive.postgres, scan_id)
     assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 100, 100)
-    assert unpublished(archive.postgres) == 0
+    assert count(archive.postgres, Unpublished) == 0
 
 
 def test_repair_after_objects_came_and_went_ends_exactly(archive: Archive) -> None:
@@ -401,6 +401,72 @@ def test_repair_after_objects_came_and_went_ends_exactly(archive: Archive) -> No
     archive.judge(second)
     counts = results.progress(archive.postgres, scan_id)
     assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 61, 61)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_a_repair_does_not_find_any_more_ends_no_scan_early(archive: Archive, late: bool) -> None:
+    """Its message is still under way, and comes before the others have their outcomes, or after all of them."""
+    archive.fill(32)
+    scan_id = archive.start()
+    old = archive.publish(scan_id)
+    for n in range(16, 32):
+        del archive.images[f"s3://b/{n:05d}.png"]
+    scans.repair(archive.postgres, scan_id)
+    new = archive.publish(scan_id)
+    assert results.progress(archive.postgres, scan_id)["listed"] == 16
+    old.published.pop(0)
+    for publisher in (new, old) if late else (old, new):
+        archive.judge(publisher)
+        counts = results.progress(archive.postgres, scan_id)
+        decided = counts["judged"] + counts["failed"]
+        assert (counts["status"] == "done") == (len(archive.rows(scan_id)) == 32 or publisher is new)
+        assert counts["listed"] == (decided if counts["status"] == "done" else 32)
+    assert (counts["listed"], counts["judged"], counts["failed"]) == (32, 16, 16)
+
+
+def test_a_repair_remembers_no_more_than_is_still_to_come(archive: Archive) -> None:
+    archive.fill(64)
+    scan_id = archive.start()
+    archive.publish(scan_id)
+    scans.repair(archive.postgres, scan_id)
+    publisher = archive.publish(scan_id, chunk_size=16)
+    assert (count(archive.postgres, Repaired), count(archive.postgres, Unpublished)) == (64, 0)
+    archive.judge(publisher)
+    assert results.progress(archive.postgres, scan_id)["status"] == "done"
+    assert count(archive.postgres, Repaired) == 0
+
+
+def test_a_database_that_goes_away_for_a_moment_ends_no_producer(archive: Archive) -> None:
+    archive.fill(64)
+    scan_id = archive.start()
+    lost: list[bool] = []
+
+    def blink() -> None:
+        if len(publisher.published) == 2 and not lost:
+            lost.append(True)
+            raise DatabaseUnavailableError("the server closed the connection")
+
+    publisher = InMemoryPublisher(before=blink)
+    archive.publish(scan_id, publisher, chunk_size=16)
+    archive.judge(publisher)
+    counts = results.progress(archive.postgres, scan_id)
+    assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 64, 64)
+
+
+def test_a_message_in_the_engine_while_its_scan_is_dropped_ends_quietly(archive: Archive) -> None:
+    archive.fill(16)
+    scan_id = archive.start()
+    publisher = archive.publish(scan_id)
+
+    def drop(_image: Image.Image) -> None:
+        if results.progress(archive.postgres, scan_id)["status"] != "cancelled":
+            scans.cancel(archive.postgres, scan_id)
+            retention.drop_scan(archive.postgres, scan_id)
+
+    archive.engine = ScriptedEngine(fail=drop)
+    archive.judge(publisher)
+    assert archive.engine.calls == [16], "judged once, and not once more one by one"
+    assert results.progress(archive.postgres, scan_id)["judged"] == 0
 
 
 def test_repair_while_workers_go_on_counts_nobody_twice(archive: Archive) -> None:
@@ -432,7 +498,9 @@ def test_a_repair_that_is_killed_goes_on(archive: Archive) -> None:
         archive.publish(scan_id, dying, chunk_size=64)
     assert results.progress(archive.postgres, scan_id)["status"] == "repairing"
     again = archive.publish(scan_id, chunk_size=64)
-    assert set(again.uris) == set(archive.images)
+    assert set(dying.uris) | set(again.uris) == set(archive.images)
+    assert len(again.uris) == 128, "the first chunk is not published once more"
+    archive.judge(dying)
     archive.judge(again)
     counts = results.progress(archive.postgres, scan_id)
     assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 192, 192)

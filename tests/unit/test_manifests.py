@@ -1,11 +1,11 @@
 """Manifests and standard input: their forms, what they name twice, and where their listing goes on."""
 
 import gzip
-import io
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +19,6 @@ from pyarrow import parquet
 from producers.listing import Page, PassedOver, Rules, SourceError, UnknownSourceError
 from producers.sources import open_source
 from producers.sources.distinct import seen_uris
-from producers.sources.manifests import StandardInput
 from producers.sources.rows import PAGE_ROWS
 
 
@@ -58,12 +57,18 @@ def test_json_lines_as_rekognition_takes_them(tmp_path: Path, packed: bool) -> N
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_inventory_csv(tmp_path: Path, packed: bool) -> None:
-    text = b'"b","a+b%2Bc.jpg","123"\n"b","plain.jpg","5"\n\n"b"\n'
+    text = b'"b","a+b%2Bc.jpg","123"\n"b","plain.jpg","5"\n\n"b"\n"b","caf%E9.jpg"\n"","x"\n'
     path = tmp_path / ("i.csv.gz" if packed else "i.csv")
     path.write_bytes(gzip.compress(text) if packed else text)
-    pages = pages_of(path)
+    lines: list[str] = []
+    pages = pages_of(path, lines=lines)
     assert uris(pages) == ["s3://b/a b+c.jpg", "s3://b/plain.jpg"]
-    assert skipped(pages, PassedOver.INVALID) == 1
+    assert skipped(pages, PassedOver.INVALID) == 3
+    assert [line.partition("line ")[2] for line in lines] == [
+        "4: no bucket and key",
+        "5: key 'caf%E9.jpg' is not UTF-8",
+        "6: no bucket and key",
+    ]
 
 
 def test_csv_with_a_header(tmp_path: Path) -> None:
@@ -161,6 +166,19 @@ def test_seen_uris_are_exact(batches: list[list[str]]) -> None:
             before |= set(batch)
 
 
+def test_what_came_before_is_in_no_file_that_a_killed_process_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with seen_uris() as seen:
+        assert list(tmp_path.iterdir()) == []
+        for start in range(0, 600_000, 30_000):  # more than SQLite holds in memory
+            uris = [str(number) for number in range(start, start + 30_000)]
+            assert len(seen.new(uris)) == 30_000
+            assert list(tmp_path.iterdir()) == []
+        assert seen.new(["5", "599999", "600000"]) == {2}
+
+
 def test_memory_does_not_grow_with_the_manifest(tmp_path: Path) -> None:
     def peak(lines: int) -> int:
         path = tmp_path / f"{lines}.jsonl"
@@ -175,51 +193,6 @@ def test_memory_does_not_grow_with_the_manifest(tmp_path: Path) -> None:
 
     peak(1000)
     assert peak(100_000) < 1.5 * peak(10_000)
-
-
-def read_from(text: bytes, cursor: str | None = None, lines: list[str] | None = None) -> list[Page]:
-    warn = print if lines is None else lines.append
-    return list(open_source(["-"], Rules(), warn, stdin=io.BytesIO(text)).pages(cursor))
-
-
-def test_standard_input_takes_uris_and_json_lines() -> None:
-    lines: list[str] = []
-    text = 's3://b/a b.jpg\r\n{"source-ref": "s3://b/2", "external_id": "two"}\nfile:///x%20y\n\nx\ns3://b/2\n'
-    pages = read_from(text.encode(), lines=lines)
-    assert uris(pages) == ["s3://b/a b.jpg", "s3://b/2", "file:///x%20y"]
-    assert lines == ["standard input line 5: no JSON object with source-ref"]
-    assert skipped(pages, PassedOver.DUPLICATE) == 1
-    with pytest.raises(SourceError, match="standard input"):
-        read_from(b"s3://b/\xff\n")
-
-
-def test_standard_input_goes_on_when_it_is_piped_again() -> None:
-    text = "".join(f"s3://b/{number % 1500}\n" for number in range(2500)).encode()
-    whole = read_from(text)
-    assert len(uris(whole)) == 1500
-    for place, page in enumerate(whole):
-        assert uris(read_from(text, page.cursor)) == uris(whole[place + 1 :])
-
-
-def test_standard_input_is_the_process_s() -> None:
-    program = (
-        "from producers.listing import Rules\nfrom producers.sources import open_source\n"
-        "print([ref.uri for page in open_source(['-'], Rules(), print).pages(None) for ref in page.refs])"
-    )
-    done = subprocess.run([sys.executable, "-c", program], input=b"s3://b/1\n", capture_output=True, check=True)
-    assert done.stdout == b"['s3://b/1']\n"
-
-
-def test_a_line_is_read_when_it_comes() -> None:
-    """A source that is still being written does not have to end before its first page."""
-
-    class Endless(io.RawIOBase):
-        def __next__(self) -> bytes:
-            self.count = getattr(self, "count", 0) + 1
-            return b"s3://b/%d\n" % self.count
-
-    pages = StandardInput(Endless(), Rules(), print).pages(None)  # type: ignore[arg-type]
-    assert len(next(pages).refs) == PAGE_ROWS
 
 
 def test_parquet_without_pyarrow_is_refused_at_once(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ DETECTOR = {
 def summary(**changes: Any) -> dict[str, Any]:
     return {
         "scan": "0b7f8c1e-5a57-4a4e-9d0f-6f3a1f4c2d11", "name": "nightly", "source": "s3://archive/", "kind": "scan",
-        "status": "done", "note": None, "listed": 0, "skipped": 0, "skipped_by": None, "judged": 0, "reused": 0, "failed": 0, "fake": 0, "real": 0,
+        "status": "done", "note": None, "skipped_by": None, "listed": 0, "skipped": 0,
+        "judged": 0, "reused": 0, "failed": 0, "fake": 0, "real": 0,
         "uncertain": 0, "policy": {"explain": "flagged", "fake_from": 0.6, "real_to": 0.4}, "notice": None,
         "created_at": "2026-11-05T01:00:00+01:00", "finished_at": "2026-11-05T02:00:00+00:00",
         "detectors": [DETECTOR],
@@ -115,7 +116,8 @@ def report(tmp_path: Path) -> Any:
 
 
 def test_totals_and_shares_come_from_the_summary(report: Any) -> None:
-    page = report([], listed=200_001, skipped=7, skipped_by={"too_large": 5, "duplicate": 2}, judged=190_000, reused=10_000, failed=1, fake=50_000, uncertain=1,
+    page = report([], listed=200_001, skipped=7, skipped_by={"too_large": 5, "duplicate": 2},
+                  judged=190_000, reused=10_000, failed=1, fake=50_000, uncertain=1,
                   real=149_999)  # fmt: skip
 
     assert page.texts("div", "figure") == [

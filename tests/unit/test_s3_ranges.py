@@ -1,8 +1,7 @@
 """Ranges of keys: what threads list side by side, and from where a listing goes on."""
 
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 
 from producers.listing import Page, PassedOver, Rules, SourceError, UnknownSourceError
 from producers.sources.cursors import read_cursor
-from producers.sources.parallel import in_parallel
 from producers.sources.ranges import MAX_RANGES, Frontier, Range, _Left, cut
 from producers.sources.s3 import S3Source, prefixes
 from tests.listing_server import BUCKET, ListedKeys
@@ -144,6 +142,21 @@ def test_a_store_that_does_not_keep_the_order_is_refused() -> None:
         list(source(Unordered(["a", "b"])).pages(None))
 
 
+class Terse(ListedKeys):
+    """As some stores list that only speak S3's API."""
+
+    def list_objects_v2(self, **asked: Any) -> dict[str, Any]:
+        answer = super().list_objects_v2(**asked)
+        return answer | {"Contents": [{"Key": found["Key"]} for found in answer["Contents"]]}
+
+
+def test_a_store_that_tells_neither_etag_nor_size() -> None:
+    (page,) = source(Terse(["a", "b"]), rules=Rules(min_bytes=1)).pages(None)
+    assert [(ref.uri, ref.etag, ref.size) for ref in page.refs] == [
+        (f"s3://{BUCKET}/{key}", None, None) for key in "ab"
+    ]
+
+
 class WithoutStartAfter(ListedKeys):
     """Begins each listing at its start."""
 
@@ -167,52 +180,6 @@ def test_closing_early_ends_the_threads() -> None:
     pages.close()  # type: ignore[attr-defined]
     assert not listing_threads()
     assert listed.requests < 200
-
-
-def test_a_fault_ends_the_threads_and_comes_after_what_was_read() -> None:
-    def read(work: int) -> Iterator[int]:
-        yield work
-        if work == 1:
-            raise ValueError("broken")
-        while True:
-            yield work
-
-    results = in_parallel(range(8), read, threads=4)
-    with pytest.raises(ValueError, match="broken"):
-        for _ in results:
-            pass
-    assert not listing_threads()
-
-
-def test_a_thread_that_hangs_does_not_hold_up_the_close() -> None:
-    released = threading.Event()
-
-    def read(work: int) -> Iterator[int]:
-        yield work
-        released.wait(60)
-
-    results = in_parallel(range(2), read, threads=2)
-    next(results)
-    began = time.monotonic()
-    results.close()
-    assert time.monotonic() - began < 10
-    released.set()
-
-
-def test_few_answers_wait_for_the_consumer() -> None:
-    read = 0
-
-    def numbers(_: int) -> Iterator[int]:
-        nonlocal read
-        while True:
-            read += 1
-            yield read
-
-    results = in_parallel([0], numbers, threads=1)
-    next(results)
-    time.sleep(0.2)
-    assert read <= 3
-    results.close()
 
 
 def test_a_frontier_knows_what_was_begun_in_between() -> None:

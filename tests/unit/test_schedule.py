@@ -78,6 +78,10 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         (SCAN + 'sources = ["s3://b/"]\n', "[photos]: give source or sources, not both"),
         (SCAN.replace('"s3://photos/"', '""'), "sources.0: must be a source"),
         (SCAN.replace('"s3://photos/"', '"-"'), "not standard input"),
+        (SCAN.replace('"s3://photos/"', '"photos"'), "sources.0: must be s3://bucket/prefix or an absolute path"),
+        (SCAN.replace('"s3://photos/"', '"./photos"'), "an absolute path"),
+        (SCAN.replace('"s3://photos/"', '"~/photos"'), "an absolute path"),
+        (SCAN.replace('"s3://photos/"', '"file://photos"'), "an absolute path"),
         (SCAN.replace("source =", "sources ="), "[photos] sources: Input should be"),
         ('[photos]\ncrontab = "0 2 * * *"\nsources = []\n', "[photos] sources: "),
         (CRONTAB + '"0 2 * *"\n', "[photos] crontab: must have five fields"),
@@ -106,6 +110,11 @@ def test_a_fault_is_one_line_with_file_table_and_key(tmp_path: Path, text: str, 
     assert str(caught.value).startswith("FAKESWEEP_NIGHTLY: ")
     assert str(path) in str(caught.value)
     assert said in str(caught.value)
+
+
+def test_folders_are_given_by_absolute_paths(tmp_path: Path) -> None:
+    for source in ("/photos", "file:///photos"):
+        assert load(written(tmp_path, SCAN.replace("s3://photos/", source)))["photos"].sources == (source,)
 
 
 def test_the_command_says_so_and_ends_with_2(tmp_path: Path) -> None:

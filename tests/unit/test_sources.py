@@ -1,5 +1,6 @@
 """Folders, single files, and what `open_source` makes of a name."""
 
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from producers.listing import Page, PassedOver, Rules, SourceError, UnknownSourceError
-from producers.sources import open_source
+from producers.sources import absolute, open_source
 from producers.sources.folders import FolderSource
 from worker.storage import local_path
 
@@ -127,3 +128,73 @@ def test_several_sources_must_lie_in_s3(tmp_path: Path) -> None:
 def test_a_cursor_of_another_kind(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cursor"):
         pages_of(tmp_path, '{"rows": 5}')
+
+
+def test_a_path_becomes_a_uri_that_means_the_same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a b%").mkdir()
+    (tmp_path / "link").symlink_to("a b%")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "a b%")
+    uri = f"file://{tmp_path}/a%20b%25"
+    for source in (".", "../a b%", "../link/", "~/a b%", str(tmp_path / "a b%"), uri, f"file://{tmp_path}/link"):
+        assert absolute(source) == uri
+    assert absolute("x.jpg") == f"{uri}/x.jpg"
+    for source in ("-", "s3://b/a b%", "s3://b/../x"):
+        assert absolute(source) == source
+
+
+@pytest.mark.parametrize("source", ["a\0b", "file:///a%00b", "", "file://photos/x", "~nobody-of-that-name/x"])
+def test_what_can_be_no_path(source: str) -> None:
+    for look in (absolute, lambda source: open_source([source], Rules(), print)):
+        with pytest.raises(UnknownSourceError, match=": give s3://bucket/prefix") as raised:
+            look(source)
+        assert "\0" not in str(raised.value)
+
+
+NAMES = ["plain", "a b", "50%", "%41", "ü", "a?b#c", "new\nline", os.fsdecode(b"caf\xe9")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_folders_files_and_manifests_are_opened_by_their_uris(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / f"{name}.jpg").write_bytes(b"x")
+    uri = absolute(name)
+    uri.encode("ascii")
+    json.dumps(uri)
+    assert listed(uri) == listed(absolute(f"{name}/{name}.jpg")) == [(folder / f"{name}.jpg").as_uri()]
+    (folder / f"{name}.jsonl").write_text('{"source-ref": "s3://b/1"}\n')
+    (first,) = pages_of(absolute(f"{name}/{name}.jsonl"))
+    assert uris([first]) == ["s3://b/1"]
+    assert pages_of(folder / f"{name}.jsonl", first.cursor) == []
+
+
+def test_a_link_to_a_manifest_is_one_whatever_it_links_to(tmp_path: Path) -> None:
+    (tmp_path / "digest").write_text('{"source-ref": "s3://b/1"}\n')
+    (tmp_path / "today.jsonl").symlink_to("digest")
+    assert listed(absolute(str(tmp_path / "today.jsonl"))) == ["s3://b/1"]
+
+
+def test_another_folder_does_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.jpg").touch()
+        (tmp_path / folder / "2.jpg").touch()
+    monkeypatch.chdir(tmp_path / "a")
+    first = next(iter(FolderSource(tmp_path / "a", Rules(), print, page_files=1).pages(None)))
+    assert [Path(uri).name for uri in uris(pages_of(".", first.cursor))] == ["2.jpg"]
+    monkeypatch.chdir(tmp_path / "b")
+    with pytest.raises(SourceError, match="cursor is of another folder: give"):
+        pages_of(".", first.cursor)
+    assert [Path(uri).name for uri in uris(pages_of(".", '{"path": ["1.jpg"]}'))] == ["2.jpg"]  # of an older release
+
+
+def test_a_manifest_that_may_not_be_read(tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").touch()
+    source = open_source([str(tmp_path / "m.jsonl")], Rules(), print)
+    (tmp_path / "m.jsonl").unlink()
+    with pytest.raises(SourceError, match=r"m\.jsonl: cannot be read: No such file"):
+        list(source.pages(None))

@@ -15,7 +15,7 @@ CLOSE_LIMIT_S = 2.0
 class _End:
     """A thread has ended, with an error or for want of work."""
 
-    def __init__(self, error: Exception | None) -> None:
+    def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
@@ -30,7 +30,7 @@ class _Crew(Generic[W, P]):
         self.threads = [threading.Thread(target=self._work, name=f"listing-{n}", daemon=True) for n in range(threads)]
 
     def _work(self) -> None:
-        error = None
+        error: BaseException | None = None
         try:
             while not self._stop.is_set() and (taken := self._taken()) is not None:
                 number, work = taken
@@ -38,7 +38,7 @@ class _Crew(Generic[W, P]):
                     self.results.put((number, result))
                     if self._stop.is_set():
                         return
-        except Exception as raised:  # noqa: BLE001 - the consumer raises it
+        except BaseException as raised:  # noqa: BLE001 - the consumer raises it, and would else wait for ever
             error = raised
         self.results.put(_End(error))
 

@@ -1,0 +1,61 @@
+"""The lock that the one `nightly` holds which works; another one waits for it."""
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from worker.errors import DatabaseUnavailableError
+
+KEY = 0x4E494748
+"""ASCII "NIGH"."""
+
+# Of a holder whose machine vanished, Postgres hears after the system's two hours, and nobody has the lock until then.
+_NOTICE_SOON = """
+SELECT set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false),
+       set_config('tcp_keepalives_count', '3', false)
+"""
+
+
+class NightlyLock:
+    """A session's advisory lock, on a connection of its own: Postgres lets go of it when that connection ends."""
+
+    def __init__(self, postgres: Engine, key: int = KEY) -> None:
+        self._postgres, self._key = postgres, key
+        self._connection: Connection | None = None
+
+    def held(self) -> bool:
+        """Whether it is ours now; taken where it is free. Raises DatabaseUnavailableError."""
+        if self._connection is not None:
+            try:
+                with self._connection.begin():  # which the lock outlives
+                    self._connection.execute(text("SELECT 1"))
+            except DBAPIError:
+                self.release()
+            else:
+                return True
+        try:
+            return self._take(self._postgres.connect())
+        except (DBAPIError, PoolTimeoutError) as error:
+            raise DatabaseUnavailableError(
+                str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+            ) from error
+
+    def _take(self, connection: Connection) -> bool:
+        # Detached: back in the pool, it would keep the lock for whoever gets it next.
+        connection.detach()
+        try:
+            with connection.begin():
+                connection.execute(text(_NOTICE_SOON))
+                taken = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": self._key}).scalar()
+            if taken:
+                self._connection = connection
+        finally:
+            if self._connection is None:
+                connection.close()
+        return self._connection is not None
+
+    def release(self) -> None:
+        """Ends the connection, and with it the lock."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
