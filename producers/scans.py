@@ -156,6 +156,9 @@ def repair(postgres: Engine, scan_id: UUID) -> None:
         scan = _locked(session, scan_id, allowed, "repaired")
         if scan.kind != "scan" or scan.dropped_at is not None:
             raise ScanStateError(f"scan {scan_id} cannot be repaired: it lists no source, or its findings are dropped")
+        if "-" in Listing.of(scan).sources:
+            # Whatever is piped in now, nothing tells whether it is all of what was piped in then.
+            raise ScanStateError(f"scan {scan_id} read standard input, which cannot be listed again: start a new scan")
         scan.status, scan.paused_from, scan.note, scan.finished_at = ScanStatus.REPAIRING, None, None, None
         scan.cursor, scan.skipped, scan.skipped_by = None, 0, None
         session.execute(delete(Unpublished).where(col(Unpublished.scan_id) == scan_id))

@@ -488,6 +488,12 @@ def test_repair_while_workers_go_on_counts_nobody_twice(archive: Archive) -> Non
     assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 192, 192)
 
 
+def test_what_was_piped_in_cannot_be_listed_again(archive: Archive) -> None:
+    scan = scans.start_scan(archive.postgres, scans.Listing(sources=("-",)))
+    with pytest.raises(ScanStateError, match="standard input"):
+        scans.repair(archive.postgres, scan.id)
+
+
 def test_a_repair_that_is_killed_goes_on(archive: Archive) -> None:
     archive.fill(192)
     scan_id = archive.start()
