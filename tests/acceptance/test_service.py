@@ -198,7 +198,7 @@ def test_commands_name_what_is_wrong(database_url: str, redis_url: str) -> None:
         (("results", nobody), 1, nobody),
         (("submit", "http://example.org/a.jpg"), 2, "s3://"),
         (("status", "no-uuid"), 2, "[SCAN]"),
-        (("scan",), 2, "source"),
+        (("scan",), 2, "SOURCE"),
         (("sing",), 2, "sing"),
         (("submit", "s3://b/1", "s3://b/2", "--external-id", "x"), 2, "--external-id"),
     ]:
