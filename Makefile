@@ -51,5 +51,5 @@ $(VENV)/installed-demo: $(LOCKED) | $(BIN)/python
 	@touch $@
 
 $(VENV)/installed-test: $(LOCKED) | $(BIN)/python
-	$(BIN)/python deploy/demo/install.py cpu,embedded,dev,train
+	$(BIN)/python deploy/demo/install.py cpu,embedded,dev,evaluate,train,annotate
 	@touch $@ $(VENV)/installed-demo

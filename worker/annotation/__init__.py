@@ -1,0 +1,1 @@
+"""Explanations for labelled images, written by other models through an OpenAI-compatible endpoint."""

@@ -1,0 +1,1 @@
+"""Datasets of labelled images in FakeClue's format."""

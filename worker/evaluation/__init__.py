@@ -1,0 +1,1 @@
+"""Measuring a detector on labelled images: the light path of the worker never imports this."""
