@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -13,9 +12,9 @@ from celery import Celery, signals
 from celery.apps.worker import Worker
 
 from worker import broker, database, telemetry
-from worker.detector.description import DetectorDescription
-from worker.detector.engine import Engine, not_importable
+from worker.detector.engine import Engine
 from worker.detector.judge import warm_up
+from worker.detector.start import start_engine
 from worker.detector.supply import load_description, supply
 from worker.errors import ConfigurationError, EngineDeadError, FakesweepError
 from worker.health import Health, Status
@@ -24,7 +23,7 @@ from worker.moderate import Parts
 from worker.replicas import Replica
 from worker.settings import Settings
 from worker.slots import Slots
-from worker.storage import ImageStores, LocalImageStore, S3ImageStore
+from worker.storage import open_stores
 from worker.tasks import register_tasks
 
 log = structlog.get_logger(__name__)
@@ -74,7 +73,7 @@ def _run(settings: Settings, health: Health, replica: Replica | None) -> int:
     warm_up(engine, description.preprocessing.edge)
     slots = Slots(settings.images_in_flight)
     parts = Parts(
-        store=_stores(settings),
+        store=open_stores(settings),
         database=postgres,
         engine=engine,
         description=description,
@@ -85,35 +84,6 @@ def _run(settings: Settings, health: Health, replica: Replica | None) -> int:
     )
     register_tasks(app, parts, retry_delay_s=settings.retry_delay_s, on_engine_death=_die)
     return serve(app, engine, slots, settings, health, replica.node_name if replica else None)
-
-
-def start_engine(description: DetectorDescription, folder: Path, settings: Settings) -> Engine:
-    """The engine that FAKESWEEP_ENGINE names. Only that one's packages are imported."""
-    log.info("engine_starting", engine=settings.engine, detector=description.name, model=str(folder))
-    try:
-        if settings.engine == "transformers":
-            from worker.detector.transformers_engine import TransformersEngine  # noqa: PLC0415
-
-            return TransformersEngine(description, folder, stall_s=settings.engine_stall_s)
-        # On CUDA vLLM would fork, and this process has threads and sockets by now.
-        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-        from worker.detector.vllm_engine import VllmEngine  # noqa: PLC0415
-
-        return VllmEngine(description, folder, settings)
-    except ImportError as error:
-        raise not_importable(settings.engine, error) from error
-
-
-def _stores(settings: Settings) -> ImageStores:
-    return ImageStores(
-        s3=S3ImageStore(
-            max_bytes=settings.max_bytes,
-            timeout_s=settings.fetch_timeout_s,
-            connections=settings.threads,
-            allowed_buckets=settings.allowed_buckets,
-        ),
-        local=LocalImageStore(max_bytes=settings.max_bytes, allowed_folders=settings.allowed_folders),
-    )
 
 
 def serve(

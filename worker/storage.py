@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTT
 
 from worker.errors import ImageError, Reason, StorageUnavailableError
 from worker.messages import ImageRef
+from worker.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -166,3 +167,17 @@ class ImageStores:
     def fetch(self, ref: ImageRef) -> bytes:
         """See ImageStore."""
         return (self._s3 if ref.uri.startswith("s3://") else self._local).fetch(ref)
+
+
+def open_stores(settings: Settings) -> ImageStores:
+    """The stores of a process, with the limits that its settings give."""
+    limits = {"max_bytes": settings.max_bytes}
+    return ImageStores(
+        S3ImageStore(
+            **limits,
+            timeout_s=settings.fetch_timeout_s,
+            connections=settings.threads,
+            allowed_buckets=settings.allowed_buckets,
+        ),
+        LocalImageStore(**limits, allowed_folders=settings.allowed_folders),
+    )

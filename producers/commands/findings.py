@@ -12,7 +12,7 @@ from producers import progress, reports, results
 from producers.commands.options import Json, ScanId, open_database, print_json
 from worker.messages import ImageRef
 from worker.settings import Settings
-from worker.storage import ImageStores, LocalImageStore, S3ImageStore
+from worker.storage import open_stores
 
 app = typer.Typer()
 
@@ -57,11 +57,7 @@ def report(
     """Write a scan's report: one HTML file that opens offline."""
     settings = Settings.from_environment()
     postgres = open_database(settings)
-    limits = {"max_bytes": settings.max_bytes}
-    store = ImageStores(
-        S3ImageStore(**limits, timeout_s=settings.fetch_timeout_s, allowed_buckets=settings.allowed_buckets),
-        LocalImageStore(**limits, allowed_folders=settings.allowed_folders),
-    )
+    store = open_stores(settings)
     reports.write_report(
         results.summary(postgres, scan_id),
         results.rows(postgres, scan_id),

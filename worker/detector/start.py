@@ -1,0 +1,29 @@
+"""Starts the engine that FAKESWEEP_ENGINE names: for the worker, and for an evaluation."""
+
+import os
+from pathlib import Path
+
+import structlog
+
+from worker.detector.description import DetectorDescription
+from worker.detector.engine import Engine, not_importable
+from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+def start_engine(description: DetectorDescription, folder: Path, settings: Settings) -> Engine:
+    """The engine that FAKESWEEP_ENGINE names. Only that one's packages are imported."""
+    log.info("engine_starting", engine=settings.engine, detector=description.name, model=str(folder))
+    try:
+        if settings.engine == "transformers":
+            from worker.detector.transformers_engine import TransformersEngine  # noqa: PLC0415
+
+            return TransformersEngine(description, folder, stall_s=settings.engine_stall_s)
+        # On CUDA vLLM would fork, and this process has threads and sockets by now.
+        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+        from worker.detector.vllm_engine import VllmEngine  # noqa: PLC0415
+
+        return VllmEngine(description, folder, settings)
+    except ImportError as error:
+        raise not_importable(settings.engine, error) from error
