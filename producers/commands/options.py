@@ -1,6 +1,7 @@
 """What many commands share: options, and the parts that they work with."""
 
 import json
+import os
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy import Engine
 
 from producers.bulk import BulkPublisher
-from worker import broker, database
+from worker import broker, database, telemetry
 from worker.errors import FakesweepError
 from worker.messages import Explain
 from worker.migrate import check_schema
@@ -49,6 +50,20 @@ def checked(model: type[Model], **options: Any) -> Model:
         fault = error.errors()[0]
         option = "".join(f"--{part} ".replace("_", "-") for part in fault["loc"] if isinstance(part, str))
         raise UsageError(f"{option}{fault['msg'].removeprefix('Value error, ')}") from None
+
+
+def settings_for(detector: str | None) -> Settings:
+    """The environment's settings with another detector, and a log that leaves the terminal to warnings."""
+    changes = {"log_format": "console", "log_level": "WARNING"} | ({"detector": detector} if detector else {})
+    settings = Settings.from_environment().model_copy(update=changes)
+    telemetry.configure_logging(settings)
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", settings.log_level)
+    return settings
+
+
+def needs_extra(extra: str, error: ImportError) -> UsageError:
+    """What to say where the packages of an extra are missing."""
+    return UsageError(f"this command needs packages that are not installed ({error}); install fakesweep[{extra}]")
 
 
 def open_database(settings: Settings) -> Engine:

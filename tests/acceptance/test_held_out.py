@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from deploy.demo.answers import KEY_PHRASES, REAL
-from deploy.demo.calibrate import expected_calibration_error
 from deploy.demo.draw import draw_record
 from worker.detector.description import DetectorDescription
 from worker.detector.engine import Engine
 from worker.detector.judge import judge
 from worker.detector.verdicts import Judgement, Reader, verdict_of
+from worker.evaluation.reliability import expected_calibration_error
 from worker.images import decode
 from worker.messages import Policy
 from worker.tables import Verdict
@@ -35,7 +35,7 @@ def test_held_out_drawings(vllm: Engine, description: DetectorDescription, tmp_p
             named += record["family"] != REAL and KEY_PHRASES[record["family"]] in judgement.completion
     assert right / IMAGES >= 0.95
     scores = np.array([one.score for one in judged if isinstance(one, Judgement)], dtype=np.float64)
-    is_fake = np.array([record["family"] != REAL for record in records], dtype=np.float64)
+    is_fake = np.array([record["family"] != REAL for record in records], dtype=np.bool_)
     error = expected_calibration_error(scores, is_fake)
     print(f"{right} of {IMAGES} right, expected calibration error {error:.3f}")
     assert error <= 0.05

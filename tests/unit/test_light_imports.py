@@ -1,12 +1,22 @@
-"""Producers run where there is no GPU: importing them loads neither torch nor vllm."""
+"""Producers run where there is no GPU, and a worker image needs nothing of training: what importing them loads."""
 
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = ("torch", "vllm", "transformers", "torchvision")
+PAPERS_SIDE = ("sklearn", "scipy", "matplotlib", "peft", "accelerate", "sentence_transformers", "openai", "tomlkit")
 
 
-def test_the_command_line_loads_nothing_heavy() -> None:
-    code = f"import sys, producers.__main__; print([name for name in {HEAVY} if name in sys.modules])"
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("producers.__main__", (*HEAVY, *PAPERS_SIDE)),
+        ("worker.__main__", (*PAPERS_SIDE, "worker.evaluation", "worker.training", "worker.annotation")),
+    ],
+)
+def test_nothing_is_loaded_that_the_process_does_not_need(module: str, unwanted: tuple[str, ...]) -> None:
+    code = f"import sys, {module}; print([name for name in {unwanted} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ FAULTS: list[tuple[dict[str, Any] | str, Cause]] = [
     ({"image": "b.png"}, Cause.UNKNOWN_LABEL),
     ({"image": "b.png", "label": 1, "conversations": "text"}, Cause.NOT_A_RECORD),
     (GOOD | {"label": 1}, Cause.DUPLICATE),
+    (GOOD | {"image": "b.png", "conversations": [{"from": "gpt", "value": "\ud800"}]}, Cause.NOT_A_RECORD),
     ("a string", Cause.NOT_A_RECORD),
 ]
 
@@ -114,6 +116,23 @@ def test_a_folder_with_real_and_fake(tmp_path: Path) -> None:
         ("real/a.png", 1, None),
         ("train/ai/d.webp", 0, None),
     ]
+
+
+def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    for name in (b"a.png", b"\xff.png"):
+        (tmp_path / "real" / os.fsdecode(name)).touch()
+    good, bad = read_dataset(tmp_path)
+    assert isinstance(good, Record)
+    assert isinstance(bad, Fault)
+    assert (bad.line, bad.cause) == (2, Cause.NOT_A_RECORD)
+
+
+@pytest.mark.parametrize("start", ["", "["])
+def test_nested_beyond_reason(tmp_path: Path, start: str) -> None:
+    (fault, *_) = read_dataset(write(tmp_path, f'{start}{{"a": {"[" * 100_000}'))
+    assert isinstance(fault, Fault)
+    assert fault.cause is Cause.BROKEN_JSON
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from worker.errors import ConfigurationError
 
@@ -22,13 +22,21 @@ _REAL, _FAKE = {"real", "0_real", "nature"}, {"fake", "1_fake", "ai"}
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
 
 
+def _encodable(text: str) -> str:
+    text.encode()  # JSON can spell half of a surrogate pair, and no file can hold it
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+
+
 class Turn(BaseModel):
     """One side of a record's conversation: `human` asks, `gpt` answers."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
-    speaker: str = Field(alias="from")
-    value: str
+    speaker: Text = Field(alias="from")
+    value: Text
 
 
 class Record(BaseModel):
@@ -42,7 +50,7 @@ class Record(BaseModel):
 
     image: str = Field(min_length=1)
     label: Literal[0, 1]
-    cate: str | None = None
+    cate: Text | None = None
     width: int | None = None
     height: int | None = None
     conversations: tuple[Turn, ...] = ()
@@ -63,7 +71,7 @@ class Record(BaseModel):
     @property
     def category(self) -> str | None:
         """FakeClue's `cate`: deepfake, object, satellite, animal, doc, human, scene."""
-        return self.cate
+        return self.cate or None
 
     @property
     def question(self) -> str | None:
@@ -97,6 +105,7 @@ class Cause(StrEnum):
     DUPLICATE = "duplicate"
     MISSING_IMAGE = "missing_image"
     UNREADABLE_IMAGE = "unreadable_image"
+    STORAGE_UNAVAILABLE = "storage_unavailable"  # may be there the next time
     ENGINE_FAILED = "engine_failed"
 
 
@@ -145,7 +154,7 @@ def _in_lines(text: str) -> Iterator[tuple[int, Any]]:
         if content.strip():
             try:
                 yield line, json.loads(content)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield line, Fault(line, None, Cause.BROKEN_JSON, str(error))
 
 
@@ -161,7 +170,7 @@ def _in_array(text: str) -> Iterator[tuple[int, Any]]:
         try:
             value, place = decoder.raw_decode(text, place)
             yield line, value
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield line, Fault(line, None, Cause.BROKEN_JSON, str(error))
             place = _next_object(decoder, text, place + 1)
     if not closed:
@@ -180,7 +189,7 @@ def _next_object(decoder: json.JSONDecoder, text: str, place: int) -> int:
             value, _ = decoder.raw_decode(text, place)
             if "image" in value:
                 return place
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
         place += 1
     return len(text)
@@ -202,7 +211,7 @@ def _record(value: Any, line: int) -> Record | Fault:
         return Fault(line, image, cause, f"{field}: {said}, not {str(fault['input'])[:80]!r}")
 
 
-def _in_folder(folder: Path) -> Iterator[Record]:
+def _in_folder(folder: Path) -> Iterator[Record | Fault]:
     """Images below any folder with the name of a class, in the order of their paths."""
     classes = dict.fromkeys(_REAL, 1) | dict.fromkeys(_FAKE, 0)
     line = 0
@@ -211,6 +220,6 @@ def _in_folder(folder: Path) -> Iterator[Record]:
         label = next((classes[part.lower()] for part in relative.parts[:-1] if part.lower() in classes), None)
         if label is not None and path.suffix.lower() in _SUFFIXES:
             line += 1
-            yield Record(image=str(relative), label=label, line=line)
+            yield _record({"image": str(relative), "label": label}, line)
     if not line:
         raise ConfigurationError(f"DATASET: {folder} holds no images below a folder real/ or fake/")

@@ -154,7 +154,7 @@ class DetectorDescription(_Section):
             "prompt": self.prompt_text,
             "answer": self.answer.model_dump(mode="json"),
             "kv_cache_dtype": self.engine.kv_cache_dtype,
-            "calibration": [self.calibration.slope, self.calibration.offset],
+            "calibration": self.calibration.parameters,
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

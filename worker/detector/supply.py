@@ -24,7 +24,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """A description's text and where it lies: a folder, s3://bucket/prefix, or a hub id with its commit."""
 
     text: str
@@ -44,7 +44,7 @@ def load_description(settings: Settings) -> DetectorDescription:
 
     Raises ConfigurationError when there is none or it is not valid; StorageUnavailableError when S3 is away.
     """
-    source = _find(settings)
+    source = find_source(settings)
     changes = {
         "prompt": settings.prompt,
         "engine.dtype": settings.dtype,
@@ -75,12 +75,13 @@ def _without_foreign_calibration(description: DetectorDescription, settings: Set
     return description
 
 
-def _find(settings: Settings) -> _Source:
+def find_source(settings: Settings) -> Source:
+    """The text of the description that FAKESWEEP_DETECTOR names, and where it lies. Raises like load_description()."""
     detector, shipped = settings.detector, Path(__file__).parent
     path = Path(detector).expanduser()
     if detector.startswith(SCHEME):
         text = S3Model(detector, settings, setting="FAKESWEEP_DETECTOR").read(FILE)
-        return _Source(text, detector, detector.rstrip("/"))
+        return Source(text, detector, detector.rstrip("/"))
     if "/" not in detector and (shipped / f"{detector}.toml").is_file():
         path = shipped / f"{detector}.toml"
     elif (path / FILE).is_file():
@@ -93,10 +94,10 @@ def _find(settings: Settings) -> _Source:
             f"FAKESWEEP_DETECTOR: {detector!r} is neither one of {names} nor a .toml file nor a folder with {FILE}"
         )
     path = path.resolve()
-    return _Source(path.read_text(encoding="utf-8"), str(path), path.parent)
+    return Source(path.read_text(encoding="utf-8"), str(path), path.parent)
 
 
-def _find_on_hub(repository: str, revision: str | None) -> _Source:
+def _find_on_hub(repository: str, revision: str | None) -> Source:
     from huggingface_hub import hf_hub_download  # noqa: PLC0415 - light users of this package have no hub client
 
     try:
@@ -104,7 +105,7 @@ def _find_on_hub(repository: str, revision: str | None) -> _Source:
     except Exception as error:
         raise _not_on_hub("FAKESWEEP_DETECTOR", repository, error) from error
     _warn_unless_pinned(repository, revision, path.parent.name)
-    return _Source(path.read_text(encoding="utf-8"), f"{repository}/{FILE}", repository, path.parent.name)
+    return Source(path.read_text(encoding="utf-8"), f"{repository}/{FILE}", repository, path.parent.name)
 
 
 def _absolute(model: str, base: Path) -> str:

@@ -1,0 +1,161 @@
+"""Commands that measure detectors on labelled images."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from producers import progress
+from producers.commands.options import Json, UsageError, needs_extra, print_json, settings_for
+
+app = typer.Typer()
+
+Dataset = Annotated[
+    Path, typer.Argument(metavar="DATASET", help="FakeClue's JSON, JSON Lines, or a folder with real/ and fake/.")
+]
+Images = Annotated[
+    str | None,
+    typer.Option(metavar="FOLDER|s3://…", help="Where the records' images lie; else the dataset's own folder."),
+]
+DetectorOption = Annotated[str | None, typer.Option("--detector", help="As FAKESWEEP_DETECTOR, which it replaces.")]
+
+
+@contextmanager
+def only_results_on_stdout() -> Iterator[None]:
+    """Sends to stderr what engines and their processes print meanwhile."""
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(stdout, 1)
+        os.close(stdout)
+
+
+@app.command()
+def evaluate(
+    dataset: Dataset,
+    images: Images = None,
+    detector: DetectorOption = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Else evaluation/<dataset>-<detector>. Run again, it goes on.")
+    ] = None,
+    robustness: Annotated[bool, typer.Option("--robustness", help="Under the paper's perturbations too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first record that cannot be used.")] = False,
+    embeddings: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Sentence embeddings for CSS: a folder, or a fetched hub id.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap; 0 for no confidence intervals.")] = 1000,
+    as_json: Json = False,
+) -> None:
+    """Measure a detector on labelled images: predictions.jsonl, metrics.json and report.html."""
+    settings = settings_for(detector)
+    try:
+        from worker.evaluation.evaluate import evaluate_detector  # noqa: PLC0415 - the other commands stay light
+        from worker.evaluation.similarity import EMBEDDINGS  # noqa: PLC0415
+        from worker.evaluation.table import tables  # noqa: PLC0415
+    except ImportError as error:
+        raise needs_extra("evaluate", error) from error
+    folder = output or Path("evaluation", f"{dataset.resolve().stem}-{Path(settings.detector).stem}")
+    place = images or str((dataset if dataset.is_dir() else dataset.parent).resolve())
+    with only_results_on_stdout(), progress.shown("judging", total=None) as advance:
+        metrics = evaluate_detector(
+            dataset, place, settings, folder, robustness=robustness, strict=strict,
+            embeddings=embeddings or EMBEDDINGS, resamples=resamples, say=progress.say, advance=advance,
+        )  # fmt: skip
+    if as_json:
+        print_json(metrics)
+        return
+    for table in tables(metrics):
+        Console().print(table)
+    progress.say(f"predictions, metrics and report are in {folder}")
+
+
+@app.command()
+def calibrate(
+    fit: Annotated[Path, typer.Argument(metavar="FIT", help="An output of evaluate, to fit on.")],
+    report: Annotated[
+        Path | None, typer.Argument(metavar="REPORT", help="Another, of other images, to measure on.")
+    ] = None,
+    *,
+    output: Annotated[
+        Path, typer.Option(metavar="FOLDER|FILE.toml", help="Where the detector's new description is written.")
+    ],
+    detector: DetectorOption = None,
+    method: Annotated[
+        Literal["temperature", "platt", "isotonic"], typer.Option(help="One number, two, or any rising curve.")
+    ] = "temperature",
+    false_positive_rate: Annotated[
+        float, typer.Option(min=1e-6, max=0.5, help="Share of the real images that may be called fake.")
+    ] = 0.01,
+    miss_rate: Annotated[
+        float | None, typer.Option(min=0, max=0.5, help="Share of the fakes that may be called real.")
+    ] = None,
+    split: Annotated[
+        float | None, typer.Option(min=0.01, max=0.99, help="Without REPORT: the share of FIT to fit on; else 0.5.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Replace the detector's own description.")] = False,
+    page: Annotated[Path | None, typer.Option(metavar="FILE.html", help="A page with reliability diagrams.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit a detector's calibration and thresholds on one evaluation, measure them on another, and store them."""
+    if report and split is not None:
+        raise UsageError("--split takes one set apart: give either it or REPORT")
+    settings = settings_for(detector)
+    try:
+        from worker.detector.supply import load_description  # noqa: PLC0415 - the other commands stay light
+        from worker.evaluation import calibration_page, evaluated, storing  # noqa: PLC0415
+        from worker.evaluation.calibrate import Wanted, calibrate  # noqa: PLC0415
+    except ImportError as error:
+        raise needs_extra("evaluate", error) from error
+    path, description = storing.output_file(output, settings, in_place=in_place), load_description(settings)
+    fit_on = evaluated.read_evaluated(fit)
+    sets = (fit_on, evaluated.read_evaluated(report)) if report else evaluated.split(fit_on, split or 0.5, seed)
+    calibrated = calibrate(description, *sets, Wanted(method, false_positive_rate, miss_rate))
+    if page:
+        calibration_page.write_calibration_page(calibrated, description, page)
+    storing.store(calibrated.calibration, calibrated.thresholds, path, settings)
+    for warning in calibrated.warnings:
+        progress.say(f"warning: {warning}")
+    if as_json:
+        print_json({"output": str(path), **calibration_page.as_json(calibrated)})
+        return
+    for line in calibration_page.as_lines(calibrated):
+        typer.echo(progress.printable(line))
+    typer.echo(f"written to {path}")
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="An output of evaluate.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another detector's, on the same images.")],
+    output: Annotated[Path | None, typer.Option(metavar="FILE.html", help="A page with all of it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two detectors on the same images: McNemar's test, who is better where, and where they disagree."""
+    settings_for(None)
+    try:
+        from worker.evaluation import comparison_page  # noqa: PLC0415 - the other commands stay light
+        from worker.evaluation.compare import compare  # noqa: PLC0415
+        from worker.evaluation.evaluated import read_evaluated  # noqa: PLC0415
+    except ImportError as error:
+        raise needs_extra("evaluate", error) from error
+    of_a, of_b = read_evaluated(a), read_evaluated(b)
+    compared = compare(of_a, of_b)
+    if output:
+        comparison_page.write_comparison_page(compared, of_a, of_b, output)
+    for warning in compared.warnings:
+        progress.say(f"warning: {warning}")
+    if as_json:
+        print_json(comparison_page.as_json(compared, of_a, of_b))
+        return
+    for line in comparison_page.as_lines(compared, of_a, of_b):
+        typer.echo(progress.printable(line))

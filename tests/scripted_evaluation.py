@@ -1,0 +1,49 @@
+"""A whole evaluation as a process, but for the model: `python -m tests.scripted_evaluation DATASET OUTPUT SECONDS`.
+
+An image takes the scripted engine so many seconds; all perturbations are asked for.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from worker.datasets.faults import Faults, read_records
+from worker.evaluation.evaluate import evaluate_records
+from worker.evaluation.perturbations import PERTURBATIONS
+from worker.evaluation.run import Parts
+from worker.messages import Explain
+from worker.storage import LocalImageStore
+from worker.testing import ScriptedEngine, scripted_description
+
+
+def scripted_parts(folder: Path, faults: Faults, engine: ScriptedEngine, **changes: Any) -> Parts:
+    """What evaluate_records() works with, but for the model."""
+    given = {
+        "description": scripted_description(),
+        "start": lambda: engine,
+        "store": LocalImageStore(max_bytes=2**20),
+        "images": str(folder),
+        "faults": faults.add,
+        "explain": Explain.ALL,
+    }
+    return Parts(**{**given, **changes})
+
+
+def evaluate_scripted(dataset: Path, output: Path, engine: ScriptedEngine, perturbations: Sequence[str]) -> None:
+    """The evaluation, with the images beside the dataset."""
+    faults = Faults()
+    records = read_records(dataset, faults)
+    parts = scripted_parts(dataset.parent, faults, engine, perturbations=tuple(perturbations), threads=3)
+    evaluate_records(dataset, records, parts, faults, output, embeddings="none", resamples=2)
+
+
+if __name__ == "__main__":
+
+    def take_time(_image: Image) -> None:
+        time.sleep(float(sys.argv[3]))
+
+    evaluate_scripted(Path(sys.argv[1]), Path(sys.argv[2]), ScriptedEngine(fail=take_time), tuple(PERTURBATIONS))

@@ -1,0 +1,227 @@
+"""Calibrating on one set and measuring on another, and what is refused."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import brier_score_loss, log_loss
+
+from tests.unit.predicting import drawn_predictions, evaluated, of_detector, predicted, write_evaluation
+from worker.detector.verdicts import verdict_of
+from worker.errors import ConfigurationError
+from worker.evaluation.calibrate import Calibrated, Wanted, calibrate
+from worker.evaluation.evaluated import read_evaluated, split
+from worker.evaluation.fitting import Method
+from worker.evaluation.predictions import Prediction
+from worker.tables import Verdict
+from worker.testing import scripted_description
+
+DESCRIPTION = scripted_description()
+BOTH = (predicted("a", fake=True, log_odds=2.0), predicted("b", fake=False, log_odds=-2.0))
+OTHERS = (predicted("c", fake=True, log_odds=1.0), predicted("d", fake=False, log_odds=-1.0))
+
+
+def calibrated(fit: Sequence[Prediction], report: Sequence[Prediction], **wanted: Any) -> Calibrated:
+    made = {"detector": of_detector(DESCRIPTION)}
+    return calibrate(DESCRIPTION, evaluated(fit, "fit", **made), evaluated(report, "report", **made), Wanted(**wanted))
+
+
+@pytest.mark.parametrize("method", ["temperature", "platt", "isotonic"])
+def test_it_is_fitted_on_one_set_and_measured_on_the_other(method: Method) -> None:
+    report = drawn_predictions(3000, seed=2)
+    found = calibrated(drawn_predictions(3000, seed=1), report, method=method, false_positive_rate=0.05)
+    is_fake = [one.is_fake for one in report]
+    before = [one.score for one in report]
+    after = [found.calibration.score(one.log_odds or math.nan) for one in report]
+    assert found.report.before.brier_score == pytest.approx(brier_score_loss(is_fake, before))
+    assert found.report.after.brier_score == pytest.approx(brier_score_loss(is_fake, after))
+    assert found.report.before.log_loss == pytest.approx(log_loss(is_fake, before))
+    assert found.report.after.log_loss == pytest.approx(log_loss(is_fake, after))
+    assert found.calibration.images == 3000
+    assert found.calibration.fitted_on == f"fit ({method})"
+    assert found.calibration.error_before == round(found.report.before.expected_calibration_error, 4)
+    assert found.calibration.error_after == round(found.report.after.expected_calibration_error, 4)
+    assert found.calibration.error_after < found.calibration.error_before
+    assert found.fit.false_positives.share <= 0.05
+    assert not found.warnings
+
+
+def test_rates_are_those_of_the_workers_verdicts_and_undecided_is_neither() -> None:
+    undecided = [predicted(f"u{place}", fake=place % 3 == 0, log_odds=None) for place in range(30)]
+    report = [*drawn_predictions(500, seed=2), *undecided]
+    found = calibrated(drawn_predictions(500, seed=1), report, false_positive_rate=0.05, miss_rate=0.05)
+    scores = [None if one.log_odds is None else found.calibration.score(one.log_odds) for one in report]
+    verdicts = [verdict_of(one, **found.thresholds.model_dump()) for one in scores]
+    for share, verdict, fake in (
+        (found.report.false_positives, Verdict.FAKE, False),
+        (found.report.recall, Verdict.FAKE, True),
+        (found.report.missed, Verdict.REAL, True),
+    ):
+        of_class = [said for said, one in zip(verdicts, report, strict=True) if one.is_fake == fake]
+        assert (share.count, share.images) == (of_class.count(verdict), len(of_class))
+        assert share.count > 0
+    assert (found.report.images, found.report.undecided, found.report.after.images) == (530, 30, 500)
+
+
+def test_fakes_called_real_stop_where_fake_begins() -> None:
+    """verdict_of() asks for fake first: a score on both thresholds is fake."""
+    description = scripted_description(thresholds={"fake_from": 1, "real_to": 1})
+    found = calibrate(description, evaluated(BOTH), evaluated(OTHERS), Wanted())
+    assert found.thresholds.real_to == found.thresholds.fake_from
+    exact = calibrate(
+        description, evaluated(BOTH), evaluated([predicted("c", fake=True, log_odds=2.0), OTHERS[1]]), Wanted()
+    )
+    assert (exact.report.recall.count, exact.report.missed.count) == (1, 0)
+
+
+def test_undecided_images_are_not_fitted() -> None:
+    without = drawn_predictions(300, seed=1)
+    undecided = [predicted(f"u{place}", fake=True, log_odds=None) for place in range(100)]
+    report = drawn_predictions(300, seed=2)
+    found = calibrated([*without, *undecided], report, false_positive_rate=0.1)
+    assert found.calibration == calibrated(without, report, false_positive_rate=0.1).calibration
+    assert found.calibration.images == 300
+    assert found.fit.undecided == 100
+
+
+@pytest.mark.parametrize(
+    ("fit", "report", "said"),
+    [
+        (BOTH, [*OTHERS, BOTH[1]], "share 1 images, b for one"),
+        (BOTH[:1], OTHERS, r"FIT: fit holds no real image with a score \(1 images, 0 of them undecided\)"),
+        (BOTH, OTHERS[1:], "REPORT: report holds no fake image with a score"),
+        ([predicted("a", fake=True, log_odds=None), BOTH[1]], OTHERS, r"no fake .*\(2 images, 1 of them undecided\)"),
+        ([], OTHERS, "FIT: .*0 images"),
+    ],
+)
+def test_sets_that_show_nothing_are_refused(fit: Any, report: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        calibrated(fit, report)
+
+
+@pytest.mark.parametrize(
+    ("images", "dataset", "different"),
+    [("/b", "2", True), ("/a", "2", False), ("/b", "1", False), (None, "2", False), ("/b", None, False)],
+)
+def test_one_name_in_two_places_is_two_images(images: str | None, dataset: str | None, different: bool) -> None:
+    fit_on = evaluated(BOTH, detector=of_detector(DESCRIPTION), images="/a", dataset="1")
+    report_on = evaluated(BOTH, detector=of_detector(DESCRIPTION), images=images, dataset=dataset)
+    if different:
+        warnings = calibrate(DESCRIPTION, fit_on, report_on, Wanted()).warnings
+        assert "2 images have one name in /a and in /b, a for one: they are taken as different images" in warnings
+    else:
+        with pytest.raises(ConfigurationError, match="share 2 images"):
+            calibrate(DESCRIPTION, fit_on, report_on, Wanted())
+
+
+def test_what_an_evaluation_left_is_read(tmp_path: Path) -> None:
+    more = [predicted("e", fake=True, log_odds=1.0, perturbation="flip")]
+    folder = write_evaluation(tmp_path / "made", [*BOTH, *more], DESCRIPTION)
+    wanted = evaluated(
+        BOTH, str(folder), perturbed=1, detector=of_detector(DESCRIPTION), dataset="made", images="/x"
+    )  # fmt: skip
+    assert read_evaluated(folder) == wanted
+    assert read_evaluated(folder / "predictions.jsonl") == replace(wanted, name=str(folder / "predictions.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("predictions", "run", "said"),
+    [
+        ([predicted("a", fake=True, log_odds=1.0, perturbation="flip")], None, "no predictions of unchanged images"),
+        ([], None, "no predictions of unchanged images"),
+        ([*BOTH, BOTH[1]], None, "holds 2 predictions of b"),
+        (BOTH, "{", "is not what evaluate writes"),
+        (BOTH, "[]", "is not what evaluate writes"),
+        (BOTH, '{"detector": {}}', "is not what evaluate writes"),
+    ],
+)
+def test_what_no_evaluation_left_is_refused(predictions: Any, run: str | None, said: str, tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path / "made", predictions)
+    if run is not None:
+        (folder / "run.json").write_text(run)
+    with pytest.raises(ConfigurationError, match=said):
+        read_evaluated(folder)
+
+
+def test_predictions_of_another_detector_are_refused() -> None:
+    for other in (scripted_description(name="other"), scripted_description(calibration={"slope": 0.5})):
+        with pytest.raises(ConfigurationError, match="report is of another detector"):
+            calibrate(
+                DESCRIPTION, evaluated(BOTH, detector=of_detector(DESCRIPTION)),
+                evaluated(OTHERS, "report", detector=of_detector(other)), Wanted(),
+            )  # fmt: skip
+
+
+def test_two_revisions_of_one_model_are_refused() -> None:
+    made = [of_detector(DESCRIPTION.model_copy(update={"revision": one})) for one in ("sha256:1", "sha256:2")]
+    with pytest.raises(ConfigurationError, match="two revisions"):
+        calibrate(DESCRIPTION, evaluated(BOTH, detector=made[0]), evaluated(OTHERS, detector=made[1]), Wanted())
+
+
+def test_the_fingerprints_are_those_of_the_revision_that_was_measured() -> None:
+    measured = DESCRIPTION.model_copy(update={"revision": "sha256:1"})
+    fit_on, report_on = (evaluated(one, detector=of_detector(measured)) for one in (BOTH, OTHERS))
+    found = calibrate(DESCRIPTION.model_copy(update={"revision": None}), fit_on, report_on, Wanted())
+    assert found.fingerprint_before == measured.fingerprint
+    assert found.fingerprint_after == measured.model_copy(update={"calibration": found.calibration}).fingerprint
+    assert found.fingerprint_after != found.fingerprint_before
+
+
+def test_predictions_of_nobody_are_taken_with_a_warning() -> None:
+    found = calibrate(DESCRIPTION.model_copy(update={"revision": None}), evaluated(BOTH), evaluated(OTHERS), Wanted())
+    assert (found.fingerprint_before, found.fingerprint_after) == (None, None)
+    assert sum("which detector made it was not checked" in one for one in found.warnings) == 2
+
+
+def test_what_is_doubtful_is_said() -> None:
+    def warnings(fit: Any, report: Any, **wanted: Any) -> str:
+        return "\n".join(calibrated(fit, report, **wanted).warnings)
+
+    good, other = drawn_predictions(1500, seed=1, slope=1), drawn_predictions(1500, seed=2, slope=1)
+    assert "too small" not in warnings(good, other, false_positive_rate=0.05)
+    assert warnings(good[:300], other, false_positive_rate=0.01).count("and 299 without one error are needed") == 1
+    assert warnings(good, other[:300], false_positive_rate=0.01).count("and 299 without one error are needed") == 1
+    assert "isotonic" in warnings(good[:900], other, method="isotonic", false_positive_rate=0.1)
+    assert "isotonic" not in warnings(good, other, method="isotonic", false_positive_rate=0.1)
+    reals = [one for one in good if not one.is_fake]
+    harder = [predicted(f"h{place}", fake=False, log_odds=9.0) for place in range(len(reals))]
+    assert "above 0.05" in warnings(good, [*other, *harder], false_positive_rate=0.05)
+    assert "probably real" not in warnings(good, other, false_positive_rate=0.05)
+    assert "with fake_from at 0." in warnings(good, other, false_positive_rate=0.4)
+    assert "better leave it out" in warnings(drawn_predictions(500, seed=1), other, false_positive_rate=0.1)
+
+
+# One set, taken apart
+
+
+def test_a_split_is_the_seeds_and_the_names() -> None:
+    predictions = drawn_predictions(2000, seed=1)
+    first, second = split(evaluated(predictions), 0.3, seed=0)
+    assert {one.image for one in first.predictions} | {one.image for one in second.predictions} == {
+        one.image for one in predictions
+    }
+    assert len(first.predictions) + len(second.predictions) == 2000
+    assert len(first.predictions) == pytest.approx(600, abs=4 * math.sqrt(2000 * 0.3 * 0.7))
+    again, _ = split(evaluated(predictions[::-1]), 0.3, seed=0)
+    assert again.predictions == first.predictions[::-1]
+    another, _ = split(evaluated(predictions), 0.3, seed=1)
+    assert another.predictions != first.predictions
+    assert "split 0.3, seed 0" in first.name
+
+
+def test_a_split_stays_when_the_set_grows() -> None:
+    predictions = drawn_predictions(200, seed=1)
+    some, _ = split(evaluated(predictions[:100]), 0.5, seed=0)
+    more, _ = split(evaluated(predictions), 0.5, seed=0)
+    assert more.predictions[: len(some.predictions)] == some.predictions
+
+
+def test_arrays_of_a_set() -> None:
+    made = evaluated([*BOTH, predicted("u", fake=True, log_odds=None)])
+    assert np.array_equal(made.log_odds, [2, -2, math.nan], equal_nan=True)
+    assert made.is_fake.tolist() == [True, False, True]
+    assert made.decided.tolist() == [True, True, False]

@@ -1,0 +1,55 @@
+"""The records of a dataset that cannot be used: gathered, counted by cause, named with their lines."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from worker.datasets.records import Fault, Record, read_dataset
+from worker.errors import ConfigurationError
+
+SAID = 20
+"""Faults that are named on the terminal; a file has them all."""
+
+Say = Callable[[str], None]
+
+
+class Faults(list[Fault]):
+    """The records that are not used. With `strict` the first of them is a ConfigurationError."""
+
+    def __init__(self, *, strict: bool = False) -> None:
+        super().__init__()
+        self._strict = strict
+
+    def add(self, fault: Fault) -> None:
+        """One more."""
+        if self._strict:
+            raise ConfigurationError(f"--strict: {fault}")
+        self.append(fault)
+
+    @property
+    def causes(self) -> dict[str, int]:
+        """How many of each cause, the most frequent first."""
+        return dict(Counter(str(fault.cause) for fault in self).most_common())
+
+
+def read_records(dataset: Path, faults: Faults) -> list[Record]:
+    """The records that can be used; the others become faults. Raises ConfigurationError when there are none."""
+    records: list[Record] = []
+    for found in read_dataset(dataset):
+        if isinstance(found, Record):
+            records.append(found)
+        else:
+            faults.add(found)
+    if not records:
+        first = f"; the first fault: {faults[0]}" if faults else ""
+        raise ConfigurationError(f"DATASET: {dataset} holds no record that can be used{first}")
+    return records
+
+
+def say_faults(faults: Faults, where: Path, say: Say) -> None:
+    """The first of them, how many there are of each cause, and where all are."""
+    for fault in faults[:SAID]:
+        say(str(fault))
+    if faults:
+        counted = ", ".join(f"{count} {cause}" for cause, count in faults.causes.items())
+        say(f"{len(faults)} not used ({counted}); all of them are named in {where}")

@@ -1,0 +1,67 @@
+"""The HTML pages: one file each, which opens offline, in light and dark. base.html.j2 is what they share."""
+
+import io
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+TEXT, LINE, SOFT, FAKE, REAL, UNCERTAIN = (f"#01010{number}" for number in range(1, 7))
+"""Colours to draw with: in the page they are the style sheet's, light or dark."""
+
+_STYLED = {TEXT: "text", LINE: "line", SOFT: "soft", FAKE: "fake", REAL: "real", UNCERTAIN: "uncertain"}
+_LOOK = {"svg.fonttype": "none", "svg.hashsalt": "fakesweep", "text.color": TEXT, "axes.labelcolor": TEXT,
+         "axes.edgecolor": SOFT, "xtick.color": SOFT, "ytick.color": SOFT, "grid.color": LINE, "axes.grid": True,
+         "axes.axisbelow": True, "axes.facecolor": "none", "legend.frameon": False, "font.family": "sans-serif",
+         "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
+
+
+def write_page(template: str, output: Path, **content: Any) -> None:
+    """Fill a template of this folder, one that extends base.html.j2, and replace `output` by it.
+
+    Templates escape everything but the Markup of inline_svg(); `|visible` spells out what could hide or reorder text.
+    """
+    page = _environment().get_template(template).render(**content, written_at=datetime.now(UTC).isoformat())
+    part = output.with_name(f".{output.name}.part")
+    part.write_text(page, encoding="utf-8", errors="backslashreplace")
+    part.replace(output)
+
+
+def inline_svg(draw: Callable[[Axes], None], label: str, *, size: tuple[float, float] = (4.2, 3.6)) -> Markup:
+    """What `draw` puts on a pair of axes of `size` inches, as an <svg> for a page; `label` says in words what it is."""
+    with rc_context(_LOOK):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure.add_subplot())
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # every figure has the same names, and a page holds each name once
+    for colour, name in _STYLED.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return Markup('<svg role="img" aria-label="{}"').format(label) + Markup(svg.removeprefix("<svg"))  # noqa: S704
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"visible": _visible, "moment": _moment}
+    return environment
+
+
+def _visible(text: object) -> str:
+    return "".join(char if char.isprintable() else f"⟨U+{ord(char):04X}⟩" for char in str(text))
+
+
+def _moment(iso: str) -> str:
+    return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
