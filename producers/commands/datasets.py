@@ -1,0 +1,153 @@
+"""Commands that make datasets of one's own decisions."""
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from producers import progress
+from producers.commands.options import Json, checked, open_database, print_json, settings_for
+from producers.export.dataset import Export, write_dataset
+from producers.export.decisions import Fault, Report, Selection
+from producers.export.tally import SIDES, causes
+from worker.datasets.splits import Shares
+from worker.detector.supply import load_description
+from worker.errors import ConfigurationError
+from worker.storage import open_stores
+
+app = typer.Typer()
+
+ShareOption = Annotated[float, typer.Option(metavar="SHARE", help="Its share of the contents; all three sum to 1.")]
+
+
+@app.command()
+def export(
+    output: Annotated[Path, typer.Option(file_okay=False, metavar="FOLDER", help="Where the dataset is written.")],
+    scan: Annotated[
+        list[UUID] | None, typer.Option(metavar="SCAN", help="Only contents reviewed in this scan; may be given again.")
+    ] = None,
+    since: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Only contents reviewed since (UTC).")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="One's own labels for what no review decides: CSV, JSON Lines.")
+    ] = None,
+    train: ShareOption = 0.8,
+    validation: ShareOption = 0.1,
+    test: ShareOption = 0.1,
+    seed: Annotated[int, typer.Option(help="Another seed, another split.")] = 0,
+    images: Annotated[bool, typer.Option("--images", help="Copy the images into FOLDER/images.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line or image.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write what people reviewed or labelled as FakeClue's records, in train.json, validation.json and test.json."""
+    settings = settings_for(None)
+    shares = checked(Shares, train=train, validation=validation, test=test)
+    with progress.shown("writing records", total=None) as advance:
+        wanted = Export(
+            load_description(settings),
+            Selection(frozenset(scan or ()), since.replace(tzinfo=UTC) if since else None),
+            shares,
+            seed,
+            labels,
+            open_stores(settings) if images else None,
+            report=_stopping if strict else _telling(),
+            advance=lambda records: advance(records, None),
+        )
+        written = write_dataset(open_database(settings), wanted, output)
+    _say(written)
+    print_json(written) if as_json else _print_splits(written)
+
+
+def _stopping(fault: Fault) -> None:
+    raise ConfigurationError(f"--strict: {fault}")
+
+
+def _telling() -> Report:
+    warn = progress.Warnings()
+    return lambda fault: warn(str(fault))
+
+
+def _say(written: Mapping[str, Any]) -> None:
+    if written["left_out"]:
+        progress.say(f"left out: {causes(written['left_out'])}")
+    for split, counts in written["splits"].items():
+        missing = [side for side in SIDES if not counts[side]]
+        if missing and written["shares"][split]:
+            progress.say(
+                f"{split}.json holds no {' and no '.join(missing)} image: decide on more, or take another seed"
+            )
+
+
+def _print_splits(written: Mapping[str, Any]) -> None:
+    for split, counts in written["splits"].items():
+        typer.echo(f"{split}\tfake {counts['fake']}\treal {counts['real']}\texplained {counts['explained']}")
+
+
+@app.command()
+def annotate(
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="FakeClue JSON, JSON Lines, or a folder with real/ and fake/.")
+    ],
+    images: Annotated[str, typer.Option(metavar="FOLDER|s3://…", help="Where the records' images lie.")],
+    output: Annotated[Path, typer.Option(metavar="FILE.json", help="The dataset with explanations; resumed if begun.")],
+    annotator: Annotated[
+        list[str], typer.Option(metavar="MODEL[@BASE_URL]", help="Explains each image; three are usual.")
+    ],
+    aggregator: Annotated[str, typer.Option(metavar="MODEL[@BASE_URL]", help="Makes one explanation of them.")],
+    requests_per_minute: Annotated[float, typer.Option(min=0.1, help="To each BASE_URL, retries included.")] = 60,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Images at once.")] = 4,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = 120,
+    max_tokens: Annotated[int, typer.Option(min=16, help="Longest answer; hidden reasoning counts.")] = 1500,
+    prices: Annotated[Path | None, typer.Option(help="TOML: [MODEL] input, output in USD per million tokens.")] = None,
+    input_price: Annotated[float | None, typer.Option(min=0, help="USD per million tokens, for all models.")] = None,
+    output_price: Annotated[float | None, typer.Option(min=0, help="USD per million tokens, for all models.")] = None,
+    max_cost: Annotated[float | None, typer.Option(min=0, help="USD over all runs of this output.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many records.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first fault.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write explanations for labelled images, through any OpenAI-compatible endpoint. Costs money; can be resumed."""
+    try:
+        from worker.annotation.start import Options, annotate_as_asked  # noqa: PLC0415 - openai is an extra, and slow
+    except ImportError as error:
+        raise ConfigurationError(f"annotate: {error}; install fakesweep[annotate]") from error
+    options = Options(
+        dataset=dataset,
+        images=images,
+        output=output,
+        annotators=tuple(annotator),
+        aggregator=aggregator,
+        requests_per_minute=requests_per_minute,
+        concurrency=concurrency,
+        timeout_s=timeout,
+        max_tokens=max_tokens,
+        prices=prices,
+        input_price=input_price,
+        output_price=output_price,
+        max_cost=max_cost,
+        limit=limit,
+        strict=strict,
+    )
+    with progress.shown("annotating", total=None) as tell:
+        done = annotate_as_asked(options, os.environ, warn=progress.Warnings(), tell=tell)
+    print_json(done) if as_json else _show_annotated(done)
+
+
+def _show_annotated(done: dict[str, Any]) -> None:
+    """The figures of a run of annotate, for a person."""
+    faults = ", ".join(f"{cause} {count}" for cause, count in done["faults"].items()) or "none"
+    typer.echo(f"{done['annotated']} of {done['records']} annotated: {done['output']}")
+    typer.echo(f"faults: {faults}; general prompt: {done['general_prompt']}; agreement: {done['agreement']}")
+    for model, used in done["costs"]["models"].items():
+        typer.echo(f"{model}: {_used(used)}")
+    typer.echo(f"in total: {_used(done['costs']['total'])}")
+
+
+def _used(used: dict[str, Any]) -> str:
+    paid = "" if used["usd"] is None else f", {used['usd']:.4f} USD"
+    return f"{used['requests']} requests, {used['input_tokens']} tokens in, {used['output_tokens']} out{paid}"

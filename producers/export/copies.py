@@ -1,0 +1,64 @@
+"""Copies of a dataset's images, named by their content, so that what was copied before is not fetched again."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import filetype
+
+from worker.errors import ImageError, Reason
+from worker.messages import ImageRef
+from worker.storage import ImageStore
+
+FOLDER = "images"
+THREADS = 16
+AT_ONCE = 64
+"""Images under way: at most so many times FAKESWEEP_MAX_BYTES may be in memory."""
+
+Record = dict[str, Any]
+
+
+class Copies:
+    """The folder images/ of a dataset."""
+
+    def __init__(self, dataset: Path, store: ImageStore) -> None:
+        self._folder, self._store = dataset / FOLDER, store
+        self._folder.mkdir(exist_ok=True)
+        self._there = {path.stem: path.name for path in self._folder.iterdir() if path.suffix != ".part"}
+
+    def of(self, records: Iterable[Record]) -> Iterator[tuple[Record, ImageError | None]]:
+        """Each record with its copy as `image`, relative to the dataset; else with what is wrong with the image.
+
+        Raises StorageUnavailableError: a dataset must not depend on what was to be had today.
+        """
+        records = iter(records)
+        with ThreadPoolExecutor(THREADS) as pool:
+            while batch := list(islice(records, AT_ONCE)):
+                yield from pool.map(self._with_copy, batch)
+
+    def _with_copy(self, record: Record) -> tuple[Record, ImageError | None]:
+        try:
+            return record | {"image": f"{FOLDER}/{self._name(record['uri'], record['sha256'])}"}, None
+        except ImageError as error:
+            return record, error
+
+    def _name(self, uri: str, sha256: str) -> str:
+        name = self._there.get(sha256)
+        if name and _sha256((self._folder / name).read_bytes()) == sha256:
+            return name
+        content = self._store.fetch(ImageRef(uri=uri))
+        if _sha256(content) != sha256:
+            raise ImageError(Reason.CHANGED, "the content is no longer the one that people decided on")
+        kind = filetype.guess(content)
+        name = f"{sha256}.{kind.extension if kind else 'bin'}"
+        part = self._folder / f"{sha256}.part"
+        part.write_bytes(content)
+        part.replace(self._folder / name)
+        return name
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,183 @@
+"""What people decided, content by content: the reviews of each, and the one label that they come to.
+
+A review says whether the verdict of a finding holds. Reviews are append-only, so of each reviewer at each uri the
+newest one about a content counts; when those that remain say both fake and real, nothing is concluded.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlmodel import Session
+
+from worker.detector.verdicts import Answer, verdict_of
+from worker.tables import Verdict
+
+FAKE, REAL = 0, 1
+"""FakeClue's labels."""
+
+_REVIEWS = text("""
+SELECT coalesce(r.sha256, v.sha256, r.uri) COLLATE "C" AS content,
+       r.scan_id, r.uri, r.decision, r.reviewer, r.created_at,
+       (s.policy ->> 'fake_from')::float AS fake_from, (s.policy ->> 'real_to')::float AS real_to,
+       v.id AS verdict_id, v.score, v.answer, v.explanation, v.contradicts, v.cut_off, v.width, v.height, v.detector_id,
+       coalesce(o.sha256 = coalesce(r.sha256, v.sha256), false) AS still_there
+FROM reviews r
+LEFT JOIN scans s ON s.id = r.scan_id
+LEFT JOIN LATERAL (
+    SELECT verdict_id FROM findings f
+    WHERE r.verdict_id IS NULL AND f.partition = s.partition AND f.scan_id = r.scan_id AND f.uri = r.uri
+      AND f.decided_at <= r.created_at
+    LIMIT 1
+) f ON true
+LEFT JOIN verdicts v ON v.id = coalesce(r.verdict_id, f.verdict_id) AND v.sha256 = coalesce(r.sha256, v.sha256)
+LEFT JOIN objects o ON o.uri = r.uri
+ORDER BY content, r.created_at, r.id
+""")
+"""Oldest first within a content. One that nobody could fetch goes by its uri. The findings of old scans may have been
+dropped; the verdict's score under the scan's policy says the same. A failure that was judged only after the review has
+no verdict that the reviewer saw.
+"""
+
+
+class Cause(StrEnum):
+    """Why a decision, or a line of one's own labels, does not become a record. Those of images are worker.errors'."""
+
+    CANNOT_TELL = "cannot_tell"
+    CONFLICT = "conflict"
+    UNCERTAIN_VERDICT = "uncertain_verdict"  # confirmed or overturned, it says neither fake nor real
+    NO_VERDICT = "no_verdict"
+    REPLACED = "replaced"  # as far as is known, something else lies at its uri by now
+    BAD_LINE = "bad_line"
+    UNKNOWN_IMAGE = "unknown_image"
+    DUPLICATE = "duplicate"
+    CONTRADICTING_LABELS = "contradicting_labels"
+    OVERRULED_LABEL = "overruled_label"  # a review says the opposite
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What of the input does not become a record: a line of the labels, or an image."""
+
+    cause: str
+    detail: str
+    line: int | None = None
+    uri: str | None = None
+    sha256: str | None = None
+
+    def __str__(self) -> str:
+        where = f"line {self.line}" if self.line else self.uri or self.sha256
+        return f"{where}: {self.cause}: {self.detail}"
+
+
+Report = Callable[[Fault], None]
+"""Told of each fault; may raise to stop."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A content and what people say of it: `label` is 0 (fake), 1 (real), or None with the `cause`.
+
+    `sha256` is a uri where the content was never fetched. `uri` is where it lies still, if anywhere. `explanation`
+    fits the label; `detector_id` is the detector whose verdict people saw. `asked_for`: the selection, or a line of
+    labels, wants it.
+    """
+
+    sha256: str
+    label: int | None
+    decided_by: str
+    cause: Cause | None = None
+    uri: str | None = None
+    scan_id: UUID | None = None
+    width: int | None = None
+    height: int | None = None
+    explanation: str | None = None
+    category: str | None = None
+    detector_id: int | None = None
+    asked_for: bool = True
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Contents with a review in one of these scans (all, when empty), given at `since` or later."""
+
+    scans: frozenset[UUID] = frozenset()
+    since: datetime | None = None
+
+    def takes(self, review: Row[Any]) -> bool:
+        """Whether this review brings its content in. Which reviews then count, it does not say: all do."""
+        in_scans = not self.scans or review.scan_id in self.scans
+        return in_scans and (self.since is None or review.created_at >= self.since)
+
+
+def reviewed(session: Session, selection: Selection) -> Iterator[Decided]:
+    """Every reviewed content, by its SHA-256, streamed: memory holds the reviews of one content."""
+    rows = session.execute(_REVIEWS, execution_options={"yield_per": 1000})
+    for content, reviews in groupby(rows, key=lambda row: str(row.content)):
+        yield _decide(content, list(reviews), selection)
+
+
+def _decide(content: str, reviews: Sequence[Row[Any]], selection: Selection) -> Decided:
+    newest: dict[tuple[str, str], Row[Any]] = {}
+    for review in reversed(reviews):
+        newest.setdefault((review.reviewer, review.uri), review)
+    counting = list(newest.values())
+    labels = {label for review in counting if (label := _label(review)) is not None}
+    asked_for = any(selection.takes(review) for review in reviews)
+    if len(labels) != 1:
+        cause = Cause.CONFLICT if labels else _no_label(counting[0])
+        return Decided(content, None, "review", cause, asked_for=asked_for)
+    (label,) = labels
+    agreeing = [review for review in counting if _label(review) == label]
+    return Decided(
+        content,
+        label,
+        "review",
+        uri=still_at(counting),
+        scan_id=agreeing[0].scan_id,
+        width=agreeing[0].width,
+        height=agreeing[0].height,
+        explanation=explanation_for(label, agreeing),
+        detector_id=agreeing[0].detector_id,
+        asked_for=asked_for,
+    )
+
+
+def _label(review: Row[Any]) -> int | None:
+    verdict = _verdict(review)
+    if review.decision == "cannot_tell" or verdict not in {Verdict.FAKE, Verdict.REAL}:
+        return None
+    is_fake = (verdict == Verdict.FAKE) == (review.decision == "confirmed")
+    return FAKE if is_fake else REAL
+
+
+def _verdict(review: Row[Any]) -> Verdict | None:
+    if review.verdict_id is None or review.fake_from is None or review.real_to is None:
+        return None
+    return verdict_of(review.score, fake_from=review.fake_from, real_to=review.real_to)
+
+
+def _no_label(review: Row[Any]) -> Cause:
+    if review.decision == "cannot_tell":
+        return Cause.CANNOT_TELL
+    return Cause.NO_VERDICT if _verdict(review) is None else Cause.UNCERTAIN_VERDICT
+
+
+def still_at(rows: Iterable[Row[Any]]) -> str | None:
+    """The first uri of these where the content was when it was last fetched."""
+    return next((row.uri for row in rows if row.still_there), None)
+
+
+def explanation_for(label: int, verdicts: Iterable[Row[Any]]) -> str | None:
+    """The first explanation of these verdicts that can stand under the label.
+
+    A detector's reasons for the opposite, reasons that contradict themselves, and half ones would teach what is wrong.
+    """
+    word = Answer.FAKE if label == FAKE else Answer.REAL
+    fitting = (row for row in verdicts if row.answer == word and not row.contradicts and not row.cut_off)
+    return next((row.explanation for row in fitting if row.explanation), None)
