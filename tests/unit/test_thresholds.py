@@ -27,7 +27,9 @@ def arrays(pairs: list[tuple[float, bool]]) -> tuple[np.ndarray, np.ndarray]:
 
 @settings(max_examples=300, deadline=None)
 @given(sets, rates)
-def test_the_wanted_rate_is_kept_and_no_lower_threshold_keeps_it(pairs: list[tuple[float, bool]], rate: float) -> None:
+def test_the_wanted_rate_is_kept_and_no_lower_threshold_keeps_it(
+    pairs: list[tuple[float, bool]], rate: float
+) -> None:
     scores, is_fake = arrays(pairs)
     keeping = [one for one in sorted(set(scores)) if (scores[~is_fake] >= one).mean() <= rate]
     finding = [one for one in keeping if (scores[is_fake] >= one).any()]
@@ -36,7 +38,7 @@ def test_the_wanted_rate_is_kept_and_no_lower_threshold_keeps_it(pairs: list[tup
             choose_thresholds(scores, is_fake, BEFORE, false_positive_rate=rate)
         return
     found = choose_thresholds(scores, is_fake, BEFORE, false_positive_rate=rate)
-    assert found.fake_from == min(keeping)
+    assert found.fake_from == max(min(keeping), 0.5)
     assert found.real_to == min(BEFORE.real_to, found.fake_from)
 
 
@@ -58,6 +60,11 @@ def test_the_lowest_rate_that_is_possible_is_said_and_is_possible() -> None:
         choose_thresholds(scores, is_fake, BEFORE, false_positive_rate=0.01)
     assert "calls any fake image fake" in str(caught.value)
     assert choose_thresholds(scores, is_fake, BEFORE, false_positive_rate=0.1667).fake_from == 0.8
+
+
+def test_nobodys_picture_is_called_fake_where_real_is_the_likelier_word() -> None:
+    scores, is_fake = np.array([0.1, 0.2, 0.9]), np.array([False, True, True])
+    assert choose_thresholds(scores, is_fake, BEFORE, false_positive_rate=0.5).fake_from == 0.5
 
 
 def test_a_miss_rate_that_cannot_be_is_said() -> None:

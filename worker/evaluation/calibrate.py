@@ -13,8 +13,6 @@ from worker.evaluation.fitting import Method, fit
 from worker.evaluation.reliability import Reliability, reliability
 from worker.evaluation.thresholds import Share, choose_thresholds, images_needed, share
 
-PROBABLY_REAL = 0.5
-"""Below it, real is the likelier word."""
 ENOUGH_FOR_ISOTONIC = 1000
 """Below it, isotonic regression overfits and a sigmoid does better (Niculescu-Mizil and Caruana 2005)."""
 
@@ -95,7 +93,7 @@ def calibrate(description: DetectorDescription, fit_on: Evaluated, report_on: Ev
         real_images_needed=images_needed(wanted.false_positive_rate),
         fingerprint_before=revision and pinned.fingerprint,
         fingerprint_after=revision and pinned.model_copy(update={"calibration": calibration}).fingerprint,
-        warnings=(*alike, *_unnamed(fit_on, report_on), *_doubts(on_fit, on_report, thresholds, wanted)),
+        warnings=(*alike, *_unnamed(fit_on, report_on), *_doubts(on_fit, on_report, wanted)),
     )  # fmt: skip
 
 
@@ -174,11 +172,8 @@ def _unnamed(*made: Evaluated) -> Iterator[str]:
             yield f"{one.name} has no run.json beside it: which detector made it was not checked"
 
 
-def _doubts(fitted: Figures, report: Figures, thresholds: Thresholds, wanted: Wanted) -> Iterator[str]:
+def _doubts(fitted: Figures, report: Figures, wanted: Wanted) -> Iterator[str]:
     rate = wanted.false_positive_rate
-    if thresholds.fake_from < PROBABLY_REAL:
-        yield (f"with fake_from at {thresholds.fake_from:.4g}, images that are probably real are called fake: "
-               "FIT is that easy; give a lower --false-positive-rate, or set fake_from higher by hand")  # fmt: skip
     if wanted.method == "isotonic" and (count := fitted.images - fitted.undecided) < ENOUGH_FOR_ISOTONIC:
         yield f"isotonic regression on {count} images overfits; below {ENOUGH_FOR_ISOTONIC} choose platt or temperature"
     needed = images_needed(rate)

@@ -12,6 +12,8 @@ from worker.errors import ConfigurationError
 from worker.evaluation.evaluated import Floats, Truths
 
 CONFIDENCE = 0.95
+EVEN = 0.5
+"""P(fake) below which an image is more probably real: nobody's picture is called fake there, however easy a set is."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,13 @@ def images_needed(rate: float) -> int:
 def choose_thresholds(
     scores: Floats, is_fake: Truths, before: Thresholds, *, false_positive_rate: float, miss_rate: float | None = None
 ) -> Thresholds:
-    """`fake_from` so low that at most `false_positive_rate` of the real images here are called fake.
+    """`fake_from` so low that at most `false_positive_rate` of the real images here are called fake; EVEN at the least.
 
     And `real_to` so high that at most `miss_rate` of the fakes are called real; without one it stays as `before` has
     it. It is never above `fake_from`. `scores` and `is_fake` have the shape (images,), with images of both classes.
     Raises ConfigurationError when no threshold does that and finds anything.
     """
-    fake_from = _lowest(scores, is_fake, false_positive_rate, "--false-positive-rate", "fake")
+    fake_from = max(EVEN, _lowest(scores, is_fake, false_positive_rate, "--false-positive-rate", "fake"))
     # The same question from the other end: which real images can be told, for so many fakes among them.
     real_to = before.real_to if miss_rate is None else -_lowest(-scores, ~is_fake, miss_rate, "--miss-rate", "real")
     return Thresholds(fake_from=fake_from, real_to=min(real_to, fake_from))
