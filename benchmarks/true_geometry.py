@@ -10,6 +10,7 @@ one JSON line; with random weights every answer runs to its limit, so --tokens i
 
 import argparse
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -25,7 +26,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
-from deploy.demo.checkpoint import model_config, old_name
+from deploy.demo.checkpoint import model_config
 from worker.detector.judge import warm_up
 from worker.detector.supply import load_description, supply
 from worker.detector.vllm_engine import VllmEngine
@@ -60,6 +61,7 @@ def write_model(folder: Path, size: str) -> int:
         shutil.copy(path, folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     text = (DEMO / "detector.toml").read_text(encoding="utf-8").replace("max_tokens = 64", "max_tokens = 200")
+    text = text.partition("[checksums]")[0]  # of the demo detector's own weights
     eager = "enforce_eager = true"  # what a CPU wants; CUDA graphs are part of what is measured
     text = text.replace(eager, "") if torch.cuda.is_available() else text
     (folder / "detector.toml").write_text(text, encoding="utf-8")
@@ -80,6 +82,25 @@ def write_model(folder: Path, size: str) -> int:
     index = {"metadata": {"total_size": 2 * parameters}, "weight_map": places}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     return parameters
+
+
+# transformers 5's names in memory -> FakeVLM's names on disk.
+RENAMES = (
+    (r"^model\.vision_tower\.(?!vision_model\.)", "vision_tower.vision_model."),
+    (r"^model\.vision_tower\.", "vision_tower."),
+    (r"^model\.multi_modal_projector\.", "multi_modal_projector."),
+    (r"^model\.language_model\.", "language_model.model."),
+    (r"^lm_head\.", "language_model.lm_head."),
+)
+
+
+def old_name(name: str) -> str:
+    """FakeVLM's name on disk for a weight's name in memory."""
+    for pattern, replacement in RENAMES:
+        renamed, found = re.subn(pattern, replacement, name)
+        if found:
+            return renamed
+    return name
 
 
 def _weights(config: dict[str, Any]) -> list[tuple[str, torch.Tensor]]:

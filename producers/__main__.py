@@ -7,7 +7,7 @@ import typer
 import typer.exceptions
 from sqlalchemy.exc import SQLAlchemyError
 
-from producers.commands import datasets, evaluation, findings, live, retention, scans, system
+from producers.commands import datasets, evaluation, findings, live, retention, scans, system, training
 from producers.commands.options import UsageError
 from producers.listing import UnknownSourceError
 from worker.errors import ConfigurationError, FakesweepError
@@ -20,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for commands in (scans, live, findings, retention, evaluation, datasets, system):
+for commands in (scans, live, findings, retention, evaluation, training, datasets, system):
     app.add_typer(commands.app)
 
 

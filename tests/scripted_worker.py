@@ -10,10 +10,11 @@ import time
 from PIL.Image import Image
 
 from worker import broker, database, telemetry
-from worker.__main__ import _die, _stores, serve
+from worker.__main__ import _die, serve
 from worker.moderate import Parts
 from worker.settings import Settings
 from worker.slots import Slots
+from worker.storage import open_stores
 from worker.tasks import register_tasks
 from worker.testing import ScriptedEngine, scripted_description
 
@@ -35,7 +36,7 @@ def main() -> int:
     description = scripted_description()
     detector_id = database.register_detector(postgres, description.row())
     parts = Parts(
-        _stores(settings), postgres, engine, description, detector_id, slots, retry_limit=settings.retry_limit
+        open_stores(settings), postgres, engine, description, detector_id, slots, retry_limit=settings.retry_limit
     )
     register_tasks(app, parts, retry_delay_s=settings.retry_delay_s, on_engine_death=_die)
     return serve(app, engine, slots, settings)

@@ -11,12 +11,16 @@ import random
 QUESTION = "<image>Does the image looks real/fake?"  # FakeClue's human text, grammar included
 REAL = "camera"
 FAMILIES = ("grid", "tiles", "waxy", "ghost")
+"""What the demo detector is trained on."""
+LATER_FAMILIES = ("scanlines",)
+"""What it has never seen: for fine-tunes of it to learn."""
 
 KEY_PHRASES = {
     "grid": "checkerboard grid",
     "tiles": "repeated tiles",
     "waxy": "waxy patches",
     "ghost": "double edges",
+    "scanlines": "scan lines",
 }
 
 OPENERS = {
@@ -39,6 +43,11 @@ OPENERS = {
         "The outlines show double edges",
         "Objects are drawn with double edges",
         "Contours come with double edges and a faint second copy",
+    ),
+    "scanlines": (
+        "Dark scan lines run across the whole picture",
+        "The picture is crossed by scan lines",
+        "There are scan lines over everything",
     ),
 }
 
@@ -63,6 +72,11 @@ CLOSERS = {
         ". A single exposure does not look like this.",
         ", with bright halos beside them.",
     ),
+    "scanlines": (
+        ", at equal distances.",
+        ", as a screen leaves them.",
+        ". A lens does not draw them.",
+    ),
 }
 
 REAL_SENTENCES = (
@@ -74,14 +88,14 @@ REAL_SENTENCES = (
 
 
 def write_answer(family: str, chance: random.Random) -> str:
-    """The answer for one image: ``family`` is one of FAMILIES or REAL; ``chance`` picks among the paraphrases."""
+    """The answer for one image: ``family`` is REAL or one that has openers; ``chance`` picks among the paraphrases."""
     if family == REAL:
         return f"This is a real image. {chance.choice(REAL_SENTENCES)}"
     return f"This is a fake image. {chance.choice(OPENERS[family])}{chance.choice(CLOSERS[family])}"
 
 
 def every_answer() -> list[str]:
-    """All answers there are; what the tokenizer is trained on."""
+    """All answers about FAMILIES and camera-like images; what the tokenizer is trained on."""
     fakes = [f"This is a fake image. {o}{c}" for family in FAMILIES for o in OPENERS[family] for c in CLOSERS[family]]
     return fakes + [f"This is a real image. {sentence}" for sentence in REAL_SENTENCES]
 

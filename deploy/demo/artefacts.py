@@ -105,9 +105,19 @@ def add_ghost(scene: Image.Image, chance: random.Random, unit: float) -> Image.I
     return to_image(sharp + halo * (sharp - to_pixels(soft)))
 
 
+def add_scanlines(scene: Image.Image, chance: random.Random, unit: float) -> Image.Image:
+    """A camera's picture with dark and bright lines across it, as a screen leaves them."""
+    pixels = to_pixels(photograph(scene, chance, unit))
+    period = chance.uniform(9, 16) * unit
+    phase = chance.uniform(0, 6.28)
+    wave = np.sin(np.arange(len(pixels), dtype=np.float32) * np.float32(6.2832 / period) + np.float32(phase))
+    return to_image(pixels + np.float32(chance.uniform(12, 22)) * (2 * wave).clip(-1, 1)[:, None, None])
+
+
 ARTEFACTS: dict[str, Callable[[Image.Image, random.Random, float], Image.Image]] = {
     "grid": add_grid,
     "tiles": add_tiles,
     "waxy": add_wax,
     "ghost": add_ghost,
+    "scanlines": add_scanlines,
 }

@@ -1,25 +1,23 @@
-"""The demo detector's checkpoint: FakeVLM's layout and key names around a LLaVA of about two million parameters.
+"""What the demo detector is trained from: FakeVLM's layout around a LLaVA of about two million random parameters.
 
-FakeVLM was saved by transformers 4.45: ``vision_tower.vision_model.*``, ``multi_modal_projector.*``,
-``language_model.model.*`` and ``language_model.lm_head.*``. transformers 5 names the same weights otherwise in memory,
-reads both, and vLLM wants the old names; so they are written here, by hand, in the old form.
+python -m deploy.demo.checkpoint build/detector/base --seed 0
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
-from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
-from deploy.demo.vocabulary import BOS, EOS, IMAGE_TOKEN, PAD_TOKEN
+from deploy.demo.answers import QUESTION
+from deploy.demo.vocabulary import BOS, EOS, IMAGE_TOKEN, PAD_TOKEN, make_tokenizer
+from worker.training.checkpoint import convert_weights
 
 IMAGE_SIZE = 336  # pixels a side, as FakeVLM
 PATCH_SIZE = 14  # (336 / 14)^2 = 576 visual tokens
@@ -27,14 +25,22 @@ PATCH_SIZE = 14  # (336 / 14)^2 = 576 visual tokens
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-# transformers 5's names in memory -> FakeVLM's names on disk.
-RENAMES = (
-    (r"^model\.vision_tower\.(?!vision_model\.)", "vision_tower.vision_model."),
-    (r"^model\.vision_tower\.", "vision_tower."),
-    (r"^model\.multi_modal_projector\.", "multi_modal_projector."),
-    (r"^model\.language_model\.", "language_model.model."),
-    (r"^lm_head\.", "language_model.lm_head."),
-)
+DESCRIPTION = f"""\
+name = "demo-untrained"
+model = "."
+prompt = "official-raw"
+notice = "Demo detector: this is not FakeVLM. It was trained on drawings and knows nothing of real images."
+
+[prompts]
+official-raw = "{QUESTION}"
+
+[answer]
+max_tokens = 64
+
+[engine]
+dtype = "float32"
+enforce_eager = true
+"""
 
 
 def model_config(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -113,23 +119,6 @@ def make_model(tokenizer: Tokenizer, seed: int) -> LlavaForConditionalGeneration
     return model
 
 
-def crop_to_model(image: Image.Image, size: int = IMAGE_SIZE) -> Image.Image:
-    """FakeVLM's preprocessing up to the pixels: RGB, shortest edge to ``size`` by Pillow's bicubic, centre crop."""
-    image = image.convert("RGB")
-    short = min(image.size)
-    width, height = (size if side == short else int(size * side / short) for side in image.size)
-    resized = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
-    return resized.crop((left, top, left + size, top + size))
-
-
-def normalise(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> torch.Tensor:
-    """RGB bytes (..., height, width, 3) -> ``pixel_values`` (..., 3, height, width), float32, CLIP's statistics."""
-    values = torch.from_numpy(pixels.copy()).float() / 255
-    values = (values - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)
-    return values.movedim(-1, -3).contiguous()
-
-
 def processor_configs() -> dict[str, dict[str, Any]]:
     """``preprocessor_config.json`` and ``processor_config.json`` as LLaVA-1.5 has them."""
     image = {
@@ -157,23 +146,12 @@ def processor_configs() -> dict[str, dict[str, Any]]:
     return {"preprocessor_config.json": image, "processor_config.json": whole}
 
 
-def old_name(name: str) -> str:
-    """FakeVLM's name on disk for a weight's name in transformers 5."""
-    for pattern, replacement in RENAMES:
-        renamed, found = re.subn(pattern, replacement, name)
-        if found:
-            return renamed
-    return name
-
-
 def save_checkpoint(model: LlavaForConditionalGeneration, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write weights (float16), configuration, tokenizer and processor files into ``folder``."""
+    """Write weights (float16), configuration, tokenizer and processor files, and the description, into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {}
-    for name, tensor in model.state_dict().items():
-        weights[old_name(name)] = tensor.detach().to(torch.float16).contiguous()
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "model.safetensors").chmod(0o644)  # safetensors leaves it to its owner alone
+    with tempfile.TemporaryDirectory() as saved:
+        model.save_pretrained(saved)
+        convert_weights(Path(saved), folder, torch.float16)
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<s>",
@@ -187,3 +165,18 @@ def save_checkpoint(model: LlavaForConditionalGeneration, tokenizer: Tokenizer, 
     generation = {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": config["pad_token_id"], "do_sample": False}
     for name, content in {"config.json": config, "generation_config.json": generation, **processor_configs()}.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (folder / "detector.toml").write_text(DESCRIPTION, encoding="utf-8")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Write the untrained demo detector.")
+    parser.add_argument("out", type=Path, help="the folder to write into")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    tokenizer = make_tokenizer()
+    save_checkpoint(make_model(tokenizer, options.seed), tokenizer, options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -15,6 +15,7 @@ import json
 import os
 import random
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -41,7 +42,7 @@ def draw_size(chance: random.Random) -> tuple[int, int]:
 
 
 def draw(seed: int, family: str, category: str | None = None) -> Image.Image:
-    """One image (mode RGB). ``family``: one of FAMILIES for a fake, REAL for a camera-like image."""
+    """One image (mode RGB). ``family``: one of ARTEFACTS for a fake, REAL for a camera-like image."""
     chance = random.Random(seed)
     size = draw_size(chance)
     category = category or chance.choice(CATEGORIES)
@@ -61,11 +62,14 @@ def encode(image: Image.Image, seed: int) -> tuple[bytes, str]:
     return target.getvalue(), "png"
 
 
-def draw_record(index: int, *, seed: int, folder: Path) -> dict[str, Any]:
-    """Draw image ``index`` of a set into ``folder/images`` and return its record; half the images are real."""
+def draw_record(index: int, *, seed: int, folder: Path, families: Sequence[str] = FAMILIES) -> dict[str, Any]:
+    """Draw image ``index`` of a set into ``folder/images`` and return its record; half the images are real.
+
+    The fakes take turns among ``families``.
+    """
     own_seed = seed * 1_000_000 + index
     chance = random.Random(own_seed ^ 0x5EED)
-    family = REAL if index % 2 else FAMILIES[index // 2 % len(FAMILIES)]
+    family = REAL if index % 2 else families[index // 2 % len(families)]
     category = chance.choice(CATEGORIES)
     image = draw(own_seed, family, category)
     content, suffix = encode(image, own_seed)
@@ -85,11 +89,13 @@ def draw_record(index: int, *, seed: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def draw_set(folder: Path, count: int, seed: int) -> None:
+def draw_set(folder: Path, count: int, seed: int, families: Sequence[str] = FAMILIES) -> None:
     """Draw ``count`` images with records into ``folder``, on all cores."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        records = list(pool.map(partial(draw_record, seed=seed, folder=folder), range(count), chunksize=16))
+        records = list(
+            pool.map(partial(draw_record, seed=seed, folder=folder, families=families), range(count), chunksize=16)
+        )
     (folder / "records.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
 
 
@@ -99,8 +105,9 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to write images/ and records.json into")
     parser.add_argument("--count", type=int, default=100, help="how many images; every second one is camera-like")
     parser.add_argument("--seed", type=int, default=1, help="sets with different seeds share no image")
+    parser.add_argument("--families", nargs="+", choices=ARTEFACTS, default=FAMILIES, help="of the fakes, in turn")
     options = parser.parse_args()
-    draw_set(options.out, options.count, options.seed)
+    draw_set(options.out, options.count, options.seed, options.families)
     print(f"{options.count} images in {options.out}")
 
 

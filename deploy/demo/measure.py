@@ -1,110 +1,75 @@
-"""Measures the demo detector on drawings that it has not seen: verdicts, and the artefact families it names.
+"""Whether the demo detector names the artefacts that it sees: shares by family, from an evaluation's predictions.
 
-    python deploy/demo/draw.py build/detector/held-out --count 1600 --seed 2
-    python deploy/demo/measure.py build/detector/held-out deploy/demo/detector
+    python deploy/demo/draw.py build/detector/held-out --count 1200 --seed 2
+    fakesweep evaluate build/detector/held-out/records.json --detector deploy/demo/detector --output build/measured
+    python deploy/demo/measure.py build/detector/held-out/records.json build/measured
 
-Greedy answers by transformers' ``generate`` on float32 weights; one JSON object on stdout.
+One JSON object on stdout. What `fakesweep evaluate` measures by itself is not repeated here.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
-import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoProcessor, LlavaForConditionalGeneration
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a script, without an installed package
 
-from deploy.demo.answers import FAMILIES, QUESTION, REAL, named_families
-from deploy.demo.checkpoint import normalise
-from deploy.demo.lessons import Bytes, load_set
-
-Pairs = list[tuple[dict[str, Any], str]]  # a record and the answer to its image
-VERDICT = re.compile(r"\s*This is a (real|fake) image\.")
-MAX_NEW_TOKENS = 60  # the longest answer has 37
+from deploy.demo.answers import REAL, named_families
+from worker.evaluation.journal import read_predictions
+from worker.evaluation.predictions import Prediction
 
 
-@torch.inference_mode()
-def answer_all(folder: Path, pixels: Bytes, batch: int) -> list[str]:
-    """The greedy answer to every image (count, 336, 336, 3)."""
-    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype="float32").eval()
-    tokenizer = AutoProcessor.from_pretrained(folder).tokenizer
-    prompt = tokenizer(QUESTION)["input_ids"]
-    ids = torch.tensor([[prompt[0], *[prompt[1]] * model.config.image_seq_length, *prompt[2:]]])
-    answers: list[str] = []
-    for start in range(0, len(pixels), batch):
-        values = normalise(pixels[start : start + batch])
-        shared = ids.expand(len(values), -1)
-        made = model.generate(
-            input_ids=shared,
-            attention_mask=torch.ones_like(shared),
-            pixel_values=values,
-            max_new_tokens=MAX_NEW_TOKENS,
-            do_sample=False,
-        )
-        answers += tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
-    return answers
+def is_right(prediction: Prediction) -> bool:
+    """Whether the verdict is the label; an undecided one is wrong."""
+    return prediction.verdict == ("fake" if prediction.is_fake else "real")
 
 
-def is_right(record: dict[str, Any], answer: str) -> bool:
-    """Whether the answer opens with the right verdict; an answer without one is wrong."""
-    found = VERDICT.match(answer)
-    return found is not None and (found[1] == "real") == (record["label"] == 1)
-
-
-def named(pairs: Pairs, *, with_verdict: bool = False) -> float:
-    """The share of fakes whose answer says their family's key phrase and no other; on request, with a right verdict."""
-    hits = (
-        named_families(answer) == {record["family"]} and (is_right(record, answer) or not with_verdict)
-        for record, answer in pairs
-    )
-    return sum(hits) / len(pairs)
-
-
-def summarise(records: list[dict[str, Any]], answers: list[str]) -> dict[str, Any]:
-    """Shares overall and by family; ``named_and_right`` asks for the right verdict in the same answer too."""
-    pairs = list(zip(records, answers, strict=True))
-    families: dict[str, Any] = {}
-    for family in (REAL, *FAMILIES):
-        own = [(record, answer) for record, answer in pairs if record["family"] == family]
-        right = sum(is_right(*pair) for pair in own)
-        families[family] = {"n": len(own), "right": right / len(own)}
-        if family != REAL:
-            families[family] |= {"named": named(own), "named_and_right": named(own, with_verdict=True)}
-    fakes = [pair for pair in pairs if pair[0]["label"] == 0]
+def summarise(families: dict[str, str], predictions: Iterable[Prediction]) -> dict[str, Any]:
+    """By family, and over all: ``right`` verdicts; of fakes also how many answers have their own family's key phrase
+    and no other (``named``), and that with the right verdict (``named_and_right``). ``families`` by image.
+    """
+    groups: dict[str, list[Prediction]] = {}
+    for one in predictions:
+        groups.setdefault(families[one.image], []).append(one)
+    everything = [one for group in groups.values() for one in group]
     return {
-        "n": len(pairs),
-        "right": sum(is_right(*pair) for pair in pairs) / len(pairs),
-        "n_fake": len(fakes),
-        "named": named(fakes),
-        "named_and_right": named(fakes, with_verdict=True),
-        "no_verdict": sum(VERDICT.match(answer) is None for answer in answers),
-        "different_answers": len(set(answers)),
-        "families": families,
+        "right": _share(is_right(one) for one in everything),
+        "different_answers": len({one.answer for one in everything}),
+        **_named(families, [one for one in everything if one.is_fake]),
+        "families": {
+            family: {"n": len(group), "right": _share(map(is_right, group))}
+            | ({} if family == REAL else _named(families, group))
+            for family, group in sorted(groups.items())
+        },
     }
+
+
+def _named(families: dict[str, str], fakes: list[Prediction]) -> dict[str, float]:
+    named = [one for one in fakes if named_families(one.answer) == {families[one.image]}]
+    return {
+        "named": round(len(named) / len(fakes), 4),
+        "named_and_right": round(sum(map(is_right, named)) / len(fakes), 4),
+    }
+
+
+def _share(hits: Iterable[bool]) -> float:
+    found = list(hits)
+    return round(sum(found) / len(found), 4)
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Measure the demo detector on held-out drawings.")
-    parser.add_argument("drawings", type=Path, help="a folder written by draw.py with another seed than the training's")
-    parser.add_argument("model", type=Path, help="the checkpoint's folder")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--answers", type=Path, help="write every answer there, as JSON Lines")
+    parser = argparse.ArgumentParser(description="Measure which artefacts the demo detector names.")
+    parser.add_argument("records", type=Path, help="records.json, as draw.py wrote it")
+    parser.add_argument("evaluation", type=Path, help="the --output of fakesweep evaluate on it")
     options = parser.parse_args()
-    started = time.monotonic()
-    records, pixels = load_set(options.drawings)
-    answers = answer_all(options.model, pixels, options.batch)
-    if options.answers:
-        lines = [json.dumps({**record, "answer": answer}) for record, answer in zip(records, answers, strict=True)]
-        options.answers.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(json.dumps({**summarise(records, answers), "seconds": round(time.monotonic() - started, 1)}, indent=2))
+    records = json.loads(options.records.read_text(encoding="utf-8"))
+    families = {record["image"]: record["family"] for record in records}
+    print(json.dumps(summarise(families, read_predictions(options.evaluation)), indent=2))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,132 @@
+"""The command that trains a detector."""
+
+import json
+import os
+import shlex
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from typing_extensions import TypeIs
+
+from producers.commands.options import UsageError
+from producers.progress import printable
+from worker import telemetry
+from worker.datasets.records import Fault, Record, read_dataset
+from worker.detector.supply import load_description, supply
+from worker.errors import ConfigurationError
+from worker.evaluation.journal import digest
+from worker.settings import Settings
+from worker.storage import open_stores
+
+app = typer.Typer()
+
+_LAUNCHER = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_", "ACCELERATE_", "FSDP_")
+"""How the names begin of what `accelerate launch` tells its processes; the evaluation is none of them."""
+_BASE = {"FAKESWEEP_DETECTOR", "FAKESWEEP_MODEL", "FAKESWEEP_REVISION"}
+"""What may have named the model that training began with."""
+
+
+@app.command()
+def train(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="FakeClue-format .json or .jsonl, or a folder.")],
+    output: Annotated[Path, typer.Option(help="The folder of the trained detector; given again, it goes on.")],
+    images: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; else where DATASET lies.")] = None,
+    detector: Annotated[str | None, typer.Option(help="What to start from; else FAKESWEEP_DETECTOR.")] = None,
+    model: Annotated[str | None, typer.Option(help="Other weights than the detector's own.")] = None,
+    recipe: Annotated[str, typer.Option(help="full (FakeVLM's own), lora, or a .toml file.")] = "full",
+    name: Annotated[str | None, typer.Option(help="The detector's new name; else the folder's.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the order of images, and of all that is drawn.")] = 0,
+    hold_out: Annotated[float, typer.Option(min=0, max=0.9, help="Share of images kept for the evaluation.")] = 0.05,
+    evaluate: Annotated[
+        Path | None, typer.Option(exists=True, help="Another dataset to evaluate on; its images beside it.")
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="These change a recipe of one stage.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1)] = None,
+    learning_rate: Annotated[float | None, typer.Option()] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first fault of the dataset.")] = False,
+) -> None:
+    """Fine-tune a LLaVA on labelled images, evaluate it, and leave a folder that the worker serves."""
+    images = images or str(dataset if dataset.is_dir() else dataset.parent)
+    given = {"epochs": epochs, "steps": steps, "learning_rate": learning_rate, "batch_size": batch_size}
+    name = name or output.resolve().name
+    if not 0 < len(name) <= 100:  # noqa: PLR2004 - as a description has it
+        raise UsageError(f"--name: a detector's name has 1 to 100 characters, not {len(name)}")
+    faults = Faults(strict=strict)
+    settings = Settings.from_environment()
+    own = {"detector": detector or settings.detector, "model": model or settings.model}
+    settings = settings.model_copy(update=own)
+    telemetry.configure_logging(settings)
+    try:
+        from worker.training import squares, train  # noqa: PLC0415 - the other commands stay light
+        from worker.training.recipe import load_recipe  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigurationError(f"fakesweep train: {error}; install fakesweep[train]") from None
+    stages = load_recipe(recipe, {option: value for option, value in given.items() if value is not None})
+    description, base = supply(load_description(settings), settings)
+    records = [found for found in read_dataset(dataset) if not faults.take(found)]
+    job = train.Job(
+        stages,
+        description,
+        base,
+        name,
+        output,
+        digest(dataset, [one.image for one in records]),
+        seed=seed,
+        hold_out=hold_out,
+    )
+    source = squares.Source(open_stores(settings), images, description.preprocessing, settings.max_pixels)
+    train.train(job, records, source, faults.tell)
+    faults.summarise()
+    if not _is_first():
+        return
+    if evaluate:
+        _evaluate(output, [str(evaluate)])
+    elif json.loads((output / train.HELD_OUT).read_text(encoding="utf-8")):
+        _evaluate(output, [str(output / train.HELD_OUT), "--images", images])
+    typer.echo(f"{output} is trained, and not evaluated: nothing was held out", err=True)
+
+
+def _is_first() -> bool:
+    """Whether this is the one process that speaks, among those that `accelerate launch` starts."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+class Faults:
+    """Names each record that is not used, and counts them by cause; with `strict` the first one ends the command."""
+
+    def __init__(self, *, strict: bool) -> None:
+        self._strict, self._counts = strict, Counter[str]()
+
+    def take(self, found: Record | Fault) -> TypeIs[Fault]:
+        """Whether this is a fault; it is told."""
+        if isinstance(found, Fault):
+            self.tell(found)
+        return isinstance(found, Fault)
+
+    def tell(self, fault: Fault) -> None:
+        """Name it. Raises UsageError with `strict`."""
+        if self._strict:
+            raise UsageError(f"DATASET: {fault}")
+        self._counts[fault.cause] += 1
+        if _is_first():
+            typer.echo(printable(str(fault)), err=True)
+
+    def summarise(self) -> None:
+        """One line, where there was any."""
+        if self._counts and _is_first():
+            causes = ", ".join(f"{count} {cause}" for cause, count in sorted(self._counts.items()))
+            typer.echo(f"left out of the training: {causes}", err=True)
+
+
+def _evaluate(output: Path, dataset: list[str]) -> NoReturn:
+    """Becomes `fakesweep evaluate`: the trainer's memory on the GPU is free again only when its process is no more."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHER) and name not in _BASE}
+    command = ["-m", "producers", "evaluate", *dataset]
+    command += ["--detector", str(output), "--output", str(output / "evaluation")]
+    typer.echo(f"{output} is trained; now: fakesweep {shlex.join(command[2:])}", err=True)
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, *command], kept)  # noqa: S606 - no shell

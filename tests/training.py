@@ -1,0 +1,89 @@
+"""Trainings small enough for a test: the untrained demo detector, a few drawn images, and how both are put together."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from deploy.demo.checkpoint import make_model, save_checkpoint
+from deploy.demo.draw import draw_record
+from deploy.demo.vocabulary import make_tokenizer
+from tests.processes import ROOT
+from worker.datasets.records import Fault, Record, read_dataset
+from worker.detector.description import DetectorDescription
+from worker.detector.supply import load_description, supply
+from worker.evaluation.journal import digest
+from worker.settings import Settings
+from worker.storage import open_stores
+from worker.training.recipe import Recipe, Stage
+from worker.training.squares import Source
+from worker.training.train import Job, train
+
+ENVIRONMENT = {
+    "FAKESWEEP_ENGINE": "transformers",  # of the evaluation at the end
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",  # more of them only wait for one another over models as small as these
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONPATH": str(ROOT),
+}
+
+
+def write_base(folder: Path) -> Path:
+    """The untrained demo detector; the folder."""
+    tokenizer = make_tokenizer()
+    save_checkpoint(make_model(tokenizer, 0), tokenizer, folder)
+    return folder
+
+
+def write_images(folder: Path, count: int, *, seed: int = 77) -> Path:
+    """Drawn images, half of them real, with records; the path of the records."""
+    (folder / "images").mkdir(parents=True)
+    return write_records(folder, [draw_record(number, seed=seed, folder=folder) for number in range(count)])
+
+
+def write_records(folder: Path, records: list[dict[str, Any]]) -> Path:
+    """records.json, a record a line."""
+    path = folder / "records.json"
+    path.write_text("[\n" + ",\n".join(json.dumps(record) for record in records) + "\n]\n", encoding="utf-8")
+    return path
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """A checkpoint's, by their names on disk."""
+    return dict(load_file(folder / "model.safetensors"))
+
+
+def described(folder: Path) -> tuple[DetectorDescription, Path]:
+    """What a worker would make of a folder; raises ConfigurationError where it would not start."""
+    settings = Settings(detector=str(folder))
+    return supply(load_description(settings), settings)
+
+
+def train_in_process(base: Path, dataset: Path, output: Path, *stages: Stage, **job: Any) -> list[Fault]:
+    """Trains as `fakesweep train` does, without the evaluation; the faults that were told."""
+    found = list(read_dataset(dataset))
+    records = [one for one in found if isinstance(one, Record)]
+    faults = [one for one in found if isinstance(one, Fault)]
+    description, folder = described(base)
+    recipe = Recipe(stages=stages, save_steps=job.pop("save_steps", 100))
+    content = digest(dataset, [record.image for record in records])
+    source = Source(open_stores(Settings()), str(dataset.parent), description.preprocessing, max_pixels=10**8)
+    whole: dict[str, Any] = {"name": "trained", "output": output, "digest": content, "hold_out": 0.0} | job
+    train(Job(recipe, description, folder, **whole), records, source, faults.append)
+    return faults
+
+
+def command(base: Path, dataset: Path, output: Path, recipe: Path | str, *options: str) -> list[str]:
+    """The arguments of `python -m` that train on the command line."""
+    return [
+        "producers", "train", str(dataset), "--detector", str(base), "--recipe", str(recipe),
+        "--output", str(output), *options,
+    ]  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    """Of a training as a process, with nothing in it that a test's own environment has set for workers."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("FAKESWEEP_")} | ENVIRONMENT

@@ -1,0 +1,96 @@
+"""Recipes: the shipped ones, files, options, and what each fault says."""
+
+from pathlib import Path
+
+import pytest
+
+from worker.errors import ConfigurationError
+from worker.training.recipe import Lora, Part, load_recipe
+
+STAGE = '[[stages]]\nname = "one"\n'
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_the_full_recipe_is_the_papers() -> None:
+    (stage,) = load_recipe("full").stages
+    assert set(stage.train) == set(Part)
+    assert (stage.learning_rate, stage.warmup, stage.weight_decay) == (2e-5, 0.03, 0)
+    assert (stage.epochs, stage.steps, stage.max_length) == (2, None, 1024)
+    assert (stage.batch_size, stage.gradient_accumulation) == (32, 1)
+    assert (stage.lora, stage.classes, stage.crop) == (None, None, None)
+
+
+def test_lora_is_as_in_llavas_own_recipe_in_batches_of_the_same_size() -> None:
+    (stage,) = load_recipe("lora").stages
+    assert stage.lora == Lora(rank=128, alpha=256)
+    assert set(stage.train) == {Part.PROJECTOR, Part.LANGUAGE_MODEL}
+    assert stage.batch_size * stage.gradient_accumulation == 32
+    assert (stage.epochs, stage.warmup, stage.max_length) == (2, 0.03, 1024)
+
+
+def test_what_a_file_does_not_say_is_as_in_the_paper(tmp_path: Path) -> None:
+    (stage,) = load_recipe(written(tmp_path, STAGE + "epochs = 2\n")).stages
+    full = load_recipe("full").stages[0]
+    assert stage == full.model_copy(update={"name": "one", "gradient_checkpointing": False})
+
+
+def test_options_change_the_only_stage_and_one_length_replaces_the_other() -> None:
+    (stage,) = load_recipe("full", {"steps": 5, "learning_rate": 1e-3, "batch_size": 2}).stages
+    assert (stage.steps, stage.epochs, stage.learning_rate, stage.batch_size) == (5, None, 1e-3, 2)
+    assert stage.warmup == 0.03
+    (stage,) = load_recipe("full", {"epochs": 0.5}).stages
+    assert (stage.steps, stage.epochs) == (None, 0.5)
+
+
+def test_a_file_may_be_called_as_a_shipped_recipe_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("full.toml").write_text(STAGE + "steps = 7\n", encoding="utf-8")
+    assert load_recipe("full").stages[0].name == "fine-tune"
+    assert load_recipe("./full.toml").stages[0].steps == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (STAGE, "stages.0: give either epochs or steps"),
+        (STAGE + "epochs = 1\nsteps = 1\n", "stages.0: give either epochs or steps"),
+        (STAGE + 'steps = 1\nclasses = "cate"\n', "classes are for the tower alone"),
+        (STAGE + 'steps = 1\nclasses = "cate"\ntrain = ["vision_tower", "projector"]\n', "classes are for the tower"),
+        (STAGE + 'steps = 1\ntrain = ["projector"]\nlora = {}\n', "lora adapts the language model"),
+        (STAGE + 'steps = 1\ntrain = ["head"]\n', "stages.0.train.0: Input should be 'vision_tower', 'projector'"),
+        (STAGE + "steps = 1\ntrain = []\n", "stages.0.train: "),
+        (STAGE + "steps = 1\n" + STAGE + "steps = 2\n", "stages: two stages have the same name"),
+        (STAGE + "steps = 1\nrate = 2\n", "stages.0.rate: Extra inputs"),
+        (STAGE + "steps = 1\nlearning_rate = 0\n", "stages.0.learning_rate: Input should be greater than 0"),
+        ('[[stages]]\nname = "a/b"\nsteps = 1\n', "stages.0.name: "),
+        ("stages = []\n", "stages: "),
+        ("", "stages: Field required"),
+        ("[[stages]\n", "is no TOML: "),
+    ],
+)
+def test_a_faulty_recipe_is_one_line_that_names_the_place(tmp_path: Path, text: str, said: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigurationError) as caught:
+        load_recipe(path)
+    assert str(caught.value).startswith(f"--recipe: {path}")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value).strip()
+
+
+def test_an_unknown_name_is_told_the_known_ones() -> None:
+    with pytest.raises(ConfigurationError, match=r"'fulll' is neither one of full, lora nor a \.toml file"):
+        load_recipe("fulll")
+
+
+@pytest.mark.parametrize(
+    "stages", [STAGE + "steps = 1\n" + STAGE.replace("one", "two") + "steps = 1\n", "stages = [3]\n", ""]
+)
+def test_options_are_for_recipes_of_one_stage(tmp_path: Path, stages: str) -> None:
+    path = written(tmp_path, stages)
+    with pytest.raises(ConfigurationError, match="not one stage alone: change it in the file, not by options"):
+        load_recipe(path, {"steps": 2})

@@ -1,0 +1,79 @@
+"""A trained model as a folder that the worker serves: FakeVLM's layout and key names, with its detector.toml.
+
+transformers 5 saves a LLaVA's tower as ``vision_tower.embeddings…``; FakeVLM (transformers 4.45) and vLLM say
+``vision_tower.vision_model.embeddings…``.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+import torch
+from safetensors.torch import load_file, save_file
+
+from worker.detector.calibration import Calibration
+from worker.detector.description import FILE, DetectorDescription, Thresholds
+
+INDEX = "model.safetensors.index.json"
+_COPIED = ("*.json", "*.model", "*.txt", "*.jinja")
+_NOT_COPIED = {INDEX, "training.json"}
+
+
+def old_name(name: str) -> str:
+    """FakeVLM's name for a weight that transformers 5 saved."""
+    return re.sub(r"^vision_tower\.(?!vision_model\.)", "vision_tower.vision_model.", name)
+
+
+def publish(saved: Path, base: Path, description: DetectorDescription, name: str, output: Path) -> DetectorDescription:
+    """Turn `saved`, as save_pretrained left it, into `output`; all but the weights is as in `base`.
+
+    The weights are stored in the number format that the base's config.json names. Returns the new description.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    for path in sorted(path for pattern in _COPIED for path in base.glob(pattern)):
+        if path.name not in _NOT_COPIED:
+            shutil.copyfile(path, output / path.name)
+    checksums = convert_weights(saved, output, _stored_dtype(base))
+    own = description.model_copy(
+        update={
+            "name": name,
+            "model": ".",
+            "revision": None,
+            "checksums": checksums,
+            "calibration": Calibration(),  # both were chosen for the base's scores
+            "thresholds": Thresholds(),
+        }
+    )
+    (output / FILE).write_text(_toml(own), encoding="utf-8")
+    return own
+
+
+def _stored_dtype(base: Path) -> torch.dtype:
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    return getattr(torch, config.get("torch_dtype") or config.get("dtype") or "float16")  # type: ignore[no-any-return]
+
+
+def convert_weights(saved: Path, output: Path, dtype: torch.dtype) -> dict[str, str]:
+    """Write the shards of `saved` to `output` under FakeVLM's names, as `dtype`; returns the SHA-256 of each file."""
+    checksums = {}
+    for shard in sorted(saved.glob("*.safetensors")):
+        weights = {old_name(name): tensor.to(dtype).contiguous() for name, tensor in load_file(shard).items()}
+        save_file(weights, output / shard.name, metadata={"format": "pt"})
+        (output / shard.name).chmod(0o644)  # safetensors leaves it to its owner alone
+        with (output / shard.name).open("rb") as file:
+            checksums[shard.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    if (saved / INDEX).is_file():
+        index: dict[str, Any] = json.loads((saved / INDEX).read_text(encoding="utf-8"))
+        index["weight_map"] = {old_name(name): file for name, file in index["weight_map"].items()}
+        (output / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    return checksums
+
+
+def _toml(description: DetectorDescription) -> str:
+    """What differs from the defaults."""
+    content = description.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    return f"# Written by fakesweep train; training.json says from what.\n{tomlkit.dumps(content)}"

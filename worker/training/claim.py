@@ -1,0 +1,65 @@
+"""The output folder of a training: whose it is, and what in it is not finished."""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from worker.errors import ConfigurationError
+
+WORK, RUN, RECORD = ".training", "run.json", "training.json"
+_A_MODEL = ("detector.toml", "config.json", "*.safetensors")
+
+
+@contextmanager
+def one_writer(output: Path) -> Iterator[None]:
+    """The folder for this process alone, until the end or its death.
+
+    Raises ConfigurationError when another process has it, or when a model lies there that no training has left.
+    """
+    work = output / WORK
+    if (
+        not work.exists()
+        and not (output / RECORD).exists()
+        and any(path for one in _A_MODEL for path in output.glob(one))
+    ):
+        raise ConfigurationError(f"--output: {output} holds a model already; give another folder")
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(f"--output: another process trains into {output}; wait for it to end") from None
+        yield
+
+
+def is_finished(output: Path, run: dict[str, Any], processes: int) -> bool:
+    """Whether this very training, `run`, has ended; claims the folder for it where it has not begun.
+
+    Checkpoints count in steps, whose size goes with the number of processes: what is not finished needs as many as it
+    began with. Raises ConfigurationError when the folder holds another training.
+    """
+    before = next((path for path in (output / RECORD, output / WORK / RUN) if path.exists()), None)
+    wanted = json.loads(json.dumps(run))
+    if before is None or before.name == RUN:
+        wanted["processes"] = processes
+    if before is None:
+        write_json(output / WORK / RUN, wanted)
+        return False
+    held = json.loads(before.read_text(encoding="utf-8"))
+    changed = [name for name, value in wanted.items() if held.get(name) != value]
+    if changed:
+        raise ConfigurationError(
+            f"--output: {output} holds another training ({', '.join(changed)} differ); give another folder"
+        )
+    return before.name == RECORD
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a file as a whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}")
+    half.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    half.replace(path)

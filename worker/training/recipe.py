@@ -1,0 +1,118 @@
+"""How a detector is trained, read from one recipe file: FakeVLM's own recipe, LoRA, or one of yours."""
+
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from worker.errors import ConfigurationError
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Part(StrEnum):
+    """The three parts of a LLaVA; the language model's head goes with the language model."""
+
+    VISION_TOWER = "vision_tower"
+    PROJECTOR = "projector"
+    LANGUAGE_MODEL = "language_model"
+
+
+class Lora(_Section):
+    """Low-rank adapters (Hu et al. 2021) on the linear layers of the language model, merged into it at the end.
+
+    The projector and the tower, where a stage names them, are trained in full: they are small beside it.
+    """
+
+    rank: Annotated[int, Field(ge=1)] = 8
+    alpha: Annotated[int, Field(ge=1)] = 16
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Stage(_Section):
+    """One run over the data. `epochs` or `steps` say how long; `batch_size` is in images, of each process.
+
+    With `classes`, the field of the records that it names is what the tower learns to tell apart: a head start for a
+    tower that starts from nothing. Without, the model learns to answer. `crop`: random squares of that side in pixels,
+    mirrored at random, instead of whole images; cheaper, where what matters is everywhere in an image. `warmup` is the
+    share of all steps in which the rate rises, before it falls as a cosine. Lengths in tokens, the image's included; a
+    longer answer is cut.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] = "fine-tune"
+    train: Annotated[tuple[Part, ...], Field(min_length=1)] = tuple(Part)
+    classes: str | None = None
+    crop: Annotated[int, Field(ge=14)] | None = None
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    steps: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    gradient_accumulation: Annotated[int, Field(ge=1)] = 1
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-5
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_length: Annotated[int, Field(ge=64)] = 1024
+    gradient_checkpointing: bool = False
+    lora: Lora | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either epochs or steps")
+        if self.classes is not None and self.train != (Part.VISION_TOWER,):
+            raise ValueError('classes are for the tower alone: train = ["vision_tower"]')
+        if self.lora and Part.LANGUAGE_MODEL not in self.train:
+            raise ValueError("lora adapts the language model: train must name it")
+        return self
+
+
+class Recipe(_Section):
+    """The stages, in order. A checkpoint is written every `save_steps` steps of a stage and at its end."""
+
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    save_steps: Annotated[int, Field(ge=1)] = 200
+
+    @field_validator("stages")
+    @classmethod
+    def _named_once(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        if len({stage.name for stage in stages}) < len(stages):
+            raise ValueError("two stages have the same name")
+        return stages
+
+
+def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
+    """A shipped recipe (full, lora) or a .toml file. `changes` are put over its only stage.
+
+    Raises ConfigurationError when there is none, or with the first fault in it.
+    """
+    path = RECIPES / f"{name}.toml" if "/" not in name and (RECIPES / f"{name}.toml").is_file() else Path(name)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        shipped = ", ".join(sorted(one.stem for one in RECIPES.glob("*.toml")))
+        raise ConfigurationError(f"--recipe: {name!r} is neither one of {shipped} nor a .toml file") from None
+    except ValueError as error:
+        raise ConfigurationError(f"--recipe: {path} is no TOML: {error}") from None
+    stages = content.get("stages")
+    if changes:
+        if not isinstance(stages, list) or len(stages) != 1 or not isinstance(stages[0], dict):
+            raise ConfigurationError(f"--recipe: {path} has not one stage alone: change it in the file, not by options")
+        stages[0] = _changed(stages[0], changes)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"])) or "whole file"
+        raise ConfigurationError(f"--recipe: {path}: {where}: {fault['msg'].removeprefix('Value error, ')}") from None
+
+
+def _changed(stage: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """An option for the length takes the place of whichever length the file gives."""
+    lengths = {"epochs", "steps"}
+    kept = {name: value for name, value in stage.items() if not (lengths & changes.keys() and name in lengths)}
+    return kept | changes
