@@ -12,10 +12,10 @@ from deploy.demo.checkpoint import make_model, save_checkpoint
 from deploy.demo.draw import draw_record
 from deploy.demo.vocabulary import make_tokenizer
 from tests.processes import ROOT
+from worker.datasets.digest import digest
 from worker.datasets.records import Fault, Record, read_dataset
 from worker.detector.description import DetectorDescription
 from worker.detector.supply import load_description, supply
-from worker.evaluation.journal import digest
 from worker.settings import Settings
 from worker.storage import open_stores
 from worker.training.recipe import Recipe, Stage

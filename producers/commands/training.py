@@ -14,10 +14,10 @@ from typing_extensions import TypeIs
 from producers.commands.options import UsageError
 from producers.progress import printable
 from worker import telemetry
+from worker.datasets.digest import digest
 from worker.datasets.records import Fault, Record, read_dataset
 from worker.detector.supply import load_description, supply
 from worker.errors import ConfigurationError
-from worker.evaluation.journal import digest
 from worker.settings import Settings
 from worker.storage import open_stores
 

@@ -78,8 +78,8 @@ def test_a_toml_may_name_a_folder_beside_it(tmp_path: Path, demo_revision: str) 
 
 def test_a_folders_revision_is_what_lies_in_it(tmp_path: Path, demo_revision: str) -> None:
     folder = copied(tmp_path)
-    text = (folder / "detector.toml").read_text(encoding="utf-8")
-    (folder / "detector.toml").write_text(text.partition("[checksums]")[0], encoding="utf-8")  # else it would be refused
+    text = (folder / "detector.toml").read_text(encoding="utf-8").partition("[checksums]")[0]
+    (folder / "detector.toml").write_text(text, encoding="utf-8")
     assert supplied(given(folder))[0].revision == demo_revision
     edit("generation_config.json", lambda config: config.update(max_length=99))(folder)
     reconfigured = supplied(given(folder))[0].revision

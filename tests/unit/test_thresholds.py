@@ -27,9 +27,7 @@ def arrays(pairs: list[tuple[float, bool]]) -> tuple[np.ndarray, np.ndarray]:
 
 @settings(max_examples=300, deadline=None)
 @given(sets, rates)
-def test_the_wanted_rate_is_kept_and_no_lower_threshold_keeps_it(
-    pairs: list[tuple[float, bool]], rate: float
-) -> None:
+def test_the_wanted_rate_is_kept_and_no_lower_threshold_keeps_it(pairs: list[tuple[float, bool]], rate: float) -> None:
     scores, is_fake = arrays(pairs)
     keeping = [one for one in sorted(set(scores)) if (scores[~is_fake] >= one).mean() <= rate]
     finding = [one for one in keeping if (scores[is_fake] >= one).any()]

@@ -111,11 +111,11 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Fault:
-    """A record that is not used, with its line."""
+    """A record that is not used, with its line. `cause`: one of Cause, or of whoever used the records."""
 
     line: int
     image: str | None
-    cause: Cause
+    cause: StrEnum
     detail: str
 
     def __str__(self) -> str:

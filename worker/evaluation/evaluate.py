@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from worker.datasets.digest import digest
 from worker.datasets.faults import Faults, Say, read_records, say_faults
 from worker.datasets.records import Record
 from worker.detector.engine import Engine
@@ -12,7 +13,7 @@ from worker.detector.start import start_engine
 from worker.detector.supply import load_description, supply
 from worker.errors import ConfigurationError
 from worker.evaluation.bootstrap import RESAMPLES
-from worker.evaluation.journal import FAULTS, REPORT, Journal, digest
+from worker.evaluation.journal import FAULTS, REPORT, Journal
 from worker.evaluation.page import write_page
 from worker.evaluation.perturbations import CLEAN, PAPER, PERTURBATIONS
 from worker.evaluation.plots import plots

@@ -1,10 +1,9 @@
 """The folder of an evaluation: predictions.jsonl grows a line an image, and a kill loses only what is in the engine."""
 
 import fcntl
-import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -115,12 +114,3 @@ def _parsed(line: str, number: int, path: Path) -> Prediction:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "line"
         raise ConfigurationError(f"{path}, line {number}: {where}: {fault['msg']}") from None
-
-
-def digest(dataset: Path, images: Iterable[str]) -> str:
-    """SHA-256 of a dataset's file; of a folder, of the names of its images with their sizes."""
-    if dataset.is_file():
-        with dataset.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    names = (f"{name}\0{(dataset / name).stat().st_size}" for name in images)
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()

@@ -1,0 +1,116 @@
+"""Every answer that was paid for, a line each, on disk before anything is made of it: a kill never pays twice for one.
+
+The first line says what would change an answer: going on with another dataset, other prompts or models is refused.
+"""
+
+import fcntl
+import json
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from worker.errors import ConfigurationError
+
+
+class Answered(BaseModel):
+    """One finished request. `step`: 1 to n are the annotators, 0 is the aggregator.
+
+    Of several with the same image and step, the later ones were asked because those before were malformed. Tokens are
+    None where the endpoint did not say.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    image: str
+    step: int = Field(ge=0)
+    model: str
+    text: str
+    cut_off: bool = False
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class Journal:
+    """The answers of one output. One process at a time."""
+
+    def __init__(self, file: IO[bytes], answers: list[Answered]) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self._answers: dict[str, list[Answered]] = defaultdict(list)
+        for answer in answers:
+            self._answers[answer.image].append(answer)
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: Path, run: dict[str, Any]) -> Iterator[Self]:
+        """The journal at `path`, begun or continued. Raises ConfigurationError when it is another run's, or in use."""
+        with path.open("a+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigurationError(f"--output: another process writes {path}; wait for it to end") from None
+            file.seek(0)
+            first, *lines = _whole_lines(file) or [b""]
+            if first:
+                _check_same(first, run, path)
+            else:
+                _append(file, json.dumps(run))
+            yield cls(file, [_parsed(line, number, path) for number, line in enumerate(lines, start=2)])
+
+    def answers(self) -> Iterator[Answered]:
+        """All that was there when it was opened, and is not taken yet."""
+        for of_image in self._answers.values():
+            yield from of_image
+
+    def take(self, image: str) -> list[Answered]:
+        """What is there for an image, in the order of its requests. Given once, and forgotten: it may be much."""
+        return self._answers.pop(image, [])
+
+    def add(self, answer: Answered) -> None:
+        """Append, all the way to the disk."""
+        with self._lock:
+            _append(self._file, answer.model_dump_json())
+
+
+def _append(file: IO[bytes], line: str) -> None:
+    file.write(f"{line}\n".encode())
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _whole_lines(file: IO[bytes]) -> list[bytes]:
+    """Its lines; a last one that a kill cut in half is cut off."""
+    content = file.read()
+    whole = content[: content.rfind(b"\n") + 1]
+    file.truncate(len(whole))
+    return whole.splitlines()
+
+
+def _check_same(first: bytes, run: dict[str, Any], path: Path) -> None:
+    try:
+        before = dict(json.loads(first))
+    except (ValueError, TypeError):
+        raise ConfigurationError(f"--output: {path} is no journal of annotations; give another file") from None
+    changed = [name for name in run if before.get(name) != run[name]]
+    if changed:
+        differ = "; ".join(f"{name} was {_short(before.get(name))}, is {_short(run[name])}" for name in changed)
+        raise ConfigurationError(f"--output: {path} belongs to another run ({differ}); give another --output")
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"  # noqa: PLR2004 - of a line
+
+
+def _parsed(line: bytes, number: int, path: Path) -> Answered:
+    try:
+        return Answered.model_validate_json(line)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"]
+        raise ConfigurationError(f"{path}, line {number}: {said}; remove the line, and it is asked again") from None

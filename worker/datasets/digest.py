@@ -1,0 +1,14 @@
+"""What tells one dataset from another."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def digest(dataset: Path, images: Iterable[str]) -> str:
+    """SHA-256 of a dataset's file; of a folder, of the names of its images with their sizes."""
+    if dataset.is_file():
+        with dataset.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    names = (f"{name}\0{(dataset / name).stat().st_size}" for name in images)
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
