@@ -63,7 +63,7 @@ def test_a_bad_model_folder_is_one_line_and_exit_code_2(
 
 def test_a_checksum_that_differs(database_url: str, clean_redis_url: str, tmp_path: Path) -> None:
     folder = copied(tmp_path)
-    with (folder / "detector.toml").open("a") as file:
-        file.write(f'\n[checksums]\n"model.safetensors" = "{"0" * 64}"\n')
+    text = (folder / "detector.toml").read_text(encoding="utf-8").partition("[checksums]")[0]
+    (folder / "detector.toml").write_text(f'{text}[checksums]\n"model.safetensors" = "{"0" * 64}"\n', encoding="utf-8")
     environment = environment_for(database_url, clean_redis_url) | {"FAKESWEEP_DETECTOR": str(folder)}
     _refused(environment, "model.safetensors has the SHA-256", r"fetch the model again, or correct \[checksums\]")
