@@ -13,7 +13,8 @@ from deploy.demo.draw import draw_record
 from deploy.demo.vocabulary import make_tokenizer
 from tests.processes import ROOT
 from worker.datasets.digest import digest
-from worker.datasets.records import Fault, Record, read_dataset
+from worker.datasets.reading import read_dataset
+from worker.datasets.records import Fault, Record
 from worker.detector.description import DetectorDescription
 from worker.detector.supply import load_description, supply
 from worker.settings import Settings

@@ -123,6 +123,8 @@ class LocalImageStore:
                 return self._read(file, ref)
         except (FileNotFoundError, NotADirectoryError, RuntimeError) as error:
             raise ImageError(Reason.NOT_FOUND, f"no such file: {path.name}") from error
+        except ValueError as error:  # a NUL, which a uri can spell as %00
+            raise ImageError(Reason.NOT_FOUND, f"no such file can be: {error}") from error
         except IsADirectoryError as error:
             raise ImageError(Reason.NOT_AN_IMAGE, "a folder") from error
         except PermissionError as error:

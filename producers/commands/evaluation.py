@@ -52,7 +52,9 @@ def evaluate(
     embeddings: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Sentence embeddings for CSS: a folder, or a fetched hub id.")
     ] = None,
-    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap; 0 for no confidence intervals.")] = 1000,
+    resamples: Annotated[
+        int, typer.Option(min=0, max=100_000, help="Of the bootstrap; 0 for none of its confidence intervals.")
+    ] = 1000,
     as_json: Json = False,
 ) -> None:
     """Measure a detector on labelled images: predictions.jsonl, metrics.json and report.html."""
@@ -112,17 +114,19 @@ def calibrate(
     settings = settings_for(detector)
     try:
         from worker.detector.supply import load_description  # noqa: PLC0415 - the other commands stay light
-        from worker.evaluation import calibration_page, evaluated, storing  # noqa: PLC0415
+        from worker.evaluation import calibration_page, evaluated, outputs, storing  # noqa: PLC0415
         from worker.evaluation.calibrate import Wanted, calibrate  # noqa: PLC0415
     except ImportError as error:
         raise needs_extra("evaluate", error) from error
     path, description = storing.output_file(output, settings, in_place=in_place), load_description(settings)
+    if page:
+        outputs.check_page(page, "--page")
     fit_on = evaluated.read_evaluated(fit)
     sets = (fit_on, evaluated.read_evaluated(report)) if report else evaluated.split(fit_on, split or 0.5, seed)
     calibrated = calibrate(description, *sets, Wanted(method, false_positive_rate, miss_rate))
+    storing.store(calibrated.calibration, calibrated.thresholds, path, settings)
     if page:
         calibration_page.write_calibration_page(calibrated, description, page)
-    storing.store(calibrated.calibration, calibrated.thresholds, path, settings)
     for warning in calibrated.warnings:
         progress.say(f"warning: {warning}")
     if as_json:
@@ -143,11 +147,13 @@ def compare(
     """Compare two detectors on the same images: McNemar's test, who is better where, and where they disagree."""
     settings_for(None)
     try:
-        from worker.evaluation import comparison_page  # noqa: PLC0415 - the other commands stay light
+        from worker.evaluation import comparison_page, outputs  # noqa: PLC0415 - the other commands stay light
         from worker.evaluation.compare import compare  # noqa: PLC0415
         from worker.evaluation.evaluated import read_evaluated  # noqa: PLC0415
     except ImportError as error:
         raise needs_extra("evaluate", error) from error
+    if output:
+        outputs.check_page(output, "--output")
     of_a, of_b = read_evaluated(a), read_evaluated(b)
     compared = compare(of_a, of_b)
     if output:

@@ -4,18 +4,17 @@ import json
 import os
 import shlex
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from typing_extensions import TypeIs
 
+from producers import progress
 from producers.commands.options import UsageError
-from producers.progress import printable
 from worker import telemetry
 from worker.datasets.digest import digest
-from worker.datasets.records import Fault, Record, read_dataset
+from worker.datasets.faults import FAULTS, Faults, read_records, write_faults
+from worker.datasets.records import Fault
 from worker.detector.supply import load_description, supply
 from worker.errors import ConfigurationError
 from worker.settings import Settings
@@ -32,7 +31,9 @@ _BASE = {"FAKESWEEP_DETECTOR", "FAKESWEEP_MODEL", "FAKESWEEP_REVISION"}
 @app.command()
 def train(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="FakeClue-format .json or .jsonl, or a folder.")],
-    output: Annotated[Path, typer.Option(help="The folder of the trained detector; given again, it goes on.")],
+    output: Annotated[
+        Path, typer.Option(file_okay=False, help="The folder of the trained detector; given again, it goes on.")
+    ],
     images: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; else where DATASET lies.")] = None,
     detector: Annotated[str | None, typer.Option(help="What to start from; else FAKESWEEP_DETECTOR.")] = None,
     model: Annotated[str | None, typer.Option(help="Other weights than the detector's own.")] = None,
@@ -55,7 +56,13 @@ def train(
     name = name or output.resolve().name
     if not 0 < len(name) <= 100:  # noqa: PLR2004 - as a description has it
         raise UsageError(f"--name: a detector's name has 1 to 100 characters, not {len(name)}")
-    faults = Faults(strict=strict)
+    faults, warn = Faults(strict=strict), progress.Warnings()
+
+    def tell(fault: Fault) -> None:
+        faults.add(fault)
+        if _is_first():
+            warn(str(fault))
+
     settings = Settings.from_environment()
     own = {"detector": detector or settings.detector, "model": model or settings.model}
     settings = settings.model_copy(update=own)
@@ -67,7 +74,9 @@ def train(
         raise ConfigurationError(f"fakesweep train: {error}; install fakesweep[train]") from None
     stages = load_recipe(recipe, {option: value for option, value in given.items() if value is not None})
     description, base = supply(load_description(settings), settings)
-    records = [found for found in read_dataset(dataset) if not faults.take(found)]
+    records = read_records(dataset, faults)
+    for fault in faults if _is_first() else ():
+        warn(str(fault))
     job = train.Job(
         stages,
         description,
@@ -79,10 +88,12 @@ def train(
         hold_out=hold_out,
     )
     source = squares.Source(open_stores(settings), images, description.preprocessing, settings.max_pixels)
-    train.train(job, records, source, faults.tell)
-    faults.summarise()
+    train.train(job, records, source, tell)
     if not _is_first():
         return
+    write_faults(faults, output / FAULTS)
+    if faults:
+        progress.say(f"{len(faults)} records not used {faults.causes}; all are named in {output / FAULTS}")
     if evaluate:
         _evaluate(output, [str(evaluate)])
     elif json.loads((output / train.HELD_OUT).read_text(encoding="utf-8")):
@@ -93,33 +104,6 @@ def train(
 def _is_first() -> bool:
     """Whether this is the one process that speaks, among those that `accelerate launch` starts."""
     return os.environ.get("RANK", "0") == "0"
-
-
-class Faults:
-    """Names each record that is not used, and counts them by cause; with `strict` the first one ends the command."""
-
-    def __init__(self, *, strict: bool) -> None:
-        self._strict, self._counts = strict, Counter[str]()
-
-    def take(self, found: Record | Fault) -> TypeIs[Fault]:
-        """Whether this is a fault; it is told."""
-        if isinstance(found, Fault):
-            self.tell(found)
-        return isinstance(found, Fault)
-
-    def tell(self, fault: Fault) -> None:
-        """Name it. Raises UsageError with `strict`."""
-        if self._strict:
-            raise UsageError(f"DATASET: {fault}")
-        self._counts[fault.cause] += 1
-        if _is_first():
-            typer.echo(printable(str(fault)), err=True)
-
-    def summarise(self) -> None:
-        """One line, where there was any."""
-        if self._counts and _is_first():
-            causes = ", ".join(f"{count} {cause}" for cause, count in sorted(self._counts.items()))
-            typer.echo(f"left out of the training: {causes}", err=True)
 
 
 def _evaluate(output: Path, dataset: list[str]) -> NoReturn:

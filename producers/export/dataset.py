@@ -146,7 +146,7 @@ def _write_splits(records: Iterable[Record], folder: Path, wanted: Export, tally
     with ExitStack() as files:
         add = {split: files.enter_context(_array(folder / f"{split}.json")) for split in Split}
         for record in records:
-            split = split_of(record["sha256"], wanted.shares, wanted.seed)
+            split = split_of(record["sha256"], wanted.shares, wanted.seed, "export ")
             add[split](record)
             tally.take(split, record, explained=record["conversations"][1]["value"] not in openings)
             wanted.advance(tally.records)

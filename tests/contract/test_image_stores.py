@@ -138,6 +138,11 @@ def test_folders_that_are_not_allowed(local: Place, tmp_path: Path) -> None:
         assert caught.value.reason in {Reason.ACCESS_DENIED, Reason.NOT_FOUND}
 
 
+def test_a_name_that_no_file_can_have(local: Place, tmp_path: Path) -> None:
+    for name in ("a%00b.jpg", "%00", "k" * 300):
+        assert reason_of(local, ImageRef(uri=f"{tmp_path.as_uri()}/{name}")) == Reason.NOT_FOUND
+
+
 def test_a_named_pipe_does_not_hang_and_a_folder_is_no_image(local: Place, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert reason_of(local, ImageRef(uri=(tmp_path / "pipe").as_uri())) == Reason.NOT_AN_IMAGE

@@ -20,7 +20,8 @@ from producers.export.decisions import Fault, Selection
 from tests.integration.test_scans import Archive, png
 from tests.processes import fakesweep
 from worker import database
-from worker.datasets.records import Record, read_dataset
+from worker.datasets.reading import read_dataset
+from worker.datasets.records import Record
 from worker.datasets.splits import Shares, Split, split_of
 from worker.errors import ConfigurationError, ImageError, NoSuchScanError, Reason, StorageUnavailableError
 from worker.tables import Review, StoredVerdict

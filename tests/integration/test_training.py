@@ -249,6 +249,15 @@ def test_a_fine_tune_learns_what_it_is_shown(base: Path, tmp_path: Path) -> None
     assert [one.strip() for one in said] == ["This is a fake", "This is a real"]
 
 
+def test_an_answer_that_contradicts_its_label_is_not_learned(base: Path, dataset: Path, tmp_path: Path) -> None:
+    records = json.loads(dataset.read_text())
+    records[2]["conversations"][1]["value"] = f"This is a {'fake' if records[2]['label'] else 'real'} image. It shows."
+    records[3]["conversations"][1]["value"] = "The light falls from the left."
+    changed_set = write_records(shutil.copytree(dataset.parent, tmp_path / "set"), records)
+    faults = train_in_process(base, changed_set, tmp_path / "out", Stage(steps=1, batch_size=2, crop=112))
+    assert [(fault.image, fault.cause) for fault in faults] == [(records[2]["image"], Cause.CONTRADICTS_LABEL)]
+
+
 def test_missing_and_broken_images_are_told_and_the_rest_is_used(base: Path, dataset: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(dataset.parent, tmp_path / "set")
     records = json.loads(dataset.read_text())
@@ -363,8 +372,12 @@ def test_faults_of_the_dataset_are_named_counted_and_passed_over(
     code, told = command_line.train(copy / "records.json", base, tmp_path / "out", "--recipe", str(recipe))
     assert code == 0, told
     for line in ("line 3: unknown_label: ", "line 4: missing_image: ", "line 18: duplicate: "):
-        assert told.count(f"\n{line}") + told.startswith(line) == 1, told
-    assert "left out of the training: 1 duplicate, 1 missing_image, 1 unknown_label" in told
+        assert told.count(f"fakesweep: {line}") == 1, told
+    assert "3 records not used" in told
+    faults = [json.loads(one) for one in (tmp_path / "out" / "faults.jsonl").read_text().splitlines()]
+    assert [(one["line"], one["cause"]) for one in faults] == [
+        (3, "unknown_label"), (4, "missing_image"), (18, "duplicate")
+    ]  # fmt: skip
     assert "is trained, and not evaluated: nothing was held out" in told
 
 
@@ -381,6 +394,6 @@ def test_strict_stops_at_the_first_fault(
         write_records(copy, records)
     code, told = command_line.train(copy / "records.json", base, tmp_path / "out", "--strict")
     assert code == 2
-    assert told.startswith("fakesweep: DATASET: line 2: ")
+    assert told.startswith("fakesweep: --strict: line 2: ")
     assert told.count("\n") == 1
     assert not (tmp_path / "out" / "model.safetensors").exists()

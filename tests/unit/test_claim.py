@@ -14,6 +14,7 @@ DONE = {"dataset": "d", "seed": 1}
 def test_a_folder_is_claimed_for_one_training(tmp_path: Path) -> None:
     assert not is_finished(tmp_path, DONE, 1)
     assert not is_finished(tmp_path, DONE, 1)
+    (tmp_path / WORK / "1-tower").mkdir()
     with pytest.raises(ConfigurationError, match=r"another training \(seed differ\); give another folder"):
         is_finished(tmp_path, DONE | {"seed": 2}, 1)
 
@@ -27,6 +28,7 @@ def test_what_is_finished_stays_so_for_any_number_of_processes(tmp_path: Path) -
 
 def test_what_is_not_finished_needs_as_many_processes_as_it_began_with(tmp_path: Path) -> None:
     assert not is_finished(tmp_path, DONE, 2)
+    (tmp_path / WORK / "1-tower").mkdir()
     with pytest.raises(ConfigurationError, match="processes differ"):
         is_finished(tmp_path, DONE, 4)
 
@@ -61,3 +63,27 @@ def test_json_is_replaced_as_a_whole(tmp_path: Path) -> None:
     write_json(path, {"é": 1})
     assert json.loads(path.read_text(encoding="utf-8")) == {"é": 1}
     assert [one.name for one in path.parent.iterdir()] == ["one.json"]
+
+
+def test_what_has_learned_nothing_yet_may_become_another_training(tmp_path: Path) -> None:
+    """A faulty dataset was refused, and mended."""
+    assert not is_finished(tmp_path, DONE, 1)
+    mended = DONE | {"dataset": "e"}
+    assert not is_finished(tmp_path, mended, 1)
+    (tmp_path / WORK / "1-tower").mkdir()
+    assert not is_finished(tmp_path, mended, 1)
+    with pytest.raises(ConfigurationError, match="dataset differ"):
+        is_finished(tmp_path, DONE, 1)
+
+
+def test_what_is_finished_is_left_as_it_is(tmp_path: Path) -> None:
+    write_json(tmp_path / RECORD, DONE)
+    with one_writer(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [RECORD]
+
+
+def test_a_file_in_the_place_of_the_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match=r"--output: .* cannot be a folder"), one_writer(tmp_path / "file"):
+        pass

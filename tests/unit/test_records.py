@@ -1,11 +1,13 @@
 import json
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-from worker.datasets.records import Cause, Fault, Record, read_dataset
+from worker.datasets.reading import read_dataset
+from worker.datasets.records import Cause, Fault, Record
 from worker.errors import ConfigurationError
 
 GOOD = {
@@ -106,16 +108,93 @@ def test_broken_lines(tmp_path: Path) -> None:
     assert (broken.line, broken.cause) == (3, Cause.BROKEN_JSON)
 
 
+def test_a_duplicate_says_whether_the_labels_differ(tmp_path: Path) -> None:
+    records = [GOOD, GOOD, GOOD | {"label": 1}]
+    _, same, other = read_dataset(write(tmp_path, "\n".join(map(json.dumps, records))))
+    assert str(same) == "line 2: duplicate: ff++/fake/a.png: stands in line 1 already"
+    assert str(other) == "line 3: duplicate: ff++/fake/a.png: stands in line 1 already, with the other label"
+
+
+def test_one_image_under_two_spellings(tmp_path: Path) -> None:
+    names = ["images/a.png", "./images/a.png", "images//b/../a.png", "s3://b/a.png", "s3://b/./a.png", "/a.png"]
+    found = list(read_dataset(write(tmp_path, json.dumps([{"image": name, "label": 1} for name in names]))))
+    assert [one.image for one in found if isinstance(one, Record)] == [names[0], *names[3:]]
+    assert [one.cause for one in found if isinstance(one, Fault)] == [Cause.DUPLICATE] * 2
+
+
+def test_a_name_that_leads_out_of_the_images(tmp_path: Path) -> None:
+    names = ["../../etc/passwd", "a/../../b.png", "..", "a/../b.png", "..a/b.png", "/etc/c.png", "s3://b/../a.png"]
+    found = list(read_dataset(write(tmp_path, json.dumps([{"image": name, "label": 1} for name in names]))))
+    assert [one.cause for one in found[:3] if isinstance(one, Fault)] == [Cause.NO_IMAGE_NAMED] * 3
+    assert [one.image for one in found[3:] if isinstance(one, Record)] == names[3:]
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
 def test_a_folder_with_real_and_fake(tmp_path: Path) -> None:
-    for name in ("real/a.png", "fake/sd/b.JPG", "fake/notes.txt", "other/c.png", "train/ai/d.webp"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
+    touch(tmp_path, "real/a.png", "fake/sd/b.JPG", "fake/notes.txt", "other/c.png", "train/ai/d.webp")
     found = [one for one in read_dataset(tmp_path) if isinstance(one, Record)]
     assert [(one.image, one.label, one.generator) for one in found] == [
         ("fake/sd/b.JPG", 0, "sd"),
         ("real/a.png", 1, None),
         ("train/ai/d.webp", 0, None),
     ]
+
+
+def test_what_is_passed_over_in_a_folder_of_a_class_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "real/a.png", "labels.txt", "real/.DS_Store", "real/b.heic", "real/c.jfif", "fake/labels.txt")
+    found = list(read_dataset(tmp_path))
+    assert [one.line for one in found] == [1, 2, 3, 4, 5]
+    faults = [one for one in found if isinstance(one, Fault)]
+    assert {one.cause for one in faults} == {Cause.UNSUPPORTED_SUFFIX}
+    assert [one.image for one in faults] == ["fake/labels.txt", "real/.DS_Store", "real/b.heic", "real/c.jfif"]
+    assert ".jpg" in faults[0].detail
+
+
+def test_links_to_folders_are_followed_and_a_loop_ends(tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/a.png", "set/fake/b.png", "x/c.png", "y/d.png")
+    for link, target in {
+        "set/real": "elsewhere",
+        "set/fake/again": "set",
+        "set/fake/x": "x",
+        "x/y": "y",
+        "y/x": "x",
+    }.items():
+        (tmp_path / link).symlink_to(tmp_path / target)
+    found = list(read_dataset(tmp_path / "set"))
+    assert [one.image for one in found] == ["fake/b.png", "fake/x/c.png", "fake/x/y/d.png", "real/a.png"]
+    assert [one.label for one in found if isinstance(one, Record)] == [0, 0, 0, 1]
+
+
+def test_a_link_to_a_class_that_leads_nowhere(tmp_path: Path) -> None:
+    touch(tmp_path, "fake/a.png")
+    (tmp_path / "real").symlink_to(tmp_path / "gone")
+    _, fault = read_dataset(tmp_path)
+    assert isinstance(fault, Fault)
+    assert fault.image == "real"
+
+
+def test_a_folder_that_cannot_be_listed() -> None:
+    with TemporaryDirectory() as name:  # not pytest's own folder, which is shut to everybody but its owner
+        folder = Path(name)
+        folder.chmod(0o755)
+        touch(folder, "fake/a.png", "real/a.png")
+        (folder / "real").chmod(0)
+        me = os.geteuid()
+        try:
+            os.seteuid(me or 65534)  # root may list everything
+            good, fault = read_dataset(folder)
+        finally:
+            os.seteuid(me)
+            (folder / "real").chmod(0o755)
+    assert isinstance(good, Record)
+    assert isinstance(fault, Fault)
+    assert (fault.line, fault.image, fault.cause) == (2, "real", Cause.UNREADABLE_IMAGE)
+    assert fault.detail == "a folder that cannot be read: Permission denied"
 
 
 def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
@@ -144,6 +223,9 @@ def test_nested_beyond_reason(tmp_path: Path, start: str) -> None:
         ("test/fake/midjourney/a.png", "midjourney"),
         ("s3://bucket/fake/flux/a.png", "flux"),
         ("s3://bucket/a.png", None),
+        ("../images/a.png", None),
+        ("./a/../flux/b.png", "a"),
+        ("fake/../flux/b.png", "flux"),
     ],
 )
 def test_what_the_path_tells(image: str, generator: str | None) -> None:

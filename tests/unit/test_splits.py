@@ -84,3 +84,10 @@ def test_shares_that_float_a_little_below_one_lose_nothing() -> None:
     # Few contents lie so near to 1, so the gap is made wide here.
     wide = Shares.model_construct(train=0.4, validation=0.1, test=0)
     assert set(parts(MANY[:500], wide).values()) == {Split.TRAIN, Split.VALIDATION}
+
+
+def test_a_hold_out_from_the_train_part_of_an_export_has_its_share() -> None:
+    shares = Shares(train=0.95, validation=0, test=0.05)
+    exported = [one for one in MANY if split_of(one, Shares(), 0, "export ") is Split.TRAIN]
+    held_out = [one for one in exported if split_of(one, shares, 0) is Split.TEST]
+    assert len(held_out) / len(exported) == pytest.approx(0.05, abs=0.01)

@@ -113,10 +113,10 @@ def test_the_same_key_decodes_nothing_again(tmp_path: Path) -> None:
 
 def test_another_key_decodes_again(tmp_path: Path) -> None:
     prepared(tmp_path, source_of(whole())[0])
-    source, store = source_of(dict.fromkeys(whole(), png(7)))
+    source, store = source_of({uri: png(7 + number) for number, uri in enumerate(whole())})
     data, _ = prepared(tmp_path, source, key="b")
     assert len(store.fetched) == 6
-    assert levels(data) == [7] * 6
+    assert levels(data) == [7, 8, 9, 10, 11, 12]
 
 
 @pytest.mark.parametrize("content", ["", '{"key": "a", "contents": [nu', None], ids=["empty", "half", "absent"])
@@ -149,7 +149,7 @@ def test_a_disk_without_room_is_said_before_anything_is_decoded(tmp_path: Path) 
 
 def test_a_split_keeps_the_same_content_on_one_side(tmp_path: Path) -> None:
     twins = {f"s3://bucket/set/{number}.png": png(40 * (number % 3)) for number in range(6)}
-    data, _ = prepared(tmp_path, source_of(twins)[0])
+    data, _ = prepared(tmp_path, source_of(twins)[0], records=[record(number, label=0) for number in range(6)])
     held = hashlib.sha256(png(40)).hexdigest()
     learned, held_out = data.split(lambda content: content == held)
     assert [one.image for one in learned.records] == ["0.png", "2.png", "3.png", "5.png"]
@@ -176,3 +176,13 @@ def test_the_state_is_plain_json(tmp_path: Path) -> None:
     state = json.loads((tmp_path / "prepared.json").read_text())
     assert state["contents"] == [None] * 6
     assert [fault["cause"] for fault in state["faults"]] == ["missing_image"] * 6
+
+
+def test_a_content_with_both_labels_teaches_neither(tmp_path: Path) -> None:
+    objects = whole() | {"s3://bucket/set/3.png": png(0), "s3://bucket/set/4.png": png(0)}
+    source, _ = source_of(objects)
+    for _again in range(2):
+        data, faults = prepared(tmp_path, source)
+        assert [(fault.line, fault.cause) for fault in faults] == [(one, Cause.CONFLICT) for one in (1, 4, 5)]
+        assert [one.image for one in data.records] == ["1.png", "2.png", "5.png"]
+        assert levels(data) == [40, 80, 200]

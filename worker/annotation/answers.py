@@ -6,10 +6,10 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
+from worker.datasets.answers import read, wanted
 from worker.datasets.records import Record
 from worker.detector.description import AnswerForm
-from worker.detector.engine import Completion, Step
-from worker.detector.verdicts import Answer, Reader
+from worker.detector.verdicts import Reader
 from worker.errors import FakesweepError
 
 Observation = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -87,6 +87,5 @@ def full_answer(record: Record, explained: str, form: AnswerForm) -> str:
 
 def contradicts_label(record: Record, answer: str, reader: Reader) -> bool:
     """Whether the detector's own reader takes this answer for another verdict, or its reasons for the opposite."""
-    # As a completion of one token: only the words count here, not how likely they were.
-    judgement = reader.read(Completion((Step(0, answer, fake=0, real=0, is_verdict=True),), (), latency_ms=0))
-    return judgement.contradicts or judgement.answer is not (Answer.FAKE if record.is_fake else Answer.REAL)
+    judgement = read(answer, reader)
+    return judgement.contradicts or judgement.answer is not wanted(record)

@@ -12,7 +12,8 @@ from typing import Any
 from worker.annotation.costs import in_words
 from worker.annotation.pipeline import Annotated, Parts, annotate
 from worker.annotation.stop import AnnotationStoppedError
-from worker.datasets.records import Fault, Record, read_dataset
+from worker.datasets.reading import read_dataset
+from worker.datasets.records import Fault, Record
 from worker.errors import ConfigurationError
 
 Tell = Callable[[int, int, str], object]

@@ -1,12 +1,15 @@
 """The records of a dataset that cannot be used: gathered, counted by cause, named with their lines."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from worker.datasets.records import Fault, Record, read_dataset
+from worker.datasets.reading import read_dataset
+from worker.datasets.records import Fault, Record
 from worker.errors import ConfigurationError
 
+FAULTS = "faults.jsonl"
 SAID = 20
 """Faults that are named on the terminal; a file has them all."""
 
@@ -53,3 +56,12 @@ def say_faults(faults: Faults, where: Path, say: Say) -> None:
     if faults:
         counted = ", ".join(f"{count} {cause}" for cause, count in faults.causes.items())
         say(f"{len(faults)} not used ({counted}); all of them are named in {where}")
+
+
+def write_faults(faults: Faults, path: Path) -> None:
+    """Replace the file at `path`: a line for each, in the dataset's order."""
+    lines = (
+        json.dumps({"line": one.line, "image": one.image, "cause": one.cause, "detail": one.detail})
+        for one in sorted(faults, key=lambda one: one.line)
+    )
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

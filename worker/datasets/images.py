@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from worker.datasets.records import Cause
 from worker.errors import ImageError, Reason, StorageUnavailableError
 from worker.messages import ImageRef
@@ -18,8 +20,10 @@ def image_ref(name: str, images: str) -> ImageRef:
         if images.startswith("s3://"):
             return ImageRef(uri=f"{images.rstrip('/')}/{name}")
         return ImageRef(uri=Path(images, name).absolute().as_uri())
+    except ValidationError as error:
+        raise ImageError(Reason.NOT_FOUND, f"no address of an image: {error.errors()[0]['msg']}") from None
     except ValueError as error:
-        raise ImageError(Reason.NOT_FOUND, f"no address of an image: {str(error).splitlines()[-1]}") from None
+        raise ImageError(Reason.NOT_FOUND, f"no address of an image: {error}") from None
 
 
 def cause_of(error: ImageError | StorageUnavailableError) -> Cause:

@@ -1,25 +1,15 @@
-"""Labelled images, record by record: FakeClue's JSON, JSON Lines, or a folder with real/ and fake/.
+"""A labelled image as FakeClue writes it, and what is told of one that cannot be used."""
 
-Neither json nor ijson goes on after a broken record or knows the line of one, and a dataset of 100,000 records with one
-comma too few is common. So an array is taken apart here with the standard library's own decoder, a record at a time.
-"""
-
-import json
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
-
-from worker.errors import ConfigurationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 _SPLITS = {"train", "training", "test", "val", "valid", "validation", "images", "image", "imgs"}
-_REAL, _FAKE = {"real", "0_real", "nature"}, {"fake", "1_fake", "ai"}
+REAL, FAKE = {"real", "0_real", "nature"}, {"fake", "1_fake", "ai"}
 """What benchmarks call the folders of their two classes: FakeClue and FF++, CNNDetection, GenImage."""
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
 
 
 def _encodable(text: str) -> str:
@@ -86,13 +76,13 @@ class Record(BaseModel):
     @property
     def generator(self) -> str | None:
         """What made the image, where its path tells: the folder below fake/ or real/, else the first that says."""
-        folders = PurePosixPath(self.image).parts[:-1]
+        folders = [part for part in PurePosixPath(self.image).parts[:-1] if part != ".."]
         if "://" in self.image:
             folders = folders[2:]  # the scheme and the bucket
         for place, folder in enumerate(folders[:-1]):
-            if folder.lower() in _REAL | _FAKE:
+            if folder.lower() in REAL | FAKE:
                 return folders[place + 1]
-        return next((one for one in folders if one.lower() not in _SPLITS | _REAL | _FAKE | {"/"}), None)
+        return next((one for one in folders if one.lower() not in _SPLITS | REAL | FAKE | {"/"}), None)
 
 
 class Cause(StrEnum):
@@ -103,6 +93,9 @@ class Cause(StrEnum):
     NO_IMAGE_NAMED = "no_image_named"
     UNKNOWN_LABEL = "unknown_label"
     DUPLICATE = "duplicate"
+    CONFLICT = "conflict"  # the same content with both labels
+    CONTRADICTS_LABEL = "contradicts_label"  # what the model should answer says the opposite
+    UNSUPPORTED_SUFFIX = "unsupported_suffix"  # of a folder's file, by which it is no image that is read
     MISSING_IMAGE = "missing_image"
     UNREADABLE_IMAGE = "unreadable_image"
     STORAGE_UNAVAILABLE = "storage_unavailable"  # may be there the next time
@@ -120,106 +113,3 @@ class Fault:
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.cause}: {f'{self.image}: ' if self.image else ''}{self.detail}"
-
-
-def read_dataset(path: Path) -> Iterator[Record | Fault]:
-    """The records of a dataset in their order, a fault in place of each that cannot be used.
-
-    Of several with the same image the first is used. Raises ConfigurationError when there is no such dataset.
-    """
-    lines: dict[str, int] = {}
-    for found in _read(path):
-        if isinstance(found, Record):
-            if found.image in lines:
-                first = lines[found.image]
-                yield Fault(found.line, found.image, Cause.DUPLICATE, f"stands in line {first} already")
-                continue
-            lines[found.image] = found.line
-        yield found
-
-
-def _read(path: Path) -> Iterator[Record | Fault]:
-    if path.is_dir():
-        return _in_folder(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"DATASET: {path} cannot be read: {error}; give a JSON file or a folder") from None
-    values = _in_array(text) if text.lstrip().startswith("[") else _in_lines(text)
-    return (value if isinstance(value, Fault) else _record(value, line) for line, value in values)
-
-
-def _in_lines(text: str) -> Iterator[tuple[int, Any]]:
-    for line, content in enumerate(text.split("\n"), start=1):
-        if content.strip():
-            try:
-                yield line, json.loads(content)
-            except (ValueError, RecursionError) as error:
-                yield line, Fault(line, None, Cause.BROKEN_JSON, str(error))
-
-
-def _in_array(text: str) -> Iterator[tuple[int, Any]]:
-    """Each element of a JSON array with its line. After a fault it goes on with the next object that names an image."""
-    decoder, place, line, counted = json.JSONDecoder(), text.index("[") + 1, 1, 0
-    closed = False
-    while (place := _start(text, place)) < len(text):
-        line, counted = line + text.count("\n", counted, place), place
-        if text[place] == "]":
-            closed = True
-            break
-        try:
-            value, place = decoder.raw_decode(text, place)
-            yield line, value
-        except (ValueError, RecursionError) as error:
-            yield line, Fault(line, None, Cause.BROKEN_JSON, str(error))
-            place = _next_object(decoder, text, place + 1)
-    if not closed:
-        yield line, Fault(line, None, Cause.BROKEN_JSON, "the array does not end: is the file whole?")
-
-
-def _start(text: str, place: int) -> int:
-    while place < len(text) and text[place] in " \t\r\n,":
-        place += 1
-    return place
-
-
-def _next_object(decoder: json.JSONDecoder, text: str, place: int) -> int:
-    while (place := text.find("{", place)) != -1:
-        try:
-            value, _ = decoder.raw_decode(text, place)
-            if "image" in value:
-                return place
-        except (ValueError, RecursionError):
-            pass
-        place += 1
-    return len(text)
-
-
-def _record(value: Any, line: int) -> Record | Fault:
-    if not isinstance(value, dict):
-        return Fault(line, None, Cause.NOT_A_RECORD, f"a {type(value).__name__}, where an object should be")
-    image = value.get("image")
-    if not isinstance(image, str) or not image:
-        return Fault(line, None, Cause.NO_IMAGE_NAMED, "the field image is missing or empty")
-    try:
-        return Record.model_validate({**value, "line": line})
-    except ValidationError as error:
-        fault = error.errors()[0]
-        field = ".".join(map(str, fault["loc"]))
-        cause = Cause.UNKNOWN_LABEL if field == "label" else Cause.NOT_A_RECORD
-        said = fault["msg"].removeprefix("Value error, ")
-        return Fault(line, image, cause, f"{field}: {said}, not {str(fault['input'])[:80]!r}")
-
-
-def _in_folder(folder: Path) -> Iterator[Record | Fault]:
-    """Images below any folder with the name of a class, in the order of their paths."""
-    classes = dict.fromkeys(_REAL, 1) | dict.fromkeys(_FAKE, 0)
-    line = 0
-    for path in sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names):
-        relative = path.relative_to(folder)
-        label = next((classes[part.lower()] for part in relative.parts[:-1] if part.lower() in classes), None)
-        if label is not None and path.suffix.lower() in _SUFFIXES:
-            line += 1
-            yield _record({"image": str(relative), "label": label}, line)
-    if not line:
-        raise ConfigurationError(f"DATASET: {folder} holds no images below a folder real/ or fake/")

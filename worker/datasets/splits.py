@@ -36,15 +36,16 @@ class Shares(BaseModel):
         return self
 
 
-def split_of(sha256: str, shares: Shares, seed: int) -> Split:
+def split_of(sha256: str, shares: Shares, seed: int, purpose: str = "") -> Split:
     """The part for the content with this SHA-256, in hexadecimal.
 
     HMAC-SHA-256 of the content's hash under the seed, read as a fraction of 1: as good as drawn at random, and the same
     for the same content under whatever name, in whatever company. Where shares move, only what lies between the old and
-    the new border does.
+    the new border does. Splits of another `purpose` are independent under the same seed: what one leaves to train on
+    must not be what the other never holds out.
     """
     # 48 bits: exact in a float, and never rounded up to 1.
-    fraction = int.from_bytes(hmac.digest(str(seed).encode(), bytes.fromhex(sha256), "sha256")[:6]) / 2**48
+    fraction = int.from_bytes(hmac.digest(f"{purpose}{seed}".encode(), bytes.fromhex(sha256), "sha256")[:6]) / 2**48
     wanted = [(split, share) for split in Split if (share := getattr(shares, split)) > 0]
     borders = accumulate(share for _, share in wanted)
     chosen = (split for (split, _), border in zip(wanted, borders, strict=True) if fraction < border)

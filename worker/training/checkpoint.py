@@ -37,7 +37,7 @@ def publish(saved: Path, base: Path, description: DetectorDescription, name: str
     for path in sorted(path for pattern in _COPIED for path in base.glob(pattern)):
         if path.name not in _NOT_COPIED:
             shutil.copyfile(path, output / path.name)
-    checksums = convert_weights(saved, output, _stored_dtype(base))
+    checksums = convert_weights(saved, output, stored_dtype(base))
     own = description.model_copy(
         update={
             "name": name,
@@ -52,7 +52,8 @@ def publish(saved: Path, base: Path, description: DetectorDescription, name: str
     return own
 
 
-def _stored_dtype(base: Path) -> torch.dtype:
+def stored_dtype(base: Path) -> torch.dtype:
+    """The number format that a folder's config.json names; float16 where it names none."""
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     return getattr(torch, config.get("torch_dtype") or config.get("dtype") or "float16")  # type: ignore[no-any-return]
 

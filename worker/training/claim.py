@@ -10,6 +10,7 @@ from typing import Any
 from worker.errors import ConfigurationError
 
 WORK, RUN, RECORD = ".training", "run.json", "training.json"
+_A_STAGE = "[0-9]*-*"
 _A_MODEL = ("detector.toml", "config.json", "*.safetensors")
 
 
@@ -20,13 +21,15 @@ def one_writer(output: Path) -> Iterator[None]:
     Raises ConfigurationError when another process has it, or when a model lies there that no training has left.
     """
     work = output / WORK
-    if (
-        not work.exists()
-        and not (output / RECORD).exists()
-        and any(path for one in _A_MODEL for path in output.glob(one))
-    ):
+    if (output / RECORD).exists():
+        yield  # it has ended: nothing is written
+        return
+    if not work.exists() and any(path for one in _A_MODEL for path in output.glob(one)):
         raise ConfigurationError(f"--output: {output} holds a model already; give another folder")
-    work.mkdir(parents=True, exist_ok=True)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"--output: {output} cannot be a folder to write into ({error.strerror})") from None
     with (work / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -50,6 +53,9 @@ def is_finished(output: Path, run: dict[str, Any], processes: int) -> bool:
         return False
     held = json.loads(before.read_text(encoding="utf-8"))
     changed = [name for name, value in wanted.items() if held.get(name) != value]
+    if changed and before.name == RUN and not any((output / WORK).glob(_A_STAGE)):
+        write_json(before, wanted)  # nothing has been learned yet: a faulty dataset was mended, say
+        return False
     if changed:
         raise ConfigurationError(
             f"--output: {output} holds another training ({', '.join(changed)} differ); give another folder"

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.datasets.images import image_ref
+from worker.datasets.images import cause_of, image_ref
 from worker.datasets.records import Cause, Fault, Record
 from worker.detector.description import Preprocessing
-from worker.errors import ConfigurationError, ImageError, Reason
+from worker.errors import ConfigurationError, ImageError
 from worker.images import decode
 from worker.storage import ImageStore
 
@@ -90,13 +90,32 @@ def prepare(
     else:
         for fault in prepared["faults"]:
             tell(Fault(**fault | {"cause": Cause(fault["cause"])}))
-    kept = [row for row, content in enumerate(prepared["contents"]) if content is not None]
+    kept = _of_one_label(records, prepared["contents"], tell)
     return TrainingSet(
         tuple(records[row] for row in kept),
         tuple(kept),
         tuple(prepared["contents"][row] for row in kept),
         np.load(folder / _PIXELS, mmap_mode="r"),
     )
+
+
+def _of_one_label(
+    records: Sequence[Record], contents: Sequence[str | None], tell: Callable[[Fault], None]
+) -> list[int]:
+    """The rows with an image. The same content with both labels teaches neither: all of it is left out."""
+    labels: dict[str, set[int]] = {}
+    for record, content in zip(records, contents, strict=True):
+        if content is not None:
+            labels.setdefault(content, set()).add(record.label)
+    kept: list[int] = []
+    for row, (record, content) in enumerate(zip(records, contents, strict=True)):
+        if content is not None and len(labels[content]) > 1:
+            tell(
+                Fault(record.line, record.image, Cause.CONFLICT, "another record has this content with the other label")
+            )
+        elif content is not None:
+            kept.append(row)
+    return kept
 
 
 def _read(folder: Path, key: str) -> dict[str, Any] | None:
@@ -147,8 +166,7 @@ def _square(record: Record, source: Source) -> tuple[str, Pixels] | Fault:
         data = source.store.fetch(image_ref(record.image, source.images))
         square = decode(data, edge=source.form.edge, fit=source.form.fit, max_pixels=source.max_pixels)
     except ImageError as error:
-        missing = error.reason in {Reason.NOT_FOUND, Reason.ACCESS_DENIED}
-        return Fault(record.line, record.image, Cause.MISSING_IMAGE if missing else Cause.UNREADABLE_IMAGE, str(error))
+        return Fault(record.line, record.image, cause_of(error), str(error))
     return hashlib.sha256(data).hexdigest(), np.asarray(square)
 
 

@@ -128,6 +128,7 @@ def _arguments(stage: Stage, lessons: Lessons, folder: Path, examples: int) -> T
         weight_decay=stage.weight_decay,
         max_grad_norm=1.0,
         bf16=on_gpu and torch.cuda.is_bf16_supported(),
+        fp16=on_gpu and not torch.cuda.is_bf16_supported(),
         use_cpu=not on_gpu,
         gradient_checkpointing=stage.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if stage.gradient_checkpointing else None,
@@ -136,7 +137,7 @@ def _arguments(stage: Stage, lessons: Lessons, folder: Path, examples: int) -> T
         remove_unused_columns=False,
         save_steps=lessons.save_steps,
         save_total_limit=2,
-        logging_steps=10,
+        logging_steps=max(1, min(10, examples // images)),
         report_to="none",
         seed=lessons.seed,
     )

@@ -22,12 +22,14 @@ from accelerate import PartialState
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration
 
-from worker.datasets.records import Fault, Record
+from worker.datasets.answers import read, wanted
+from worker.datasets.records import Cause, Fault, Record
 from worker.datasets.splits import Shares, Split, split_of
 from worker.detector.description import DetectorDescription
+from worker.detector.verdicts import Answer, Reader
 from worker.detector.weights import refusal
 from worker.errors import ConfigurationError
-from worker.training.checkpoint import publish
+from worker.training.checkpoint import publish, stored_dtype
 from worker.training.claim import RECORD, WORK, is_finished, one_writer, write_json
 from worker.training.lessons import check_stage
 from worker.training.recipe import Recipe, Stage
@@ -81,6 +83,7 @@ def train(job: Job, records: Sequence[Record], source: Source, tell: Callable[[F
     """
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=_LONGEST_WAIT)
     _check_llava(job.base)
+    records = list(_agreeing(records, Reader(job.description), tell))
     _check_recipe(job, records)
     with one_writer(job.output) if state.is_main_process else contextlib.nullcontext():
         with state.main_process_first():
@@ -103,13 +106,26 @@ def train(job: Job, records: Sequence[Record], source: Source, tell: Callable[[F
         state.wait_for_everyone()
 
 
+def _agreeing(records: Sequence[Record], reader: Reader, tell: Callable[[Fault], None]) -> Iterator[Record]:
+    """Without those whose answer says the opposite of their label: it is the answer that is learned."""
+    for record in records:
+        said = read(record.answer, reader).answer if record.answer else None
+        if said in {None, Answer.UNDECIDED, wanted(record)}:
+            yield record
+        else:
+            tell(
+                Fault(record.line, record.image, Cause.CONTRADICTS_LABEL, f"labelled {wanted(record)}: {record.answer}")
+            )
+
+
 def _learned(job: Job, stage: Stage, folder: Path, previous: Path, data: TrainingSet) -> tuple[Path, dict[str, Any]]:
     """The folder of the model after this stage, and what is recorded of the stage."""
     done, model_folder = folder / "stage.json", folder / "model"
     if not done.exists() or not model_folder.exists():
-        # 16 bits are enough for weights that only adapters change; what is trained is float32 in any case.
-        half = stage.lora is not None and PartialState().device.type == "cuda"
-        model = LlavaForConditionalGeneration.from_pretrained(previous, dtype=torch.bfloat16 if half else torch.float32)
+        # The stored 16 bits are enough for weights that only adapters change; what is trained is float32 in any case.
+        as_stored = stage.lora is not None and PartialState().device.type == "cuda"
+        dtype = stored_dtype(job.base) if as_stored else torch.float32
+        model = LlavaForConditionalGeneration.from_pretrained(previous, dtype=dtype)
         lessons = Lessons(
             data, job.description, AutoProcessor.from_pretrained(job.base), job.seed, job.recipe.save_steps
         )
