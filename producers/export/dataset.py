@@ -30,6 +30,8 @@ from worker.storage import ImageStore
 from worker.tables import Detector
 
 SUMMARY, FAULTS = "export.json", "faults.jsonl"
+PURPOSE = "export "
+"""Of this split: independent of what a training holds out under the same seed."""
 IMAGE = "<image>"
 """Where the image stands in the question of FakeClue's records, whatever the detector's own placeholder is."""
 
@@ -146,7 +148,7 @@ def _write_splits(records: Iterable[Record], folder: Path, wanted: Export, tally
     with ExitStack() as files:
         add = {split: files.enter_context(_array(folder / f"{split}.json")) for split in Split}
         for record in records:
-            split = split_of(record["sha256"], wanted.shares, wanted.seed, "export ")
+            split = split_of(record["sha256"], wanted.shares, wanted.seed, PURPOSE)
             add[split](record)
             tally.take(split, record, explained=record["conversations"][1]["value"] not in openings)
             wanted.advance(tally.records)

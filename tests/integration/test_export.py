@@ -15,7 +15,7 @@ from PIL import Image
 from sqlalchemy import Engine, insert, text
 
 from producers import retention
-from producers.export.dataset import Export, NothingToExportError, write_dataset
+from producers.export.dataset import PURPOSE, Export, NothingToExportError, write_dataset
 from producers.export.decisions import Fault, Selection
 from tests.integration.test_scans import Archive, png
 from tests.processes import fakesweep
@@ -376,7 +376,7 @@ def test_the_same_data_makes_the_same_bytes_and_more_data_moves_nothing(desk: De
     assert sorted(path.name for path in desk.output.iterdir()) == sorted([*names, "export.json"])
     held_out = json.loads(before["test.json"])
     assert [one["sha256"] for one in held_out] == sorted(one["sha256"] for one in held_out)
-    assert all(split_of(one["sha256"], shares, 3) == "test" for one in held_out)
+    assert all(split_of(one["sha256"], shares, 3, PURPOSE) == "test" for one in held_out)
     many(desk, 40, 60)
     grown = desk.export(shares=shares, seed=3)
     assert grown["records"] > first["records"]

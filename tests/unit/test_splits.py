@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from producers.export.dataset import PURPOSE
 from worker.datasets.splits import Shares, Split, split_of
 
 contents = st.binary(min_size=32, max_size=32).map(bytes.hex)
@@ -88,6 +89,6 @@ def test_shares_that_float_a_little_below_one_lose_nothing() -> None:
 
 def test_a_hold_out_from_the_train_part_of_an_export_has_its_share() -> None:
     shares = Shares(train=0.95, validation=0, test=0.05)
-    exported = [one for one in MANY if split_of(one, Shares(), 0, "export ") is Split.TRAIN]
+    exported = [one for one in MANY if split_of(one, Shares(), 0, PURPOSE) is Split.TRAIN]
     held_out = [one for one in exported if split_of(one, shares, 0) is Split.TEST]
     assert len(held_out) / len(exported) == pytest.approx(0.05, abs=0.01)
