@@ -53,9 +53,7 @@ def train(
     """Fine-tune a LLaVA on labelled images, evaluate it, and leave a folder that the worker serves."""
     images = images or str(dataset if dataset.is_dir() else dataset.parent)
     given = {"epochs": epochs, "steps": steps, "learning_rate": learning_rate, "batch_size": batch_size}
-    name = name or output.resolve().name
-    if not 0 < len(name) <= 100:  # noqa: PLR2004 - as a description has it
-        raise UsageError(f"--name: a detector's name has 1 to 100 characters, not {len(name)}")
+    name = _checked_name(name or output.resolve().name)
     faults, warn = Faults(strict=strict), progress.Warnings()
 
     def tell(fault: Fault) -> None:
@@ -88,17 +86,30 @@ def train(
         hold_out=hold_out,
     )
     source = squares.Source(open_stores(settings), images, description.preprocessing, settings.max_pixels)
-    train.train(job, records, source, tell)
+    trained = train.train(job, records, source, tell)
     if not _is_first():
         return
-    write_faults(faults, output / FAULTS)
-    if faults:
-        progress.say(f"{len(faults)} records not used {faults.causes}; all are named in {output / FAULTS}")
+    if trained:
+        _keep(faults, output)
+    held_out = output / train.HELD_OUT
     if evaluate:
         _evaluate(output, [str(evaluate)])
-    elif json.loads((output / train.HELD_OUT).read_text(encoding="utf-8")):
-        _evaluate(output, [str(output / train.HELD_OUT), "--images", images])
+    elif json.loads(held_out.read_text(encoding="utf-8")):
+        _evaluate(output, [str(held_out), "--images", images])
     typer.echo(f"{output} is trained, and not evaluated: nothing was held out", err=True)
+
+
+def _checked_name(name: str) -> str:
+    if not 0 < len(name) <= 100:  # noqa: PLR2004 - as a description has it
+        raise UsageError(f"--name: a detector's name has 1 to 100 characters, not {len(name)}")
+    return name
+
+
+def _keep(faults: Faults, output: Path) -> None:
+    write_faults(faults, output / FAULTS)
+    if faults:
+        counted = ", ".join(f"{count} {cause}" for cause, count in faults.causes.items())
+        progress.say(f"{len(faults)} not used ({counted}); all of them are named in {output / FAULTS}")
 
 
 def _is_first() -> bool:

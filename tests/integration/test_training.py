@@ -373,7 +373,7 @@ def test_faults_of_the_dataset_are_named_counted_and_passed_over(
     assert code == 0, told
     for line in ("line 3: unknown_label: ", "line 4: missing_image: ", "line 18: duplicate: "):
         assert told.count(f"fakesweep: {line}") == 1, told
-    assert "3 records not used" in told
+    assert "3 not used (1 unknown_label, 1 duplicate, 1 missing_image)" in told
     faults = [json.loads(one) for one in (tmp_path / "out" / "faults.jsonl").read_text().splitlines()]
     assert [(one["line"], one["cause"]) for one in faults] == [
         (3, "unknown_label"), (4, "missing_image"), (18, "duplicate")

@@ -75,8 +75,8 @@ class Job:
         }
 
 
-def train(job: Job, records: Sequence[Record], source: Source, tell: Callable[[Fault], None]) -> None:
-    """The whole of it. Images that cannot be had are told to `tell`, which may raise to stop.
+def train(job: Job, records: Sequence[Record], source: Source, tell: Callable[[Fault], None]) -> bool:
+    """The whole of it; False where it had ended before. What cannot be used is told to `tell`, which may raise to stop.
 
     Raises ConfigurationError for a model that is no LLaVA, a recipe that does not fit it or the records, an output that
     holds something else, and records that leave nothing to learn from.
@@ -89,7 +89,7 @@ def train(job: Job, records: Sequence[Record], source: Source, tell: Callable[[F
         with state.main_process_first():
             if is_finished(job.output, job.run(), state.num_processes):
                 shutil.rmtree(job.work, ignore_errors=True)  # it was ended between its record and this
-                return
+                return False
             key = json.dumps([job.digest, source.images, job.description.preprocessing.revision])
             data = prepare(records, source, job.work, hashlib.sha256(key.encode()).hexdigest(), tell)
         shares = Shares(train=1 - job.hold_out, validation=0, test=job.hold_out)
@@ -104,6 +104,7 @@ def train(job: Job, records: Sequence[Record], source: Source, tell: Callable[[F
             write_json(job.output / RECORD, job.run() | _circumstances(learned, held_out, logs))
             shutil.rmtree(job.work)
         state.wait_for_everyone()
+    return True
 
 
 def _agreeing(records: Sequence[Record], reader: Reader, tell: Callable[[Fault], None]) -> Iterator[Record]:
