@@ -102,6 +102,18 @@ def test_what_cannot_be_is_said_in_one_line(sets: tuple[Path, Path], tmp_path: P
     output.write_text("mine")
     assert "exists already" in refused("calibrate", *sets, *given, "--in-place")
     assert output.read_text() == "mine"
+    assert "--output: " in (line := refused("calibrate", *sets, "--detector", DEMO, "--output", output / "x"))
+    assert f"{output / 'x'}" not in line
+    assert "x.toml is a file, and no folder" in line
+    nowhere = tmp_path / "none" / "page.html"
+    elsewhere = ("--detector", DEMO, "--output", tmp_path / "y.toml")
+    for option, command in (("--page", ("calibrate", *sets, *elsewhere)), ("--output", ("compare", *sets))):
+        for place, said in (
+            (nowhere, f"there is no folder {nowhere.parent}; make it"),
+            (tmp_path, f"{tmp_path} is a folder; name a file in it"),
+        ):
+            assert refused(*command, option, place).startswith(f"fakesweep: {option}: {said}")
+    assert not (tmp_path / "y.toml").exists()
 
 
 def test_two_detectors_are_compared(sets: tuple[Path, Path], tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluate(*arguments: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "producers", "evaluate", *arguments, "--resamples", "20"]
+    command = [sys.executable, "-m", "producers", "evaluate", "--resamples", "20", *arguments]
     given = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT), **environment}
     return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, check=False, timeout=280)
 
@@ -93,6 +93,8 @@ def test_images_in_s3_and_a_record_too_many(drawings: Path, tmp_path: Path, buck
         (("set.jsonl", "--strict"), "--strict: line 2: unknown_label: a.png"),
         (("set.jsonl", "--detector", "nothing"), "FAKESWEEP_DETECTOR: 'nothing' is neither"),
         (("empty.jsonl",), "DATASET: empty.jsonl holds no record that can be used"),
+        (("set.jsonl", "--output", "empty.jsonl"), "--output: "),
+        (("set.jsonl", "--resamples", "100001"), "Invalid value for '--resamples': Input should be less than or"),
     ],
 )
 def test_what_cannot_be_is_one_line(tmp_path: Path, arguments: tuple[str, ...], complaint: str) -> None:

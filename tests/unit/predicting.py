@@ -1,5 +1,6 @@
 """Predictions for tests, and folders that look like an evaluation's."""
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -20,6 +21,14 @@ def predicted(image: str, *, fake: bool, log_odds: float | None, **more: Any) ->
     score = None if log_odds is None else 1 / (1 + math.exp(-log_odds))
     return Prediction(
         image=image, label=0 if fake else 1, verdict=word, score=score, log_odds=log_odds, answer=str(word), **more
+    )
+
+
+def hashed(*predictions: Prediction, content: str | None = None) -> tuple[Prediction, ...]:
+    """The predictions of images with this content, else of contents that only their names decide."""
+    return tuple(
+        one.model_copy(update={"sha256": hashlib.sha256((content or one.image).encode()).hexdigest()})
+        for one in predictions
     )
 
 
@@ -50,7 +59,7 @@ def of_detector(description: DetectorDescription) -> dict[str, Any]:
 
 
 def write_evaluation(
-    folder: Path, predictions: Sequence[Prediction], description: DetectorDescription | None = None
+    folder: Path, predictions: Sequence[Prediction], description: DetectorDescription | None = None, **more: Any
 ) -> Path:
     """The folder, as `fakesweep evaluate` leaves it; without run.json when there is no description."""
     folder.mkdir(parents=True)
@@ -58,5 +67,6 @@ def write_evaluation(
     (folder / "predictions.jsonl").write_text(lines, encoding="utf-8")
     if description:
         run = {"detector": of_detector(description), "dataset": {"name": "x", "sha256": folder.name}, "images": "/x"}
+        run |= {"explain": "none"} | more
         (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
     return folder

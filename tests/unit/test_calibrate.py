@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, log_loss
 
-from tests.unit.predicting import drawn_predictions, evaluated, of_detector, predicted, write_evaluation
+from tests.unit.predicting import drawn_predictions, evaluated, hashed, of_detector, predicted, write_evaluation
 from worker.detector.verdicts import verdict_of
 from worker.errors import ConfigurationError
 from worker.evaluation.calibrate import Calibrated, Wanted, calibrate
@@ -88,10 +88,20 @@ def test_undecided_images_are_not_fitted() -> None:
     assert found.fit.undecided == 100
 
 
+def test_the_rate_on_fit_is_of_all_its_real_images_as_on_report() -> None:
+    """One of six is above the fakes; of those with a score it would be one of three, and no threshold would do."""
+    fakes = [predicted(f"f{place}", fake=True, log_odds=2.0) for place in range(3)]
+    reals = [
+        predicted(f"r{place}", fake=False, log_odds=one) for place, one in enumerate([3.0, -3.0, -3.0, *[None] * 3])
+    ]
+    found = calibrated([*fakes, *reals], OTHERS, false_positive_rate=0.2)
+    assert (found.fit.false_positives.count, found.fit.false_positives.images, found.fit.recall.count) == (1, 6, 3)
+
+
 @pytest.mark.parametrize(
     ("fit", "report", "said"),
     [
-        (BOTH, [*OTHERS, BOTH[1]], "share 1 images, b for one"),
+        (BOTH, [*OTHERS, BOTH[1]], "share 1 images, b of FIT and b of REPORT for one"),
         (BOTH[:1], OTHERS, r"FIT: fit holds no real image with a score \(1 images, 0 of them undecided\)"),
         (BOTH, OTHERS[1:], "REPORT: report holds no fake image with a score"),
         ([predicted("a", fake=True, log_odds=None), BOTH[1]], OTHERS, r"no fake .*\(2 images, 1 of them undecided\)"),
@@ -118,12 +128,54 @@ def test_one_name_in_two_places_is_two_images(images: str | None, dataset: str |
             calibrate(DESCRIPTION, fit_on, report_on, Wanted())
 
 
+def in_places(fit: Sequence[Prediction], report: Sequence[Prediction], images: tuple[str, str]) -> Calibrated:
+    """Two datasets, with their images in these two places."""
+    fit_on, report_on = (
+        evaluated(one, detector=of_detector(DESCRIPTION), images=place, dataset=place)
+        for one, place in zip((fit, report), images, strict=True)
+    )
+    return calibrate(DESCRIPTION, fit_on, report_on, Wanted())
+
+
+@pytest.mark.parametrize(
+    ("image", "other", "images"),
+    [
+        ("a.png", "a.png", ("/images", "/images/")),
+        ("a.png", "./sub/../a.png", ("/images", "/images")),
+        ("sub/a.png", "a.png", ("/images", "/images/sub")),
+        ("s3://b/a.png", "s3://b/a.png", ("/one", "/two")),
+        ("s3://b/p/a.png", "a.png", ("/one", "s3://b/p/")),
+        ("file:///images/a.png", "a.png", ("/one", "/images")),
+    ],
+)
+def test_one_address_is_one_image(image: str, other: str, images: tuple[str, str]) -> None:
+    fit = [*BOTH, predicted(image, fake=True, log_odds=1.0)]
+    with pytest.raises(ConfigurationError, match=r"share 1 images, .* of FIT and .* of REPORT for one"):
+        in_places(fit, [*OTHERS, predicted(other, fake=True, log_odds=1.0)], images)
+
+
+def test_one_content_under_two_names_is_one_image() -> None:
+    fit, report = hashed(*BOTH), hashed(*OTHERS)
+    assert not any("one name" in one for one in in_places(fit, report, ("/a", "/b")).warnings)
+    (again,) = hashed(predicted("again.png", fake=True, log_odds=1.0), content=BOTH[0].image)
+    with pytest.raises(ConfigurationError, match=r"share 1 contents, a of FIT and again\.png of REPORT for one"):
+        in_places(fit, [*report, again], ("/a", "/b"))
+
+
+def test_two_contents_under_one_name_are_two_images() -> None:
+    fit = hashed(*BOTH)
+    report = [*hashed(BOTH[0], content="another"), *hashed(BOTH[1], content="a third")]
+    assert not any("one name" in one for one in in_places(fit, report, ("/a", "/a")).warnings)
+    with pytest.raises(ConfigurationError, match="share 2 images"):
+        in_places(fit, [one.model_copy(update={"sha256": None}) for one in report], ("/a", "/a"))
+
+
 def test_what_an_evaluation_left_is_read(tmp_path: Path) -> None:
     more = [predicted("e", fake=True, log_odds=1.0, perturbation="flip")]
     folder = write_evaluation(tmp_path / "made", [*BOTH, *more], DESCRIPTION)
     wanted = evaluated(
-        BOTH, str(folder), perturbed=1, detector=of_detector(DESCRIPTION), dataset="made", images="/x"
-    )  # fmt: skip
+        BOTH, str(folder), perturbed=1, detector=of_detector(DESCRIPTION), dataset="made", images="/x", explain="none"
+    )
     assert read_evaluated(folder) == wanted
     assert read_evaluated(folder / "predictions.jsonl") == replace(wanted, name=str(folder / "predictions.jsonl"))
 
@@ -190,6 +242,15 @@ def test_what_is_doubtful_is_said() -> None:
     reals = [one for one in good if not one.is_fake]
     harder = [predicted(f"h{place}", fake=False, log_odds=9.0) for place in range(len(reals))]
     assert "above 0.05" in warnings(good, [*other, *harder], false_positive_rate=0.05)
+    assert "the miss rate" not in warnings(good, other, false_positive_rate=0.05)
+    few = warnings(good[:300], other[:300], false_positive_rate=0.3, miss_rate=0.01)
+    assert few.count("is too small to show a miss rate of 0.01") == 2
+    assert few.count("fake images, and 299 without one error are needed") == 2
+    missed = [predicted(f"m{place}", fake=True, log_odds=-9.0) for place in range(len(good) - len(reals))]
+    assert "the miss rate on REPORT is above 0.05" in warnings(
+        good, [*other, *missed], false_positive_rate=0.05, miss_rate=0.05
+    )
+    assert "cannot show a miss rate of 0," in warnings(BOTH, OTHERS, miss_rate=0)
     assert "better leave it out" in warnings(drawn_predictions(500, seed=1), other, false_positive_rate=0.1)
 
 
@@ -209,6 +270,17 @@ def test_a_split_is_the_seeds_and_the_names() -> None:
     another, _ = split(evaluated(predictions), 0.3, seed=1)
     assert another.predictions != first.predictions
     assert "split 0.3, seed 0" in first.name
+
+
+def test_one_content_is_on_one_side_of_a_split() -> None:
+    predictions = drawn_predictions(200, seed=1)
+    doubled = [*hashed(*predictions)]
+    for one in predictions:
+        doubled += hashed(one.model_copy(update={"image": f"copy of {one.image}"}), content=one.image)
+    first, second = split(evaluated(doubled), 0.5, seed=0)
+    assert first.predictions
+    assert second.predictions
+    assert not {one.sha256 for one in first.predictions} & {one.sha256 for one in second.predictions}
 
 
 def test_a_split_stays_when_the_set_grows() -> None:

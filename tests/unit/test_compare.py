@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from tests.unit.predicting import drawn_predictions, evaluated, predicted
+from tests.unit.predicting import drawn_predictions, evaluated, hashed, of_detector, predicted
 from worker.errors import ConfigurationError
 from worker.evaluation import comparison_page
 from worker.evaluation.compare import Comparison, compare
 from worker.evaluation.paired import difference_interval, holm, mcnemar
 from worker.evaluation.predictions import Prediction
+from worker.testing import scripted_description
 
 
 def said(answers: Sequence[float | None], **more: Any) -> list[Prediction]:
@@ -198,6 +200,68 @@ def test_images_of_one_alone_are_named_and_left_out() -> None:
 def test_two_datasets_are_compared_with_a_warning(datasets: Sequence[str | None], warned: bool) -> None:
     a, b = (evaluated(said([2, 2, -2, -2]), dataset=one) for one in datasets)
     assert [("two datasets" in one) for one in compare(a, b).warnings] == [True] * warned
+
+
+def test_images_of_another_content_are_named_and_left_out(tmp_path: Path) -> None:
+    a = hashed(*said([2, 2, -2, -2]))
+    b = [a[0], *hashed(a[1], content="another"), a[2].model_copy(update={"sha256": None}), a[3]]
+    found = compared(a, b)
+    assert (found.other_content, found.duel.images, found.only_in_a) == (("1.png",), 3, ())
+    of_a, of_b = evaluated(a, "A"), evaluated(b, "B")
+    assert comparison_page.as_json(found, of_a, of_b)["other_content"] == ["1.png"]
+    lines = "\n".join(comparison_page.as_lines(found, of_a, of_b))
+    assert "another content in B than in A, left out: 1 images, 1.png for one" in lines
+    comparison_page.write_comparison_page(found, of_a, of_b, tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text()
+    assert "1 images with another content in B than in A" in html
+    assert '<p class="uri">1.png<br></p>' in html
+    with pytest.raises(ConfigurationError, match=r"all 4 of one name, 0\.png for one, have another content"):
+        compared(a, hashed(*a, content="another"))
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("images", "warned"), [(("/a", "/b"), True), (("/a", "/a/"), False), ((None, "/b"), False)]
+)  # fmt: skip
+def test_images_from_two_places_are_compared_with_a_warning(
+    images: Sequence[str | None], warned: bool, known: bool
+) -> None:
+    predictions = hashed(*said([2, 2, -2, -2])) if known else said([2, 2, -2, -2])
+    a, b = (evaluated(predictions, images=one) for one in images)
+    said_of_it = "have the same content" if known else "was not checked"
+    assert [said_of_it in one for one in compare(a, b).warnings] == [True] * warned
+
+
+def test_detectors_that_were_asked_in_two_ways_are_compared_with_a_warning() -> None:
+    a, b = (evaluated(said([2, 2, -2, -2]), explain=one) for one in ("all", "none"))
+    assert ["A explained all of its answers, B none" in one for one in compare(a, b).warnings] == [True]
+    assert not compare(a, a).warnings
+
+
+def test_one_detector_against_itself_is_said_and_two_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    one, other, third = (
+        of_detector(scripted_description(**more))
+        for more in ({}, {"calibration": {"slope": 0.5}}, {"name": "third"})
+    )  # fmt: skip
+    a, b, c = (evaluated(said([2, 2, -2, -2]), detector=of) for of in (one, other, third))
+    assert [one["fingerprint"][:12] in said for said in compare(a, a).warnings] == [True]
+    assert not compare(a, b).warnings
+    comparison_page.write_comparison_page(compare(a, b), a, b, tmp_path / "page.html")
+    short = [f"scripted {of['fingerprint'][:8]}" for of in (one, other)]
+    html = (tmp_path / "page.html").read_text()
+    assert f"<title>{short[0]} against {short[1]}" in html
+    assert [html.count(f"<span>{name}</span>") for name in short] == [1, 1]
+    assert comparison_page.names(a, c) == ("scripted", "third")
+
+
+def test_who_is_better_stands_before_what_it_comes_from(tmp_path: Path) -> None:
+    a, b = (evaluated(said([2, 2, -2, -2], category="doc", generator="flux")) for _ in "ab")
+    comparison_page.write_comparison_page(compare(a, b), a, b, tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text()
+    assert html.count(">Better</th>") == html.count(">p, Holm</th>") == 2
+    assert html.index(">Better</th>") < html.index(">p, Holm</th>") < html.index(">Only A right</th>")
+    assert "uncorrected" not in html
+    assert "p" in comparison_page.as_json(compare(a, b), a, b)["categories"]["doc"]
 
 
 def test_sets_that_cannot_be_compared_are_refused() -> None:

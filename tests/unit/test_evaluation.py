@@ -1,5 +1,6 @@
 """An evaluation by the scripted detector, for which bright images are fake: what it writes, and how it goes on."""
 
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -12,11 +13,12 @@ from tests.scripted_evaluation import scripted_parts
 from worker.datasets.faults import Faults, read_records
 from worker.datasets.images import image_ref
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError, StorageUnavailableError
-from worker.evaluation.evaluate import evaluate_records
-from worker.evaluation.journal import Journal
+from worker.evaluation.evaluate import evaluate_detector, evaluate_records
+from worker.evaluation.journal import Journal, read_predictions
 from worker.evaluation.perturbations import CLEAN, PERTURBATIONS
 from worker.evaluation.run import judge_records
 from worker.messages import Explain
+from worker.settings import Settings
 from worker.testing import InMemoryImageStore, ScriptedEngine
 
 DARK, BRIGHT = 20, 230
@@ -42,10 +44,13 @@ def evaluate(
     dataset: Path, output: Path, engine: ScriptedEngine | None = None, *, strict: bool = False, **changes: Any
 ) -> dict[str, Any]:
     said: list[str] = changes.pop("said", [])
+    resamples = changes.pop("resamples", 2)
     faults = Faults(strict=strict)
     records = read_records(dataset, faults)
     parts = scripted_parts(dataset.parent, faults, engine or ScriptedEngine(), **changes)
-    return evaluate_records(dataset, records, parts, faults, output, embeddings="none", resamples=2, say=said.append)
+    return evaluate_records(
+        dataset, records, parts, faults, output, embeddings="none", resamples=resamples, say=said.append
+    )
 
 
 def judge(dataset: Path, output: Path, engine: ScriptedEngine | None = None, **changes: Any) -> int:
@@ -58,6 +63,10 @@ def judge(dataset: Path, output: Path, engine: ScriptedEngine | None = None, **c
     return done
 
 
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
@@ -68,7 +77,8 @@ def test_what_is_written(tmp_path: Path) -> None:
     predictions = lines_of(tmp_path / "out" / "predictions.jsonl")
     assert [one["image"] for one in predictions] == [f"{number}.png" for number in range(6)]
     assert predictions[0] | {"score": 0, "log_odds": 0} == {
-        "image": "0.png", "label": 0, "category": "doc", "generator": None, "perturbation": "clean",
+        "image": "0.png", "sha256": sha256_of(tmp_path / "set" / "0.png"),
+        "label": 0, "category": "doc", "generator": None, "perturbation": "clean",
         "verdict": "fake", "score": 0, "log_odds": 0, "answer": f"This is a fake image. {EXPLANATION}",
         "reference": f"This is a fake image. {EXPLANATION}",
     }  # fmt: skip
@@ -81,6 +91,9 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert len(metrics["detector"]["fingerprint"]) == len(metrics["dataset"]["sha256"]) == 64
     assert metrics["faults"] == {}
     assert (tmp_path / "out" / "faults.jsonl").read_text() == ""
+    assert [one["sha256"] for one in predictions] == [
+        sha256_of(tmp_path / "set" / f"{number}.png") for number in range(6)
+    ]
 
 
 def test_faults_are_named_with_their_lines_and_counted_and_the_rest_is_evaluated(tmp_path: Path) -> None:
@@ -244,6 +257,28 @@ def test_another_evaluation_in_the_folder_is_refused(tmp_path: Path) -> None:
         evaluate(dataset, tmp_path / "out")
 
 
+@pytest.mark.parametrize("again", ["{0}/", "{0}/../set", "{0}/."])
+def test_one_folder_written_in_another_way_is_the_same_evaluation(again: str, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "set")
+    evaluate(dataset, tmp_path / "out", images=str(tmp_path / "set"))
+    assert evaluate(dataset, tmp_path / "out", images=again.format(tmp_path / "set"))["images"] == str(tmp_path / "set")
+
+
+def test_what_the_output_holds_is_looked_at_before_a_detector_is_supplied(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "set")
+    file, nothing = tmp_path / "file", Settings(model="/no/such/model")
+    file.write_text("")
+    store = InMemoryImageStore({f"s3://b/{n}.png": (tmp_path / "set" / f"{n}.png").read_bytes() for n in range(6)})
+    evaluate(dataset, tmp_path / "out", images="s3://b", store=store)
+    for output, said in (
+        (file, "file is a file, and no folder"),
+        (file / "x", "file is a file, and no folder"),
+        (tmp_path / "out", r"another evaluation \(images differ"),
+    ):
+        with pytest.raises(ConfigurationError, match=f"--output: .*{said}"):
+            evaluate_detector(dataset, str(dataset.parent), nothing, output)
+
+
 def test_a_folder_that_is_no_evaluations(tmp_path: Path) -> None:
     for name, text, complaint in (
         ("run.json", "half {", "not what an evaluation writes"),
@@ -265,6 +300,38 @@ def test_a_broken_prediction_is_named_by_its_line(tmp_path: Path) -> None:
     file.write_text("\n".join([lines[0], lines[1].replace('"label":1', '"label":5'), *lines[2:]]) + "\n")
     with pytest.raises(ConfigurationError, match=r"predictions.jsonl, line 2: label"):
         judge(dataset, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("score", "7.5"), ("score", "NaN"), ("score", "-0.1"), ("log_odds", "Infinity"), ("log_odds", "1e308"),
+     ("log_odds", "NaN"), ("sha256", '"abc"')],
+)  # fmt: skip
+def test_numbers_that_no_evaluation_writes_are_named_by_their_line(name: str, value: str, tmp_path: Path) -> None:
+    line = json.dumps(
+        {"image": "a.png", "label": 1, "verdict": "real", "score": 0.5, "answer": "This is a real image."}
+    )
+    file = tmp_path / "predictions.jsonl"
+    file.write_text(f'{line}\n{line[:-1]}, "{name}": {value}}}\n')
+    with pytest.raises(ConfigurationError, match=f"predictions.jsonl, line 2: {name}: "):
+        read_predictions(file)
+
+
+def test_the_report_says_no_interval_where_there_is_none(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "set")
+    evaluate(dataset, tmp_path / "out", resamples=0)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("<span>no interval</span>") == 6
+    assert page.count("<span>skipped</span>") == 1  # the sentence embeddings' metric
+
+
+def test_the_report_says_that_no_error_was_seen(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "set", 5)
+    metrics = evaluate(dataset, tmp_path / "out")
+    assert metrics["accuracy"] == 1
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("<span>no error seen: no interval</span>") >= 5
+    assert "100.0 – 100.0" not in page
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 from scipy.interpolate import interp1d
 from scipy.optimize import brentq
+from scipy.stats import binomtest
 from sklearn import metrics as sklearn_metrics
 
 from worker.detector.verdicts import Answer
@@ -21,6 +22,7 @@ from worker.evaluation.table import tables
 
 FAKE, REAL, UNDECIDED = Answer.FAKE, Answer.REAL, Answer.UNDECIDED
 NUMBERED = itertools.count()
+BOOTSTRAPPED = ("f1_real", "f1_fake", "roc_auc", "average_precision", "equal_error_rate")
 
 
 def predict(label: Answer, verdict: Answer, score: float | None = None, **more: Any) -> Prediction:
@@ -124,6 +126,13 @@ def test_similarities_are_means_over_the_answers_with_a_reference() -> None:
     assert found["skipped"] == {}
 
 
+def printed(metrics: dict[str, Any]) -> str:
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(*tables(metrics))
+    return capture.get()
+
+
 def paper() -> list[Prediction]:
     counts = {(FAKE, FAKE): 3168, (FAKE, REAL): 20, (REAL, FAKE): 48, (REAL, REAL): 1760}
     return [
@@ -139,10 +148,7 @@ def test_the_papers_confusion_prints_the_papers_figures() -> None:
         {"fake": 3168, "real": 20, "undecided": 0},
         {"fake": 48, "real": 1760, "undecided": 0},
     )
-    console = Console(width=100)
-    with console.capture() as capture:
-        console.print(*tables(found))
-    lines = [line.split() for line in capture.get().splitlines()]
+    lines = [line.split() for line in printed(found).splitlines()]
     assert [line[3] for line in lines if line[1:2] == ["accuracy"]] == ["98.6"]
     assert [line[7] for line in lines if line[1:3] == ["F1,", "real"]] == ["98.1"]
     assert [line[4] for line in lines if line[1:3] == ["F1,", "fake"]] == ["98.9"]
@@ -185,14 +191,66 @@ def test_wilsons_interval_of_the_accuracy() -> None:
         assert (low, high) == (pytest.approx(middle - half), pytest.approx(middle + half))
 
 
+def test_plain_proportions_have_wilsons_interval_at_the_top_too() -> None:
+    labels = [*[FAKE] * 12, *[REAL] * 18]
+    verdicts = [*[FAKE] * 9, REAL, REAL, UNDECIDED, *[FAKE] * 4, *[REAL] * 13, UNDECIDED]
+    found = summarise([predict(*one, 0.5) for one in zip(labels, verdicts, strict=True)], "no model", resamples=20)
+    counts = {"accuracy": (22, 30), "precision_fake": (9, 13), "recall_fake": (9, 12), "undecided": (2, 30)}
+    for name, (count, of) in counts.items():
+        wanted = binomtest(count, of).proportion_ci(0.95, method="wilson")
+        assert found["intervals"][name] == pytest.approx(list(wanted)), name
+        assert found["intervals"]["methods"][name].startswith("Wilson")
+    for name in ("f1_fake", "f1_real"):
+        assert found["intervals"]["methods"][name].startswith("percentile bootstrap")
+
+
+def test_without_an_error_nothing_promises_certainty() -> None:
+    made = [*(predict(FAKE, FAKE, 0.9) for _ in range(10)), *(predict(REAL, REAL, 0.1) for _ in range(10))]
+    found = summarise(made, "no model", resamples=50)
+    intervals = found["intervals"]
+    assert intervals["accuracy"] == [pytest.approx(0.8389, abs=1e-4), 1]
+    for name in ("accuracy", "precision_fake", "recall_fake", "undecided"):
+        low, high = intervals[name]
+        assert high - low > 0.1
+    for name in ("f1_fake", "f1_real", "roc_auc", "average_precision", "equal_error_rate"):
+        assert intervals[name] is None
+        assert intervals["skipped"][name] == "no error seen: no interval"
+        assert name not in intervals["methods"]
+    shown = printed(found)
+    assert shown.count("no error seen: no interval") == 5
+    assert "100.0 – 100.0" not in shown
+
+
+def test_a_width_of_nothing_with_errors_is_not_called_perfect() -> None:
+    found = summarise([predict(FAKE, FAKE, 0.1), predict(REAL, REAL, 0.9)] * 5, "no model", resamples=20)
+    assert found["intervals"]["skipped"]["roc_auc"] == "no difference seen: no interval"
+
+
+def test_no_resamples_no_interval() -> None:
+    found = summarise(predict_at_random(seed=3, count=60), "no model", resamples=0)
+    assert found["intervals"]["skipped"] == dict.fromkeys(BOOTSTRAPPED, "no interval")
+    assert found["intervals"]["accuracy"]
+    assert printed(found).count("no interval") == len(BOOTSTRAPPED)
+
+
+def test_no_metric_leaves_its_range() -> None:
+    """Scores with which scikit-learn's average precision is 1.0000000000000002."""
+    chance = np.random.default_rng(0)
+    for fakes in range(1, 60):
+        score = np.concatenate([1 + chance.random(fakes), chance.random(7)]) / 2
+        made = [predict(FAKE if one < fakes else REAL, FAKE, float(score[one])) for one in range(fakes + 7)]
+        columns = Columns.of(made, css=np.full(len(made), 1.0000001))
+        assert max(values(columns)[name] for name in ("average_precision", "css")) <= 1
+
+
 def test_the_bootstrap_draws_images_by_its_seed() -> None:
-    columns = Columns.of(predict_at_random(seed=3, count=60))
+    columns = Columns.of(predict_at_random(seed=3, count=60, undecided=0))
     found = bootstrap.intervals(columns, resamples=200, seed=5)
     chance = np.random.default_rng(5)
-    right = columns.label == columns.verdict
-    drawn = [right[chance.integers(60, size=60)].mean() for _ in range(200)]
-    assert found["accuracy"] == pytest.approx(np.percentile(drawn, [2.5, 97.5]).tolist())
-    for name in expected(predict_at_random(seed=3, count=60)):
+    rows = [chance.integers(60, size=60) for _ in range(200)]
+    drawn = [sklearn_metrics.roc_auc_score(columns.label[one] == 0, columns.score[one]) for one in rows]
+    assert found["roc_auc"] == pytest.approx(np.percentile(drawn, [2.5, 97.5]).tolist())
+    for name in BOOTSTRAPPED:
         low, high = found[name]
         assert low <= values(columns)[name] <= high, name
     assert found == bootstrap.intervals(columns, resamples=200, seed=5)
@@ -201,5 +259,6 @@ def test_the_bootstrap_draws_images_by_its_seed() -> None:
 
 
 def test_what_a_resample_lacks_is_left_out_of_its_interval() -> None:
-    columns = Columns.of([predict(FAKE, FAKE, 0.9), predict(REAL, REAL, 0.1)])
-    assert bootstrap.intervals(columns, resamples=50)["roc_auc"] == [1, 1]
+    columns = Columns.of([predict(FAKE, FAKE, 0.9), predict(REAL, REAL, 0.1), predict(REAL, FAKE, 0.95)])
+    low, high = bootstrap.intervals(columns, resamples=50)["roc_auc"]
+    assert (low, high) == (0, 1)

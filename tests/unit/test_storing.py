@@ -124,6 +124,13 @@ def test_no_other_file_is_replaced(folder: Path, tmp_path: Path) -> None:
     assert output_file(tmp_path / "new.toml", settings, in_place=False) == tmp_path / "new.toml"
 
 
+def test_a_place_below_a_file_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for output in ("file", "file/x", "file/x.toml"):
+        with pytest.raises(ConfigurationError, match=r"--output: .*/file is a file, and no folder"):
+            output_file(tmp_path / output, Settings(detector=str(folder)), in_place=False)
+
+
 def test_a_file_that_would_mean_something_else_is_not_written(folder: Path, tmp_path: Path) -> None:
     """A hub id that is a folder where the new file lies."""
     (folder / "detector.toml").write_text(TEXT.replace('"."', '"owner/model"'))

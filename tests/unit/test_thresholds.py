@@ -49,7 +49,7 @@ def test_the_wanted_miss_rate_is_kept(pairs: list[tuple[float, bool]], rate: flo
         found = choose_thresholds(scores, is_fake, BEFORE, false_positive_rate=0.5, miss_rate=rate)
     except ConfigurationError:
         return
-    assert found.real_to == min(max(keeping), found.fake_from)
+    assert found.real_to == min(max(keeping), 0.5)
 
 
 def test_the_lowest_rate_that_is_possible_is_said_and_is_possible() -> None:
@@ -63,6 +63,21 @@ def test_the_lowest_rate_that_is_possible_is_said_and_is_possible() -> None:
 def test_nobodys_picture_is_called_fake_where_real_is_the_likelier_word() -> None:
     scores, is_fake = np.array([0.1, 0.2, 0.9]), np.array([False, True, True])
     assert choose_thresholds(scores, is_fake, BEFORE, false_positive_rate=0.5).fake_from == 0.5
+
+
+def test_nothing_is_called_real_where_fake_is_the_likelier_word() -> None:
+    scores, is_fake = np.array([0.1, 0.8, 0.9]), np.array([False, False, True])
+    assert choose_thresholds(scores, is_fake, BEFORE, false_positive_rate=0, miss_rate=0).real_to == 0.5
+
+
+def test_rates_are_of_all_images_of_a_class_and_an_undecided_one_is_called_neither() -> None:
+    """Of the real images, one of four lies above the fakes, and so the other way; of those with scores, one of two."""
+    scores = np.array([0.9, 0.1, 0.8, 0.05, *[np.nan] * 4])
+    is_fake = np.array([False, False, True, True, *[False, True] * 2])
+    found = choose_thresholds(scores, is_fake, BEFORE, false_positive_rate=0.25, miss_rate=0.25)
+    assert (found.fake_from, found.real_to) == (0.8, 0.1)
+    with pytest.raises(ConfigurationError, match=r"the lowest rate that does is 0\.25 on"):
+        choose_thresholds(scores, is_fake, BEFORE, false_positive_rate=0.2)
 
 
 def test_a_miss_rate_that_cannot_be_is_said() -> None:

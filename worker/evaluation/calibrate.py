@@ -8,6 +8,7 @@ import numpy as np
 from worker.detector.calibration import Calibration
 from worker.detector.description import DetectorDescription, Thresholds
 from worker.errors import ConfigurationError
+from worker.evaluation.disjoint import check_disjoint
 from worker.evaluation.evaluated import Evaluated, Floats
 from worker.evaluation.fitting import Method, fit
 from worker.evaluation.reliability import Reliability, reliability
@@ -66,17 +67,18 @@ class Calibrated:
 def calibrate(description: DetectorDescription, fit_on: Evaluated, report_on: Evaluated, wanted: Wanted) -> Calibrated:
     """Fit on one set of predictions by the detector of this description, report on the other.
 
-    Raises ConfigurationError when the sets share an image, lack a class or are another detector's, and when nothing
-    can be fitted (worker.evaluation.fitting) or no threshold is good enough (worker.evaluation.thresholds).
+    All rates are of all images of a class; one without a score is called neither word. Raises ConfigurationError when
+    the sets share an image (worker.evaluation.disjoint), lack a class or are another detector's, and when nothing can
+    be fitted (worker.evaluation.fitting) or no threshold is good enough (worker.evaluation.thresholds).
     """
-    alike = tuple(_check_disjoint(fit_on, report_on))
+    alike = tuple(check_disjoint(fit_on, report_on))
     for role, evaluated in (("FIT", fit_on), ("REPORT", report_on)):
         _check_both_classes(role, evaluated)
     revision = _checked_revision(description, fit_on, report_on)
     log_odds, is_fake = fit_on.log_odds[fit_on.decided], fit_on.is_fake[fit_on.decided]
     fitted = fit(log_odds, is_fake, wanted.method)
     thresholds = choose_thresholds(
-        scores(fitted, log_odds), is_fake, description.thresholds,
+        scores(fitted, fit_on.log_odds), fit_on.is_fake, description.thresholds,
         false_positive_rate=wanted.false_positive_rate, miss_rate=wanted.miss_rate,
     )  # fmt: skip
     on_fit, on_report = (_figures(one, description.calibration, fitted, thresholds) for one in (fit_on, report_on))
@@ -119,26 +121,6 @@ def _figures(evaluated: Evaluated, before: Calibration, after: Calibration, thre
     )  # fmt: skip
 
 
-def _check_disjoint(fit_on: Evaluated, report_on: Evaluated) -> Iterator[str]:
-    """Yields a warning where only the folders tell images apart."""
-    shared = {one.image for one in fit_on.predictions} & {one.image for one in report_on.predictions}
-    if not shared:
-        return
-    if not _elsewhere(fit_on, report_on):
-        raise ConfigurationError(
-            f"FIT and REPORT share {len(shared)} images, {min(shared)} for one: a calibration is measured on others; "
-            "evaluate two sets without common images, or give one set and --split"
-        )
-    yield (f"{len(shared)} images have one name in {fit_on.images} and in {report_on.images}, {min(shared)} for one: "
-           "they are taken as different images")  # fmt: skip
-
-
-def _elsewhere(fit_on: Evaluated, report_on: Evaluated) -> bool:
-    """Whether the images of the two start from different places, and are not one dataset that was moved."""
-    pairs = ((fit_on.images, report_on.images), (fit_on.dataset, report_on.dataset))
-    return all(one is not None and other is not None and one != other for one, other in pairs)
-
-
 def _check_both_classes(role: str, evaluated: Evaluated) -> None:
     for word, is_fake in (("fake", True), ("real", False)):
         if not np.any(evaluated.decided & (evaluated.is_fake == is_fake)):
@@ -173,16 +155,28 @@ def _unnamed(*made: Evaluated) -> Iterator[str]:
 
 
 def _doubts(fitted: Figures, report: Figures, wanted: Wanted) -> Iterator[str]:
-    rate = wanted.false_positive_rate
     if wanted.method == "isotonic" and (count := fitted.images - fitted.undecided) < ENOUGH_FOR_ISOTONIC:
         yield f"isotonic regression on {count} images overfits; below {ENOUGH_FOR_ISOTONIC} choose platt or temperature"
-    needed = images_needed(rate)
-    for role, figures in (("FIT", fitted), ("REPORT", report)):
-        if figures.real < needed:
-            yield (f"{role} is too small to show a false-positive rate of {rate:g}: it has {figures.real} real images, "
-                   f"and {needed} without one error are needed")  # fmt: skip
-    if report.false_positives.low > rate:
-        yield f"the false-positive rate on REPORT is above {rate:g}: FIT and REPORT are not of one kind"
+    yield from _unshown("false-positive rate", "real", wanted.false_positive_rate, fitted, report)
+    yield from _above("false-positive rate", wanted.false_positive_rate, report.false_positives)
+    if wanted.miss_rate is not None:
+        yield from _unshown("miss rate", "fake", wanted.miss_rate, fitted, report)
+        yield from _above("miss rate", wanted.miss_rate, report.missed)
     before, after = (one.expected_calibration_error for one in (report.before, report.after))
     if after > before:
         yield f"the calibration makes the error on REPORT larger ({before:.4f} -> {after:.4f}): better leave it out"
+
+
+def _unshown(name: str, word: str, rate: float, fitted: Figures, report: Figures) -> Iterator[str]:
+    for role, figures in (("FIT", fitted), ("REPORT", report)):
+        images = figures.real if word == "real" else figures.fake
+        if not rate:
+            yield f"{role} cannot show a {name} of 0, and no set can: give one that is larger"
+        elif images < (needed := images_needed(rate)):
+            yield (f"{role} is too small to show a {name} of {rate:g}: it has {images} {word} images, "
+                   f"and {needed} without one error are needed")  # fmt: skip
+
+
+def _above(name: str, rate: float, found: Share) -> Iterator[str]:
+    if found.low > rate:
+        yield f"the {name} on REPORT is above {rate:g}: FIT and REPORT are not of one kind"

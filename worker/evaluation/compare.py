@@ -9,8 +9,9 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from worker.detector.verdicts import Answer
 from worker.errors import ConfigurationError
+from worker.evaluation.confidence import LEVEL
 from worker.evaluation.evaluated import Evaluated, Truths
-from worker.evaluation.paired import CONFIDENCE, difference_interval, holm, mcnemar
+from worker.evaluation.paired import difference_interval, holm, mcnemar
 from worker.evaluation.predictions import Prediction
 
 
@@ -20,6 +21,11 @@ class Pair:
 
     a: Prediction
     b: Prediction
+
+    @property
+    def same_content(self) -> bool | None:
+        """Whether both saw the same bytes; None where a prediction has no hash of them."""
+        return self.a.sha256 == self.b.sha256 if self.a.sha256 and self.b.sha256 else None
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,8 @@ class Group:
 class Comparison:
     """A and B on the images that both judged.
 
-    `only_in_a` and `only_in_b` name the others, which are left out. The areas under the ROC curve are of the `scored`
+    `only_in_a` and `only_in_b` name the others, and `other_content` those whose bytes are not the same: these are left
+    out. The areas under the ROC curve are of the `scored`
     images, to which both gave a score; None when these lack a class. `kappa` is of the words fake, real and undecided
     (Cohen 1960); None when both said one and the same word of everything. `disagreements`: where the words differ.
     """
@@ -79,6 +86,7 @@ class Comparison:
     disagreements: tuple[Pair, ...]
     only_in_a: tuple[str, ...]
     only_in_b: tuple[str, ...]
+    other_content: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -90,12 +98,9 @@ class Comparison:
 def compare(a: Evaluated, b: Evaluated) -> Comparison:
     """Raises ConfigurationError when the two share no image, or label one differently."""
     of_a, of_b = ({one.image: one for one in made.predictions} for made in (a, b))
-    pairs = [Pair(one, of_b[image]) for image, one in of_a.items() if image in of_b]
-    if not pairs:
-        raise ConfigurationError(
-            f"A and B share no image ({a.predictions[0].image} and {b.predictions[0].image} are the first ones): "
-            "evaluate both on one dataset"
-        )
+    named_alike = [Pair(one, of_b[image]) for image, one in of_a.items() if image in of_b]
+    pairs = [pair for pair in named_alike if pair.same_content is not False]
+    _check_shared(a, b, named_alike, pairs)
     _check_labels(pairs)
     scored = [pair for pair in pairs if pair.a.score is not None and pair.b.score is not None]
     return Comparison(
@@ -109,7 +114,8 @@ def compare(a: Evaluated, b: Evaluated) -> Comparison:
         disagreements=tuple(pair for pair in pairs if pair.a.verdict != pair.b.verdict),
         only_in_a=tuple(image for image in of_a if image not in of_b),
         only_in_b=tuple(image for image in of_b if image not in of_a),
-        warnings=tuple(_warnings(a, b)),
+        other_content=tuple(pair.a.image for pair in named_alike if pair.same_content is False),
+        warnings=tuple(_warnings(a, b, pairs)),
     )
 
 
@@ -136,14 +142,36 @@ def groups(pairs: Iterable[Pair], named: Callable[[Prediction], str | None]) -> 
 
 def winner(of: Duel, p: float) -> str | None:
     """A or B, whoever is right more often, where `p` is below 5 %."""
-    if p >= 1 - CONFIDENCE:
+    if p >= 1 - LEVEL:
         return None
     return "A" if of.only_a > of.only_b else "B"
 
 
-def _warnings(a: Evaluated, b: Evaluated) -> Iterator[str]:
+def _warnings(a: Evaluated, b: Evaluated, pairs: Iterable[Pair]) -> Iterator[str]:
+    known = all(pair.same_content for pair in pairs)
+    same = "those compared have the same content" if known else "that one name is one image was not checked for all"
     if a.dataset and b.dataset and a.dataset != b.dataset:
-        yield "A and B are of two datasets: that images of one name and label are the same image was not checked"
+        yield f"A and B are of two datasets: {same}"
+    if a.images and b.images and a.images.rstrip("/") != b.images.rstrip("/"):
+        yield f"A's images are from {a.images}, B's from {b.images}: {same}"
+    if a.explain and b.explain and a.explain != b.explain:
+        yield (f"A explained {a.explain} of its answers, B {b.explain}: they were not asked alike, "
+               "and what differs may be that")  # fmt: skip
+    if a.detector and b.detector and a.detector["fingerprint"] == b.detector["fingerprint"]:
+        yield f"A and B are one and the same detector (fingerprint {a.detector['fingerprint'][:12]}…)"
+
+
+def _check_shared(a: Evaluated, b: Evaluated, named_alike: Sequence[Pair], pairs: Sequence[Pair]) -> None:
+    if not named_alike:
+        raise ConfigurationError(
+            f"A and B share no image ({a.predictions[0].image} and {b.predictions[0].image} are the first ones): "
+            "evaluate both on one dataset"
+        )
+    if not pairs:
+        raise ConfigurationError(
+            f"A and B share no image: all {len(named_alike)} of one name, {named_alike[0].a.image} for one, have "
+            "another content in B than in A; evaluate both on the same files"
+        )
 
 
 def _check_labels(pairs: Iterable[Pair]) -> None:

@@ -29,6 +29,7 @@ def as_json(compared: Comparison, a: Evaluated, b: Evaluated) -> dict[str, Any]:
         "generators": _groups(compared.generators),
         "only_in_a": list(compared.only_in_a),
         "only_in_b": list(compared.only_in_b),
+        "other_content": list(compared.other_content),
         "warnings": list(compared.warnings),
         "disagreements": [_pair(one) for one in compared.disagreements],
     }
@@ -37,15 +38,18 @@ def as_json(compared: Comparison, a: Evaluated, b: Evaluated) -> dict[str, Any]:
 def as_lines(compared: Comparison, a: Evaluated, b: Evaluated) -> Iterator[str]:
     """What a person wants to know of it first."""
     duel = compared.duel
-    for side, made, accuracy, area in (
-        ("A", a, duel.accuracy_a, compared.roc_auc_a),
-        ("B", b, duel.accuracy_b, compared.roc_auc_b),
+    of_a, of_b = names(a, b)
+    for side, made, detector, accuracy, area in (
+        ("A", a, of_a, duel.accuracy_a, compared.roc_auc_a),
+        ("B", b, of_b, duel.accuracy_b, compared.roc_auc_b),
     ):
-        detector = made.detector["name"] if made.detector else "detector not named"
-        yield f"{side}: {made.name} ({detector}): accuracy {100 * accuracy:.2f} %, ROC AUC {_or_dash(area)}"
+        named = detector if made.detector else "detector not named"
+        yield f"{side}: {made.name} ({named}): accuracy {100 * accuracy:.2f} %, ROC AUC {_or_dash(area)}"
     for side, images in (("A", compared.only_in_a), ("B", compared.only_in_b)):
         if images:
             yield f"only in {side}, left out: {len(images)} images, {images[0]} for one"
+    if others := compared.other_content:
+        yield f"another content in B than in A, left out: {len(others)} images, {others[0]} for one"
     yield (f"{duel.images} images: both right {duel.both}, only A {duel.only_a}, only B {duel.only_b}, "
            f"neither {duel.neither}")  # fmt: skip
     yield (f"A - B: {100 * duel.difference:+.2f} points (95 %: {100 * duel.low:+.2f} to {100 * duel.high:+.2f}); "
@@ -58,13 +62,28 @@ def as_lines(compared: Comparison, a: Evaluated, b: Evaluated) -> Iterator[str]:
     yield f"{compared.winner} is right more often" if compared.winner else "neither is shown to be right more often"
 
 
+def names(a: Evaluated, b: Evaluated) -> tuple[str, str]:
+    """What the two are called: the detectors' names, with the start of their fingerprints where the names are one.
+
+    The predictions' own name, where nothing tells whose they are.
+    """
+    of_a, of_b = (made.detector["name"] if made.detector else made.name for made in (a, b))
+    if a.detector and b.detector and of_a == of_b:
+        of_a, of_b = (f"{made['name']} {made['fingerprint'][:8]}" for made in (a.detector, b.detector))
+    return of_a, of_b
+
+
 def _or_dash(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
 def write_comparison_page(compared: Comparison, a: Evaluated, b: Evaluated, output: Path) -> None:
     """The page, which names at most SHOWN images of each kind."""
-    write_page("comparison.html.j2", output, compared=compared, duel=compared.duel, a=a, b=b, shown=SHOWN)
+    name_a, name_b = names(a, b)
+    write_page(
+        "comparison.html.j2", output, compared=compared, duel=compared.duel, a=a, b=b, shown=SHOWN,
+        name_a=name_a, name_b=name_b,
+    )  # fmt: skip
 
 
 def _side(made: Evaluated) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from worker.detector.start import start_engine
 from worker.detector.supply import load_description, supply
 from worker.errors import ConfigurationError
 from worker.evaluation.bootstrap import RESAMPLES
-from worker.evaluation.journal import FAULTS, REPORT, Journal
+from worker.evaluation.journal import FAULTS, REPORT, Journal, check_output
 from worker.evaluation.page import write_page
 from worker.evaluation.perturbations import CLEAN, PAPER, PERTURBATIONS
 from worker.evaluation.plots import plots
@@ -52,13 +52,15 @@ def evaluate_detector(
     """
     faults = Faults(strict=strict)
     records = read_records(dataset, faults)
+    explain = Explain.ALL if any(record.answer for record in records) else Explain.NONE
+    check_output(output, _asked(dataset, records, images, explain))
     advance(0, None, "loading the detector")
     parts = Parts(
         **_detector(settings),
         store=open_stores(settings),
         images=images,
         faults=faults.add,
-        explain=Explain.ALL if any(record.answer for record in records) else Explain.NONE,
+        explain=explain,
         perturbations=tuple(PERTURBATIONS) if robustness else (CLEAN,),
         threads=settings.threads,
         max_pixels=settings.max_pixels,
@@ -113,9 +115,18 @@ def evaluate_records(
 
 def _about(dataset: Path, records: Sequence[Record], parts: Parts) -> dict[str, Any]:
     """What run.json guards, and metrics.json repeats: all that a prediction depends on."""
+    detector = parts.description.identity | {"fingerprint": parts.description.fingerprint}
+    return {"detector": detector, **_asked(dataset, records, parts.images, parts.explain)}
+
+
+def _asked(dataset: Path, records: Sequence[Record], images: str, explain: Explain) -> dict[str, Any]:
     return {
-        "detector": parts.description.identity | {"fingerprint": parts.description.fingerprint},
         "dataset": {"name": dataset.name, "sha256": digest(dataset, (record.image for record in records))},
-        "images": parts.images,
-        "explain": str(parts.explain),
+        "images": _resolved(images),
+        "explain": str(explain),
     }
+
+
+def _resolved(images: str) -> str:
+    """One way to write a place, from wherever the command is given."""
+    return images.rstrip("/") if images.startswith("s3://") else str(Path(images).resolve())

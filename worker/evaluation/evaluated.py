@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import posixpath
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.errors import ConfigurationError
+from worker.datasets.images import image_ref
+from worker.errors import ConfigurationError, ImageError
 from worker.evaluation.journal import RUN, read_predictions
 from worker.evaluation.perturbations import CLEAN
 from worker.evaluation.predictions import Prediction
+from worker.storage import local_path
 
 Floats = NDArray[np.float64]
 Truths = NDArray[np.bool_]
@@ -27,7 +30,8 @@ class Evaluated:
 
     `perturbed` counts those of changed ones, which are left out. The rest is what the evaluation's run.json says, and
     None beside predictions that have none: `detector`, the columns of `detectors` and its `fingerprint`; `dataset`, its
-    SHA-256; `images`, the folder or s3://bucket/prefix that the images' names start from.
+    SHA-256; `images`, the folder or s3://bucket/prefix that the images' names start from; `explain`, for which images
+    reasons were asked.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Evaluated:
     detector: dict[str, Any] | None = None
     dataset: str | None = None
     images: str | None = None
+    explain: str | None = None
 
     @cached_property
     def log_odds(self) -> Floats:
@@ -51,6 +56,18 @@ class Evaluated:
     def decided(self) -> Truths:
         """Which images have log-odds, of the shape (images,)."""
         return ~np.isnan(self.log_odds)
+
+
+def address(prediction: Prediction, images: str | None) -> str:
+    """Where the image lay, written in one way: a local file's path, or the uri; its name where `images` is None."""
+    whole = prediction.image.startswith(("s3://", "file:///"))
+    if images is None and not whole:
+        return prediction.image
+    try:
+        uri = image_ref(prediction.image, images or "").uri
+    except ImageError:  # no evaluation wrote that
+        return prediction.image
+    return posixpath.normpath(local_path(uri)) if uri.startswith("file:") else uri
 
 
 def read_evaluated(path: Path) -> Evaluated:
@@ -72,7 +89,8 @@ def _run(path: Path) -> dict[str, Any]:
     file = (path if path.is_dir() else path.parent) / RUN
     try:
         run = json.loads(file.read_text(encoding="utf-8"))
-        return {"detector": run["detector"], "dataset": run["dataset"]["sha256"], "images": run["images"]}
+        return {"detector": run["detector"], "dataset": run["dataset"]["sha256"],
+                "images": run["images"], "explain": run.get("explain")}  # fmt: skip
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -82,20 +100,20 @@ def _run(path: Path) -> dict[str, Any]:
 
 
 def split(evaluated: Evaluated, share: float, seed: int) -> tuple[Evaluated, Evaluated]:
-    """Two parts, the first with about `share` of the images, drawn by a hash of `seed` and the image's name.
+    """Two parts, the first with about `share` of the images, drawn by a hash of `seed` and the image's content.
 
-    The same image is on the same side in every evaluation of it. The same content under two names may be on both sides:
-    predictions hold no content to tell it by.
+    The same content is on the same side, under every name and in every evaluation of it. Predictions without a hash of
+    their content are drawn by the image's name.
     """
-    first = [_drawn(one.image, seed) < share for one in evaluated.predictions]
+    first = [_drawn(one.sha256 or one.image, seed) < share for one in evaluated.predictions]
     return (
         _part(evaluated, first, f"{evaluated.name} (split {share}, seed {seed})"),
         _part(evaluated, [not one for one in first], f"the rest of {evaluated.name}"),
     )
 
 
-def _drawn(image: str, seed: int) -> float:
-    digest = hashlib.sha256(f"{seed}\0{image}".encode(errors="surrogateescape")).digest()
+def _drawn(content: str, seed: int) -> float:
+    digest = hashlib.sha256(f"{seed}\0{content}".encode(errors="surrogateescape")).digest()
     return int.from_bytes(digest[:8]) / 2**64
 
 

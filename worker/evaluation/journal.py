@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from worker.datasets.records import Fault
 from worker.errors import ConfigurationError
+from worker.evaluation.outputs import check_folder
 from worker.evaluation.predictions import FILE, Prediction
 
 RUN = "run.json"
@@ -32,8 +33,10 @@ class Journal:
     def opened(cls, folder: Path, run: dict[str, Any]) -> Iterator[Self]:
         """The folder's journal, begun or continued. `run` says what would change a prediction.
 
-        Raises ConfigurationError when the folder holds another evaluation, or another process writes it.
+        Raises ConfigurationError when the folder cannot be written or holds another evaluation, or another process
+        writes it.
         """
+        check_folder(folder, "--output")
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / RUN).open("a+", encoding="utf-8") as file:
             try:
@@ -81,6 +84,14 @@ class Journal:
         half = self.folder / f".{METRICS}"
         half.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
         half.replace(self.folder / METRICS)
+
+
+def check_output(folder: Path, run: dict[str, Any]) -> None:
+    """What Journal.opened() refuses, as far as a part of `run` tells: asked before a detector is supplied."""
+    check_folder(folder, "--output")
+    file = folder / RUN
+    if file.is_file() and (before := file.read_text(encoding="utf-8", errors="replace")):
+        _check_same(before, run, folder)
 
 
 def _check_same(text: str, run: dict[str, Any], folder: Path) -> None:

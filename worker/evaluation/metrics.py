@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -25,6 +24,7 @@ from sklearn.metrics import (
 )
 
 from worker.detector.verdicts import Answer
+from worker.evaluation.confidence import LEVEL, WILSON, wilson
 from worker.evaluation.predictions import Prediction
 
 Floats = NDArray[np.float64]
@@ -33,7 +33,7 @@ WORDS = (Answer.FAKE, Answer.REAL, Answer.UNDECIDED)
 """In this order, verdicts are numbers 0, 1 and 2; labels are 0 and 1."""
 CLASSES = WORDS[:2]
 SCORED = ("roc_auc", "average_precision", "equal_error_rate")
-LEVEL = 0.95
+PROPORTIONS = ("accuracy", "precision_fake", "recall_fake", "undecided")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Columns:
 
 
 def values(columns: Columns) -> dict[str, float]:
-    """Every metric that is one number, 0..1; NaN where it is not defined.
+    """Every metric that is one number, 0..1, and -1..1 for css; NaN where it is not defined.
 
     accuracy: the share of verdicts that are their label's. precision_fake = TP / (TP + FP) and recall_fake = TP / (TP +
     FN) with fake as the positive class; f1_fake and f1_real = 2 TP / (2 TP + FP + FN) of either class. The paper's F1
@@ -87,7 +87,8 @@ def values(columns: Columns) -> dict[str, float]:
     found |= _scored(columns)
     found["undecided"] = float(np.mean(columns.verdict == WORDS.index(Answer.UNDECIDED)))
     found |= {name: _mean(getattr(columns, name)) for name in ("rouge_l", "css")}
-    return {name: float(value) for name, value in found.items()}
+    # Sums of floats end up beyond 1 in their last digit.
+    return {name: float(np.clip(value, -1 if name == "css" else 0, 1)) for name, value in found.items()}
 
 
 def _scored(columns: Columns) -> dict[str, float]:
@@ -129,18 +130,29 @@ def confusion(columns: Columns) -> dict[str, dict[str, int]]:
 def describe(columns: Columns) -> dict[str, Any]:
     """The object of one set in metrics.json: n, values() with null for NaN, confusion, and why what is null is null.
 
-    `intervals` holds Wilson's score interval of the accuracy (Wilson 1927), which is a plain proportion.
+    `intervals` holds those of the plain proportions, PROPORTIONS, and names their method.
     """
     found = values(columns)
-    right = int(np.sum(columns.label == columns.verdict))
-    low, high = binomtest(right, len(columns.label)).proportion_ci(LEVEL, method="wilson")
+    intervals = {name: wilson(*_counted(name, columns)) for name in PROPORTIONS if not math.isnan(found[name])}
     return {
         "n": len(columns.label),
         **{name: None if math.isnan(value) else value for name, value in found.items()},
         "confusion": confusion(columns),
-        "intervals": {"level": LEVEL, "method": "Wilson score interval", "accuracy": [low, high]},
+        "intervals": {"level": LEVEL, "methods": dict.fromkeys(intervals, WILSON), **intervals},
         "skipped": {name: _why(name, columns) for name, value in found.items() if math.isnan(value)},
     }
+
+
+def _counted(proportion: str, columns: Columns) -> tuple[int, int]:
+    """Which images a proportion counts, and of how many."""
+    is_fake, called_fake = columns.label == 0, columns.verdict == 0
+    counted, among = {
+        "accuracy": (columns.label == columns.verdict, np.ones_like(is_fake)),
+        "precision_fake": (is_fake, called_fake),
+        "recall_fake": (called_fake, is_fake),
+        "undecided": (columns.verdict == WORDS.index(Answer.UNDECIDED), np.ones_like(is_fake)),
+    }[proportion]
+    return int((counted & among).sum()), int(among.sum())
 
 
 def _why(metric: str, columns: Columns) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import binomtest, norm
 
-CONFIDENCE = 0.95
+from worker.evaluation.confidence import LEVEL
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
@@ -24,7 +24,7 @@ def difference_interval(only_a: int, only_b: int, images: int) -> tuple[float, f
     never differ: from no difference in 20 images it does not follow that there is none.
     """
     a, b, n = only_a + 0.5, only_b + 0.5, images + 2
-    half = norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(a + b - (a - b) ** 2 / n) / n
+    half = norm.ppf((1 + LEVEL) / 2) * np.sqrt(a + b - (a - b) ** 2 / n) / n
     middle = (a - b) / n
     return float(max(middle - half, -1)), float(min(middle + half, 1))
 

@@ -1,5 +1,6 @@
 """A detector on labelled images, through the worker's own steps: fetch, decode, perturb, judge, write down."""
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -126,38 +127,40 @@ def _told(
 
 def _predict(chunk: Sequence[_Task], engine: Engine, parts: Parts) -> tuple[list[Prediction], list[Fault]]:
     """The path: each image is fetched and decoded once, perturbed, and judged like an image of a scan."""
-    wanted: list[tuple[Record, str]] = []
+    wanted: list[tuple[Record, str, str]] = []
     squares: list[Image.Image] = []
     faults: list[Fault] = []
     for task in chunk:
         try:
-            squares += _squares(task, parts)
-            wanted += [(task.record, one) for one in task.perturbations]
+            data = parts.store.fetch(image_ref(task.record.image, parts.images))
+            squares += _squares(data, task, parts)
+            sha256 = hashlib.sha256(data).hexdigest()
+            wanted += [(task.record, sha256, one) for one in task.perturbations]
         except (ImageError, StorageUnavailableError) as error:
             faults.append(Fault(task.record.line, task.record.image, cause_of(error), str(error)))
     judgements = judge(engine, parts.reader, squares, Policy(explain=parts.explain)) if squares else []
     predictions = []
-    for (record, perturbation), judgement in zip(wanted, judgements, strict=True):
+    for (record, sha256, perturbation), judgement in zip(wanted, judgements, strict=True):
         if isinstance(judgement, EngineGenerateError):
             detail = f"{perturbation}: {judgement}"[:300]
             faults.append(Fault(record.line, record.image, Cause.ENGINE_FAILED, detail))
         else:
-            predictions.append(_prediction(record, perturbation, judgement))
+            predictions.append(_prediction(record, sha256, perturbation, judgement))
     return predictions, faults
 
 
-def _squares(task: _Task, parts: Parts) -> list[Image.Image]:
+def _squares(data: bytes, task: _Task, parts: Parts) -> list[Image.Image]:
     """What the detector sees of an image under each perturbation, which is done to the whole image in full size."""
     form = parts.description.preprocessing
-    data = parts.store.fetch(image_ref(task.record.image, parts.images))
     whole = open_image(data, max_pixels=parts.max_pixels)
     changed = (PERTURBATIONS[one](whole, task.record.image) for one in task.perturbations)
     return [to_square(one, edge=form.edge, fit=form.fit, max_pixels=parts.max_pixels) for one in changed]
 
 
-def _prediction(record: Record, perturbation: str, judgement: Judgement) -> Prediction:
+def _prediction(record: Record, sha256: str, perturbation: str, judgement: Judgement) -> Prediction:
     return Prediction(
         image=record.image,
+        sha256=sha256,
         label=record.label,
         category=record.category,
         generator=record.generator,

@@ -11,6 +11,7 @@ from worker.detector.calibration import Calibration
 from worker.detector.description import FILE, DetectorDescription, Thresholds
 from worker.detector.supply import find_source, load_description
 from worker.errors import ConfigurationError
+from worker.evaluation.outputs import check_folder
 from worker.settings import Settings
 
 _CARRIED = ("model", "revision", "prompt", "engine.dtype", "engine.quantization", "engine.kv_cache_dtype")
@@ -22,9 +23,11 @@ _FROM_FILE = dict.fromkeys(("model", "revision", "prompt", "dtype", "quantizatio
 def output_file(output: Path, settings: Settings, *, in_place: bool) -> Path:
     """Where to write: `output`, or detector.toml in it when it is no .toml file.
 
-    Raises ConfigurationError when a file lies there that may not be replaced: only the detector's own, with `in_place`.
+    Raises ConfigurationError when nothing can be written there, and when a file lies there that may not be replaced:
+    only the detector's own, with `in_place`.
     """
     path = (output if output.suffix == ".toml" else output / FILE).expanduser().resolve()
+    check_folder(path.parent, "--output")
     if path.exists() and str(path) != find_source(settings).where:
         raise ConfigurationError(f"--output: {path} exists already; give another place, or remove it")
     if path.exists() and not in_place:

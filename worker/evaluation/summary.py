@@ -17,13 +17,14 @@ def summarise(
 ) -> dict[str, Any]:
     """metrics.describe() of the clean images at the top, of their `categories` and `generators`, and of `robustness`.
 
-    The intervals at the top are bootstrap.intervals(). `robustness` is there when images were perturbed, clean ones
-    among its rows, and says nothing of ROUGE-L and CSS. `skipped` names what is null, and why: at the top without a
-    prefix, below as `categories.animal.roc_auc`.
+    `intervals` at the top are those of metrics.describe() and bootstrap.intervals(). `robustness` is there when images
+    were perturbed, clean ones among its rows, and says nothing of ROUGE-L and CSS. `skipped` names what is null, and
+    why: at the top without a prefix, below as `categories.animal.roc_auc`.
     """
     clean = [one for one in predictions if one.perturbation == CLEAN]
     columns, no_css = _with_similarities(clean, embeddings)
-    found = metrics.describe(columns) | {"intervals": bootstrap.intervals(columns, resamples=resamples)}
+    found = metrics.describe(columns)
+    found["intervals"] = _joined(found["intervals"], bootstrap.intervals(columns, resamples=resamples))
     groups = {"categories": [one.category for one in clean], "generators": [one.generator for one in clean]}
     for group, names in groups.items():
         found[group] = {name: metrics.describe(some) for name, some in metrics.grouped(names, columns).items()}
@@ -42,6 +43,10 @@ def _with_similarities(predictions: Sequence[Prediction], embeddings: str) -> tu
         return metrics.Columns.of(predictions, rouge_l, similarity.css(predictions, embeddings)), None
     except ConfigurationError as error:
         return metrics.Columns.of(predictions, rouge_l, np.full(len(predictions), math.nan)), str(error)
+
+
+def _joined(proportions: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    return {**proportions, **others, "methods": proportions["methods"] | others["methods"]}
 
 
 def _by_perturbation(predictions: Sequence[Prediction]) -> dict[str, Any]:

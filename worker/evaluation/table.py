@@ -28,10 +28,16 @@ def tables(metrics: dict[str, Any]) -> Iterator[Table]:
 def _overall(metrics: dict[str, Any]) -> Table:
     table = Table("metric", _right("value"), "95 % interval", title=f"{metrics['n']} images")
     for metric, name in _NAMES.items():
-        low, high = metrics["intervals"].get(metric, (None, None))
-        beside = f"{_per_cent(low)} – {_per_cent(high)}" if low is not None else metrics["skipped"].get(metric, "")
-        table.add_row(name, _per_cent(metrics[metric]), escape(_line(beside)))
+        table.add_row(name, _per_cent(metrics[metric]), escape(_line(_beside(metric, metrics))))
     return table
+
+
+def _beside(metric: str, metrics: dict[str, Any]) -> str:
+    """The interval, or why there is none."""
+    if interval := metrics["intervals"].get(metric):
+        return " – ".join(map(_per_cent, interval))
+    found: str = metrics["skipped"].get(metric) or metrics["intervals"]["skipped"][metric]
+    return found
 
 
 def _by_group(first: str, groups: dict[str, Any]) -> Table:
