@@ -12,6 +12,7 @@ from typing import Any
 from worker.annotation.costs import in_words
 from worker.annotation.pipeline import Annotated, Parts, annotate
 from worker.annotation.stop import AnnotationStoppedError
+from worker.datasets.faults import write_faults
 from worker.datasets.reading import read_dataset
 from worker.datasets.records import Fault, Record
 from worker.errors import ConfigurationError
@@ -119,7 +120,7 @@ def annotate_dataset(
                 tell(outcome.done, len(records) + len(faults), in_words(costs))
     finally:
         _write_costs(parts, files)
-        _write_faults(outcome.faults, files)
+        write_faults(outcome.faults, files.faults)
     if not outcome.annotated:
         raise AnnotationStoppedError(f"nothing was annotated: {outcome.summary()['faults']}; see {files.faults}")
     _write(files.output, json.dumps([_record(one, parts) for one in outcome.annotated], indent=1))
@@ -155,14 +156,6 @@ def _write_costs(parts: Parts, files: Files) -> dict[str, Any]:
     costs = parts.costs.summary()
     _write(files.costs, json.dumps(costs, indent=1))
     return costs
-
-
-def _write_faults(faults: Sequence[Fault], files: Files) -> None:
-    lines = [
-        json.dumps({"line": one.line, "image": one.image, "cause": one.cause, "detail": one.detail})
-        for one in sorted(faults, key=lambda one: one.line)
-    ]
-    _write(files.faults, "\n".join(lines))
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from worker.datasets.reading import read_dataset
@@ -58,10 +58,12 @@ def say_faults(faults: Faults, where: Path, say: Say) -> None:
         say(f"{len(faults)} not used ({counted}); all of them are named in {where}")
 
 
-def write_faults(faults: Faults, path: Path) -> None:
-    """Replace the file at `path`: a line for each, in the dataset's order."""
+def write_faults(faults: Sequence[Fault], path: Path) -> None:
+    """Replace the file at `path` as a whole: a line for each, in the dataset's order."""
     lines = (
         json.dumps({"line": one.line, "image": one.image, "cause": one.cause, "detail": one.detail})
         for one in sorted(faults, key=lambda one: one.line)
     )
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    half = path.with_name(f".{path.name}")
+    half.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    half.replace(path)

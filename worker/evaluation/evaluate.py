@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from worker.datasets.digest import digest
-from worker.datasets.faults import Faults, Say, read_records, say_faults
+from worker.datasets.faults import FAULTS, Faults, Say, read_records, say_faults, write_faults
 from worker.datasets.records import Record
 from worker.detector.engine import Engine
 from worker.detector.judge import warm_up
@@ -13,7 +13,7 @@ from worker.detector.start import start_engine
 from worker.detector.supply import load_description, supply
 from worker.errors import ConfigurationError
 from worker.evaluation.bootstrap import RESAMPLES
-from worker.evaluation.journal import FAULTS, REPORT, Journal, check_output
+from worker.evaluation.journal import REPORT, Journal, check_output
 from worker.evaluation.page import write_page
 from worker.evaluation.perturbations import CLEAN, PAPER, PERTURBATIONS
 from worker.evaluation.plots import plots
@@ -98,7 +98,7 @@ def evaluate_records(
             advance(done, of)
         judged = [one for one in journal.predictions() if one.perturbation in parts.perturbations]
         faults.sort(key=lambda fault: fault.line)
-        journal.write_faults(faults)
+        write_faults(faults, output / FAULTS)
         say_faults(faults, output / FAULTS, say)
         if not any(one.perturbation == CLEAN for one in judged):
             raise ConfigurationError(f"--images: no image of {dataset} could be judged; the first fault: {faults[0]}")

@@ -10,14 +10,12 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from worker.datasets.records import Fault
 from worker.errors import ConfigurationError
 from worker.evaluation.outputs import check_folder
 from worker.evaluation.predictions import FILE, Prediction
 
 RUN = "run.json"
 METRICS = "metrics.json"
-FAULTS = "faults.jsonl"
 REPORT = "report.html"
 
 
@@ -70,14 +68,6 @@ class Journal:
             file.writelines(f"{one.model_dump_json()}\n".encode() for one in predictions)
             file.flush()
             os.fsync(file.fileno())
-
-    def write_faults(self, faults: Sequence[Fault]) -> None:
-        """Replace faults.jsonl."""
-        lines = (
-            json.dumps({"line": one.line, "image": one.image, "cause": one.cause, "detail": one.detail})
-            for one in faults
-        )
-        (self.folder / FAULTS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Replace metrics.json as a whole."""
