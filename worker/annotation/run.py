@@ -13,7 +13,6 @@ from worker.annotation.costs import in_words
 from worker.annotation.pipeline import Annotated, Parts, annotate
 from worker.annotation.stop import AnnotationStoppedError
 from worker.datasets.faults import write_faults
-from worker.datasets.reading import read_dataset
 from worker.datasets.records import Fault, Record
 from worker.errors import ConfigurationError
 
@@ -76,20 +75,6 @@ class Outcome:
             "faults": dict(sorted(causes.items())),
             "general_prompt": self.general,
         }
-
-
-def read_records(dataset: Path) -> tuple[list[Record], list[Fault]]:
-    """A dataset's records and its faults. Raises ConfigurationError when there is no record."""
-    records: list[Record] = []
-    faults: list[Fault] = []
-    for found in read_dataset(dataset):
-        if isinstance(found, Fault):
-            faults.append(found)
-        else:
-            records.append(found)
-    if not records:
-        raise ConfigurationError(f"DATASET: {dataset} holds no record that can be used; {len(faults)} have faults")
-    return records, faults
 
 
 def annotate_dataset(

@@ -12,9 +12,10 @@ from worker.annotation.journal import Journal
 from worker.annotation.pace import Pace
 from worker.annotation.pipeline import Parts
 from worker.annotation.prompts import Prompts
-from worker.annotation.run import Files, Tell, annotate_dataset, read_records
+from worker.annotation.run import Files, Tell, annotate_dataset
 from worker.annotation.stop import Stop
 from worker.datasets.digest import digest
+from worker.datasets.faults import Faults, read_records
 from worker.datasets.records import Record
 from worker.detector.supply import load_description
 from worker.errors import ConfigurationError
@@ -51,7 +52,8 @@ def annotate_as_asked(
     files = Files.at(options.output, options.dataset)
     # The aggregator first: the places here are the numbers in keys and journal.
     addresses = [Address.parse(text, environment) for text in (options.aggregator, *options.annotators)]
-    records, faults = read_records(options.dataset)
+    faults = Faults()
+    records = read_records(options.dataset, faults)
     costs = open_costs(addresses, options)
     aggregator, *annotators = open_endpoints(addresses, options, environment, stop)
     with Journal.opened(files.journal, _run(options.dataset, records, addresses, prompts)) as journal:
