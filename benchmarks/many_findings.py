@@ -16,8 +16,9 @@ import psycopg
 from sqlalchemy import Engine
 
 from benchmarks.scratch import etag_of, know_images, scratch_database, uri_of, write_result
-from producers import publishing, results, retention, scans
+from producers import publishing, retention, scans
 from producers.listing import Page
+from producers.reporting import results
 from producers.testing import InMemoryPublisher
 from worker import database
 from worker.messages import ImageRef

@@ -11,10 +11,10 @@ from typing import Any
 
 from PIL.Image import Image
 
-from worker.datasets.faults import Faults, read_records
-from worker.evaluation.evaluate import evaluate_records
-from worker.evaluation.perturbations import PERTURBATIONS
-from worker.evaluation.run import Parts
+from worker.lab.datasets.faults import Faults, read_records
+from worker.lab.evaluation.evaluate import evaluate_records
+from worker.lab.evaluation.perturbations import PERTURBATIONS
+from worker.lab.evaluation.run import Parts
 from worker.messages import Explain
 from worker.storage import LocalImageStore
 from worker.testing import ScriptedEngine, scripted_description

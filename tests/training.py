@@ -12,16 +12,16 @@ from deploy.demo.checkpoint import make_model, save_checkpoint
 from deploy.demo.draw import draw_record
 from deploy.demo.vocabulary import make_tokenizer
 from tests.processes import ROOT
-from worker.datasets.digest import digest
-from worker.datasets.reading import read_dataset
-from worker.datasets.records import Fault, Record
 from worker.detector.description import DetectorDescription
 from worker.detector.supply import load_description, supply
+from worker.lab.datasets.digest import digest
+from worker.lab.datasets.reading import read_dataset
+from worker.lab.datasets.records import Fault, Record
+from worker.lab.training.recipe import Recipe, Stage
+from worker.lab.training.squares import Source
+from worker.lab.training.train import Job, train
 from worker.settings import Settings
 from worker.storage import open_stores
-from worker.training.recipe import Recipe, Stage
-from worker.training.squares import Source
-from worker.training.train import Job, train
 
 ENVIRONMENT = {
     "FAKESWEEP_ENGINE": "transformers",  # of the evaluation at the end

@@ -17,7 +17,7 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedT
 
 from deploy.demo.answers import QUESTION
 from deploy.demo.vocabulary import BOS, EOS, IMAGE_TOKEN, PAD_TOKEN, make_tokenizer
-from worker.training.checkpoint import convert_weights
+from worker.lab.training.checkpoint import convert_weights
 
 IMAGE_SIZE = 336  # pixels a side, as FakeVLM
 PATCH_SIZE = 14  # (336 / 14)^2 = 576 visual tokens

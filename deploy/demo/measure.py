@@ -19,8 +19,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a script, without an installed package
 
 from deploy.demo.answers import REAL, named_families
-from worker.evaluation.journal import read_predictions
-from worker.evaluation.predictions import Prediction
+from worker.lab.evaluation.journal import read_predictions
+from worker.lab.evaluation.predictions import Prediction
 
 
 def is_right(prediction: Prediction) -> bool:

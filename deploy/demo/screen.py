@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from deploy.demo.upload import Upload
-from producers.progress import printable
+from producers.reporting.progress import printable
 
 ROWS, LINES = 40, 10
 ORDER = ("fake", "uncertain", "failed", "real")

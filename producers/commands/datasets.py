@@ -9,14 +9,14 @@ from uuid import UUID
 
 import typer
 
-from producers import progress
 from producers.commands.options import Json, checked, open_database, print_json, settings_for
 from producers.export.dataset import Export, write_dataset
 from producers.export.decisions import Fault, Report, Selection
 from producers.export.tally import SIDES, causes
-from worker.datasets.splits import Shares
+from producers.reporting import progress
 from worker.detector.supply import load_description
 from worker.errors import ConfigurationError
+from worker.lab.datasets.splits import Shares
 from worker.storage import open_stores
 
 app = typer.Typer()
@@ -113,7 +113,7 @@ def annotate(
 ) -> None:
     """Write explanations for labelled images, through any OpenAI-compatible endpoint. Costs money; can be resumed."""
     try:
-        from worker.annotation.start import Options, annotate_as_asked  # noqa: PLC0415 - openai is an extra, and slow
+        from worker.lab.annotation.start import Options, annotate_as_asked  # noqa: PLC0415 - openai is an extra, and slow
     except ImportError as error:
         raise ConfigurationError(f"annotate: {error}; install fakesweep[annotate]") from error
     options = Options(

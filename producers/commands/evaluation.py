@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from producers import progress
 from producers.commands.options import Json, UsageError, needs_extra, print_json, settings_for
+from producers.reporting import progress
 
 app = typer.Typer()
 
@@ -60,9 +60,9 @@ def evaluate(
     """Measure a detector on labelled images: predictions.jsonl, metrics.json and report.html."""
     settings = settings_for(detector)
     try:
-        from worker.evaluation.evaluate import evaluate_detector  # noqa: PLC0415 - the other commands stay light
-        from worker.evaluation.similarity import EMBEDDINGS  # noqa: PLC0415
-        from worker.evaluation.table import tables  # noqa: PLC0415
+        from worker.lab.evaluation.evaluate import evaluate_detector  # noqa: PLC0415 - the other commands stay light
+        from worker.lab.evaluation.similarity import EMBEDDINGS  # noqa: PLC0415
+        from worker.lab.evaluation.table import tables  # noqa: PLC0415
     except ImportError as error:
         raise needs_extra("evaluate", error) from error
     folder = output or Path("evaluation", f"{dataset.resolve().stem}-{Path(settings.detector).stem}")
@@ -114,8 +114,8 @@ def calibrate(
     settings = settings_for(detector)
     try:
         from worker.detector.supply import load_description  # noqa: PLC0415 - the other commands stay light
-        from worker.evaluation import calibration_page, evaluated, outputs, storing  # noqa: PLC0415
-        from worker.evaluation.calibrate import Wanted, calibrate  # noqa: PLC0415
+        from worker.lab.evaluation import calibration_page, evaluated, outputs, storing  # noqa: PLC0415
+        from worker.lab.evaluation.calibrate import Wanted, calibrate  # noqa: PLC0415
     except ImportError as error:
         raise needs_extra("evaluate", error) from error
     path, description = storing.output_file(output, settings, in_place=in_place), load_description(settings)
@@ -147,9 +147,9 @@ def compare(
     """Compare two detectors on the same images: McNemar's test, who is better where, and where they disagree."""
     settings_for(None)
     try:
-        from worker.evaluation import comparison_page, outputs  # noqa: PLC0415 - the other commands stay light
-        from worker.evaluation.compare import compare  # noqa: PLC0415
-        from worker.evaluation.evaluated import read_evaluated  # noqa: PLC0415
+        from worker.lab.evaluation import comparison_page, outputs  # noqa: PLC0415 - the other commands stay light
+        from worker.lab.evaluation.compare import compare  # noqa: PLC0415
+        from worker.lab.evaluation.evaluated import read_evaluated  # noqa: PLC0415
     except ImportError as error:
         raise needs_extra("evaluate", error) from error
     if output:

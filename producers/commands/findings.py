@@ -8,8 +8,8 @@ from uuid import UUID
 
 import typer
 
-from producers import progress, reports, results
 from producers.commands.options import Json, ScanId, open_database, print_json
+from producers.reporting import progress, reports, results
 from worker.messages import ImageRef
 from worker.settings import Settings
 from worker.storage import open_stores

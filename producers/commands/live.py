@@ -5,8 +5,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from producers import listen as listening
-from producers import progress, results, submissions
+from producers import submissions
 from producers.commands.options import (
     ExplainOption,
     FakeFrom,
@@ -22,7 +21,9 @@ from producers.commands.options import (
     open_database,
     print_json,
 )
+from producers.listening import listen as listening
 from producers.listing import Rules
+from producers.reporting import progress, results
 from worker.messages import Explain, ImageRef, Policy
 from worker.settings import Settings
 

@@ -7,7 +7,7 @@ import typer
 
 from producers import retention as dropping
 from producers.commands.options import ScanId, open_database
-from producers.progress import printable
+from producers.reporting.progress import printable
 from worker.errors import ScanStateError
 from worker.settings import Settings
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import typer
 from sqlalchemy import Engine
 
-from producers import progress, publishing, results, scans, sources, submissions
+from producers import publishing, scans, sources, submissions
 from producers.bulk import BulkPublisher
 from producers.commands.options import (
     ExplainOption,
@@ -27,6 +27,7 @@ from producers.commands.options import (
     print_json,
 )
 from producers.listing import Rules
+from producers.reporting import progress, results
 from worker.errors import FakesweepError, Reason, ScanStateError
 from worker.messages import Explain, Policy
 from worker.settings import Settings

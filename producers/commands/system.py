@@ -4,8 +4,10 @@ from typing import Annotated
 
 import typer
 
-from producers import progress, publishing, schedule
+from producers import publishing
 from producers.commands.options import ScanId, open_broker, open_database, open_publisher
+from producers.nightly import schedule
+from producers.reporting import progress
 from worker import database, telemetry
 from worker.migrate import upgrade
 from worker.settings import Settings
@@ -39,7 +41,7 @@ def worker(
 @app.command()
 def nightly() -> None:
     """Start the scans of the file FAKESWEEP_NIGHTLY when they are due, until SIGTERM."""
-    from producers.nightly import serve  # noqa: PLC0415 - beat's modules take time to import
+    from producers.nightly.nightly import serve  # noqa: PLC0415 - beat's modules take time to import
 
     settings = Settings.from_environment()
     scans = schedule.load(settings.nightly)

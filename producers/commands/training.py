@@ -9,14 +9,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from producers import progress
 from producers.commands.options import UsageError
+from producers.reporting import progress
 from worker import telemetry
-from worker.datasets.digest import digest
-from worker.datasets.faults import FAULTS, Faults, read_records, write_faults
-from worker.datasets.records import Fault
 from worker.detector.supply import load_description, supply
 from worker.errors import ConfigurationError
+from worker.lab.datasets.digest import digest
+from worker.lab.datasets.faults import FAULTS, Faults, read_records, write_faults
+from worker.lab.datasets.records import Fault
 from worker.settings import Settings
 from worker.storage import open_stores
 
@@ -66,8 +66,8 @@ def train(
     settings = settings.model_copy(update=own)
     telemetry.configure_logging(settings)
     try:
-        from worker.training import squares, train  # noqa: PLC0415 - the other commands stay light
-        from worker.training.recipe import load_recipe  # noqa: PLC0415
+        from worker.lab.training import squares, train  # noqa: PLC0415 - the other commands stay light
+        from worker.lab.training.recipe import load_recipe  # noqa: PLC0415
     except ImportError as error:
         raise ConfigurationError(f"fakesweep train: {error}; install fakesweep[train]") from None
     stages = load_recipe(recipe, {option: value for option, value in given.items() if value is not None})

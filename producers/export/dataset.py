@@ -23,9 +23,9 @@ from producers.export.settle import decided_contents
 from producers.export.tally import Tally
 from producers.scans import find_scan
 from worker import database
-from worker.datasets.splits import Shares, Split, split_of
 from worker.detector.description import DetectorDescription
 from worker.errors import FakesweepError
+from worker.lab.datasets.splits import Shares, Split, split_of
 from worker.storage import ImageStore
 from worker.tables import Detector
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from producers.export.copies import Record
 from producers.export.decisions import REAL
-from worker.datasets.splits import Split
+from worker.lab.datasets.splits import Split
 
 SIDES = ("fake", "real")
 

@@ -14,7 +14,7 @@ from deploy.demo.vocabulary import make_tokenizer
 from tests.processes import ROOT
 from tests.training import command, described, environment, train_in_process, weights, write_base, write_images
 from worker.detector.transformers_engine import TransformersEngine
-from worker.training.recipe import Stage
+from worker.lab.training.recipe import Stage
 
 CONFIGURATIONS = ROOT / "deploy" / "training"
 RECIPE = """\

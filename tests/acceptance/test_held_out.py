@@ -10,8 +10,8 @@ from worker.detector.description import DetectorDescription
 from worker.detector.engine import Engine
 from worker.detector.judge import judge
 from worker.detector.verdicts import Judgement, Reader, verdict_of
-from worker.evaluation.reliability import expected_calibration_error
 from worker.images import decode
+from worker.lab.evaluation.reliability import expected_calibration_error
 from worker.messages import Policy
 from worker.tables import Verdict
 

@@ -14,7 +14,7 @@ import pytest
 from tests.processes import ROOT, wait_for
 from tests.scripted_evaluation import evaluate_scripted
 from tests.unit.test_evaluation import write_dataset
-from worker.evaluation.perturbations import PERTURBATIONS
+from worker.lab.evaluation.perturbations import PERTURBATIONS
 from worker.testing import ScriptedEngine
 
 KILLS = int(os.environ.get("KILLED_EVALUATION_KILLS", "5"))

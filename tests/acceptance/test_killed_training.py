@@ -119,7 +119,7 @@ def damage_newest_checkpoint(output: Path, chance: random.Random) -> str | None:
 
 
 def test_a_checkpoint_without_its_end_is_passed_over(tmp_path: Path) -> None:
-    from worker.training.stages import last_whole_checkpoint
+    from worker.lab.training.stages import last_whole_checkpoint
 
     for number, state in ((2, "{}"), (9, "{}"), (10, '{"half": '), (11, None)):
         checkpoint = tmp_path / f"checkpoint-{number}"

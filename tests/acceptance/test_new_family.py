@@ -10,9 +10,9 @@ import pytest
 from deploy.demo.answers import FAMILIES, LATER_FAMILIES
 from deploy.demo.draw import draw_set
 from tests.conftest import DEMO_DETECTOR
-from worker.datasets.reading import read_dataset
-from worker.datasets.records import Record
-from worker.evaluation.journal import read_predictions
+from worker.lab.datasets.reading import read_dataset
+from worker.lab.datasets.records import Record
+from worker.lab.evaluation.journal import read_predictions
 
 ROOT = Path(__file__).parents[2]
 (NEW,) = LATER_FAMILIES

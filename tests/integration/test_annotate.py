@@ -17,9 +17,9 @@ import pytest
 from tests.chat_server import AGGREGATOR, ANNOTATORS, Answer, Asked, ScriptedChat, explained, opened, scripted, serving
 from tests.chat_server import write_dataset as write
 from tests.processes import ROOT, fakesweep
-from worker.annotation.start import Options, annotate_as_asked
-from worker.annotation.stop import AnnotationStoppedError
 from worker.errors import ConfigurationError
+from worker.lab.annotation.start import Options, annotate_as_asked
+from worker.lab.annotation.stop import AnnotationStoppedError
 
 KEY = "sk-secret-of-the-tests-0123456789"
 ENVIRONMENT = {f"FAKESWEEP_ANNOTATION_KEY_{number}": KEY for number in range(4)}

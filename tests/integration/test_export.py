@@ -20,10 +20,10 @@ from producers.export.decisions import Fault, Selection
 from tests.integration.test_scans import Archive, png
 from tests.processes import fakesweep
 from worker import database
-from worker.datasets.reading import read_dataset
-from worker.datasets.records import Record
-from worker.datasets.splits import Shares, Split, split_of
 from worker.errors import ConfigurationError, ImageError, NoSuchScanError, Reason, StorageUnavailableError
+from worker.lab.datasets.reading import read_dataset
+from worker.lab.datasets.records import Record
+from worker.lab.datasets.splits import Shares, Split, split_of
 from worker.tables import Review, StoredVerdict
 from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
 

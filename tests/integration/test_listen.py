@@ -23,7 +23,7 @@ import redis
 from kombu import Connection
 
 from deploy.demo import services
-from producers.listen import submission_id
+from producers.listening.listen import submission_id
 from tests.conftest import empty_queues
 from tests.integration.test_broker import BOTH, NO_POISON, QUICK, grey, settings_for, worker
 from tests.processes import ROOT, wait_for
@@ -32,7 +32,7 @@ from worker.messages import DEAD_QUEUE, LIVE_QUEUE
 
 COMMAND = """
 import json, os, sys
-from producers.listen import listen
+from producers.listening.listen import listen
 from producers.listing import Rules
 from worker import broker
 from worker.errors import ConfigurationError, FakesweepError

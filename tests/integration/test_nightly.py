@@ -23,11 +23,11 @@ from sqlmodel import col
 from structlog.testing import capture_logs
 
 from producers import scans
-from producers.checkins import CheckIns
-from producers.children import Child, Children
-from producers.nightly import NightlyScheduler
-from producers.nightly_lock import KEY, NightlyLock
-from producers.schedule import NightlyScan
+from producers.nightly.checkins import CheckIns
+from producers.nightly.children import Child, Children
+from producers.nightly.nightly import NightlyScheduler
+from producers.nightly.nightly_lock import KEY, NightlyLock
+from producers.nightly.schedule import NightlyScan
 from tests.conftest import empty_queues
 from tests.integration.test_broker import grey, query, settings_for, worker
 from tests.processes import ROOT, RunningWorker, fakesweep, wait_for

@@ -11,7 +11,8 @@ from PIL import Image
 from sqlalchemy import Engine as Database
 from sqlmodel import Session
 
-from producers import results, scans
+from producers import scans
+from producers.reporting import results
 from worker import database
 from worker.messages import Explain, ImageRef, JudgeImages, Policy
 from worker.moderate import Parts, moderate

@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import Engine, text, update
 from sqlmodel import Session, col
 
-from producers import results, retention, scans
+from producers import retention, scans
+from producers.reporting import results
 from producers.retention import LockedError
 from tests.integration.test_scans import Archive
 from tests.processes import fakesweep

@@ -11,8 +11,9 @@ from sqlalchemy import Engine as Database
 from sqlalchemy import delete
 from sqlmodel import Session, SQLModel, col, select
 
-from producers import publishing, results, retention, scans
+from producers import publishing, retention, scans
 from producers.listing import Rules
+from producers.reporting import results
 from producers.testing import InMemoryPublisher, InMemorySource
 from worker import database, lifecycle
 from worker.errors import BrokerUnavailableError, DatabaseUnavailableError, ScanStateError

@@ -19,14 +19,14 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration, Qwen2VLFo
 from producers.__main__ import main
 from tests import second_detector
 from tests.training import described, train_in_process, weights, write_base, write_images, write_records
-from worker.datasets.records import Cause, Record
 from worker.detector.calibration import Calibration
 from worker.detector.description import Thresholds
 from worker.detector.transformers_engine import TransformersEngine
 from worker.errors import ConfigurationError
-from worker.training.recipe import Lora, Part, Stage
-from worker.training.squares import TrainingSet
-from worker.training.stages import Lessons, last_whole_checkpoint, run_stage
+from worker.lab.datasets.records import Cause, Record
+from worker.lab.training.recipe import Lora, Part, Stage
+from worker.lab.training.squares import TrainingSet
+from worker.lab.training.stages import Lessons, last_whole_checkpoint, run_stage
 
 TOWER, PROJECTOR, LANGUAGE_MODEL = "vision_tower.", "multi_modal_projector.", "language_model."
 SHORT: dict[str, Any] = {"crop": 56, "steps": 2, "batch_size": 4, "learning_rate": 1e-3}

@@ -11,8 +11,8 @@ import numpy as np
 
 from worker.detector.description import DetectorDescription
 from worker.detector.verdicts import Answer
-from worker.evaluation.evaluated import Evaluated
-from worker.evaluation.predictions import Prediction
+from worker.lab.evaluation.evaluated import Evaluated
+from worker.lab.evaluation.predictions import Prediction
 
 
 def predicted(image: str, *, fake: bool, log_odds: float | None, **more: Any) -> Prediction:

@@ -1,4 +1,4 @@
-"""Parts of worker.annotation, one at a time."""
+"""Parts of worker.lab.annotation, one at a time."""
 
 import hashlib
 import json
@@ -10,8 +10,11 @@ import openai
 import pytest
 
 from tests.chat_server import Answer, ScriptedChat, serving
-from worker.annotation import prompts as prompts_module
-from worker.annotation.answers import (
+from worker.detector.supply import load_description
+from worker.detector.verdicts import Reader
+from worker.errors import ConfigurationError
+from worker.lab.annotation import prompts as prompts_module
+from worker.lab.annotation.answers import (
     AgreedPoint,
     Group,
     MalformedAnswerError,
@@ -22,18 +25,15 @@ from worker.annotation.answers import (
     full_answer,
     read_list,
 )
-from worker.annotation.costs import Costs, Price, in_words, read_prices
-from worker.annotation.endpoint import OPENAI_URL, Address, Endpoint, NotAnsweredError, find_key
-from worker.annotation.journal import Answered, Journal
-from worker.annotation.pace import Pace
-from worker.annotation.prompts import Prompts
-from worker.annotation.run import Files
-from worker.annotation.start import Options, open_costs
-from worker.annotation.stop import AnnotationStoppedError, Stop
-from worker.datasets.records import Record
-from worker.detector.supply import load_description
-from worker.detector.verdicts import Reader
-from worker.errors import ConfigurationError
+from worker.lab.annotation.costs import Costs, Price, in_words, read_prices
+from worker.lab.annotation.endpoint import OPENAI_URL, Address, Endpoint, NotAnsweredError, find_key
+from worker.lab.annotation.journal import Answered, Journal
+from worker.lab.annotation.pace import Pace
+from worker.lab.annotation.prompts import Prompts
+from worker.lab.annotation.run import Files
+from worker.lab.annotation.start import Options, open_costs
+from worker.lab.annotation.stop import AnnotationStoppedError, Stop
+from worker.lab.datasets.records import Record
 from worker.settings import Settings
 
 REVISIONS = {"checkpoints-1": "1064d0f2e2fd3350afa27818d419a90e62e6941bf0d3a220d45ecf403cbf9bb2"}

@@ -13,10 +13,10 @@ from sklearn.metrics import brier_score_loss, log_loss
 from tests.unit.predicting import drawn_predictions, evaluated, hashed, of_detector, predicted, write_evaluation
 from worker.detector.verdicts import verdict_of
 from worker.errors import ConfigurationError
-from worker.evaluation.calibrate import Calibrated, Wanted, calibrate
-from worker.evaluation.evaluated import read_evaluated, split
-from worker.evaluation.fitting import Method
-from worker.evaluation.predictions import Prediction
+from worker.lab.evaluation.calibrate import Calibrated, Wanted, calibrate
+from worker.lab.evaluation.evaluated import read_evaluated, split
+from worker.lab.evaluation.fitting import Method
+from worker.lab.evaluation.predictions import Prediction
 from worker.tables import Verdict
 from worker.testing import scripted_description
 

@@ -15,9 +15,9 @@ from tests.unit.predicting import drawn
 from worker.detector.calibration import Calibration
 from worker.detector.supply import load_description
 from worker.errors import ConfigurationError
-from worker.evaluation.calibrate import scores
-from worker.evaluation.fitting import Method, fit
-from worker.evaluation.reliability import bins_of, expected_calibration_error, reliability
+from worker.lab.evaluation.calibrate import scores
+from worker.lab.evaluation.fitting import Method, fit
+from worker.lab.evaluation.reliability import bins_of, expected_calibration_error, reliability
 from worker.settings import Settings
 from worker.testing import scripted_description
 

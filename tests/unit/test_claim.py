@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from worker.errors import ConfigurationError
-from worker.training.claim import RECORD, RUN, WORK, is_finished, one_writer, write_json
+from worker.lab.training.claim import RECORD, RUN, WORK, is_finished, one_writer, write_json
 
 DONE = {"dataset": "d", "seed": 1}
 

@@ -13,10 +13,10 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from tests.unit.predicting import drawn_predictions, evaluated, hashed, of_detector, predicted
 from worker.errors import ConfigurationError
-from worker.evaluation import comparison_page
-from worker.evaluation.compare import Comparison, compare
-from worker.evaluation.paired import difference_interval, holm, mcnemar
-from worker.evaluation.predictions import Prediction
+from worker.lab.evaluation import comparison_page
+from worker.lab.evaluation.compare import Comparison, compare
+from worker.lab.evaluation.paired import difference_interval, holm, mcnemar
+from worker.lab.evaluation.predictions import Prediction
 from worker.testing import scripted_description
 
 

@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from tests.scripted_evaluation import scripted_parts
-from worker.datasets.faults import Faults, read_records
-from worker.datasets.images import image_ref
-from worker.datasets.records import Cause
 from worker.errors import ImageError, Reason
-from worker.evaluation.journal import Journal
-from worker.evaluation.run import judge_records
+from worker.lab.datasets.faults import Faults, read_records
+from worker.lab.datasets.images import image_ref
+from worker.lab.datasets.records import Cause
+from worker.lab.evaluation.journal import Journal
+from worker.lab.evaluation.run import judge_records
 from worker.testing import ScriptedEngine
 
 

@@ -8,8 +8,8 @@ from deploy.demo import checkpoint
 from deploy.demo.vocabulary import make_tokenizer
 from tests.conftest import DEMO_DETECTOR
 from worker.detector.supply import load_description, supply
+from worker.lab.training.recipe import load_recipe
 from worker.settings import Settings
-from worker.training.recipe import load_recipe
 
 RECORD = json.loads((DEMO_DETECTOR / "training.json").read_text(encoding="utf-8"))
 

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from tests.scripted_evaluation import scripted_parts
-from worker.datasets.faults import Faults, read_records
-from worker.datasets.images import image_ref
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError, StorageUnavailableError
-from worker.evaluation.evaluate import evaluate_detector, evaluate_records
-from worker.evaluation.journal import Journal, read_predictions
-from worker.evaluation.perturbations import CLEAN, PERTURBATIONS
-from worker.evaluation.run import judge_records
+from worker.lab.datasets.faults import Faults, read_records
+from worker.lab.datasets.images import image_ref
+from worker.lab.evaluation.evaluate import evaluate_detector, evaluate_records
+from worker.lab.evaluation.journal import Journal, read_predictions
+from worker.lab.evaluation.perturbations import CLEAN, PERTURBATIONS
+from worker.lab.evaluation.run import judge_records
 from worker.messages import Explain
 from worker.settings import Settings
 from worker.testing import InMemoryImageStore, ScriptedEngine

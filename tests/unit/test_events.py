@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.events import Fault, Reading, read
+from producers.listening.events import Fault, Reading, read
 from producers.listing import Rules
 from worker.messages import ImageRef
 

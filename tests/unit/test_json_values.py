@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from worker.datasets.faults import Faults, read_records
-from worker.datasets.json_values import values_of
-from worker.datasets.reading import read_dataset
-from worker.datasets.records import Cause, Fault, Record
 from worker.errors import ConfigurationError
+from worker.lab.datasets.faults import Faults, read_records
+from worker.lab.datasets.json_values import values_of
+from worker.lab.datasets.reading import read_dataset
+from worker.lab.datasets.records import Cause, Fault, Record
 
 
 def record(name: str, **fields: Any) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from tests.conftest import DEMO_DETECTOR
-from worker.datasets.records import Record
 from worker.detector.description import DetectorDescription
 from worker.detector.engine import Engine
 from worker.errors import ConfigurationError
-from worker.training.lessons import IGNORED, Answers, Classes, Collator, check_stage, prompt_ids
-from worker.training.recipe import Part, Stage
-from worker.training.squares import TrainingSet
+from worker.lab.datasets.records import Record
+from worker.lab.training.lessons import IGNORED, Answers, Classes, Collator, check_stage, prompt_ids
+from worker.lab.training.recipe import Part, Stage
+from worker.lab.training.squares import TrainingSet
 
 EDGE = 336
 COUNT = 5

@@ -13,7 +13,7 @@ PAPERS_SIDE = ("sklearn", "scipy", "matplotlib", "peft", "accelerate", "sentence
     ("module", "unwanted"),
     [
         ("producers.__main__", (*HEAVY, *PAPERS_SIDE)),
-        ("worker.__main__", (*PAPERS_SIDE, "worker.evaluation", "worker.training", "worker.annotation")),
+        ("worker.__main__", (*PAPERS_SIDE, "worker.lab")),
     ],
 )
 def test_nothing_is_loaded_that_the_process_does_not_need(module: str, unwanted: tuple[str, ...]) -> None:

@@ -14,11 +14,11 @@ from scipy.stats import binomtest
 from sklearn import metrics as sklearn_metrics
 
 from worker.detector.verdicts import Answer
-from worker.evaluation import bootstrap
-from worker.evaluation.metrics import Columns, describe, grouped, values
-from worker.evaluation.predictions import Prediction
-from worker.evaluation.summary import summarise
-from worker.evaluation.table import tables
+from worker.lab.evaluation import bootstrap
+from worker.lab.evaluation.metrics import Columns, describe, grouped, values
+from worker.lab.evaluation.predictions import Prediction
+from worker.lab.evaluation.summary import summarise
+from worker.lab.evaluation.table import tables
 
 FAKE, REAL, UNDECIDED = Answer.FAKE, Answer.REAL, Answer.UNDECIDED
 NUMBERED = itertools.count()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.evaluation.perturbations import CLEAN, PAPER, PERTURBATIONS
+from worker.lab.evaluation.perturbations import CLEAN, PAPER, PERTURBATIONS
 
 
 def photo(width: int = 90, height: int = 60) -> Image.Image:

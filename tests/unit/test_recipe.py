@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from worker.errors import ConfigurationError
-from worker.training.recipe import Lora, Part, load_recipe
+from worker.lab.training.recipe import Lora, Part, load_recipe
 
 STAGE = '[[stages]]\nname = "one"\n'
 

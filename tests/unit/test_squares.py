@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.datasets.records import Cause, Fault, Record
 from worker.detector.description import Preprocessing
 from worker.errors import ConfigurationError, StorageUnavailableError
 from worker.images import Fit
+from worker.lab.datasets.records import Cause, Fault, Record
+from worker.lab.training.squares import Source, TrainingSet, classes_of, prepare, value_of
 from worker.testing import InMemoryImageStore
-from worker.training.squares import Source, TrainingSet, classes_of, prepare, value_of
 
 EDGE = 28
 

@@ -12,7 +12,7 @@ from worker.detector.calibration import Calibration
 from worker.detector.description import DetectorDescription, Thresholds
 from worker.detector.supply import load_description
 from worker.errors import ConfigurationError
-from worker.evaluation.storing import output_file, store
+from worker.lab.evaluation.storing import output_file, store
 from worker.settings import Settings
 
 CALIBRATION = Calibration(slope=0.8, offset=-0.1, fitted_on="here", images=600, error_before=0.1, error_after=0.02)

@@ -10,7 +10,7 @@ from scipy.stats import beta
 
 from worker.detector.description import Thresholds
 from worker.errors import ConfigurationError
-from worker.evaluation.thresholds import choose_thresholds, images_needed, share
+from worker.lab.evaluation.thresholds import choose_thresholds, images_needed, share
 
 BEFORE = Thresholds(fake_from=0.6, real_to=0.4)
 FEW_LEVELS = st.integers(0, 10).map(lambda one: one / 10)

@@ -1,0 +1,1 @@
+"""`fakesweep listen`: what S3 tells through SQS becomes live submissions."""

@@ -1,0 +1,1 @@
+"""`fakesweep nightly`: scans on a schedule."""

@@ -1,0 +1,179 @@
+"""`fakesweep nightly`: Celery beat, with a scheduler whose memory is the table of scans."""
+
+import signal
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import structlog
+from celery import Celery, beat
+from celery.schedules import crontab
+from sqlalchemy import Engine, and_, exists, or_, select
+from sqlmodel import col
+
+from producers.nightly.checkins import CheckIns
+from producers.nightly.children import Children, Position
+from producers.nightly.nightly_lock import NightlyLock
+from producers.nightly.schedule import NightlyScan
+from producers.scans import Listing, start_scan
+from worker import database, telemetry
+from worker.errors import DatabaseUnavailableError
+from worker.tables import Scan, ScanStatus, Unpublished
+
+log = structlog.get_logger(__name__)
+
+_ENDED = (ScanStatus.DONE, ScanStatus.CANCELLED)
+_UNLISTED = (ScanStatus.LISTING, ScanStatus.REPAIRING)
+
+
+def utc_now() -> datetime:
+    """The time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def serve(nightly: Mapping[str, NightlyScan], app: Celery, postgres: Engine, timezone: str) -> None:
+    """Runs beat until SIGTERM or SIGINT. `nightly` by name; `timezone` is that of its crontabs."""
+    app.conf.timezone = timezone
+    scheduler = partial(
+        NightlyScheduler, nightly=nightly, postgres=postgres, clock=utc_now, children=Children(utc_now),
+        checkins=CheckIns(timezone, utc_now), lock=NightlyLock(postgres),
+    )  # fmt: skip
+    service = beat.Service(app, scheduler_cls=scheduler, remote_control=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, service.scheduler.stop)
+    log.info("nightly_ready", schedules=sorted(nightly))
+    service.start()
+    telemetry.flush()
+
+
+class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not typed
+    """Starts each scan when it is due, once for all that was missed, and never while its last one still runs.
+
+    At every tick its entries are made anew from Postgres: `last_run_at` is the due time of the newest scan of the name.
+    """
+
+    max_interval = 30
+    """Seconds between two ticks: what ended is noticed within them."""
+
+    producer = None
+    """beat opens a connection for it, and would wait for the broker; the children publish."""
+
+    def __init__(
+        self,
+        *args: Any,
+        nightly: Mapping[str, NightlyScan],
+        postgres: Engine,
+        children: Children,
+        checkins: CheckIns,
+        lock: NightlyLock,
+        clock: Callable[[], datetime] = utc_now,
+        **kwargs: Any,
+    ) -> None:
+        self._nightly, self._postgres, self._clock = nightly, postgres, clock
+        self._children, self._checkins, self._lock = children, checkins, lock
+        self._began = clock()
+        self._postponed: set[UUID] = set()
+        self._busy = self._stopping = self._waits = False
+        super().__init__(*args, **kwargs)
+
+    def setup_schedule(self) -> None:
+        """Nothing yet: there is no connection, and no other entries are wanted."""
+
+    def tick(self, **_kwargs: Any) -> float:
+        """Looks after what runs, starts what is due; the seconds until the next tick."""
+        self._busy = True
+        try:
+            if not self._is_the_one():
+                return self.max_interval
+            self._refresh()
+            self._heap = None  # beat's memory of when it looks at an entry again
+            return float(super().tick())
+        except DatabaseUnavailableError as error:
+            log.warning("nightly_without_database", error=str(error))
+            return self.max_interval
+        finally:
+            self._busy = False
+            if self._stopping:
+                raise SystemExit
+
+    def stop(self, *_: object) -> None:
+        """Handles SIGTERM: ends beat's sleep, or else the tick, but not between a child's start and its entry."""
+        self._stopping = True
+        if not self._busy:
+            raise SystemExit
+
+    def close(self) -> None:
+        """Ends the children; their scans go on with the next start."""
+        self._children.close()
+        self._lock.release()
+        super().close()
+
+    def apply_entry(self, entry: beat.ScheduleEntry, producer: object = None) -> None:
+        """Starts the scan. Its token names the time it is for: of two beats, one makes the row."""
+        del producer
+        name, nightly = entry.name, self._nightly[entry.name]
+        due = nightly.newest_due(self.app, entry.last_run_at, self._clock())
+        if due is None:
+            return
+        scan = start_scan(
+            self._postgres, Listing(sources=nightly.sources, rules=nightly.rules),
+            name=name, token=f"{name}@{due.isoformat()}", policy=nightly.policy, limits=nightly.limits,
+            rejudge=nightly.rejudge, schedule=name, due_at=due,
+        )  # fmt: skip
+        self._children.start(scan.id)
+        self._checkins.started(name, nightly, scan)
+
+    def _is_the_one(self) -> bool:
+        """Whether no other `nightly` runs on this database. Else that one starts and looks after the scans."""
+        held = self._lock.held()
+        if not held and not self._waits:
+            log.warning("nightly_waits", reason="another one runs")
+        self._waits = not held
+        return held
+
+    def _refresh(self) -> None:
+        """The entries from Postgres, without those whose last scan has not ended; and what became of the scans."""
+        self._children.look_after(self._unlisted())
+        self.schedule = {}
+        for name, nightly in self._nightly.items():
+            scan = self._newest(name)
+            if scan is not None:
+                self._checkins.look(name, nightly, scan)
+            # A name without a scan is new: it was not missed before this process began.
+            last = scan.due_at if scan is not None and scan.due_at is not None else self._began
+            schedule = crontab.from_string(nightly.crontab)
+            schedule.nowfun = self._clock
+            entry = self.Entry(name, "nightly", last_run_at=last, schedule=schedule, app=self.app)
+            if scan is None or scan.status in _ENDED:
+                self.schedule[name] = entry
+            elif entry.is_due().is_due:
+                self._postpone(name, scan)
+
+    def _postpone(self, name: str, scan: Scan) -> None:
+        if scan.id not in self._postponed:
+            self._postponed.add(scan.id)
+            log.warning("nightly_scan_postponed", schedule=name, scan_id=str(scan.id), status=str(scan.status))
+
+    def _newest(self, name: str) -> Scan | None:
+        query = select(Scan).where(col(Scan.schedule) == name).order_by(col(Scan.due_at).desc()).limit(1)
+        with database.transaction(self._postgres) as session:
+            return session.execute(query).scalar()
+
+    def _unlisted(self) -> dict[UUID, Position]:
+        """Scans of a schedule that are to be listed, also of one that the file does not name any more.
+
+        And those that are listed, paused and resumed, whose `resume` ended before it published what was set aside.
+        """
+        set_aside = exists().where(col(Unpublished.scan_id) == col(Scan.id))
+        unpublished = and_(col(Scan.status) == ScanStatus.RUNNING, set_aside)
+        wanted = or_(col(Scan.status).in_(_UNLISTED), unpublished)
+        query = select(Scan).where(col(Scan.schedule).is_not(None), wanted)
+        with database.transaction(self._postgres) as session:
+            return {scan.id: _position(scan) for scan in session.execute(query).scalars()}
+
+
+def _position(scan: Scan) -> Position:
+    outcomes = (scan.judged + scan.reused + scan.failed, scan.counted_at)
+    return Position((scan.status, scan.cursor, scan.listed), outcomes)

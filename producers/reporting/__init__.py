@@ -1,0 +1,1 @@
+"""What people read of scans: results, reports, progress on a terminal."""

@@ -1,0 +1,1 @@
+"""The paper's side: evaluation, calibration, training, datasets and annotation. It uses the serving path's steps."""

@@ -1,0 +1,91 @@
+"""From the text of an answer to its points, and from the agreed points to the explanation of a record."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+
+from worker.detector.description import AnswerForm
+from worker.detector.verdicts import Reader
+from worker.errors import FakesweepError
+from worker.lab.datasets.answers import read, wanted
+from worker.lab.datasets.records import Record
+
+Observation = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class MalformedAnswerError(FakesweepError):
+    """An answer that is not the JSON that was asked for. The text says what is wrong with it."""
+
+
+class Group(StrEnum):
+    """How an explanation is ordered: the paper's three groups, and what belongs to none (a document's words)."""
+
+    LIGHTING = "lighting"
+    GEOMETRY = "geometry"
+    TEXTURE = "texture"
+    OTHER = "other"
+
+
+class Point(BaseModel):
+    """What one annotator saw at one checkpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    checkpoint: str
+    observation: Observation
+
+
+class AgreedPoint(BaseModel):
+    """What the aggregator made of the points of these annotators, numbered from 1."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    group: Group
+    observation: Observation
+    annotators: frozenset[int]
+
+
+Element = TypeVar("Element", Point, AgreedPoint)
+
+
+def read_list(text: str, element: type[Element]) -> list[Element]:
+    """The JSON list in an answer; code fences and words around it do not matter. Raises MalformedAnswerError."""
+    start, end = text.find("["), text.rfind("]")
+    if start == -1 or end < start:
+        raise MalformedAnswerError(f"no JSON list in {text[:60]!r}")
+    try:
+        return TypeAdapter(list[element]).validate_json(text[start : end + 1])  # type: ignore[valid-type]
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"])) or "list"
+        raise MalformedAnswerError(f"{where}: {fault['msg']}") from None
+
+
+def agreed(points: Sequence[AgreedPoint], lists: Sequence[Sequence[Point]]) -> list[AgreedPoint]:
+    """The points that two or more annotators made, ordered by group; with one annotator, all of them.
+
+    The aggregator is asked for no others; it is not trusted to count.
+    """
+    spoke = {number for number, made in enumerate(lists, start=1) if made}
+    needed = min(2, len(lists))
+    kept = [point for point in points if len(point.annotators & spoke) >= needed]
+    return sorted(kept, key=lambda point: list(Group).index(point.group))
+
+
+def explanation(points: Sequence[AgreedPoint]) -> str:
+    """The observations as one semicolon list."""
+    said = "; ".join(" ".join(point.observation.replace(";", ",").split()).rstrip(" .,") for point in points)
+    return f"{said[:1].upper()}{said[1:]}."
+
+
+def full_answer(record: Record, explained: str, form: AnswerForm) -> str:
+    """What the detector shall answer: its own opening for the label, then the explanation."""
+    return f"{form.fake if record.is_fake else form.real} {explained}"
+
+
+def contradicts_label(record: Record, answer: str, reader: Reader) -> bool:
+    """Whether the detector's own reader takes this answer for another verdict, or its reasons for the opposite."""
+    judgement = read(answer, reader)
+    return judgement.contradicts or judgement.answer is not wanted(record)

@@ -1,0 +1,81 @@
+"""Asking for one record: what the journal holds is not asked again, what is malformed is, a few times."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from worker.lab.annotation.answers import Element, MalformedAnswerError, read_list
+from worker.lab.annotation.costs import Costs
+from worker.lab.annotation.endpoint import Address, NotAnsweredError, RefusedError, Reply
+from worker.lab.annotation.faults import AnnotationCause, NotAnnotatedError
+from worker.lab.annotation.journal import Answered, Journal
+from worker.lab.annotation.stop import Stop
+
+ATTEMPTS = 3
+"""Requests for one answer, as long as those before were malformed."""
+AGGREGATOR = 0
+"""Its step in the journal; annotators have 1 to n."""
+
+Content = str | list[dict[str, Any]]
+
+
+class Asked(Protocol):
+    """What answers: worker.lab.annotation.endpoint.Endpoint."""
+
+    address: Address
+    max_tokens: int
+
+    def ask(self, content: Content) -> Reply:
+        """See Endpoint."""
+
+
+class Asking:
+    """The requests of one record."""
+
+    def __init__(self, image: str, journal: Journal, costs: Costs, stop: Stop) -> None:
+        self._image, self._journal, self._costs, self._stop = image, journal, costs, stop
+        self._before = journal.take(image)
+
+    def good_list(
+        self, step: int, asked: Asked, content: Callable[[], Content], element: type[Element]
+    ) -> list[Element]:
+        """The first list that can be read, of the journal's answers, then of new ones. `content` is made when needed.
+
+        Raises NotAnnotatedError (refused, not_answered, malformed), and what Asked raises for the whole run.
+        """
+        said = ""
+        for answer in self._answers(step, asked, content):
+            try:
+                return read_list(answer.text, element)
+            except MalformedAnswerError as error:
+                said = f"cut off at the limit of --max-tokens: {error}" if answer.cut_off else str(error)
+        raise NotAnnotatedError(AnnotationCause.MALFORMED, f"{asked.address} {ATTEMPTS} times, the last: {said}")
+
+    def _answers(self, step: int, asked: Asked, content: Callable[[], Content]) -> Iterator[Answered]:
+        before = [answer for answer in self._before if answer.step == step]
+        yield from before
+        for _ in range(ATTEMPTS - len(before)):
+            yield self._ask(step, asked, content())
+
+    def _ask(self, step: int, asked: Asked, content: Content) -> Answered:
+        """One request; its answer is on disk when this returns."""
+        self._stop.check()
+        model = str(asked.address)
+        with self._costs.set_aside(model, asked.max_tokens):
+            try:
+                reply = asked.ask(content)
+            except RefusedError as error:
+                raise NotAnnotatedError(AnnotationCause.REFUSED, str(error)) from None
+            except NotAnsweredError as error:
+                raise NotAnnotatedError(AnnotationCause.NOT_ANSWERED, str(error)) from None
+            answer = Answered(
+                image=self._image,
+                step=step,
+                model=model,
+                text=reply.text,
+                cut_off=reply.cut_off,
+                input_tokens=reply.input_tokens,
+                output_tokens=reply.output_tokens,
+            )
+            self._journal.add(answer)
+            self._costs.add(answer)
+        return answer

@@ -1,0 +1,136 @@
+"""From a labelled image to its explanation: annotators, one after another, then the aggregator over what they said."""
+
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from worker.detector.description import DetectorDescription
+from worker.detector.verdicts import Reader
+from worker.errors import ImageError, Reason, StorageUnavailableError
+from worker.images import MAX_PIXELS, open_image
+from worker.lab.annotation.answers import AgreedPoint, Point, agreed, contradicts_label, explanation, full_answer
+from worker.lab.annotation.asking import AGGREGATOR, Asked, Asking
+from worker.lab.annotation.costs import Costs
+from worker.lab.annotation.faults import AnnotationCause, NotAnnotatedError
+from worker.lab.annotation.journal import Journal
+from worker.lab.annotation.pictures import data_url
+from worker.lab.annotation.prompts import Prompts
+from worker.lab.annotation.stop import AnnotationStoppedError, Stop
+from worker.lab.datasets.images import image_ref
+from worker.lab.datasets.records import Cause, Fault, Record
+from worker.storage import ImageStore
+
+FAILURES_IN_A_ROW = 10
+"""Records refused or left unanswered one after another, after which it is no longer the records' fault."""
+_NOT_SERVED = (AnnotationCause.REFUSED, AnnotationCause.NOT_ANSWERED)
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """A record with its explanation: all that the detector shall answer."""
+
+    record: Record
+    answer: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the pipeline works with; put together by the command, or from fakes in a test."""
+
+    annotators: Sequence[Asked]
+    aggregator: Asked
+    prompts: Prompts
+    journal: Journal
+    costs: Costs
+    stop: Stop
+    description: DetectorDescription
+    store: ImageStore
+    images: str
+    """The folder or s3://bucket/prefix that the records' names start from."""
+    concurrency: int = 4
+    """Records at once, and so the most requests in flight."""
+    max_pixels: int = MAX_PIXELS
+
+    @cached_property
+    def reader(self) -> Reader:
+        """Reads what was written as the worker would."""
+        return Reader(self.description)
+
+
+def annotate(records: Sequence[Record], parts: Parts) -> Generator[Annotated | Fault]:
+    """Each record with its explanation, or why it has none, in order.
+
+    Raises what ends the whole run: ConfigurationError, AnnotationStoppedError. Requests in flight are finished first,
+    and their answers written down.
+    """
+    waiting: deque[Future[Annotated | Fault]] = deque()
+    in_a_row = 0
+    with ThreadPoolExecutor(parts.concurrency, thread_name_prefix="annotate") as pool:
+        try:
+            for record in records:
+                waiting.append(pool.submit(_annotated, record, parts))
+                if len(waiting) > 2 * parts.concurrency:
+                    yield (result := waiting.popleft().result())
+                    in_a_row = _failures(result, in_a_row)
+            while waiting:
+                yield (result := waiting.popleft().result())
+                in_a_row = _failures(result, in_a_row)
+        except BaseException as error:
+            parts.stop.because(error)
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _failures(result: Annotated | Fault, in_a_row: int) -> int:
+    if isinstance(result, Fault) and str(result.cause) in _NOT_SERVED:
+        if in_a_row + 1 == FAILURES_IN_A_ROW:
+            raise AnnotationStoppedError(f"{FAILURES_IN_A_ROW} records in a row failed, the last: {result.detail}")
+        return in_a_row + 1
+    return 0
+
+
+def _annotated(record: Record, parts: Parts) -> Annotated | Fault:
+    try:
+        return Annotated(record, explain(record, parts))
+    except NotAnnotatedError as error:
+        return Fault(record.line, record.image, error.cause, error.detail)
+    except BaseException as error:
+        parts.stop.because(error)
+        raise
+
+
+def explain(record: Record, parts: Parts) -> str:
+    """The path of one record: ask the annotators, aggregate, check; the answer that the detector shall give.
+
+    Raises NotAnnotatedError for this record, and what Asked raises for all.
+    """
+    asking = Asking(record.image, parts.journal, parts.costs, parts.stop)
+    question = parts.prompts.for_annotator(record)
+    lists = [
+        asking.good_list(number, annotator, lambda: _with_image(question, record, parts), Point)
+        for number, annotator in enumerate(parts.annotators, start=1)
+    ]
+    if sum(map(bool, lists)) < min(2, len(lists)):
+        raise NotAnnotatedError(AnnotationCause.NOTHING_AGREED, "too few annotators saw anything")
+    request = parts.prompts.for_aggregator(record, lists)
+    points = agreed(asking.good_list(AGGREGATOR, parts.aggregator, lambda: request, AgreedPoint), lists)
+    if not points:
+        raise NotAnnotatedError(AnnotationCause.NOTHING_AGREED, "no observation is left after aggregation")
+    answer = full_answer(record, explanation(points), parts.description.answer)
+    if contradicts_label(record, answer, parts.reader):
+        raise NotAnnotatedError(AnnotationCause.CONTRADICTS_LABEL, answer)
+    return answer
+
+
+def _with_image(text: str, record: Record, parts: Parts) -> list[dict[str, Any]]:
+    """The parts of a message to an annotator."""
+    try:
+        image = open_image(parts.store.fetch(image_ref(record.image, parts.images)), max_pixels=parts.max_pixels)
+    except (ImageError, StorageUnavailableError) as error:
+        missing = isinstance(error, StorageUnavailableError) or error.reason in {Reason.NOT_FOUND, Reason.ACCESS_DENIED}
+        raise NotAnnotatedError(Cause.MISSING_IMAGE if missing else Cause.UNREADABLE_IMAGE, str(error)) from None
+    return [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": data_url(image)}}]

@@ -1,0 +1,153 @@
+"""A dataset in, a FakeClue JSON with new explanations out; beside it the journal, the costs and the faults."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from worker.errors import ConfigurationError
+from worker.lab.annotation.costs import in_words
+from worker.lab.annotation.pipeline import Annotated, Parts, annotate
+from worker.lab.annotation.stop import AnnotationStoppedError
+from worker.lab.datasets.faults import write_faults
+from worker.lab.datasets.records import Fault, Record
+
+Tell = Callable[[int, int, str], object]
+
+
+@dataclass(frozen=True)
+class Files:
+    """What lies at, and beside, --output FILE.json."""
+
+    output: Path
+
+    @classmethod
+    def at(cls, output: Path, dataset: Path) -> "Files":
+        """Raises ConfigurationError for a place that cannot be written, or that is the dataset's."""
+        if output.suffix != ".json":
+            raise ConfigurationError(f"--output: give a file that ends in .json, not {output}")
+        if not output.parent.is_dir():
+            raise ConfigurationError(f"--output: there is no folder {output.parent}")
+        if output.exists() and output.samefile(dataset):
+            raise ConfigurationError("--output: this is the dataset itself; give another file")
+        return cls(output)
+
+    @property
+    def journal(self) -> Path:
+        """Every paid answer."""
+        return self.output.with_suffix(".journal.jsonl")
+
+    @property
+    def costs(self) -> Path:
+        """Tokens and dollars, by model and in total."""
+        return self.output.with_suffix(".costs.json")
+
+    @property
+    def faults(self) -> Path:
+        """Records without an explanation, and why."""
+        return self.output.with_suffix(".faults.jsonl")
+
+
+@dataclass
+class Outcome:
+    """What became of the records."""
+
+    annotated: list[Annotated] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    general: int = 0
+    """Records whose category is unknown or missing: asked with the general checkpoints."""
+
+    @property
+    def done(self) -> int:
+        """Records that are decided."""
+        return len(self.annotated) + len(self.faults)
+
+    def summary(self) -> dict[str, Any]:
+        """Figures."""
+        causes = Counter(str(fault.cause) for fault in self.faults)
+        return {
+            "records": self.done,
+            "annotated": len(self.annotated),
+            "faults": dict(sorted(causes.items())),
+            "general_prompt": self.general,
+        }
+
+
+def annotate_dataset(
+    records: Sequence[Record],
+    faults: Sequence[Fault],
+    parts: Parts,
+    files: Files,
+    *,
+    strict: bool,
+    warn: Callable[[str], object],
+    tell: Tell,
+) -> Outcome:
+    """Annotate what the journal does not hold yet, then write the output as a whole.
+
+    Costs are written after every record, faults when the run ends, however it does. `warn` is told of each fault,
+    `tell` how far it is: records done, of how many, costs in words.
+    Raises ConfigurationError, at a fault under `strict` too, and AnnotationStoppedError at a limit and when nothing
+    could be annotated.
+    """
+    outcome = Outcome(faults=[], general=sum(not parts.prompts.knows(record) for record in records))
+    for answer in parts.journal.answers():
+        parts.costs.add(answer)
+    try:
+        with closing(_all(records, faults, parts)) as results:
+            for result in results:
+                _take(result, outcome, strict=strict, warn=warn)
+                costs = _write_costs(parts, files)
+                tell(outcome.done, len(records) + len(faults), in_words(costs))
+    finally:
+        _write_costs(parts, files)
+        write_faults(outcome.faults, files.faults)
+    if not outcome.annotated:
+        raise AnnotationStoppedError(f"nothing was annotated: {outcome.summary()['faults']}; see {files.faults}")
+    _write(files.output, json.dumps([_record(one, parts) for one in outcome.annotated], indent=1))
+    return outcome
+
+
+def _all(records: Sequence[Record], faults: Sequence[Fault], parts: Parts) -> Generator[Annotated | Fault]:
+    # The dataset's own faults first: under --strict nothing is paid for then.
+    yield from faults
+    with closing(annotate(records, parts)) as results:
+        yield from results
+
+
+def _take(result: Annotated | Fault, outcome: Outcome, *, strict: bool, warn: Callable[[str], object]) -> None:
+    if isinstance(result, Annotated):
+        outcome.annotated.append(result)
+        return
+    outcome.faults.append(result)
+    if strict:
+        raise ConfigurationError(f"--strict: {result}")
+    warn(str(result))
+
+
+def _record(one: Annotated, parts: Parts) -> dict[str, Any]:
+    """As FakeClue has it: every field of the record, with the conversation replaced."""
+    asked = one.record.question or parts.description.prompt_text
+    return one.record.model_dump(exclude={"line", "conversations"}, exclude_unset=True) | {
+        "conversations": [{"from": "human", "value": asked}, {"from": "gpt", "value": one.answer}]
+    }
+
+
+def _write_costs(parts: Parts, files: Files) -> dict[str, Any]:
+    costs = parts.costs.summary()
+    _write(files.costs, json.dumps(costs, indent=1))
+    return costs
+
+
+def _write(path: Path, text: str) -> None:
+    """The file as a whole: whoever reads it, and whenever this is killed, sees the old one or the new one."""
+    half = path.with_name(f".{path.name}.half")
+    with half.open("w", encoding="utf-8") as file:
+        file.write(f"{text}\n" if text else "")
+        file.flush()
+        os.fsync(file.fileno())
+    half.replace(path)

@@ -1,0 +1,182 @@
+"""Calibrates a detector on one labelled set and measures that on another: fit, choose thresholds, report, warn."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from worker.detector.calibration import Calibration
+from worker.detector.description import DetectorDescription, Thresholds
+from worker.errors import ConfigurationError
+from worker.lab.evaluation.disjoint import check_disjoint
+from worker.lab.evaluation.evaluated import Evaluated, Floats
+from worker.lab.evaluation.fitting import Method, fit
+from worker.lab.evaluation.reliability import Reliability, reliability
+from worker.lab.evaluation.thresholds import Share, choose_thresholds, images_needed, share
+
+ENOUGH_FOR_ISOTONIC = 1000
+"""Below it, isotonic regression overfits and a sigmoid does better (Niculescu-Mizil and Caruana 2005)."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How to fit, and the error rates that can be borne: real images called fake, and fakes called real."""
+
+    method: Method = "temperature"
+    false_positive_rate: float = 0.01
+    miss_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a set says of the calibration. Undecided images count as called neither, and have no part in `before` and
+    `after`, which are the scores' reliability. `false_positives` are of the real images, the other two of the fakes.
+    """
+
+    name: str
+    images: int
+    real: int
+    fake: int
+    undecided: int
+    perturbed: int
+    before: Reliability
+    after: Reliability
+    false_positives: Share
+    recall: Share
+    missed: Share
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A calibration with its thresholds, measured on the images that it was fitted on and on others.
+
+    The fingerprints are None where nothing tells the revision of the model. `real_images_needed` as images_needed().
+    """
+
+    wanted: Wanted
+    calibration: Calibration
+    thresholds: Thresholds
+    fit: Figures
+    report: Figures
+    real_images_needed: int
+    fingerprint_before: str | None
+    fingerprint_after: str | None
+    warnings: tuple[str, ...]
+
+
+def calibrate(description: DetectorDescription, fit_on: Evaluated, report_on: Evaluated, wanted: Wanted) -> Calibrated:
+    """Fit on one set of predictions by the detector of this description, report on the other.
+
+    All rates are of all images of a class; one without a score is called neither word. Raises ConfigurationError when
+    the sets share an image (worker.lab.evaluation.disjoint), lack a class or are another detector's, and when nothing
+    can be fitted (worker.lab.evaluation.fitting) or no threshold is good enough (worker.lab.evaluation.thresholds).
+    """
+    alike = tuple(check_disjoint(fit_on, report_on))
+    for role, evaluated in (("FIT", fit_on), ("REPORT", report_on)):
+        _check_both_classes(role, evaluated)
+    revision = _checked_revision(description, fit_on, report_on)
+    log_odds, is_fake = fit_on.log_odds[fit_on.decided], fit_on.is_fake[fit_on.decided]
+    fitted = fit(log_odds, is_fake, wanted.method)
+    thresholds = choose_thresholds(
+        scores(fitted, fit_on.log_odds), fit_on.is_fake, description.thresholds,
+        false_positive_rate=wanted.false_positive_rate, miss_rate=wanted.miss_rate,
+    )  # fmt: skip
+    on_fit, on_report = (_figures(one, description.calibration, fitted, thresholds) for one in (fit_on, report_on))
+    origin = {
+        "fitted_on": f"{fit_on.name} ({wanted.method})",
+        "images": len(log_odds),
+        "error_before": round(on_report.before.expected_calibration_error, 4),
+        "error_after": round(on_report.after.expected_calibration_error, 4),
+    }
+    calibration = fitted.model_copy(update=origin)
+    pinned = description.model_copy(update={"revision": revision})
+    return Calibrated(
+        wanted, calibration, thresholds, on_fit, on_report,
+        real_images_needed=images_needed(wanted.false_positive_rate),
+        fingerprint_before=revision and pinned.fingerprint,
+        fingerprint_after=revision and pinned.model_copy(update={"calibration": calibration}).fingerprint,
+        warnings=(*alike, *_unnamed(fit_on, report_on), *_doubts(on_fit, on_report, wanted)),
+    )  # fmt: skip
+
+
+def scores(calibration: Calibration, log_odds: Floats) -> Floats:
+    """P(fake) of log-odds of the shape (images,), to the last digit as the worker computes it; NaN stays NaN."""
+    return np.array([one if np.isnan(one) else calibration.score(float(one)) for one in log_odds])
+
+
+def _figures(evaluated: Evaluated, before: Calibration, after: Calibration, thresholds: Thresholds) -> Figures:
+    decided, is_fake = evaluated.decided, evaluated.is_fake
+    score = scores(after, evaluated.log_odds)
+    called_fake, called_real = score >= thresholds.fake_from, score <= thresholds.real_to
+    # Fake is asked first, as worker.detector.verdicts.verdict_of() does.
+    called_real &= ~called_fake
+    return Figures(
+        evaluated.name, len(is_fake), int((~is_fake).sum()), int(is_fake.sum()), int((~decided).sum()),
+        evaluated.perturbed,
+        before=reliability(scores(before, evaluated.log_odds[decided]), is_fake[decided]),
+        after=reliability(score[decided], is_fake[decided]),
+        false_positives=share(called_fake[~is_fake]),
+        recall=share(called_fake[is_fake]),
+        missed=share(called_real[is_fake]),
+    )  # fmt: skip
+
+
+def _check_both_classes(role: str, evaluated: Evaluated) -> None:
+    for word, is_fake in (("fake", True), ("real", False)):
+        if not np.any(evaluated.decided & (evaluated.is_fake == is_fake)):
+            raise ConfigurationError(
+                f"{role}: {evaluated.name} holds no {word} image with a score "
+                f"({len(evaluated.predictions)} images, {int((~evaluated.decided).sum())} of them undecided); "
+                "give a set with scores of both classes"
+            )
+
+
+def _checked_revision(description: DetectorDescription, *made: Evaluated) -> str | None:
+    """The model's revision as the evaluations name it, or the description's own beside predictions that do not.
+
+    An evaluation names revision and fingerprint: so the model itself, perhaps 14 GB, need not be here.
+    """
+    known = [(one.name, one.detector) for one in made if one.detector]
+    for name, detector in known:
+        if description.model_copy(update={"revision": detector["revision"]}).fingerprint != detector["fingerprint"]:
+            raise ConfigurationError(
+                f"{name} is of another detector ({detector['name']}, {detector['fingerprint'][:12]}…) than "
+                f"--detector describes ({description.name}): give that one's description, or evaluate again"
+            )
+    if len({detector["fingerprint"] for _, detector in known}) > 1:
+        raise ConfigurationError("FIT and REPORT are of two revisions of the model: evaluate both sets with one")
+    return known[0][1]["revision"] if known else description.revision
+
+
+def _unnamed(*made: Evaluated) -> Iterator[str]:
+    for one in made:
+        if not one.detector:
+            yield f"{one.name} has no run.json beside it: which detector made it was not checked"
+
+
+def _doubts(fitted: Figures, report: Figures, wanted: Wanted) -> Iterator[str]:
+    if wanted.method == "isotonic" and (count := fitted.images - fitted.undecided) < ENOUGH_FOR_ISOTONIC:
+        yield f"isotonic regression on {count} images overfits; below {ENOUGH_FOR_ISOTONIC} choose platt or temperature"
+    yield from _unshown("false-positive rate", "real", wanted.false_positive_rate, fitted, report)
+    yield from _above("false-positive rate", wanted.false_positive_rate, report.false_positives)
+    if wanted.miss_rate is not None:
+        yield from _unshown("miss rate", "fake", wanted.miss_rate, fitted, report)
+        yield from _above("miss rate", wanted.miss_rate, report.missed)
+    before, after = (one.expected_calibration_error for one in (report.before, report.after))
+    if after > before:
+        yield f"the calibration makes the error on REPORT larger ({before:.4f} -> {after:.4f}): better leave it out"
+
+
+def _unshown(name: str, word: str, rate: float, fitted: Figures, report: Figures) -> Iterator[str]:
+    for role, figures in (("FIT", fitted), ("REPORT", report)):
+        images = figures.real if word == "real" else figures.fake
+        if not rate:
+            yield f"{role} cannot show a {name} of 0, and no set can: give one that is larger"
+        elif images < (needed := images_needed(rate)):
+            yield (f"{role} is too small to show a {name} of {rate:g}: it has {images} {word} images, "
+                   f"and {needed} without one error are needed")  # fmt: skip
+
+
+def _above(name: str, rate: float, found: Share) -> Iterator[str]:
+    if found.low > rate:
+        yield f"the {name} on REPORT is above {rate:g}: FIT and REPORT are not of one kind"

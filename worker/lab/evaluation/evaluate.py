@@ -1,0 +1,132 @@
+"""The composition: dataset -> journal -> detector -> metrics -> page, for `fakesweep evaluate` and after a training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from worker.detector.engine import Engine
+from worker.detector.judge import warm_up
+from worker.detector.start import start_engine
+from worker.detector.supply import load_description, supply
+from worker.errors import ConfigurationError
+from worker.lab.datasets.digest import digest
+from worker.lab.datasets.faults import FAULTS, Faults, Say, read_records, say_faults, write_faults
+from worker.lab.datasets.records import Record
+from worker.lab.evaluation.bootstrap import RESAMPLES
+from worker.lab.evaluation.journal import REPORT, Journal, check_output
+from worker.lab.evaluation.page import write_page
+from worker.lab.evaluation.perturbations import CLEAN, PAPER, PERTURBATIONS
+from worker.lab.evaluation.plots import plots
+from worker.lab.evaluation.run import Parts, judge_records
+from worker.lab.evaluation.similarity import EMBEDDINGS
+from worker.lab.evaluation.summary import summarise
+from worker.messages import Explain
+from worker.settings import Settings
+from worker.storage import open_stores
+
+FAULTS_SHOWN = 200
+"""Faults that are named in the report; faults.jsonl has them all."""
+
+
+class Advance(Protocol):
+    """Told how many images are done with, of how many, and what is going on beside that."""
+
+    def __call__(self, done: int, of: int | None, note: str = "", /) -> None: ...
+
+
+def unheard(*_args: object) -> None:
+    """For callers that want to be told nothing."""
+
+
+def evaluate_detector(
+    dataset: Path, images: str, settings: Settings, output: Path, *, robustness: bool = False, strict: bool = False,
+    embeddings: str = EMBEDDINGS, resamples: int = RESAMPLES, say: Say = unheard, advance: Advance = unheard,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure the detector of `settings` on a dataset; predictions, metrics, faults and report are files in `output`.
+
+    Returns the object of metrics.json. Goes on where an earlier call for the same was ended; what failed then is tried
+    again. `images` is the folder or s3://bucket/prefix that the records' names start from. Records that cannot be used
+    are counted by cause and written down; with `strict` the first one ends it. Where the dataset has reference answers
+    the detector explains every image; where it has none, it stops after its verdict. `resamples` are the bootstrap's.
+    Raises ConfigurationError (detector, dataset, output, --strict), EngineDeadError, StorageUnavailableError.
+    """
+    faults = Faults(strict=strict)
+    records = read_records(dataset, faults)
+    explain = Explain.ALL if any(record.answer for record in records) else Explain.NONE
+    check_output(output, _asked(dataset, records, images, explain))
+    advance(0, None, "loading the detector")
+    parts = Parts(
+        **_detector(settings),
+        store=open_stores(settings),
+        images=images,
+        faults=faults.add,
+        explain=explain,
+        perturbations=tuple(PERTURBATIONS) if robustness else (CLEAN,),
+        threads=settings.threads,
+        max_pixels=settings.max_pixels,
+    )
+    return evaluate_records(
+        dataset, records, parts, faults, output, embeddings=embeddings, resamples=resamples, say=say, advance=advance
+    )
+
+
+def _detector(settings: Settings) -> dict[str, Any]:
+    """The description, with its true revision, and how its engine is started."""
+    description, folder = supply(load_description(settings), settings)
+
+    def start() -> Engine:
+        engine = start_engine(description, folder, settings)
+        try:
+            warm_up(engine, description.preprocessing.edge)
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+
+    return {"description": description, "start": start}
+
+
+def evaluate_records(
+    dataset: Path, records: Sequence[Record], parts: Parts, faults: Faults, output: Path, *,
+    embeddings: str = EMBEDDINGS, resamples: int = RESAMPLES, say: Say = unheard, advance: Advance = unheard,
+) -> dict[str, Any]:  # fmt: skip
+    """evaluate_detector() with the parts put together. `faults` is what `parts.faults` adds to."""
+    about = _about(dataset, records, parts)
+    of = len(records) * len(parts.perturbations)
+    with Journal.opened(output, about) as journal:
+        for done in judge_records(records, journal, parts):
+            advance(done, of)
+        judged = [one for one in journal.predictions() if one.perturbation in parts.perturbations]
+        faults.sort(key=lambda fault: fault.line)
+        write_faults(faults, output / FAULTS)
+        say_faults(faults, output / FAULTS, say)
+        if not any(one.perturbation == CLEAN for one in judged):
+            raise ConfigurationError(f"--images: no image of {dataset} could be judged; the first fault: {faults[0]}")
+        advance(of, of, "computing the metrics")
+        metrics = about | {"records": len(records), "faults": faults.causes}
+        metrics = summarise(judged, embeddings, resamples=resamples) | metrics
+        journal.write_metrics(metrics)
+        write_page(
+            "report.html.j2", output / REPORT, metrics=metrics, plots=plots(judged, metrics["confusion"]), paper=PAPER,
+            faults=faults, faults_shown=FAULTS_SHOWN, notice=parts.description.notice,
+        )  # fmt: skip
+    return metrics
+
+
+def _about(dataset: Path, records: Sequence[Record], parts: Parts) -> dict[str, Any]:
+    """What run.json guards, and metrics.json repeats: all that a prediction depends on."""
+    detector = parts.description.identity | {"fingerprint": parts.description.fingerprint}
+    return {"detector": detector, **_asked(dataset, records, parts.images, parts.explain)}
+
+
+def _asked(dataset: Path, records: Sequence[Record], images: str, explain: Explain) -> dict[str, Any]:
+    return {
+        "dataset": {"name": dataset.name, "sha256": digest(dataset, (record.image for record in records))},
+        "images": _resolved(images),
+        "explain": str(explain),
+    }
+
+
+def _resolved(images: str) -> str:
+    """One way to write a place, from wherever the command is given."""
+    return images.rstrip("/") if images.startswith("s3://") else str(Path(images).resolve())

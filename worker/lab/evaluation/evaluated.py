@@ -1,0 +1,122 @@
+"""What `fakesweep evaluate` left behind, as calibrating and comparing read it: predictions, and whose they are."""
+
+import hashlib
+import json
+import posixpath
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.errors import ConfigurationError, ImageError
+from worker.lab.datasets.images import image_ref
+from worker.lab.evaluation.journal import RUN, read_predictions
+from worker.lab.evaluation.perturbations import CLEAN
+from worker.lab.evaluation.predictions import Prediction
+from worker.storage import local_path
+
+Floats = NDArray[np.float64]
+Truths = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The predictions of unchanged images, in the order of the file.
+
+    `perturbed` counts those of changed ones, which are left out. The rest is what the evaluation's run.json says, and
+    None beside predictions that have none: `detector`, the columns of `detectors` and its `fingerprint`; `dataset`, its
+    SHA-256; `images`, the folder or s3://bucket/prefix that the images' names start from; `explain`, for which images
+    reasons were asked.
+    """
+
+    name: str
+    predictions: tuple[Prediction, ...]
+    perturbed: int = 0
+    detector: dict[str, Any] | None = None
+    dataset: str | None = None
+    images: str | None = None
+    explain: str | None = None
+
+    @cached_property
+    def log_odds(self) -> Floats:
+        """log P(fake) - log P(real) in nats, of the shape (images,): not a number where the detector was undecided."""
+        return np.array([np.nan if one.log_odds is None else one.log_odds for one in self.predictions])
+
+    @cached_property
+    def is_fake(self) -> Truths:
+        """The labels, of the shape (images,)."""
+        return np.array([one.is_fake for one in self.predictions], dtype=np.bool_)
+
+    @cached_property
+    def decided(self) -> Truths:
+        """Which images have log-odds, of the shape (images,)."""
+        return ~np.isnan(self.log_odds)
+
+
+def address(prediction: Prediction, images: str | None) -> str:
+    """Where the image lay, written in one way: a local file's path, or the uri; its name where `images` is None."""
+    whole = prediction.image.startswith(("s3://", "file:///"))
+    if images is None and not whole:
+        return prediction.image
+    try:
+        uri = image_ref(prediction.image, images or "").uri
+    except ImageError:  # no evaluation wrote that
+        return prediction.image
+    return posixpath.normpath(local_path(uri)) if uri.startswith("file:") else uri
+
+
+def read_evaluated(path: Path) -> Evaluated:
+    """The output of an evaluation: its folder, or the predictions.jsonl in it.
+
+    Raises ConfigurationError when it cannot be read, holds no prediction of an unchanged image, or two of one image.
+    """
+    predictions = read_predictions(path)
+    clean = tuple(one for one in predictions if one.perturbation == CLEAN)
+    if not clean:
+        raise ConfigurationError(f"{path} holds no predictions of unchanged images: evaluate the dataset without them")
+    image, count = Counter(one.image for one in clean).most_common(1)[0]
+    if count > 1:
+        raise ConfigurationError(f"{path} holds {count} predictions of {image}; evaluate again, into another folder")
+    return Evaluated(str(path), clean, len(predictions) - len(clean), **_run(path))
+
+
+def _run(path: Path) -> dict[str, Any]:
+    file = (path if path.is_dir() else path.parent) / RUN
+    try:
+        run = json.loads(file.read_text(encoding="utf-8"))
+        return {"detector": run["detector"], "dataset": run["dataset"]["sha256"],
+                "images": run["images"], "explain": run.get("explain")}  # fmt: skip
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"{file} is not what evaluate writes ({error!r}); evaluate into another folder"
+        ) from None
+
+
+def split(evaluated: Evaluated, share: float, seed: int) -> tuple[Evaluated, Evaluated]:
+    """Two parts, the first with about `share` of the images, drawn by a hash of `seed` and the image's content.
+
+    The same content is on the same side, under every name and in every evaluation of it. Predictions without a hash of
+    their content are drawn by the image's name.
+    """
+    first = [_drawn(one.sha256 or one.image, seed) < share for one in evaluated.predictions]
+    return (
+        _part(evaluated, first, f"{evaluated.name} (split {share}, seed {seed})"),
+        _part(evaluated, [not one for one in first], f"the rest of {evaluated.name}"),
+    )
+
+
+def _drawn(content: str, seed: int) -> float:
+    digest = hashlib.sha256(f"{seed}\0{content}".encode(errors="surrogateescape")).digest()
+    return int.from_bytes(digest[:8]) / 2**64
+
+
+def _part(evaluated: Evaluated, chosen: Iterable[bool], name: str) -> Evaluated:
+    predictions = tuple(one for one, ours in zip(evaluated.predictions, chosen, strict=True) if ours)
+    return replace(evaluated, name=name, predictions=predictions)

@@ -1,0 +1,117 @@
+"""The folder of an evaluation: predictions.jsonl grows a line an image, and a kill loses only what is in the engine."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from worker.errors import ConfigurationError
+from worker.lab.evaluation.outputs import check_folder
+from worker.lab.evaluation.predictions import FILE, Prediction
+
+RUN = "run.json"
+METRICS = "metrics.json"
+REPORT = "report.html"
+
+
+class Journal:
+    """The predictions of one evaluation, on disk. One process at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._path = folder / FILE
+
+    @classmethod
+    @contextmanager
+    def opened(cls, folder: Path, run: dict[str, Any]) -> Iterator[Self]:
+        """The folder's journal, begun or continued. `run` says what would change a prediction.
+
+        Raises ConfigurationError when the folder cannot be written or holds another evaluation, or another process
+        writes it.
+        """
+        check_folder(folder, "--output")
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / RUN).open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigurationError(f"--output: another process writes {folder}; wait for it to end") from None
+            file.seek(0)
+            if before := file.read():
+                _check_same(before, run, folder)
+            elif (folder / FILE).exists():
+                raise ConfigurationError(f"--output: {folder} holds predictions of unknown origin; give another folder")
+            else:
+                file.write(json.dumps(run, indent=1) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            yield cls(folder)
+
+    def predictions(self) -> list[Prediction]:
+        """What is there already. A last line that a kill cut in half is cut off."""
+        if not self._path.exists():
+            return []
+        content = self._path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            os.truncate(self._path, len(whole))
+        return read_predictions(self._path)
+
+    def add(self, predictions: Sequence[Prediction]) -> None:
+        """Append, all the way to the disk."""
+        with self._path.open("ab") as file:
+            file.writelines(f"{one.model_dump_json()}\n".encode() for one in predictions)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """Replace metrics.json as a whole."""
+        half = self.folder / f".{METRICS}"
+        half.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+        half.replace(self.folder / METRICS)
+
+
+def check_output(folder: Path, run: dict[str, Any]) -> None:
+    """What Journal.opened() refuses, as far as a part of `run` tells: asked before a detector is supplied."""
+    check_folder(folder, "--output")
+    file = folder / RUN
+    if file.is_file() and (before := file.read_text(encoding="utf-8", errors="replace")):
+        _check_same(before, run, folder)
+
+
+def _check_same(text: str, run: dict[str, Any], folder: Path) -> None:
+    try:
+        before = json.loads(text)
+        changed = [name for name in run if before.get(name) != run[name]]
+    except (ValueError, AttributeError):
+        raise ConfigurationError(
+            f"--output: {folder / RUN} is not what an evaluation writes; give another folder"
+        ) from None
+    if changed:
+        raise ConfigurationError(
+            f"--output: {folder} holds another evaluation ({', '.join(changed)} differ); give another folder"
+        )
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """All lines of a predictions.jsonl, or of the one in a folder. Raises ConfigurationError with the line at fault."""
+    path = path / FILE if path.is_dir() else path
+    try:
+        with path.open(encoding="utf-8") as file:
+            return [_parsed(line, number, path) for number, line in enumerate(file, start=1)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read ({error}); give the --output of fakesweep evaluate") from None
+
+
+def _parsed(line: str, number: int, path: Path) -> Prediction:
+    try:
+        return Prediction.model_validate_json(line)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"])) or "line"
+        raise ConfigurationError(f"{path}, line {number}: {where}: {fault['msg']}") from None

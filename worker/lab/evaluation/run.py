@@ -1,0 +1,173 @@
+"""A detector on labelled images, through the worker's own steps: fetch, decode, perturb, judge, write down."""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+
+from PIL import Image
+
+from worker.detector.description import DetectorDescription
+from worker.detector.engine import Engine
+from worker.detector.judge import judge
+from worker.detector.verdicts import Judgement, Reader
+from worker.errors import EngineGenerateError, ImageError, StorageUnavailableError
+from worker.images import MAX_PIXELS, open_image, to_square
+from worker.lab.datasets.images import cause_of, image_ref
+from worker.lab.datasets.records import Cause, Fault, Record
+from worker.lab.evaluation.journal import Journal
+from worker.lab.evaluation.perturbations import CLEAN, PERTURBATIONS
+from worker.lab.evaluation.predictions import Prediction
+from worker.messages import Explain, Policy
+from worker.storage import ImageStore
+
+IMAGES_AT_ONCE = 16
+"""In one call of the engine, as in one message of a scan."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an evaluation works with; put together by the command, or from fakes in a test."""
+
+    description: DetectorDescription
+    start: Callable[[], Engine]
+    """Called once, and only when there is something to judge."""
+    store: ImageStore
+    images: str
+    """The folder or s3://bucket/prefix that the records' names start from."""
+    faults: Callable[[Fault], None]
+    """Told of each image that could not be judged; may raise to stop."""
+    explain: Explain = Explain.ALL
+    perturbations: tuple[str, ...] = (CLEAN,)
+    threads: int = 4
+    """Calls of the engine at once; vLLM batches over all of them."""
+    max_pixels: int = MAX_PIXELS
+
+    @cached_property
+    def reader(self) -> Reader:
+        """Reads the engine's answers as the description says."""
+        return Reader(self.description)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A record, and the perturbations under which it is still to be judged."""
+
+    record: Record
+    perturbations: tuple[str, ...]
+
+
+def judge_records(records: Sequence[Record], journal: Journal, parts: Parts) -> Iterator[int]:
+    """Judge what the journal does not hold yet, in the records' order; yields how many images are done with.
+
+    Each of a record's perturbations counts as one. An image that cannot be had or judged is told to `parts.faults`.
+    Raises EngineDeadError.
+    """
+    tasks = unjudged(records, journal.predictions(), parts.perturbations)
+    done = len(records) * len(parts.perturbations) - sum(len(task.perturbations) for task in tasks)
+    yield done
+    if not tasks:
+        return
+    with closing(parts.start()) as engine:
+        for chunk, predictions in _in_order(_chunks(tasks), engine, parts):
+            journal.add(predictions)
+            done += sum(len(task.perturbations) for task in chunk)
+            yield done
+
+
+def unjudged(records: Sequence[Record], known: Sequence[Prediction], perturbations: Sequence[str]) -> list[_Task]:
+    """What is still to be judged. A kill may have come between two perturbations of one image."""
+    there = {(one.image, one.perturbation) for one in known}
+    tasks = (
+        _Task(record, tuple(one for one in perturbations if (record.image, one) not in there)) for record in records
+    )
+    return [task for task in tasks if task.perturbations]
+
+
+def _chunks(tasks: Sequence[_Task]) -> Iterator[list[_Task]]:
+    """About IMAGES_AT_ONCE images at a time; all perturbations of an image together, for it is fetched once."""
+    chunk: list[_Task] = []
+    for task in tasks:
+        chunk.append(task)
+        if sum(len(one.perturbations) for one in chunk) >= IMAGES_AT_ONCE:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _in_order(
+    chunks: Iterator[list[_Task]], engine: Engine, parts: Parts
+) -> Iterator[tuple[list[_Task], list[Prediction]]]:
+    """Each chunk with its predictions, several chunks at once; results and faults in the chunks' order."""
+    waiting: deque[tuple[list[_Task], Future[tuple[list[Prediction], list[Fault]]]]] = deque()
+    with ThreadPoolExecutor(parts.threads, thread_name_prefix="evaluate") as pool:
+        try:
+            for chunk in chunks:
+                waiting.append((chunk, pool.submit(_predict, chunk, engine, parts)))
+                if len(waiting) > parts.threads:
+                    yield _told(*waiting.popleft(), parts)
+            while waiting:
+                yield _told(*waiting.popleft(), parts)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _told(
+    chunk: list[_Task], result: Future[tuple[list[Prediction], list[Fault]]], parts: Parts
+) -> tuple[list[_Task], list[Prediction]]:
+    predictions, faults = result.result()
+    for fault in faults:
+        parts.faults(fault)
+    return chunk, predictions
+
+
+def _predict(chunk: Sequence[_Task], engine: Engine, parts: Parts) -> tuple[list[Prediction], list[Fault]]:
+    """The path: each image is fetched and decoded once, perturbed, and judged like an image of a scan."""
+    wanted: list[tuple[Record, str, str]] = []
+    squares: list[Image.Image] = []
+    faults: list[Fault] = []
+    for task in chunk:
+        try:
+            data = parts.store.fetch(image_ref(task.record.image, parts.images))
+            squares += _squares(data, task, parts)
+            sha256 = hashlib.sha256(data).hexdigest()
+            wanted += [(task.record, sha256, one) for one in task.perturbations]
+        except (ImageError, StorageUnavailableError) as error:
+            faults.append(Fault(task.record.line, task.record.image, cause_of(error), str(error)))
+    judgements = judge(engine, parts.reader, squares, Policy(explain=parts.explain)) if squares else []
+    predictions = []
+    for (record, sha256, perturbation), judgement in zip(wanted, judgements, strict=True):
+        if isinstance(judgement, EngineGenerateError):
+            detail = f"{perturbation}: {judgement}"[:300]
+            faults.append(Fault(record.line, record.image, Cause.ENGINE_FAILED, detail))
+        else:
+            predictions.append(_prediction(record, sha256, perturbation, judgement))
+    return predictions, faults
+
+
+def _squares(data: bytes, task: _Task, parts: Parts) -> list[Image.Image]:
+    """What the detector sees of an image under each perturbation, which is done to the whole image in full size."""
+    form = parts.description.preprocessing
+    whole = open_image(data, max_pixels=parts.max_pixels)
+    changed = (PERTURBATIONS[one](whole, task.record.image) for one in task.perturbations)
+    return [to_square(one, edge=form.edge, fit=form.fit, max_pixels=parts.max_pixels) for one in changed]
+
+
+def _prediction(record: Record, sha256: str, perturbation: str, judgement: Judgement) -> Prediction:
+    return Prediction(
+        image=record.image,
+        sha256=sha256,
+        label=record.label,
+        category=record.category,
+        generator=record.generator,
+        perturbation=perturbation,
+        verdict=judgement.answer,
+        score=judgement.score,
+        log_odds=judgement.log_odds,
+        answer=judgement.completion.strip(),
+        reference=record.answer,
+    )

@@ -1,0 +1,99 @@
+"""A detector's description with another calibration and other thresholds, as a file that keeps all the rest."""
+
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, cast
+
+import tomlkit
+from tomlkit.items import Array, Table
+
+from worker.detector.calibration import Calibration
+from worker.detector.description import FILE, DetectorDescription, Thresholds
+from worker.detector.supply import find_source, load_description
+from worker.errors import ConfigurationError
+from worker.lab.evaluation.outputs import check_folder
+from worker.settings import Settings
+
+_CARRIED = ("model", "revision", "prompt", "engine.dtype", "engine.quantization", "engine.kv_cache_dtype")
+"""What load_description() may have put over the file: the place of the model, and the environment's wishes."""
+_FROM_FILE = dict.fromkeys(("model", "revision", "prompt", "dtype", "quantization", "kv_cache_dtype"))
+"""Settings that put nothing over a file."""
+
+
+def output_file(output: Path, settings: Settings, *, in_place: bool) -> Path:
+    """Where to write: `output`, or detector.toml in it when it is no .toml file.
+
+    Raises ConfigurationError when nothing can be written there, and when a file lies there that may not be replaced:
+    only the detector's own, with `in_place`.
+    """
+    path = (output if output.suffix == ".toml" else output / FILE).expanduser().resolve()
+    check_folder(path.parent, "--output")
+    if path.exists() and str(path) != find_source(settings).where:
+        raise ConfigurationError(f"--output: {path} exists already; give another place, or remove it")
+    if path.exists() and not in_place:
+        raise ConfigurationError(f"--output: {path} is the detector's own; --in-place replaces it")
+    return path
+
+
+def store(calibration: Calibration, thresholds: Thresholds, path: Path, settings: Settings) -> None:
+    """Write the description that `settings` name to `path`, with these two in it; comments and order stay.
+
+    What the environment puts over the file is written out, and so is the place of a model beside the old file, when the
+    new one lies elsewhere. Raises ConfigurationError when the file, read back, would be another detector.
+    """
+    source, described = find_source(settings), load_description(settings)
+    wanted = described.model_copy(update={"calibration": calibration, "thresholds": thresholds})
+    own = DetectorDescription.parse(source.text, where=source.where)
+    if path.parent == source.base and not settings.model:
+        described = described.model_copy(update={"model": own.model})  # the same words lead to the same place
+    document = tomlkit.parse(source.text)
+    for name in _CARRIED:
+        if attrgetter(name)(own) != attrgetter(name)(described):
+            _put(document, name, attrgetter(name)(described))
+    if own.checksums and not described.checksums:
+        document.remove("checksums")
+    _fill(document, "calibration", calibration.model_dump(mode="json", exclude_defaults=True))
+    _fill(document, "thresholds", thresholds.model_dump())
+    _write(tomlkit.dumps(document), path, wanted, settings)
+
+
+def _put(document: tomlkit.TOMLDocument, name: str, value: str | None) -> None:
+    section, _, key = name.rpartition(".")
+    table = _table(document, section) if section else document
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = value
+
+
+def _fill(document: tomlkit.TOMLDocument, section: str, values: dict[str, Any]) -> None:
+    """The section with these values and no others."""
+    table = _table(document, section)
+    for key in [key for key in table if key not in values]:
+        table.remove(key)
+    for key, value in values.items():
+        table[key] = _lines(value) if isinstance(value, list) else value
+
+
+def _lines(values: list[Any]) -> Array:
+    array = tomlkit.array()
+    array.extend(values)
+    return array.multiline(True)
+
+
+def _table(document: tomlkit.TOMLDocument, section: str) -> Table:
+    if section not in document:
+        document.append(section, tomlkit.table())
+    return cast("Table", document[section])
+
+
+def _write(text: str, path: Path, wanted: DetectorDescription, settings: Settings) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.part.toml")
+    try:
+        part.write_text(text, encoding="utf-8")
+        if load_description(settings.model_copy(update=_FROM_FILE | {"detector": str(part)})) != wanted:
+            raise ConfigurationError(f"--output: {path} would describe another detector; copy its folder there first")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

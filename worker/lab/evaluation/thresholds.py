@@ -1,0 +1,78 @@
+"""From a false-positive rate that one can bear to the score from which an image is called fake."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+from sklearn.metrics import roc_curve
+
+from worker.detector.description import Thresholds
+from worker.errors import ConfigurationError
+from worker.lab.evaluation.confidence import LEVEL
+from worker.lab.evaluation.evaluated import Floats, Truths
+
+EVEN = 0.5
+"""P(fake) below which an image is more probably real: nobody's picture is called fake there, however easy a set is, and
+none is chosen to be called real above it.
+"""
+_UNDECIDED = -2.0
+"""Below all scores, and below all negative ones: an image without a score is called neither word."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """`count` of `images`, with the exact interval of 95 % confidence (Clopper and Pearson 1934)."""
+
+    count: int
+    images: int
+    share: float
+    low: float
+    high: float
+
+
+def share(chosen: Truths) -> Share:
+    """How many of these are true: `chosen` has the shape (images,), at least one."""
+    count, images = int(chosen.sum()), len(chosen)
+    interval = binomtest(count, images).proportion_ci(LEVEL, method="exact")
+    return Share(count, images, count / images, float(interval.low), float(interval.high))
+
+
+def images_needed(rate: float) -> int:
+    """How many images of a class must all be judged rightly to show, at 95 % confidence, an error rate of `rate`.
+
+    The smallest n with (1 - rate)^n <= 0.05, about 3 / rate: the rule of three (Hanley and Lippman-Hand 1983).
+    """
+    return math.ceil(math.log(1 - LEVEL) / math.log1p(-rate))
+
+
+def choose_thresholds(
+    scores: Floats, is_fake: Truths, before: Thresholds, *, false_positive_rate: float, miss_rate: float | None = None
+) -> Thresholds:
+    """`fake_from` so low that at most `false_positive_rate` of the real images here are called fake; EVEN at the least.
+
+    And `real_to` so high that at most `miss_rate` of the fakes are called real, EVEN at the most; without one it stays
+    as `before` has it, up to `fake_from`. `scores`, NaN where undecided, and `is_fake` have the shape (images,). Rates
+    are of all images of a class; an undecided one is called neither. Both classes have images with scores.
+    Raises ConfigurationError when no threshold does that and finds anything.
+    """
+    fake_from = max(EVEN, _lowest(scores, is_fake, false_positive_rate, "--false-positive-rate", "fake"))
+    if miss_rate is None:
+        return Thresholds(fake_from=fake_from, real_to=min(before.real_to, fake_from))
+    # The same question from the other end: which real images can be told, for so many fakes among them.
+    real_to = -_lowest(-scores, ~is_fake, miss_rate, "--miss-rate", "real")
+    return Thresholds(fake_from=fake_from, real_to=min(real_to, EVEN))
+
+
+def _lowest(scores: Floats, wanted: Truths, rate: float, option: str, word: str) -> float:
+    """The lowest of the scores from which up at most `rate` of what is not `wanted` lies."""
+    known = np.nan_to_num(scores, nan=_UNDECIDED)
+    wrong, right, thresholds = roc_curve(wanted, known, drop_intermediate=False)
+    place = int(np.flatnonzero(wrong <= rate)[-1])
+    if right[place] == 0:
+        possible = math.ceil(1e4 * wrong[right > 0][0]) / 1e4
+        raise ConfigurationError(
+            f"{option} {rate:g}: no threshold keeps it and calls any {word} image {word}; "
+            f"the lowest rate that does is {possible:g} on these images; give that, or other images"
+        )
+    return float(thresholds[place])

@@ -1,0 +1,202 @@
+"""Labelled images and a recipe to a folder that the worker serves: decode, hold out, learn stage by stage, publish.
+
+What is not finished lies in OUTPUT/.training and is gone on with: decoded images, each stage's checkpoints and model.
+"""
+
+import contextlib
+import errno
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration
+
+from worker.detector.description import DetectorDescription
+from worker.detector.verdicts import Answer, Reader
+from worker.detector.weights import refusal
+from worker.errors import ConfigurationError
+from worker.lab.datasets.answers import read, wanted
+from worker.lab.datasets.records import Cause, Fault, Record
+from worker.lab.datasets.splits import Shares, Split, split_of
+from worker.lab.training.checkpoint import publish, stored_dtype
+from worker.lab.training.claim import RECORD, WORK, is_finished, one_writer, write_json
+from worker.lab.training.lessons import check_stage
+from worker.lab.training.recipe import Recipe, Stage
+from worker.lab.training.squares import Source, TrainingSet, prepare
+from worker.lab.training.stages import Lessons, run_stage
+
+HELD_OUT = "held-out.json"
+_LONGEST_WAIT = timedelta(hours=12)
+"""Of the other processes for the one that decodes; PyTorch's own ten minutes are too short for 100,000 images."""
+_PACKAGES = ("torch", "transformers", "accelerate", "peft")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training. `base` is the inspected folder of `description`'s model; `digest` is the dataset's SHA-256.
+
+    `hold_out` is the share of contents that nothing is learned from, chosen by their SHA-256 and the seed.
+    """
+
+    recipe: Recipe
+    description: DetectorDescription
+    base: Path
+    name: str
+    output: Path
+    digest: str
+    seed: int = 0
+    hold_out: float = 0.05
+
+    @property
+    def work(self) -> Path:
+        """Where the unfinished lies."""
+        return self.output / WORK
+
+    def run(self) -> dict[str, Any]:
+        """What makes this training another one than the next."""
+        return {
+            "dataset": self.digest,
+            "base": {"name": self.description.name, "revision": self.description.revision},
+            "prompt": self.description.prompt_text,
+            "recipe": self.recipe.model_dump(mode="json", exclude_none=True),
+            "seed": self.seed,
+            "hold_out": self.hold_out,
+        }
+
+
+def train(job: Job, records: Sequence[Record], source: Source, tell: Callable[[Fault], None]) -> bool:
+    """The whole of it; False where it had ended before. What cannot be used is told to `tell`, which may raise to stop.
+
+    Raises ConfigurationError for a model that is no LLaVA, a recipe that does not fit it or the records, an output that
+    holds something else, and records that leave nothing to learn from.
+    """
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=_LONGEST_WAIT)
+    _check_llava(job.base)
+    records = list(_agreeing(records, Reader(job.description), tell))
+    _check_recipe(job, records)
+    with one_writer(job.output) if state.is_main_process else contextlib.nullcontext():
+        with state.main_process_first():
+            if is_finished(job.output, job.run(), state.num_processes):
+                shutil.rmtree(job.work, ignore_errors=True)  # it was ended between its record and this
+                return False
+            key = json.dumps([job.digest, source.images, job.description.preprocessing.revision])
+            data = prepare(records, source, job.work, hashlib.sha256(key.encode()).hexdigest(), tell)
+        shares = Shares(train=1 - job.hold_out, validation=0, test=job.hold_out)
+        learned, held_out = data.split(lambda content: split_of(content, shares, job.seed) is Split.TEST)
+        _check_enough(learned)
+        previous, logs = job.base, {}
+        for number, stage in enumerate(job.recipe.stages, start=1):
+            previous, logs[stage.name] = _learned(job, stage, job.work / f"{number}-{stage.name}", previous, learned)
+        if state.is_main_process:
+            publish(previous, job.base, job.description, job.name, job.output)
+            write_json(job.output / HELD_OUT, [_record(one) for one in held_out.records])
+            write_json(job.output / RECORD, job.run() | _circumstances(learned, held_out, logs))
+            shutil.rmtree(job.work)
+        state.wait_for_everyone()
+    return True
+
+
+def _agreeing(records: Sequence[Record], reader: Reader, tell: Callable[[Fault], None]) -> Iterator[Record]:
+    """Without those whose answer says the opposite of their label: it is the answer that is learned."""
+    for record in records:
+        said = read(record.answer, reader).answer if record.answer else None
+        if said in {None, Answer.UNDECIDED, wanted(record)}:
+            yield record
+        else:
+            tell(
+                Fault(record.line, record.image, Cause.CONTRADICTS_LABEL, f"labelled {wanted(record)}: {record.answer}")
+            )
+
+
+def _learned(job: Job, stage: Stage, folder: Path, previous: Path, data: TrainingSet) -> tuple[Path, dict[str, Any]]:
+    """The folder of the model after this stage, and what is recorded of the stage."""
+    done, model_folder = folder / "stage.json", folder / "model"
+    if not done.exists() or not model_folder.exists():
+        # The stored 16 bits are enough for weights that only adapters change; what is trained is float32 in any case.
+        as_stored = stage.lora is not None and PartialState().device.type == "cuda"
+        dtype = stored_dtype(job.base) if as_stored else torch.float32
+        model = LlavaForConditionalGeneration.from_pretrained(previous, dtype=dtype)
+        lessons = Lessons(
+            data, job.description, AutoProcessor.from_pretrained(job.base), job.seed, job.recipe.save_steps
+        )
+        shutil.rmtree(model_folder, ignore_errors=True)
+        began = time.monotonic()
+        with _full_disk_said():
+            history = run_stage(model, stage, lessons, folder)
+        if PartialState().is_main_process:
+            loss = [[one["step"], round(one["loss"], 4)] for one in history if "loss" in one]
+            write_json(done, {"seconds": round(time.monotonic() - began), "loss": loss})
+        PartialState().wait_for_everyone()
+    return model_folder, json.loads(done.read_text(encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def _full_disk_said() -> Iterator[None]:
+    """safetensors and torch.save have errors of their own for it."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        if "No space left" in str(error) or "file write failed" in str(error):
+            raise OSError(errno.ENOSPC, "no room for a checkpoint; make some and run the command again") from error
+        raise
+
+
+def _check_llava(base: Path) -> None:
+    config = AutoConfig.from_pretrained(base)
+    kinds = [config.model_type, getattr(getattr(config, "vision_config", None), "model_type", None)]
+    if kinds != ["llava", "clip_vision_model"] or not isinstance(config.vision_feature_layer, int):
+        raise refusal(
+            f"{base} is a {kinds[0]}, and training is for LLaVA models with CLIP's tower", "give one such as FakeVLM"
+        )
+
+
+def _check_recipe(job: Job, records: Sequence[Record]) -> None:
+    processor = AutoProcessor.from_pretrained(job.base)
+    for stage in job.recipe.stages:
+        check_stage(stage, records, processor, job.description)
+        if _weights_are_spread() and (stage.lora or stage.classes):
+            raise ConfigurationError(
+                f"--recipe: stage {stage.name}: adapters and classes are for processes that each hold all weights; "
+                "launch with --multi_gpu or ZeRO stage 2"
+            )
+
+
+def _weights_are_spread() -> bool:
+    """Whether accelerate launch was told to spread the weights over the GPUs: FSDP, or DeepSpeed's ZeRO stage 3."""
+    told = os.environ.get
+    return told("ACCELERATE_USE_FSDP") == "true" or told("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
+
+
+def _check_enough(data: TrainingSet) -> None:
+    fakes = sum(record.is_fake for record in data.records)
+    if not 0 < fakes < len(data):
+        raise ConfigurationError(
+            f"DATASET: {fakes} fake and {len(data) - fakes} real images are left to learn from; it takes both"
+        )
+
+
+def _circumstances(learned: TrainingSet, held_out: TrainingSet, logs: dict[str, Any]) -> dict[str, Any]:
+    on_gpu = PartialState().device.type == "cuda"
+    return {
+        "images": len(learned),
+        "held_out_images": len(held_out),
+        "processes": PartialState().num_processes,
+        "device": torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads",
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "stages": logs,
+    }
+
+
+def _record(record: Record) -> dict[str, Any]:
+    return record.model_dump(mode="json", by_alias=True, exclude={"line"}, exclude_none=True)
