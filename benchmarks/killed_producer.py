@@ -24,7 +24,7 @@ def main() -> None:
     kills = parser.parse_args().kills
     figures = {}
     for producer in (command_line, in_small_chunks):
-        with tempfile.TemporaryDirectory() as folder, scratch_database() as (url, _postgres):
+        with tempfile.TemporaryDirectory() as folder, scratch_database() as (url, _database):
             home = Path(folder)
             listed = write_pngs(home / "images", IMAGES_A_KILL * kills)
             started = time.perf_counter()

@@ -21,7 +21,8 @@ from uuid import uuid4
 from kombu import Connection, Exchange, Producer
 
 from benchmarks.scratch import AMQP, etag_of, know_images, scratch_database, uri_of, write_result
-from worker import broker, database
+from worker import broker
+from worker.database.detectors import register_detector
 from worker.messages import JUDGE_IMAGES, MAX_IMAGES, SCAN_QUEUE, ImageRef, JudgeImages
 from worker.testing import scripted_description
 
@@ -33,14 +34,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keys", type=int, default=1_000_000)
     keys = parser.parse_args().keys
-    with tempfile.TemporaryDirectory() as folder, scratch_database() as (url, postgres), Connection(AMQP) as rabbit:
+    with tempfile.TemporaryDirectory() as folder, scratch_database() as (url, database), Connection(AMQP) as rabbit:
         broker.declare_queues(rabbit)
         rabbit.default_channel.queue_purge(SCAN_QUEUE)
         tenth, whole = write_manifest(Path(folder), keys // 10), write_manifest(Path(folder), keys)
         small = sweep(tenth, url, rabbit)
         first = sweep(whole, url, rabbit)
         bare, confirmed = bare_kombu(keys // MAX_IMAGES, confirm=False), bare_kombu(CONFIRMED_SAMPLE, confirm=True)
-        know_images(url, database.register_detector(postgres, scripted_description().row()), keys)
+        know_images(url, register_detector(database, scripted_description().row()), keys)
         second = sweep(whole, url, rabbit)
     write_result(
         "listing_rate",

@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import Engine
 
 from benchmarks.scratch import etag_of, know_images, scratch_database, uri_of, write_result
 from producers import publishing, retention, scans
 from producers.listing import Page
 from producers.reporting import results
 from producers.testing import InMemoryPublisher
-from worker import database
+from worker.database import Database
+from worker.database.detectors import register_detector
+from worker.database.partitions import PREFIX
 from worker.messages import ImageRef
 from worker.testing import scripted_description
 
@@ -47,15 +48,15 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1_000_000)
     options = parser.parse_args()
     source = KnownImages(options.images)
-    with scratch_database() as (url, postgres):
-        know_images(url, database.register_detector(postgres, scripted_description().row()), options.images)
+    with scratch_database() as (url, database):
+        know_images(url, register_detector(database, scripted_description().row()), options.images)
         ours: list[int] = []
         copied: list[int] = []
         loaded: list[UUID] = []
         rows: list[bytes] = []
         while len(loaded) < options.scans:
             mine = len(ours) < TURNS and len(ours) == len(copied)
-            seconds, scan_id = load(postgres, source) if mine else copy(url, postgres, rows, options.images)
+            seconds, scan_id = load(database, source) if mine else copy(url, database, rows, options.images)
             (ours if mine else copied).append(round(options.images / seconds))
             rows = rows or copy_of(url, scan_id)
             loaded.append(scan_id)
@@ -65,17 +66,17 @@ def main() -> None:
             "findings": len(loaded) * options.images,
             "loaded_per_s": {"ours": ours, "copy": copied},
             "ours_to_copy": round(statistics.mean(ours) / statistics.mean(copied[:TURNS]), 2),
-            "query_ms": queries(postgres, loaded[0], options.images),
-            "drop_s": drop(postgres, loaded[1]),
+            "query_ms": queries(database, loaded[0], options.images),
+            "drop_s": drop(database, loaded[1]),
         }
     write_result("many_findings", figures)
 
 
-def load(postgres: Engine, source: KnownImages) -> tuple[float, UUID]:
+def load(database: Database, source: KnownImages) -> tuple[float, UUID]:
     """Seconds in which our code writes a scan's findings, and its id."""
-    scan = scans.start_scan(postgres, scans.Listing(sources=("s3://archive/",)), limits=scans.Limits(None, None))
+    scan = scans.start_scan(database, scans.Listing(sources=("s3://archive/",)), limits=scans.Limits(None, None))
     started = time.perf_counter()
-    status = publishing.publish_scan(InMemoryPublisher(), postgres, scan.id, opened=lambda *_: source)
+    status = publishing.publish_scan(InMemoryPublisher(), database, scan.id, opened=lambda *_: source)
     seconds = time.perf_counter() - started
     if status != "done":
         raise SystemExit(f"the scan is {status}: not every image was known")
@@ -85,15 +86,15 @@ def load(postgres: Engine, source: KnownImages) -> tuple[float, UUID]:
 def copy_of(url: str, scan_id: UUID) -> list[bytes]:
     """A scan's rows as COPY writes and takes them, without what names the scan."""
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
-        partition = f'"findings_scan_{scan_id.hex}"'
+        partition = f'"{PREFIX}scan_{scan_id.hex}"'
         with cursor.copy(f"COPY (SELECT {_COLUMNS} FROM {partition} ORDER BY uri) TO STDOUT".encode()) as out:
             return [bytes(block) for block in out]
 
 
-def copy(url: str, postgres: Engine, rows: list[bytes], images: int) -> tuple[float, UUID]:
+def copy(url: str, database: Database, rows: list[bytes], images: int) -> tuple[float, UUID]:
     """Seconds in which COPY writes the same rows into a partition of its own, and the scan's id."""
-    scan = scans.start_scan(postgres, scans.Listing(sources=("s3://archive/",)))
-    table = f'"findings_{scan.partition}"'
+    scan = scans.start_scan(database, scans.Listing(sources=("s3://archive/",)))
+    table = f'"{PREFIX}{scan.partition}"'
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
         for name, value in (("partition", scan.partition), ("scan_id", scan.id)):
             cursor.execute(f"ALTER TABLE {table} ALTER {name} SET DEFAULT '{value}'".encode())
@@ -110,13 +111,13 @@ def copy(url: str, postgres: Engine, rows: list[bytes], images: int) -> tuple[fl
         return time.perf_counter() - started, scan.id
 
 
-def queries(postgres: Engine, scan_id: UUID, images: int) -> dict[str, dict[str, float]]:
+def queries(database: Database, scan_id: UUID, images: int) -> dict[str, dict[str, float]]:
     """Milliseconds of what the commands ask, the connection open: the median and the worst of many."""
     numbers = iter(range(0, images, max(1, images // (REPETITIONS + 2))))
     asked: dict[str, Callable[[], object]] = {
-        "status": lambda: results.summary(postgres, scan_id),
-        "newest_100_flagged": lambda: results.newest_flagged(postgres, 100),
-        "history_of_an_object": lambda: results.history(postgres, uri_of(next(numbers))),
+        "status": lambda: results.summary(database, scan_id),
+        "newest_100_flagged": lambda: results.newest_flagged(database, 100),
+        "history_of_an_object": lambda: results.history(database, uri_of(next(numbers))),
     }
     return {name: timed(question) for name, question in asked.items()}
 
@@ -132,10 +133,10 @@ def timed(question: Callable[[], object]) -> dict[str, float]:
     return {"first": round(times[0], 1), "median": round(statistics.median(times), 1), "worst": round(max(times), 1)}
 
 
-def drop(postgres: Engine, scan_id: UUID) -> float:
+def drop(database: Database, scan_id: UUID) -> float:
     """Seconds in which a scan's findings are dropped."""
     started = time.perf_counter()
-    retention.drop_scan(postgres, scan_id)
+    retention.drop_scan(database, scan_id)
     return round(time.perf_counter() - started, 3)
 
 

@@ -12,10 +12,9 @@ from typing import Any
 
 import psutil
 import psycopg
-from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 
-from worker import database
+from worker.database import Database, connect
 from worker.migrate import upgrade
 
 RESULTS = Path(__file__).parent / "results"
@@ -24,18 +23,18 @@ AMQP = os.environ.get("TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
 
 
 @contextmanager
-def scratch_database() -> Iterator[tuple[str, Engine]]:
+def scratch_database() -> Iterator[tuple[str, Database]]:
     """The URL of a migrated database on the server TEST_DATABASE_URL, and its engine; dropped at the end."""
     name = f"fakesweep_benchmark_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(SERVER, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
     url = make_url(SERVER).set(database=name).render_as_string(hide_password=False)
-    postgres = database.connect(url)
+    database = connect(url)
     try:
-        upgrade(postgres)
-        yield url, postgres
+        upgrade(database)
+        yield url, database
     finally:
-        postgres.dispose()
+        database.dispose()
         with psycopg.connect(SERVER, autocommit=True) as connection:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 

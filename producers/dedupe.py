@@ -10,8 +10,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
-from worker import lifecycle
-from worker.database import reusable
+from worker.database import lifecycle
+from worker.database.known import reusable
 from worker.messages import ImageRef, Policy
 from worker.tables import Detector, Finding, Outcome, Scan, StoredObject, StoredVerdict, Verdict
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy import Engine, delete, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -16,7 +16,7 @@ from producers.dedupe import Deduped, reuse_known, reusing_detector, undecided
 from producers.listing import Page, Rules, Source, Warn, ahead, chunks
 from producers.scans import Listing, find_scan
 from producers.sources import open_source
-from worker import database, lifecycle
+from worker.database import Database, lifecycle, transaction
 from worker.errors import DatabaseUnavailableError
 from worker.messages import LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, JudgeImages
 from worker.tables import Repaired, Scan, ScanStatus, Unpublished
@@ -62,7 +62,7 @@ class _Progress:
 )
 def publish_scan(
     publisher: Publisher,
-    postgres: Engine,
+    database: Database,
     scan_id: UUID,
     *,
     chunk_size: int = CHUNK,
@@ -79,11 +79,11 @@ def publish_scan(
     told the count after each chunk, `waiting` is called while the queue is full.
     Raises SourceError, BrokerUnavailableError, DatabaseUnavailableError; run again, it goes on.
     """
-    progress, left_behind = _take_up(postgres, scan_id)
+    progress, left_behind = _take_up(database, scan_id)
     scan = progress.scan
 
     def look_up() -> None:
-        _check(postgres, scan)
+        _check(database, scan)
         waiting()
 
     def publish(messages: Sequence[dict[str, Any]]) -> None:
@@ -94,25 +94,25 @@ def publish_scan(
         if scan.status in {ScanStatus.LISTING, ScanStatus.REPAIRING}:
             listing = Listing.of(scan)
             for chunk in ahead(chunks(opened(listing.sources, listing.rules, warn).pages(scan.cursor), chunk_size)):
-                publish(_commit(postgres, progress, chunk))
+                publish(_commit(database, progress, chunk))
                 listed(scan.listed)
-        _end(postgres, progress)
+        _end(database, progress)
     except SupersededError:
         warn(f"scan {scan_id}: another producer has gone on with it, or it was paused or cancelled")
-    with database.transaction(postgres) as session:
+    with transaction(database) as session:
         return ScanStatus(find_scan(session, scan_id).status)
 
 
-def _check(postgres: Engine, scan: Scan) -> None:
+def _check(database: Database, scan: Scan) -> None:
     """Ends a wait for room in the queue that nobody makes any more, the scan being paused or cancelled."""
-    with database.transaction(postgres) as session:
+    with transaction(database) as session:
         if find_scan(session, scan.id).status != scan.status:
             raise SupersededError
 
 
-def _take_up(postgres: Engine, scan_id: UUID) -> tuple[_Progress, list[dict[str, Any]]]:
+def _take_up(database: Database, scan_id: UUID) -> tuple[_Progress, list[dict[str, Any]]]:
     """The scan, and the messages that the producer before, or a pause, may have left unpublished."""
-    with database.transaction(postgres) as session:
+    with transaction(database) as session:
         scan = find_scan(session, scan_id)
         if scan.status not in lifecycle.ACTIVE:
             return _Progress(scan, None), []
@@ -122,10 +122,10 @@ def _take_up(postgres: Engine, scan_id: UUID) -> tuple[_Progress, list[dict[str,
     return _Progress(scan, detector_id, [row.id for row in rows if row.id is not None]), messages
 
 
-def _commit(postgres: Engine, progress: _Progress, chunk: Page) -> list[dict[str, Any]]:
+def _commit(database: Database, progress: _Progress, chunk: Page) -> list[dict[str, Any]]:
     """One transaction: findings of what is known, messages for the rest, and the cursor behind them."""
     scan = progress.scan
-    with database.transaction(postgres) as session:
+    with transaction(database) as session:
         refs = undecided(session, scan, chunk.refs) if progress.repairing else chunk.refs
         deduped = reuse_known(session, scan, refs, progress.detector_id)
         messages = list(_messages(scan.id, deduped.left))
@@ -179,21 +179,21 @@ def _update(session: Session, progress: _Progress, values: dict[str, Any]) -> No
         raise SupersededError
 
 
-def _end(postgres: Engine, progress: _Progress) -> None:
+def _end(database: Database, progress: _Progress) -> None:
     """Everything is published: `unpublished` is cleared, and a listing is at its end."""
     scan = progress.scan
-    with database.transaction(postgres) as session:
+    with transaction(database) as session:
         _clear(session, progress)
         if scan.status not in {ScanStatus.LISTING, ScanStatus.REPAIRING}:
             return
         if progress.repairing:
-            lifecycle.still_to_come(session, scan.id, scan.partition)
-    with database.transaction(postgres) as session:
+            lifecycle.settle_repaired(session, scan.id, scan.partition)
+    with transaction(database) as session:
         ended: dict[str, Any] = {"status": ScanStatus.RUNNING}
         if progress.repairing:
             # Locked, so that no outcome is committed between the two counts.
             session.execute(select(col(Scan.id)).where(col(Scan.id) == scan.id).with_for_update())
-            to_come = lifecycle.still_to_come(session, scan.id, scan.partition)
+            to_come = lifecycle.settle_repaired(session, scan.id, scan.partition)
             ended["listed"] = Scan.judged + Scan.reused + Scan.failed + to_come
         _update(session, progress, ended)
         lifecycle.finish_if_full(session, scan.id)

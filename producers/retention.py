@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from psycopg.errors import DeadlockDetected, LockNotAvailable
-from sqlalchemy import ColumnElement, Engine, delete, select, text
+from sqlalchemy import ColumnElement, delete, select, text
 from sqlmodel import Session, col
 from tenacity import AttemptManager, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from producers.scans import find_scan
-from worker import database
+from worker.database import Database, transaction
+from worker.database.lifecycle import ENDED
+from worker.database.partitions import PREFIX, drop_partition_table
 from worker.errors import DatabaseUnavailableError, ScanStateError, TransientError
-from worker.tables import Finding, Scan, ScanStatus, Suspect, Unpublished
-
-ENDED = (ScanStatus.DONE, ScanStatus.CANCELLED)
+from worker.tables import Finding, Scan, Suspect, Unpublished
 
 LOCK_TIMEOUT_S = 5.0
 """Detaching a partition locks `findings`, and whoever comes later waits behind us: workers, for this long at most."""
@@ -37,7 +37,7 @@ SELECT scans.partition, max(kind) AS kind, min(scans.id::text) AS scan_id, min(n
        min(scans.id::text || ' is still ' || status) FILTER (WHERE NOT {_OVER}) AS held_by
 FROM pg_inherits
 JOIN pg_class ON pg_class.oid = inhrelid
-JOIN scans ON relname = 'findings_' || scans.partition
+JOIN scans ON relname = '{PREFIX}' || scans.partition
 WHERE inhparent = 'findings'::regclass
 GROUP BY scans.partition
 HAVING (max({_ENDED_AT}) < :before OR max(kind) = 'live' AND NOT bool_and({_OVER}))
@@ -84,24 +84,24 @@ class OldPartition:
         return f"{self.findings} findings of scan {self.scan_id} ({self.name}), {ended}"
 
 
-def droppable(postgres: Engine, before: datetime) -> list[OldPartition]:
+def droppable(database: Database, before: datetime) -> list[OldPartition]:
     """The partitions all of whose scans ended before then, the oldest first; of submissions, whole months in UTC."""
-    return [found for found in _old(postgres, before) if found.held_by is None]
+    return [found for found in _old(database, before) if found.held_by is None]
 
 
-def held_back(postgres: Engine, before: datetime) -> list[OldPartition]:
+def held_back(database: Database, before: datetime) -> list[OldPartition]:
     """The partitions as old as that which stay since a scan in them is at work or paused, the oldest first."""
-    return [found for found in _old(postgres, before) if found.held_by is not None]
+    return [found for found in _old(database, before) if found.held_by is not None]
 
 
-def _old(postgres: Engine, before: datetime) -> list[OldPartition]:
+def _old(database: Database, before: datetime) -> list[OldPartition]:
     values = {"ended": _ended(), "before": before, "day": before.astimezone(UTC).replace(tzinfo=None)}
-    with database.transaction(postgres) as session:
+    with transaction(database) as session:
         return [OldPartition(**row) for row in session.execute(text(_OLD), values).mappings()]
 
 
 def drop_partition(
-    postgres: Engine, partition: str, before: datetime, *, attempts: int = 3, lock_s: float = LOCK_TIMEOUT_S
+    database: Database, partition: str, before: datetime, *, attempts: int = 3, lock_s: float = LOCK_TIMEOUT_S
 ) -> None:
     """Drops a partition in one transaction: after a crash it is there with its findings, or gone.
 
@@ -109,21 +109,21 @@ def drop_partition(
     """
     values = {"partition": partition, "ended": _ended(), "before": before}
     for attempt in _attempts(attempts):
-        with attempt, _short_transaction(postgres, lock_s) as session:
+        with attempt, _short_transaction(database, lock_s) as session:
             session.execute(text(_MARK), values)  # locks the rows: nobody can repair these scans now
             if scan_id := session.execute(text(_AT_WORK), values).scalar():
                 raise ScanStateError(f"scan {scan_id} is at work again, or was lately")
             _forget(session, col(Scan.partition) == partition)
-            _detach_and_drop(session, partition)
+            drop_partition_table(session, partition)
 
 
-def drop_scan(postgres: Engine, scan_id: UUID, *, attempts: int = 3, lock_s: float = LOCK_TIMEOUT_S) -> Scan:
+def drop_scan(database: Database, scan_id: UUID, *, attempts: int = 3, lock_s: float = LOCK_TIMEOUT_S) -> Scan:
     """Drops the findings of one scan; its row. A submission's are deleted from the partition that it shares.
 
     Raises NoSuchScanError, ScanStateError when it has not ended or is dropped already, LockedError.
     """
     for attempt in _attempts(attempts):
-        with attempt, _short_transaction(postgres, lock_s) as session:
+        with attempt, _short_transaction(database, lock_s) as session:
             find_scan(session, scan_id)
             scan = session.get_one(Scan, scan_id, with_for_update=True, populate_existing=True)
             if scan.status not in ENDED:
@@ -137,7 +137,7 @@ def drop_scan(postgres: Engine, scan_id: UUID, *, attempts: int = 3, lock_s: flo
                 session.execute(delete(Finding).where(*own))
             else:
                 session.flush()
-                _detach_and_drop(session, scan.partition)
+                drop_partition_table(session, scan.partition)
     return scan
 
 
@@ -151,16 +151,10 @@ def _forget(session: Session, which: ColumnElement[bool]) -> None:
     session.execute(delete(Unpublished).where(col(Unpublished.scan_id).in_(ids)))
 
 
-def _detach_and_drop(session: Session, partition: str) -> None:
-    """Last in its transaction: from here to the commit, nobody else reads or writes findings."""
-    session.execute(text(f'ALTER TABLE findings DETACH PARTITION "findings_{partition}"'))
-    session.execute(text(f'DROP TABLE "findings_{partition}"'))
-
-
 @contextmanager
-def _short_transaction(postgres: Engine, lock_s: float) -> Iterator[Session]:
+def _short_transaction(database: Database, lock_s: float) -> Iterator[Session]:
     try:
-        with database.transaction(postgres) as session:
+        with transaction(database) as session:
             session.execute(text(f"SET LOCAL lock_timeout = '{round(lock_s * 1000)}ms'"))
             yield session
     except DatabaseUnavailableError as error:

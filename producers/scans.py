@@ -6,12 +6,12 @@ from typing import Any, Self
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
 from producers.listing import Rules
-from worker import database, lifecycle
+from worker.database import Database, figures, lifecycle, partitions, transaction
 from worker.errors import NoSuchScanError, ScanStateError
 from worker.messages import Policy, Text
 from worker.tables import Repaired, Scan, ScanStatus, Unpublished
@@ -47,7 +47,7 @@ class Limits:
 
 
 def start_scan(
-    postgres: Engine,
+    database: Database,
     listing: Listing,
     *,
     name: str | None = None,
@@ -74,13 +74,13 @@ def start_scan(
         "max_failed_share": limits.max_failed_share,
         **more,
     }
-    with database.transaction(postgres) as session:
+    with transaction(database) as session:
         session.execute(insert(Scan).values(**values).on_conflict_do_nothing(index_elements=["token"]))
         scan = session.get(Scan, scan_id)
         if scan is None:
             scan = session.execute(select(Scan).where(col(Scan.token) == token)).scalars().one()
         else:
-            lifecycle.ensure_partition(session, scan.partition)
+            partitions.ensure_partition(session, scan.partition)
     return scan
 
 
@@ -104,29 +104,29 @@ def find_scan(session: Session, scan_id: UUID) -> Scan:
     return scan
 
 
-def pause(postgres: Engine, scan_id: UUID, note: str = "paused by hand") -> None:
+def pause(database: Database, scan_id: UUID, note: str = "paused by hand") -> None:
     """Nothing more of the scan is published or judged until it is resumed. What is being judged is finished.
 
     Raises NoSuchScanError, ScanStateError.
     """
-    with database.transaction(postgres) as session:
+    with transaction(database) as session:
         scan = _locked(session, scan_id, lifecycle.ACTIVE, "paused")
         scan.paused_from, scan.status, scan.note = scan.status, ScanStatus.PAUSED, note
 
 
 def resume(
-    postgres: Engine, scan_id: UUID, *, max_flagged_share: float | None = None, max_failed_share: float | None = None
+    database: Database, scan_id: UUID, *, max_flagged_share: float | None = None, max_failed_share: float | None = None
 ) -> None:
     """Makes a paused scan active again; `publishing.publish_scan` then goes on with it.
 
     A limit that it is over is replaced by the new one, or lifted: somebody has looked.
     Raises NoSuchScanError, ScanStateError.
     """
-    with database.transaction(postgres) as session:
+    with transaction(database) as session:
         scan = _locked(session, scan_id, (*lifecycle.ACTIVE, ScanStatus.PAUSED), "resumed")
         if scan.status != ScanStatus.PAUSED:
             return
-        flagged, failed = lifecycle.shares(scan)
+        flagged, failed = figures.shares(scan)
         scan.max_flagged_share = _limit(scan.max_flagged_share, max_flagged_share, flagged)
         scan.max_failed_share = _limit(scan.max_failed_share, max_failed_share, failed)
         scan.status, scan.paused_from, scan.note = scan.paused_from or ScanStatus.RUNNING, None, None
@@ -138,20 +138,20 @@ def _limit(old: float | None, new: float | None, share: float) -> float | None:
     return new if new is not None else None if old is not None and share > old else old
 
 
-def cancel(postgres: Engine, scan_id: UUID) -> None:
+def cancel(database: Database, scan_id: UUID) -> None:
     """Ends the scan for good. Its findings stay; workers drop its messages. Raises NoSuchScanError, ScanStateError."""
-    with database.transaction(postgres) as session:
+    with transaction(database) as session:
         scan = _locked(session, scan_id, (*lifecycle.ACTIVE, ScanStatus.PAUSED), "cancelled")
         scan.status, scan.note, scan.finished_at = ScanStatus.CANCELLED, "cancelled by hand", datetime.now(UTC)
         session.execute(delete(Unpublished).where(col(Unpublished.scan_id) == scan_id))
 
 
-def repair(postgres: Engine, scan_id: UUID) -> None:
+def repair(database: Database, scan_id: UUID) -> None:
     """Lets the scan be listed again from its start; `publishing.publish_scan` then publishes what has no outcome.
 
     Raises NoSuchScanError, ScanStateError.
     """
-    with database.transaction(postgres) as session:
+    with transaction(database) as session:
         allowed = (*lifecycle.ACTIVE, ScanStatus.PAUSED, ScanStatus.DONE)
         scan = _locked(session, scan_id, allowed, "repaired")
         if scan.kind != "scan" or scan.dropped_at is not None:

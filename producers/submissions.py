@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from celery import Celery
-from sqlalchemy import Engine, select, update
+from sqlalchemy import select, update
 from sqlmodel import col
 
 from producers.publishing import Publisher
 from producers.scans import find_scan
-from worker import broker, database, lifecycle
+from worker import broker
+from worker.database import Database, lifecycle, partitions, transaction
 from worker.errors import BrokerUnavailableError, Reason, ScanStateError
 from worker.messages import LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, JudgeImages, Policy
 from worker.tables import Finding, Scan, ScanStatus
@@ -20,10 +21,10 @@ RETRYABLE = (Reason.STORAGE_UNAVAILABLE, Reason.ENGINE_FAILED)
 """Reasons that another try may cure without anybody having changed anything."""
 
 
-def submit(app: Celery, postgres: Engine, refs: Sequence[ImageRef], *, policy: Policy | None = None) -> UUID:
+def submit(app: Celery, database: Database, refs: Sequence[ImageRef], *, policy: Policy | None = None) -> UUID:
     """Publishes images to the live queue as one submission; the id of its scan."""
     scan_id = uuid4()
-    partition = lifecycle.live_partition(datetime.now(UTC))
+    partition = partitions.live_partition(datetime.now(UTC))
     scan = Scan(
         id=scan_id,
         kind="live",
@@ -34,8 +35,8 @@ def submit(app: Celery, postgres: Engine, refs: Sequence[ImageRef], *, policy: P
         status=ScanStatus.RUNNING,
         listed=len(refs),
     )
-    with database.transaction(postgres) as session:
-        lifecycle.ensure_partition(session, partition)
+    with transaction(database) as session:
+        partitions.ensure_partition(session, partition)
         session.add(scan)
     published = 0
     try:
@@ -44,14 +45,14 @@ def submit(app: Celery, postgres: Engine, refs: Sequence[ImageRef], *, policy: P
             broker.publish(app, JudgeImages(scan_id=scan_id, images=images), LIVE_QUEUE)
             published += len(images)
     except BrokerUnavailableError as error:
-        with database.transaction(postgres) as session:
+        with transaction(database) as session:
             session.execute(update(Scan).where(col(Scan.id) == scan_id).values(listed=published))
             lifecycle.finish_if_full(session, scan_id)
         raise BrokerUnavailableError(f"submission {scan_id}: {published} of {len(refs)} published: {error}") from error
     return scan_id
 
 
-def retry(publisher: Publisher, postgres: Engine, scan_id: UUID, reasons: Collection[Reason] = RETRYABLE) -> int:
+def retry(publisher: Publisher, database: Database, scan_id: UUID, reasons: Collection[Reason] = RETRYABLE) -> int:
     """Publishes the images of a scan that failed for these reasons again; how many.
 
     Their old outcomes stand until new ones take their place.
@@ -59,7 +60,7 @@ def retry(publisher: Publisher, postgres: Engine, scan_id: UUID, reasons: Collec
     """
     count, last = 0, ""
     while True:
-        with database.transaction(postgres) as session:
+        with transaction(database) as session:
             scan = find_scan(session, scan_id)
             if scan.status == ScanStatus.CANCELLED or scan.dropped_at is not None:
                 raise ScanStateError(f"scan {scan_id} is cancelled, or its findings are dropped: start a new one")

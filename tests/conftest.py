@@ -15,13 +15,12 @@ import psycopg
 import pytest
 import redis
 from kombu import Connection
-from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 
 from deploy.demo import services
-from worker import database
+from worker.database import Database, connect
 from worker.detector.description import DetectorDescription
-from worker.detector.engine import Engine as DetectorEngine
+from worker.detector.engine import Engine
 from worker.detector.supply import load_description, supply
 from worker.migrate import upgrade
 from worker.settings import Settings
@@ -132,7 +131,7 @@ def make_template(server_url: str) -> tuple[str, Callable[[], None]]:
     name = f"fakesweep_template_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
-    engine = database.connect(url_of(server_url, name))
+    engine = connect(url_of(server_url, name))
     upgrade(engine)
     engine.dispose()
     return name, lambda: drop_database(server_url, name)
@@ -165,8 +164,8 @@ def database_url(postgres_server_url: str, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres(database_url: str) -> Iterator[Engine]:
-    engine = database.connect(database_url)
+def database(database_url: str) -> Iterator[Database]:
+    engine = connect(database_url)
     yield engine
     engine.dispose()
 
@@ -214,12 +213,12 @@ def demo_detector(**settings: Any) -> tuple[DetectorDescription, Path, Settings]
 
 
 @pytest.fixture(scope="session")
-def scripted() -> DetectorEngine:
+def scripted() -> Engine:
     return ScriptedEngine()
 
 
 @pytest.fixture(scope="session")
-def transformers() -> Iterator[DetectorEngine]:
+def transformers() -> Iterator[Engine]:
     from worker.detector.transformers_engine import TransformersEngine
 
     description, folder, _ = demo_detector()
@@ -229,7 +228,7 @@ def transformers() -> Iterator[DetectorEngine]:
 
 
 @pytest.fixture(scope="session")
-def vllm() -> Iterator[DetectorEngine]:
+def vllm() -> Iterator[Engine]:
     from worker.detector.vllm_engine import VllmEngine
 
     engine = VllmEngine(*demo_detector())

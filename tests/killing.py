@@ -22,7 +22,8 @@ from psycopg.rows import dict_row
 from producers import publishing, scans
 from producers.bulk import BulkPublisher
 from tests.processes import ROOT, running_worker, wait_for
-from worker import broker, database
+from worker import broker
+from worker.database import connect
 from worker.messages import MAX_IMAGES
 from worker.settings import Settings
 
@@ -145,11 +146,11 @@ def main() -> int:
     """Starts the scan of the token, or goes on with it."""
     folder, token, images = sys.argv[1:]
     settings = Settings.from_environment()
-    postgres = database.connect(settings.database_url.get_secret_value())
+    database = connect(settings.database_url.get_secret_value())
     celery = broker.create_app(settings.broker_url.get_secret_value())
     with BulkPublisher(celery, max_depth=settings.max_queue_depth) as publisher:
-        scan = scans.start_scan(postgres, scans.Listing(sources=(folder,)), token=token)
-        publishing.publish_scan(publisher, postgres, scan.id, chunk_size=int(images))
+        scan = scans.start_scan(database, scans.Listing(sources=(folder,)), token=token)
+        publishing.publish_scan(publisher, database, scan.id, chunk_size=int(images))
     return 0
 
 

@@ -9,8 +9,10 @@ import time
 
 from PIL.Image import Image
 
-from worker import broker, database, telemetry
+from worker import broker, telemetry
 from worker.__main__ import _die, serve
+from worker.database import connect
+from worker.database.detectors import register_detector
 from worker.moderate import Parts
 from worker.settings import Settings
 from worker.slots import Slots
@@ -29,14 +31,14 @@ def main() -> int:
 
     settings = Settings.from_environment()
     telemetry.configure_logging(settings)
-    postgres = database.connect(settings.database_url.get_secret_value())
+    database = connect(settings.database_url.get_secret_value())
     app = broker.create_app(settings.broker_url.get_secret_value())
     broker.check_broker(app)
     engine, slots = ScriptedEngine(fail=judged), Slots(settings.images_in_flight)
     description = scripted_description()
-    detector_id = database.register_detector(postgres, description.row())
+    detector_id = register_detector(database, description.row())
     parts = Parts(
-        open_stores(settings), postgres, engine, description, detector_id, slots, retry_limit=settings.retry_limit
+        open_stores(settings), database, engine, description, detector_id, slots, retry_limit=settings.retry_limit
     )
     register_tasks(app, parts, retry_delay_s=settings.retry_delay_s, on_engine_death=_die)
     return serve(app, engine, slots, settings)

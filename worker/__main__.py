@@ -11,7 +11,9 @@ import structlog
 from celery import Celery, signals
 from celery.apps.worker import Worker
 
-from worker import broker, database, telemetry
+from worker import broker, telemetry
+from worker.database import connect
+from worker.database.detectors import register_detector
 from worker.detector.engine import Engine
 from worker.detector.judge import warm_up
 from worker.detector.start import start_engine
@@ -64,8 +66,8 @@ def main() -> int:
 def _run(settings: Settings, health: Health, replica: Replica | None) -> int:
     """Checks what is cheap before it loads what is dear, then serves."""
     description = load_description(settings)
-    postgres = database.connect(settings.database_url.get_secret_value(), pool_size=settings.threads)
-    check_schema(postgres)
+    database = connect(settings.database_url.get_secret_value(), pool_size=settings.threads)
+    check_schema(database)
     app = broker.create_app(settings.broker_url.get_secret_value())
     broker.check_broker(app)
     description, folder = supply(description, settings)
@@ -74,10 +76,10 @@ def _run(settings: Settings, health: Health, replica: Replica | None) -> int:
     slots = Slots(settings.images_in_flight)
     parts = Parts(
         store=open_stores(settings),
-        database=postgres,
+        database=database,
         engine=engine,
         description=description,
-        detector_id=database.register_detector(postgres, description.row()),
+        detector_id=register_detector(database, description.row()),
         slots=slots,
         max_pixels=settings.max_pixels,
         retry_limit=settings.retry_limit,

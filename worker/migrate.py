@@ -7,10 +7,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 import migrations
+from worker.database import Database
 from worker.errors import ConfigurationError
 
 MIGRATION_LOCK = 0x53574550
@@ -24,7 +25,7 @@ def alembic_config() -> Config:
     return config
 
 
-def upgrade(engine: Engine) -> str:
+def upgrade(engine: Database) -> str:
     """Brings the schema to the newest revision, under an advisory lock; that revision.
 
     Raises ConfigurationError when the database cannot be reached.
@@ -47,7 +48,7 @@ def upgrade(engine: Engine) -> str:
     return _newest()
 
 
-def check_schema(engine: Engine) -> None:
+def check_schema(engine: Database) -> None:
     """Raises ConfigurationError unless the database answers and its schema is this release's."""
     try:
         with engine.connect() as connection:

@@ -11,11 +11,13 @@ from functools import cached_property
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Engine as Database
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from worker import database, lifecycle
 from worker.case import Case
+from worker.database import Database, lifecycle, transaction
+from worker.database.findings import add_verdict, remember_object, save_findings
+from worker.database.known import decided_uris, known_verdicts, stored_objects
+from worker.database.suspects import count_try, strike_try
 from worker.detector.description import DetectorDescription
 from worker.detector.engine import Engine
 from worker.detector.judge import judge
@@ -88,11 +90,14 @@ def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, redelivered: b
     are taken one by one, so that a poison image cannot take the others with it.
     Raises InvalidMessageError, DatabaseUnavailableError, ShuttingDownError, EngineDeadError.
     """
-    with database.transaction(parts.database) as session:
+    with transaction(parts.database) as session:
         scan = lifecycle.open_scan(session, job, message_id, **parts.description.thresholds.model_dump())
-        if lifecycle.stands_still(session, scan, job):
+        if lifecycle.set_aside(session, scan, job):
             return None
-        decided = database.decided_uris(session, scan, job.images, again=job.again)
+        if not lifecycle.takes_findings(scan):
+            log.info("message_of_ended_scan", scan_id=str(scan.id), images=len(job.images))
+            return None
+        decided = decided_uris(session, scan, job.images, again=job.again)
     delivery = _Delivery(scan, _policy(scan, job, parts.description), job.attempt, job.again)
     refs = [ref for ref in job.images if ref.uri not in decided]
     with parts.slots.take(len(refs)):
@@ -139,7 +144,7 @@ def _one_by_one(refs: Sequence[ImageRef], delivery: _Delivery, parts: Parts) -> 
 
 def _alone(ref: ImageRef, delivery: _Delivery, parts: Parts) -> list[ImageRef]:
     """The path for a suspect. Its try is counted before and struck out after, so that only a death leaves it."""
-    tries = database.count_try(parts.database, delivery.scan.id, ref.uri)
+    tries = count_try(parts.database, delivery.scan.id, ref.uri)
     if tries > MAX_TRIES_ALONE:
         detail = f"the worker ended {tries - 1} times while it had this image alone"
         _save([Case(ref, failure=ImageError(Reason.ENGINE_FAILED, detail))], delivery, parts)
@@ -149,23 +154,23 @@ def _alone(ref: ImageRef, delivery: _Delivery, parts: Parts) -> list[ImageRef]:
     except EngineDeadError:
         raise
     except FakesweepError:
-        database.strike_try(parts.database, delivery.scan.id, ref.uri)
+        strike_try(parts.database, delivery.scan.id, ref.uri)
         raise
     except Exception as error:
         log.exception("image_failed_alone", scan_id=str(delivery.scan.id), uri=ref.uri)
         detail = f"unforeseen {type(error).__name__}, see the worker's log"
         _save([Case(ref, failure=ImageError(Reason.ENGINE_FAILED, detail))], delivery, parts)
         return []
-    database.strike_try(parts.database, delivery.scan.id, ref.uri)
+    strike_try(parts.database, delivery.scan.id, ref.uri)
     return later
 
 
 def _reuse_unchanged(cases: Sequence[Case], delivery: _Delivery, parts: Parts) -> None:
     """Reuses, without fetching, where this detector judged what has the same ETag at the same uri."""
-    with database.transaction(parts.database) as session:
-        objects = database.stored_objects(session, [case.ref for case in cases])
+    with transaction(parts.database) as session:
+        objects = stored_objects(session, [case.ref for case in cases])
         contents = {stored.sha256 for stored in objects.values()}
-        verdicts = database.known_verdicts(session, contents, parts.detector_id, delivery.policy, delivery.since)
+        verdicts = known_verdicts(session, contents, parts.detector_id, delivery.policy, delivery.since)
     for case in cases:
         stored = objects.get(case.ref.uri)
         if stored and stored.sha256 in verdicts:
@@ -179,8 +184,8 @@ def _fetch_and_decode(case: Case, delivery: _Delivery, parts: Parts) -> None:
         data = parts.store.fetch(case.ref)
         sha256 = hashlib.sha256(data).hexdigest()
         case.stored = StoredObject(uri=case.ref.uri, etag=case.ref.etag, sha256=sha256, size=len(data))
-        with database.transaction(parts.database) as session:
-            known = database.known_verdicts(session, [sha256], parts.detector_id, delivery.policy, delivery.since)
+        with transaction(parts.database) as session:
+            known = known_verdicts(session, [sha256], parts.detector_id, delivery.policy, delivery.since)
         case.verdict = known.get(sha256)
         if case.verdict:
             case.reused_from = case.verdict.uri
@@ -228,18 +233,18 @@ def _judge(cases: Sequence[Case], delivery: _Delivery, parts: Parts) -> None:
 def _save(cases: Sequence[Case], delivery: _Delivery, parts: Parts) -> None:
     """One transaction: verdicts, what lay where, findings, counters. Saving twice is saving once."""
     settled = [case for case in cases if not case.later]
-    with database.transaction(parts.database) as session:
+    with transaction(parts.database) as session:
         if lifecycle.is_dropped(session, delivery.scan.id):
             return
         verdict_ids = {
-            case.verdict.sha256: database.add_verdict(session, case.verdict)
+            case.verdict.sha256: add_verdict(session, case.verdict)
             for case in settled
             if case.verdict and not case.reused_from
         }
         # In one order everywhere, so that two messages with the same uris cannot lock each other out.
         for case in sorted((case for case in settled if case.stored), key=lambda case: case.ref.uri):
-            database.remember_object(session, case.remembered(verdict_ids))
-        database.save_findings(
+            remember_object(session, case.remembered(verdict_ids))
+        save_findings(
             session,
             delivery.scan,
             [case.finding(delivery.scan, verdict_ids, delivery.attempt + 1) for case in settled],

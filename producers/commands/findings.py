@@ -25,12 +25,12 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show how far a scan is, or the newest scans."""
-    postgres = open_database(Settings.from_environment())
+    database = open_database(Settings.from_environment())
     if scan_id is None:
-        recent = results.recent_scans(postgres)
+        recent = results.recent_scans(database)
         print_json({"scans": recent}) if as_json else progress.print_scans(recent)
         return
-    found = results.summary(postgres, scan_id)
+    found = results.summary(database, scan_id)
     print_json(found) if as_json else progress.print_summary(found)
 
 
@@ -40,8 +40,8 @@ def results_(
     output: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
 ) -> None:
     """Write a scan's findings as JSON Lines, one an image."""
-    postgres = open_database(Settings.from_environment())
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in results.rows(postgres, scan_id))
+    database = open_database(Settings.from_environment())
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in results.rows(database, scan_id))
     if output is None:
         sys.stdout.writelines(lines)
         return
@@ -56,11 +56,11 @@ def report(
 ) -> None:
     """Write a scan's report: one HTML file that opens offline."""
     settings = Settings.from_environment()
-    postgres = open_database(settings)
+    database = open_database(settings)
     store = open_stores(settings)
     reports.write_report(
-        results.summary(postgres, scan_id),
-        results.rows(postgres, scan_id),
+        results.summary(database, scan_id),
+        results.rows(database, scan_id),
         lambda uri, etag: store.fetch(ImageRef(uri=uri, etag=etag)),
         output,
     )

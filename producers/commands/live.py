@@ -52,14 +52,14 @@ def submit(
     except ValidationError as error:
         raise UsageError(f"{error.errors()[0]['input']}: {error.errors()[0]['msg']}") from None
     settings = Settings.from_environment()
-    postgres = open_database(settings)
-    scan_id = submissions.submit(open_broker(settings), postgres, refs, policy=policy)
+    database = open_database(settings)
+    scan_id = submissions.submit(open_broker(settings), database, refs, policy=policy)
     found: list[dict[str, Any]] = []
     if wait:
-        progress.watch(postgres, scan_id)
-        found = list(results.rows(postgres, scan_id))
+        progress.watch(database, scan_id)
+        found = list(results.rows(database, scan_id))
     if as_json:
-        print_json(results.progress(postgres, scan_id) | ({"results": found} if wait else {}))
+        print_json(results.progress(database, scan_id) | ({"results": found} if wait else {}))
         return
     typer.echo(str(scan_id))
     for row in found:

@@ -8,10 +8,10 @@ from uuid import UUID
 import typer
 from celery import Celery
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import Engine
 
 from producers.bulk import BulkPublisher
-from worker import broker, database, telemetry
+from worker import broker, telemetry
+from worker.database import Database, connect
 from worker.errors import FakesweepError
 from worker.messages import Explain
 from worker.migrate import check_schema
@@ -66,11 +66,11 @@ def needs_extra(extra: str, error: ImportError) -> UsageError:
     return UsageError(f"this command needs packages that are not installed ({error}); install fakesweep[{extra}]")
 
 
-def open_database(settings: Settings) -> Engine:
+def open_database(settings: Settings) -> Database:
     """Postgres, with this release's schema in it. Raises ConfigurationError."""
-    postgres = database.connect(settings.database_url.get_secret_value())
-    check_schema(postgres)
-    return postgres
+    database = connect(settings.database_url.get_secret_value())
+    check_schema(database)
+    return database
 
 
 def open_broker(settings: Settings) -> Celery:

@@ -22,21 +22,21 @@ def retention(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be dropped.")] = False,
 ) -> None:
     """Drop the findings of old scans and submissions. Scans, verdicts, objects and reviews stay."""
-    postgres = open_database(Settings.from_environment())
+    database = open_database(Settings.from_environment())
     before = datetime.now(UTC) - timedelta(days=keep_days)
     skipped = False
-    for found in dropping.droppable(postgres, before):
+    for found in dropping.droppable(database, before):
         if dry_run:
             typer.echo(printable(f"would drop {found}"))
             continue
         try:
-            dropping.drop_partition(postgres, found.partition, before)
+            dropping.drop_partition(database, found.partition, before)
         except (dropping.LockedError, ScanStateError) as error:
             skipped = True
             typer.echo(printable(f"skipped {found}: {error}"), err=True)
         else:
             typer.echo(printable(f"dropped {found}"))
-    for found in dropping.held_back(postgres, before):
+    for found in dropping.held_back(database, before):
         typer.echo(printable(f"kept {found}: scan {found.held_by}; cancel it, or let it end"))
     if skipped:
         raise typer.Exit(EXIT_SKIPPED)

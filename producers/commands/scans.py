@@ -4,7 +4,6 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
-from sqlalchemy import Engine
 
 from producers import publishing, scans, sources, submissions
 from producers.bulk import BulkPublisher
@@ -28,6 +27,7 @@ from producers.commands.options import (
 )
 from producers.listing import Rules
 from producers.reporting import progress, results
+from worker.database import Database
 from worker.errors import FakesweepError, Reason, ScanStateError
 from worker.messages import Explain, Policy
 from worker.settings import Settings
@@ -69,15 +69,15 @@ def scan(
     names = checked(scans.Names, name=name, token=token)
     listing = scans.Listing(sources=tuple(map(sources.absolute, source)), rules=rules)
     settings = Settings.from_environment()
-    postgres = open_database(settings)
+    database = open_database(settings)
     with open_publisher(settings, progress.Warnings()) as publisher:
         sources.open_source(listing.sources, rules, lambda _line: None)  # a source that is not there makes no scan
         started = scans.start_scan(
-            postgres, listing, name=names.name, token=names.token, policy=policy, rejudge=rejudge,
+            database, listing, name=names.name, token=names.token, policy=policy, rejudge=rejudge,
             limits=scans.Limits(max_flagged_share, max_failed_share),
         )  # fmt: skip
         scans.check_same(started, listing, policy, rejudge=rejudge)
-        _go_on(publisher, postgres, started.id, watch=watch, as_json=as_json)
+        _go_on(publisher, database, started.id, watch=watch, as_json=as_json)
 
 
 @app.command()
@@ -100,10 +100,10 @@ def resume(
     A limit that paused it is lifted, unless another one is given.
     """
     settings = Settings.from_environment()
-    postgres = open_database(settings)
+    database = open_database(settings)
     with open_publisher(settings, progress.Warnings()) as publisher:
-        scans.resume(postgres, scan_id, max_flagged_share=max_flagged_share, max_failed_share=max_failed_share)
-        _go_on(publisher, postgres, scan_id, watch=watch, as_json=as_json)
+        scans.resume(database, scan_id, max_flagged_share=max_flagged_share, max_failed_share=max_failed_share)
+        _go_on(publisher, database, scan_id, watch=watch, as_json=as_json)
 
 
 @app.command()
@@ -117,10 +117,10 @@ def cancel(scan_id: ScanId) -> None:
 def repair(scan_id: ScanId, watch: Watch = False, as_json: Json = False) -> None:
     """List the source of SCAN again and publish what has no outcome: new objects, and whatever was lost."""
     settings = Settings.from_environment()
-    postgres = open_database(settings)
+    database = open_database(settings)
     with open_publisher(settings, progress.Warnings()) as publisher:
-        scans.repair(postgres, scan_id)
-        _go_on(publisher, postgres, scan_id, watch=watch, as_json=as_json)
+        scans.repair(database, scan_id)
+        _go_on(publisher, database, scan_id, watch=watch, as_json=as_json)
 
 
 @app.command()
@@ -130,26 +130,26 @@ def retry(
 ) -> None:
     """Judge failed images of SCAN again: those whose storage or engine failed, or those of --reason."""
     settings = Settings.from_environment()
-    postgres = open_database(settings)
+    database = open_database(settings)
     with open_publisher(settings, progress.Warnings()) as publisher:
-        count = submissions.retry(publisher, postgres, scan_id, reason or submissions.RETRYABLE)
+        count = submissions.retry(publisher, database, scan_id, reason or submissions.RETRYABLE)
     typer.echo(f"{count} images published again")
 
 
-def _go_on(publisher: BulkPublisher, postgres: Engine, scan_id: UUID, *, watch: bool, as_json: bool) -> None:
+def _go_on(publisher: BulkPublisher, database: Database, scan_id: UUID, *, watch: bool, as_json: bool) -> None:
     """Publishes what is left of the scan, prints its id, and waits where that is wished."""
     progress.say(f"scan {scan_id}")  # at once: a listing may take days
     try:
         with progress.shown("listing", total=None) as advance:
             publishing.publish_scan(
-                publisher, postgres, scan_id, warn=progress.Warnings(),
+                publisher, database, scan_id, warn=progress.Warnings(),
                 listed=lambda count: advance(count, None),
-                waiting=lambda: progress.show_waiting(advance, results.progress(postgres, scan_id)),
+                waiting=lambda: progress.show_waiting(advance, results.progress(database, scan_id)),
             )  # fmt: skip
     except (FakesweepError, KeyboardInterrupt):
         progress.say(f"scan {scan_id} has stopped; `fakesweep resume {scan_id}` goes on with it")
         raise
-    counts = progress.watch(postgres, scan_id) if watch else results.progress(postgres, scan_id)
+    counts = progress.watch(database, scan_id) if watch else results.progress(database, scan_id)
     if as_json:
         print_json(counts)
     else:

@@ -8,7 +8,8 @@ from producers import publishing
 from producers.commands.options import ScanId, open_broker, open_database, open_publisher
 from producers.nightly import schedule
 from producers.reporting import progress
-from worker import database, telemetry
+from worker import telemetry
+from worker.database import connect
 from worker.migrate import upgrade
 from worker.settings import Settings
 
@@ -19,7 +20,7 @@ app = typer.Typer()
 def migrate() -> None:
     """Bring the database's schema up to date. Many may start at once; one does it."""
     url = Settings.from_environment().database_url.get_secret_value()
-    typer.echo(f"schema at revision {upgrade(database.connect(url))}")
+    typer.echo(f"schema at revision {upgrade(connect(url))}")
 
 
 @app.command()
@@ -54,6 +55,6 @@ def nightly() -> None:
 def publish(scan_id: ScanId) -> None:
     """Go on with the listing of SCAN, as `nightly` has it done. Unlike `resume`, it leaves a paused scan paused."""
     settings = Settings.from_environment()
-    postgres = open_database(settings)
+    database = open_database(settings)
     with open_publisher(settings, progress.Warnings()) as publisher:
-        publishing.publish_scan(publisher, postgres, scan_id, warn=progress.Warnings())
+        publishing.publish_scan(publisher, database, scan_id, warn=progress.Warnings())

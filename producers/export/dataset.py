@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 from sqlmodel import col
 
 from producers.export.copies import Copies, Record
@@ -22,7 +22,7 @@ from producers.export.labels import Label, by_content, read_labels
 from producers.export.settle import decided_contents
 from producers.export.tally import Tally
 from producers.scans import find_scan
-from worker import database
+from worker.database import Database, transaction
 from worker.detector.description import DetectorDescription
 from worker.errors import FakesweepError
 from worker.lab.datasets.splits import Shares, Split, split_of
@@ -57,7 +57,7 @@ class Export:
     advance: Callable[[int], object] = field(default=lambda _records: None)
 
 
-def write_dataset(postgres: Engine, wanted: Export, output: Path) -> dict[str, Any]:
+def write_dataset(database: Database, wanted: Export, output: Path) -> dict[str, Any]:
     """Writes train.json, validation.json, test.json, faults.jsonl and export.json; what the last one holds.
 
     The files are replaced when all are whole. Records stand in the order of their SHA-256. Raises NothingToExportError,
@@ -71,13 +71,13 @@ def write_dataset(postgres: Engine, wanted: Export, output: Path) -> dict[str, A
             report = _reporting(faults, tally, wanted.report)
             # Gathered first: fetching images can take hours, in which no transaction shall stay open.
             with (parts / "gathered").open("w+", encoding="utf-8") as gathered:
-                gathered.writelines(json.dumps(record) + "\n" for record in _gather(postgres, wanted, tally, report))
+                gathered.writelines(json.dumps(record) + "\n" for record in _gather(database, wanted, tally, report))
                 gathered.seek(0)
                 records = _with_copies(map(json.loads, gathered), output, wanted.store, report)
                 _write_splits(records, parts, wanted, tally)
         if not tally.records:
             raise NothingToExportError(f"nothing to export: {tally.why}; review findings, or give --labels")
-        summary = _summary(postgres, wanted, tally)
+        summary = _summary(database, wanted, tally)
         (parts / SUMMARY).write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         for name in (*(f"{split}.json" for split in Split), FAULTS, SUMMARY):
             (parts / name).replace(output / name)
@@ -93,9 +93,9 @@ def _reporting(file: IO[str], tally: Tally, report: Report) -> Report:
     return told
 
 
-def _gather(postgres: Engine, wanted: Export, tally: Tally, report: Report) -> Iterator[Record]:
+def _gather(database: Database, wanted: Export, tally: Tally, report: Report) -> Iterator[Record]:
     """A record for each content with a label that still lies where it was; the others are counted by cause."""
-    with database.transaction(postgres) as session:
+    with transaction(database) as session:
         # One state of all tables: what is written meanwhile belongs to the next export.
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         for scan_id in wanted.selection.scans:
@@ -169,8 +169,8 @@ def _array(path: Path) -> Iterator[Callable[[Record], None]]:
         file.write("[]\n" if before == "[\n" else "\n]\n")
 
 
-def _summary(postgres: Engine, wanted: Export, tally: Tally) -> dict[str, Any]:
-    with database.transaction(postgres) as session:
+def _summary(database: Database, wanted: Export, tally: Tally) -> dict[str, Any]:
+    with transaction(database) as session:
         query = select(Detector).where(col(Detector.fingerprint).in_(tally.detectors)).order_by(col(Detector.id))
         detectors = [
             {name: getattr(one, name) for name in ("name", "model", "revision", "prompt_revision", "fingerprint")}

@@ -8,7 +8,8 @@ import structlog
 from sentry_sdk.crons import MonitorStatus, capture_checkin
 
 from producers.nightly.schedule import NightlyScan
-from worker import lifecycle
+from worker.database import figures
+from worker.database.lifecycle import ENDED
 from worker.tables import Scan, ScanStatus
 
 log = structlog.get_logger(__name__)
@@ -41,7 +42,7 @@ class CheckIns:
 
     def look(self, name: str, nightly: NightlyScan, scan: Scan) -> None:
         """Tells what has become of the scan since the last look."""
-        if scan.status in {ScanStatus.DONE, ScanStatus.CANCELLED}:
+        if scan.status in ENDED:
             if scan.id in self._at_work:
                 log.info("nightly_scan_ended", schedule=name, scan_id=str(scan.id), status=str(scan.status))
                 ended_well = scan.status == ScanStatus.DONE
@@ -78,5 +79,5 @@ class CheckIns:
 def _over_its_limits(scan: Scan) -> bool:
     """Whether its limits have paused it, not a person."""
     limits = (scan.max_flagged_share, scan.max_failed_share)
-    over = any(limit is not None and share > limit for share, limit in zip(lifecycle.shares(scan), limits, strict=True))
+    over = any(limit is not None and share > limit for share, limit in zip(figures.shares(scan), limits, strict=True))
     return scan.status == ScanStatus.PAUSED and over

@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 from celery import Celery, beat
 from celery.schedules import crontab
-from sqlalchemy import Engine, and_, exists, or_, select
+from sqlalchemy import and_, exists, or_, select
 from sqlmodel import col
 
 from producers.nightly.checkins import CheckIns
@@ -18,13 +18,14 @@ from producers.nightly.children import Children, Position
 from producers.nightly.nightly_lock import NightlyLock
 from producers.nightly.schedule import NightlyScan
 from producers.scans import Listing, start_scan
-from worker import database, telemetry
+from worker import telemetry
+from worker.database import Database, transaction
+from worker.database.lifecycle import ENDED
 from worker.errors import DatabaseUnavailableError
 from worker.tables import Scan, ScanStatus, Unpublished
 
 log = structlog.get_logger(__name__)
 
-_ENDED = (ScanStatus.DONE, ScanStatus.CANCELLED)
 _UNLISTED = (ScanStatus.LISTING, ScanStatus.REPAIRING)
 
 
@@ -33,12 +34,12 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def serve(nightly: Mapping[str, NightlyScan], app: Celery, postgres: Engine, timezone: str) -> None:
+def serve(nightly: Mapping[str, NightlyScan], app: Celery, database: Database, timezone: str) -> None:
     """Runs beat until SIGTERM or SIGINT. `nightly` by name; `timezone` is that of its crontabs."""
     app.conf.timezone = timezone
     scheduler = partial(
-        NightlyScheduler, nightly=nightly, postgres=postgres, clock=utc_now, children=Children(utc_now),
-        checkins=CheckIns(timezone, utc_now), lock=NightlyLock(postgres),
+        NightlyScheduler, nightly=nightly, database=database, clock=utc_now, children=Children(utc_now),
+        checkins=CheckIns(timezone, utc_now), lock=NightlyLock(database),
     )  # fmt: skip
     service = beat.Service(app, scheduler_cls=scheduler, remote_control=False)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -64,14 +65,14 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
         self,
         *args: Any,
         nightly: Mapping[str, NightlyScan],
-        postgres: Engine,
+        database: Database,
         children: Children,
         checkins: CheckIns,
         lock: NightlyLock,
         clock: Callable[[], datetime] = utc_now,
         **kwargs: Any,
     ) -> None:
-        self._nightly, self._postgres, self._clock = nightly, postgres, clock
+        self._nightly, self._database, self._clock = nightly, database, clock
         self._children, self._checkins, self._lock = children, checkins, lock
         self._began = clock()
         self._postponed: set[UUID] = set()
@@ -118,7 +119,7 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
         if due is None:
             return
         scan = start_scan(
-            self._postgres, Listing(sources=nightly.sources, rules=nightly.rules),
+            self._database, Listing(sources=nightly.sources, rules=nightly.rules),
             name=name, token=f"{name}@{due.isoformat()}", policy=nightly.policy, limits=nightly.limits,
             rejudge=nightly.rejudge, schedule=name, due_at=due,
         )  # fmt: skip
@@ -146,7 +147,7 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
             schedule = crontab.from_string(nightly.crontab)
             schedule.nowfun = self._clock
             entry = self.Entry(name, "nightly", last_run_at=last, schedule=schedule, app=self.app)
-            if scan is None or scan.status in _ENDED:
+            if scan is None or scan.status in ENDED:
                 self.schedule[name] = entry
             elif entry.is_due().is_due:
                 self._postpone(name, scan)
@@ -158,7 +159,7 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
 
     def _newest(self, name: str) -> Scan | None:
         query = select(Scan).where(col(Scan.schedule) == name).order_by(col(Scan.due_at).desc()).limit(1)
-        with database.transaction(self._postgres) as session:
+        with transaction(self._database) as session:
             return session.execute(query).scalar()
 
     def _unlisted(self) -> dict[UUID, Position]:
@@ -170,7 +171,7 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
         unpublished = and_(col(Scan.status) == ScanStatus.RUNNING, set_aside)
         wanted = or_(col(Scan.status).in_(_UNLISTED), unpublished)
         query = select(Scan).where(col(Scan.schedule).is_not(None), wanted)
-        with database.transaction(self._postgres) as session:
+        with transaction(self._database) as session:
             return {scan.id: _position(scan) for scan in session.execute(query).scalars()}
 
 

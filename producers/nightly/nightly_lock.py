@@ -1,9 +1,10 @@
 """The lock that the one `nightly` holds which works; another one waits for it."""
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from worker.database import Database
 from worker.errors import DatabaseUnavailableError
 
 KEY = 0x4E494748
@@ -19,8 +20,8 @@ SELECT set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalive
 class NightlyLock:
     """A session's advisory lock, on a connection of its own: Postgres lets go of it when that connection ends."""
 
-    def __init__(self, postgres: Engine, key: int = KEY) -> None:
-        self._postgres, self._key = postgres, key
+    def __init__(self, database: Database, key: int = KEY) -> None:
+        self._database, self._key = database, key
         self._connection: Connection | None = None
 
     def held(self) -> bool:
@@ -34,7 +35,7 @@ class NightlyLock:
             else:
                 return True
         try:
-            return self._take(self._postgres.connect())
+            return self._take(self._database.connect())
         except (DBAPIError, PoolTimeoutError) as error:
             raise DatabaseUnavailableError(
                 str(getattr(error, "orig", None) or error).strip().partition("\n")[0]

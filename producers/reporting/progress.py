@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from sqlalchemy import Engine
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from producers.reporting import results
+from worker.database import Database
 from worker.errors import DatabaseUnavailableError
 from worker.tables import ScanStatus
 
@@ -105,10 +105,10 @@ def show_waiting(advance: Advance, counts: Mapping[str, Any]) -> None:
     wait=wait_random_exponential(max=10),
     reraise=True,
 )
-def watch(postgres: Engine, scan_id: UUID) -> dict[str, Any]:
+def watch(database: Database, scan_id: UUID) -> dict[str, Any]:
     """Shows a scan's progress until every listed image has its outcome, or somebody stops it; its last counts."""
     with shown("judging", total=None) as advance:
-        while (counts := results.progress(postgres, scan_id))["status"] not in ENDED:
+        while (counts := results.progress(database, scan_id))["status"] not in ENDED:
             advance(counts["judged"] + counts["reused"] + counts["failed"], counts["listed"], _speed(counts))
             time.sleep(POLL_S)
     print(_counts_line(counts), file=sys.stderr)

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, RowMapping, select, text
+from sqlalchemy import RowMapping, select, text
 from sqlmodel import col
 
 from producers.scans import find_scan
-from worker import database, lifecycle
+from worker.database import Database, figures, transaction
 from worker.errors import ScanStateError
 from worker.messages import Policy
 from worker.tables import Detector, Scan, ScanStatus
@@ -27,12 +27,12 @@ _FIELDS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "expla
            "reason", "detail", "etag", "sha256", "width", "height")  # fmt: skip
 
 
-def summary(postgres: Engine, scan_id: UUID) -> dict[str, Any]:
+def summary(database: Database, scan_id: UUID) -> dict[str, Any]:
     """A scan's counts and what it ran with, as `fakesweep status SCAN --json` prints them.
 
     Raises NoSuchScanError.
     """
-    with database.transaction(postgres) as session:
+    with transaction(database) as session:
         scan = find_scan(session, scan_id)
         query = select(Detector).where(col(Detector.id).in_(scan.detector_ids)).order_by(col(Detector.id))
         found = [row.model_dump() for row in session.execute(query).scalars()]
@@ -48,8 +48,8 @@ def summary(postgres: Engine, scan_id: UUID) -> dict[str, Any]:
 def _counts(scan: Scan) -> dict[str, Any]:
     names = ("name", "source", "kind", "status", "note", "listed", "skipped", "skipped_by", "judged", "reused",
              "failed", "fake", "real", "uncertain")  # fmt: skip
-    flagged, failed = lifecycle.shares(scan)
-    rate = lifecycle.rate(scan, datetime.now(UTC))
+    flagged, failed = figures.shares(scan)
+    rate = figures.rate(scan, datetime.now(UTC))
     left = scan.listed - scan.judged - scan.reused - scan.failed
     return {
         "scan": str(scan.id),
@@ -63,22 +63,22 @@ def _counts(scan: Scan) -> dict[str, Any]:
     }
 
 
-def progress(postgres: Engine, scan_id: UUID) -> dict[str, Any]:
+def progress(database: Database, scan_id: UUID) -> dict[str, Any]:
     """The counts alone: one row read by its key, cheap enough to ask for every second."""
-    with database.transaction(postgres) as session:
+    with transaction(database) as session:
         return _counts(find_scan(session, scan_id))
 
 
-def recent_scans(postgres: Engine, limit: int = 20) -> list[dict[str, Any]]:
+def recent_scans(database: Database, limit: int = 20) -> list[dict[str, Any]]:
     """The newest scans first."""
-    with database.transaction(postgres) as session:
+    with transaction(database) as session:
         query = select(Scan).order_by(col(Scan.created_at).desc()).limit(limit)
         return [_counts(scan) for scan in session.execute(query).scalars()]
 
 
-def rows(postgres: Engine, scan_id: UUID) -> Iterator[dict[str, Any]]:
+def rows(database: Database, scan_id: UUID) -> Iterator[dict[str, Any]]:
     """The lines of `fakesweep results`, by uri, streamed. Raises NoSuchScanError, ScanStateError."""
-    with database.transaction(postgres) as session:
+    with transaction(database) as session:
         scan = find_scan(session, scan_id)
         if scan.dropped_at is not None:
             dropped = f"its findings were dropped at {scan.dropped_at:%Y-%m-%d %H:%M}"
@@ -95,18 +95,18 @@ def rows(postgres: Engine, scan_id: UUID) -> Iterator[dict[str, Any]]:
             yield _row(row)
 
 
-def newest_flagged(postgres: Engine, limit: int = 100) -> list[dict[str, Any]]:
+def newest_flagged(database: Database, limit: int = 100) -> list[dict[str, Any]]:
     """What scans flagged last, newest first, in the form of `rows`."""
-    return _found(postgres, "SELECT * FROM flagged_findings ORDER BY decided_at DESC LIMIT :limit", limit=limit)
+    return _found(database, "SELECT * FROM flagged_findings ORDER BY decided_at DESC LIMIT :limit", limit=limit)
 
 
-def history(postgres: Engine, uri: str) -> list[dict[str, Any]]:
+def history(database: Database, uri: str) -> list[dict[str, Any]]:
     """What every scan found at a uri, newest first, in the form of `rows`."""
-    return _found(postgres, "SELECT * FROM finding_details WHERE uri = :uri ORDER BY decided_at DESC", uri=uri)
+    return _found(database, "SELECT * FROM finding_details WHERE uri = :uri ORDER BY decided_at DESC", uri=uri)
 
 
-def _found(postgres: Engine, statement: str, **values: Any) -> list[dict[str, Any]]:
-    with database.transaction(postgres) as session:
+def _found(database: Database, statement: str, **values: Any) -> list[dict[str, Any]]:
+    with transaction(database) as session:
         return [
             {"scan": str(row["scan_id"])} | _row(row) for row in session.execute(text(statement), values).mappings()
         ]

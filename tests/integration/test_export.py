@@ -12,14 +12,15 @@ from uuid import UUID, uuid4
 import boto3
 import pytest
 from PIL import Image
-from sqlalchemy import Engine, insert, text
+from sqlalchemy import insert, text
 
 from producers import retention
 from producers.export.dataset import PURPOSE, Export, NothingToExportError, write_dataset
 from producers.export.decisions import Fault, Selection
 from tests.integration.test_scans import Archive, png
 from tests.processes import fakesweep
-from worker import database
+from worker.database import Database, transaction
+from worker.database.findings import add_verdict
 from worker.errors import ConfigurationError, ImageError, NoSuchScanError, Reason, StorageUnavailableError
 from worker.lab.datasets.reading import read_dataset
 from worker.lab.datasets.records import Record
@@ -45,8 +46,8 @@ class Desk:
     faults: list[Fault] = field(default_factory=list)
 
     @property
-    def postgres(self) -> Engine:
-        return self.archive.postgres
+    def database(self) -> Database:
+        return self.archive.database
 
     def uri(self, name: str) -> str:
         return f"s3://{self.bucket}/{name}"
@@ -72,7 +73,7 @@ class Desk:
         self.reviews += 1
         uri = self.uri(name)
         seen = self.archive.rows(scan)[uri]
-        with self.postgres.begin() as connection:
+        with self.database.begin() as connection:
             verdict_id = connection.execute(
                 text("SELECT verdict_id FROM findings WHERE scan_id = :scan AND uri = :uri"), {"scan": scan, "uri": uri}
             ).scalar()
@@ -84,7 +85,7 @@ class Desk:
 
     def export(self, output: Path | None = None, **wanted: Any) -> dict[str, Any]:
         given = Export(scripted_description(), Selection(), Shares(), report=self.faults.append)
-        return write_dataset(self.postgres, replace(given, **wanted), output or self.output)
+        return write_dataset(self.database, replace(given, **wanted), output or self.output)
 
     def records(self) -> dict[str, Record]:
         """What a reader of datasets finds, by uri; there must be no fault."""
@@ -106,8 +107,8 @@ def extra(record: Record) -> dict[str, Any]:
 
 
 @pytest.fixture
-def desk(postgres: Engine, tmp_path: Path) -> Desk:
-    return Desk(Archive(postgres), tmp_path / "dataset")
+def desk(database: Database, tmp_path: Path) -> Desk:
+    return Desk(Archive(database), tmp_path / "dataset")
 
 
 def test_a_decision_becomes_a_record_of_fakeclue(desk: Desk) -> None:
@@ -207,14 +208,14 @@ def test_only_explanations_that_fit_are_learnt(desk: Desk) -> None:
     }  # fmt: skip
     desk.put(**dict.fromkeys(cases, FAKE))
     scan = desk.sweep()
-    with database.transaction(desk.postgres) as session:
+    with transaction(desk.database) as session:
         for name, changes in cases.items():
             row: dict[str, Any] = {
                 "sha256": desk.sha256(name), "detector_id": 1, "uri": desk.uri(name), "width": 9, "height": 8,
                 "explain": "all", "answer": "fake", "score": 0.9, "completion": "", "explanation": "Its nose melts.",
                 "prompt_tokens": 1, "completion_tokens": 1, "latency_ms": 1,
             }  # fmt: skip
-            verdict_id = database.add_verdict(session, StoredVerdict(**(row | changes)))
+            verdict_id = add_verdict(session, StoredVerdict(**(row | changes)))
             desk.review(scan, name, "confirmed", verdict_id=verdict_id)
     summary = desk.export()
     answers = {uri.removeprefix("s3://b/"): record.answer for uri, record in desk.records().items()}
@@ -238,7 +239,7 @@ def test_reviews_outlive_the_findings_of_their_scan(desk: Desk) -> None:
     scan = desk.sweep()
     desk.review(scan, "a", "confirmed")
     desk.review(scan, "b", "overturned", sha256=None)
-    retention.drop_scan(desk.postgres, scan)
+    retention.drop_scan(desk.database, scan)
     desk.export()
     assert desk.labels() == {"a": 0, "b": 0}
 
@@ -458,8 +459,8 @@ def test_a_fault_may_stop_it(desk: Desk) -> None:
     assert list(desk.output.iterdir()) == []
 
 
-def test_the_command(postgres: Engine, database_url: str, bucket: str, tmp_path: Path) -> None:
-    desk = Desk(Archive(postgres, engine=ScriptedEngine()), tmp_path / "dataset", bucket)
+def test_the_command(database: Database, database_url: str, bucket: str, tmp_path: Path) -> None:
+    desk = Desk(Archive(database, engine=ScriptedEngine()), tmp_path / "dataset", bucket)
     desk.put(a=FAKE, b=REAL, c=FAKE, gone=FAKE)
     s3 = boto3.client("s3")
     for name in ("a", "b", "c"):
@@ -508,9 +509,9 @@ def test_the_command(postgres: Engine, database_url: str, bucket: str, tmp_path:
     ],
 )
 def test_the_command_refuses(
-    postgres: Engine, database_url: str, bucket: str, tmp_path: Path, wrong: tuple[str, ...], code: int, said: str
+    database: Database, database_url: str, bucket: str, tmp_path: Path, wrong: tuple[str, ...], code: int, said: str
 ) -> None:
-    desk = Desk(Archive(postgres), tmp_path / "dataset", bucket)
+    desk = Desk(Archive(database), tmp_path / "dataset", bucket)
     desk.put(a=FAKE)
     desk.review(desk.sweep(), "a", "confirmed")
     labels = desk.label_file({"uri": "s3://b/nowhere", "label": 1})

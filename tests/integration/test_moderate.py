@@ -8,12 +8,12 @@ from uuid import UUID, uuid4
 
 import pytest
 from PIL import Image
-from sqlalchemy import Engine as Database
 from sqlalchemy import event
 from sqlmodel import Session, select
 
 from producers import scans
-from worker import database
+from worker.database import Database, connect, transaction
+from worker.database.detectors import register_detector
 from worker.errors import (
     DatabaseUnavailableError,
     EngineDeadError,
@@ -37,22 +37,22 @@ def png(colour: str, size: tuple[int, int] = (400, 300)) -> bytes:
 
 
 @pytest.fixture
-def make_parts(postgres: Database) -> Callable[..., Parts]:
+def make_parts(database: Database) -> Callable[..., Parts]:
     def make(
         objects: dict[str, bytes | Exception], engine: ScriptedEngine | None = None, retry_limit: int = 5
     ) -> Parts:
         description = scripted_description()
-        detector_id = database.register_detector(postgres, description.row())
+        detector_id = register_detector(database, description.row())
         store, used = InMemoryImageStore(objects), engine or ScriptedEngine()
-        return Parts(store, postgres, used, description, detector_id, retry_limit=retry_limit)
+        return Parts(store, database, used, description, detector_id, retry_limit=retry_limit)
 
     return make
 
 
-def start(postgres: Database, listed: int, policy: Policy | None = None) -> Scan:
+def start(database: Database, listed: int, policy: Policy | None = None) -> Scan:
     """A scan whose listing is complete."""
-    scan = scans.start_scan(postgres, scans.Listing(sources=("s3://b/",)), policy=policy)
-    with database.transaction(postgres) as session:
+    scan = scans.start_scan(database, scans.Listing(sources=("s3://b/",)), policy=policy)
+    with transaction(database) as session:
         row = session.get_one(Scan, scan.id)
         row.listed, row.status = listed, ScanStatus.RUNNING
     return scan
@@ -63,25 +63,25 @@ def job(scan: Scan | None, *refs: ImageRef | str, **changes: object) -> JudgeIma
     return JudgeImages(scan_id=scan.id if scan else None, images=images, **changes)
 
 
-def findings(postgres: Database, scan_id: UUID) -> dict[str, Finding]:
-    with Session(postgres) as session:
+def findings(database: Database, scan_id: UUID) -> dict[str, Finding]:
+    with Session(database) as session:
         return {row.uri: row for row in session.exec(select(Finding).where(Finding.scan_id == scan_id))}
 
 
-def counts(postgres: Database, scan_id: UUID) -> dict[str, object]:
-    with Session(postgres) as session:
+def counts(database: Database, scan_id: UUID) -> dict[str, object]:
+    with Session(database) as session:
         scan = session.get_one(Scan, scan_id)
         names = ("status", "judged", "reused", "failed", "fake", "uncertain", "real")
         return {name: getattr(scan, name) for name in names}
 
 
-def test_every_image_gets_its_outcome(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+def test_every_image_gets_its_outcome(database: Database, make_parts: Callable[..., Parts]) -> None:
     parts = make_parts({"s3://b/bright": png(BRIGHT), "s3://b/dark": png(DARK), "s3://b/grey": png(GREY),
                         "s3://b/text": b"hello", "s3://b/empty": b""})  # fmt: skip
-    scan = start(postgres, 6)
+    scan = start(database, 6)
     refs = ["s3://b/bright", "s3://b/dark", "s3://b/grey", "s3://b/text", "s3://b/empty", "s3://b/gone"]
     assert moderate(job(scan, *refs), uuid4(), parts) is None
-    found = findings(postgres, scan.id)
+    found = findings(database, scan.id)
     assert {uri: (row.outcome, row.verdict, row.reason) for uri, row in found.items()} == {
         "s3://b/bright": ("judged", "fake", None),
         "s3://b/dark": ("judged", "real", None),
@@ -91,126 +91,126 @@ def test_every_image_gets_its_outcome(postgres: Database, make_parts: Callable[.
         "s3://b/gone": ("failed", None, "not_found"),
     }
     assert (found["s3://b/bright"].width, found["s3://b/bright"].height) == (400, 300)
-    assert counts(postgres, scan.id) == {
+    assert counts(database, scan.id) == {
         "status": "done", "judged": 3, "reused": 0, "failed": 3, "fake": 1, "uncertain": 1, "real": 1,
     }  # fmt: skip
 
 
-def test_a_redelivered_message_does_nothing_twice(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+def test_a_redelivered_message_does_nothing_twice(database: Database, make_parts: Callable[..., Parts]) -> None:
     engine = ScriptedEngine()
     parts = make_parts({"s3://b/1": png(BRIGHT), "s3://b/2": png(DARK)}, engine)
-    scan = start(postgres, 3)
+    scan = start(database, 3)
     first = job(scan, "s3://b/1", "s3://b/2")
     moderate(first, uuid4(), parts)
-    before = counts(postgres, scan.id)
+    before = counts(database, scan.id)
     for redelivered in (False, True):
         moderate(first, uuid4(), parts, redelivered=redelivered)
-    assert counts(postgres, scan.id) == before
+    assert counts(database, scan.id) == before
     assert engine.calls == [2]
 
 
-def test_the_same_content_is_judged_once(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+def test_the_same_content_is_judged_once(database: Database, make_parts: Callable[..., Parts]) -> None:
     engine = ScriptedEngine()
     content = png(BRIGHT)
     parts = make_parts({f"s3://b/{n}": content for n in range(4)}, engine)
-    scan = start(postgres, 4)
+    scan = start(database, 4)
     moderate(job(scan, "s3://b/0", "s3://b/1"), uuid4(), parts)
     moderate(job(scan, "s3://b/2", "s3://b/3"), uuid4(), parts)
-    found = findings(postgres, scan.id)
+    found = findings(database, scan.id)
     assert engine.calls == [1]
     assert [found[f"s3://b/{n}"].reused_from for n in range(4)] == [None, "s3://b/0", "s3://b/0", "s3://b/0"]
     assert {row.verdict for row in found.values()} == {"fake"}
     assert len({row.verdict_id for row in found.values()}) == 1
 
 
-def test_an_unchanged_object_is_not_even_fetched(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+def test_an_unchanged_object_is_not_even_fetched(database: Database, make_parts: Callable[..., Parts]) -> None:
     parts = make_parts({"s3://b/1": png(BRIGHT)})
     store = parts.store
     assert isinstance(store, InMemoryImageStore)
     ref = ImageRef(uri="s3://b/1", etag=store.etag("s3://b/1"))
     for number in (1, 2):
-        scan = start(postgres, 1)
+        scan = start(database, 1)
         moderate(job(scan, ref), uuid4(), parts)
-        assert findings(postgres, scan.id)["s3://b/1"].outcome == ("judged" if number == 1 else "reused")
+        assert findings(database, scan.id)["s3://b/1"].outcome == ("judged" if number == 1 else "reused")
     assert store.fetched == ["s3://b/1"]
 
 
-def test_a_verdict_that_explains_too_little_is_not_reused(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+def test_a_verdict_that_explains_too_little_is_not_reused(database: Database, make_parts: Callable[..., Parts]) -> None:
     parts = make_parts({"s3://b/1": png(DARK)})
     outcomes = []
     for explain in (Explain.NONE, Explain.FLAGGED, Explain.ALL, Explain.FLAGGED):
-        scan = start(postgres, 1, Policy(explain=explain))
+        scan = start(database, 1, Policy(explain=explain))
         moderate(job(scan, "s3://b/1"), uuid4(), parts)
-        outcomes.append(findings(postgres, scan.id)["s3://b/1"].outcome)
+        outcomes.append(findings(database, scan.id)["s3://b/1"].outcome)
     assert outcomes == ["judged", "judged", "judged", "reused"]
 
 
-def test_another_detector_reuses_nothing(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+def test_another_detector_reuses_nothing(database: Database, make_parts: Callable[..., Parts]) -> None:
     parts = make_parts({"s3://b/1": png(DARK)})
-    moderate(job(start(postgres, 1), "s3://b/1"), uuid4(), parts)
+    moderate(job(start(database, 1), "s3://b/1"), uuid4(), parts)
     newer = scripted_description(revision="2")
-    other = replace(parts, description=newer, detector_id=database.register_detector(postgres, newer.row()))
-    scan = start(postgres, 1)
+    other = replace(parts, description=newer, detector_id=register_detector(database, newer.row()))
+    scan = start(database, 1)
     moderate(job(scan, "s3://b/1"), uuid4(), other)
-    assert findings(postgres, scan.id)["s3://b/1"].outcome == "judged"
+    assert findings(database, scan.id)["s3://b/1"].outcome == "judged"
 
 
-def test_thresholds_are_the_scans(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+def test_thresholds_are_the_scans(database: Database, make_parts: Callable[..., Parts]) -> None:
     parts = make_parts({"s3://b/1": png("#c0c0c0")})  # a score of 0.75
     for policy, verdict in ((Policy(), "fake"), (Policy(fake_from=0.9, real_to=0.1), "uncertain")):
-        scan = start(postgres, 1, policy)
+        scan = start(database, 1, policy)
         moderate(job(scan, "s3://b/1"), uuid4(), parts)
-        assert findings(postgres, scan.id)["s3://b/1"].verdict == verdict
+        assert findings(database, scan.id)["s3://b/1"].verdict == verdict
 
 
 def test_storage_that_is_away_is_tried_later_and_then_an_outcome(
-    postgres: Database, make_parts: Callable[..., Parts]
+    database: Database, make_parts: Callable[..., Parts]
 ) -> None:
     parts = make_parts({"s3://b/1": png(DARK), "s3://b/2": StorageUnavailableError("503")}, retry_limit=2)
-    scan = start(postgres, 2)
+    scan = start(database, 2)
     later = moderate(job(scan, "s3://b/1", "s3://b/2"), uuid4(), parts)
     assert later is not None
     assert [ref.uri for ref in later.images] == ["s3://b/2"]
-    assert (later.attempt, counts(postgres, scan.id)["status"]) == (1, "running")
+    assert (later.attempt, counts(database, scan.id)["status"]) == (1, "running")
     last = moderate(later, uuid4(), parts)
     assert last is not None
     assert moderate(last, uuid4(), parts) is None
-    finding = findings(postgres, scan.id)["s3://b/2"]
+    finding = findings(database, scan.id)["s3://b/2"]
     assert (finding.reason, finding.attempts, finding.detail) == ("storage_unavailable", 3, "503")
-    assert counts(postgres, scan.id)["status"] == "done"
+    assert counts(database, scan.id)["status"] == "done"
 
 
-def test_a_refused_image_fails_alone(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+def test_a_refused_image_fails_alone(database: Database, make_parts: Callable[..., Parts]) -> None:
     def refuse_bright(image: Image.Image) -> None:
         if image.getpixel((0, 0)) == (255, 255, 255):
             raise EngineGenerateError("no")
 
     parts = make_parts({"s3://b/1": png(BRIGHT), "s3://b/2": png(DARK)}, ScriptedEngine(fail=refuse_bright))
-    scan = start(postgres, 2)
+    scan = start(database, 2)
     moderate(job(scan, "s3://b/1", "s3://b/2"), uuid4(), parts)
-    found = findings(postgres, scan.id)
+    found = findings(database, scan.id)
     assert (found["s3://b/1"].reason, found["s3://b/2"].verdict) == ("engine_failed", "real")
 
 
 def test_a_fault_nobody_foresaw_takes_one_image_not_the_message(
-    postgres: Database, make_parts: Callable[..., Parts]
+    database: Database, make_parts: Callable[..., Parts]
 ) -> None:
     objects: dict[str, bytes | Exception] = {"s3://b/1": png(DARK), "s3://b/2": RuntimeError("a bug")}
-    scan = start(postgres, 2)
+    scan = start(database, 2)
     moderate(job(scan, "s3://b/1", "s3://b/2"), uuid4(), make_parts(objects))
-    found = findings(postgres, scan.id)
+    found = findings(database, scan.id)
     assert (found["s3://b/1"].verdict, found["s3://b/2"].reason) == ("real", "engine_failed")
 
 
 def test_a_poison_image_cannot_take_the_others_to_the_dead_letters(
-    postgres: Database, make_parts: Callable[..., Parts]
+    database: Database, make_parts: Callable[..., Parts]
 ) -> None:
     def die_of_bright(image: Image.Image) -> None:
         if image.getpixel((0, 0)) == (255, 255, 255):
             raise EngineDeadError("gone")
 
     objects: dict[str, bytes | Exception] = {"s3://b/0": png(DARK), "s3://b/1": png(BRIGHT), "s3://b/2": png(GREY)}
-    scan = start(postgres, 3)
+    scan = start(database, 3)
     message = job(scan, *objects)
     deaths = 0
     for delivery in range(5):
@@ -222,79 +222,79 @@ def test_a_poison_image_cannot_take_the_others_to_the_dead_letters(
         except EngineDeadError:
             deaths += 1
     assert deaths == 3
-    assert {uri: row.outcome for uri, row in findings(postgres, scan.id).items()} == {
+    assert {uri: row.outcome for uri, row in findings(database, scan.id).items()} == {
         "s3://b/0": "judged", "s3://b/1": "failed", "s3://b/2": "judged",
     }  # fmt: skip
-    assert findings(postgres, scan.id)["s3://b/1"].reason == "engine_failed"
-    assert counts(postgres, scan.id)["status"] == "done"
+    assert findings(database, scan.id)["s3://b/1"].reason == "engine_failed"
+    assert counts(database, scan.id)["status"] == "done"
 
 
 def test_a_message_without_a_scan_is_a_submission_under_its_own_id(
-    postgres: Database, make_parts: Callable[..., Parts]
+    database: Database, make_parts: Callable[..., Parts]
 ) -> None:
     parts = make_parts({"s3://b/1": png(BRIGHT)})
     message_id = uuid4()
     message = job(None, ImageRef(uri="s3://b/1", external_id="post-7"), explain=Explain.ALL)
     for _ in range(2):
         moderate(message, message_id, parts)
-    (finding,) = findings(postgres, message_id).values()
+    (finding,) = findings(database, message_id).values()
     assert (finding.verdict, finding.external_id) == ("fake", "post-7")
-    assert counts(postgres, message_id)["status"] == "done"
+    assert counts(database, message_id)["status"] == "done"
 
 
-def test_a_scan_that_does_not_exist_is_a_bad_message(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+def test_a_scan_that_does_not_exist_is_a_bad_message(database: Database, make_parts: Callable[..., Parts]) -> None:
     message = JudgeImages(scan_id=uuid4(), images=(ImageRef(uri="s3://b/1"),))
     with pytest.raises(InvalidMessageError, match="no scan"):
         moderate(message, uuid4(), make_parts({}))
 
 
-def test_a_stopping_worker_starts_nothing_new(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+def test_a_stopping_worker_starts_nothing_new(database: Database, make_parts: Callable[..., Parts]) -> None:
     parts = make_parts({"s3://b/1": png(BRIGHT)})
     parts.slots.stop()
-    scan = start(postgres, 1)
+    scan = start(database, 1)
     with pytest.raises(ShuttingDownError):
         moderate(job(scan, "s3://b/1"), uuid4(), parts)
-    assert findings(postgres, scan.id) == {}
+    assert findings(database, scan.id) == {}
 
 
-def test_verdicts_are_append_only(postgres: Database, make_parts: Callable[..., Parts]) -> None:
-    moderate(job(start(postgres, 1), "s3://b/1"), uuid4(), make_parts({"s3://b/1": png(BRIGHT)}))
-    with pytest.raises(Exception, match="append-only"), database.transaction(postgres) as session:
+def test_verdicts_are_append_only(database: Database, make_parts: Callable[..., Parts]) -> None:
+    moderate(job(start(database, 1), "s3://b/1"), uuid4(), make_parts({"s3://b/1": png(BRIGHT)}))
+    with pytest.raises(Exception, match="append-only"), transaction(database) as session:
         session.exec(select(StoredVerdict)).one().score = 0.0
 
 
-def test_details_with_nul_characters_are_stored(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+def test_details_with_nul_characters_are_stored(database: Database, make_parts: Callable[..., Parts]) -> None:
     from worker.errors import ImageError, Reason
 
     objects: dict[str, bytes | Exception] = {"s3://b/1": ImageError(Reason.CORRUPT, "bad\x00 byte\n here")}
-    scan = start(postgres, 1)
+    scan = start(database, 1)
     moderate(job(scan, "s3://b/1"), uuid4(), make_parts(objects))
-    assert findings(postgres, scan.id)["s3://b/1"].detail == "bad byte here"
+    assert findings(database, scan.id)["s3://b/1"].detail == "bad byte here"
 
 
-def test_again_replaces_failures_and_nothing_else(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+def test_again_replaces_failures_and_nothing_else(database: Database, make_parts: Callable[..., Parts]) -> None:
     objects: dict[str, bytes | Exception] = {"s3://b/1": png(BRIGHT), "s3://b/2": StorageUnavailableError("503")}
-    scan = start(postgres, 2)
+    scan = start(database, 2)
     moderate(job(scan, *objects), uuid4(), make_parts(objects, retry_limit=0))
-    assert counts(postgres, scan.id)["failed"] == 1
+    assert counts(database, scan.id)["failed"] == 1
     engine = ScriptedEngine()
     cured = make_parts({"s3://b/1": png(DARK), "s3://b/2": png(DARK)}, engine)
     for _ in range(2):
         moderate(job(scan, *objects, again=True), uuid4(), cured)
-    found = findings(postgres, scan.id)
+    found = findings(database, scan.id)
     assert {uri: row.verdict for uri, row in found.items()} == {"s3://b/1": "fake", "s3://b/2": "real"}
     assert engine.calls == [1]
-    assert counts(postgres, scan.id) == {
+    assert counts(database, scan.id) == {
         "status": "done", "judged": 2, "reused": 0, "failed": 0, "fake": 1, "uncertain": 0, "real": 1,
     }  # fmt: skip
 
 
 def test_a_database_that_takes_no_writes_is_away_and_not_a_fault_of_the_message(
-    postgres: Database, database_url: str, make_parts: Callable[..., Parts]
+    database: Database, database_url: str, make_parts: Callable[..., Parts]
 ) -> None:
     parts = make_parts({"s3://b/1": png(DARK)})
-    scan = start(postgres, 1)
-    read_only = database.connect(database_url)
+    scan = start(database, 1)
+    read_only = connect(database_url)
 
     @event.listens_for(read_only, "connect")
     def demote(connection: Any, _record: object) -> None:
@@ -306,24 +306,24 @@ def test_a_database_that_takes_no_writes_is_away_and_not_a_fault_of_the_message(
     read_only.dispose()
 
 
-def test_a_suspect_that_survives_is_not_held_against_it(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+def test_a_suspect_that_survives_is_not_held_against_it(database: Database, make_parts: Callable[..., Parts]) -> None:
     objects: dict[str, bytes | Exception] = {"s3://b/1": StorageUnavailableError("503")}
-    scan = start(postgres, 1)
+    scan = start(database, 1)
     for _ in range(5):
         assert moderate(job(scan, "s3://b/1"), uuid4(), make_parts(objects), redelivered=True) is not None
     moderate(job(scan, "s3://b/1"), uuid4(), make_parts({"s3://b/1": png(DARK)}), redelivered=True)
-    assert findings(postgres, scan.id)["s3://b/1"].verdict == "real"
+    assert findings(database, scan.id)["s3://b/1"].verdict == "real"
 
 
-def test_two_workers_with_one_message_count_it_once(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+def test_two_workers_with_one_message_count_it_once(database: Database, make_parts: Callable[..., Parts]) -> None:
     """The second delivery is judged and saved while the first is still in its engine."""
     objects: dict[str, bytes | Exception] = {"s3://b/1": png(DARK)}
-    scan = start(postgres, 1)
+    scan = start(database, 1)
     message = job(scan, *objects)
 
     def be_overtaken(_image: Image.Image) -> None:
         moderate(message, uuid4(), make_parts(objects))
 
     moderate(message, uuid4(), make_parts(objects, ScriptedEngine(fail=be_overtaken)))
-    assert list(findings(postgres, scan.id)) == ["s3://b/1"]
-    assert (counts(postgres, scan.id)["judged"], counts(postgres, scan.id)["real"]) == (1, 1)
+    assert list(findings(database, scan.id)) == ["s3://b/1"]
+    assert (counts(database, scan.id)["judged"], counts(database, scan.id)["real"]) == (1, 1)

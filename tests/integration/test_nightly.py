@@ -18,7 +18,7 @@ import sentry_sdk
 from celery import Celery
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
-from sqlalchemy import Engine, delete, select, text, update
+from sqlalchemy import delete, select, text, update
 from sqlmodel import col
 from structlog.testing import capture_logs
 
@@ -31,7 +31,7 @@ from producers.nightly.schedule import NightlyScan
 from tests.conftest import empty_queues
 from tests.integration.test_broker import grey, query, settings_for, worker
 from tests.processes import ROOT, RunningWorker, fakesweep, wait_for
-from worker import database
+from worker.database import Database, connect, transaction
 from worker.errors import DatabaseUnavailableError
 from worker.tables import Scan, ScanStatus, Unpublished
 
@@ -73,7 +73,7 @@ class FakeChild:
 class Night:
     """A scheduler, the time, and the children that were started, in order."""
 
-    postgres: Engine
+    database: Database
     now: datetime = datetime(2026, 7, 1, 1, 0, tzinfo=UTC)
     nightly: dict[str, NightlyScan] = field(default_factory=lambda: {"photos": PHOTOS})
     spawned: list[tuple[UUID, FakeChild]] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Night:
     key: int = KEY
 
     def __post_init__(self) -> None:
-        self.lock = NightlyLock(self.postgres, self.key)
+        self.lock = NightlyLock(self.database, self.key)
         self.begin()
 
     def begin(self) -> None:
@@ -89,7 +89,7 @@ class Night:
         self.lock.release()
         self.scheduler = NightlyScheduler(
             Celery("test", broker=NO_BROKER, set_as_current=False),
-            nightly=self.nightly, postgres=self.postgres, clock=self.clock,
+            nightly=self.nightly, database=self.database, clock=self.clock,
             children=Children(self.clock, self.spawn), checkins=CheckIns("UTC", self.clock), lock=self.lock,
         )  # fmt: skip
 
@@ -118,7 +118,7 @@ class Night:
         raise AssertionError("beat is told to look again for ever")
 
     def scans(self, name: str = "photos") -> list[Scan]:
-        with database.transaction(self.postgres) as session:
+        with transaction(self.database) as session:
             found = select(Scan).where(col(Scan.schedule) == name).order_by(col(Scan.due_at))
             return list(session.execute(found).scalars())
 
@@ -126,7 +126,7 @@ class Night:
         return [f"{scan.due_at.astimezone(UTC):%d %H:%M}" for scan in self.scans(name) if scan.due_at]
 
     def set(self, scan_id: UUID, **values: Any) -> None:
-        with database.transaction(self.postgres) as session:
+        with transaction(self.database) as session:
             session.execute(update(Scan).where(col(Scan.id) == scan_id).values(**values))
 
     def finish(self, scan_id: UUID) -> None:
@@ -136,8 +136,8 @@ class Night:
 
 
 @pytest.fixture
-def night(postgres: Engine) -> Iterator[Night]:
-    night = Night(postgres)
+def night(database: Database) -> Iterator[Night]:
+    night = Night(database)
     yield night
     night.lock.release()
 
@@ -208,7 +208,7 @@ def test_a_scan_does_not_overlap_itself_and_starts_when_the_last_one_ended(night
 
 def test_after_a_cancelled_scan_the_next_one_starts(night: Night) -> None:
     night.at("2026-07-01T02:00:10")
-    scans.cancel(night.postgres, night.scans()[0].id)
+    scans.cancel(night.database, night.scans()[0].id)
     night.at("2026-07-02T02:00:10")
     assert night.dues() == ["01 02:00", "02 02:00"]
 
@@ -226,7 +226,7 @@ def test_scans_of_two_names_do_not_wait_for_each_other(night: Night) -> None:
 @pytest.mark.parametrize("call", range(1, 9))
 def test_of_two_schedulers_one_makes_the_scan_wherever_the_second_comes_in_between(night: Night, call: int) -> None:
     """As may happen when the connection with the lock is lost: the other one's lock is another one here."""
-    other = Night(night.postgres, key=1)
+    other = Night(night.database, key=1)
     other.now = night.now = datetime(2026, 7, 1, 2, 0, 5, tzinfo=UTC)
     calls = 0
 
@@ -245,7 +245,7 @@ def test_of_two_schedulers_one_makes_the_scan_wherever_the_second_comes_in_betwe
 
 
 def test_a_second_nightly_waits_and_takes_up_what_the_first_one_left_behind(night: Night) -> None:
-    second = Night(night.postgres)
+    second = Night(night.database)
     night.at("2026-07-01T02:00:00")
     (scan,) = night.scans()
     assert events(second.at("2026-07-01T02:00:10")) == ["nightly_waits"]
@@ -261,8 +261,8 @@ def test_a_second_nightly_waits_and_takes_up_what_the_first_one_left_behind(nigh
     second.lock.release()
 
 
-def break_connections(postgres: Engine) -> None:
-    with postgres.connect() as connection:
+def break_connections(database: Database) -> None:
+    with database.connect() as connection:
         connection.execute(
             text(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -273,12 +273,12 @@ def break_connections(postgres: Engine) -> None:
 
 def test_a_lock_whose_connection_was_lost_is_taken_again_before_anything_is_started(night: Night) -> None:
     night.at("2026-07-01T01:59:00")
-    break_connections(night.postgres)
+    break_connections(night.database)
     assert events(night.at("2026-07-01T02:00:00")) == ["nightly_scan_started"]
-    second = Night(night.postgres)
+    second = Night(night.database)
     assert events(second.at("2026-07-01T02:00:10")) == ["nightly_waits"]
     night.finish(night.scans()[0].id)
-    break_connections(night.postgres)
+    break_connections(night.database)
     second.after(0)
     assert events(night.at("2026-07-02T02:00:00")) == ["nightly_waits"]
     assert len(night.scans()) == 1
@@ -374,7 +374,7 @@ def test_what_a_resume_that_was_killed_left_unpublished_is_published(night: Nigh
     night.spawned.pop()[1].code = 0
     night.after(600)
     assert night.spawned == [], "all is published"
-    with database.transaction(night.postgres) as session:
+    with transaction(night.database) as session:
         session.add(Unpublished(scan_id=scan.id, messages=[]))
     for _ in range(4):
         night.after(75)
@@ -382,7 +382,7 @@ def test_what_a_resume_that_was_killed_left_unpublished_is_published(night: Nigh
     night.after(75)
     assert [scan_id for scan_id, _ in night.spawned] == [scan.id]
     night.spawned[0][1].code = 0
-    with database.transaction(night.postgres) as session:
+    with transaction(night.database) as session:
         session.execute(delete(Unpublished))
     night.after(600)
     night.after(600)
@@ -408,7 +408,7 @@ def test_a_real_child_that_is_killed_is_started_again_and_ends_with_beat(night: 
     children = Children(night.clock, sleeper)
     night.scheduler = NightlyScheduler(
         Celery("test", broker=NO_BROKER, set_as_current=False),
-        nightly=night.nightly, postgres=night.postgres, clock=night.clock, children=children,
+        nightly=night.nightly, database=night.database, clock=night.clock, children=children,
         checkins=CheckIns("UTC", night.clock), lock=night.lock,
     )  # fmt: skip
     night.at("2026-07-01T02:00:00")
@@ -432,7 +432,7 @@ def test_sigterm_in_a_tick_ends_beat_after_it(night: Night) -> None:
 
 
 def test_a_database_that_is_away_is_waited_for() -> None:
-    night = Night(database.connect("postgresql://u@127.0.0.1:9/none"))
+    night = Night(connect("postgresql://u@127.0.0.1:9/none"))
     with capture_logs() as logs:
         assert night.scheduler.tick() == 30
     assert events(logs) == ["nightly_without_database"]
@@ -506,7 +506,7 @@ def test_sentry_hears_of_start_and_end_once_also_after_a_restart(night: Night, s
 def test_sentry_hears_that_a_scan_was_cancelled(night: Night, sentry: _Collected) -> None:
     night.at("2026-07-01T02:00:00")
     (scan,) = night.scans()
-    scans.cancel(night.postgres, scan.id)
+    scans.cancel(night.database, scan.id)
     night.after(30)
     night.after(30)
     assert sentry.take() == [("in_progress", scan.id.hex), ("error", scan.id.hex)]
@@ -515,14 +515,14 @@ def test_sentry_hears_that_a_scan_was_cancelled(night: Night, sentry: _Collected
 def test_sentry_hears_that_limits_paused_a_scan_and_of_its_end_after_that(night: Night, sentry: _Collected) -> None:
     night.at("2026-07-01T02:00:00")
     (scan,) = night.scans()
-    scans.pause(night.postgres, scan.id)
+    scans.pause(night.database, scan.id)
     night.after(30)
     assert sentry.take() == [("in_progress", scan.id.hex)], "a person's pause is no error"
     night.set(scan.id, judged=100, fake=41)
     night.after(30)
     night.after(30)
     assert sentry.take() == [("error", scan.id.hex)]
-    scans.resume(night.postgres, scan.id)
+    scans.resume(night.database, scan.id)
     night.after(30)
     night.finish(scan.id)
     night.after(30)
@@ -552,12 +552,12 @@ def start_beat(environment: dict[str, str], log: Path) -> RunningWorker:
 
 
 def test_nightly_from_its_file_to_a_scan_that_is_done(
-    environment: dict[str, str], database_url: str, postgres: Engine, tmp_path: Path
+    environment: dict[str, str], database_url: str, database: Database, tmp_path: Path
 ) -> None:
     yesterday = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(days=1)
     listing = scans.Listing(sources=("s3://gone/",))
-    old = scans.start_scan(postgres, listing, name="photos", token="old", schedule="photos", due_at=yesterday)
-    scans.cancel(postgres, old.id)
+    old = scans.start_scan(database, listing, name="photos", token="old", schedule="photos", due_at=yesterday)
+    scans.cancel(database, old.id)
     newest = "SELECT status, judged, name FROM scans WHERE schedule = 'photos' AND token <> 'old' ORDER BY due_at"
     beat = start_beat(environment, tmp_path / "beat.log")
     try:
@@ -575,11 +575,11 @@ def test_nightly_from_its_file_to_a_scan_that_is_done(
 
 
 def test_a_paused_scan_stays_paused_when_its_child_comes_late(
-    environment: dict[str, str], database_url: str, postgres: Engine, tmp_path: Path
+    environment: dict[str, str], database_url: str, database: Database, tmp_path: Path
 ) -> None:
     """A pause, also one by its limits, may fall between beat's look at the scan and the child's."""
-    scan = scans.start_scan(postgres, scans.Listing(sources=(str(tmp_path / "images"),)))
-    scans.pause(postgres, scan.id)
+    scan = scans.start_scan(database, scans.Listing(sources=(str(tmp_path / "images"),)))
+    scans.pause(database, scan.id)
     done = fakesweep("publish", str(scan.id), environment=environment)
     assert done.returncode == 0, done.stderr
     assert query(database_url, "SELECT status, listed FROM scans") == [("paused", 0)]

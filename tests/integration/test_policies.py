@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import pytest
 from PIL import Image
-from sqlalchemy import Engine as Database
 from sqlmodel import Session
 
 from producers import scans
 from producers.reporting import results
-from worker import database
+from worker.database import Database, transaction
+from worker.database.detectors import register_detector
 from worker.messages import Explain, ImageRef, JudgeImages, Policy
 from worker.moderate import Parts, moderate
 from worker.tables import Scan, ScanStatus
@@ -30,32 +30,32 @@ def png(colour: str) -> bytes:
 
 
 @pytest.fixture
-def make_parts(postgres: Database) -> Callable[..., Parts]:
+def make_parts(database: Database) -> Callable[..., Parts]:
     def make(**changes: Any) -> Parts:
         description = scripted_description(**changes)
-        detector_id = database.register_detector(postgres, description.row())
+        detector_id = register_detector(database, description.row())
         store = InMemoryImageStore({"s3://b/light": png(LIGHT)})
-        return Parts(store, postgres, ScriptedEngine(), description, detector_id)
+        return Parts(store, database, ScriptedEngine(), description, detector_id)
 
     return make
 
 
-def judged(postgres: Database, parts: Parts, policy: Policy, **message: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def judged(database: Database, parts: Parts, policy: Policy, **message: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The result line and the scan's stored policy after one scan of the one image."""
-    scan = scans.start_scan(postgres, scans.Listing(sources=("s3://b/",)), policy=policy)
-    with database.transaction(postgres) as session:
+    scan = scans.start_scan(database, scans.Listing(sources=("s3://b/",)), policy=policy)
+    with transaction(database) as session:
         row = session.get_one(Scan, scan.id)
         row.listed, row.status = 1, ScanStatus.RUNNING
     moderate(JudgeImages(scan_id=scan.id, images=(ImageRef(uri="s3://b/light"),), **message), uuid4(), parts)
-    with Session(postgres) as session:
-        return next(results.rows(postgres, scan.id)), session.get_one(Scan, scan.id).policy
+    with Session(database) as session:
+        return next(results.rows(database, scan.id)), session.get_one(Scan, scan.id).policy
 
 
-def test_what_is_not_set_is_not_stored_so_that_workers_of_the_release_before_can_read_it(postgres: Database) -> None:
-    assert scans.start_scan(postgres, scans.Listing(sources=("s3://b/",))).policy == {"explain": "flagged"}
+def test_what_is_not_set_is_not_stored_so_that_workers_of_the_release_before_can_read_it(database: Database) -> None:
+    assert scans.start_scan(database, scans.Listing(sources=("s3://b/",))).policy == {"explain": "flagged"}
 
 
-def test_the_detector_sees_images_as_its_description_says(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+def test_the_detector_sees_images_as_its_description_says(database: Database, make_parts: Callable[..., Parts]) -> None:
     seen: list[tuple[int, int, int]] = []
 
     def look(image: Image.Image) -> float:
@@ -72,66 +72,66 @@ def test_the_detector_sees_images_as_its_description_says(postgres: Database, ma
         parts = replace(make_parts(preprocessing={"edge": 112, "fit": fit}), engine=ScriptedEngine(look))
         assert isinstance(parts.store, InMemoryImageStore)
         parts.store.objects["s3://b/light"] = file.getvalue()
-        judged(postgres, parts, Policy())
+        judged(database, parts, Policy())
     assert seen == [(112, 112, 255), (112, 112, 0)]
 
 
 def test_thresholds_are_the_detectors_and_are_written_down(
-    postgres: Database, make_parts: Callable[..., Parts]
+    database: Database, make_parts: Callable[..., Parts]
 ) -> None:
-    line, policy = judged(postgres, make_parts(thresholds={"fake_from": 0.8, "real_to": 0.75}), Policy())
+    line, policy = judged(database, make_parts(thresholds={"fake_from": 0.8, "real_to": 0.75}), Policy())
     assert line["verdict"] == "real"
     assert (policy["fake_from"], policy["real_to"]) == (0.8, 0.75)
 
 
-def test_a_scan_keeps_the_thresholds_of_its_first_message(postgres: Database, make_parts: Callable[..., Parts]) -> None:
+def test_a_scan_keeps_the_thresholds_of_its_first_message(database: Database, make_parts: Callable[..., Parts]) -> None:
     parts = make_parts()
-    scan = scans.start_scan(postgres, scans.Listing(sources=("s3://b/",)))
+    scan = scans.start_scan(database, scans.Listing(sources=("s3://b/",)))
     one = JudgeImages(scan_id=scan.id, images=(ImageRef(uri="s3://b/gone"),))
     moderate(one, uuid4(), parts)
     stricter = replace(parts, description=scripted_description(thresholds={"fake_from": 0.99, "real_to": 0.9}))
     moderate(one.model_copy(update={"images": (ImageRef(uri="s3://b/light"),)}), uuid4(), stricter)
-    lines = {line["uri"]: line["verdict"] for line in results.rows(postgres, scan.id)}
+    lines = {line["uri"]: line["verdict"] for line in results.rows(database, scan.id)}
     assert lines == {"s3://b/gone": None, "s3://b/light": "fake"}
 
 
-def test_a_scans_own_thresholds_win(postgres: Database, make_parts: Callable[..., Parts]) -> None:
-    line, policy = judged(postgres, make_parts(thresholds={"fake_from": 0.8, "real_to": 0.75}), Policy(fake_from=0.7))
+def test_a_scans_own_thresholds_win(database: Database, make_parts: Callable[..., Parts]) -> None:
+    line, policy = judged(database, make_parts(thresholds={"fake_from": 0.8, "real_to": 0.75}), Policy(fake_from=0.7))
     assert line["verdict"] == "fake"
     assert (policy["fake_from"], policy["real_to"]) == (0.7, 0.7)
 
 
 def test_a_submission_without_a_scan_has_the_detectors_thresholds(
-    postgres: Database, make_parts: Callable[..., Parts]
+    database: Database, make_parts: Callable[..., Parts]
 ) -> None:
     message_id = uuid4()
     parts = make_parts(thresholds={"fake_from": 0.95, "real_to": 0.1})
     moderate(JudgeImages(images=(ImageRef(uri="s3://b/light"),)), message_id, parts)
-    assert next(results.rows(postgres, message_id))["verdict"] == "uncertain"
-    assert results.summary(postgres, message_id)["policy"]["fake_from"] == 0.95
+    assert next(results.rows(database, message_id))["verdict"] == "uncertain"
+    assert results.summary(database, message_id)["policy"]["fake_from"] == 0.95
 
 
 @pytest.mark.parametrize(
     ("limit", "explanation"), [(None, "The picture is brighter than a camera makes it."), (8, "The picture")]
 )
 def test_an_answer_is_as_long_as_the_scan_allows(
-    limit: int | None, explanation: str, postgres: Database, make_parts: Callable[..., Parts]
+    limit: int | None, explanation: str, database: Database, make_parts: Callable[..., Parts]
 ) -> None:
-    line, _ = judged(postgres, make_parts(), Policy(max_tokens=limit))
+    line, _ = judged(database, make_parts(), Policy(max_tokens=limit))
     assert (line["explanation"], line["cut_off"]) == (explanation, limit is not None)
 
 
 def test_a_cut_answer_is_reused_only_where_it_would_be_cut_again(
-    postgres: Database, make_parts: Callable[..., Parts]
+    database: Database, make_parts: Callable[..., Parts]
 ) -> None:
     parts = make_parts(answer={"max_tokens": 12})
     limits = [8, 8, 10, None, None, 8]
-    outcomes = [judged(postgres, parts, Policy(max_tokens=limit))[0]["outcome"] for limit in limits]
+    outcomes = [judged(database, parts, Policy(max_tokens=limit))[0]["outcome"] for limit in limits]
     assert outcomes == ["judged", "reused", "judged", "judged", "reused", "reused"]
 
 
 def test_a_flagged_image_that_the_detector_called_real_has_its_reasons_and_a_mark(
-    postgres: Database, make_parts: Callable[..., Parts]
+    database: Database, make_parts: Callable[..., Parts]
 ) -> None:
     parts = make_parts()
     store, engine = parts.store, parts.engine
@@ -140,7 +140,7 @@ def test_a_flagged_image_that_the_detector_called_real_has_its_reasons_and_a_mar
     store.objects["s3://b/light"] = png("#595959")  # a score of 0.35: the detector says real, and stops
     low = Policy(fake_from=0.3)
     lines = [
-        judged(postgres, parts, policy)[0] for policy in (Policy(), low, low, Policy(), Policy(explain=Explain.NONE))
+        judged(database, parts, policy)[0] for policy in (Policy(), low, low, Policy(), Policy(explain=Explain.NONE))
     ]
     assert [line["outcome"] for line in lines] == ["judged", "judged", "reused", "reused", "reused"]
     assert [line["verdict"] for line in lines] == ["real", "fake", "fake", "real", "real"]
@@ -152,9 +152,9 @@ def test_a_flagged_image_that_the_detector_called_real_has_its_reasons_and_a_mar
 
 
 def test_the_messages_wish_for_explanations_goes_before_the_scans(
-    postgres: Database, make_parts: Callable[..., Parts]
+    database: Database, make_parts: Callable[..., Parts]
 ) -> None:
-    line, _ = judged(postgres, make_parts(), Policy(explain=Explain.FLAGGED), explain=Explain.NONE)
+    line, _ = judged(database, make_parts(), Policy(explain=Explain.FLAGGED), explain=Explain.NONE)
     assert (line["verdict"], line["explanation"]) == ("fake", None)
 
 
@@ -172,8 +172,8 @@ def test_a_verdict_that_parts_from_the_detectors_own_word_is_marked(
     policy: Policy,
     verdict: str,
     contradicts: bool,
-    postgres: Database,
+    database: Database,
     make_parts: Callable[..., Parts],
 ) -> None:
-    line, _ = judged(postgres, make_parts(**changes), policy)
+    line, _ = judged(database, make_parts(**changes), policy)
     assert (line["answer"], line["verdict"], line["contradicts"]) == ("fake", verdict, contradicts)

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, text, update
+from sqlalchemy import text, update
 from sqlmodel import Session, col
 
 from producers import retention, scans
@@ -18,7 +18,7 @@ from producers.reporting import results
 from producers.retention import LockedError
 from tests.integration.test_scans import Archive
 from tests.processes import fakesweep
-from worker import database, lifecycle
+from worker.database import Database, partitions, transaction
 from worker.errors import DatabaseUnavailableError, NoSuchScanError, ScanStateError
 from worker.messages import JudgeImages
 from worker.moderate import moderate
@@ -29,8 +29,8 @@ ACTIVE = ["listing", "repairing", "running", "paused"]
 
 
 @pytest.fixture
-def archive(postgres: Engine) -> Archive:
-    made = Archive(postgres)
+def archive(database: Database) -> Archive:
+    made = Archive(database)
     made.fill(6)
     return made
 
@@ -39,21 +39,21 @@ def days_ago(days: float) -> datetime:
     return NOW - timedelta(days=days)
 
 
-def change(postgres: Engine, scan_id: UUID, **values: Any) -> None:
-    with database.transaction(postgres) as session:
+def change(database: Database, scan_id: UUID, **values: Any) -> None:
+    with transaction(database) as session:
         session.execute(update(Scan).where(col(Scan.id) == scan_id).values(**values))
 
 
 def swept(archive: Archive, ended: datetime, **more: Any) -> UUID:
     """A scan that is done since then, with all that it may leave behind."""
     scan_id = UUID(archive.sweep()["scan"])
-    change(archive.postgres, scan_id, finished_at=ended, created_at=ended, **more)
-    remember(archive.postgres, scan_id)
+    change(archive.database, scan_id, finished_at=ended, created_at=ended, **more)
+    remember(archive.database, scan_id)
     return scan_id
 
 
-def remember(postgres: Engine, scan_id: UUID) -> None:
-    with database.transaction(postgres) as session:
+def remember(database: Database, scan_id: UUID) -> None:
+    with transaction(database) as session:
         session.add(Suspect(scan_id=scan_id, uri="s3://b/00001.png"))
         session.add(Unpublished(scan_id=scan_id, messages=[]))
         session.add(Review(scan_id=scan_id, uri="s3://b/00001.png", decision="confirmed", reviewer="r1"))
@@ -62,8 +62,8 @@ def remember(postgres: Engine, scan_id: UUID) -> None:
 def submitted(archive: Archive, partition: str, ended: datetime, uri: str) -> UUID:
     """A submission that was judged in that month."""
     scan_id = uuid4()
-    with database.transaction(archive.postgres) as session:
-        lifecycle.ensure_partition(session, partition)
+    with transaction(archive.database) as session:
+        partitions.ensure_partition(session, partition)
         values: dict[str, Any] = {
             "name": "submission",
             "source": "test",
@@ -73,20 +73,20 @@ def submitted(archive: Archive, partition: str, ended: datetime, uri: str) -> UU
         }
         session.add(Scan(id=scan_id, kind="live", partition=partition, **values))
     moderate(JudgeImages.parse({"scan_id": str(scan_id), "images": [{"uri": uri}]}), uuid4(), archive.parts())
-    change(archive.postgres, scan_id, finished_at=ended, created_at=ended)
-    remember(archive.postgres, scan_id)
+    change(archive.database, scan_id, finished_at=ended, created_at=ended)
+    remember(archive.database, scan_id)
     return scan_id
 
 
-def count(postgres: Engine, table: str, scan_id: UUID | None = None) -> int:
+def count(database: Database, table: str, scan_id: UUID | None = None) -> int:
     where = f" WHERE scan_id = '{scan_id}'" if scan_id else ""
-    with Session(postgres) as session:
+    with Session(database) as session:
         return int(session.execute(text(f"SELECT count(*) FROM {table}{where}")).scalar_one())
 
 
-def partitions(postgres: Engine) -> set[str]:
+def partition_tables(database: Database) -> set[str]:
     """Every table that holds findings, attached or not."""
-    with Session(postgres) as session:
+    with Session(database) as session:
         return set(
             session.execute(
                 text(
@@ -96,22 +96,22 @@ def partitions(postgres: Engine) -> set[str]:
         )
 
 
-def drop_older(postgres: Engine, days: int) -> list[str]:
+def drop_older(database: Database, days: int) -> list[str]:
     before = days_ago(days)
-    found = retention.droppable(postgres, before)
+    found = retention.droppable(database, before)
     for one in found:
-        retention.drop_partition(postgres, one.partition, before)
+        retention.drop_partition(database, one.partition, before)
     return [one.partition for one in found]
 
 
-def row(postgres: Engine, scan_id: UUID) -> Scan:
-    with Session(postgres) as session:
+def row(database: Database, scan_id: UUID) -> Scan:
+    with Session(database) as session:
         return session.get_one(Scan, scan_id)
 
 
-def kept(postgres: Engine) -> dict[str, Any]:
+def kept(database: Database) -> dict[str, Any]:
     """What retention never touches."""
-    with Session(postgres) as session:
+    with Session(database) as session:
         return {
             table: session.execute(
                 text(f"SELECT md5(string_agg({table}::text, '|' ORDER BY {table}::text)) FROM {table}")
@@ -121,135 +121,135 @@ def kept(postgres: Engine) -> dict[str, Any]:
 
 
 def test_old_findings_go_and_everything_else_stays(archive: Archive) -> None:
-    postgres = archive.postgres
+    database = archive.database
     old, young = swept(archive, days_ago(91)), swept(archive, days_ago(89))
-    before, progress, young_rows = kept(postgres), results.progress(postgres, old), archive.rows(young)
-    assert drop_older(postgres, 90) == [f"scan_{old.hex}"]
-    assert kept(postgres) == before
-    assert count(postgres, "verdicts") == 6
-    assert results.progress(postgres, old) == progress
-    assert row(postgres, old).dropped_at is not None
-    assert partitions(postgres) == {f"findings_scan_{young.hex}"}
+    before, progress, young_rows = kept(database), results.progress(database, old), archive.rows(young)
+    assert drop_older(database, 90) == [f"scan_{old.hex}"]
+    assert kept(database) == before
+    assert count(database, "verdicts") == 6
+    assert results.progress(database, old) == progress
+    assert row(database, old).dropped_at is not None
+    assert partition_tables(database) == {f"findings_scan_{young.hex}"}
     assert archive.rows(young) == young_rows
     for table in ("findings", "suspects", "unpublished"):
-        assert (count(postgres, table, old), count(postgres, table, young) > 0) == (0, True)
-    assert row(postgres, young).dropped_at is None
-    assert drop_older(postgres, 90) == []
+        assert (count(database, table, old), count(database, table, young) > 0) == (0, True)
+    assert row(database, young).dropped_at is None
+    assert drop_older(database, 90) == []
 
 
 def test_verdicts_of_a_dropped_scan_are_reused(archive: Archive) -> None:
     swept(archive, days_ago(91))
-    drop_older(archive.postgres, 90)
+    drop_older(archive.database, 90)
     assert archive.sweep()["reused"] == 6
 
 
 @pytest.mark.parametrize("status", ACTIVE)
 def test_a_scan_that_has_not_ended_is_kept_however_old(archive: Archive, status: str) -> None:
     scan_id = swept(archive, days_ago(1000), status=status)
-    assert drop_older(archive.postgres, 1) == []
+    assert drop_older(archive.database, 1) == []
     with pytest.raises(ScanStateError, match=f"is {status}: cancel it first"):
-        retention.drop_scan(archive.postgres, scan_id)
+        retention.drop_scan(archive.database, scan_id)
     with pytest.raises(ScanStateError, match="at work again"):
-        retention.drop_partition(archive.postgres, f"scan_{scan_id.hex}", NOW)
-    assert (count(archive.postgres, "findings"), count(archive.postgres, "suspects")) == (6, 1)
-    assert row(archive.postgres, scan_id).dropped_at is None
+        retention.drop_partition(archive.database, f"scan_{scan_id.hex}", NOW)
+    assert (count(archive.database, "findings"), count(archive.database, "suspects")) == (6, 1)
+    assert row(archive.database, scan_id).dropped_at is None
 
 
 def test_a_scan_that_was_repaired_meanwhile_is_kept(archive: Archive) -> None:
     scan_id = swept(archive, days_ago(91))
-    (found,) = retention.droppable(archive.postgres, days_ago(90))
-    change(archive.postgres, scan_id, finished_at=NOW)
+    (found,) = retention.droppable(archive.database, days_ago(90))
+    change(archive.database, scan_id, finished_at=NOW)
     with pytest.raises(ScanStateError, match="or was lately"):
-        retention.drop_partition(archive.postgres, found.partition, days_ago(90))
-    assert count(archive.postgres, "findings") == 6
+        retention.drop_partition(archive.database, found.partition, days_ago(90))
+    assert count(archive.database, "findings") == 6
 
 
 def test_a_cancelled_scan_is_as_old_as_its_last_outcome(archive: Archive) -> None:
     scan_id = swept(archive, days_ago(200), status="cancelled")
-    change(archive.postgres, scan_id, finished_at=None, counted_at=days_ago(89))
-    assert drop_older(archive.postgres, 90) == []
-    assert drop_older(archive.postgres, 88) == [f"scan_{scan_id.hex}"]
+    change(archive.database, scan_id, finished_at=None, counted_at=days_ago(89))
+    assert drop_older(archive.database, 90) == []
+    assert drop_older(archive.database, 88) == [f"scan_{scan_id.hex}"]
 
 
 def test_months_of_submissions(archive: Archive) -> None:
     may = submitted(archive, "live_2026_05", datetime(2026, 5, 31, 23, 59, tzinfo=UTC), "s3://b/00000.png")
     june = submitted(archive, "live_2026_06", datetime(2026, 6, 1, 0, 1, tzinfo=UTC), "s3://b/00001.png")
-    assert drop_older(archive.postgres, 45) == [], "15 July less 45 days is 31 May: the month is not over"
-    (found,) = retention.droppable(archive.postgres, days_ago(30))
+    assert drop_older(archive.database, 45) == [], "15 July less 45 days is 31 May: the month is not over"
+    (found,) = retention.droppable(archive.database, days_ago(30))
     assert str(found) == "1 findings of 1 submissions of 2026-05"
-    assert drop_older(archive.postgres, 30) == ["live_2026_05"], "June's one is older than that, June is not"
-    assert row(archive.postgres, may).dropped_at is not None
-    assert row(archive.postgres, june).dropped_at is None
-    assert partitions(archive.postgres) == {"findings_live_2026_06"}
-    assert (count(archive.postgres, "suspects"), count(archive.postgres, "reviews")) == (1, 2)
+    assert drop_older(archive.database, 30) == ["live_2026_05"], "June's one is older than that, June is not"
+    assert row(archive.database, may).dropped_at is not None
+    assert row(archive.database, june).dropped_at is None
+    assert partition_tables(archive.database) == {"findings_live_2026_06"}
+    assert (count(archive.database, "suspects"), count(archive.database, "reviews")) == (1, 2)
 
 
 @pytest.mark.parametrize("status", ["running", "paused"])
 def test_a_submission_that_is_stuck_keeps_its_month_for_as_long_as_findings_are_kept(
     archive: Archive, status: str
 ) -> None:
-    postgres, may = archive.postgres, datetime(2026, 5, 20, tzinfo=UTC)
+    database, may = archive.database, datetime(2026, 5, 20, tzinfo=UTC)
     ended = submitted(archive, "live_2026_05", may, "s3://b/00000.png")
     stuck = submitted(archive, "live_2026_05", may, "s3://b/00001.png")
-    change(postgres, stuck, status=status, finished_at=None, counted_at=days_ago(29))
-    assert drop_older(postgres, 30) == [], "it moved lately"
-    (held,) = retention.held_back(postgres, days_ago(30))
+    change(database, stuck, status=status, finished_at=None, counted_at=days_ago(29))
+    assert drop_older(database, 30) == [], "it moved lately"
+    (held,) = retention.held_back(database, days_ago(30))
     assert (held.partition, held.held_by) == ("live_2026_05", f"{stuck} is still {status}")
     with pytest.raises(ScanStateError, match="at work again"):
-        retention.drop_partition(postgres, "live_2026_05", days_ago(30))
-    change(postgres, stuck, counted_at=days_ago(31))
-    assert retention.held_back(postgres, days_ago(30)) == []
-    assert drop_older(postgres, 30) == ["live_2026_05"]
-    assert None not in {row(postgres, ended).dropped_at, row(postgres, stuck).dropped_at}
-    assert partitions(postgres) == set()
+        retention.drop_partition(database, "live_2026_05", days_ago(30))
+    change(database, stuck, counted_at=days_ago(31))
+    assert retention.held_back(database, days_ago(30)) == []
+    assert drop_older(database, 30) == ["live_2026_05"]
+    assert None not in {row(database, ended).dropped_at, row(database, stuck).dropped_at}
+    assert partition_tables(database) == set()
 
 
 def test_a_message_of_a_stuck_submission_that_comes_after_the_drop_is_let_go(archive: Archive) -> None:
     stuck = submitted(archive, "live_2026_05", datetime(2026, 5, 20, tzinfo=UTC), "s3://b/00000.png")
-    change(archive.postgres, stuck, status="running", finished_at=None, listed=2, counted_at=None)
-    drop_older(archive.postgres, 30)
+    change(archive.database, stuck, status="running", finished_at=None, listed=2, counted_at=None)
+    drop_older(archive.database, 30)
     message = JudgeImages.parse({"scan_id": str(stuck), "images": [{"uri": "s3://b/00001.png"}]})
     moderate(message, uuid4(), archive.parts())
-    assert count(archive.postgres, "findings") == 0
+    assert count(archive.database, "findings") == 0
 
 
 def test_what_is_held_back_is_old_and_not_at_its_end(archive: Archive) -> None:
-    postgres = archive.postgres
+    database = archive.database
     swept(archive, days_ago(91))
     young = swept(archive, days_ago(91), status="running")
-    change(postgres, young, finished_at=None, counted_at=days_ago(1))
+    change(database, young, finished_at=None, counted_at=days_ago(1))
     repaired = submitted(archive, "live_2026_03", days_ago(1), "s3://b/00000.png")
     paused = swept(archive, days_ago(92), status="paused")
-    assert row(postgres, repaired).status == "done"
-    assert [held.scan_id for held in retention.held_back(postgres, days_ago(90))] == [str(paused)]
+    assert row(database, repaired).status == "done"
+    assert [held.scan_id for held in retention.held_back(database, days_ago(90))] == [str(paused)]
 
 
 def test_a_submission_alone_is_deleted_from_its_month(archive: Archive) -> None:
     first = submitted(archive, "live_2026_05", days_ago(50), "s3://b/00000.png")
     second = submitted(archive, "live_2026_05", days_ago(50), "s3://b/00001.png")
-    retention.drop_scan(archive.postgres, first)
-    assert (count(archive.postgres, "findings", first), count(archive.postgres, "findings", second)) == (0, 1)
-    dropped_at = row(archive.postgres, first).dropped_at
+    retention.drop_scan(archive.database, first)
+    assert (count(archive.database, "findings", first), count(archive.database, "findings", second)) == (0, 1)
+    dropped_at = row(archive.database, first).dropped_at
     assert dropped_at is not None
-    (month,) = retention.droppable(archive.postgres, days_ago(20))
+    (month,) = retention.droppable(archive.database, days_ago(20))
     assert (month.scans, month.findings) == (1, 1)
-    drop_older(archive.postgres, 20)
-    assert row(archive.postgres, first).dropped_at == dropped_at
+    drop_older(archive.database, 20)
+    assert row(archive.database, first).dropped_at == dropped_at
 
 
 def test_one_scan_is_dropped_once(archive: Archive) -> None:
     scan_id, other = swept(archive, NOW), swept(archive, NOW)
-    assert retention.drop_scan(archive.postgres, scan_id).judged == 6
-    assert partitions(archive.postgres) == {f"findings_scan_{other.hex}"}
-    assert count(archive.postgres, "suspects") == 1
+    assert retention.drop_scan(archive.database, scan_id).judged == 6
+    assert partition_tables(archive.database) == {f"findings_scan_{other.hex}"}
+    assert count(archive.database, "suspects") == 1
     with pytest.raises(ScanStateError, match="were dropped at"):
-        retention.drop_scan(archive.postgres, scan_id)
+        retention.drop_scan(archive.database, scan_id)
     with pytest.raises(ScanStateError, match=r"dropped at .*; verdicts and reviews are kept"):
-        next(results.rows(archive.postgres, scan_id))
+        next(results.rows(archive.database, scan_id))
     with pytest.raises(ScanStateError):
-        scans.repair(archive.postgres, scan_id)
+        scans.repair(archive.database, scan_id)
     with pytest.raises(NoSuchScanError):
-        retention.drop_scan(archive.postgres, uuid4())
+        retention.drop_scan(archive.database, uuid4())
 
 
 @contextmanager
@@ -262,17 +262,17 @@ def reading(database_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 def test_a_lock_is_not_waited_for_for_long_and_leaves_nothing_half_done(archive: Archive, database_url: str) -> None:
     scan_id = swept(archive, days_ago(91))
-    before = partitions(archive.postgres)
+    before = partition_tables(archive.database)
     with reading(database_url):
         for drop in (
-            lambda: retention.drop_partition(archive.postgres, f"scan_{scan_id.hex}", NOW, attempts=2, lock_s=0.2),
-            lambda: retention.drop_scan(archive.postgres, scan_id, attempts=2, lock_s=0.2),
+            lambda: retention.drop_partition(archive.database, f"scan_{scan_id.hex}", NOW, attempts=2, lock_s=0.2),
+            lambda: retention.drop_scan(archive.database, scan_id, attempts=2, lock_s=0.2),
         ):
             with pytest.raises(LockedError, match="another session"):
                 drop()
-        assert (partitions(archive.postgres), row(archive.postgres, scan_id).dropped_at) == (before, None)
-        assert (count(archive.postgres, "findings"), count(archive.postgres, "suspects")) == (6, 1)
-    retention.drop_scan(archive.postgres, scan_id)
+        assert (partition_tables(archive.database), row(archive.database, scan_id).dropped_at) == (before, None)
+        assert (count(archive.database, "findings"), count(archive.database, "suspects")) == (6, 1)
+    retention.drop_scan(archive.database, scan_id)
 
 
 def test_a_lock_that_goes_away_is_tried_again(archive: Archive, database_url: str) -> None:
@@ -280,20 +280,20 @@ def test_a_lock_that_goes_away_is_tried_again(archive: Archive, database_url: st
     with reading(database_url) as connection:
         timer = threading.Timer(0.5, connection.rollback)
         timer.start()
-        retention.drop_scan(archive.postgres, scan_id, attempts=10, lock_s=0.2)
+        retention.drop_scan(archive.database, scan_id, attempts=10, lock_s=0.2)
         timer.join()
-    assert partitions(archive.postgres) == set()
+    assert partition_tables(archive.database) == set()
 
 
 def test_a_drop_that_breaks_off_leaves_the_partition_attached(archive: Archive) -> None:
     """The table cannot be dropped, since a view needs it: detached it was, but that is undone."""
     scan_id = swept(archive, days_ago(91))
-    with archive.postgres.begin() as connection:
+    with archive.database.begin() as connection:
         connection.execute(text(f"CREATE VIEW needs_it AS SELECT uri FROM findings_scan_{scan_id.hex}"))
     with pytest.raises(DatabaseUnavailableError, match="other objects depend on it"):
-        drop_older(archive.postgres, 90)
-    assert count(archive.postgres, "findings", scan_id) == 6
-    assert row(archive.postgres, scan_id).dropped_at is None
+        drop_older(archive.database, 90)
+    assert count(archive.database, "findings", scan_id) == 6
+    assert row(archive.database, scan_id).dropped_at is None
 
 
 def test_the_commands(archive: Archive, database_url: str, tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_the_commands(archive: Archive, database_url: str, tmp_path: Path) -> No
     old, locked = swept(archive, real_now - timedelta(days=8)), swept(archive, real_now - timedelta(days=7.5))
     running = archive.start()
     paused = swept(archive, real_now - timedelta(days=9), status="paused")
-    change(archive.postgres, paused, finished_at=None, counted_at=real_now - timedelta(days=9))
+    change(archive.database, paused, finished_at=None, counted_at=real_now - timedelta(days=9))
     dry = fakesweep("retention", "--keep-days", "7", "--dry-run", environment=environment)
     assert dry.returncode == 0, dry.stderr
     ended = f"{real_now - timedelta(days=8):%Y-%m-%d}"
@@ -311,10 +311,10 @@ def test_the_commands(archive: Archive, database_url: str, tmp_path: Path) -> No
     last_moved = f"{real_now - timedelta(days=9):%Y-%m-%d}"
     what = f"kept 6 findings of scan {paused} (s3://b/), last moved {last_moved}"
     assert lines[2:] == [f"{what}: scan {paused} is still paused; cancel it, or let it end"]
-    assert count(archive.postgres, "findings") == 18
+    assert count(archive.database, "findings") == 18
     done = fakesweep("retention", "--keep-days", "7", environment=environment)
     assert (done.returncode, done.stdout) == (0, dry.stdout.replace("would drop", "dropped"))
-    assert partitions(archive.postgres) == {f"findings_scan_{running.hex}", f"findings_scan_{paused.hex}"}
+    assert partition_tables(archive.database) == {f"findings_scan_{running.hex}", f"findings_scan_{paused.hex}"}
     for command in (("results", str(old)), ("report", str(old), "--output", str(tmp_path / "r.html"))):
         refused = fakesweep(*command, environment=environment)
         assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
@@ -322,12 +322,12 @@ def test_the_commands(archive: Archive, database_url: str, tmp_path: Path) -> No
     refused = fakesweep("drop", str(running), environment=environment)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert "is listing" in refused.stderr
-    scans.cancel(archive.postgres, running)
+    scans.cancel(archive.database, running)
     done = fakesweep("drop", str(running), environment=environment)
     assert (done.returncode, done.stdout) == (0, f"dropped 0 findings of scan {running} (s3://b/)\n")
     for arguments in ((), ("--keep-days", "0")):
         assert fakesweep("retention", *arguments, environment=environment).returncode == 2
-    assert row(archive.postgres, locked).dropped_at is not None
+    assert row(archive.database, locked).dropped_at is not None
 
 
 def test_what_is_locked_is_skipped_and_said(archive: Archive, database_url: str) -> None:

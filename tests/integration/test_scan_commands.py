@@ -17,7 +17,8 @@ from tests.conftest import empty_queues
 from tests.integration.test_broker import NO_POISON, QUICK, put, query, settings_for, worker
 from tests.killing import write_pngs
 from tests.processes import ROOT, RunningWorker, fakesweep, results_of, wait_for
-from worker import broker, lifecycle
+from worker import broker
+from worker.database import lifecycle
 from worker.messages import MAX_IMAGES, SCAN_QUEUE
 
 SLOW = "0.2"

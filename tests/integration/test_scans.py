@@ -7,7 +7,6 @@ from uuid import UUID, uuid4
 
 import pytest
 from PIL import Image
-from sqlalchemy import Engine as Database
 from sqlalchemy import delete
 from sqlmodel import Session, SQLModel, col, select
 
@@ -15,7 +14,8 @@ from producers import publishing, retention, scans
 from producers.listing import Rules
 from producers.reporting import results
 from producers.testing import InMemoryPublisher, InMemorySource
-from worker import database, lifecycle
+from worker.database import Database, lifecycle
+from worker.database.detectors import register_detector
 from worker.errors import BrokerUnavailableError, DatabaseUnavailableError, ScanStateError
 from worker.messages import Explain, ImageRef, JudgeImages, Policy
 from worker.moderate import Parts, moderate
@@ -37,7 +37,7 @@ def png(level: int, number: int = 0) -> bytes:
 class Archive:
     """Images in memory, and what a listing of them says."""
 
-    postgres: Database
+    database: Database
     images: dict[str, bytes | Exception] = field(default_factory=dict)
     etags: bool = True
     engine: ScriptedEngine = field(default_factory=ScriptedEngine)
@@ -47,12 +47,12 @@ class Archive:
 
     def parts(self, **changes: Any) -> Parts:
         description = scripted_description(**changes)
-        detector_id = database.register_detector(self.postgres, description.row())
-        return Parts(InMemoryImageStore(self.images), self.postgres, self.engine, description, detector_id)
+        detector_id = register_detector(self.database, description.row())
+        return Parts(InMemoryImageStore(self.images), self.database, self.engine, description, detector_id)
 
     def start(self, rules: Rules | None = None, **options: Any) -> UUID:
         listing = scans.Listing(sources=("s3://b/",), rules=rules or Rules())
-        return scans.start_scan(self.postgres, listing, **options).id
+        return scans.start_scan(self.database, listing, **options).id
 
     def refs(self) -> list[ImageRef]:
         store = InMemoryImageStore(self.images)
@@ -64,7 +64,7 @@ class Archive:
     def publish(self, scan_id: UUID, publisher: InMemoryPublisher | None = None, **options: Any) -> InMemoryPublisher:
         publisher = publisher or InMemoryPublisher()
         publishing.publish_scan(
-            publisher, self.postgres, scan_id,
+            publisher, self.database, scan_id,
             opened=lambda _sources, rules, _warn: InMemorySource(self.refs(), rules), **options,
         )  # fmt: skip
         return publisher
@@ -78,19 +78,19 @@ class Archive:
     def sweep(self, parts: Parts | None = None, **options: Any) -> dict[str, Any]:
         scan_id = self.start(**options)
         self.judge(self.publish(scan_id), parts)
-        return results.progress(self.postgres, scan_id)
+        return results.progress(self.database, scan_id)
 
     def rows(self, scan_id: UUID) -> dict[str, dict[str, Any]]:
-        return {row["uri"]: row for row in results.rows(self.postgres, scan_id)}
+        return {row["uri"]: row for row in results.rows(self.database, scan_id)}
 
 
 @pytest.fixture
-def archive(postgres: Database) -> Archive:
-    return Archive(postgres)
+def archive(database: Database) -> Archive:
+    return Archive(database)
 
 
-def count(postgres: Database, table: type[SQLModel]) -> int:
-    with Session(postgres) as session:
+def count(database: Database, table: type[SQLModel]) -> int:
+    with Session(database) as session:
         return len(session.exec(select(table)).all())
 
 
@@ -104,15 +104,15 @@ def test_a_scan_is_done_when_every_listed_image_has_its_outcome(archive: Archive
     *first, last = publisher.published
     publisher.published = first
     archive.judge(publisher)
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert (counts["status"], counts["listed"]) == ("running", 51)
     assert counts["judged"] + counts["failed"] < 51
     publisher.published = [last]
     archive.judge(publisher)
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert (counts["status"], counts["listed"], counts["judged"], counts["failed"]) == ("done", 51, 50, 1)
     assert archive.rows(scan_id)["s3://b/00000.png"]["external_id"] == "post s3://b/00000.png"
-    assert count(archive.postgres, Unpublished) == 0
+    assert count(archive.database, Unpublished) == 0
 
 
 def test_a_scan_of_nothing_is_done_at_once(archive: Archive) -> None:
@@ -135,7 +135,7 @@ def test_a_producer_that_ends_anywhere_goes_on_where_it_was(archive: Archive, li
     if limit < 12:
         with pytest.raises(BrokerUnavailableError):
             archive.publish(scan_id, dying, chunk_size=64)
-        assert results.progress(archive.postgres, scan_id)["status"] == "listing"
+        assert results.progress(archive.database, scan_id)["status"] == "listing"
     else:
         archive.publish(scan_id, dying, chunk_size=64)
     again = archive.publish(archive.start(token="one"), chunk_size=64)
@@ -143,9 +143,9 @@ def test_a_producer_that_ends_anywhere_goes_on_where_it_was(archive: Archive, li
     assert len(again.uris) <= len(archive.images) - max(0, limit // 4 * 64 - 64), "it went on, and did not start anew"
     archive.judge(dying)
     archive.judge(again)
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 192, 192)
-    assert count(archive.postgres, Unpublished) == 0
+    assert count(archive.database, Unpublished) == 0
 
 
 def test_done_is_not_reached_before_the_listing_ends(archive: Archive) -> None:
@@ -155,7 +155,7 @@ def test_done_is_not_reached_before_the_listing_ends(archive: Archive) -> None:
     with pytest.raises(BrokerUnavailableError):
         archive.publish(scan_id, dying, chunk_size=64)
     archive.judge(dying)
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert (counts["judged"], counts["listed"], counts["status"]) == (128, 192, "listing")
 
 
@@ -178,7 +178,7 @@ def test_of_two_producers_on_one_scan_one_stops(archive: Archive) -> None:
     assert len(first.published) + len(second.published) <= 12 + 4, "at most one chunk is published twice"
     archive.judge(first)
     archive.judge(second)
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 192, 192)
 
 
@@ -188,14 +188,14 @@ def test_a_second_scan_of_unchanged_objects_sends_no_message_and_fetches_nothing
     scan_id = archive.start()
     publisher = archive.publish(scan_id)
     assert publisher.published == []
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert (counts["status"], counts["reused"], counts["judged"]) == ("done", 60, 0)
     before = archive.rows(UUID(first["scan"]))
     for uri, row in archive.rows(scan_id).items():
         assert (row["outcome"], row["reused_from"]) == ("reused", uri)
         same = ("verdict", "score", "explanation", "sha256", "width", "height", "etag", "external_id", "detector")
         assert {name: row[name] for name in same} == {name: before[uri][name] for name in same}
-    assert results.summary(archive.postgres, scan_id)["detectors"][0]["name"] == "scripted"
+    assert results.summary(archive.database, scan_id)["detectors"][0]["name"] == "scripted"
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_rejudging_judges_each_content_once(archive: Archive) -> None:
     counts = archive.sweep(rejudge=True)
     assert (counts["status"], counts["judged"], counts["reused"]) == ("done", 6, 1)
     assert sum(archive.engine.calls) == before + 6
-    with Session(archive.postgres) as session:
+    with Session(archive.database) as session:
         assert len(session.exec(select(StoredVerdict)).all()) == 12
 
 
@@ -292,49 +292,49 @@ def test_a_paused_scan_stands_still_and_goes_on(archive: Archive) -> None:
 
     def stop() -> None:
         if len(first.published) == 6:
-            scans.pause(archive.postgres, scan_id)
+            scans.pause(archive.database, scan_id)
 
     first = InMemoryPublisher(before=stop)
     archive.publish(scan_id, first, chunk_size=64)
     assert len(first.published) == 6, "not even the chunk in hand is finished"
     archive.judge(first)
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert (counts["status"], counts["judged"], counts["note"]) == ("paused", 0, "paused by hand")
     assert archive.publish(scan_id).published == []
-    scans.resume(archive.postgres, scan_id)
+    scans.resume(archive.database, scan_id)
     second = archive.publish(scan_id, chunk_size=64)
     assert set(second.uris) == set(archive.images)
     archive.judge(second)
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 192, 192)
-    assert count(archive.postgres, Unpublished) == 0
+    assert count(archive.database, Unpublished) == 0
 
 
 def test_a_scan_that_is_paused_after_its_listing_goes_on(archive: Archive) -> None:
     archive.fill(40)
     scan_id = archive.start()
     publisher = archive.publish(scan_id)
-    scans.pause(archive.postgres, scan_id)
+    scans.pause(archive.database, scan_id)
     archive.judge(publisher)
-    scans.resume(archive.postgres, scan_id)
+    scans.resume(archive.database, scan_id)
     second = archive.publish(scan_id)
     assert sorted(second.uris) == sorted(archive.images)
     archive.judge(second)
-    assert results.progress(archive.postgres, scan_id)["status"] == "done"
-    assert count(archive.postgres, Unpublished) == 0
+    assert results.progress(archive.database, scan_id)["status"] == "done"
+    assert count(archive.database, Unpublished) == 0
 
 
 def test_a_cancelled_scan_ends_for_good(archive: Archive) -> None:
     archive.fill(20)
     scan_id = archive.start()
     publisher = archive.publish(scan_id)
-    scans.cancel(archive.postgres, scan_id)
+    scans.cancel(archive.database, scan_id)
     archive.judge(publisher)
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert (counts["status"], counts["judged"]) == ("cancelled", 0)
     for change in (scans.pause, scans.resume, scans.cancel, scans.repair):
         with pytest.raises(ScanStateError, match="cancelled"):
-            change(archive.postgres, scan_id)
+            change(archive.database, scan_id)
 
 
 def test_a_scan_that_flags_too_much_pauses_and_says_so(archive: Archive) -> None:
@@ -342,14 +342,14 @@ def test_a_scan_that_flags_too_much_pauses_and_says_so(archive: Archive) -> None
     scan_id = archive.start(limits=scans.Limits(max_flagged_share=0.4))
     publisher = archive.publish(scan_id)
     archive.judge(publisher)
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert counts["status"] == "paused"
     assert counts["judged"] == (lifecycle.LIMITS_AFTER // 16 + 1) * 16
     assert "504 of 1008 images are flagged" in counts["note"]
     assert "0.4" in counts["note"]
-    scans.resume(archive.postgres, scan_id)
+    scans.resume(archive.database, scan_id)
     archive.judge(archive.publish(scan_id))
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert (counts["status"], counts["note"]) == ("done", None)
 
 
@@ -359,11 +359,11 @@ def test_a_scan_that_fails_too_much_pauses_also_on_reused_findings(archive: Arch
     archive.fill(16, start=90000)
     scan_id = archive.start()
     archive.publish(scan_id, chunk_size=500)
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert (counts["status"], counts["reused"]) == ("paused", 1016), "its producer noticed after its chunk"
-    scans.resume(archive.postgres, scan_id, max_flagged_share=0.99)
+    scans.resume(archive.database, scan_id, max_flagged_share=0.99)
     archive.publish(scan_id, chunk_size=500)
-    assert results.progress(archive.postgres, scan_id)["status"] == "paused"
+    assert results.progress(archive.database, scan_id)["status"] == "paused"
     for uri in list(archive.images)[: lifecycle.LIMITS_AFTER]:
         archive.images[uri] = b"broken"
     failing = archive.sweep(limits=scans.Limits(None, 0.5))
@@ -377,14 +377,14 @@ def test_repair_publishes_what_has_no_outcome_and_nothing_else(archive: Archive)
     publisher = archive.publish(scan_id)
     lost = publisher.published.pop(2)[1]
     archive.judge(publisher)
-    assert results.progress(archive.postgres, scan_id)["status"] == "running"
-    scans.repair(archive.postgres, scan_id)
+    assert results.progress(archive.database, scan_id)["status"] == "running"
+    scans.repair(archive.database, scan_id)
     second = archive.publish(scan_id)
     assert second.uris == [image["uri"] for image in lost["images"]]
     archive.judge(second)
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 100, 100)
-    assert count(archive.postgres, Unpublished) == 0
+    assert count(archive.database, Unpublished) == 0
 
 
 def test_repair_after_objects_came_and_went_ends_exactly(archive: Archive) -> None:
@@ -396,11 +396,11 @@ def test_repair_after_objects_came_and_went_ends_exactly(archive: Archive) -> No
     for n in range(16, 24):
         del archive.images[f"s3://b/{n:05d}.png"]
     archive.fill(5, start=64)
-    scans.repair(archive.postgres, scan_id)
+    scans.repair(archive.database, scan_id)
     second = archive.publish(scan_id)
     assert len(second.uris) == 8 + 5
     archive.judge(second)
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 61, 61)
 
 
@@ -412,13 +412,13 @@ def test_what_a_repair_does_not_find_any_more_ends_no_scan_early(archive: Archiv
     old = archive.publish(scan_id)
     for n in range(16, 32):
         del archive.images[f"s3://b/{n:05d}.png"]
-    scans.repair(archive.postgres, scan_id)
+    scans.repair(archive.database, scan_id)
     new = archive.publish(scan_id)
-    assert results.progress(archive.postgres, scan_id)["listed"] == 16
+    assert results.progress(archive.database, scan_id)["listed"] == 16
     old.published.pop(0)
     for publisher in (new, old) if late else (old, new):
         archive.judge(publisher)
-        counts = results.progress(archive.postgres, scan_id)
+        counts = results.progress(archive.database, scan_id)
         decided = counts["judged"] + counts["failed"]
         assert (counts["status"] == "done") == (len(archive.rows(scan_id)) == 32 or publisher is new)
         assert counts["listed"] == (decided if counts["status"] == "done" else 32)
@@ -429,12 +429,12 @@ def test_a_repair_remembers_no_more_than_is_still_to_come(archive: Archive) -> N
     archive.fill(64)
     scan_id = archive.start()
     archive.publish(scan_id)
-    scans.repair(archive.postgres, scan_id)
+    scans.repair(archive.database, scan_id)
     publisher = archive.publish(scan_id, chunk_size=16)
-    assert (count(archive.postgres, Repaired), count(archive.postgres, Unpublished)) == (64, 0)
+    assert (count(archive.database, Repaired), count(archive.database, Unpublished)) == (64, 0)
     archive.judge(publisher)
-    assert results.progress(archive.postgres, scan_id)["status"] == "done"
-    assert count(archive.postgres, Repaired) == 0
+    assert results.progress(archive.database, scan_id)["status"] == "done"
+    assert count(archive.database, Repaired) == 0
 
 
 def test_a_database_that_goes_away_for_a_moment_ends_no_producer(archive: Archive) -> None:
@@ -450,7 +450,7 @@ def test_a_database_that_goes_away_for_a_moment_ends_no_producer(archive: Archiv
     publisher = InMemoryPublisher(before=blink)
     archive.publish(scan_id, publisher, chunk_size=16)
     archive.judge(publisher)
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 64, 64)
 
 
@@ -460,21 +460,21 @@ def test_a_message_in_the_engine_while_its_scan_is_dropped_ends_quietly(archive:
     publisher = archive.publish(scan_id)
 
     def drop(_image: Image.Image) -> None:
-        if results.progress(archive.postgres, scan_id)["status"] != "cancelled":
-            scans.cancel(archive.postgres, scan_id)
-            retention.drop_scan(archive.postgres, scan_id)
+        if results.progress(archive.database, scan_id)["status"] != "cancelled":
+            scans.cancel(archive.database, scan_id)
+            retention.drop_scan(archive.database, scan_id)
 
     archive.engine = ScriptedEngine(fail=drop)
     archive.judge(publisher)
     assert archive.engine.calls == [16], "judged once, and not once more one by one"
-    assert results.progress(archive.postgres, scan_id)["judged"] == 0
+    assert results.progress(archive.database, scan_id)["judged"] == 0
 
 
 def test_repair_while_workers_go_on_counts_nobody_twice(archive: Archive) -> None:
     archive.fill(192)
     scan_id = archive.start()
     publisher = archive.publish(scan_id)
-    scans.repair(archive.postgres, scan_id)
+    scans.repair(archive.database, scan_id)
     parts = archive.parts()
 
     def judge_one() -> None:
@@ -485,31 +485,31 @@ def test_repair_while_workers_go_on_counts_nobody_twice(archive: Archive) -> Non
     archive.publish(scan_id, second, chunk_size=64)
     archive.judge(publisher)
     archive.judge(second)
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 192, 192)
 
 
 def test_what_was_piped_in_cannot_be_listed_again(archive: Archive) -> None:
-    scan = scans.start_scan(archive.postgres, scans.Listing(sources=("-",)))
+    scan = scans.start_scan(archive.database, scans.Listing(sources=("-",)))
     with pytest.raises(ScanStateError, match="standard input"):
-        scans.repair(archive.postgres, scan.id)
+        scans.repair(archive.database, scan.id)
 
 
 def test_a_repair_that_is_killed_goes_on(archive: Archive) -> None:
     archive.fill(192)
     scan_id = archive.start()
     archive.publish(scan_id)
-    scans.repair(archive.postgres, scan_id)
+    scans.repair(archive.database, scan_id)
     dying = InMemoryPublisher(fail_after=7)
     with pytest.raises(BrokerUnavailableError):
         archive.publish(scan_id, dying, chunk_size=64)
-    assert results.progress(archive.postgres, scan_id)["status"] == "repairing"
+    assert results.progress(archive.database, scan_id)["status"] == "repairing"
     again = archive.publish(scan_id, chunk_size=64)
     assert set(dying.uris) | set(again.uris) == set(archive.images)
     assert len(again.uris) == 128, "the first chunk is not published once more"
     archive.judge(dying)
     archive.judge(again)
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 192, 192)
 
 
@@ -517,14 +517,14 @@ def test_a_finished_scan_can_be_repaired_and_is_done_again(archive: Archive) -> 
     archive.fill(32)
     counts = archive.sweep()
     scan_id = UUID(counts["scan"])
-    with Session(archive.postgres) as session:
+    with Session(archive.database) as session:
         session.exec(delete(Finding).where(col(Finding.uri) == "s3://b/00007.png"))
         session.get_one(Scan, scan_id).judged -= 1
         session.commit()
-    scans.repair(archive.postgres, scan_id)
+    scans.repair(archive.database, scan_id)
     publisher = archive.publish(scan_id)
     assert publisher.uris == [], "it is known by its ETag"
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert (counts["status"], counts["listed"], counts["judged"], counts["reused"]) == ("done", 32, 31, 1)
 
 
@@ -534,7 +534,7 @@ def test_rate_and_time_left(archive: Archive) -> None:
     publisher = archive.publish(scan_id)
     publisher.published = publisher.published[:2]
     archive.judge(publisher)
-    counts = results.progress(archive.postgres, scan_id)
+    counts = results.progress(archive.database, scan_id)
     assert counts["rate"] > 1
     assert counts["eta_s"] == pytest.approx(32 / counts["rate"], abs=1)
     assert counts["share_flagged"] == pytest.approx(11 / 32)
@@ -545,9 +545,9 @@ def test_history_and_the_newest_flagged(archive: Archive) -> None:
     archive.fill(6)
     archive.sweep()
     archive.sweep()
-    found = results.newest_flagged(archive.postgres, 3)
+    found = results.newest_flagged(archive.database, 3)
     assert [row["verdict"] for row in found] == ["fake"] * 3
     assert [row["decided_at"] for row in found] == sorted((row["decided_at"] for row in found), reverse=True)
-    history = results.history(archive.postgres, "s3://b/00000.png")
+    history = results.history(archive.database, "s3://b/00000.png")
     assert [row["outcome"] for row in history] == ["reused", "judged"]
     assert len({row["scan"] for row in history}) == 2

@@ -3,44 +3,46 @@
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Column, Engine, Integer, MetaData, text
+from sqlalchemy import Column, Integer, MetaData, text
 from sqlmodel import SQLModel
 
+from worker.database import Database
+from worker.database.partitions import PREFIX
 from worker.migrate import alembic_config
 from worker.tables import Scan
 
 
-def drift(postgres: Engine, metadata: MetaData) -> list[object]:
+def drift(database: Database, metadata: MetaData) -> list[object]:
     options = {"compare_type": True, "include_object": _no_partition}
-    with postgres.connect() as connection:
+    with database.connect() as connection:
         return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
 
 
 def _no_partition(_object: object, name: str | None, kind: str, *_: object) -> bool:
-    return not (kind == "table" and (name or "").startswith("findings_"))
+    return not (kind == "table" and (name or "").startswith(PREFIX))
 
 
-def test_models_and_migrations_do_not_drift_apart(postgres: Engine) -> None:
-    assert drift(postgres, SQLModel.metadata) == []
+def test_models_and_migrations_do_not_drift_apart(database: Database) -> None:
+    assert drift(database, SQLModel.metadata) == []
 
 
-def test_a_drift_would_be_seen(postgres: Engine) -> None:
+def test_a_drift_would_be_seen(database: Database) -> None:
     metadata = MetaData()
     for table in SQLModel.metadata.sorted_tables:
         table.to_metadata(metadata)
     metadata.tables[str(Scan.__tablename__)].append_column(Column("forgotten", Integer))
-    assert len(drift(postgres, metadata)) == 1
+    assert len(drift(database, metadata)) == 1
 
 
-def test_the_views_that_dashboards_read(postgres: Engine) -> None:
-    with postgres.connect() as connection:
+def test_the_views_that_dashboards_read(database: Database) -> None:
+    with database.connect() as connection:
         for view in ("finding_details", "flagged_findings", "scan_progress"):
             assert connection.execute(text(f"SELECT count(*) FROM {view}")).scalar() == 0
 
 
-def test_what_the_release_before_wrote_survives_every_migration(postgres: Engine) -> None:
+def test_what_the_release_before_wrote_survives_every_migration(database: Database) -> None:
     config = alembic_config()
-    with postgres.connect() as connection:
+    with database.connect() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, "0001")
         connection.execute(text(_OLD_ROWS))

@@ -1,51 +1,29 @@
 """A scan's life in its row: opened by the first message, paused by its limits, done when its last image is decided."""
 
-import math
 from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, case, delete, func, select, text, update
+from sqlalchemy import ColumnElement, case, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
+from worker.database.figures import RATE_WINDOW_S
+from worker.database.partitions import ensure_partition, live_partition
 from worker.errors import InvalidMessageError
 from worker.messages import Explain, JudgeImages, Policy
 from worker.tables import Finding, Repaired, Scan, ScanStatus, Unpublished
 
 log = structlog.get_logger(__name__)
 
-_PARTITION_LOCK = 0x46414B45
-"""Advisory lock (ASCII "FAKE") under which partitions are made, so that two workers do not make one twice."""
-
 ACTIVE = (ScanStatus.LISTING, ScanStatus.REPAIRING, ScanStatus.RUNNING)
 """Statuses in which images are published and judged."""
 
+ENDED = (ScanStatus.DONE, ScanStatus.CANCELLED)
+"""Statuses that a scan does not leave, but by a repair."""
+
 LIMITS_AFTER = 1000
 """Outcomes before a scan's limits are looked at: of the first ten images, five may well be fake."""
-
-RATE_WINDOW_S = 60.0
-"""Time constant of `scans.rate`, an exponentially weighted average."""
-
-
-def live_partition(moment: datetime) -> str:
-    """The partition of a submission: one a month, `live_2026_11`."""
-    return f"live_{moment.astimezone(UTC):%Y_%m}"
-
-
-def ensure_partition(session: Session, partition: str) -> None:
-    """Makes the partition of `findings` when it is not there. Attached after creation: that locks readers out less."""
-    # Not to_regclass, which may go by what this session cached before it waited for the lock.
-    there = text("SELECT 1 FROM pg_class WHERE relname = :name AND relnamespace = current_schema()::regnamespace")
-    if session.execute(there, {"name": f"findings_{partition}"}).scalar():
-        return
-    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _PARTITION_LOCK})
-    if session.execute(there, {"name": f"findings_{partition}"}).scalar():
-        return
-    name = f'"findings_{partition}"'
-    session.execute(text(f"CREATE TABLE {name} (LIKE findings INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"))
-    session.execute(text(f"ALTER TABLE {name} ADD CHECK (partition = '{partition}')"))
-    session.execute(text(f"ALTER TABLE findings ATTACH PARTITION {name} FOR VALUES IN ('{partition}')"))
 
 
 def open_scan(session: Session, job: JudgeImages, message_id: UUID, *, fake_from: float, real_to: float) -> Scan:
@@ -89,20 +67,23 @@ def _open_submission(session: Session, job: JudgeImages, message_id: UUID) -> Sc
     return session.get_one(Scan, message_id)
 
 
-def stands_still(session: Session, scan: Scan, job: JudgeImages) -> bool:
-    """Whether the message's images are not to be judged. Of a paused scan, it is kept until somebody resumes it."""
-    if scan.status == ScanStatus.PAUSED:
-        # Locked, so that whoever resumes it finds this message.
-        session.refresh(scan, with_for_update=True)
-    if scan.status == ScanStatus.PAUSED:
-        log.info("message_set_aside", scan_id=str(scan.id), images=len(job.images))
-        message = job.model_copy(update={"scan_id": scan.id})
-        session.add(Unpublished(scan_id=scan.id, messages=[message.model_dump(mode="json", exclude_none=True)]))
-        return True
-    if scan.status == ScanStatus.CANCELLED or scan.dropped_at:
-        log.info("message_of_ended_scan", scan_id=str(scan.id), images=len(job.images))
-        return True
-    return False
+def set_aside(session: Session, scan: Scan, job: JudgeImages) -> bool:
+    """Keeps the message of a paused scan until somebody resumes it; whether it did so."""
+    if scan.status != ScanStatus.PAUSED:
+        return False
+    # Locked, so that whoever resumes the scan finds this message.
+    session.refresh(scan, with_for_update=True)
+    if scan.status != ScanStatus.PAUSED:
+        return False
+    log.info("message_set_aside", scan_id=str(scan.id), images=len(job.images))
+    message = job.model_copy(update={"scan_id": scan.id})
+    session.add(Unpublished(scan_id=scan.id, messages=[message.model_dump(mode="json", exclude_none=True)]))
+    return True
+
+
+def takes_findings(scan: Scan) -> bool:
+    """Whether images of the scan are still to be judged: it is not cancelled, and its findings are not dropped."""
+    return scan.status != ScanStatus.CANCELLED and scan.dropped_at is None
 
 
 def is_dropped(session: Session, scan_id: UUID) -> bool:
@@ -151,7 +132,7 @@ def finish_if_full(session: Session, scan_id: UUID) -> None:
     if finished is None:
         return
     # What was deleted from the source before a repair is not listed any more, but its message may still be decided.
-    if to_come := still_to_come(session, scan_id, finished.partition):
+    if to_come := settle_repaired(session, scan_id, finished.partition):
         listed = Scan.judged + Scan.reused + Scan.failed + to_come
         again = {"status": ScanStatus.RUNNING, "finished_at": None, "listed": listed}
         session.execute(update(Scan).where(col(Scan.id) == scan_id).values(again))
@@ -159,7 +140,7 @@ def finish_if_full(session: Session, scan_id: UUID) -> None:
     session.execute(delete(Unpublished).where(col(Unpublished.scan_id) == scan_id))
 
 
-def still_to_come(session: Session, scan_id: UUID, partition: str) -> int:
+def settle_repaired(session: Session, scan_id: UUID, partition: str) -> int:
     """How many of the images that a repair published have no outcome yet; those that have are forgotten."""
     decided = (
         select(col(Finding.uri))
@@ -188,20 +169,3 @@ def pause_at_limits(session: Session, scan_id: UUID) -> None:
         .where(col(Scan.id) == scan_id, col(Scan.status).in_(ACTIVE), decided >= LIMITS_AFTER, flagged | failed)
         .values(status=ScanStatus.PAUSED, paused_from=Scan.status, note=note)
     )
-
-
-def shares(scan: Scan) -> tuple[float, float]:
-    """Flagged of the images that have a verdict, and failed of those that have an outcome; 0 without any."""
-    with_verdict = scan.judged + scan.reused
-    decided = with_verdict + scan.failed
-    return (scan.fake / with_verdict if with_verdict else 0.0, scan.failed / decided if decided else 0.0)
-
-
-def rate(scan: Scan, now: datetime) -> float:
-    """Images a second that workers decided lately: 0 when they stopped long ago."""
-    if scan.counted_at is None:
-        return 0.0
-    window_s = RATE_WINDOW_S
-    # A scan that is younger than the window has not filled it yet.
-    filled = 1 - math.exp(-max((scan.counted_at - scan.created_at).total_seconds(), 1.0) / window_s)
-    return scan.rate * math.exp(-max((now - scan.counted_at).total_seconds(), 0.0) / window_s) / filled

@@ -1,0 +1,64 @@
+"""Postgres: the connection, and transactions. What is asked and saved in them stands in the modules beside."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Engine as Database
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlmodel import Session
+
+from worker.errors import ConfigurationError, DatabaseUnavailableError
+
+__all__ = ["Database", "connect", "transaction"]
+
+
+def connect(url: str, *, pool_size: int = 8) -> Database:
+    """The database at a Postgres URL of any spelling; nothing is connected yet.
+
+    Raises ConfigurationError when the URL is missing or no Postgres URL.
+    """
+    if not url:
+        raise ConfigurationError("DATABASE_URL is not set: give postgresql://user:password@host/database")
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigurationError("DATABASE_URL is not a URL: give postgresql://user:password@host/database") from None
+    if parsed.drivername.partition("+")[0] not in {"postgresql", "postgres"}:
+        raise ConfigurationError(f"DATABASE_URL names {parsed.drivername}; only postgresql:// is supported")
+    return create_engine(
+        parsed.set(drivername="postgresql+psycopg"),
+        pool_size=pool_size,
+        pool_pre_ping=True,
+        pool_timeout=30,
+        connect_args={
+            "connect_timeout": 5,
+            "application_name": "fakesweep",
+            # A server that vanishes without a word is noticed within a minute or so, not after the system's two hours.
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 60_000,
+        },
+    )
+
+
+@contextmanager
+def transaction(database: Database) -> Iterator[Session]:
+    """A session that commits at the end. A lost or unreachable database is a DatabaseUnavailableError."""
+    try:
+        with Session(database, expire_on_commit=False) as session, session.begin():
+            yield session
+    # InternalError and InterfaceError too: a demoted primary (read-only), a session that was closed.
+    except (OperationalError, InternalError, InterfaceError, PoolTimeoutError) as error:
+        raise DatabaseUnavailableError(_first_line(error)) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseUnavailableError(_first_line(error)) from error
+        raise
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
