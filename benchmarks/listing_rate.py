@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,7 +22,7 @@ from kombu import Connection, Exchange, Producer
 from benchmarks.scratch import AMQP, etag_of, know_images, scratch_database, uri_of, write_result
 from worker import broker
 from worker.database.detectors import register_detector
-from worker.messages import JUDGE_IMAGES, MAX_IMAGES, SCAN_QUEUE, ImageRef, JudgeImages
+from worker.messages import JUDGE_IMAGES, MAX_IMAGES, SCAN_QUEUE, ImageRef, messages_of
 from worker.testing import scripted_description
 
 CONFIRMED_SAMPLE = 5000
@@ -96,17 +95,16 @@ def sweep(manifest: Path, url: str, rabbit: Connection) -> dict[str, Any]:
 
 def bare_kombu(messages: int, *, confirm: bool) -> int:
     """Keys a second of a loop that does nothing but publish, until RabbitMQ counts them all."""
-    numbers = iter(range(messages * MAX_IMAGES))
+    numbers = range(messages * MAX_IMAGES)
+    refs = (ImageRef(uri=uri_of(n), etag=etag_of(n), size=1000) for n in numbers)
     with Connection(AMQP, transport_options={"confirm_publish": confirm}) as connection:
         channel = connection.default_channel
         producer = Producer(channel, Exchange("moderation", type="topic", durable=True), auto_declare=False)
         scan_id, started = uuid4(), time.perf_counter()
-        for _ in range(messages):
-            images = tuple(ImageRef(uri=uri_of(n), etag=etag_of(n), size=1000) for n in islice(numbers, MAX_IMAGES))
-            job = JudgeImages(scan_id=scan_id, images=images).model_dump(mode="json", exclude_none=True)
+        for job in messages_of(refs, scan_id=scan_id):
             message_id = str(uuid4())
             producer.publish(
-                [[job], {}, {}], routing_key=SCAN_QUEUE, serializer="json", delivery_mode=2,
+                [[job.payload()], {}, {}], routing_key=SCAN_QUEUE, serializer="json", delivery_mode=2,
                 headers={"task": JUDGE_IMAGES, "id": message_id}, correlation_id=message_id,
             )  # fmt: skip
         while channel.queue_declare(SCAN_QUEUE, passive=True).message_count < messages:

@@ -1,8 +1,7 @@
 """Publishing a scan: list -> dedupe -> commit -> publish, chunk by chunk, from wherever the last producer stopped."""
 
-import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -18,7 +17,7 @@ from producers.scans import Listing, find_scan
 from producers.sources import open_source
 from worker.database import Database, lifecycle, transaction
 from worker.errors import DatabaseUnavailableError
-from worker.messages import LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, JudgeImages
+from worker.messages import LIVE_QUEUE, SCAN_QUEUE, messages_of
 from worker.tables import Repaired, Scan, ScanStatus, Unpublished
 
 CHUNK = 5000
@@ -128,7 +127,7 @@ def _commit(database: Database, progress: _Progress, chunk: Page) -> list[dict[s
     with transaction(database) as session:
         refs = undecided(session, scan, chunk.refs) if progress.repairing else chunk.refs
         deduped = reuse_known(session, scan, refs, progress.detector_id)
-        messages = list(_messages(scan.id, deduped.left))
+        messages = [job.payload() for job in messages_of(deduped.left, scan_id=scan.id)]
         _clear(session, progress)
         if progress.repairing and deduped.left:
             rows = [{"scan_id": scan.id, "uri": ref.uri} for ref in deduped.left]
@@ -140,12 +139,6 @@ def _commit(database: Database, progress: _Progress, chunk: Page) -> list[dict[s
             progress.outbox.append(row.id or 0)
         _advance(session, progress, chunk, deduped)
     return messages
-
-
-def _messages(scan_id: UUID, refs: Iterable[ImageRef]) -> Iterator[dict[str, Any]]:
-    iterator = iter(refs)
-    while images := tuple(itertools.islice(iterator, MAX_IMAGES)):
-        yield JudgeImages(scan_id=scan_id, images=images).model_dump(mode="json", exclude_none=True)
 
 
 def _advance(session: Session, progress: _Progress, chunk: Page, deduped: Deduped) -> None:

@@ -1,6 +1,5 @@
 """Images for the live queue, and failed images once more."""
 
-import itertools
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -14,7 +13,7 @@ from producers.scans import find_scan
 from worker import broker
 from worker.database import Database, lifecycle, partitions, transaction
 from worker.errors import BrokerUnavailableError, Reason, ScanStateError
-from worker.messages import LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, JudgeImages, Policy
+from worker.messages import LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, Policy, messages_of
 from worker.tables import Finding, Scan, ScanStatus
 
 RETRYABLE = (Reason.STORAGE_UNAVAILABLE, Reason.ENGINE_FAILED)
@@ -40,10 +39,9 @@ def submit(app: Celery, database: Database, refs: Sequence[ImageRef], *, policy:
         session.add(scan)
     published = 0
     try:
-        for start in range(0, len(refs), MAX_IMAGES):
-            images = tuple(refs[start : start + MAX_IMAGES])
-            broker.publish(app, JudgeImages(scan_id=scan_id, images=images), LIVE_QUEUE)
-            published += len(images)
+        for job in messages_of(refs, scan_id=scan_id):
+            broker.publish(app, job, LIVE_QUEUE)
+            published += len(job.images)
     except BrokerUnavailableError as error:
         with transaction(database) as session:
             session.execute(update(Scan).where(col(Scan.id) == scan_id).values(listed=published))
@@ -73,9 +71,6 @@ def retry(publisher: Publisher, database: Database, scan_id: UUID, reasons: Coll
             return count
         # Without the listed ETag: whatever lies there now is judged.
         refs = (ImageRef(uri=uri, external_id=external_id) for uri, external_id in rows)
-        messages = []
-        while images := tuple(itertools.islice(refs, MAX_IMAGES)):
-            job = JudgeImages(scan_id=scan_id, images=images, again=True)
-            messages.append(job.model_dump(mode="json", exclude_none=True))
+        messages = [job.payload() for job in messages_of(refs, scan_id=scan_id, again=True)]
         publisher.publish(LIVE_QUEUE if scan.kind == "live" else SCAN_QUEUE, messages)
         count, last = count + len(rows), rows[-1][0]

@@ -114,7 +114,7 @@ def publish(
     """
     with unavailable():
         app.send_task(
-            JUDGE_IMAGES, args=[job.model_dump(mode="json", exclude_none=True)], queue=queue,
+            JUDGE_IMAGES, args=[job.payload()], queue=queue,
             countdown=countdown_s, task_id=message_id, confirm_timeout=30,
         )  # fmt: skip
 

@@ -1,6 +1,8 @@
 """The one message, JudgeImages, and the names under which it travels. docs/message.md tells other languages."""
 
+import itertools
 import re
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
@@ -136,3 +138,14 @@ class JudgeImages(BaseModel):
         except ValidationError as error:
             faults = (f"{'.'.join(map(str, fault['loc'])) or 'message'}: {fault['msg']}" for fault in error.errors())
             raise InvalidMessageError("; ".join(faults)) from error
+
+    def payload(self) -> dict[str, Any]:
+        """The message as it travels, and as `unpublished` keeps it: a JSON object without what is not set."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def messages_of(refs: Iterable[ImageRef], **fields: Any) -> Iterator[JudgeImages]:
+    """Messages that name all of the refs in their order, MAX_IMAGES each; `fields` are the messages' other fields."""
+    remaining = iter(refs)
+    while images := tuple(itertools.islice(remaining, MAX_IMAGES)):
+        yield JudgeImages(images=images, **fields)

@@ -24,7 +24,7 @@ from producers.listening import events
 from producers.listing import Rules
 from worker import broker, telemetry
 from worker.errors import BrokerUnavailableError, ConfigurationError, InvalidMessageError, TransientError
-from worker.messages import LIVE_QUEUE, MAX_IMAGES, Explain, JudgeImages
+from worker.messages import LIVE_QUEUE, Explain, messages_of
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -117,8 +117,7 @@ def _take(
 
 
 def _publish(app: Celery, message_id: str, reading: events.Reading, explain: Explain | None) -> None:
-    for batch, start in enumerate(range(0, len(reading.images), MAX_IMAGES)):
-        job = JudgeImages(images=reading.images[start : start + MAX_IMAGES], explain=explain)
+    for batch, job in enumerate(messages_of(reading.images, explain=explain)):
         broker.publish(app, job, LIVE_QUEUE, message_id=str(submission_id(message_id, batch)))
     if reading.fault:
         log.warning("event_dead_lettered", sqs_message_id=message_id, reason=reading.fault.reason)

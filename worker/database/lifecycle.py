@@ -77,7 +77,7 @@ def set_aside(session: Session, scan: Scan, job: JudgeImages) -> bool:
         return False
     log.info("message_set_aside", scan_id=str(scan.id), images=len(job.images))
     message = job.model_copy(update={"scan_id": scan.id})
-    session.add(Unpublished(scan_id=scan.id, messages=[message.model_dump(mode="json", exclude_none=True)]))
+    session.add(Unpublished(scan_id=scan.id, messages=[message.payload()]))
     return True
 
 
