@@ -11,11 +11,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from producers.dedupe import Deduped, reuse_known, reusing_detector, undecided
+from producers.dedupe import Deduped, reuse_known, reuse_rule
 from producers.listing import Page, Rules, Source, Warn, ahead, chunks
 from producers.scans import Listing, find_scan
 from producers.sources import open_source
-from worker.database import Database, lifecycle, transaction
+from worker.case import ReuseRule
+from worker.database import Database, counters, lifecycle, transaction
+from worker.database.known import decided_uris
 from worker.errors import DatabaseUnavailableError
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE, messages_of
 from worker.tables import Repaired, Scan, ScanStatus, Unpublished
@@ -45,7 +47,7 @@ class _Progress:
     """A scan as this producer knows it. `outbox` are the rows of `unpublished` that are published by now."""
 
     scan: Scan
-    detector_id: int | None
+    rule: ReuseRule | None
     outbox: list[int] = field(default_factory=list)
 
     @property
@@ -115,18 +117,19 @@ def _take_up(database: Database, scan_id: UUID) -> tuple[_Progress, list[dict[st
         scan = find_scan(session, scan_id)
         if scan.status not in lifecycle.ACTIVE:
             return _Progress(scan, None), []
-        detector_id = reusing_detector(session, scan)
+        rule = reuse_rule(session, scan)
         rows = session.execute(select(Unpublished).where(col(Unpublished.scan_id) == scan_id)).scalars().all()
     messages = [message for row in rows for message in row.messages]
-    return _Progress(scan, detector_id, [row.id for row in rows if row.id is not None]), messages
+    return _Progress(scan, rule, [row.id for row in rows if row.id is not None]), messages
 
 
 def _commit(database: Database, progress: _Progress, chunk: Page) -> list[dict[str, Any]]:
     """One transaction: findings of what is known, messages for the rest, and the cursor behind them."""
     scan = progress.scan
     with transaction(database) as session:
-        refs = undecided(session, scan, chunk.refs) if progress.repairing else chunk.refs
-        deduped = reuse_known(session, scan, refs, progress.detector_id)
+        decided = decided_uris(session, scan, chunk.refs) if progress.repairing else ()
+        refs = [ref for ref in chunk.refs if ref.uri not in decided]
+        deduped = reuse_known(session, scan, refs, progress.rule)
         messages = [job.payload() for job in messages_of(deduped.left, scan_id=scan.id)]
         _clear(session, progress)
         if progress.repairing and deduped.left:
@@ -152,10 +155,10 @@ def _advance(session: Session, progress: _Progress, chunk: Page, deduped: Dedupe
         "skipped_by": skipped_by,
     }
     raised = {name: getattr(Scan, name) + count for name, count in deduped.counters.items()}
-    if deduped.counters and progress.detector_id is not None:
-        raised["detector_ids"] = lifecycle.with_detector(progress.detector_id)
+    if deduped.counters and progress.rule is not None:
+        raised["detector_ids"] = counters.with_detector(progress.rule.detector_id)
     _update(session, progress, moved | raised)
-    lifecycle.pause_at_limits(session, scan.id)
+    counters.pause_at_limits(session, scan.id)
     for name, value in moved.items():
         setattr(scan, name, value)
 
@@ -180,16 +183,16 @@ def _end(database: Database, progress: _Progress) -> None:
         if scan.status not in {ScanStatus.LISTING, ScanStatus.REPAIRING}:
             return
         if progress.repairing:
-            lifecycle.settle_repaired(session, scan.id, scan.partition)
+            counters.settle_repaired(session, scan.id, scan.partition)
     with transaction(database) as session:
         ended: dict[str, Any] = {"status": ScanStatus.RUNNING}
         if progress.repairing:
             # Locked, so that no outcome is committed between the two counts.
             session.execute(select(col(Scan.id)).where(col(Scan.id) == scan.id).with_for_update())
-            to_come = lifecycle.settle_repaired(session, scan.id, scan.partition)
+            to_come = counters.settle_repaired(session, scan.id, scan.partition)
             ended["listed"] = Scan.judged + Scan.reused + Scan.failed + to_come
         _update(session, progress, ended)
-        lifecycle.finish_if_full(session, scan.id)
+        counters.finish_if_full(session, scan.id)
 
 
 def _clear(session: Session, progress: _Progress) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
 from producers.listing import Rules
-from worker.database import Database, figures, lifecycle, partitions, transaction
+from worker.database import Database, counters, figures, lifecycle, partitions, transaction
 from worker.errors import NoSuchScanError, ScanStateError
 from worker.messages import Policy, Text
 from worker.tables import Repaired, Scan, ScanStatus, Unpublished
@@ -131,7 +131,7 @@ def resume(
         scan.max_failed_share = _limit(scan.max_failed_share, max_failed_share, failed)
         scan.status, scan.paused_from, scan.note = scan.paused_from or ScanStatus.RUNNING, None, None
         session.flush()
-        lifecycle.finish_if_full(session, scan_id)
+        counters.finish_if_full(session, scan_id)
 
 
 def _limit(old: float | None, new: float | None, share: float) -> float | None:

@@ -11,7 +11,7 @@ from sqlmodel import col
 from producers.publishing import Publisher
 from producers.scans import find_scan
 from worker import broker
-from worker.database import Database, lifecycle, partitions, transaction
+from worker.database import Database, counters, partitions, transaction
 from worker.errors import BrokerUnavailableError, Reason, ScanStateError
 from worker.messages import LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, Policy, messages_of
 from worker.tables import Finding, Scan, ScanStatus
@@ -45,7 +45,7 @@ def submit(app: Celery, database: Database, refs: Sequence[ImageRef], *, policy:
     except BrokerUnavailableError as error:
         with transaction(database) as session:
             session.execute(update(Scan).where(col(Scan.id) == scan_id).values(listed=published))
-            lifecycle.finish_if_full(session, scan_id)
+            counters.finish_if_full(session, scan_id)
         raise BrokerUnavailableError(f"submission {scan_id}: {published} of {len(refs)} published: {error}") from error
     return scan_id
 

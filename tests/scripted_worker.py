@@ -13,7 +13,7 @@ from worker import broker, telemetry
 from worker.__main__ import _die, serve
 from worker.database import connect
 from worker.database.detectors import register_detector
-from worker.moderate import Parts
+from worker.path import Parts
 from worker.settings import Settings
 from worker.slots import Slots
 from worker.storage import open_stores

@@ -21,7 +21,7 @@ from worker.detector.supply import load_description, supply
 from worker.errors import ConfigurationError, EngineDeadError, FakesweepError
 from worker.health import Health, Status
 from worker.migrate import check_schema
-from worker.moderate import Parts
+from worker.path import Parts
 from worker.replicas import Replica
 from worker.settings import Settings
 from worker.slots import Slots

@@ -1,88 +1,113 @@
-"""One image on its way, and the finding that it ends as."""
+"""One image on its way: what it shares with the other images of its message, and the one end that it comes to."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
 
-from PIL.Image import Image
-
-from worker.detector.verdicts import Judgement, verdict_of
-from worker.errors import ImageError
-from worker.messages import Explain, ImageRef, Policy
-from worker.tables import Finding, Outcome, Scan, StoredObject, StoredVerdict
+from worker.detector.verdicts import Judgement
+from worker.errors import ImageError, StorageUnavailableError
+from worker.messages import FilledPolicy, ImageRef
+from worker.tables import Scan
 
 
-@dataclass
-class Case:
-    """One image on its way. It ends with a verdict, its own or a reused one, with a failure, or is left for later.
+@dataclass(frozen=True)
+class ReuseRule:
+    """Which stored verdicts may stand for a new one in a scan; worker.database.known says it in SQL.
 
-    `size` is (width, height) of the upright image, `pixels` what the detector sees; both None before decoding.
+    Those of this detector that explain as much as the policy asks for, and that were given at `since` or later, when
+    that is set.
     """
 
-    ref: ImageRef
-    stored: StoredObject | None = None
+    detector_id: int
+    policy: FilledPolicy
+    since: datetime | None
+
+    @classmethod
+    def of(cls, scan: Scan, policy: FilledPolicy, detector_id: int) -> Self:
+        """The scan's rule. A scan that judges again reuses its own verdicts only."""
+        return cls(detector_id, policy, scan.created_at if scan.rejudge else None)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What all images of a message share.
+
+    `attempt` counts the delayed re-publishings before this one. With `again`, a new outcome replaces a failure.
+    """
+
+    scan: Scan
+    policy: FilledPolicy
+    detector_id: int
+    attempt: int = 0
+    again: bool = False
+
+    @property
+    def rule(self) -> ReuseRule:
+        """Which stored verdicts its images may reuse."""
+        return ReuseRule.of(self.scan, self.policy, self.detector_id)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What lies at a uri: the SHA-256 of its bytes in hexadecimal, and how many bytes these are."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class KnownVerdict:
+    """A verdict on a content that stands for a new one.
+
+    `id` is None when it is given in the same message and has no row yet. `uri` is where the content lay when it was
+    judged; `width` and `height` are the upright image's, in pixels.
+    """
+
+    id: int | None
+    uri: str
+    score: float | None
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The detector judged the image. `size` is (width, height) of the upright image, in pixels."""
+
+    judgement: Judgement
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Reused:
+    """The same content has a verdict already."""
+
+    verdict: KnownVerdict
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The image has no verdict. `size` is None when it could not be decoded."""
+
+    error: ImageError
     size: tuple[int, int] | None = None
-    pixels: Image | None = None
-    verdict: StoredVerdict | None = None
-    reused_from: str | None = None
-    failure: ImageError | None = None
-    later: bool = False
-
-    def settle(self, judgement: Judgement, explain: Explain, detector_id: int) -> None:
-        """Takes the detector's judgement as this image's own verdict."""
-        if self.stored is None or self.size is None:
-            raise ValueError("an image is decoded before it is judged")
-        self.verdict = StoredVerdict(
-            sha256=self.stored.sha256,
-            detector_id=detector_id,
-            uri=self.ref.uri,
-            width=self.size[0],
-            height=self.size[1],
-            explain=explain,
-            **asdict(judgement),
-        )
-
-    def remembered(self, verdict_ids: Mapping[str, int]) -> StoredObject:
-        """The row of `objects`; `verdict_ids` as for `finding`."""
-        if self.stored is None:
-            raise ValueError("nothing is remembered of an image that was not fetched")
-        verdict_id = self._verdict_id(verdict_ids) if self.verdict else None
-        return self.stored.model_copy(update={"verdict_id": verdict_id})
-
-    def _verdict_id(self, verdict_ids: Mapping[str, int]) -> int | None:
-        return verdict_ids.get(self.verdict.sha256, self.verdict.id) if self.verdict else None
-
-    def finding(self, scan: Scan, verdict_ids: Mapping[str, int], attempts: int) -> Finding:
-        """The row of `findings`. `verdict_ids` by SHA-256 are those of the verdicts that this message added."""
-        finding = Finding(
-            partition=scan.partition,
-            scan_id=scan.id,
-            uri=self.ref.uri,
-            external_id=self.ref.external_id,
-            outcome=Outcome.FAILED,
-            etag=self.ref.etag,
-            sha256=self.stored.sha256 if self.stored else None,
-            width=self.size[0] if self.size else None,
-            height=self.size[1] if self.size else None,
-            attempts=attempts,
-        )
-        if self.verdict is None:
-            if self.failure is None:
-                raise ValueError("an image without a verdict has failed")
-            finding.reason, finding.detail = self.failure.reason, clean(self.failure.detail)
-            return finding
-        finding.outcome = Outcome.REUSED if self.reused_from else Outcome.JUDGED
-        finding.reused_from = self.reused_from
-        finding.verdict_id = self._verdict_id(verdict_ids)
-        finding.score = self.verdict.score
-        policy = Policy.model_validate(scan.policy)
-        if policy.fake_from is None or policy.real_to is None:
-            raise ValueError("a scan's thresholds are filled in before its images are judged")
-        finding.verdict = verdict_of(self.verdict.score, fake_from=policy.fake_from, real_to=policy.real_to)
-        finding.width, finding.height = self.verdict.width, self.verdict.height
-        return finding
 
 
-def clean(detail: str) -> str:
-    """One line of text that Postgres takes: it refuses NUL characters, and an error of a decoder may hold some."""
-    text = detail.replace("\x00", "").encode(errors="backslashreplace").decode()
-    return " ".join(text.split())[:500]
+@dataclass(frozen=True)
+class Later:
+    """The image's storage is away: it is published again, and gets its outcome then."""
+
+    error: StorageUnavailableError
+
+
+End = Judged | Reused | Failed | Later
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image and its end. `content` is None when nothing is known of it. `remembered`: `objects` says all that."""
+
+    ref: ImageRef
+    end: End
+    content: Content | None = None
+    remembered: bool = False

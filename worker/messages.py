@@ -97,15 +97,25 @@ class Policy(BaseModel):
         """As `scans.policy` holds it: without what is not set, which workers of a release before would not know."""
         return self.model_dump(mode="json", exclude_none=True)
 
-    def filled(self, *, fake_from: float, real_to: float) -> Self:
-        """With the detector's thresholds where there are none; one that was set moves the other out of its way."""
-        if self.fake_from is None and self.real_to is None:
-            thresholds = {"fake_from": fake_from, "real_to": real_to}
-        elif self.fake_from is None:
-            thresholds = {"fake_from": max(fake_from, self.real_to or 0)}
-        else:
-            thresholds = {"real_to": min(real_to, self.fake_from) if self.real_to is None else self.real_to}
-        return self.model_copy(update=thresholds)
+    def filled(self, *, fake_from: float, real_to: float) -> "FilledPolicy":
+        """With these thresholds where it has none; one that was set moves the other out of its way."""
+        if self.fake_from is not None:
+            fake_from, real_to = self.fake_from, min(real_to, self.fake_from)
+        if self.real_to is not None:
+            fake_from, real_to = max(fake_from, self.real_to), self.real_to
+        return FilledPolicy(explain=self.explain, fake_from=fake_from, real_to=real_to, max_tokens=self.max_tokens)
+
+
+class FilledPolicy(Policy):
+    """A policy with both thresholds: what the scores of a scan are read by."""
+
+    fake_from: Annotated[float, Field(ge=0, le=1)]
+    real_to: Annotated[float, Field(ge=0, le=1)]
+
+    def of_detector(self, max_tokens: int, explain: Explain | None = None) -> Self:
+        """What is asked of a detector with that limit on its answers, by a message that may wish for an `explain`."""
+        limit = max_tokens if self.max_tokens is None else min(max_tokens, self.max_tokens)
+        return self.model_copy(update={"explain": explain or self.explain, "max_tokens": limit})
 
 
 class JudgeImages(BaseModel):

@@ -18,7 +18,8 @@ from worker.errors import (
     ShuttingDownError,
 )
 from worker.messages import JUDGE_IMAGES, LIVE_QUEUE, SCAN_QUEUE, JudgeImages
-from worker.moderate import Parts, moderate
+from worker.moderate import moderate
+from worker.path import Parts
 
 log = structlog.get_logger(__name__)
 

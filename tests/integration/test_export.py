@@ -20,7 +20,6 @@ from producers.export.decisions import Fault, Selection
 from tests.integration.test_scans import Archive, png
 from tests.processes import fakesweep
 from worker.database import Database, transaction
-from worker.database.findings import add_verdict
 from worker.errors import ConfigurationError, ImageError, NoSuchScanError, Reason, StorageUnavailableError
 from worker.lab.datasets.reading import read_dataset
 from worker.lab.datasets.records import Record
@@ -215,8 +214,10 @@ def test_only_explanations_that_fit_are_learnt(desk: Desk) -> None:
                 "explain": "all", "answer": "fake", "score": 0.9, "completion": "", "explanation": "Its nose melts.",
                 "prompt_tokens": 1, "completion_tokens": 1, "latency_ms": 1,
             }  # fmt: skip
-            verdict_id = add_verdict(session, StoredVerdict(**(row | changes)))
-            desk.review(scan, name, "confirmed", verdict_id=verdict_id)
+            verdict = StoredVerdict(**(row | changes))
+            session.add(verdict)
+            session.flush()
+            desk.review(scan, name, "confirmed", verdict_id=verdict.id)
     summary = desk.export()
     answers = {uri.removeprefix("s3://b/"): record.answer for uri, record in desk.records().items()}
     assert answers == dict.fromkeys(cases, "This is a fake image.") | {"good": "This is a fake image. Its nose melts."}

@@ -23,7 +23,8 @@ from worker.errors import (
     StorageUnavailableError,
 )
 from worker.messages import Explain, ImageRef, JudgeImages, Policy
-from worker.moderate import Parts, moderate
+from worker.moderate import moderate
+from worker.path import Parts
 from worker.tables import Finding, Scan, ScanStatus, StoredVerdict
 from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
 

@@ -15,7 +15,8 @@ from producers.reporting import results
 from worker.database import Database, transaction
 from worker.database.detectors import register_detector
 from worker.messages import Explain, ImageRef, JudgeImages, Policy
-from worker.moderate import Parts, moderate
+from worker.moderate import moderate
+from worker.path import Parts
 from worker.tables import Scan, ScanStatus
 from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
 

@@ -18,7 +18,7 @@ from tests.integration.test_broker import NO_POISON, QUICK, put, query, settings
 from tests.killing import write_pngs
 from tests.processes import ROOT, RunningWorker, fakesweep, results_of, wait_for
 from worker import broker
-from worker.database import lifecycle
+from worker.database import counters
 from worker.messages import MAX_IMAGES, SCAN_QUEUE
 
 SLOW = "0.2"
@@ -192,7 +192,7 @@ def test_repair_brings_back_what_was_lost(environment: Environment, tmp_path: Pa
 
 
 def test_a_scan_that_trips_its_breaker_says_so_once(environment: Environment, tmp_path: Path) -> None:
-    images = lifecycle.LIMITS_AFTER + 8 * MAX_IMAGES
+    images = counters.LIMITS_AFTER + 8 * MAX_IMAGES
     write_pngs(tmp_path / "images", images, level=FAKE)
     folder = str(tmp_path / "images")
     with worker(QUICK, NO_POISON, environment, tmp_path):

@@ -14,11 +14,12 @@ from producers import publishing, retention, scans
 from producers.listing import Rules
 from producers.reporting import results
 from producers.testing import InMemoryPublisher, InMemorySource
-from worker.database import Database, lifecycle
+from worker.database import Database, counters
 from worker.database.detectors import register_detector
 from worker.errors import BrokerUnavailableError, DatabaseUnavailableError, ScanStateError
 from worker.messages import Explain, ImageRef, JudgeImages, Policy
-from worker.moderate import Parts, moderate
+from worker.moderate import moderate
+from worker.path import Parts
 from worker.tables import Finding, Repaired, Scan, StoredVerdict, Unpublished
 from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
 
@@ -338,13 +339,13 @@ def test_a_cancelled_scan_ends_for_good(archive: Archive) -> None:
 
 
 def test_a_scan_that_flags_too_much_pauses_and_says_so(archive: Archive) -> None:
-    archive.images = {f"s3://b/{n:05d}.png": png(250 if n % 2 else 5, n) for n in range(lifecycle.LIMITS_AFTER + 64)}
+    archive.images = {f"s3://b/{n:05d}.png": png(250 if n % 2 else 5, n) for n in range(counters.LIMITS_AFTER + 64)}
     scan_id = archive.start(limits=scans.Limits(max_flagged_share=0.4))
     publisher = archive.publish(scan_id)
     archive.judge(publisher)
     counts = results.progress(archive.database, scan_id)
     assert counts["status"] == "paused"
-    assert counts["judged"] == (lifecycle.LIMITS_AFTER // 16 + 1) * 16
+    assert counts["judged"] == (counters.LIMITS_AFTER // 16 + 1) * 16
     assert "504 of 1008 images are flagged" in counts["note"]
     assert "0.4" in counts["note"]
     scans.resume(archive.database, scan_id)
@@ -354,7 +355,7 @@ def test_a_scan_that_flags_too_much_pauses_and_says_so(archive: Archive) -> None
 
 
 def test_a_scan_that_fails_too_much_pauses_also_on_reused_findings(archive: Archive) -> None:
-    archive.images = {f"s3://b/{n:05d}.png": png(250, n) for n in range(lifecycle.LIMITS_AFTER + 16)}
+    archive.images = {f"s3://b/{n:05d}.png": png(250, n) for n in range(counters.LIMITS_AFTER + 16)}
     archive.sweep(limits=scans.Limits(None, None))
     archive.fill(16, start=90000)
     scan_id = archive.start()
@@ -364,7 +365,7 @@ def test_a_scan_that_fails_too_much_pauses_also_on_reused_findings(archive: Arch
     scans.resume(archive.database, scan_id, max_flagged_share=0.99)
     archive.publish(scan_id, chunk_size=500)
     assert results.progress(archive.database, scan_id)["status"] == "paused"
-    for uri in list(archive.images)[: lifecycle.LIMITS_AFTER]:
+    for uri in list(archive.images)[: counters.LIMITS_AFTER]:
         archive.images[uri] = b"broken"
     failing = archive.sweep(limits=scans.Limits(None, 0.5))
     assert failing["status"] == "paused"

@@ -1,13 +1,34 @@
-"""What need not be judged again: one rule, for workers and producers."""
+"""What need not be judged again: one rule, for workers and producers.
+
+An image that has its finding in the scan is decided. Of any other one, a stored verdict stands for a new one when it is
+about the same content and the scan's ReuseRule allows it. The same content is what has the same ETag at the same uri
+(`unchanged`), or the same SHA-256 (`seen`).
+"""
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, false, literal, not_, or_, select
-from sqlalchemy.dialects.postgresql import distinct_on
+from pydantic import TypeAdapter
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Row,
+    Text,
+    and_,
+    bindparam,
+    column,
+    func,
+    not_,
+    select,
+    text,
+    true,
+    union_all,
+)
 from sqlmodel import Session, col
 
-from worker.messages import Explain, ImageRef, Policy
+from worker.case import Case, Content, KnownVerdict, Reused, ReuseRule
+from worker.messages import Explain, ImageRef
 from worker.tables import Finding, Outcome, Scan, StoredObject, StoredVerdict
 
 _EXPLAINS_AS_MUCH = {
@@ -18,7 +39,7 @@ _EXPLAINS_AS_MUCH = {
 """Verdicts asked for in these modes may be reused in a scan of that mode: none explains less than is wanted."""
 
 
-def decided_uris(session: Session, scan: Scan, refs: Sequence[ImageRef], *, again: bool) -> set[str]:
+def decided_uris(session: Session, scan: Scan, refs: Sequence[ImageRef], *, again: bool = False) -> set[str]:
     """The uris that already have their finding in this scan: a redelivered message does nothing twice.
 
     With `again`, failures do not count.
@@ -26,46 +47,98 @@ def decided_uris(session: Session, scan: Scan, refs: Sequence[ImageRef], *, agai
     query = select(col(Finding.uri)).where(
         col(Finding.partition) == scan.partition,
         col(Finding.scan_id) == scan.id,
-        col(Finding.uri).in_([ref.uri for ref in refs]),
+        col(Finding.uri) == func.any(bindparam("uris", type_=ARRAY(Text))),
     )
     if again:
         query = query.where(col(Finding.outcome) != Outcome.FAILED)
-    return set(session.execute(query).scalars())
+    return set(session.execute(query, {"uris": [ref.uri for ref in refs]}).scalars())
 
 
-def stored_objects(session: Session, refs: Sequence[ImageRef]) -> dict[str, StoredObject]:
-    """By uri, what was fetched before of the refs whose ETag is unchanged."""
-    wanted = {ref.uri: ref.etag for ref in refs if ref.etag}
-    rows = session.execute(select(StoredObject).where(col(StoredObject.uri).in_(wanted))).scalars()
-    return {row.uri: row for row in rows if row.etag == wanted[row.uri]}
+def unchanged(session: Session, refs: Sequence[ImageRef], rule: ReuseRule) -> list[Case]:
+    """Of the refs, those that have the ETag of their last fetch and a verdict on what was fetched, with that.
 
-
-def reusable(detector_id: int, policy: Policy, since: datetime | None = None) -> tuple[ColumnElement[bool], ...]:
-    """What a stored verdict must be so that it can stand for a new one: of this detector, and explaining as much.
-
-    An answer that a limit cut off counts where the policy's own limit would have cut it off as well. One that stopped
-    without reasons, having said real, does not where the policy's threshold flags it. `since`: none from before then.
+    ETags are compared and not understood: of an object put in parts it is no MD5 of the content.
     """
-    silent = and_(col(StoredVerdict.answer) == "real", col(StoredVerdict.explanation).is_(None))
-    flagged = col(StoredVerdict.score) >= policy.fake_from if policy.fake_from is not None else false()
-    cut_by_this_limit = col(StoredVerdict.completion_tokens) >= policy.max_tokens if policy.max_tokens else false()
-    conditions = (
-        col(StoredVerdict.detector_id) == detector_id,
+    if not any(ref.etag for ref in refs):
+        return []
+    rows = session.execute(select(unchanged_refs(rule)), {"page": page_of(refs)})
+    return [
+        Case(refs[row.n - 1], Reused(_verdict(row)), Content(row.sha256, row.size), remembered=row.remembered)
+        for row in rows
+    ]
+
+
+def seen(session: Session, contents: Collection[str], rule: ReuseRule) -> dict[str, KnownVerdict]:
+    """By SHA-256, the newest verdict on each of these contents that has one."""
+    unnested = func.unnest(bindparam("contents", list(contents), type_=ARRAY(Text)))
+    asked = unnested.table_valued(column("sha256", Text)).render_derived("asked")
+    newest = _newest(asked.c.sha256, rule)
+    query = select(asked, newest).select_from(asked).join(newest, true())
+    return {row.sha256: _verdict(row) for row in session.execute(query)}
+
+
+def _verdict(row: Row[Any]) -> KnownVerdict:
+    return KnownVerdict(row.verdict_id, row.judged_at, row.score, row.width, row.height)
+
+
+_REFS = TypeAdapter(list[ImageRef])
+
+_LISTED = """
+SELECT n, uri, etag, external_id
+FROM ROWS FROM (json_to_recordset(CAST(:page AS json)) AS (uri text, etag text, external_id text))
+WITH ORDINALITY AS listed (uri, etag, external_id, n)
+"""
+
+
+def page_of(refs: Sequence[ImageRef]) -> str:
+    """The parameter `page` of `unchanged_refs`."""
+    return _REFS.dump_json(list(refs)).decode()
+
+
+def unchanged_refs(rule: ReuseRule) -> Any:
+    """The refs of a page, numbered `n` from 1, that have the ETag of their last fetch and a verdict, with that.
+
+    Its columns are those of a ref, of its object and of its verdict; `remembered`: the object names that verdict.
+    """
+    names = column("n", BigInteger), column("uri", Text), column("etag", Text), column("external_id", Text)
+    listed = text(_LISTED).columns(*names).cte("listed")
+    same = (col(StoredObject.uri) == listed.c.uri) & (col(StoredObject.etag) == listed.c.etag)
+    newest = _newest(col(StoredObject.sha256), rule, given_there=col(StoredObject.verdict_id))
+    remembered = (col(StoredObject.verdict_id) == newest.c.verdict_id).is_(True).label("remembered")
+    columns: list[Any] = [listed, StoredObject.sha256, StoredObject.size, newest, remembered]
+    query = select(*columns).select_from(listed).join(StoredObject, same).join(newest, true())
+    return query.cte("known")
+
+
+def _newest(sha256: Any, rule: ReuseRule, given_there: Any = None) -> Any:
+    """The newest verdict on a content that the rule allows; before all others the one of the id `given_there`."""
+    named: list[Any] = [col(StoredVerdict.id).label("verdict_id"), col(StoredVerdict.uri).label("judged_at")]
+    columns = [*named, StoredVerdict.score, StoredVerdict.width, StoredVerdict.height]
+    usable = select(*columns).where(col(StoredVerdict.sha256) == sha256, *_allowed(rule))
+    newest = usable.order_by(col(StoredVerdict.id).desc()).limit(1)
+    if given_there is None:
+        return newest.lateral("newest")
+    # The verdict that was last given there lies beside its neighbours'; any other has to be looked for by its content.
+    return union_all(usable.where(col(StoredVerdict.id) == given_there), newest).limit(1).lateral("newest")
+
+
+def _allowed(rule: ReuseRule) -> tuple[ColumnElement[bool], ...]:
+    """The rule, of a row of `verdicts`."""
+    policy = rule.policy
+    conditions = [
+        col(StoredVerdict.detector_id) == rule.detector_id,
         col(StoredVerdict.explain).in_(_EXPLAINS_AS_MUCH[policy.explain]),
-        or_(not_(col(StoredVerdict.cut_off)), cut_by_this_limit),
-        or_(not_(and_(silent, flagged)), literal(policy.explain is not Explain.FLAGGED)),
-    )
-    return conditions if since is None else (*conditions, col(StoredVerdict.created_at) >= since)
-
-
-def known_verdicts(
-    session: Session, contents: Collection[str], detector_id: int, policy: Policy, since: datetime | None = None
-) -> dict[str, StoredVerdict]:
-    """By SHA-256, the newest verdict on each content that is `reusable`."""
-    query = (
-        select(StoredVerdict)
-        .where(col(StoredVerdict.sha256).in_(contents), *reusable(detector_id, policy, since))
-        .ext(distinct_on(col(StoredVerdict.sha256)))
-        .order_by(col(StoredVerdict.sha256), col(StoredVerdict.id).desc())
-    )
-    return {verdict.sha256: verdict for verdict in session.execute(query).scalars()}
+    ]
+    whole = not_(col(StoredVerdict.cut_off))
+    if policy.max_tokens is None:
+        conditions.append(whole)
+    else:
+        # What a limit cut off counts where the policy's own limit would have cut it off as well.
+        conditions.append(whole | (col(StoredVerdict.completion_tokens) >= policy.max_tokens))
+    if policy.explain is Explain.FLAGGED:
+        # It said real and stopped without reasons, and the policy's threshold flags it: now they are wanted.
+        silent = and_(col(StoredVerdict.answer) == "real", col(StoredVerdict.explanation).is_(None))
+        conditions.append(not_(and_(silent, col(StoredVerdict.score) >= policy.fake_from)))
+    if rule.since is not None:
+        conditions.append(col(StoredVerdict.created_at) >= rule.since)
+    return tuple(conditions)

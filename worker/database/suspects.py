@@ -1,5 +1,7 @@
-"""Which image ended a worker."""
+"""Which image ended a worker: a try is counted before an image is alone in the worker, and struck out afterwards."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 from sqlalchemy import update
@@ -7,21 +9,38 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
 from worker.database import Database, transaction
+from worker.errors import EngineDeadError
 from worker.tables import Suspect
 
 
-def count_try(database: Database, scan_id: UUID, uri: str) -> int:
-    """Notes, before it happens, that an image of a redelivered message is tried alone; returns how often by now."""
-    statement = insert(Suspect).values(scan_id=scan_id, uri=uri, tries=1)
-    raised = statement.on_conflict_do_update(
+@contextmanager
+def tried_alone(database: Database, scan_id: UUID, uri: str) -> Iterator[int]:
+    """Holds a try against the image while the body runs; gives how often the worker ended during one before.
+
+    What the worker survives is struck out again, whatever the body raises: only deaths count. A dead engine is one,
+    because the process ends with it. Raises DatabaseUnavailableError.
+    """
+    tries = _count(database, scan_id, uri)
+    try:
+        yield tries - 1
+    except EngineDeadError:
+        raise
+    except BaseException:
+        _strike_out(database, scan_id, uri)
+        raise
+    _strike_out(database, scan_id, uri)
+
+
+def _count(database: Database, scan_id: UUID, uri: str) -> int:
+    first = insert(Suspect).values(scan_id=scan_id, uri=uri, tries=1)
+    counted = first.on_conflict_do_update(
         index_elements=["scan_id", "uri"], set_={"tries": col(Suspect.tries) + 1}
     ).returning(col(Suspect.tries))
     with transaction(database) as session:
-        return int(session.execute(raised).scalar_one())
+        return int(session.execute(counted).scalar_one())
 
 
-def strike_try(database: Database, scan_id: UUID, uri: str) -> None:
-    """Strikes out a try that the worker survived."""
+def _strike_out(database: Database, scan_id: UUID, uri: str) -> None:
     with transaction(database) as session:
         mine = (col(Suspect.scan_id) == scan_id, col(Suspect.uri) == uri)
         session.execute(update(Suspect).where(*mine).values(tries=col(Suspect.tries) - 1))

@@ -1,0 +1,111 @@
+"""How many SQL statements and commits one message costs: of 16 new images, of 16 known ones, of 8 and 8.
+
+    python -m benchmarks.statements
+
+A scripted engine and images in memory: only the database is real. Every image is another content. Known images have
+the ETag that they were judged under in an earlier scan. `seen` ones were judged under another uri: nothing is known of
+them before they are fetched. BEGIN is not counted, a COMMIT is counted as one, and a statement that is sent for many
+rows one by one counts once for each row.
+"""
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+from PIL import Image
+from sqlalchemy import event
+
+from benchmarks.scratch import scratch_database, write_result
+from producers.scans import Listing, start_scan
+from worker.database import Database, transaction
+from worker.database.detectors import register_detector
+from worker.messages import ImageRef, JudgeImages
+from worker.moderate import moderate
+from worker.path import Parts
+from worker.tables import Scan, ScanStatus
+from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
+
+BEFORE = {
+    "16 new": {"statements": 0, "commits": 0},
+}
+"""The same messages at commit d6bb875, which asked and saved image by image."""
+
+
+def main() -> None:
+    with scratch_database() as (_url, database):
+        store = InMemoryImageStore({f"s3://b/{n}": _png(n) for n in range(64)})
+        store.objects |= {f"s3://copies/{n}": _png(n) for n in range(16)}
+        description = scripted_description()
+        parts = Parts(store, database, ScriptedEngine(), description, register_detector(database, description.row()))
+        messages = {
+            "16 new": [f"s3://b/{n}" for n in range(16)],
+            "16 known": [f"s3://b/{n}" for n in range(16)],
+            "8 new and 8 known": [f"s3://b/{n}" for n in range(8, 24)],
+            "16 seen elsewhere": [f"s3://copies/{n}" for n in range(16)],
+            "1 new": ["s3://b/40"],
+            "1 known": ["s3://b/40"],
+        }
+        figures = {what: _cost_of(parts, database, uris) for what, uris in messages.items()}
+    write_result("statements", {"messages": figures, "before": BEFORE})
+
+
+def _cost_of(parts: Parts, database: Database, uris: list[str]) -> dict[str, Any]:
+    """The statements and commits of one message in a scan that goes on after it and is open already."""
+    scan = start_scan(database, Listing(sources=("s3://b/",)))
+    with transaction(database) as session:
+        row = session.get_one(Scan, scan.id)
+        row.listed, row.status = 1_000_000, ScanStatus.RUNNING
+    assert isinstance(parts.store, InMemoryImageStore)
+    moderate(JudgeImages(scan_id=scan.id, images=(ImageRef(uri="s3://b/none"),)), uuid4(), parts)  # opens the scan
+    refs = tuple(ImageRef(uri=uri, etag=parts.store.etag(uri)) for uri in uris)
+    with counted(database) as counts:
+        moderate(JudgeImages(scan_id=scan.id, images=refs), uuid4(), parts)
+    with transaction(database) as session:
+        row = session.get_one(Scan, scan.id)
+        if row.judged + row.reused != len(uris):
+            raise SystemExit(f"not every image has its verdict: {row}")
+        outcomes = {"judged": row.judged, "reused": row.reused}
+    return {
+        **outcomes, "statements": counts.total() - counts["COMMIT"], "commits": counts["COMMIT"], "of": dict(counts),
+    }  # fmt: skip
+
+
+@contextmanager
+def counted(database: Database) -> Iterator[Counter[str]]:
+    """Counts what the database is asked while the body runs, by the statement's first two words."""
+    counts: Counter[str] = Counter()
+
+    def execute(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        counts[_named(statement)] += len(parameters) if many and isinstance(parameters, list) else 1
+
+    def commit(_connection: Any) -> None:
+        counts["COMMIT"] += 1
+
+    event.listen(database, "before_cursor_execute", execute)
+    event.listen(database, "commit", commit)
+    try:
+        yield counts
+    finally:
+        event.remove(database, "before_cursor_execute", execute)
+        event.remove(database, "commit", commit)
+
+
+def _named(statement: str) -> str:
+    """As `INSERT INTO findings`, or `SELECT` with the first table that it names."""
+    words = statement.split()
+    if words[0] == "SELECT" and "FROM" in words:
+        return f"SELECT FROM {words[words.index('FROM') + 1]}"
+    return " ".join(words[: 3 if words[0] in {"INSERT", "DELETE"} else 2])
+
+
+def _png(number: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (336, 336), (number, 255 - number, 100)).save(file, "PNG")
+    return file.getvalue()
+
+
+if __name__ == "__main__":
+    main()
