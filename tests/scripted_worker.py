@@ -1,4 +1,4 @@
-"""A whole worker as a process, but for the model: Celery, broker, S3 and Postgres are real, the engine is scripted.
+"""The worker as a process, but for the model: Celery, broker, S3 and Postgres are real, the engine is scripted.
 
 `python -m tests.scripted_worker [seconds an image takes] [grey level that kills the process]`
 """
@@ -9,19 +9,10 @@ import time
 
 from PIL.Image import Image
 
-from worker import broker, telemetry
-from worker.__main__ import _die, serve
-from worker.database import connect
-from worker.database.detectors import register_detector
-from worker.path import Parts
-from worker.settings import Settings
-from worker.slots import Slots
-from worker.storage import open_stores
-from worker.tasks import register_tasks
+from worker.__main__ import main
 from worker.testing import ScriptedEngine, scripted_description
 
-
-def main() -> int:
+if __name__ == "__main__":
     seconds, poison = float(sys.argv[1]), int(sys.argv[2])
 
     def judged(image: Image) -> None:
@@ -29,20 +20,5 @@ def main() -> int:
         if image.getpixel((0, 0)) == (poison, poison, poison):
             os._exit(139)
 
-    settings = Settings.from_environment()
-    telemetry.configure_logging(settings)
-    database = connect(settings.database_url.get_secret_value())
-    app = broker.create_app(settings.broker_url.get_secret_value())
-    broker.check_broker(app)
-    engine, slots = ScriptedEngine(fail=judged), Slots(settings.images_in_flight)
-    description = scripted_description()
-    detector_id = register_detector(database, description.row())
-    parts = Parts(
-        open_stores(settings), database, engine, description, detector_id, slots, retry_limit=settings.retry_limit
-    )
-    register_tasks(app, parts, retry_delay_s=settings.retry_delay_s, on_engine_death=_die)
-    return serve(app, engine, slots, settings)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    engine = ScriptedEngine(fail=judged)
+    sys.exit(main(describe=lambda _: scripted_description(), start=lambda description, _: (description, engine)))

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -14,10 +15,11 @@ from celery.apps.worker import Worker
 from worker import broker, telemetry
 from worker.database import connect
 from worker.database.detectors import register_detector
+from worker.detector.description import DetectorDescription
 from worker.detector.engine import Engine
 from worker.detector.judge import warm_up
-from worker.detector.start import start_engine
-from worker.detector.supply import load_description, supply
+from worker.detector.start import start_detector
+from worker.detector.supply import load_description
 from worker.errors import ConfigurationError, EngineDeadError, FakesweepError
 from worker.health import Health, Status
 from worker.migrate import check_schema
@@ -25,16 +27,26 @@ from worker.path import Parts
 from worker.replicas import Replica
 from worker.settings import Settings
 from worker.slots import Slots
-from worker.storage import open_stores
+from worker.storage import ImageStore, open_stores
 from worker.tasks import register_tasks
 
 log = structlog.get_logger(__name__)
 
 EXIT_OK, EXIT_FAILED, EXIT_CONFIGURATION, EXIT_ENGINE_DEAD = 0, 1, 2, 70
 
+Describe = Callable[[Settings], DetectorDescription]
+Start = Callable[[DetectorDescription, Settings], tuple[DetectorDescription, Engine]]
+OpenStore = Callable[[Settings], ImageStore]
 
-def main() -> int:
-    """Runs a worker until it is told to stop; the process's exit code."""
+
+def main(
+    *, describe: Describe = load_description, start: Start = start_detector, open_store: OpenStore = open_stores
+) -> int:
+    """Runs a worker until it is told to stop; the process's exit code.
+
+    The arguments are the parts that tests and benchmarks replace: the detector's description, its engine, and the store
+    that images are fetched from.
+    """
     signal.signal(signal.SIGTERM, _exit_before_ready)
     replica = Replica.join()
     try:
@@ -45,7 +57,8 @@ def main() -> int:
             telemetry.name_replica(replica.number)
         health = Health(_die)
         with health.served(settings.health_port):
-            return _run(settings, health, replica)
+            app, parts = build(settings, describe, start, open_store)
+            return serve(app, parts, settings, health, replica.node_name if replica else None)
     except ConfigurationError as error:
         if replica:
             replica.report(error)
@@ -63,44 +76,34 @@ def main() -> int:
         _end_children()
 
 
-def _run(settings: Settings, health: Health, replica: Replica | None) -> int:
-    """Checks what is cheap before it loads what is dear, then serves."""
-    description = load_description(settings)
+def build(settings: Settings, describe: Describe, start: Start, open_store: OpenStore) -> tuple[Celery, Parts]:
+    """The Celery app with its task, and the parts that the task works with. What is cheap is checked first."""
+    description = describe(settings)
     database = connect(settings.database_url.get_secret_value(), pool_size=settings.threads)
     check_schema(database)
     app = broker.create_app(settings.broker_url.get_secret_value())
     broker.check_broker(app)
-    description, folder = supply(description, settings)
-    engine = start_engine(description, folder, settings)
+    description, engine = start(description, settings)
     warm_up(engine, description.preprocessing.edge)
-    slots = Slots(settings.images_in_flight)
     parts = Parts(
-        store=open_stores(settings),
+        store=open_store(settings),
         database=database,
         engine=engine,
         description=description,
         detector_id=register_detector(database, description.row()),
-        slots=slots,
+        slots=Slots(settings.images_in_flight),
         max_pixels=settings.max_pixels,
         retry_limit=settings.retry_limit,
     )
     register_tasks(app, parts, retry_delay_s=settings.retry_delay_s, on_engine_death=_die)
-    return serve(app, engine, slots, settings, health, replica.node_name if replica else None)
+    return app, parts
 
 
-def serve(
-    app: Celery,
-    engine: Engine,
-    slots: Slots,
-    settings: Settings,
-    health: Health | None = None,
-    node_name: str | None = None,
-) -> int:
+def serve(app: Celery, parts: Parts, settings: Settings, health: Health, node_name: str | None) -> int:
     """Consumes until SIGTERM; then what holds slots is finished, the rest goes back to the queue.
 
-    Without `health` nobody asks for it, and the watchdog works all the same. `node_name` of None is Celery's default.
+    `node_name` of None is Celery's default.
     """
-    health = health or Health(_die)
 
     def ready(**_: object) -> None:
         health.status = Status.READY
@@ -109,18 +112,18 @@ def serve(
     def shutting_down(**_: object) -> None:
         health.status = Status.STOPPING
         log.info("worker_stopping")
-        slots.stop()
+        parts.slots.stop()
 
     signals.worker_ready.connect(ready, weak=False)
     signals.worker_shutting_down.connect(shutting_down, weak=False)
     worker = _celery_worker(app, settings, node_name)
     try:
-        with health.watching(engine):
+        with health.watching(parts.engine):
             worker.start()
     finally:
         # Not in a worker_shutdown handler: with a threads pool that runs inside the signal handler, before the pool
         # has drained.
-        engine.close()
+        parts.engine.close()
     log.info("worker_stopped")
     return int(worker.exitcode or EXIT_OK)
 

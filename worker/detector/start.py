@@ -7,9 +7,19 @@ import structlog
 
 from worker.detector.description import DetectorDescription
 from worker.detector.engine import Engine, not_importable
+from worker.detector.supply import supply
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+
+def start_detector(description: DetectorDescription, settings: Settings) -> tuple[DetectorDescription, Engine]:
+    """Fetches and inspects the model and starts its engine; the description with the model's true revision, and that.
+
+    Raises like supply() and start_engine().
+    """
+    description, folder = supply(description, settings)
+    return description, start_engine(description, folder, settings)
 
 
 def start_engine(description: DetectorDescription, folder: Path, settings: Settings) -> Engine:

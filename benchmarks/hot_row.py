@@ -1,0 +1,132 @@
+"""Do many workers on one scan wait for its row? 16 processes that save into one scan, beside 16 with a scan each.
+
+    python -m benchmarks.hot_row
+
+Each process saves messages of 16 new images as a worker does, one after the other. What a scan's row costs shows where
+the processes have something to wait for: so it is measured without and with a delay of ROUND_TRIP_S before every
+statement and commit, as between two machines of one data centre. Rounds with one scan and with many take turns.
+"""
+
+import hashlib
+import multiprocessing
+import statistics
+import time
+from multiprocessing.synchronize import Barrier
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import event
+
+from benchmarks.scratch import scratch_database, write_result
+from producers.scans import Listing, start_scan
+from worker.case import Case, Content, Delivery, Judged
+from worker.database import Database, connect, findings, transaction
+from worker.database.detectors import register_detector
+from worker.detector.verdicts import Answer, Judgement
+from worker.messages import MAX_IMAGES, ImageRef, Policy
+from worker.tables import Scan, ScanStatus
+from worker.testing import scripted_description
+
+PROCESSES = 16
+ROUNDS = 1
+ROUND_S = 4.0
+ROUND_TRIP_S = 0.001
+
+
+def main() -> None:
+    with scratch_database() as (url, database):
+        detector_id = register_detector(database, scripted_description().row())
+        figures = {
+            name: _compared(url, database, detector_id, delay_s)
+            for name, delay_s in (("same_machine", 0.0), ("other_machine", ROUND_TRIP_S))
+        }
+    settings = {"processes": PROCESSES, "rounds": ROUNDS, "round_s": ROUND_S, "round_trip_s": ROUND_TRIP_S}
+    write_result("hot_row", settings | figures | {"before": BEFORE})
+
+
+BEFORE: dict[str, float] = {}
+"""The ratios at commit d6bb875, which updated the scan's row four times a message."""
+
+
+def _compared(url: str, database: Database, detector_id: int, delay_s: float) -> dict[str, Any]:
+    """Messages a second into one scan and into many, and the ratio of the two: the medians of ROUNDS rounds."""
+    one, many, ratios = [], [], []
+    for number in range(ROUNDS):
+        shared = [_start(database)] * PROCESSES
+        own = [_start(database) for _ in range(PROCESSES)]
+        # Whoever goes first finds smaller tables.
+        order = (shared, own) if number % 2 else (own, shared)
+        rates = {id(scans): _rate(url, database, scans, detector_id, delay_s) for scans in order}
+        one.append(rates[id(shared)])
+        many.append(rates[id(own)])
+        ratios.append(one[-1] / many[-1])
+    return {
+        "one_scan_messages_per_s": round(statistics.median(one)),
+        "scan_each_messages_per_s": round(statistics.median(many)),
+        "ratio": round(statistics.median(ratios), 3),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+    }
+
+
+def _start(database: Database) -> UUID:
+    """A scan that goes on for longer than a round."""
+    scan = start_scan(database, Listing(sources=("s3://b/",)), policy=Policy(fake_from=0.6, real_to=0.4))
+    with transaction(database) as session:
+        row = session.get_one(Scan, scan.id)
+        row.listed, row.status = 10**9, ScanStatus.RUNNING
+    return scan.id
+
+
+def _rate(url: str, database: Database, scans: list[UUID], detector_id: int, delay_s: float) -> float:
+    """Messages a second of all processes together; ends the benchmark when the counters are not exact."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__spec__.name])  # else each of them imports everything once more
+    ready, counts = context.Barrier(PROCESSES), context.Queue()
+    processes = [
+        context.Process(target=_work, args=(url, scan_id, detector_id, delay_s, number, ready, counts))
+        for number, scan_id in enumerate(scans)
+    ]
+    for process in processes:
+        process.start()
+    saved = [counts.get() for _ in processes]
+    for process in processes:
+        process.join()
+    messages = sum(count for count, _ in saved)
+    with transaction(database) as session:
+        judged = sum(session.get_one(Scan, scan_id).judged for scan_id in set(scans))
+    if judged != messages * MAX_IMAGES:
+        raise SystemExit(f"{messages} messages of {MAX_IMAGES} were saved, and {judged} images are counted")
+    return float(sum(count / seconds for count, seconds in saved))
+
+
+def _work(url: str, scan_id: UUID, detector_id: int, delay_s: float, number: int, ready: Barrier, counts: Any) -> None:
+    database = connect(url, pool_size=1)
+    if delay_s:
+        event.listen(database, "before_cursor_execute", lambda *_: time.sleep(delay_s))
+        event.listen(database, "commit", lambda *_: time.sleep(delay_s))
+    with transaction(database) as session:
+        scan = session.get_one(Scan, scan_id)
+    policy = Policy.model_validate(scan.policy).filled(fake_from=0.6, real_to=0.4)
+    delivery = Delivery(scan, policy, detector_id)
+    findings.save(database, _message(scan_id, number, 0), delivery)
+    ready.wait()
+    started, messages = time.monotonic(), 1
+    while time.monotonic() - started < ROUND_S:
+        findings.save(database, _message(scan_id, number, messages), delivery)
+        messages += 1
+    counts.put((messages, time.monotonic() - started))
+
+
+def _message(scan_id: UUID, process: int, number: int) -> list[Case]:
+    """16 images that were judged, each another content."""
+    judgement = Judgement(Answer.REAL, -3.0, 0.05, "This is a real image.", None, False, False, 590, 7, 20)
+    cases = []
+    for image in range(MAX_IMAGES):
+        name = f"{scan_id}/{process}/{number}/{image}"
+        content = Content(hashlib.sha256(name.encode()).hexdigest(), 100_000)
+        cases.append(Case(ImageRef(uri=f"s3://b/{name}", etag=name), Judged(judgement, (640, 480)), content))
+    return cases
+
+
+if __name__ == "__main__":
+    main()
