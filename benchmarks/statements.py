@@ -29,7 +29,12 @@ from worker.tables import Scan, ScanStatus
 from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
 
 BEFORE = {
-    "16 new": {"statements": 0, "commits": 0},
+    "16 new": {"statements": 58, "commits": 19},
+    "16 known": {"statements": 26, "commits": 3},
+    "8 new and 8 known": {"statements": 42, "commits": 11},
+    "16 seen elsewhere": {"statements": 42, "commits": 19},
+    "1 new": {"statements": 13, "commits": 4},
+    "1 known": {"statements": 11, "commits": 3},
 }
 """The same messages at commit d6bb875, which asked and saved image by image."""
 
@@ -78,7 +83,8 @@ def counted(database: Database) -> Iterator[Counter[str]]:
     """Counts what the database is asked while the body runs, by the statement's first two words."""
     counts: Counter[str] = Counter()
 
-    def execute(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+    def execute(connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        counts["COMMIT"] += connection.connection.driver_connection.autocommit
         counts[_named(statement)] += len(parameters) if many and isinstance(parameters, list) else 1
 
     def commit(_connection: Any) -> None:

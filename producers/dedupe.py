@@ -10,9 +10,9 @@ from sqlmodel import Session, col
 
 from worker.case import ReuseRule
 from worker.database.detectors import started_last
-from worker.database.findings import insert_unchanged
 from worker.database.known import page_of
 from worker.database.lifecycle import fill_thresholds
+from worker.database.saving import insert_unchanged
 from worker.messages import ImageRef
 from worker.tables import Finding, Outcome, Scan
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import structlog
 
 from worker.case import Case, Delivery, Failed, Later
-from worker.database import findings, known, lifecycle, transaction
+from worker.database import counters, findings, known, lifecycle, transaction
 from worker.database.suspects import tried_alone
 from worker.errors import FakesweepError, ImageError, Reason
 from worker.messages import ImageRef, JudgeImages
@@ -37,6 +37,8 @@ def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, redelivered: b
         delivery = Delivery(scan, policy, parts.detector_id, job.attempt, job.again)
         decided = known.decided_uris(session, scan, job.images, again=job.again)
         undecided = [ref for ref in job.images if ref.uri not in decided]
+        if not undecided:
+            counters.settle(session, scan.id)  # the worker before may have ended between the two
         unchanged = known.unchanged(session, undecided, delivery.rule)
     there = {case.ref.uri for case in unchanged}
     refs = [ref for ref in undecided if ref.uri not in there]

@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from worker.errors import ConfigurationError, DatabaseUnavailableError
 
-__all__ = ["Database", "connect", "transaction"]
+__all__ = ["Database", "autocommit", "connect", "transaction"]
 
 
 def connect(url: str, *, pool_size: int = 8) -> Database:
@@ -48,9 +48,26 @@ def connect(url: str, *, pool_size: int = 8) -> Database:
 @contextmanager
 def transaction(database: Database) -> Iterator[Session]:
     """A session that commits at the end. A lost or unreachable database is a DatabaseUnavailableError."""
+    with _unavailable(), Session(database, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def autocommit(database: Database) -> Iterator[Session]:
+    """A session whose every statement is a transaction of its own. Raises like `transaction`.
+
+    What such a statement locks is free again when the server has done with it: nobody waits for this process, however
+    long that takes to go on.
+    """
+    own = database.execution_options(isolation_level="AUTOCOMMIT")
+    with _unavailable(), Session(own, expire_on_commit=False) as session:
+        yield session
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
     try:
-        with Session(database, expire_on_commit=False) as session, session.begin():
-            yield session
+        yield
     # InternalError and InterfaceError too: a demoted primary (read-only), a session that was closed.
     except (OperationalError, InternalError, InterfaceError, PoolTimeoutError) as error:
         raise DatabaseUnavailableError(_first_line(error)) from error

@@ -1,28 +1,28 @@
-"""Saving what became of images, as rows of `verdicts`, `objects` and `findings`: a message's, or a listed chunk's."""
+"""Saving what became of a message's images: the rows of `verdicts`, `objects` and `findings`, and that they are saved.
 
-from collections.abc import Mapping, Sequence
+A value for a new column of `findings` goes into `_finding`; what a producer writes of an unchanged image, without a
+message, into saving.insert_unchanged.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import structlog
-from sqlalchemy import CTE, ColumnElement, Executable, delete, func, literal, select
-from sqlalchemy import case as sql_case
-from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col
+from sqlmodel import col
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from worker.case import Case, Delivery, End, Failed, Judged, Later, Reused, ReuseRule
-from worker.database import Database, transaction
-from worker.database.counters import raise_counters
-from worker.database.known import unchanged_refs
+from worker.case import Case, Delivery, End, Failed, Judged, Later, Reused
+from worker.database import Database, autocommit, transaction
+from worker.database.counters import settle
 from worker.database.lifecycle import is_dropped
+from worker.database.saving import saving
 from worker.detector.verdicts import verdict_of
 from worker.errors import DatabaseUnavailableError
 from worker.messages import FilledPolicy
-from worker.tables import Finding, Outcome, Scan, StoredObject, StoredVerdict, Verdict
-
-log = structlog.get_logger(__name__)
+from worker.tables import Finding, Outcome
 
 Row = dict[str, Any]
 
@@ -34,115 +34,90 @@ Row = dict[str, Any]
     reraise=True,
 )
 def save(database: Database, cases: Sequence[Case], delivery: Delivery) -> None:
-    """Saves the ends of a message's images in one transaction, but for those that are left for later.
+    """Saves the ends of a message's images together, but for those that are left for later.
 
-    Saving twice is saving once. Nothing is saved of a scan whose findings retention has dropped meanwhile.
+    Saving twice is saving once. Of a scan that retention has dropped meanwhile, the findings are left out.
     Raises DatabaseUnavailableError.
     """
-    # In one order everywhere, so that two messages with the same uris cannot lock each other out.
-    ordered = sorted(cases, key=lambda case: case.ref.uri)
-    try:
-        with transaction(database) as session:
-            _save(session, ordered, delivery)
-    except IntegrityError:
-        with transaction(database) as session:
-            if not is_dropped(session, delivery.scan.id):
-                raise
-        log.info("findings_of_dropped_scan", scan_id=str(delivery.scan.id), images=len(ordered))
-
-
-def _save(session: Session, cases: Sequence[Case], delivery: Delivery) -> None:
-    verdict_ids = _add_verdicts(session, cases, delivery)
-    _remember_objects(session, cases, verdict_ids)
-    counters = _add_findings(session, cases, verdict_ids, delivery)
-    # Last in its transaction: the scan's row is locked for the shortest time.
-    if any(counters.values()) and not raise_counters(session, delivery.scan.id, counters, delivery.detector_id):
-        session.rollback()  # dropped meanwhile
-
-
-def _add_verdicts(session: Session, cases: Sequence[Case], delivery: Delivery) -> dict[str, int]:
-    """Appends the message's own verdicts; their ids by the SHA-256 of the content."""
-    rows = [
-        {
-            "sha256": case.content.sha256,
-            "detector_id": delivery.detector_id,
-            "uri": case.ref.uri,
-            "width": case.end.size[0],
-            "height": case.end.size[1],
-            "explain": delivery.policy.explain,
-            **asdict(case.end.judgement),
-        }
-        for case in cases
-        if isinstance(case.end, Judged) and case.content
-    ]
-    if not rows:
-        return {}
-    statement = insert(StoredVerdict).returning(col(StoredVerdict.sha256), col(StoredVerdict.id))
-    return {row.sha256: row.id for row in _execute(session, statement, rows)}
-
-
-def _remember_objects(session: Session, cases: Sequence[Case], verdict_ids: Mapping[str, int]) -> None:
-    """Upserts what lies where. A listed ETag is not forgotten when the same content comes without one."""
-    rows = [
-        {
-            "uri": case.ref.uri,
-            "etag": case.ref.etag,
-            "sha256": case.content.sha256,
-            "size": case.content.size,
-            "verdict_id": _verdict_id(case, verdict_ids),
-        }
-        for case in cases
-        if case.content and not case.remembered
-    ]
-    if not rows:
+    findings = [row for case in cases if (row := _finding(case, delivery))]
+    if not findings:
         return
-    statement = insert(StoredObject)
-    new = statement.excluded
-    kept = sql_case((col(StoredObject.sha256) == new.sha256, col(StoredObject.etag)))
-    values: Row = {name: new[name] for name in ("sha256", "size", "verdict_id")}
-    values |= {"etag": func.coalesce(new.etag, kept), "fetched_at": func.now()}
-    upsert = statement.on_conflict_do_update(index_elements=["uri"], set_=values)
-    _execute(session, upsert.returning(col(StoredObject.uri)), rows)
+    rows = {
+        "verdicts": _json(_verdict(case, delivery) for case in cases),
+        "objects": _json(_object(case) for case in cases),
+        "findings": _json(findings),
+    }
+    parameters = {**rows, "scan_id": delivery.scan.id, "detector_id": delivery.detector_id, "replaced": 0}
+    try:
+        due = _save_again(database, cases, delivery, parameters) if delivery.again else _save(database, parameters)
+    except IntegrityError:
+        # The partition of a scan goes away when its findings are dropped.
+        with transaction(database) as session:
+            if is_dropped(session, delivery.scan.id):
+                return
+        raise
+    if due:
+        with transaction(database) as session:
+            settle(session, delivery.scan.id)
 
 
-def _add_findings(
-    session: Session, cases: Sequence[Case], verdict_ids: Mapping[str, int], delivery: Delivery
-) -> dict[str, int]:
-    """Inserts the findings that are new; what the scan's counters rise by.
+def _save(database: Database, parameters: Row) -> bool:
+    """Saves in one statement; whether something is due at the scan.
 
-    With `again`, a new finding takes the place of a failure.
+    It commits by itself: the scan's row, which all workers on the scan share, is locked only while Postgres works, and
+    not until a thread of this process has its turn to commit.
     """
-    rows = [row for case in cases if (row := _finding(case, verdict_ids, delivery))]
-    if not rows:
-        return {}
-    counters: dict[str, int] = {}
-    if delivery.again:
-        own = (col(Finding.partition) == delivery.scan.partition, col(Finding.scan_id) == delivery.scan.id)
-        uris = [row["uri"] for row in rows]
-        failed = delete(Finding).where(*own, col(Finding.uri).in_(uris), col(Finding.outcome) == Outcome.FAILED)
-        counters[Outcome.FAILED] = -len(session.execute(failed.returning(col(Finding.uri))).all())
-    statement = insert(Finding).on_conflict_do_nothing().returning(col(Finding.outcome), col(Finding.verdict))
-    for outcome, verdict in _execute(session, statement, rows):
-        counters[outcome] = counters.get(outcome, 0) + 1
-        if verdict is not None:
-            counters[verdict] = counters.get(verdict, 0) + 1
-    return counters
+    with autocommit(database) as session:
+        return bool(session.execute(saving(), parameters).scalar())
 
 
-def _execute(session: Session, statement: Executable, rows: Sequence[Row]) -> Any:
-    """Inserts all rows in one statement, which needs a RETURNING, and gives what that returns.
+def _save_again(database: Database, cases: Sequence[Case], delivery: Delivery, parameters: Row) -> bool:
+    """As `_save`, but new findings take the place of failures."""
+    uris = [case.ref.uri for case in cases if not isinstance(case.end, Later)]
+    own = (col(Finding.partition) == delivery.scan.partition, col(Finding.scan_id) == delivery.scan.id)
+    failed = delete(Finding).where(*own, col(Finding.uri).in_(uris), col(Finding.outcome) == Outcome.FAILED)
+    with transaction(database) as session:
+        replaced = len(session.execute(failed.returning(col(Finding.uri))).all())
+        return bool(session.execute(saving(), {**parameters, "replaced": replaced}).scalar())
 
-    On the connection: the session's own bulk insert would send rows apart that differ in which columns are null.
-    """
-    return session.connection().execute(statement, rows)
+
+def _json(rows: Iterable[Row | None]) -> str:
+    return json.dumps([row for row in rows if row is not None], default=str)
 
 
-def _finding(case: Case, verdict_ids: Mapping[str, int], delivery: Delivery) -> Row | None:
-    """The row of `findings`; None for an image that is left for later."""
-    outcome = _outcome(case.end, delivery.policy)
-    if outcome is None:
+def _verdict(case: Case, delivery: Delivery) -> Row | None:
+    """The row of `verdicts`, for the detector's own judgement."""
+    if not isinstance(case.end, Judged) or case.content is None:
+        return None
+    width, height = case.end.size
+    return {
+        "sha256": case.content.sha256,
+        "detector_id": delivery.detector_id,
+        "uri": case.ref.uri,
+        "width": width,
+        "height": height,
+        "explain": delivery.policy.explain,
+        **asdict(case.end.judgement),
+    }
+
+
+def _object(case: Case) -> Row | None:
+    """The row of `objects`, for what was fetched."""
+    if case.content is None or case.remembered:
         return None
     return {
+        "uri": case.ref.uri,
+        "etag": case.ref.etag,
+        "sha256": case.content.sha256,
+        "size": case.content.size,
+        "verdict_id": _known_verdict_id(case.end),
+    }
+
+
+def _finding(case: Case, delivery: Delivery) -> Row | None:
+    """The row of `findings`; None for an image that is left for later."""
+    outcome = _outcome(case.end, delivery.policy)
+    return outcome and {
         "partition": delivery.scan.partition,
         "scan_id": delivery.scan.id,
         "uri": case.ref.uri,
@@ -150,74 +125,38 @@ def _finding(case: Case, verdict_ids: Mapping[str, int], delivery: Delivery) -> 
         "etag": case.ref.etag,
         "sha256": case.content.sha256 if case.content else None,
         "attempts": delivery.attempt + 1,
-        "verdict_id": _verdict_id(case, verdict_ids),
+        "verdict_id": _known_verdict_id(case.end),
         **outcome,
     }
 
 
-_OUTCOME: Row = dict.fromkeys(("verdict", "score", "reused_from", "reason", "detail", "width", "height"))
-"""The columns that depend on the end. Every row names them all: rows are inserted together."""
-
-
 def _outcome(end: End, policy: FilledPolicy) -> Row | None:
+    """The columns of `findings` that depend on the end alone."""
     match end:
-        case Judged(judgement, (width, height)):
-            own: Row = {"outcome": Outcome.JUDGED, "score": judgement.score, "width": width, "height": height}
+        case Judged(judgement, size):
+            return {"outcome": Outcome.JUDGED, **_scored(judgement.score, size, policy)}
         case Reused(known):
-            own = {"outcome": Outcome.REUSED, "reused_from": known.uri}
-            own |= {"score": known.score, "width": known.width, "height": known.height}
+            scored = _scored(known.score, (known.width, known.height), policy)
+            return {"outcome": Outcome.REUSED, "reused_from": known.uri, **scored}
         case Failed(error, size):
-            own = {"outcome": Outcome.FAILED, "reason": error.reason, "detail": clean(error.detail)}
-            own |= {"width": size[0], "height": size[1]} if size else {}
-            return _OUTCOME | own
+            width, height = size or (None, None)
+            reason = {"reason": error.reason, "detail": clean(error.detail)}
+            return {"outcome": Outcome.FAILED, **reason, "width": width, "height": height}
         case Later():
             return None
-    verdict = verdict_of(own["score"], fake_from=policy.fake_from, real_to=policy.real_to)
-    return _OUTCOME | own | {"verdict": verdict}
 
 
-def _verdict_id(case: Case, verdict_ids: Mapping[str, int]) -> int | None:
-    """The row of the verdict that is reused, or that the message has added on the same content."""
-    if isinstance(case.end, Reused) and case.end.verdict.id is not None:
-        return case.end.verdict.id
-    return verdict_ids.get(case.content.sha256) if case.content else None
+def _scored(score: float | None, size: tuple[int, int], policy: FilledPolicy) -> Row:
+    verdict = verdict_of(score, fake_from=policy.fake_from, real_to=policy.real_to)
+    return {"score": score, "verdict": verdict, "width": size[0], "height": size[1]}
+
+
+def _known_verdict_id(end: End) -> int | None:
+    """The row of the verdict that is reused; of one that the same message adds, only Postgres knows it."""
+    return end.verdict.id if isinstance(end, Reused) else None
 
 
 def clean(detail: str) -> str:
     """One line of text that Postgres takes: it refuses NUL characters, and an error of a decoder may hold some."""
     text = detail.replace("\x00", "").encode(errors="backslashreplace").decode()
     return " ".join(text.split())[:500]
-
-
-def insert_unchanged(scan: Scan, rule: ReuseRule) -> tuple[CTE, Insert]:
-    """The insertion of findings for the refs of a page that are unchanged: those, and the statement.
-
-    What `save` does for a message, for a listed chunk in the database: both write the same rows.
-    """
-    known = unchanged_refs(rule)
-    row: Row = {
-        "partition": literal(scan.partition),
-        "scan_id": literal(scan.id),
-        "uri": known.c.uri,
-        "external_id": known.c.external_id,
-        "outcome": literal(Outcome.REUSED.value),
-        "verdict": _verdict_in_sql(known.c.score, rule.policy),
-        "score": known.c.score,
-        "verdict_id": known.c.verdict_id,
-        "reused_from": known.c.judged_at,
-        "etag": known.c.etag,
-        "sha256": known.c.sha256,
-        "width": known.c.width,
-        "height": known.c.height,
-        "attempts": literal(1),
-    }
-    return known, insert(Finding).from_select(list(row), select(*row.values()))
-
-
-def _verdict_in_sql(score: ColumnElement[float | None], policy: FilledPolicy) -> ColumnElement[str]:
-    """See worker.detector.verdicts.verdict_of."""
-    return sql_case(
-        (score >= policy.fake_from, Verdict.FAKE.value),
-        (score <= policy.real_to, Verdict.REAL.value),
-        else_=Verdict.UNCERTAIN.value,
-    )

@@ -1,0 +1,131 @@
+"""The statements that save: a message's rows, and the findings of what a listed chunk holds unchanged."""
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    JSON,
+    ColumnElement,
+    Text,
+    Uuid,
+    bindparam,
+    case,
+    cast,
+    column,
+    func,
+    literal,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlmodel import SQLModel, col
+
+from worker.case import ReuseRule
+from worker.database.counters import raising
+from worker.database.known import unchanged_refs
+from worker.messages import FilledPolicy
+from worker.tables import Finding, Outcome, Scan, StoredObject, StoredVerdict, Verdict
+
+
+@cache
+def saving() -> Any:
+    """Saves a message's rows and raises the counters of its scan, all in one statement.
+
+    Parameters: `verdicts`, `objects` and `findings` are JSON arrays of rows of these tables, where a verdict's id may
+    be left to the statement: it is that of the verdict that is added on the same content. `scan_id`, `detector_id`, and
+    `replaced`, how many failures of the scan were deleted to make room. Returns what counters.raising returns; nothing
+    when no finding was new.
+    """
+    scan_id = bindparam("scan_id", type_=Uuid)
+    added = _add_verdicts().cte("added")
+    remembered = _remember_objects(added).cte("remembered")
+    found = _add_findings(added, scan_id).cte("found")
+    outcomes = {outcome.value: found.c.outcome == outcome.value for outcome in Outcome}
+    verdicts = {verdict.value: found.c.verdict == verdict.value for verdict in Verdict}
+    counts: dict[str, Any] = {name: func.count().filter(one) for name, one in (outcomes | verdicts).items()}
+    counts[Outcome.FAILED.value] -= bindparam("replaced")
+    columns = [count.label(name) for name, count in counts.items()]
+    # Objects are counted so that they are written before the scan's row is locked, not after it.
+    objects = select(func.count()).select_from(remembered).scalar_subquery().label("objects")
+    new = select(scan_id.label("scan_id"), *columns, func.count().label("findings"), objects).select_from(found)
+    rows = new.subquery("new")
+    return raising(rows, bindparam("detector_id")).where(rows.c.findings > 0, rows.c.objects >= 0)
+
+
+def _add_verdicts() -> Any:
+    given, names = _given(StoredVerdict, "verdicts"), _columns(StoredVerdict, without=("id", "created_at"))
+    statement = insert(StoredVerdict).from_select(names, select(*(given.c[name] for name in names)))
+    return statement.returning(col(StoredVerdict.id), col(StoredVerdict.sha256))
+
+
+def _remember_objects(added: CTE) -> Any:
+    """Upserts what lies where. A listed ETag is not forgotten when the same content comes without one."""
+    given, names = _given(StoredObject, "objects"), _columns(StoredObject, without=("fetched_at",))
+    rows = _with_verdict_ids(given, names, added)
+    # In one order everywhere, so that two messages with the same uris cannot lock each other out.
+    statement = insert(StoredObject).from_select(names, rows.order_by(given.c.uri))
+    new = statement.excluded
+    kept = case((col(StoredObject.sha256) == new.sha256, col(StoredObject.etag)))
+    values: dict[str, Any] = {name: new[name] for name in ("sha256", "size", "verdict_id")}
+    values |= {"etag": func.coalesce(new.etag, kept), "fetched_at": func.now()}
+    return statement.on_conflict_do_update(index_elements=["uri"], set_=values).returning(col(StoredObject.uri))
+
+
+def _add_findings(added: CTE, scan_id: Any) -> Any:
+    """Inserts the findings that are new, unless the scan's are dropped."""
+    given, names = _given(Finding, "findings"), _columns(Finding, without=("decided_at",))
+    there = select(col(Scan.id)).where(col(Scan.id) == scan_id, col(Scan.dropped_at).is_(None)).exists()
+    rows = _with_verdict_ids(given, names, added).where(there).order_by(given.c.uri)
+    statement = insert(Finding).from_select(names, rows).on_conflict_do_nothing()
+    return statement.returning(col(Finding.outcome), col(Finding.verdict))
+
+
+def _with_verdict_ids(given: Any, names: list[str], added: CTE) -> Any:
+    columns = {name: given.c[name] for name in names}
+    columns["verdict_id"] = func.coalesce(given.c.verdict_id, added.c.id)
+    return select(*columns.values()).select_from(given.outerjoin(added, added.c.sha256 == given.c.sha256))
+
+
+def _given(model: type[SQLModel], parameter: str) -> Any:
+    """The rows of a table in a JSON array, which is the statement's parameter."""
+    table = SQLModel.metadata.tables[str(model.__tablename__)]
+    array = cast(bindparam(parameter, type_=Text), JSON)
+    rows = func.json_populate_recordset(literal_column(f"NULL::{table.name}"), array)
+    return rows.table_valued(*(column(one.name, one.type) for one in table.columns), name=f"given_{table.name}")
+
+
+def _columns(model: type[SQLModel], *, without: tuple[str, ...]) -> list[str]:
+    columns = SQLModel.metadata.tables[str(model.__tablename__)].columns
+    return [one.name for one in columns if one.name not in without]
+
+
+def insert_unchanged(scan: Scan, rule: ReuseRule) -> tuple[CTE, Insert]:
+    """The refs of a page that are unchanged, and the insertion of their findings: what `save` would write of them."""
+    known = unchanged_refs(rule)
+    row: dict[str, Any] = {
+        "partition": literal(scan.partition),
+        "scan_id": literal(scan.id),
+        "uri": known.c.uri,
+        "external_id": known.c.external_id,
+        "outcome": literal(Outcome.REUSED.value),
+        "verdict": _verdict_of(known.c.score, rule.policy),
+        "score": known.c.score,
+        "verdict_id": known.c.verdict_id,
+        "reused_from": known.c.judged_at,
+        "etag": known.c.etag,
+        "sha256": known.c.sha256,
+        "width": known.c.width,
+        "height": known.c.height,
+        "attempts": literal(1),
+    }
+    return known, insert(Finding).from_select(list(row), select(*row.values()))
+
+
+def _verdict_of(score: ColumnElement[float | None], policy: FilledPolicy) -> ColumnElement[str]:
+    """As worker.detector.verdicts.verdict_of."""
+    return case(
+        (score >= policy.fake_from, Verdict.FAKE.value),
+        (score <= policy.real_to, Verdict.REAL.value),
+        else_=Verdict.UNCERTAIN.value,
+    )
