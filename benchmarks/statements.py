@@ -41,20 +41,25 @@ BEFORE = {
 
 def main() -> None:
     with scratch_database() as (_url, database):
-        store = InMemoryImageStore({f"s3://b/{n}": _png(n) for n in range(64)})
-        store.objects |= {f"s3://copies/{n}": _png(n) for n in range(16)}
-        description = scripted_description()
-        parts = Parts(store, database, ScriptedEngine(), description, register_detector(database, description.row()))
-        messages = {
-            "16 new": [f"s3://b/{n}" for n in range(16)],
-            "16 known": [f"s3://b/{n}" for n in range(16)],
-            "8 new and 8 known": [f"s3://b/{n}" for n in range(8, 24)],
-            "16 seen elsewhere": [f"s3://copies/{n}" for n in range(16)],
-            "1 new": ["s3://b/40"],
-            "1 known": ["s3://b/40"],
-        }
-        figures = {what: _cost_of(parts, database, uris) for what, uris in messages.items()}
+        figures = costs(database)
     write_result("statements", {"messages": figures, "before": BEFORE})
+
+
+def costs(database: Database) -> dict[str, dict[str, Any]]:
+    """By the kind of message: what became of its images, its statements and commits, and which statements these are."""
+    store = InMemoryImageStore({f"s3://b/{n}": _png(n) for n in range(64)})
+    store.objects |= {f"s3://copies/{n}": _png(n) for n in range(16)}
+    description = scripted_description()
+    parts = Parts(store, database, ScriptedEngine(), description, register_detector(database, description.row()))
+    messages = {
+        "16 new": [f"s3://b/{n}" for n in range(16)],
+        "16 known": [f"s3://b/{n}" for n in range(16)],
+        "8 new and 8 known": [f"s3://b/{n}" for n in range(8, 24)],
+        "16 seen elsewhere": [f"s3://copies/{n}" for n in range(16)],
+        "1 new": ["s3://b/40"],
+        "1 known": ["s3://b/40"],
+    }
+    return {what: _cost_of(parts, database, uris) for what, uris in messages.items()}
 
 
 def _cost_of(parts: Parts, database: Database, uris: list[str]) -> dict[str, Any]:

@@ -1,0 +1,209 @@
+"""Saving on a real Postgres: what it costs, many that save at once, and workers that end in the middle."""
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from PIL import Image
+from sqlalchemy import text
+from sqlmodel import Session, select
+
+from benchmarks.statements import costs, counted
+from producers import retention, scans
+from tests.integration.test_moderate import BRIGHT, DARK, counts, findings, job, png, start
+from worker.case import Case, Content, Delivery, Judged
+from worker.database import Database, transaction
+from worker.database import findings as saving
+from worker.database.detectors import register_detector
+from worker.detector.verdicts import Answer, Judgement
+from worker.messages import ImageRef, Policy
+from worker.moderate import moderate
+from worker.path import HELD_BYTES, Parts
+from worker.tables import Scan, StoredObject, StoredVerdict
+from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
+
+POLICY = Policy(fake_from=0.6, real_to=0.4)
+
+
+@pytest.fixture
+def detector_id(database: Database) -> int:
+    return register_detector(database, scripted_description().row())
+
+
+def parts_of(database: Database, detector_id: int, objects: dict[str, bytes | Exception], **more: Any) -> Parts:
+    engine = more.pop("engine", None) or ScriptedEngine()
+    return Parts(InMemoryImageStore(objects), database, engine, scripted_description(), detector_id, **more)
+
+
+def delivery(scan: Scan, detector_id: int, **more: Any) -> Delivery:
+    return Delivery(scan, POLICY.filled(fake_from=0.6, real_to=0.4), detector_id, **more)
+
+
+def judged(*uris: str) -> list[Case]:
+    judgement = Judgement(Answer.REAL, -3.0, 0.05, "This is a real image.", None, False, False, 590, 7, 20)
+    return [
+        Case(ImageRef(uri=uri, etag="e"), Judged(judgement, (640, 480)), Content(f"{abs(hash(uri)):064x}"[:64], 100))
+        for uri in uris
+    ]
+
+
+@pytest.mark.parametrize(
+    ("message", "statements", "commits"),
+    [("16 new", 5, 3), ("16 known", 4, 2), ("8 new and 8 known", 5, 3), ("16 seen elsewhere", 5, 3), ("1 new", 5, 3)],
+)
+def test_a_message_costs_no_more_statements_for_more_images(
+    message: str, statements: int, commits: int, database: Database
+) -> None:
+    cost = costs(database)[message]
+    assert (cost["statements"], cost["commits"]) == (statements, commits), cost["of"]
+
+
+def test_counters_stay_exact_when_the_scans_row_is_waited_for(database: Database, detector_id: int) -> None:
+    """The row changes while the statement waits for it: Postgres looks at it anew, and not at the findings again."""
+    scan = start(database, 1000, POLICY)
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(database) as session:
+            session.execute(text("UPDATE scans SET judged = 7, real = 7, listed = 8"))
+            cases = judged("s3://b/1", "s3://b/2", "s3://b/3")
+            future = pool.submit(saving.save, database, cases, delivery(scan, detector_id))
+            with pytest.raises(TimeoutError):
+                future.result(timeout=1)
+            assert findings(database, scan.id) == {}
+        future.result(timeout=10)
+    assert len(findings(database, scan.id)) == 3
+    found = counts(database, scan.id)
+    assert (found["judged"], found["real"], found["status"]) == (10, 10, "done")
+
+
+def test_many_workers_on_one_scan_count_every_image_once(database: Database, detector_id: int) -> None:
+    scan = start(database, 8 * 20 * 4, POLICY)
+
+    def save(worker: int) -> None:
+        for number in range(20):
+            own = [f"s3://b/{worker}/{number}/{image}" for image in range(3)]
+            # One image of each message is in the messages of all workers.
+            saving.save(database, judged(*own, f"s3://b/all/{number}"), delivery(scan, detector_id))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(save, range(8)))
+    assert len(findings(database, scan.id)) == 8 * 20 * 3 + 20
+    assert counts(database, scan.id)["judged"] == 8 * 20 * 3 + 20
+
+
+def test_messages_with_the_same_uris_do_not_lock_each_other_out(database: Database, detector_id: int) -> None:
+    uris = [f"s3://b/{number}" for number in range(16)]
+    started = [start(database, 10_000, POLICY) for _ in range(4)]
+
+    def save(number: int) -> None:
+        for _ in range(25):
+            ordered = uris if number % 2 else uris[::-1]
+            saving.save(database, judged(*ordered), delivery(started[number], detector_id))
+            with transaction(database) as session:
+                session.execute(text("DELETE FROM findings WHERE scan_id = :id"), {"id": started[number].id})
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(save, range(4)))
+    with transaction(database) as session:
+        session.execute(text("SELECT pg_stat_force_next_flush()"))
+    with transaction(database) as session:
+        found = session.execute(text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"))
+        assert found.scalar() == 0
+
+
+def test_a_worker_that_ends_between_saving_and_ending_its_scan_leaves_that_to_the_next(
+    database: Database, detector_id: int
+) -> None:
+    parts = parts_of(database, detector_id, {"s3://b/1": png(BRIGHT)})
+    scan = start(database, 1)
+    message = job(scan, "s3://b/1")
+    moderate(message, uuid4(), parts)
+    with transaction(database) as session:  # as it is between the two
+        session.execute(text("UPDATE scans SET status = 'running', finished_at = NULL"))
+    moderate(message, uuid4(), parts, redelivered=True)
+    assert counts(database, scan.id)["status"] == "done"
+
+
+def test_a_submission_that_is_dropped_while_it_is_judged_gets_no_findings(database: Database, detector_id: int) -> None:
+    """Its partition is the month's, and stays."""
+    message_id = uuid4()
+
+    def drop(_image: Image.Image) -> None:
+        scans.cancel(database, message_id)
+        retention.drop_scan(database, message_id)
+
+    objects: dict[str, bytes | Exception] = {"s3://b/1": png(DARK)}
+    parts = parts_of(database, detector_id, objects, engine=ScriptedEngine(fail=drop))
+    assert moderate(job(None, "s3://b/1"), message_id, parts) is None
+    assert findings(database, message_id) == {}
+    assert counts(database, message_id)["judged"] == 0
+
+
+@pytest.mark.parametrize("kind", ["scan", "submission"])
+def test_the_last_image_ends_it(kind: str, database: Database, detector_id: int) -> None:
+    parts = parts_of(database, detector_id, {"s3://b/1": png(BRIGHT)})
+    scan = start(database, 1) if kind == "scan" else None
+    message_id = uuid4()
+    moderate(job(scan, "s3://b/1"), message_id, parts)
+    with Session(database) as session:
+        row = session.get_one(Scan, scan.id if scan else message_id)
+        assert (row.status, row.finished_at is not None) == ("done", True)
+
+
+def test_an_unchanged_image_leaves_what_is_remembered_of_it_alone(database: Database, detector_id: int) -> None:
+    parts = parts_of(database, detector_id, {"s3://b/1": png(BRIGHT)})
+    assert isinstance(parts.store, InMemoryImageStore)
+    ref = ImageRef(uri="s3://b/1", etag=parts.store.etag("s3://b/1"))
+
+    def remembered() -> tuple[Any, ...]:
+        with Session(database) as session:
+            row = session.exec(select(StoredObject)).one()
+            return row.verdict_id, row.fetched_at
+
+    moderate(job(start(database, 1), ref), uuid4(), parts)
+    before = remembered()
+    moderate(job(start(database, 1), ref), uuid4(), parts)
+    assert remembered() == before
+    with transaction(database) as session:  # as a release before left it
+        session.execute(text("UPDATE objects SET verdict_id = NULL"))
+    moderate(job(start(database, 1), ref), uuid4(), parts)
+    assert remembered()[0] == before[0]
+
+
+def test_large_files_are_not_all_held_at_once(database: Database, detector_id: int) -> None:
+    """Files of more than HELD_BYTES together are looked up and decoded part by part."""
+    edge = 2400
+
+    def bitmap(level: int) -> bytes:
+        file = io.BytesIO()
+        Image.new("RGB", (edge, edge), (level, level, level)).save(file, "BMP")
+        return file.getvalue()
+
+    objects: dict[str, bytes | Exception] = {f"s3://b/{level}": bitmap(level) for level in (10, 20, 30)}
+    assert HELD_BYTES / 2 < len(bitmap(10)) < HELD_BYTES
+    scan = start(database, 3)
+    with counted(database) as asked:
+        moderate(job(scan, *objects), uuid4(), parts_of(database, detector_id, objects))
+    assert sum(count for statement, count in asked.items() if "unnest" in statement) == 2
+    assert counts(database, scan.id)["judged"] == 3
+
+
+def test_what_cannot_be_opened_keeps_its_content_and_one_that_the_engine_refuses_its_size(
+    database: Database, detector_id: int
+) -> None:
+    from worker.errors import EngineGenerateError
+
+    def refuse(_image: Image.Image) -> None:
+        raise EngineGenerateError("no")
+
+    objects: dict[str, bytes | Exception] = {"s3://b/text": b"hello", "s3://b/refused": png(DARK)}
+    scan = start(database, 2)
+    parts = parts_of(database, detector_id, objects, engine=ScriptedEngine(fail=refuse))
+    moderate(job(scan, *objects), uuid4(), parts)
+    found = findings(database, scan.id)
+    assert found["s3://b/text"].sha256 is not None
+    assert (found["s3://b/refused"].width, found["s3://b/refused"].height) == (400, 300)
+    with Session(database) as session:
+        assert len(session.exec(select(StoredObject)).all()) == 2
+        assert session.exec(select(StoredVerdict)).all() == []
