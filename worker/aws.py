@@ -1,0 +1,176 @@
+"""Clients of S3 and SQS, and what an error of boto3 or botocore means.
+
+Callers catch AWS_ERRORS, ask diagnose(), and turn the answer into an error of their own. Endpoint, region and
+credentials are boto3's settings, and boto3 reads them.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import botocore.session
+from boto3.exceptions import Boto3Error
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ChecksumError,
+    ClientError,
+    ConnectionError,  # noqa: A004
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
+from botocore.parsers import ResponseParserError
+from s3transfer.exceptions import S3DownloadFailedError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+AWS_ERRORS = (BotoCoreError, ClientError, Boto3Error, ResponseParserError, S3DownloadFailedError)
+"""All that boto3 and botocore raise on purpose. They share no base class."""
+
+_CONNECT_TIMEOUT_S = 5
+_USER_AND_PASSWORD = re.compile(r"//[^/@\s\"']*@")
+
+
+class Kind(Enum):
+    """What an error means, as far as callers act on it in different ways."""
+
+    NO_OBJECT = auto()  # nothing has that key, or nothing can have it
+    NO_BUCKET = auto()
+    NO_QUEUE = auto()
+    ACCESS_DENIED = auto()
+    ARCHIVED = auto()  # it is there, and must be restored before anybody can read it
+    CHANGED = auto()  # it is no longer the version that was asked for
+    BAD_NAME = auto()  # no bucket can have that name
+    NO_CREDENTIALS = auto()
+    MISCONFIGURED = auto()  # a setting is wrong: profile, region, endpoint
+    REFUSED = auto()  # a 4xx for another reason, such as credentials that are wrong or have expired
+    MAY_PASS = auto()  # 5xx, throttling, the network, an answer that broke off
+
+
+_CODES = {
+    "NoSuchKey": Kind.NO_OBJECT,
+    "NoSuchVersion": Kind.NO_OBJECT,
+    "404": Kind.NO_OBJECT,  # the answer to a HEAD has no body, and so no code but its status
+    "KeyTooLongError": Kind.NO_OBJECT,
+    "NoSuchBucket": Kind.NO_BUCKET,
+    "InvalidBucketName": Kind.BAD_NAME,
+    "QueueDoesNotExist": Kind.NO_QUEUE,
+    "AWS.SimpleQueueService.NonExistentQueue": Kind.NO_QUEUE,
+    "AccessDenied": Kind.ACCESS_DENIED,
+    "AccessDeniedException": Kind.ACCESS_DENIED,
+    "AllAccessDisabled": Kind.ACCESS_DENIED,
+    "403": Kind.ACCESS_DENIED,
+    "InvalidObjectState": Kind.ARCHIVED,
+    "PreconditionFailed": Kind.CHANGED,
+    "412": Kind.CHANGED,
+    "InvalidAddress": Kind.MISCONFIGURED,  # these three are SQS's: the URL, the signature, the kind of queue
+    "InvalidSecurity": Kind.MISCONFIGURED,
+    "UnsupportedOperation": Kind.MISCONFIGURED,
+    # 4xx after which botocore itself tries again (botocore/retries/standard.py).
+    "RequestTimeout": Kind.MAY_PASS,
+    "RequestTimeoutException": Kind.MAY_PASS,
+    "RequestThrottled": Kind.MAY_PASS,
+    "RequestThrottledException": Kind.MAY_PASS,
+    "SlowDown": Kind.MAY_PASS,
+    "Throttling": Kind.MAY_PASS,
+    "ThrottlingException": Kind.MAY_PASS,
+    "ThrottledException": Kind.MAY_PASS,
+    "TooManyRequestsException": Kind.MAY_PASS,
+}
+"""Error codes that S3 and SQS answer with. For every other code the HTTP status decides."""
+
+_TYPES: tuple[tuple[type[Exception], Kind], ...] = (
+    (S3DownloadFailedError, Kind.CHANGED),
+    (ParamValidationError, Kind.BAD_NAME),
+    (NoCredentialsError, Kind.NO_CREDENTIALS),
+    (PartialCredentialsError, Kind.NO_CREDENTIALS),
+    (ConnectionError, Kind.MAY_PASS),
+    (HTTPClientError, Kind.MAY_PASS),
+    (IncompleteReadError, Kind.MAY_PASS),
+    (ChecksumError, Kind.MAY_PASS),
+    (FlexibleChecksumError, Kind.MAY_PASS),
+    (ResponseParserError, Kind.MAY_PASS),
+    (Boto3Error, Kind.MAY_PASS),
+    (BotoCoreError, Kind.MISCONFIGURED),  # what is left of them is about settings
+)
+"""Exceptions that no answer of the service stands behind. The first type that fits counts."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What an error means. `answered`: the service itself says so; `code` is then its code, else the exception's type.
+
+    `text` is one line for a person, without passwords.
+    """
+
+    kind: Kind
+    code: str
+    text: str
+    answered: bool
+
+
+class EndpointError(BotoCoreError):
+    """AWS_ENDPOINT_URL (or that of one service) is not a URL. botocore raises a bare ValueError for it."""
+
+    fmt = "{said}"
+
+
+def s3_client(*, timeout_s: float, attempts: int = 4, connections: int = 10, times_as_text: bool = False) -> "S3Client":
+    """A client of S3, for as many threads as `connections`. Raises AWS_ERRORS when a setting of boto3's is wrong.
+
+    `timeout_s` is the longest wait for an answer, or for more of it; for a connection it is at most 5 s. botocore makes
+    all `attempts` by itself, with pauses that grow. With `times_as_text`, times in answers are not parsed: parsing them
+    is three quarters of the work of a listing.
+    """
+    client: S3Client = _client("s3", timeout_s, attempts, connections, times_as_text=times_as_text)
+    return client
+
+
+def sqs_client(*, timeout_s: float, attempts: int = 4) -> Any:
+    """A client of SQS. Arguments and errors as for s3_client()."""
+    return _client("sqs", timeout_s, attempts)
+
+
+def _client(
+    service: str, timeout_s: float, attempts: int, connections: int = 10, *, times_as_text: bool = False
+) -> Any:
+    config = Config(
+        connect_timeout=min(timeout_s, _CONNECT_TIMEOUT_S),
+        read_timeout=timeout_s,
+        max_pool_connections=connections,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+    )
+    # A session for each client: sessions are not thread-safe, clients are.
+    session = botocore.session.get_session()
+    if times_as_text:
+        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
+    try:
+        return boto3.session.Session(botocore_session=session).client(service, config=config)  # type: ignore[call-overload]
+    except BotoCoreError:
+        raise
+    except ValueError as error:
+        raise EndpointError(said=str(error)) from error
+
+
+def diagnose(error: Exception) -> Diagnosis:
+    """What an error of AWS_ERRORS means. Any other one, such as an OSError of the network, may pass."""
+    text = _USER_AND_PASSWORD.sub("//***@", " ".join(str(error).split()))
+    if isinstance(error, ClientError):
+        code = str(error.response.get("Error", {}).get("Code", "unknown"))
+        return Diagnosis(_CODES.get(code) or _by_status(error), code, text, answered=True)
+    kind = next((kind for fits, kind in _TYPES if isinstance(error, fits)), Kind.MAY_PASS)
+    return Diagnosis(kind, type(error).__name__, text, answered=False)
+
+
+def _by_status(error: ClientError) -> Kind:
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    passes = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
+    return Kind.MAY_PASS if passes else Kind.REFUSED
