@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, ParamValidationError  # noqa: A004
-
+from worker.aws import AWS_ERRORS, Diagnosis, Kind, diagnose, s3_client
 from worker.errors import ImageError, Reason, StorageUnavailableError
 from worker.messages import ImageRef
 from worker.settings import Settings
@@ -22,20 +19,14 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _PERMANENT = {
-    "NoSuchKey": Reason.NOT_FOUND,
-    "NoSuchBucket": Reason.NOT_FOUND,
-    "NoSuchVersion": Reason.NOT_FOUND,
-    "404": Reason.NOT_FOUND,
-    "AccessDenied": Reason.ACCESS_DENIED,
-    "AllAccessDisabled": Reason.ACCESS_DENIED,
-    "InvalidObjectState": Reason.ACCESS_DENIED,  # archived in Glacier
-    "403": Reason.ACCESS_DENIED,
-    "PreconditionFailed": Reason.CHANGED,
-    "412": Reason.CHANGED,
-    "InvalidBucketName": Reason.NOT_FOUND,
-    "KeyTooLongError": Reason.NOT_FOUND,
+    Kind.NO_OBJECT: Reason.NOT_FOUND,
+    Kind.NO_BUCKET: Reason.NOT_FOUND,
+    Kind.BAD_NAME: Reason.NOT_FOUND,
+    Kind.ACCESS_DENIED: Reason.ACCESS_DENIED,
+    Kind.ARCHIVED: Reason.ACCESS_DENIED,
+    Kind.CHANGED: Reason.CHANGED,
 }
-"""Error codes of S3's REST API that no retry cures. Every other one (5xx, SlowDown, expired credentials) may pass."""
+"""What no retry cures. Everything else may pass, wrong or expired credentials too: they are no fault of the image."""
 
 
 class ImageStore(Protocol):
@@ -56,21 +47,16 @@ class S3ImageStore:
     ) -> None:
         self._max_bytes = max_bytes
         self._allowed = frozenset(allowed_buckets)
-        self._config = Config(
-            connect_timeout=min(timeout_s, 5),
-            read_timeout=timeout_s,
-            max_pool_connections=connections,
-            # botocore's own retries, with exponential back-off and full jitter, are the retries in place.
-            retries={"mode": "standard", "total_max_attempts": 4},
-        )
+        self._timeout_s, self._connections = timeout_s, connections
         self._lock = threading.Lock()
         self._client: S3Client | None = None
 
     def _s3(self) -> "S3Client":
-        # Sessions are not thread-safe, clients are. Made late, so that a worker for local files needs no region.
+        # Made late, so that a worker for local files needs no region.
         with self._lock:
             if self._client is None:
-                self._client = boto3.session.Session().client("s3", config=self._config)
+                # The client's own attempts are the retries in place.
+                self._client = s3_client(timeout_s=self._timeout_s, connections=self._connections)
             return self._client
 
     def fetch(self, ref: ImageRef) -> bytes:
@@ -85,18 +71,17 @@ class S3ImageStore:
             with closing(answer["Body"]) as body:
                 _check_size(answer["ContentLength"], self._max_bytes)
                 return body.read()
-        except ClientError as error:
-            raise _client_error(error) from error
-        except ParamValidationError as error:
-            raise ImageError(Reason.NOT_FOUND, f"no such bucket or key can be: {error}") from error
-        except (BotoCoreError, ConnectionError, HTTPClientError, OSError) as error:
-            raise StorageUnavailableError(f"{type(error).__name__}: {error}") from error
+        except (*AWS_ERRORS, OSError) as error:
+            raise _error(diagnose(error)) from error
 
 
-def _client_error(error: ClientError) -> ImageError | StorageUnavailableError:
-    code = str(error.response.get("Error", {}).get("Code", "unknown"))
-    reason = _PERMANENT.get(code)
-    return ImageError(reason, f"S3 answered {code}") if reason else StorageUnavailableError(f"S3 answered {code}")
+def _error(found: Diagnosis) -> ImageError | StorageUnavailableError:
+    said = f"S3 answered {found.code}" if found.answered else f"{found.code}: {found.text}"
+    if found.kind not in _PERMANENT:
+        return StorageUnavailableError(said)
+    if found.kind is Kind.BAD_NAME and not found.answered:
+        said = f"no such bucket or key can be: {found.text}"
+    return ImageError(_PERMANENT[found.kind], said)
 
 
 def _check_size(size: int, max_bytes: int) -> None:

@@ -7,15 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-import boto3
-import botocore.session
-from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 
 from producers.listing import SourceError, UnknownSourceError
+from worker import aws
+from worker.aws import AWS_ERRORS, Kind, diagnose
 from worker.storage import file_etag
 
 if TYPE_CHECKING:
@@ -24,32 +20,23 @@ if TYPE_CHECKING:
 THREADS = 8
 """Requests that run at once. Reading an answer keeps the interpreter busy: more of them list no faster."""
 
-S3_ERRORS = (BotoCoreError, ClientError, Boto3Error, ResponseParserError, OSError)
+S3_ERRORS = (*AWS_ERRORS, OSError)
 
 _REMEDIES = {
-    "AccessDenied": "grant s3:ListBucket and s3:GetObject",
-    "403": "grant s3:ListBucket and s3:GetObject",
-    "NoSuchBucket": "check the bucket's name",
-    "NoCredentialsError": "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "ParamValidationError": "check the bucket's name",
+    Kind.ACCESS_DENIED: "grant s3:ListBucket and s3:GetObject",
+    Kind.NO_BUCKET: "check the bucket's name",
+    Kind.BAD_NAME: "check the bucket's name",
+    Kind.NO_CREDENTIALS: "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    Kind.MISCONFIGURED: "set the AWS_… variables that boto3 knows",
 }
-_UNKNOWN = ("NoSuchBucket", "InvalidBucketName", "ParamValidationError")
 
 
 def s3_client(threads: int = THREADS) -> "S3Client":
     """A client for `threads` threads; endpoint, region and credentials as boto3 finds them. Raises SourceError."""
-    session = botocore.session.get_session()
-    # Nobody reads when a key was last written, and reading it would be three quarters of the work of a listing.
-    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
-    config = Config(
-        connect_timeout=5,
-        read_timeout=60,
-        max_pool_connections=threads,
-        retries={"mode": "standard", "total_max_attempts": 6},
-    )
     try:
-        return boto3.session.Session(botocore_session=session).client("s3", config=config)
-    except (BotoCoreError, ValueError) as error:
+        # Nobody reads when a key was last written.
+        return aws.s3_client(timeout_s=60, attempts=6, connections=threads, times_as_text=True)
+    except AWS_ERRORS as error:
         raise s3_error("s3", error) from error
 
 
@@ -57,12 +44,12 @@ def s3_error(uri: str, error: Exception) -> SourceError:
     """What S3 or the way to it has against `uri`, in one line with a remedy: an UnknownSourceError if there is no such
     bucket.
     """
-    answer = error.response.get("Error", {}) if isinstance(error, ClientError) else {}
-    code = str(answer.get("Code", type(error).__name__))
-    kind = UnknownSourceError if code in _UNKNOWN else SourceError
-    # botocore puts its regular expressions for a name into that error's text.
-    text = "no bucket has such a name" if code == "ParamValidationError" else " ".join(str(error).split())
-    return kind(f"{uri}: cannot be read: {text}: {_REMEDIES.get(code, 'try again later')}")
+    found = diagnose(error)
+    kind = UnknownSourceError if found.kind in {Kind.NO_BUCKET, Kind.BAD_NAME} else SourceError
+    # botocore puts its regular expressions for a name into its own error's text.
+    own = found.kind is Kind.BAD_NAME and not found.answered
+    text = "no bucket has such a name" if own else found.text
+    return kind(f"{uri}: cannot be read: {text}: {_REMEDIES.get(found.kind, 'try again later')}")
 
 
 @dataclass(frozen=True)
@@ -90,11 +77,9 @@ def head(client: "S3Client", bucket: str, key: str) -> Location | None:
     uri = f"s3://{bucket}/{key}"
     try:
         answer = client.head_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in {"404", "NoSuchKey"}:
-            return None  # perhaps no such bucket either: whoever lists it will hear so
-        raise s3_error(uri, error) from error
     except S3_ERRORS as error:
+        if diagnose(error).kind is Kind.NO_OBJECT:
+            return None  # perhaps no such bucket either: whoever lists it will hear so
         raise s3_error(uri, error) from error
     # A store that tells no ETag tells when it was written.
     etag = answer.get("ETag") or f"{answer.get('LastModified')} {answer.get('ContentLength')}"

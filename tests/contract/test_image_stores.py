@@ -1,8 +1,11 @@
 """One suite for every image store: the fake, S3 over HTTP, and local files."""
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
@@ -114,6 +117,60 @@ def test_an_endpoint_that_is_away_is_transient(s3_environment: str, monkeypatch:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     with pytest.raises(StorageUnavailableError):
         S3ImageStore(max_bytes=10, timeout_s=1).fetch(ImageRef(uri="s3://b/k"))
+
+
+def test_an_endpoint_that_is_no_url_is_not_the_images_fault(
+    s3_environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "nonsense")
+    with pytest.raises(StorageUnavailableError, match="Invalid endpoint: nonsense"):
+        S3ImageStore(max_bytes=10).fetch(ImageRef(uri="s3://b/k"))
+
+
+@contextmanager
+def answering(code: str, status: int) -> Iterator[str]:
+    """An endpoint that answers every GET with this error of S3's."""
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>so it is</Message></Error>".encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "reason"),
+    [
+        ("NoSuchBucket", 404, Reason.NOT_FOUND),
+        ("InvalidBucketName", 400, Reason.NOT_FOUND),
+        ("KeyTooLongError", 400, Reason.NOT_FOUND),
+        ("AccessDenied", 403, Reason.ACCESS_DENIED),
+        ("AllAccessDisabled", 403, Reason.ACCESS_DENIED),
+        ("InvalidObjectState", 403, Reason.ACCESS_DENIED),
+        ("PreconditionFailed", 412, Reason.CHANGED),
+        ("ExpiredToken", 400, None),
+        ("InvalidAccessKeyId", 403, None),
+        ("InvalidSecurity", 403, None),
+    ],
+)
+def test_what_s3_answers_is_the_images_reason_or_may_pass(
+    code: str, status: int, reason: Reason | None, s3_environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with answering(code, status) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        with pytest.raises((ImageError, StorageUnavailableError), match=f"S3 answered {code}") as caught:
+            S3ImageStore(max_bytes=10).fetch(ImageRef(uri="s3://b/k"))
+    assert getattr(caught.value, "reason", None) == reason
 
 
 def test_missing_credentials_are_transient_and_not_the_images_fault(

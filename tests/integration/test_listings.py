@@ -90,6 +90,27 @@ def test_a_bucket_that_may_not_be_listed(listed: ListedKeys) -> None:
         open_source([f"s3://{BUCKET}/x"], Rules(), print)
 
 
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [
+        ({"AWS_ENDPOINT_URL_S3": "nonsense"}, "Invalid endpoint: nonsense: set the AWS_… variables"),
+        ({"AWS_PROFILE": "nobody"}, "could not be found: set the AWS_… variables"),
+        (
+            {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"},
+            "set AWS_PROFILE",
+        ),
+    ],
+)
+def test_a_setting_of_boto3_that_is_wrong(
+    setting: dict[str, str], remedy: str, s3_environment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    for name, value in setting.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SourceError, match=remedy):
+        open_source(["s3://some-bucket/x"], Rules(), print)
+
+
 def test_ten_thousand_folders_over_http(listed: ListedKeys) -> None:
     listed.keys = [f"p/{number:05d}/x.jpg" for number in range(10_000)]
     assert sorted(uris(pages_of(f"s3://{BUCKET}/p/"))) == [f"s3://{BUCKET}/{key}" for key in listed.keys]

@@ -5,12 +5,15 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from s3transfer.exceptions import S3DownloadFailedError
 
 from producers.listing import Page, PassedOver, Rules, SourceError, UnknownSourceError
 from producers.sources import absolute, open_source
 from producers.sources.folders import FolderSource
+from producers.sources.objects import Location, copied
 from worker.storage import local_path
 
 
@@ -198,3 +201,19 @@ def test_a_manifest_that_may_not_be_read(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").unlink()
     with pytest.raises(SourceError, match=r"m\.jsonl: cannot be read: No such file"):
         list(source.pages(None))
+
+
+class ChangedMeanwhile:
+    """A client whose object is replaced while it downloads it."""
+
+    def download_fileobj(self, *_args: object, **_options: object) -> None:
+        raise S3DownloadFailedError("the contents did not match the expected ETag")
+
+
+def test_a_manifest_that_is_replaced_while_it_is_copied_is_a_fault_of_the_source() -> None:
+    client: Any = ChangedMeanwhile()
+    with (
+        pytest.raises(SourceError, match=r"^s3://b/m\.jsonl: cannot be read: .* expected ETag: try again later$"),
+        copied(Location("s3://b/m.jsonl", "e", client=client)),
+    ):
+        pass

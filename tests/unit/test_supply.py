@@ -253,6 +253,12 @@ def test_s3_that_is_away_may_come_back(s3_environment: str, monkeypatch: pytest.
         load_description(given("s3://b/m"))
 
 
+def test_an_endpoint_that_is_no_url_is_told(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "nonsense")
+    with pytest.raises(ConfigurationError, match=r"^FAKESWEEP_DETECTOR: s3://b/m/.*Invalid endpoint: nonsense; set"):
+        load_description(given("s3://b/m"))
+
+
 class Proxy(ThreadingHTTPServer):
     """Stands before the S3 server of the tests: counts the downloads of each file, can stop in one or change it."""
 
@@ -316,9 +322,8 @@ def proxy(bucket: str, s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_killed_download_leaves_nothing_that_counts(bucket: str, proxy: Proxy, tmp_path: Path) -> None:
     proxy.stalling = True
     code = (
-        "import sys; from pathlib import Path; from worker.settings import Settings;"
-        "from worker.detector.s3_model import S3Model;"
-        "S3Model(sys.argv[1], Settings(), setting='x').download(Path(sys.argv[2]))"
+        "import sys; from pathlib import Path; from worker.detector.s3_model import S3Model;"
+        "S3Model(sys.argv[1], setting='x', timeout_s=20).download(Path(sys.argv[2]))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, f"s3://{bucket}/m", str(tmp_path)], env=dict(os.environ))
     assert proxy.stalled.wait(60)
@@ -335,7 +340,9 @@ def test_a_killed_download_leaves_nothing_that_counts(bucket: str, proxy: Proxy,
 def test_two_at_once_download_once(bucket: str, proxy: Proxy, tmp_path: Path) -> None:
     proxy.stalling = True
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(S3Model(f"s3://{bucket}/m", given(), setting="x").download, tmp_path) for _ in range(2)]
+        both = [
+            pool.submit(S3Model(f"s3://{bucket}/m", setting="x", timeout_s=20).download, tmp_path) for _ in range(2)
+        ]
         assert proxy.stalled.wait(60)
         while proxy.fetched["GET m"] + proxy.fetched[f"GET {bucket}"] < 2:  # until the second has listed too
             pass
@@ -349,7 +356,7 @@ def test_a_model_that_changes_under_the_download_is_not_kept(
 ) -> None:
     proxy.stalling = True
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(S3Model(f"s3://{bucket}/m", given(), setting="FAKESWEEP_MODEL").download, tmp_path)
+        running = pool.submit(S3Model(f"s3://{bucket}/m", setting="FAKESWEEP_MODEL", timeout_s=20).download, tmp_path)
         assert proxy.stalled.wait(60)
         boto3.client("s3", endpoint_url=s3_url).put_object(Bucket=bucket, Key="m/config.json", Body=b"{}")
         proxy.go_on.set()

@@ -5,26 +5,14 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import boto3
 import structlog
-from boto3.exceptions import Boto3Error
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,  # noqa: A004
-    HTTPClientError,
-    IncompleteReadError,
-)
 from filelock import FileLock
-from s3transfer.exceptions import S3DownloadFailedError
 
+from worker.aws import AWS_ERRORS, Diagnosis, Kind, diagnose, s3_client
 from worker.errors import ConfigurationError, StorageUnavailableError
-from worker.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -38,24 +26,19 @@ MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 _Listing = list[tuple[str, str, int]]
 """Key, ETag and size of every file, in the order of the keys."""
 
-_TRANSIENT = (Boto3Error, S3DownloadFailedError, ConnectionError, HTTPClientError, IncompleteReadError)
-
 
 class S3Model:
     """The files directly under s3://bucket/prefix. `setting` is the variable that names it, for messages.
 
+    `timeout_s` is the longest wait for an answer of S3.
+
     Methods raise ConfigurationError when it is not there or not to be read, StorageUnavailableError when that may pass.
     """
 
-    def __init__(self, uri: str, settings: Settings, *, setting: str) -> None:
-        self._uri, self._setting = uri, setting
+    def __init__(self, uri: str, *, setting: str, timeout_s: float) -> None:
+        self._uri, self._setting, self._timeout_s = uri, setting, timeout_s
         self._bucket, _, prefix = uri.removeprefix(SCHEME).rstrip("/").partition("/")
         self._prefix = f"{prefix}/" if prefix else ""
-        self._config = Config(
-            connect_timeout=min(settings.fetch_timeout_s, 5),
-            read_timeout=settings.fetch_timeout_s,
-            retries={"mode": "standard", "total_max_attempts": 4},
-        )
 
     def read(self, name: str) -> str:
         """One small file, as text."""
@@ -105,23 +88,25 @@ class S3Model:
             raise StorageUnavailableError(f"{self._setting}: {self._uri} changed while it was downloaded")
 
     def _client(self) -> "S3Client":
-        return boto3.session.Session().client("s3", config=self._config)
+        return s3_client(timeout_s=self._timeout_s)
 
     @contextmanager
     def _errors(self, name: str = "") -> Iterator[None]:
         where = f"{self._setting}: {self._uri.rstrip('/')}{'/' if name else ''}{name}"
         try:
             yield
-        except ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", "unknown"))
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                raise StorageUnavailableError(f"{where}: S3 answered {code}") from error
-            raise ConfigurationError(
-                f"{where}: S3 answered {code}; check the name, and the credentials and AWS_ENDPOINT_URL_S3"
-            ) from error
-        except _TRANSIENT as error:
-            raise StorageUnavailableError(f"{where}: {type(error).__name__}: {error}") from error
-        except BotoCoreError as error:
-            raise ConfigurationError(f"{where}: {error}; set the AWS_… variables that boto3 knows") from error
+        except AWS_ERRORS as error:
+            raise _error(where, diagnose(error)) from error
         except OSError as error:
             raise ConfigurationError(f"FAKESWEEP_MODEL_CACHE: {error}; give a writable folder with room") from error
+
+
+def _error(where: str, found: Diagnosis) -> ConfigurationError | StorageUnavailableError:
+    """A person reads this at the start: what does not pass by itself is theirs to correct."""
+    if found.kind in {Kind.MAY_PASS, Kind.CHANGED}:
+        said = f"S3 answered {found.code}" if found.answered else f"{found.code}: {found.text}"
+        return StorageUnavailableError(f"{where}: {said}")
+    if found.answered:
+        remedy = "check the name, and the credentials and AWS_ENDPOINT_URL_S3"
+        return ConfigurationError(f"{where}: S3 answered {found.code}; {remedy}")
+    return ConfigurationError(f"{where}: {found.text}; set the AWS_… variables that boto3 knows")

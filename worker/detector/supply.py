@@ -80,7 +80,7 @@ def find_source(settings: Settings) -> Source:
     detector, shipped = settings.detector, Path(__file__).parent
     path = Path(detector).expanduser()
     if detector.startswith(SCHEME):
-        text = S3Model(detector, settings, setting="FAKESWEEP_DETECTOR").read(FILE)
+        text = S3Model(detector, setting="FAKESWEEP_DETECTOR", timeout_s=settings.fetch_timeout_s).read(FILE)
         return Source(text, detector, detector.rstrip("/"))
     if "/" not in detector and (shipped / f"{detector}.toml").is_file():
         path = shipped / f"{detector}.toml"
@@ -137,7 +137,8 @@ def _locate(description: DetectorDescription, settings: Settings) -> tuple[Path,
     """The model's folder on this machine, and its commit when it comes from the hub."""
     if description.model.startswith(SCHEME):
         cache = settings.model_cache.expanduser().resolve()
-        return S3Model(description.model, settings, setting="FAKESWEEP_MODEL").download(cache), None
+        found = S3Model(description.model, setting="FAKESWEEP_MODEL", timeout_s=settings.fetch_timeout_s)
+        return found.download(cache), None
     folder = Path(description.model)
     if folder.is_absolute() or folder.exists():
         return folder.resolve(), None
