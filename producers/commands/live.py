@@ -24,6 +24,7 @@ from producers.commands.options import (
 from producers.listening import listen as listening
 from producers.listing import Rules
 from producers.reporting import progress, results
+from worker import telemetry
 from worker.messages import Explain, ImageRef, Policy
 from worker.settings import Settings
 
@@ -78,4 +79,6 @@ def listen(
     """Put what S3 says is new on the live queue, until SIGTERM."""
     rules = checked(Rules, suffixes=tuple(suffix or ()), min_bytes=min_bytes, max_bytes=max_bytes)
     settings = Settings.from_environment()
-    listening.listen(open_broker(settings), settings, queue_url, rules=rules, explain=explain, once=once)
+    celery = open_broker(settings)
+    telemetry.configure_logging(settings)
+    listening.listen(celery, queue_url, rules=rules, explain=explain, once=once)

@@ -4,51 +4,28 @@ A message is deleted once the broker has confirmed all that came of it, never be
 is published under the ids of the first time, and so makes one submission.
 """
 
-import signal
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-import boto3
 import structlog
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from celery import Celery
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
 from producers.listening import events
+from producers.listening.sqs import LONG_POLL_S, EventQueue, QueueUnavailableError
+from producers.listening.stopping import Stop, stop_on_signals
 from producers.listing import Rules
-from worker import broker, telemetry
-from worker.errors import BrokerUnavailableError, ConfigurationError, InvalidMessageError, TransientError
+from worker import broker
+from worker.errors import BrokerUnavailableError, InvalidMessageError, TransientError
 from worker.messages import LIVE_QUEUE, Explain, messages_of
-from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-LONG_POLL_S = 20
-"""The longest wait for messages that SQS offers."""
-
 MAX_BACKOFF_S = 60
 
-_MESSAGES = 10
-"""The most that SQS gives, and deletes, in one call."""
-
-_NO_WAIT_CURES = frozenset(
-    {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "AccessDenied", "AccessDeniedException",
-     "InvalidAddress", "InvalidSecurity", "UnsupportedOperation"}
-)  # fmt: skip
-"""Error codes of SQS's API after which a person must act. Every other one (5xx, throttling, old tokens) may pass."""
-
-
 T = TypeVar("T")
-
-
-class QueueUnavailableError(TransientError):
-    """SQS throttles, times out or answers 5xx, after the client's own retries."""
 
 
 def submission_id(message_id: str, batch: int) -> UUID:
@@ -58,7 +35,6 @@ def submission_id(message_id: str, batch: int) -> UUID:
 
 def listen(
     app: Celery,
-    settings: Settings,
     queue_url: str,
     *,
     rules: Rules,
@@ -72,9 +48,8 @@ def listen(
     while broker or SQS are away; with `once` it raises BrokerUnavailableError or QueueUnavailableError instead, because
     SQS hides what was received and not deleted, and the queue would look empty.
     """
-    telemetry.configure_logging(settings)
-    with _stop_on_signals() as stop:
-        queue = _EventQueue(queue_url)
+    with stop_on_signals() as stop:
+        queue = EventQueue(queue_url)
         log.info("listening", queue_url=queue_url)
         while not stop.asked:
             messages = _patiently(lambda: _received(queue, wait_s, stop), QueueUnavailableError, stop, once=once)
@@ -91,13 +66,13 @@ def listen(
     log.info("stopped_listening")
 
 
-def _received(queue: "_EventQueue", wait_s: int, stop: "_Stop") -> list[dict[str, Any]]:
+def _received(queue: EventQueue, wait_s: int, stop: Stop) -> list[dict[str, Any]]:
     with stop.idle():
         return queue.receive(wait_s)
 
 
 def _take(
-    app: Celery, queue: "_EventQueue", messages: Sequence[dict[str, Any]], rules: Rules, explain: Explain | None
+    app: Celery, queue: EventQueue, messages: Sequence[dict[str, Any]], rules: Rules, explain: Explain | None
 ) -> None:
     """Publishes what the messages say and deletes them; those before a failure of the broker too."""
     counts: Counter[str] = Counter()
@@ -124,7 +99,7 @@ def _publish(app: Celery, message_id: str, reading: events.Reading, explain: Exp
         broker.dead_letter(app, reading.fault.payload, InvalidMessageError(reading.fault.reason), message_id)
 
 
-def _patiently(call: Callable[[], T], away: type[TransientError], stop: "_Stop", *, once: bool = False) -> T:
+def _patiently(call: Callable[[], T], away: type[TransientError], stop: Stop, *, once: bool = False) -> T:
     """What the call returns, called again with growing pauses while it raises `away`; with `once`, called once."""
 
     def warn(state: RetryCallState) -> None:
@@ -139,106 +114,3 @@ def _patiently(call: Callable[[], T], away: type[TransientError], stop: "_Stop",
         reraise=True,
     )
     return retrying(call)
-
-
-class _EventQueue:
-    """The SQS queue; endpoint, region and credentials as boto3 finds them."""
-
-    def __init__(self, url: str) -> None:
-        """Raises ConfigurationError, whatever is wrong: at start a person is there to see it."""
-        self._url = url
-        config = Config(
-            connect_timeout=5, read_timeout=LONG_POLL_S + 20, retries={"mode": "standard", "total_max_attempts": 4}
-        )
-        try:
-            self._client: Any = boto3.session.Session().client("sqs", config=config)
-            # Not a first receive: that may wait for 20 s before anybody knows that all is well.
-            self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
-        except (BotoCoreError, ClientError, ValueError) as error:
-            raise _unusable(url, error) from error
-
-    def receive(self, wait_s: int) -> list[dict[str, Any]]:
-        """Up to ten messages, after at most `wait_s`. Raises QueueUnavailableError, ConfigurationError."""
-        with self._errors():
-            answer = self._client.receive_message(
-                QueueUrl=self._url, MaxNumberOfMessages=_MESSAGES, WaitTimeSeconds=wait_s
-            )
-        return list(answer.get("Messages", ()))
-
-    def delete(self, messages: Sequence[dict[str, Any]]) -> None:
-        """Deletes up to ten. What SQS does not delete comes again, and does no harm. Raises ConfigurationError."""
-        entries = [{"Id": str(at), "ReceiptHandle": message["ReceiptHandle"]} for at, message in enumerate(messages)]
-        try:
-            with self._errors():
-                answer = self._client.delete_message_batch(QueueUrl=self._url, Entries=entries)
-        except QueueUnavailableError as error:
-            log.warning("events_not_deleted", messages=len(messages), reason=str(error))
-            return
-        if failed := answer.get("Failed"):
-            reasons = sorted({f"{entry.get('Code')}: {entry.get('Message')}" for entry in failed})
-            log.warning("events_not_deleted", messages=len(failed), reason="; ".join(reasons))
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (BotoCoreError, ClientError) as error:
-            if isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") in _NO_WAIT_CURES:
-                raise _unusable(self._url, error) from error
-            raise QueueUnavailableError(f"{self._url}: {error}") from error
-
-
-def _unusable(url: str, error: Exception) -> ConfigurationError:
-    said = " ".join(str(error).split())
-    return ConfigurationError(
-        f"cannot use the queue {url}: {said} (check the URL, AWS_REGION, the credentials, and that they allow "
-        "sqs:ReceiveMessage, sqs:DeleteMessage and sqs:GetQueueAttributes)"
-    )
-
-
-class _StopAsked(BaseException):
-    """Leaves a wait. Not an Exception: botocore would wrap it as a network error and try again."""
-
-
-class _Stop:
-    """Whether a signal asked to stop. It breaks waits off, and nothing else: what is in hand is finished."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._idle = False
-
-    def __call__(self, _number: int, _frame: FrameType | None) -> None:
-        """The signal handler."""
-        self.asked = True
-        if self._idle:
-            raise _StopAsked
-
-    @contextmanager
-    def idle(self) -> Iterator[None]:
-        """A stretch of waiting. What SQS gave at that very moment it gives again after the visibility timeout."""
-        self._idle = True  # before the look: a signal between the two would wait for the end of the wait
-        try:
-            if self.asked:
-                raise _StopAsked
-            yield
-        finally:
-            self._idle = False
-
-    def sleep(self, seconds: float) -> None:
-        """time.sleep, broken off by a signal."""
-        with self.idle():
-            time.sleep(seconds)
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[_Stop]:
-    """SIGTERM and SIGINT end the body where it waits, or at its next look at `asked`."""
-    stop = _Stop()
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    except _StopAsked:
-        pass
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -34,13 +34,14 @@ COMMAND = """
 import json, os, sys
 from producers.listening.listen import listen
 from producers.listing import Rules
-from worker import broker
+from worker import broker, telemetry
 from worker.errors import ConfigurationError, FakesweepError
 from worker.settings import Settings
 settings = Settings.from_environment()
 app = broker.create_app(settings.broker_url.get_secret_value())
+telemetry.configure_logging(settings)
 try:
-    listen(app, settings, sys.argv[1], rules=Rules(suffixes=(".png",)), **json.loads(sys.argv[2]))
+    listen(app, sys.argv[1], rules=Rules(suffixes=(".png",)), **json.loads(sys.argv[2]))
 except FakesweepError as error:
     print("said:", error, file=sys.stderr)
     sys.exit(2 if isinstance(error, ConfigurationError) else 1)
