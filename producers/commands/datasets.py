@@ -17,6 +17,7 @@ from producers.reporting import progress
 from worker.detector.supply import load_description
 from worker.errors import ConfigurationError
 from worker.lab.datasets.splits import Shares
+from worker.settings import Settings
 from worker.storage import open_stores
 
 app = typer.Typer()
@@ -133,8 +134,9 @@ def annotate(
         limit=limit,
         strict=strict,
     )
+    settings = Settings.from_environment()
     with progress.shown("annotating", total=None) as tell:
-        done = annotate_as_asked(options, os.environ, warn=progress.Warnings(), tell=tell)
+        done = annotate_as_asked(options, settings, os.environ, warn=progress.Warnings(), tell=tell)
     print_json(done) if as_json else _show_annotated(done)
 
 

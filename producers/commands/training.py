@@ -84,6 +84,7 @@ def train(
         digest(dataset, [one.image for one in records]),
         seed=seed,
         hold_out=hold_out,
+        weights_are_spread=_weights_are_spread(),
     )
     source = squares.Source(open_stores(settings), images, description.preprocessing, settings.max_pixels)
     trained = train.train(job, records, source, tell)
@@ -115,6 +116,12 @@ def _keep(faults: Faults, output: Path) -> None:
 def _is_first() -> bool:
     """Whether this is the one process that speaks, among those that `accelerate launch` starts."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _weights_are_spread() -> bool:
+    """Whether `accelerate launch` was told to spread the weights over the GPUs: FSDP, or DeepSpeed's ZeRO stage 3."""
+    told = os.environ.get
+    return told("ACCELERATE_USE_FSDP") == "true" or told("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
 
 
 def _evaluate(output: Path, dataset: list[str]) -> NoReturn:

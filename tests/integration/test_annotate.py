@@ -20,6 +20,7 @@ from tests.processes import ROOT, fakesweep
 from worker.errors import ConfigurationError
 from worker.lab.annotation.start import Options, annotate_as_asked
 from worker.lab.annotation.stop import AnnotationStoppedError
+from worker.settings import Settings
 
 KEY = "sk-secret-of-the-tests-0123456789"
 ENVIRONMENT = {f"FAKESWEEP_ANNOTATION_KEY_{number}": KEY for number in range(4)}
@@ -47,7 +48,8 @@ def options(dataset: Path, chat: ScriptedChat, **given: Any) -> Options:
 def annotate(dataset: Path, chat: ScriptedChat, **given: Any) -> tuple[dict[str, Any], list[str]]:
     """The figures, and the faults that were told."""
     told: list[str] = []
-    done = annotate_as_asked(options(dataset, chat, **given), ENVIRONMENT, warn=told.append, tell=lambda *_: None)
+    wanted = options(dataset, chat, **given)
+    done = annotate_as_asked(wanted, Settings(), ENVIRONMENT, warn=told.append, tell=lambda *_: None)
     return done, told
 
 

@@ -277,15 +277,10 @@ def test_tower_of_another_kind_is_refused(base: Path, dataset: Path, tmp_path: P
         train_in_process(other, dataset, tmp_path / "out", CLASSES)
 
 
-@pytest.mark.parametrize("spread", [{"ACCELERATE_USE_FSDP": "true"}, {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}])
 @pytest.mark.parametrize("stage", [LORA, CLASSES], ids=["lora", "classes"])
-def test_spread_weights_are_for_full_fine_tunes(
-    base: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: Stage, spread: dict[str, str]
-) -> None:
-    for name, value in spread.items():
-        monkeypatch.setenv(name, value)
+def test_spread_weights_are_for_full_fine_tunes(base: Path, dataset: Path, tmp_path: Path, stage: Stage) -> None:
     with pytest.raises(ConfigurationError, match="launch with --multi_gpu or ZeRO stage 2"):
-        train_in_process(base, dataset, tmp_path / "out", stage)
+        train_in_process(base, dataset, tmp_path / "out", stage, weights_are_spread=True)
 
 
 class CommandLine:
@@ -339,6 +334,17 @@ def test_bad_usage_is_one_line_and_exit_code_2(
         assert told.startswith("fakesweep: ")
         assert said in told
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("ACCELERATE_USE_FSDP", "true"), ("ACCELERATE_DEEPSPEED_ZERO_STAGE", "3")])
+def test_the_launcher_tells_that_weights_are_spread(
+    command_line: CommandLine, base: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    name: str, value: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv(name, value)
+    code, told = command_line.train(dataset, base, tmp_path / "out", "--recipe", "lora")
+    assert code == 2, told
+    assert "launch with --multi_gpu or ZeRO stage 2" in told
 
 
 def write_second_detector(folder: Path) -> None:

@@ -45,10 +45,13 @@ class Options:
 
 
 def annotate_as_asked(
-    options: Options, environment: Mapping[str, str], *, warn: Callable[[str], object], tell: Tell
+    options: Options, settings: Settings, environment: Mapping[str, str], *, warn: Callable[[str], object], tell: Tell
 ) -> dict[str, Any]:
-    """Puts the parts together and runs them; the figures of the run. Raises like annotate_dataset."""
-    settings, stop, prompts = Settings.from_environment(), Stop(), Prompts.shipped()
+    """Puts the parts together and runs them; the figures of the run. Raises like annotate_dataset.
+
+    `environment` holds the keys of the endpoints.
+    """
+    stop, prompts = Stop(), Prompts.shipped()
     files = Files.at(options.output, options.dataset)
     # The aggregator first: the places here are the numbers in keys and journal.
     addresses = [Address.parse(text, environment) for text in (options.aggregator, *options.annotators)]

@@ -8,7 +8,6 @@ import errno
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +46,7 @@ class Job:
     """One training. `base` is the inspected folder of `description`'s model; `digest` is the dataset's SHA-256.
 
     `hold_out` is the share of contents that nothing is learned from, chosen by their SHA-256 and the seed.
+    `weights_are_spread`: each process holds only a part of the weights (FSDP, or DeepSpeed's ZeRO stage 3).
     """
 
     recipe: Recipe
@@ -57,6 +57,7 @@ class Job:
     digest: str
     seed: int = 0
     hold_out: float = 0.05
+    weights_are_spread: bool = False
 
     @property
     def work(self) -> Path:
@@ -165,17 +166,11 @@ def _check_recipe(job: Job, records: Sequence[Record]) -> None:
     processor = AutoProcessor.from_pretrained(job.base)
     for stage in job.recipe.stages:
         check_stage(stage, records, processor, job.description)
-        if _weights_are_spread() and (stage.lora or stage.classes):
+        if job.weights_are_spread and (stage.lora or stage.classes):
             raise ConfigurationError(
                 f"--recipe: stage {stage.name}: adapters and classes are for processes that each hold all weights; "
                 "launch with --multi_gpu or ZeRO stage 2"
             )
-
-
-def _weights_are_spread() -> bool:
-    """Whether accelerate launch was told to spread the weights over the GPUs: FSDP, or DeepSpeed's ZeRO stage 3."""
-    told = os.environ.get
-    return told("ACCELERATE_USE_FSDP") == "true" or told("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
 
 
 def _check_enough(data: TrainingSet) -> None:
