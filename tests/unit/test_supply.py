@@ -42,6 +42,10 @@ def supplied(settings: Settings) -> tuple[DetectorDescription, Path]:
     return supply(load_description(settings), settings)
 
 
+def inspected(folder: Path, description: DetectorDescription, settings: Settings) -> None:
+    inspect(folder, description, engine=settings.engine, gpu_memory_utilization=settings.gpu_memory_utilization)
+
+
 def described(settings: Settings, **changes: Any) -> DetectorDescription:
     return load_description(settings).model_copy(update=changes)
 
@@ -373,7 +377,7 @@ def test_a_bad_folder_is_one_line(way: str, tmp_path: Path) -> None:
     bad, folder = BAD[way], broken(way, tmp_path)
     settings = given(engine=bad.engine)
     with pytest.raises(ConfigurationError) as caught:
-        inspect(folder, load_description(settings), settings)
+        inspected(folder, load_description(settings), settings)
     assert re.fullmatch(rf"FAKESWEEP_MODEL: [^;]*{bad.cause}.*; [^;]*{bad.remedy}.*", str(caught.value)), caught.value
     assert "\n" not in str(caught.value)
 
@@ -381,7 +385,7 @@ def test_a_bad_folder_is_one_line(way: str, tmp_path: Path) -> None:
 def test_whole_shards_are_good(tmp_path: Path) -> None:
     folder = copied(tmp_path)
     shards(folder, 0, 1)
-    inspect(folder, load_description(given()), given())
+    inspected(folder, load_description(given()), given())
 
 
 @pytest.mark.parametrize(
@@ -407,25 +411,25 @@ def test_a_calibration_is_not_another_detectors(
 def test_a_placeholder_of_several_tokens(tmp_path: Path) -> None:
     settings = given()
     with pytest.raises(ConfigurationError, match=r"'<img>' is not the model's image token.*; set image_placeholder"):
-        inspect(DEMO_DETECTOR, described(settings, image_placeholder="<img>"), settings)
+        inspected(DEMO_DETECTOR, described(settings, image_placeholder="<img>"), settings)
 
 
 def test_unused_weights_are_logged(tmp_path: Path) -> None:
     folder = copied(tmp_path)
     edit("config.json", lambda config: config["text_config"].update(num_hidden_layers=3))(folder)
     with capture_logs() as logs:
-        inspect(folder, load_description(given()), given())
+        inspected(folder, load_description(given()), given())
     assert [(line["event"], line["count"]) for line in logs] == [("weights_unused", 9)]
 
 
 def test_weights_of_eight_bits_need_a_quarter_of_float32(tmp_path: Path) -> None:
     folder = copied(tmp_path)
-    sparse(folder, available_bytes(given())[0] // 2)
+    sparse(folder, available_bytes("transformers", 0.9)[0] // 2)
     with pytest.raises(ConfigurationError, match=r"needs at least .*FAKESWEEP_QUANTIZATION=fp8_per_tensor"):
-        inspect(folder, load_description(given()), given())
+        inspected(folder, load_description(given()), given())
     settings = given(quantization="fp8_per_tensor")
     with pytest.raises(ConfigurationError, match="do not fit its config"):
-        inspect(folder, load_description(settings), settings)
+        inspected(folder, load_description(settings), settings)
 
 
 def test_the_cache_of_one_answer_counts_and_halves_with_its_type() -> None:
@@ -434,4 +438,4 @@ def test_the_cache_of_one_answer_counts_and_halves_with_its_type() -> None:
     for kind, said in (("auto", "40960.0 GB for one answer"), ("fp8", "10240.0 GB for one answer")):
         changed = limits.model_copy(update={"kv_cache_dtype": kind})
         with pytest.raises(ConfigurationError, match=said):
-            inspect(DEMO_DETECTOR, described(settings, engine=changed), settings)
+            inspected(DEMO_DETECTOR, described(settings, engine=changed), settings)

@@ -14,7 +14,6 @@ from worker.detector.engine import not_importable
 from worker.detector.memory import available_bytes, cache_bytes, weight_bytes
 from worker.detector.tokens import verdict_tokens
 from worker.detector.weights import Tensor, read_header, read_json, refusal, refuse_pointer, weight_files
-from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +27,8 @@ class _Model:
 
     folder: Path
     description: DetectorDescription
-    settings: Settings
+    engine: str
+    gpu_memory_utilization: float
 
     @cached_property
     def raw_config(self) -> dict[str, Any]:
@@ -48,12 +48,13 @@ class _Model:
             raise refusal(f"{self.folder / 'config.json'} is not valid ({_line(error)})", "correct it") from error
 
 
-def inspect(folder: Path, description: DetectorDescription, settings: Settings) -> None:
-    """Raises ConfigurationError, one line with cause and remedy, when no engine can run this folder as described.
+def inspect(folder: Path, description: DetectorDescription, *, engine: str, gpu_memory_utilization: float) -> None:
+    """Raises ConfigurationError, one line with cause and remedy, when `engine` cannot run this folder as described.
 
-    Reads no weights, only their headers, and leaves the GPU alone: its memory is for the engine.
+    `gpu_memory_utilization` is the share of a GPU's memory that vLLM takes. Reads no weights, only their headers, and
+    leaves the GPU alone: its memory is for the engine.
     """
-    model = _Model(folder, description, settings)
+    model = _Model(folder, description, engine, gpu_memory_utilization)
     for check in _OF_FILES:
         check(model)
     try:
@@ -61,7 +62,7 @@ def inspect(folder: Path, description: DetectorDescription, settings: Settings) 
             for check in _OF_CONTENT:
                 check(model)
     except ImportError as error:
-        raise not_importable(settings.engine, error) from error
+        raise not_importable(engine, error) from error
 
 
 def _is_a_folder(model: _Model) -> None:
@@ -104,7 +105,7 @@ def _answers_about_images(model: _Model) -> None:
 
 
 def _is_known_to_vllm(model: _Model) -> None:
-    if model.settings.engine != "vllm":
+    if model.engine != "vllm":
         return
     import transformers  # noqa: PLC0415
     from vllm import ModelRegistry, __version__  # noqa: PLC0415
@@ -123,7 +124,7 @@ def _fits_into_memory(model: _Model) -> None:
     packed = bool(model.raw_config.get("quantization_config"))
     weights = weight_bytes(model.tensors.values(), limits, packed=packed)
     cache = cache_bytes(model.config.get_text_config(), limits)
-    available, where = available_bytes(model.settings)
+    available, where = available_bytes(model.engine, model.gpu_memory_utilization)
     if weights + cache > available:
         smaller = "" if limits.quantization else ", or on a GPU set FAKESWEEP_QUANTIZATION=fp8_per_tensor"
         raise refusal(

@@ -9,7 +9,6 @@ import structlog
 
 from worker.detector.description import EngineLimits
 from worker.detector.weights import Tensor
-from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -35,15 +34,15 @@ def cache_bytes(text_config: Any, limits: EngineLimits) -> int:
     return int(2 * text_config.num_hidden_layers * heads * width * bytes_each * limits.max_model_len)
 
 
-def available_bytes(settings: Settings) -> tuple[int, str]:
-    """How many bytes the engine may take, and what they are."""
-    if settings.engine == "vllm":
+def available_bytes(engine: str, gpu_memory_utilization: float) -> tuple[int, str]:
+    """How many bytes the engine may take, and what they are. vLLM takes only that share of a GPU's memory."""
+    if engine == "vllm":
         from vllm.platforms import current_platform  # noqa: PLC0415 - asks NVML, so that CUDA stays untouched
 
         if not current_platform.is_cpu():
-            share = settings.gpu_memory_utilization
             try:
-                return int(current_platform.get_device_total_memory() * share), f"{share:.0%} of the card's"
+                total = current_platform.get_device_total_memory()
+                return int(total * gpu_memory_utilization), f"{gpu_memory_utilization:.0%} of the card's"
             except Exception as error:  # noqa: BLE001 - a slice of a card, or a driver, that NVML does not know
                 log.warning("memory_unknown", reason=str(error))
                 return sys.maxsize, "unknown"

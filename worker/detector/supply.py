@@ -38,6 +38,17 @@ class Source:
             return _absolute(model, self.base)
         return "/".join([self.base, *PurePosixPath(model).parts]) if model.startswith(".") else model
 
+    def describe(self, changes: dict[str, str] | None = None) -> DetectorDescription:
+        """The description with its model located; `changes` (dotted names) are put over the text.
+
+        Raises ConfigurationError when it is not valid.
+        """
+        description = DetectorDescription.parse(self.text, where=self.where, changes=changes)
+        own: dict[str, Any] = {"model": self.locate(description.model)}
+        if self.commit and description.model.startswith("."):
+            own["revision"] = self.commit
+        return description.model_copy(update=own)
+
 
 def load_description(settings: Settings) -> DetectorDescription:
     """The description that FAKESWEEP_DETECTOR names, with what the environment puts over it.
@@ -52,15 +63,16 @@ def load_description(settings: Settings) -> DetectorDescription:
         "engine.kv_cache_dtype": settings.kv_cache_dtype,
         "revision": settings.revision,
     }
-    given = {name: value for name, value in changes.items() if value is not None}
-    description = DetectorDescription.parse(source.text, where=source.where, changes=given)
-    own: dict[str, Any] = {"model": source.locate(description.model)}
-    if source.commit and description.model.startswith("."):
-        own["revision"] = source.commit
+    description = source.describe({name: value for name, value in changes.items() if value is not None})
     if settings.model:
         # Another model: what the description says of its own one's files is not about this one.
-        own = {"model": _absolute(settings.model, Path.cwd()), "revision": settings.revision, "checksums": {}}
-    return _without_foreign_calibration(description, settings).model_copy(update=own)
+        own: dict[str, Any] = {
+            "model": _absolute(settings.model, Path.cwd()),
+            "revision": settings.revision,
+            "checksums": {},
+        }
+        description = description.model_copy(update=own)
+    return _without_foreign_calibration(description, settings)
 
 
 def _without_foreign_calibration(description: DetectorDescription, settings: Settings) -> DetectorDescription:
@@ -120,8 +132,8 @@ def supply(description: DetectorDescription, settings: Settings) -> tuple[Detect
     configuration and weights. Raises ConfigurationError when there is no such model, when it cannot be what the
     description says (worker.detector.inspection), or when a checksum differs; StorageUnavailableError when S3 is away.
     """
-    folder, commit = _locate(description, settings)
-    inspect(folder, description, settings)
+    folder, commit = _locate(description, settings.model_cache, settings.fetch_timeout_s)
+    inspect(folder, description, engine=settings.engine, gpu_memory_utilization=settings.gpu_memory_utilization)
     digest = functools.cache(lambda name: _sha256(folder / name))  # a name may be asked for twice: 14 GB
     for name, expected in description.checksums.items():
         if digest(name) != expected:
@@ -133,12 +145,11 @@ def supply(description: DetectorDescription, settings: Settings) -> tuple[Detect
     return description.model_copy(update={"revision": revision}), folder
 
 
-def _locate(description: DetectorDescription, settings: Settings) -> tuple[Path, str | None]:
+def _locate(description: DetectorDescription, cache: Path, timeout_s: float) -> tuple[Path, str | None]:
     """The model's folder on this machine, and its commit when it comes from the hub."""
     if description.model.startswith(SCHEME):
-        cache = settings.model_cache.expanduser().resolve()
-        found = S3Model(description.model, setting="FAKESWEEP_MODEL", timeout_s=settings.fetch_timeout_s)
-        return found.download(cache), None
+        found = S3Model(description.model, setting="FAKESWEEP_MODEL", timeout_s=timeout_s)
+        return found.download(cache.expanduser().resolve()), None
     folder = Path(description.model)
     if folder.is_absolute() or folder.exists():
         return folder.resolve(), None

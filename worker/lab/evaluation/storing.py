@@ -9,15 +9,13 @@ from tomlkit.items import Array, Table
 
 from worker.detector.calibration import Calibration
 from worker.detector.description import FILE, DetectorDescription, Thresholds
-from worker.detector.supply import find_source, load_description
+from worker.detector.supply import Source, find_source, load_description
 from worker.errors import ConfigurationError
 from worker.lab.evaluation.outputs import check_folder
 from worker.settings import Settings
 
 _CARRIED = ("model", "revision", "prompt", "engine.dtype", "engine.quantization", "engine.kv_cache_dtype")
 """What load_description() may have put over the file: the place of the model, and the environment's wishes."""
-_FROM_FILE = dict.fromkeys(("model", "revision", "prompt", "dtype", "quantization", "kv_cache_dtype"))
-"""Settings that put nothing over a file."""
 
 
 def output_file(output: Path, settings: Settings, *, in_place: bool) -> Path:
@@ -39,7 +37,7 @@ def store(calibration: Calibration, thresholds: Thresholds, path: Path, settings
     """Write the description that `settings` name to `path`, with these two in it; comments and order stay.
 
     What the environment puts over the file is written out, and so is the place of a model beside the old file, when the
-    new one lies elsewhere. Raises ConfigurationError when the file, read back, would be another detector.
+    new one lies elsewhere. Raises ConfigurationError when the file would describe another detector.
     """
     source, described = find_source(settings), load_description(settings)
     wanted = described.model_copy(update={"calibration": calibration, "thresholds": thresholds})
@@ -54,7 +52,7 @@ def store(calibration: Calibration, thresholds: Thresholds, path: Path, settings
         document.remove("checksums")
     _fill(document, "calibration", calibration.model_dump(mode="json", exclude_defaults=True))
     _fill(document, "thresholds", thresholds.model_dump())
-    _write(tomlkit.dumps(document), path, wanted, settings)
+    _write(tomlkit.dumps(document), path, wanted)
 
 
 def _put(document: tomlkit.TOMLDocument, name: str, value: str | None) -> None:
@@ -87,13 +85,13 @@ def _table(document: tomlkit.TOMLDocument, section: str) -> Table:
     return cast("Table", document[section])
 
 
-def _write(text: str, path: Path, wanted: DetectorDescription, settings: Settings) -> None:
+def _write(text: str, path: Path, wanted: DetectorDescription) -> None:
+    if Source(text, str(path), path.parent).describe() != wanted:
+        raise ConfigurationError(f"--output: {path} would describe another detector; copy its folder there first")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.part.toml")
     try:
         part.write_text(text, encoding="utf-8")
-        if load_description(settings.model_copy(update=_FROM_FILE | {"detector": str(part)})) != wanted:
-            raise ConfigurationError(f"--output: {path} would describe another detector; copy its folder there first")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
