@@ -3,7 +3,6 @@
 The first line says what would change an answer: going on with another dataset, other prompts or models is refused.
 """
 
-import fcntl
 import json
 import os
 import threading
@@ -16,6 +15,7 @@ from typing import IO, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from worker.errors import ConfigurationError
+from worker.files import lock
 
 
 class Answered(BaseModel):
@@ -51,10 +51,7 @@ class Journal:
     def opened(cls, path: Path, run: dict[str, Any]) -> Iterator[Self]:
         """The journal at `path`, begun or continued. Raises ConfigurationError when it is another run's, or in use."""
         with path.open("a+b") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigurationError(f"--output: another process writes {path}; wait for it to end") from None
+            lock(file, f"--output: another process writes {path}; wait for it to end")
             file.seek(0)
             first, *lines = _whole_lines(file) or [b""]
             if first:

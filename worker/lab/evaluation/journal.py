@@ -1,6 +1,5 @@
 """The folder of an evaluation: predictions.jsonl grows a line an image, and a kill loses only what is in the engine."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from worker.errors import ConfigurationError
+from worker.files import lock
 from worker.lab.evaluation.outputs import check_folder
 from worker.lab.evaluation.predictions import FILE, Prediction
 
@@ -37,10 +37,7 @@ class Journal:
         check_folder(folder, "--output")
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / RUN).open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigurationError(f"--output: another process writes {folder}; wait for it to end") from None
+            lock(file, f"--output: another process writes {folder}; wait for it to end")
             file.seek(0)
             if before := file.read():
                 _check_same(before, run, folder)

@@ -1,6 +1,5 @@
 """The output folder of a training: whose it is, and what in it is not finished."""
 
-import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.errors import ConfigurationError
+from worker.files import lock
 
 WORK, RUN, RECORD = ".training", "run.json", "training.json"
 _A_STAGE = "[0-9]*-*"
@@ -31,10 +31,7 @@ def one_writer(output: Path) -> Iterator[None]:
     except OSError as error:
         raise ConfigurationError(f"--output: {output} cannot be a folder to write into ({error.strerror})") from None
     with (work / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(f"--output: another process trains into {output}; wait for it to end") from None
+        lock(file, f"--output: another process trains into {output}; wait for it to end")
         yield
 
 
