@@ -1,6 +1,13 @@
-"""Files that other processes may meet: one process at a time writes to them."""
+"""Files that other processes may meet: they are replaced as a whole, or one process at a time writes to them."""
 
-from typing import IO, Any
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+from uuid import uuid4
 
 from filelock import lock_descriptor
 
@@ -15,3 +22,120 @@ def lock(file: IO[Any], refusal: str) -> None:
     """
     if not lock_descriptor(file.fileno(), blocking=False):
         raise ConfigurationError(refusal)
+
+
+@contextmanager
+def replacing(path: Path, *, binary: bool = False, errors: str = "strict") -> Iterator[IO[Any]]:
+    """Open a new file, for UTF-8 text or for bytes, that replaces the one at `path` when the block has ended.
+
+    Until then it lies in the same folder under another name, which ends in the same suffix. So a reader sees the whole
+    old file or the whole new one, also after a kill or a power failure. When the block raises, the old file stays and
+    the new one is removed.
+
+    The new file has the permission bits of the old one. Where `path` is a symbolic link, the file that it leads to is
+    replaced. A pipe or a device, such as /dev/stdout, cannot be replaced: the block writes to it directly.
+
+    Raises OSError; before the block, when no file can be written at `path`.
+    """
+    if path.exists() and not path.is_file():
+        with _opened(path.open("wb"), errors, binary=binary) as file:
+            yield file
+        return
+    place = Path(os.path.realpath(path))
+    with _named(path):
+        half = _half_file(place)
+    with _opened(half, errors, binary=binary) as file:
+        try:
+            _keep_mode(Path(half.name), place)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            with _named(path):
+                Path(half.name).replace(place)
+        except BaseException:
+            Path(half.name).unlink(missing_ok=True)
+            raise
+    _sync(place.parent)
+
+
+def move_into_place(moves: Mapping[Path, Path]) -> None:
+    """Give finished files and folders their final names, one after the other, once all of them are on the disk.
+
+    A file replaces the one that has the name already, and takes over its permission bits. A folder replaces an empty
+    one only. Raises OSError.
+    """
+    for finished, place in moves.items():
+        for path in (finished, *finished.rglob("*")):
+            _sync(path)
+        if finished.is_file():
+            _keep_mode(finished, place)
+    for finished, place in moves.items():
+        finished.replace(place)
+    for folder in {place.parent for place in moves.values()}:
+        _sync(folder)
+
+
+def _half_file(place: Path) -> BinaryIO:
+    """An empty file beside `place`, open, that no other living process writes.
+
+    A killed process leaves such a file behind. The next writer takes the same file, so that they do not pile up.
+    Only a second writer at the same time gets a file with a name of its own.
+    """
+    half = place.with_name(f".{place.stem}.part{place.suffix}")
+    return _taken(half) or place.with_name(f".{place.stem}.{uuid4().hex}.part{place.suffix}").open("xb")
+
+
+def _taken(half: Path) -> BinaryIO | None:
+    """The file `half`, made or emptied; None when a living process writes it, or when it cannot be used."""
+    try:
+        file = half.open("ab")
+    except OSError:
+        return None
+    try:
+        if lock_descriptor(file.fileno(), blocking=False) and _is_at(half, file):
+            file.truncate(0)
+            return file
+    except OSError:  # a file system without locks: the next writer could not tell whether we are alive
+        half.unlink(missing_ok=True)
+    file.close()
+    return None
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether an open file still has this name: its last writer may have renamed it, or `path` may be a link to it."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    return False
+
+
+def _opened(file: BinaryIO, errors: str, *, binary: bool) -> IO[Any]:
+    return file if binary else TextIOWrapper(file, encoding="utf-8", errors=errors)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors name the file that the caller knows, and not the half one beside it."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _keep_mode(half: Path, place: Path) -> None:
+    with suppress(FileNotFoundError):
+        mode = stat.S_IMODE(place.stat().st_mode)
+        if mode != stat.S_IMODE(half.stat().st_mode):
+            half.chmod(mode)
+
+
+def _sync(path: Path) -> None:
+    """All the way to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if path.is_file():
+            raise
+        # Some network file systems cannot do it for a folder: a power failure may then bring the old name back.
+    finally:
+        os.close(descriptor)

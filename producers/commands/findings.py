@@ -10,6 +10,7 @@ import typer
 
 from producers.commands.options import Json, ScanId, open_database, print_json
 from producers.reporting import progress, reports, results
+from worker.files import replacing
 from worker.messages import ImageRef
 from worker.settings import Settings
 from worker.storage import open_stores
@@ -45,7 +46,7 @@ def results_(
     if output is None:
         sys.stdout.writelines(lines)
         return
-    with output.open("w", encoding="utf-8") as file:
+    with replacing(output) as file:
         file.writelines(lines)
 
 

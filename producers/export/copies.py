@@ -10,6 +10,7 @@ from typing import Any
 import filetype
 
 from worker.errors import ImageError, Reason
+from worker.files import replacing
 from worker.messages import ImageRef
 from worker.storage import ImageStore
 
@@ -27,7 +28,7 @@ class Copies:
     def __init__(self, dataset: Path, store: ImageStore) -> None:
         self._folder, self._store = dataset / FOLDER, store
         self._folder.mkdir(exist_ok=True)
-        self._there = {path.stem: path.name for path in self._folder.iterdir() if path.suffix != ".part"}
+        self._there = {path.stem: path.name for path in self._folder.iterdir() if not path.name.startswith(".")}
 
     def of(self, records: Iterable[Record]) -> Iterator[tuple[Record, ImageError | None]]:
         """Each record with its copy as `image`, relative to the dataset; else with what is wrong with the image.
@@ -54,9 +55,8 @@ class Copies:
             raise ImageError(Reason.CHANGED, "the content is no longer the one that people decided on")
         kind = filetype.guess(content)
         name = f"{sha256}.{kind.extension if kind else 'bin'}"
-        part = self._folder / f"{sha256}.part"
-        part.write_bytes(content)
-        part.replace(self._folder / name)
+        with replacing(self._folder / name, binary=True) as file:
+            file.write(content)
         return name
 
 

@@ -25,6 +25,7 @@ from producers.scans import find_scan
 from worker.database import Database, transaction
 from worker.detector.description import DetectorDescription
 from worker.errors import FakesweepError
+from worker.files import move_into_place
 from worker.lab.datasets.splits import Shares, Split, split_of
 from worker.storage import ImageStore
 from worker.tables import Detector
@@ -79,8 +80,8 @@ def write_dataset(database: Database, wanted: Export, output: Path) -> dict[str,
             raise NothingToExportError(f"nothing to export: {tally.why}; review findings, or give --labels")
         summary = _summary(database, wanted, tally)
         (parts / SUMMARY).write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        for name in (*(f"{split}.json" for split in Split), FAULTS, SUMMARY):
-            (parts / name).replace(output / name)
+        names = (*(f"{split}.json" for split in Split), FAULTS, SUMMARY)
+        move_into_place({parts / name: output / name for name in names})
     return summary
 
 

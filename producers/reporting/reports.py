@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
-from uuid import uuid4
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from worker.errors import FakesweepError
+from worker.files import replacing
 from worker.images import open_image
 from worker.tables import Verdict
 
@@ -53,20 +53,15 @@ def write_report(summary: Mapping[str, Any], rows: Iterable[Row], fetch: Fetch, 
     highest-scored flagged ones. `fetch` is called from 8 threads with (uri, etag); a FakesweepError from it becomes a
     placeholder in the page. Raises OSError where `output` cannot be written, before any row is read.
     """
-    part = output.with_name(f".fakesweep-{uuid4().hex}.part")
-    try:
-        with part.open("x", encoding="utf-8", errors="backslashreplace") as file:
-            tally = Tally()
-            flagged = tally.take(rows, gallery)
-            with closing(_with_thumbnails(flagged, fetch)) as cards:
-                page = _environment().get_template("report.html.j2")
-                file.writelines(page.generate(
-                    scan=summary, tally=tally, histogram=_histogram(tally.bins), shown=len(flagged),
-                    cards=cards, written_at=datetime.now(UTC).isoformat(),
-                ))  # fmt: skip
-        part.replace(output)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(output, errors="backslashreplace") as file:
+        tally = Tally()
+        flagged = tally.take(rows, gallery)
+        with closing(_with_thumbnails(flagged, fetch)) as cards:
+            page = _environment().get_template("report.html.j2")
+            file.writelines(page.generate(
+                scan=summary, tally=tally, histogram=_histogram(tally.bins), shown=len(flagged),
+                cards=cards, written_at=datetime.now(UTC).isoformat(),
+            ))  # fmt: skip
 
 
 @dataclass

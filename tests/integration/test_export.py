@@ -434,7 +434,7 @@ def test_images_are_copied_under_their_content_once(desk: Desk) -> None:
     assert sorted(store.fetched) == [desk.uri(name) for name in ("b", "changed", "gone", "locked")]
     copy = desk.output / "images" / f"{desk.sha256('b')}.png"
     assert copy.read_bytes() == desk.content("b")
-    copy.rename(copy.with_suffix(".part"))
+    copy.rename(copy.with_name(f".{copy.stem}.part{copy.suffix}"))
     desk.export(store=store)
     assert desk.records()[desk.uri("b")].image == f"images/{copy.name}", "what a killed export left is not taken"
 

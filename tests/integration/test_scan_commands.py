@@ -278,3 +278,16 @@ def test_a_command_line_that_cannot_be_makes_no_scan(environment: Environment, t
     assert "min_bytes must not be above max_bytes" in rules
     assert "--min-bytes" in error_of("scan", str(tmp_path), "--min-bytes", "-1", environment=environment, code=USAGE)
     assert counted(environment, "SELECT count(*) FROM scans") == 0
+
+
+def test_results_replace_a_file_only_when_they_are_whole(environment: Environment, tmp_path: Path) -> None:
+    output = tmp_path / "results.jsonl"
+    output.write_text("before")
+    unknown = error_of("results", str(uuid.uuid4()), "--output", str(output), environment=environment, code=FAILED)
+    assert "there is no scan" in unknown
+    assert output.read_text() == "before"
+    write_pngs(tmp_path / "images", 1)
+    scan = told("scan", str(tmp_path / "images"), environment=environment)["scan"]
+    ran("results", scan, "--output", str(output), environment=environment)
+    assert output.read_text() == "", "no image is judged yet"
+    assert {path.name for path in tmp_path.iterdir()} == {"images", output.name}

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from worker.aws import AWS_ERRORS, Diagnosis, Kind, diagnose, s3_client
 from worker.errors import ConfigurationError, StorageUnavailableError
+from worker.files import move_into_place
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -62,7 +63,7 @@ class S3Model:
                     shutil.rmtree(partial, ignore_errors=True)
                     partial.mkdir()
                     self._fetch(client, listing, partial)
-                    partial.rename(folder)
+                    move_into_place({partial: folder})
             return folder
 
     def _list(self, client: "S3Client") -> _Listing:

@@ -1,7 +1,6 @@
 """A dataset in, a FakeClue JSON with new explanations out; beside it the journal, the costs and the faults."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.errors import ConfigurationError
+from worker.files import replacing
 from worker.lab.annotation.costs import in_words
 from worker.lab.annotation.pipeline import Annotated, Parts, annotate
 from worker.lab.annotation.stop import AnnotationStoppedError
@@ -108,7 +108,8 @@ def annotate_dataset(
         write_faults(outcome.faults, files.faults)
     if not outcome.annotated:
         raise AnnotationStoppedError(f"nothing was annotated: {outcome.summary()['faults']}; see {files.faults}")
-    _write(files.output, json.dumps([_record(one, parts) for one in outcome.annotated], indent=1))
+    with replacing(files.output) as file:
+        file.write(json.dumps([_record(one, parts) for one in outcome.annotated], indent=1) + "\n")
     return outcome
 
 
@@ -139,15 +140,6 @@ def _record(one: Annotated, parts: Parts) -> dict[str, Any]:
 
 def _write_costs(parts: Parts, files: Files) -> dict[str, Any]:
     costs = parts.costs.summary()
-    _write(files.costs, json.dumps(costs, indent=1))
+    with replacing(files.costs) as file:
+        file.write(json.dumps(costs, indent=1) + "\n")
     return costs
-
-
-def _write(path: Path, text: str) -> None:
-    """The file as a whole: whoever reads it, and whenever this is killed, sees the old one or the new one."""
-    half = path.with_name(f".{path.name}.half")
-    with half.open("w", encoding="utf-8") as file:
-        file.write(f"{text}\n" if text else "")
-        file.flush()
-        os.fsync(file.fileno())
-    half.replace(path)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from worker.errors import ConfigurationError
+from worker.files import replacing
 from worker.lab.datasets.reading import read_dataset
 from worker.lab.datasets.records import Fault, Record
 
@@ -64,6 +65,5 @@ def write_faults(faults: Sequence[Fault], path: Path) -> None:
         json.dumps({"line": one.line, "image": one.image, "cause": one.cause, "detail": one.detail})
         for one in sorted(faults, key=lambda one: one.line)
     )
-    half = path.with_name(f".{path.name}")
-    half.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    half.replace(path)
+    with replacing(path) as file:
+        file.writelines(f"{line}\n" for line in lines)

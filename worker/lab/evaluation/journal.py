@@ -10,7 +10,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from worker.errors import ConfigurationError
-from worker.files import lock
+from worker.files import lock, replacing
 from worker.lab.evaluation.outputs import check_folder
 from worker.lab.evaluation.predictions import FILE, Prediction
 
@@ -68,9 +68,8 @@ class Journal:
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Replace metrics.json as a whole."""
-        half = self.folder / f".{METRICS}"
-        half.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-        half.replace(self.folder / METRICS)
+        with replacing(self.folder / METRICS) as file:
+            file.write(json.dumps(metrics, indent=1) + "\n")
 
 
 def check_output(folder: Path, run: dict[str, Any]) -> None:

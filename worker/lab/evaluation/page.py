@@ -13,6 +13,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from worker.files import replacing
+
 TEXT, LINE, SOFT, FAKE, REAL, UNCERTAIN = (f"#01010{number}" for number in range(1, 7))
 """Colours to draw with: in the page they are the style sheet's, light or dark."""
 
@@ -29,9 +31,8 @@ def write_page(template: str, output: Path, **content: Any) -> None:
     Templates escape everything but the Markup of inline_svg(); `|visible` spells out what could hide or reorder text.
     """
     page = _environment().get_template(template).render(**content, written_at=datetime.now(UTC).isoformat())
-    part = output.with_name(f".{output.name}.part")
-    part.write_text(page, encoding="utf-8", errors="backslashreplace")
-    part.replace(output)
+    with replacing(output, errors="backslashreplace") as file:
+        file.write(page)
 
 
 def inline_svg(draw: Callable[[Axes], None], label: str, *, size: tuple[float, float] = (4.2, 3.6)) -> Markup:

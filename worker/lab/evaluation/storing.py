@@ -11,6 +11,7 @@ from worker.detector.calibration import Calibration
 from worker.detector.description import FILE, DetectorDescription, Thresholds
 from worker.detector.supply import Source, find_source, load_description
 from worker.errors import ConfigurationError
+from worker.files import replacing
 from worker.lab.evaluation.outputs import check_folder
 from worker.settings import Settings
 
@@ -89,9 +90,5 @@ def _write(text: str, path: Path, wanted: DetectorDescription) -> None:
     if Source(text, str(path), path.parent).describe() != wanted:
         raise ConfigurationError(f"--output: {path} would describe another detector; copy its folder there first")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.part.toml")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(text)

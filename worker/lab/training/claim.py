@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.errors import ConfigurationError
-from worker.files import lock
+from worker.files import lock, replacing
 
 WORK, RUN, RECORD = ".training", "run.json", "training.json"
 _A_STAGE = "[0-9]*-*"
@@ -61,8 +61,7 @@ def is_finished(output: Path, run: dict[str, Any], processes: int) -> bool:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace a file as a whole."""
+    """Replace the file at `path` as a whole; its folder is made when it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}")
-    half.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    half.replace(path)
+    with replacing(path) as file:
+        file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from worker.detector.description import Preprocessing
 from worker.errors import ConfigurationError, ImageError
+from worker.files import replacing
 from worker.images import decode
 from worker.lab.datasets.images import cause_of, image_ref
 from worker.lab.datasets.records import Cause, Fault, Record
@@ -84,9 +85,8 @@ def prepare(
     if prepared is None:
         (folder / _PREPARED).unlink(missing_ok=True)  # it speaks of the pixels that are about to go
         prepared = {"key": key} | _decode_all(records, source, folder, tell)
-        half = folder / f".{_PREPARED}"
-        half.write_text(json.dumps(prepared), encoding="utf-8")
-        half.replace(folder / _PREPARED)
+        with replacing(folder / _PREPARED) as file:
+            file.write(json.dumps(prepared))
     else:
         for fault in prepared["faults"]:
             tell(Fault(**fault | {"cause": Cause(fault["cause"])}))

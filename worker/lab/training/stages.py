@@ -15,6 +15,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlavaForConditionalGeneration, Trainer, TrainingArguments, set_seed
 
 from worker.detector.description import DetectorDescription
+from worker.files import move_into_place
 from worker.lab.training.lessons import Answers, Classes, Collator, Examples, TowerClassifier
 from worker.lab.training.recipe import Part, Stage
 from worker.lab.training.squares import TrainingSet
@@ -102,7 +103,7 @@ def _save(trainer: Trainer, model: Any, stage: Stage, folder: Path) -> None:
         trainer.save_model(str(half))  # gathers what FSDP or DeepSpeed have spread over the GPUs
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
-        half.replace(folder)
+        move_into_place({half: folder})
     trainer.accelerator.wait_for_everyone()
 
 
