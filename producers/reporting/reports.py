@@ -8,7 +8,6 @@ import heapq
 import io
 import itertools
 import math
-import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +18,12 @@ from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from worker.errors import FakesweepError
 from worker.files import replacing
 from worker.images import open_image
+from worker.pages import environment
 from worker.tables import Verdict
 
 Row = Mapping[str, Any]
@@ -36,13 +35,6 @@ THUMBNAIL_MAX_PIXELS = 100_000_000
 FETCHERS = 8
 DECODERS = 2  # a full-size image of 100 megapixels takes 300 MB while it is made small: not eight of them at once
 PLOT_TOP_PX, PLOT_BOTTOM_PX = 44, 224
-
-# Control, bidirectional, zero-width and tag characters: what can hide or reorder the text around it. The joiners
-# U+200C and U+200D stay: Persian and emoji need them.
-_DECEPTIVE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
 
 
 def write_report(summary: Mapping[str, Any], rows: Iterable[Row], fetch: Fetch, output: Path, *,
@@ -57,7 +49,7 @@ def write_report(summary: Mapping[str, Any], rows: Iterable[Row], fetch: Fetch, 
         tally = Tally()
         flagged = tally.take(rows, gallery)
         with closing(_with_thumbnails(flagged, fetch)) as cards:
-            page = _environment().get_template("report.html.j2")
+            page = environment(Path(__file__).parent).get_template("report.html.j2")
             file.writelines(page.generate(
                 scan=summary, tally=tally, histogram=_histogram(tally.bins), shown=len(flagged),
                 cards=cards, written_at=datetime.now(UTC).isoformat(),
@@ -166,38 +158,3 @@ def _tick_step(highest: int) -> int:
     """The round number (1, 2 or 5 x 10^n) that divides `highest` into at most four steps."""
     steps: Iterator[int] = (digit * 10**power for power in itertools.count() for digit in (1, 2, 5))
     return next(step for step in steps if step * 4 >= highest)
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"visible": _visible, "moment": _moment, "share": _share, "compact": _compact}
-    return environment
-
-
-def _visible(text: str, keep: str = "") -> str:
-    """`text` with every deceptive character but those in `keep` spelled out, such as ⟨U+202E⟩."""
-    return _DECEPTIVE.sub(lambda m: m[0] if m[0] in keep else f"⟨U+{ord(m[0]):04X}⟩", text)
-
-
-def _moment(iso: str) -> str:
-    return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _share(part: int, whole: int) -> str:
-    """Per cent with one decimal; a few never read as none, nor nearly all as all."""
-    if not whole:
-        return "–"
-    shown = f"{100 * part / whole:.1f} %"
-    if part and shown == "0.0 %":
-        return "< 0.1 %"
-    return "> 99.9 %" if part < whole and shown == "100.0 %" else shown
-
-
-def _compact(count: int) -> str:
-    for unit, letter in ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")):
-        if count >= unit:
-            return f"{count / unit:.3g}{letter}"
-    return str(count)

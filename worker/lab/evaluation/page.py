@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from worker.files import replacing
+from worker.pages import environment, spelled_out
 
 TEXT, LINE, SOFT, FAKE, REAL, UNCERTAIN = (f"#01010{number}" for number in range(1, 7))
 """Colours to draw with: in the page they are the style sheet's, light or dark."""
@@ -30,7 +30,8 @@ def write_page(template: str, output: Path, **content: Any) -> None:
 
     Templates escape everything but the Markup of inline_svg(); `|visible` spells out what could hide or reorder text.
     """
-    page = _environment().get_template(template).render(**content, written_at=datetime.now(UTC).isoformat())
+    templates = environment(Path(__file__).parent, visible=_visible)
+    page = templates.get_template(template).render(**content, written_at=datetime.now(UTC).isoformat())
     with replacing(output, errors="backslashreplace") as file:
         file.write(page)
 
@@ -51,18 +52,6 @@ def inline_svg(draw: Callable[[Axes], None], label: str, *, size: tuple[float, f
     return Markup('<svg role="img" aria-label="{}"').format(label) + Markup(svg.removeprefix("<svg"))  # noqa: S704
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"visible": _visible, "moment": _moment}
-    return environment
-
-
 def _visible(text: object) -> str:
-    return "".join(char if char.isprintable() else f"⟨U+{ord(char):04X}⟩" for char in str(text))
-
-
-def _moment(iso: str) -> str:
-    return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    """Spells out more than a report of a scan does: also joiners, spaces of other widths, and what is not assigned."""
+    return "".join(char if char.isprintable() else spelled_out(char) for char in str(text))
