@@ -1,0 +1,26 @@
+"""Whether a model folder can be what the description says, found out before an engine starts: cheap checks first."""
+
+from pathlib import Path
+
+from worker.detector.description import DetectorDescription
+from worker.detector.engine import not_importable
+from worker.detector.inspection.content import OF_CONTENT, quiet_transformers
+from worker.detector.inspection.files import OF_FILES
+from worker.detector.inspection.model import Model
+
+
+def inspect(folder: Path, description: DetectorDescription, *, engine: str, gpu_memory_utilization: float) -> None:
+    """Raises ConfigurationError, one line with cause and remedy, when `engine` cannot run this folder as described.
+
+    `gpu_memory_utilization` is the share of a GPU's memory that vLLM takes. Reads no weights, only their headers, and
+    leaves the GPU alone: its memory is for the engine.
+    """
+    model = Model(folder, description, engine, gpu_memory_utilization)
+    for check in OF_FILES:
+        check(model)
+    try:
+        with quiet_transformers():
+            for check in OF_CONTENT:
+                check(model)
+    except ImportError as error:
+        raise not_importable(engine, error) from error

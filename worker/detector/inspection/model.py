@@ -1,0 +1,45 @@
+"""The model folder that is inspected, and what its checks read of it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from worker.detector.description import DetectorDescription
+from worker.detector.weights import Tensor, read_header, read_json, refusal, weight_files
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is inspected; each part is read once, by the first check that asks for it."""
+
+    folder: Path
+    description: DetectorDescription
+    engine: str
+    gpu_memory_utilization: float
+
+    @cached_property
+    def raw_config(self) -> dict[str, Any]:
+        """config.json as it stands there. Raises ConfigurationError."""
+        return read_json(self.folder / "config.json")
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors of the weights by name, from the headers of the files. Raises ConfigurationError."""
+        return {name: tensor for path in weight_files(self.folder) for name, tensor in read_header(path).items()}
+
+    @cached_property
+    def config(self) -> Any:
+        """config.json as transformers understands it. Raises ConfigurationError."""
+        from transformers import AutoConfig  # noqa: PLC0415 - takes seconds; cheaper checks go first
+
+        try:
+            return AutoConfig.from_pretrained(self.folder)
+        except Exception as error:
+            raise refusal(f"{self.folder / 'config.json'} is not valid ({line(error)})", "correct it") from error
+
+
+def line(error: Exception) -> str:
+    """What an error of a library says, on one line, to stand in a refusal."""
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0][:200] if said else 'no reason given'}"
