@@ -8,9 +8,7 @@ import typer.exceptions
 from sqlalchemy.exc import SQLAlchemyError
 
 from producers.commands import datasets, evaluation, findings, live, retention, scans, system, training
-from producers.commands.options import UsageError
-from producers.listing import UnknownSourceError
-from worker.errors import ConfigurationError, FakesweepError
+from worker.errors import ConfigurationError, FakesweepError, UnknownSourceError, UsageError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 

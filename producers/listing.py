@@ -10,19 +10,10 @@ from typing import Annotated, Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from producers.parallel import in_parallel
-from worker.errors import FakesweepError
 from worker.messages import ImageRef
 
 Warn = Callable[[str], None]
 """Told, in one line, of a fault in a source: what cannot be read or understood."""
-
-
-class SourceError(FakesweepError):
-    """The source cannot be read; the text says which and why."""
-
-
-class UnknownSourceError(SourceError):
-    """The source is not there, or nothing that can be listed: bad usage."""
 
 
 class PassedOver(StrEnum):

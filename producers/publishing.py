@@ -18,7 +18,7 @@ from producers.sources import open_source
 from worker.case import ReuseRule
 from worker.database import Database, counters, lifecycle, transaction
 from worker.database.known import decided_uris
-from worker.errors import DatabaseUnavailableError
+from worker.errors import DatabaseUnavailableError, SupersededError
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE, messages_of
 from worker.tables import Repaired, Scan, ScanStatus, Unpublished
 
@@ -36,10 +36,6 @@ class Publisher(Protocol):
         self, queue: str, messages: Sequence[dict[str, Any]], *, waiting: Callable[[], None] = lambda: None
     ) -> None:
         """Returns when the broker has all of them; calls `waiting` while there is no room. BrokerUnavailableError."""
-
-
-class SupersededError(Exception):
-    """Another producer has gone on with the scan, or somebody paused or cancelled it."""
 
 
 @dataclass

@@ -15,7 +15,7 @@ from producers.scans import find_scan
 from worker.database import Database, transaction
 from worker.database.lifecycle import ENDED
 from worker.database.partitions import PREFIX, drop_partition_table
-from worker.errors import DatabaseUnavailableError, ScanStateError, TransientError
+from worker.errors import DatabaseUnavailableError, LockedError, ScanStateError
 from worker.tables import Finding, Scan, Suspect, Unpublished
 
 LOCK_TIMEOUT_S = 5.0
@@ -53,10 +53,6 @@ UPDATE scans SET dropped_at = coalesce(dropped_at, now()) WHERE partition = :par
 _AT_WORK = f"""
 SELECT id FROM scans WHERE partition = :partition AND (NOT {_OVER} OR {_ENDED_AT} >= :before) LIMIT 1
 """  # noqa: S608 - a constant of this file
-
-
-class LockedError(TransientError):
-    """Another session holds a lock on the findings; whoever asks again later succeeds."""
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,36 @@
-"""The error tree, split by what the worker does with an error.
+"""The error tree, split by what is done with an error. Every error of the project stands here.
 
 FakesweepError
-├── ConfigurationError      the operator must change a setting: one line on stderr, exit code 2
-├── NoSuchScanError         a command names a scan that is not there
-├── ScanStateError          a command asks of a scan what its status does not allow
+│   Of a command: one line on stderr, and exit code 1 where no other is given.
+├── ConfigurationError      the operator must change a setting: exit code 2
+├── UsageError              the user must change the command line: exit code 2
+├── SourceError             a source cannot be read: mend it, then resume the scan
+│   └── UnknownSourceError  the user must name another source: exit code 2
+├── NoSuchScanError         the command names a scan that is not there
+├── ScanStateError          the command asks of a scan what its status does not allow
+├── NothingToExportError    people must review or label something before an export
+├── AnnotationStoppedError  the annotation cannot go on: the same command later goes on with it
+│   Of a producer.
+├── SupersededError         another producer has the scan, or nobody wants it now: this one stops with a warning
+│   Of one message or one image.
 ├── InvalidMessageError     the message can never be understood: dead-lettered with the reason
 ├── ImageError              permanent: this image's outcome is `failed` with the reason code
-├── TransientError          may pass by itself: retried in place, then published again with a delay
+│   Of something outside.
+├── TransientError          may pass by itself: tried again, in place or with a delay
 │   ├── StorageUnavailableError
 │   ├── DatabaseUnavailableError
 │   ├── BrokerUnavailableError
+│   ├── QueueUnavailableError
+│   ├── LockedError
 │   └── ShuttingDownError   the worker is draining: the message goes back to the queue
+│   Of the engine.
 ├── EngineGenerateError     one request failed and the engine lives: tried once more, then an outcome
-└── EngineDeadError         the engine is dead or hung: the process ends non-zero, nothing is acknowledged
+├── EngineDeadError         the engine is dead or hung: the process ends non-zero, nothing is acknowledged
+│   Of one record of an annotation.
+├── NotAnnotatedError       the record gets no explanation: counted with its cause, the others go on
+├── MalformedAnswerError    the model is asked again, then NotAnnotatedError
+├── RefusedError            at once NotAnnotatedError
+└── NotAnsweredError        likewise, after the retries of the client
 """
 
 from enum import StrEnum
@@ -42,12 +60,36 @@ class ConfigurationError(FakesweepError):
     """A setting is missing or wrong. The text names the setting and the remedy."""
 
 
+class UsageError(FakesweepError):
+    """The command line asks for something that cannot be."""
+
+
+class SourceError(FakesweepError):
+    """The source cannot be read; the text says which and why."""
+
+
+class UnknownSourceError(SourceError):
+    """The source is not there, or nothing that can be listed: bad usage."""
+
+
 class NoSuchScanError(FakesweepError):
     """There is no scan of that id."""
 
 
 class ScanStateError(FakesweepError):
     """The scan's status does not allow what a command asks for."""
+
+
+class NothingToExportError(FakesweepError):
+    """No content has a label."""
+
+
+class AnnotationStoppedError(FakesweepError):
+    """The run ended before its end; the same command goes on with it. The text says why, and what helps."""
+
+
+class SupersededError(FakesweepError):
+    """Another producer has gone on with the scan, or somebody paused or cancelled it."""
 
 
 class InvalidMessageError(FakesweepError):
@@ -82,6 +124,14 @@ class BrokerUnavailableError(TransientError):
     """The broker did not take a message."""
 
 
+class QueueUnavailableError(TransientError):
+    """SQS throttles, times out or answers 5xx, after the client's own retries."""
+
+
+class LockedError(TransientError):
+    """Another session holds a lock on the findings; whoever asks again later succeeds."""
+
+
 class ShuttingDownError(TransientError):
     """The worker was asked to stop before this message's images were started."""
 
@@ -92,3 +142,27 @@ class EngineGenerateError(FakesweepError):
 
 class EngineDeadError(FakesweepError):
     """The engine will not answer again in this process."""
+
+
+class NotAnnotatedError(FakesweepError):
+    """This record gets no explanation; others are not concerned.
+
+    `cause` is a Cause or an AnnotationCause (worker.lab), `detail` one line for a person.
+    """
+
+    def __init__(self, cause: StrEnum, detail: str) -> None:
+        super().__init__(f"{cause}: {detail}")
+        self.cause = cause
+        self.detail = detail
+
+
+class MalformedAnswerError(FakesweepError):
+    """An answer that is not the JSON that was asked for. The text says what is wrong with it."""
+
+
+class RefusedError(FakesweepError):
+    """The endpoint does not take this request: others are not concerned."""
+
+
+class NotAnsweredError(FakesweepError):
+    """No answer to this request after all retries: others may have one."""

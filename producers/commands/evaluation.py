@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from producers.commands.options import Json, UsageError, needs_extra, print_json, settings_for
+from producers.commands.options import Json, needs_extra, print_json, settings_for
 from producers.reporting import progress
+from worker.errors import UsageError
 
 app = typer.Typer()
 

@@ -15,7 +15,6 @@ from producers.commands.options import (
     MinBytes,
     RealTo,
     Suffix,
-    UsageError,
     checked,
     open_broker,
     open_database,
@@ -25,6 +24,7 @@ from producers.listening import listen as listening
 from producers.listing import Rules
 from producers.reporting import progress, results
 from worker import telemetry
+from worker.errors import UsageError
 from worker.messages import Explain, ImageRef, Policy
 from worker.settings import Settings
 

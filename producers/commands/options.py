@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from producers.bulk import BulkPublisher
 from worker import broker, telemetry
 from worker.database import Database, connect
-from worker.errors import FakesweepError
+from worker.errors import UsageError
 from worker.messages import Explain
 from worker.migrate import check_schema
 from worker.settings import Settings
@@ -36,10 +36,6 @@ MaxFailedShare = Annotated[
 
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class UsageError(FakesweepError):
-    """The command line asks for something that cannot be."""
 
 
 def checked(model: type[Model], **options: Any) -> Model:

@@ -8,7 +8,7 @@ import typer
 from producers import retention as dropping
 from producers.commands.options import ScanId, open_database
 from producers.reporting.progress import printable
-from worker.errors import ScanStateError
+from worker.errors import LockedError, ScanStateError
 from worker.settings import Settings
 
 app = typer.Typer()
@@ -31,7 +31,7 @@ def retention(
             continue
         try:
             dropping.drop_partition(database, found.partition, before)
-        except (dropping.LockedError, ScanStateError) as error:
+        except (LockedError, ScanStateError) as error:
             skipped = True
             typer.echo(printable(f"skipped {found}: {error}"), err=True)
         else:

@@ -9,11 +9,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from producers.commands.options import UsageError
 from producers.reporting import progress
 from worker import telemetry
 from worker.detector.supply import load_description, supply
-from worker.errors import ConfigurationError
+from worker.errors import ConfigurationError, UsageError
 from worker.lab.datasets.digest import digest
 from worker.lab.datasets.faults import FAULTS, Faults, read_records, write_faults
 from worker.lab.datasets.records import Fault

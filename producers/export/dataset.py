@@ -24,7 +24,7 @@ from producers.export.tally import Tally
 from producers.scans import find_scan
 from worker.database import Database, transaction
 from worker.detector.description import DetectorDescription
-from worker.errors import FakesweepError
+from worker.errors import NothingToExportError
 from worker.files import move_into_place
 from worker.lab.datasets.splits import Shares, Split, split_of
 from worker.storage import ImageStore
@@ -35,10 +35,6 @@ PURPOSE = "export "
 """Of this split: independent of what a training holds out under the same seed."""
 IMAGE = "<image>"
 """Where the image stands in the question of FakeClue's records, whatever the detector's own placeholder is."""
-
-
-class NothingToExportError(FakesweepError):
-    """No content has a label."""
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,16 @@ from celery import Celery
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
 from producers.listening import events
-from producers.listening.sqs import LONG_POLL_S, EventQueue, QueueUnavailableError
+from producers.listening.sqs import LONG_POLL_S, EventQueue
 from producers.listening.stopping import Stop, stop_on_signals
 from producers.listing import Rules
 from worker import broker
-from worker.errors import BrokerUnavailableError, InvalidMessageError, TransientError
+from worker.errors import (
+    BrokerUnavailableError,
+    InvalidMessageError,
+    QueueUnavailableError,
+    TransientError,
+)
 from worker.messages import LIVE_QUEUE, Explain, messages_of
 
 log = structlog.get_logger(__name__)

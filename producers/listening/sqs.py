@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from worker.aws import AWS_ERRORS, Diagnosis, Kind, diagnose, sqs_client
-from worker.errors import ConfigurationError, TransientError
+from worker.errors import ConfigurationError, QueueUnavailableError
 
 log = structlog.get_logger(__name__)
 
@@ -22,10 +22,6 @@ _NO_WAIT_CURES = frozenset({Kind.NO_QUEUE, Kind.ACCESS_DENIED, Kind.MISCONFIGURE
 
 So may what is no answer of SQS: credentials, for example, that cannot be found for a while.
 """
-
-
-class QueueUnavailableError(TransientError):
-    """SQS throttles, times out or answers 5xx, after the client's own retries."""
 
 
 class EventQueue:

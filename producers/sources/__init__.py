@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from producers.listing import Rules, Source, UnknownSourceError, Warn
+from producers.listing import Rules, Source, Warn
 from producers.sources import s3
 from producers.sources.folders import FolderSource, SingleFile
 from producers.sources.inventory import INVENTORY, InventorySource
 from producers.sources.manifests import MANIFESTS, ManifestSource, StandardInput
 from producers.sources.objects import Location, head, local, s3_client
 from producers.sources.piped import standard_input
+from worker.errors import UnknownSourceError
 from worker.storage import local_path
 
 STANDARD_INPUT = "-"

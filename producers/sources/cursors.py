@@ -4,7 +4,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from producers.listing import SourceError
+from worker.errors import SourceError
 
 C = TypeVar("C", bound="Cursor")
 

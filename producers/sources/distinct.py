@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from producers.listing import SourceError
+from worker.errors import SourceError
 
 DIGEST_BYTES = 16
 """Of a uri. Among 10^9 uris, two share one with a chance of 10^-21."""

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from producers.listing import Page, PassedOver, Rules, SourceError, Warn
+from producers.listing import Page, PassedOver, Rules, Warn
 from producers.sources.cursors import Cursor, read_cursor
 from producers.sources.rows import PAGE_ROWS, Sieve
+from worker.errors import SourceError
 from worker.storage import file_etag
 
 

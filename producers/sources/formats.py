@@ -11,8 +11,8 @@ from urllib.parse import unquote_plus
 
 from pydantic_core import from_json
 
-from producers.listing import SourceError, UnknownSourceError
 from producers.sources.rows import Fault, Row
+from worker.errors import SourceError, UnknownSourceError
 
 URI_COLUMNS = ("uri", "source-ref")
 PARQUET_BATCH_ROWS = 1000

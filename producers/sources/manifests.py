@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import BinaryIO
 
-from producers.listing import Page, Rules, SourceError, Warn
+from producers.listing import Page, Rules, Warn
 from producers.sources.cursors import Cursor, changed, read_cursor
 from producers.sources.distinct import seen_uris
 from producers.sources.formats import (
@@ -19,6 +19,7 @@ from producers.sources.formats import (
 )
 from producers.sources.objects import Location, copied, unchanged
 from producers.sources.rows import Row, Sieve, go_to, paged
+from worker.errors import SourceError
 
 STANDARD_INPUT = "standard input"
 

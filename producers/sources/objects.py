@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from boto3.s3.transfer import TransferConfig
 
-from producers.listing import SourceError, UnknownSourceError
 from worker import aws
 from worker.aws import AWS_ERRORS, Kind, diagnose
+from worker.errors import SourceError, UnknownSourceError
 from worker.storage import file_etag
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import select
 import sys
 from collections.abc import Iterator
 
-from producers.listing import UnknownSourceError
+from worker.errors import UnknownSourceError
 
 READ_BYTES = 1 << 16
 

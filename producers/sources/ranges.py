@@ -6,8 +6,8 @@ S3 lists keys in the order of their UTF-8 bytes, and Python compares text by cod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from producers.listing import SourceError
 from producers.sources.cursors import Cursor, read_cursor
+from worker.errors import SourceError
 
 MAX_RANGES = 32
 """Ranges that a listing's cursor holds at first: 64 keys, of 1,024 bytes at most."""

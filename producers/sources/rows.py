@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 from pydantic import ValidationError
 
-from producers.listing import Page, PassedOver, Rules, SourceError, Warn
+from producers.listing import Page, PassedOver, Rules, Warn
+from worker.errors import SourceError
 from worker.messages import ImageRef
 
 PAGE_ROWS = 5000

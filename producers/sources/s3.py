@@ -9,11 +9,12 @@ from contextlib import closing
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from producers.listing import Page, Rules, SourceError, UnknownSourceError, Warn
+from producers.listing import Page, Rules, Warn
 from producers.parallel import in_parallel
 from producers.sources.objects import S3_ERRORS, THREADS, s3_error
 from producers.sources.ranges import MAX_RANGES, Frontier, Range, cut
 from producers.sources.rows import Sieve
+from worker.errors import SourceError, UnknownSourceError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -17,9 +17,8 @@ import pytest
 from tests.chat_server import AGGREGATOR, ANNOTATORS, Answer, Asked, ScriptedChat, explained, opened, scripted, serving
 from tests.chat_server import write_dataset as write
 from tests.processes import ROOT, fakesweep
-from worker.errors import ConfigurationError
+from worker.errors import AnnotationStoppedError, ConfigurationError
 from worker.lab.annotation.start import Options, annotate_as_asked
-from worker.lab.annotation.stop import AnnotationStoppedError
 from worker.settings import Settings
 
 KEY = "sk-secret-of-the-tests-0123456789"

@@ -15,12 +15,19 @@ from PIL import Image
 from sqlalchemy import insert, text
 
 from producers import retention
-from producers.export.dataset import PURPOSE, Export, NothingToExportError, write_dataset
+from producers.export.dataset import PURPOSE, Export, write_dataset
 from producers.export.decisions import Fault, Selection
 from tests.integration.test_scans import Archive, png
 from tests.processes import fakesweep
 from worker.database import Database, transaction
-from worker.errors import ConfigurationError, ImageError, NoSuchScanError, Reason, StorageUnavailableError
+from worker.errors import (
+    ConfigurationError,
+    ImageError,
+    NoSuchScanError,
+    NothingToExportError,
+    Reason,
+    StorageUnavailableError,
+)
 from worker.lab.datasets.reading import read_dataset
 from worker.lab.datasets.records import Record
 from worker.lab.datasets.splits import Shares, Split, split_of

@@ -14,9 +14,10 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from producers.listing import Page, PassedOver, Rules, SourceError, UnknownSourceError
+from producers.listing import Page, PassedOver, Rules
 from producers.sources import open_source
 from tests.listing_server import BUCKET, ListedKeys, serving
+from worker.errors import SourceError, UnknownSourceError
 
 NASTY = ["a b.jpg", "a+b.jpg", "a%2Bb.jpg", "100%.jpg", "ü/é\U0001f600.png", "d//e?&=#.jpg", "'\"<&>.jpg", "x" * 1024]
 

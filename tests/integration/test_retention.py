@@ -15,11 +15,10 @@ from sqlmodel import Session, col
 
 from producers import retention, scans
 from producers.reporting import results
-from producers.retention import LockedError
 from tests.integration.test_scans import Archive
 from tests.processes import fakesweep
 from worker.database import Database, partitions, transaction
-from worker.errors import DatabaseUnavailableError, NoSuchScanError, ScanStateError
+from worker.errors import DatabaseUnavailableError, LockedError, NoSuchScanError, ScanStateError
 from worker.messages import JudgeImages
 from worker.moderate import moderate
 from worker.tables import Review, Scan, ScanStatus, Suspect, Unpublished

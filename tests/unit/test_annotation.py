@@ -12,12 +12,11 @@ import pytest
 from tests.chat_server import Answer, ScriptedChat, serving
 from worker.detector.supply import load_description
 from worker.detector.verdicts import Reader
-from worker.errors import ConfigurationError
+from worker.errors import AnnotationStoppedError, ConfigurationError, MalformedAnswerError, NotAnsweredError
 from worker.lab.annotation import prompts as prompts_module
 from worker.lab.annotation.answers import (
     AgreedPoint,
     Group,
-    MalformedAnswerError,
     Point,
     agreed,
     contradicts_label,
@@ -26,13 +25,13 @@ from worker.lab.annotation.answers import (
     read_list,
 )
 from worker.lab.annotation.costs import Costs, Price, in_words, read_prices
-from worker.lab.annotation.endpoint import OPENAI_URL, Address, Endpoint, NotAnsweredError, find_key
+from worker.lab.annotation.endpoint import OPENAI_URL, Address, Endpoint, find_key
 from worker.lab.annotation.journal import Answered, Journal
 from worker.lab.annotation.pace import Pace
 from worker.lab.annotation.prompts import Prompts
 from worker.lab.annotation.run import Files
 from worker.lab.annotation.start import Options, open_costs
-from worker.lab.annotation.stop import AnnotationStoppedError, Stop
+from worker.lab.annotation.stop import Stop
 from worker.lab.datasets.records import Record
 from worker.settings import Settings
 

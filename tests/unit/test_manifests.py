@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from producers.listing import Page, PassedOver, Rules, SourceError, UnknownSourceError
+from producers.listing import Page, PassedOver, Rules
 from producers.sources import open_source
 from producers.sources.distinct import seen_uris
 from producers.sources.rows import PAGE_ROWS
+from worker.errors import SourceError, UnknownSourceError
 
 
 def pages_of(path: object, cursor: str | None = None, lines: list[str] | None = None) -> list[Page]:
@@ -199,7 +200,8 @@ def test_parquet_without_pyarrow_is_refused_at_once(tmp_path: Path) -> None:
     table(tmp_path / "m.parquet", ["1"])
     program = (
         "import sys\nsys.modules['pyarrow'] = None\n"
-        "from producers.listing import Rules, UnknownSourceError\nfrom producers.sources import open_source\n"
+        "from producers.listing import Rules\nfrom producers.sources import open_source\n"
+        "from worker.errors import UnknownSourceError\n"
         f"try:\n    open_source([{str(tmp_path / 'm.parquet')!r}], Rules(), print)\n"
         "except UnknownSourceError as error:\n    print(error)"
     )

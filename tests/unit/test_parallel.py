@@ -6,8 +6,9 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from producers.listing import Page, SourceError, ahead, chunks
+from producers.listing import Page, ahead, chunks
 from producers.parallel import in_parallel
+from worker.errors import SourceError
 from worker.messages import ImageRef
 
 

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.listing import Page, PassedOver, Rules, SourceError, UnknownSourceError
+from producers.listing import Page, PassedOver, Rules
 from producers.sources.cursors import read_cursor
 from producers.sources.ranges import MAX_RANGES, Frontier, Range, _Left, cut
 from producers.sources.s3 import S3Source, prefixes
 from tests.listing_server import BUCKET, ListedKeys
+from worker.errors import SourceError, UnknownSourceError
 
 
 def source(listed: ListedKeys, names: Sequence[str] = ("",), rules: Rules | None = None, **options: Any) -> S3Source:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from s3transfer.exceptions import S3DownloadFailedError
 
-from producers.listing import Page, PassedOver, Rules, SourceError, UnknownSourceError
+from producers.listing import Page, PassedOver, Rules
 from producers.sources import absolute, open_source
 from producers.sources.folders import FolderSource
 from producers.sources.objects import Location, copied
+from worker.errors import SourceError, UnknownSourceError
 from worker.storage import local_path
 
 

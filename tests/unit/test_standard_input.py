@@ -11,11 +11,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from producers.listing import Page, PassedOver, Rules, SourceError, UnknownSourceError
+from producers.listing import Page, PassedOver, Rules
 from producers.sources import open_source
 from producers.sources.manifests import StandardInput
 from producers.sources.piped import lines
 from producers.sources.rows import PAGE_ROWS
+from worker.errors import SourceError, UnknownSourceError
 
 
 def uris(pages: Sequence[Page]) -> list[str]:

@@ -8,15 +8,11 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, Vali
 
 from worker.detector.description import AnswerForm
 from worker.detector.verdicts import Reader
-from worker.errors import FakesweepError
+from worker.errors import MalformedAnswerError
 from worker.lab.datasets.answers import read, wanted
 from worker.lab.datasets.records import Record
 
 Observation = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-
-
-class MalformedAnswerError(FakesweepError):
-    """An answer that is not the JSON that was asked for. The text says what is wrong with it."""
 
 
 class Group(StrEnum):

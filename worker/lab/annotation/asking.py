@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from worker.lab.annotation.answers import Element, MalformedAnswerError, read_list
+from worker.errors import MalformedAnswerError, NotAnnotatedError, NotAnsweredError, RefusedError
+from worker.lab.annotation.answers import Element, read_list
 from worker.lab.annotation.costs import Costs
-from worker.lab.annotation.endpoint import Address, NotAnsweredError, RefusedError, Reply
-from worker.lab.annotation.faults import AnnotationCause, NotAnnotatedError
+from worker.lab.annotation.endpoint import Address, Reply
+from worker.lab.annotation.faults import AnnotationCause
 from worker.lab.annotation.journal import Answered, Journal
 from worker.lab.annotation.stop import Stop
 

@@ -10,9 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from worker.errors import ConfigurationError
+from worker.errors import AnnotationStoppedError, ConfigurationError
 from worker.lab.annotation.journal import Answered
-from worker.lab.annotation.stop import AnnotationStoppedError
 
 UNKNOWN_INPUT = 32_000
 """Input tokens set aside for a model's first request. The dearest count for an image of 1024 x 1024 pixels that a

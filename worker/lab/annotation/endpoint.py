@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 import openai
 from openai.types.chat import ChatCompletion
 
-from worker.errors import ConfigurationError, FakesweepError
+from worker.errors import AnnotationStoppedError, ConfigurationError, FakesweepError, NotAnsweredError, RefusedError
 from worker.lab.annotation.pace import Pace
-from worker.lab.annotation.stop import AnnotationStoppedError, Stop
+from worker.lab.annotation.stop import Stop
 
 if TYPE_CHECKING:
     import httpx2
@@ -24,14 +24,6 @@ LONGEST_PAUSE_S = 120
 KEY = "FAKESWEEP_ANNOTATION_KEY_{}"
 NO_KEY = "none"
 """What is sent where there is no key: the client wants something."""
-
-
-class RefusedError(FakesweepError):
-    """The endpoint does not take this request: others are not concerned."""
-
-
-class NotAnsweredError(FakesweepError):
-    """No answer to this request after all retries: others may have one."""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,6 @@
 
 from enum import StrEnum
 
-from worker.errors import FakesweepError
-from worker.lab.datasets.records import Cause
-
 
 class AnnotationCause(StrEnum):
     """Beside the causes of a dataset (worker.lab.datasets.records)."""
@@ -14,11 +11,3 @@ class AnnotationCause(StrEnum):
     MALFORMED = "malformed"  # answers, and none of them the JSON that was asked for
     NOTHING_AGREED = "nothing_agreed"  # no observation was made by two annotators
     CONTRADICTS_LABEL = "contradicts_label"  # the explanation says the opposite of the label
-
-
-class NotAnnotatedError(FakesweepError):
-    """This record gets no explanation; others are not concerned."""
-
-    def __init__(self, cause: Cause | AnnotationCause, detail: str) -> None:
-        super().__init__(f"{cause}: {detail}")
-        self.cause, self.detail = cause, detail

@@ -9,16 +9,16 @@ from typing import Any
 
 from worker.detector.description import DetectorDescription
 from worker.detector.verdicts import Reader
-from worker.errors import ImageError, Reason, StorageUnavailableError
+from worker.errors import AnnotationStoppedError, ImageError, NotAnnotatedError, Reason, StorageUnavailableError
 from worker.images import MAX_PIXELS, open_image
 from worker.lab.annotation.answers import AgreedPoint, Point, agreed, contradicts_label, explanation, full_answer
 from worker.lab.annotation.asking import AGGREGATOR, Asked, Asking
 from worker.lab.annotation.costs import Costs
-from worker.lab.annotation.faults import AnnotationCause, NotAnnotatedError
+from worker.lab.annotation.faults import AnnotationCause
 from worker.lab.annotation.journal import Journal
 from worker.lab.annotation.pictures import data_url
 from worker.lab.annotation.prompts import Prompts
-from worker.lab.annotation.stop import AnnotationStoppedError, Stop
+from worker.lab.annotation.stop import Stop
 from worker.lab.datasets.images import image_ref
 from worker.lab.datasets.records import Cause, Fault, Record
 from worker.storage import ImageStore

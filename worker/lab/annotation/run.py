@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worker.errors import ConfigurationError
+from worker.errors import AnnotationStoppedError, ConfigurationError
 from worker.files import replacing
 from worker.lab.annotation.costs import in_words
 from worker.lab.annotation.pipeline import Annotated, Parts, annotate
-from worker.lab.annotation.stop import AnnotationStoppedError
 from worker.lab.datasets.faults import write_faults
 from worker.lab.datasets.records import Fault, Record
 

@@ -2,12 +2,6 @@
 
 import threading
 
-from worker.errors import FakesweepError
-
-
-class AnnotationStoppedError(FakesweepError):
-    """The run ended before its end; the same command goes on with it. The text says why, and what helps."""
-
 
 class Stop:
     """Shared by all threads of a run."""
