@@ -1,6 +1,7 @@
 """The error tree is whole: each error of the project is defined in worker/errors.py, and drawn in its docstring."""
 
 import ast
+import builtins
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +12,18 @@ HOME = ROOT / "worker" / "errors.py"
 
 
 def defined_in(path: Path) -> Iterator[tuple[str, str]]:
-    """Name and base of each exception class. A BaseException is none: it leaves a wait, and nobody handles it."""
+    """Name and base of each exception class. A BaseException is none: it leaves a wait, and nobody handles it.
+
+    Nor is a class on another library's base, such as botocore's: it stands in that library's tree.
+    """
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     for one in (node for node in nodes if isinstance(node, ast.ClassDef)):
         for base in (ast.unparse(base).rpartition(".")[2] for base in one.bases):
-            if base == "Exception" or base.endswith("Error"):
+            if (
+                base != "BaseException"
+                and base.endswith(("Exception", "Error"))
+                and (hasattr(builtins, base) or hasattr(errors, base))
+            ):
                 yield one.name, base
 
 
