@@ -14,13 +14,13 @@ from PIL.Image import Image
 from worker.lab.datasets.faults import Faults, read_records
 from worker.lab.evaluation.evaluate import evaluate_records
 from worker.lab.evaluation.perturbations import PERTURBATIONS
-from worker.lab.evaluation.run import Parts
+from worker.lab.evaluation.run import EvaluationParts
 from worker.messages import Explain
 from worker.storage import LocalImageStore
 from worker.testing import ScriptedEngine, scripted_description
 
 
-def scripted_parts(folder: Path, faults: Faults, engine: ScriptedEngine, **changes: Any) -> Parts:
+def scripted_parts(folder: Path, faults: Faults, engine: ScriptedEngine, **changes: Any) -> EvaluationParts:
     """What evaluate_records() works with, but for the model."""
     given = {
         "description": scripted_description(),
@@ -30,7 +30,7 @@ def scripted_parts(folder: Path, faults: Faults, engine: ScriptedEngine, **chang
         "faults": faults.add,
         "explain": Explain.ALL,
     }
-    return Parts(**{**given, **changes})
+    return EvaluationParts(**{**given, **changes})
 
 
 def evaluate_scripted(dataset: Path, output: Path, engine: ScriptedEngine, perturbations: Sequence[str]) -> None:

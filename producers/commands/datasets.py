@@ -11,7 +11,7 @@ import typer
 
 from producers.commands.options import Json, checked, open_database, print_json, settings_for
 from producers.export.dataset import Export, write_dataset
-from producers.export.decisions import Fault, Report, Selection
+from producers.export.decisions import LeftOut, Report, Selection
 from producers.export.tally import SIDES, causes
 from producers.reporting import progress
 from worker.detector.supply import load_description
@@ -64,7 +64,7 @@ def export(
     print_json(written) if as_json else _print_splits(written)
 
 
-def _stopping(fault: Fault) -> None:
+def _stopping(fault: LeftOut) -> None:
     raise ConfigurationError(f"--strict: {fault}")
 
 

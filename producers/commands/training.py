@@ -85,7 +85,7 @@ def train(
         hold_out=hold_out,
         weights_are_spread=_weights_are_spread(),
     )
-    source = squares.Source(open_stores(settings), images, description.preprocessing, settings.max_pixels)
+    source = squares.ImageSource(open_stores(settings), images, description.preprocessing, settings.max_pixels)
     trained = train.train(job, records, source, tell)
     if not _is_first():
         return

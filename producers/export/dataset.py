@@ -17,7 +17,7 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from producers.export.copies import Copies, Record
-from producers.export.decisions import REAL, Cause, Decided, Fault, Report, Selection
+from producers.export.decisions import REAL, Cause, Decided, LeftOut, Report, Selection
 from producers.export.labels import Label, by_content, read_labels
 from producers.export.settle import decided_contents
 from producers.export.tally import Tally
@@ -82,7 +82,7 @@ def write_dataset(database: Database, wanted: Export, output: Path) -> dict[str,
 
 
 def _reporting(file: IO[str], tally: Tally, report: Report) -> Report:
-    def told(fault: Fault) -> None:
+    def told(fault: LeftOut) -> None:
         tally.left_out[fault.cause] += 1
         file.write(json.dumps(asdict(fault), ensure_ascii=False) + "\n")
         report(fault)
@@ -137,7 +137,7 @@ def _with_copies(records: Iterable[Record], output: Path, store: ImageStore | No
         if error is None:
             yield record
         else:
-            report(Fault(error.reason, error.detail, uri=record["uri"], sha256=record["sha256"]))
+            report(LeftOut(error.reason, error.detail, uri=record["uri"], sha256=record["sha256"]))
 
 
 def _write_splits(records: Iterable[Record], folder: Path, wanted: Export, tally: Tally) -> None:

@@ -61,7 +61,7 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True)
-class Fault:
+class LeftOut:
     """What of the input does not become a record: a line of the labels, or an image."""
 
     cause: str
@@ -75,7 +75,7 @@ class Fault:
         return f"{where}: {self.cause}: {self.detail}"
 
 
-Report = Callable[[Fault], None]
+Report = Callable[[LeftOut], None]
 """Told of each fault; may raise to stop."""
 
 

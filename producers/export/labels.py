@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from sqlalchemy import Row, select, text
 from sqlmodel import Session, col
 
-from producers.export.decisions import FAKE, REAL, Cause, Decided, Fault, Report, explanation_for, still_at
+from producers.export.decisions import FAKE, REAL, Cause, Decided, LeftOut, Report, explanation_for, still_at
 from worker.detector.description import AnswerForm
 from worker.errors import ConfigurationError
 from worker.messages import Text
@@ -65,8 +65,8 @@ def read_labels(path: Path, form: AnswerForm, report: Report) -> Iterator[Label]
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             for row in _csv_rows(lines) if path.suffix.lower() == ".csv" else _json_rows(lines):
-                read = row if isinstance(row, Fault) else _read(*row, form)
-                if isinstance(read, Fault):
+                read = row if isinstance(row, LeftOut) else _read(*row, form)
+                if isinstance(read, LeftOut):
                     report(read)
                 else:
                     yield read
@@ -74,7 +74,7 @@ def read_labels(path: Path, form: AnswerForm, report: Report) -> Iterator[Label]
         raise ConfigurationError(f"--labels: {path} cannot be read: {error}; give CSV or JSON Lines in UTF-8") from None
 
 
-def _csv_rows(lines: Iterable[str]) -> Iterator[tuple[int, Any] | Fault]:
+def _csv_rows(lines: Iterable[str]) -> Iterator[tuple[int, Any] | LeftOut]:
     """Each row with its line."""
     reader = csv.reader(lines)
     columns = [name.strip().lower() for name in next(reader, [])]
@@ -87,7 +87,7 @@ def _csv_rows(lines: Iterable[str]) -> Iterator[tuple[int, Any] | Fault]:
             yield reader.line_num, {name: cell or None for name, cell in zip(columns, row, strict=True)}
 
 
-def _json_rows(lines: Iterable[str]) -> Iterator[tuple[int, Any] | Fault]:
+def _json_rows(lines: Iterable[str]) -> Iterator[tuple[int, Any] | LeftOut]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
@@ -96,11 +96,11 @@ def _json_rows(lines: Iterable[str]) -> Iterator[tuple[int, Any] | Fault]:
                 yield _bad(number, f"no JSON: {error}")
 
 
-def _bad(line: int, detail: str) -> Fault:
-    return Fault(Cause.BAD_LINE, detail, line)
+def _bad(line: int, detail: str) -> LeftOut:
+    return LeftOut(Cause.BAD_LINE, detail, line)
 
 
-def _read(line: int, row: Any, form: AnswerForm) -> Label | Fault:
+def _read(line: int, row: Any, form: AnswerForm) -> Label | LeftOut:
     if not isinstance(row, dict):
         return _bad(line, f"a {type(row).__name__}, where an object should be")
     try:
@@ -129,10 +129,10 @@ def by_content(session: Session, labels: Iterable[Label], report: Report) -> dic
         if first.label != label.label:
             contradicted.add(sha256)
             detail = f"line {first.line} says the opposite of the same content; neither counts"
-            report(Fault(Cause.CONTRADICTING_LABELS, detail, label.line, label.uri, sha256))
+            report(LeftOut(Cause.CONTRADICTING_LABELS, detail, label.line, label.uri, sha256))
         elif first is not label:
             detail = f"the same content as in line {first.line}"
-            report(Fault(Cause.DUPLICATE, detail, label.line, label.uri, sha256))
+            report(LeftOut(Cause.DUPLICATE, detail, label.line, label.uri, sha256))
     return {sha256: label for sha256, label in found.items() if sha256 not in contradicted}
 
 
@@ -149,7 +149,7 @@ def _with_contents(session: Session, labels: Iterator[Label], report: Report) ->
                 yield label.model_copy(update={"sha256": there})
             else:
                 report(
-                    Fault(Cause.UNKNOWN_IMAGE, "nothing was ever fetched there: scan it first", label.line, label.uri)
+                    LeftOut(Cause.UNKNOWN_IMAGE, "nothing was ever fetched there: scan it first", label.line, label.uri)
                 )
 
 
@@ -165,7 +165,7 @@ def labelled(session: Session, labels: Mapping[str, Label], report: Report) -> I
                 yield _decided(label, sha256, verdicts[sha256])
             else:
                 detail = "no detector has judged this content: scan it first"
-                report(Fault(Cause.UNKNOWN_IMAGE, detail, label.line, label.uri, sha256))
+                report(LeftOut(Cause.UNKNOWN_IMAGE, detail, label.line, label.uri, sha256))
 
 
 def _decided(label: Label, sha256: str, verdicts: Sequence[Row[Any]]) -> Decided:

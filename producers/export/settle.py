@@ -7,7 +7,7 @@ from itertools import groupby
 
 from sqlmodel import Session
 
-from producers.export.decisions import Cause, Decided, Fault, Report, Selection, reviewed
+from producers.export.decisions import Cause, Decided, LeftOut, Report, Selection, reviewed
 from producers.export.labels import Label, labelled
 
 
@@ -32,7 +32,7 @@ def _settled(review: Decided, given: Decided, line: int, report: Report) -> Deci
         return given
     explanation = given.explanation or review.explanation
     if review.label != given.label:
-        report(Fault(Cause.OVERRULED_LABEL, "reviews say the opposite, and count", line, given.uri, given.sha256))
+        report(LeftOut(Cause.OVERRULED_LABEL, "reviews say the opposite, and count", line, given.uri, given.sha256))
         explanation = review.explanation
     uri = review.uri or given.uri
     return replace(review, uri=uri, explanation=explanation, category=given.category, asked_for=True)

@@ -24,7 +24,7 @@ _REASONS_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Fault:
+class UnreadEvent:
     """What cannot be understood: why, and the text that would have to be sent again once the cause is gone."""
 
     reason: str
@@ -41,7 +41,7 @@ class Reading:
 
     images: tuple[ImageRef, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)
-    fault: Fault | None = None
+    fault: UnreadEvent | None = None
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def read(body: str, rules: Rules) -> Reading:
     try:
         return _read(_unwrapped(body), body, rules)
     except InvalidMessageError as error:
-        return Reading(fault=Fault(str(error), body))
+        return Reading(fault=UnreadEvent(str(error), body))
     except RecursionError:
-        return Reading(fault=Fault("the JSON is nested too deeply", body))
+        return Reading(fault=UnreadEvent("the JSON is nested too deeply", body))
 
 
 def _unwrapped(body: str) -> dict[str, Any]:
@@ -189,11 +189,11 @@ def _images(created: Sequence[_Created], rules: Rules, ignored: Counter[str]) ->
     return tuple(images)
 
 
-def _fault(faulty: Sequence[tuple[str, Any]], body: str, *, whole: bool) -> Fault | None:
+def _fault(faulty: Sequence[tuple[str, Any]], body: str, *, whole: bool) -> UnreadEvent | None:
     if not faulty:
         return None
     reasons = [reason for reason, _ in faulty[:_REASONS_SHOWN]]
     if len(faulty) > _REASONS_SHOWN:
         reasons.append(f"and {len(faulty) - _REASONS_SHOWN} more")
     payload = body if whole else json.dumps({"Records": [entry for _, entry in faulty]})
-    return Fault("; ".join(reasons), payload)
+    return UnreadEvent("; ".join(reasons), payload)

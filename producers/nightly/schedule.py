@@ -42,7 +42,7 @@ def _checked_source(source: str) -> str:
     return source
 
 
-Source = Annotated[str, AfterValidator(_checked_source)]
+SourceName = Annotated[str, AfterValidator(_checked_source)]
 
 
 class NightlyScan(BaseModel):
@@ -51,7 +51,7 @@ class NightlyScan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     crontab: Annotated[str, AfterValidator(_checked_crontab)]
-    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    sources: Annotated[tuple[SourceName, ...], Field(min_length=1)]
     policy: Policy
     rules: Rules
     rejudge: bool = False

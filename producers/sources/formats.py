@@ -11,7 +11,7 @@ from urllib.parse import unquote_plus
 
 from pydantic_core import from_json
 
-from producers.sources.rows import Fault, Row
+from producers.sources.rows import BadRow, Row
 from worker.errors import SourceError, UnknownSourceError
 
 URI_COLUMNS = ("uri", "source-ref")
@@ -46,7 +46,7 @@ def json_lines(lines: Iterable[str]) -> Iterator[Row]:
             entry = from_json(line)
             uri = entry["source-ref"] if "source-ref" in entry else entry["uri"]
         except (ValueError, KeyError, TypeError, RecursionError):
-            yield Fault("no JSON object with source-ref")
+            yield BadRow("no JSON object with source-ref")
             continue
         yield {
             "uri": uri,
@@ -81,7 +81,7 @@ def csv_rows(lines: Iterable[str]) -> Iterator[Row]:
         if not row:
             yield None
         elif len(row) != len(columns):
-            yield Fault(f"{len(row)} columns, not the header's {len(columns)}")
+            yield BadRow(f"{len(row)} columns, not the header's {len(columns)}")
         else:
             yield _named({column: value or None for column, value in zip(columns, row, strict=True)})
 
@@ -90,17 +90,17 @@ def _inventory_row(row: list[str]) -> Row:
     if not row:
         return None
     uri = s3_uri(*row[:2], escaped=True)
-    return uri if isinstance(uri, Fault) else {"uri": uri}
+    return uri if isinstance(uri, BadRow) else {"uri": uri}
 
 
-def s3_uri(bucket: Any = None, key: Any = None, *, escaped: bool = False) -> str | Fault:
+def s3_uri(bucket: Any = None, key: Any = None, *, escaped: bool = False) -> str | BadRow:
     """The object's uri, from what stands in a bucket's and a key's column; `escaped` as in S3 Inventory's CSV."""
     if not (isinstance(bucket, str) and isinstance(key, str) and bucket and key):
-        return Fault("no bucket and key")
+        return BadRow("no bucket and key")
     try:
         return f"s3://{bucket}/{unquote_plus(key, errors='strict') if escaped else key}"
     except UnicodeDecodeError:
-        return Fault(f"key {key!r} is not UTF-8")
+        return BadRow(f"key {key!r} is not UTF-8")
 
 
 def parquet_rows(file: BinaryIO, source: str) -> Generator[Row, None, None]:
@@ -146,8 +146,8 @@ def _named(row: dict[str, Any]) -> Row:
     uri = row.get("uri") or row.get("source-ref")
     if not uri:
         uri = s3_uri(row.get("bucket"), row.get("key"))
-        if isinstance(uri, Fault):
-            return Fault(f"no uri, and {uri.text}")
+        if isinstance(uri, BadRow):
+            return BadRow(f"no uri, and {uri.text}")
     return {
         "uri": uri,
         "etag": bare(row.get("etag") or row.get("e_tag")),

@@ -18,7 +18,7 @@ from producers.listing import Page, PassedOver, Rules, Warn
 from producers.sources.cursors import Cursor, changed, read_cursor
 from producers.sources.formats import bare, breaking_off, need_parquet, parquet_columns, s3_uri, text_lines
 from producers.sources.objects import Location, copied
-from producers.sources.rows import Fault, Row, Sieve, go_to, paged
+from producers.sources.rows import BadRow, Row, Sieve, go_to, paged
 from worker.errors import SourceError, UnknownSourceError
 
 INVENTORY = "manifest.json"
@@ -115,7 +115,7 @@ class InventorySource:
 def _csv(lines: Iterable[str], names: list[str]) -> Iterator[Row]:
     for values in csv.reader(lines):
         if len(values) != len(names):
-            yield Fault(f"{len(values)} columns, not the {len(names)} of fileSchema") if values else None
+            yield BadRow(f"{len(values)} columns, not the {len(names)} of fileSchema") if values else None
             continue
         row = dict(zip(names, values, strict=True))
         yield _row(
@@ -137,7 +137,7 @@ def _row(row: dict[str, Any], *, escaped: bool) -> Row:
     if row.get("is_delete_marker"):
         return PassedOver.DELETE_MARKER
     uri = s3_uri(row.get("bucket"), row.get("key"), escaped=escaped)
-    return uri if isinstance(uri, Fault) else {"uri": uri, "etag": bare(row.get("e_tag")), "size": row.get("size")}
+    return uri if isinstance(uri, BadRow) else {"uri": uri, "etag": bare(row.get("e_tag")), "size": row.get("size")}
 
 
 def _check(file: BinaryIO, part: _Part, source: str) -> None:

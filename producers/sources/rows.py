@@ -15,13 +15,13 @@ PAGE_ROWS = 5000
 """Rows read for a page: so many that SQLite, asked once a page what came before, costs little."""
 
 
-class Fault(NamedTuple):
+class BadRow(NamedTuple):
     """A row that cannot be understood, and why."""
 
     text: str
 
 
-Row = dict[str, Any] | Fault | PassedOver | None
+Row = dict[str, Any] | BadRow | PassedOver | None
 """A row of a source: an ImageRef's fields, a fault, a cause for which it is passed over, or nothing (a blank line)."""
 
 
@@ -126,7 +126,7 @@ def _sift(row: Row, number: int, sieve: Sieve, *, known: bool) -> None:
         sieve.pass_over(PassedOver.DUPLICATE)
     elif isinstance(row, dict):
         sieve.take(row, number)
-    elif isinstance(row, Fault):
+    elif isinstance(row, BadRow):
         sieve.refuse(row.text, number)
     elif row is not None:
         sieve.pass_over(row)

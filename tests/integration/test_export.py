@@ -16,7 +16,7 @@ from sqlalchemy import insert, text
 
 from producers import retention
 from producers.export.dataset import PURPOSE, Export, write_dataset
-from producers.export.decisions import Fault, Selection
+from producers.export.decisions import LeftOut, Selection
 from tests.integration.test_scans import Archive, png
 from tests.processes import fakesweep
 from worker.database import Database, transaction
@@ -49,7 +49,7 @@ class Desk:
     output: Path
     bucket: str = "b"
     reviews: int = 0
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[LeftOut] = field(default_factory=list)
 
     @property
     def database(self) -> Database:
@@ -459,7 +459,7 @@ def test_a_fault_may_stop_it(desk: Desk) -> None:
     desk.put(a=FAKE)
     desk.review(desk.sweep(), "a", "confirmed")
 
-    def stop(fault: Fault) -> None:
+    def stop(fault: LeftOut) -> None:
         raise ConfigurationError(str(fault))
 
     with pytest.raises(ConfigurationError, match="line 1: unknown_image"):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.listening.events import Fault, Reading, read
+from producers.listening.events import Reading, UnreadEvent, read
 from producers.listing import Rules
 from worker.messages import ImageRef
 
@@ -214,7 +214,7 @@ def test_what_cannot_be_understood_is_handed_back_whole_with_the_reason(body: st
     assert reading.fault is not None
     assert reason in reading.fault.reason
     assert "\n" not in reading.fault.reason
-    assert reading == Reading(fault=Fault(reading.fault.reason, body))
+    assert reading == Reading(fault=UnreadEvent(reading.fault.reason, body))
 
 
 def test_good_records_are_taken_and_bad_ones_handed_back_so_that_they_can_be_sent_again() -> None:

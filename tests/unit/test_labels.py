@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.export.decisions import Fault
+from producers.export.decisions import LeftOut
 from producers.export.labels import Label, read_labels
 from worker.detector.description import AnswerForm
 from worker.errors import ConfigurationError
@@ -13,8 +13,8 @@ from worker.errors import ConfigurationError
 SHA256 = "ab" * 32
 
 
-def read(path: Path) -> tuple[list[Label], list[Fault]]:
-    faults: list[Fault] = []
+def read(path: Path) -> tuple[list[Label], list[LeftOut]]:
+    faults: list[LeftOut] = []
     return list(read_labels(path, AnswerForm(), faults.append)), faults
 
 

@@ -24,7 +24,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
-class Source:
+class DescriptionFile:
     """A description's text and where it lies: a folder, s3://bucket/prefix, or a hub id with its commit."""
 
     text: str
@@ -87,13 +87,13 @@ def _without_foreign_calibration(description: DetectorDescription, settings: Set
     return description
 
 
-def find_source(settings: Settings) -> Source:
+def find_source(settings: Settings) -> DescriptionFile:
     """The text of the description that FAKESWEEP_DETECTOR names, and where it lies. Raises like load_description()."""
     detector, shipped = settings.detector, Path(__file__).parent
     path = Path(detector).expanduser()
     if detector.startswith(SCHEME):
         text = S3Model(detector, setting="FAKESWEEP_DETECTOR", timeout_s=settings.fetch_timeout_s).read(FILE)
-        return Source(text, detector, detector.rstrip("/"))
+        return DescriptionFile(text, detector, detector.rstrip("/"))
     if "/" not in detector and (shipped / f"{detector}.toml").is_file():
         path = shipped / f"{detector}.toml"
     elif (path / FILE).is_file():
@@ -106,10 +106,10 @@ def find_source(settings: Settings) -> Source:
             f"FAKESWEEP_DETECTOR: {detector!r} is neither one of {names} nor a .toml file nor a folder with {FILE}"
         )
     path = path.resolve()
-    return Source(path.read_text(encoding="utf-8"), str(path), path.parent)
+    return DescriptionFile(path.read_text(encoding="utf-8"), str(path), path.parent)
 
 
-def _find_on_hub(repository: str, revision: str | None) -> Source:
+def _find_on_hub(repository: str, revision: str | None) -> DescriptionFile:
     from huggingface_hub import hf_hub_download  # noqa: PLC0415 - light users of this package have no hub client
 
     try:
@@ -117,7 +117,7 @@ def _find_on_hub(repository: str, revision: str | None) -> Source:
     except Exception as error:
         raise _not_on_hub("FAKESWEEP_DETECTOR", repository, error) from error
     _warn_unless_pinned(repository, revision, path.parent.name)
-    return Source(path.read_text(encoding="utf-8"), f"{repository}/{FILE}", repository, path.parent.name)
+    return DescriptionFile(path.read_text(encoding="utf-8"), f"{repository}/{FILE}", repository, path.parent.name)
 
 
 def _absolute(model: str, base: Path) -> str:

@@ -37,7 +37,7 @@ class Annotated:
 
 
 @dataclass(frozen=True)
-class Parts:
+class AnnotationParts:
     """What the pipeline works with; put together by the command, or from fakes in a test."""
 
     annotators: Sequence[Asked]
@@ -60,7 +60,7 @@ class Parts:
         return Reader(self.description)
 
 
-def annotate(records: Sequence[Record], parts: Parts) -> Generator[Annotated | Fault]:
+def annotate(records: Sequence[Record], parts: AnnotationParts) -> Generator[Annotated | Fault]:
     """Each record with its explanation, or why it has none, in order.
 
     Raises what ends the whole run: ConfigurationError, AnnotationStoppedError. Requests in flight are finished first,
@@ -93,7 +93,7 @@ def _failures(result: Annotated | Fault, in_a_row: int) -> int:
     return 0
 
 
-def _annotated(record: Record, parts: Parts) -> Annotated | Fault:
+def _annotated(record: Record, parts: AnnotationParts) -> Annotated | Fault:
     try:
         return Annotated(record, explain(record, parts))
     except NotAnnotatedError as error:
@@ -103,7 +103,7 @@ def _annotated(record: Record, parts: Parts) -> Annotated | Fault:
         raise
 
 
-def explain(record: Record, parts: Parts) -> str:
+def explain(record: Record, parts: AnnotationParts) -> str:
     """The path of one record: ask the annotators, aggregate, check; the answer that the detector shall give.
 
     Raises NotAnnotatedError for this record, and what Asked raises for all.
@@ -126,7 +126,7 @@ def explain(record: Record, parts: Parts) -> str:
     return answer
 
 
-def _with_image(text: str, record: Record, parts: Parts) -> list[dict[str, Any]]:
+def _with_image(text: str, record: Record, parts: AnnotationParts) -> list[dict[str, Any]]:
     """The parts of a message to an annotator."""
     try:
         image = open_image(parts.store.fetch(image_ref(record.image, parts.images)), max_pixels=parts.max_pixels)

@@ -11,7 +11,7 @@ from typing import Any
 from worker.errors import AnnotationStoppedError, ConfigurationError
 from worker.files import replacing
 from worker.lab.annotation.costs import in_words
-from worker.lab.annotation.pipeline import Annotated, Parts, annotate
+from worker.lab.annotation.pipeline import Annotated, AnnotationParts, annotate
 from worker.lab.datasets.faults import write_faults
 from worker.lab.datasets.records import Fault, Record
 
@@ -52,7 +52,7 @@ class Files:
 
 
 @dataclass
-class Outcome:
+class AnnotationResult:
     """What became of the records."""
 
     annotated: list[Annotated] = field(default_factory=list)
@@ -79,13 +79,13 @@ class Outcome:
 def annotate_dataset(
     records: Sequence[Record],
     faults: Sequence[Fault],
-    parts: Parts,
+    parts: AnnotationParts,
     files: Files,
     *,
     strict: bool,
     warn: Callable[[str], object],
     tell: Tell,
-) -> Outcome:
+) -> AnnotationResult:
     """Annotate what the journal does not hold yet, then write the output as a whole.
 
     Costs are written after every record, faults when the run ends, however it does. `warn` is told of each fault,
@@ -93,7 +93,7 @@ def annotate_dataset(
     Raises ConfigurationError, at a fault under `strict` too, and AnnotationStoppedError at a limit and when nothing
     could be annotated.
     """
-    outcome = Outcome(faults=[], general=sum(not parts.prompts.knows(record) for record in records))
+    outcome = AnnotationResult(faults=[], general=sum(not parts.prompts.knows(record) for record in records))
     for answer in parts.journal.answers():
         parts.costs.add(answer)
     try:
@@ -112,14 +112,14 @@ def annotate_dataset(
     return outcome
 
 
-def _all(records: Sequence[Record], faults: Sequence[Fault], parts: Parts) -> Generator[Annotated | Fault]:
+def _all(records: Sequence[Record], faults: Sequence[Fault], parts: AnnotationParts) -> Generator[Annotated | Fault]:
     # The dataset's own faults first: under --strict nothing is paid for then.
     yield from faults
     with closing(annotate(records, parts)) as results:
         yield from results
 
 
-def _take(result: Annotated | Fault, outcome: Outcome, *, strict: bool, warn: Callable[[str], object]) -> None:
+def _take(result: Annotated | Fault, outcome: AnnotationResult, *, strict: bool, warn: Callable[[str], object]) -> None:
     if isinstance(result, Annotated):
         outcome.annotated.append(result)
         return
@@ -129,7 +129,7 @@ def _take(result: Annotated | Fault, outcome: Outcome, *, strict: bool, warn: Ca
     warn(str(result))
 
 
-def _record(one: Annotated, parts: Parts) -> dict[str, Any]:
+def _record(one: Annotated, parts: AnnotationParts) -> dict[str, Any]:
     """As FakeClue has it: every field of the record, with the conversation replaced."""
     asked = one.record.question or parts.description.prompt_text
     return one.record.model_dump(exclude={"line", "conversations"}, exclude_unset=True) | {
@@ -137,7 +137,7 @@ def _record(one: Annotated, parts: Parts) -> dict[str, Any]:
     }
 
 
-def _write_costs(parts: Parts, files: Files) -> dict[str, Any]:
+def _write_costs(parts: AnnotationParts, files: Files) -> dict[str, Any]:
     costs = parts.costs.summary()
     with replacing(files.costs) as file:
         file.write(json.dumps(costs, indent=1) + "\n")

@@ -12,7 +12,7 @@ from worker.lab.annotation.costs import Costs, Price, read_prices
 from worker.lab.annotation.endpoint import Address, Endpoint, find_key
 from worker.lab.annotation.journal import Journal
 from worker.lab.annotation.pace import Pace
-from worker.lab.annotation.pipeline import Parts
+from worker.lab.annotation.pipeline import AnnotationParts
 from worker.lab.annotation.prompts import Prompts
 from worker.lab.annotation.run import Files, Tell, annotate_dataset
 from worker.lab.annotation.stop import Stop
@@ -60,7 +60,7 @@ def annotate_as_asked(
     costs = open_costs(addresses, options)
     aggregator, *annotators = open_endpoints(addresses, options, environment, stop)
     with Journal.opened(files.journal, _run(options.dataset, records, addresses, prompts)) as journal:
-        parts = Parts(
+        parts = AnnotationParts(
             annotators=annotators,
             aggregator=aggregator,
             prompts=prompts,

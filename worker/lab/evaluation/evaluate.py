@@ -17,7 +17,7 @@ from worker.lab.evaluation.journal import REPORT, Journal, check_output
 from worker.lab.evaluation.page import write_page
 from worker.lab.evaluation.perturbations import CLEAN, PAPER, PERTURBATIONS
 from worker.lab.evaluation.plots import plots
-from worker.lab.evaluation.run import Parts, judge_records
+from worker.lab.evaluation.run import EvaluationParts, judge_records
 from worker.lab.evaluation.similarity import EMBEDDINGS
 from worker.lab.evaluation.summary import summarise
 from worker.messages import Explain
@@ -55,7 +55,7 @@ def evaluate_detector(
     explain = Explain.ALL if any(record.answer for record in records) else Explain.NONE
     check_output(output, _asked(dataset, records, images, explain))
     advance(0, None, "loading the detector")
-    parts = Parts(
+    parts = EvaluationParts(
         **_detector(settings),
         store=open_stores(settings),
         images=images,
@@ -87,7 +87,7 @@ def _detector(settings: Settings) -> dict[str, Any]:
 
 
 def evaluate_records(
-    dataset: Path, records: Sequence[Record], parts: Parts, faults: Faults, output: Path, *,
+    dataset: Path, records: Sequence[Record], parts: EvaluationParts, faults: Faults, output: Path, *,
     embeddings: str = EMBEDDINGS, resamples: int = RESAMPLES, say: Say = unheard, advance: Advance = unheard,
 ) -> dict[str, Any]:  # fmt: skip
     """evaluate_detector() with the parts put together. `faults` is what `parts.faults` adds to."""
@@ -113,7 +113,7 @@ def evaluate_records(
     return metrics
 
 
-def _about(dataset: Path, records: Sequence[Record], parts: Parts) -> dict[str, Any]:
+def _about(dataset: Path, records: Sequence[Record], parts: EvaluationParts) -> dict[str, Any]:
     """What run.json guards, and metrics.json repeats: all that a prediction depends on."""
     detector = parts.description.identity | {"fingerprint": parts.description.fingerprint}
     return {"detector": detector, **_asked(dataset, records, parts.images, parts.explain)}

@@ -29,7 +29,7 @@ IMAGES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class Parts:
+class EvaluationParts:
     """What an evaluation works with; put together by the command, or from fakes in a test."""
 
     description: DetectorDescription
@@ -60,7 +60,7 @@ class _Task:
     perturbations: tuple[str, ...]
 
 
-def judge_records(records: Sequence[Record], journal: Journal, parts: Parts) -> Iterator[int]:
+def judge_records(records: Sequence[Record], journal: Journal, parts: EvaluationParts) -> Iterator[int]:
     """Judge what the journal does not hold yet, in the records' order; yields how many images are done with.
 
     Each of a record's perturbations counts as one. An image that cannot be had or judged is told to `parts.faults`.
@@ -100,7 +100,7 @@ def _chunks(tasks: Sequence[_Task]) -> Iterator[list[_Task]]:
 
 
 def _in_order(
-    chunks: Iterator[list[_Task]], engine: Engine, parts: Parts
+    chunks: Iterator[list[_Task]], engine: Engine, parts: EvaluationParts
 ) -> Iterator[tuple[list[_Task], list[Prediction]]]:
     """Each chunk with its predictions, several chunks at once; results and faults in the chunks' order."""
     waiting: deque[tuple[list[_Task], Future[tuple[list[Prediction], list[Fault]]]]] = deque()
@@ -117,7 +117,7 @@ def _in_order(
 
 
 def _told(
-    chunk: list[_Task], result: Future[tuple[list[Prediction], list[Fault]]], parts: Parts
+    chunk: list[_Task], result: Future[tuple[list[Prediction], list[Fault]]], parts: EvaluationParts
 ) -> tuple[list[_Task], list[Prediction]]:
     predictions, faults = result.result()
     for fault in faults:
@@ -125,7 +125,7 @@ def _told(
     return chunk, predictions
 
 
-def _predict(chunk: Sequence[_Task], engine: Engine, parts: Parts) -> tuple[list[Prediction], list[Fault]]:
+def _predict(chunk: Sequence[_Task], engine: Engine, parts: EvaluationParts) -> tuple[list[Prediction], list[Fault]]:
     """The path: each image is fetched and decoded once, perturbed, and judged like an image of a scan."""
     wanted: list[tuple[Record, str, str]] = []
     squares: list[Image.Image] = []
@@ -149,7 +149,7 @@ def _predict(chunk: Sequence[_Task], engine: Engine, parts: Parts) -> tuple[list
     return predictions, faults
 
 
-def _squares(data: bytes, task: _Task, parts: Parts) -> list[Image.Image]:
+def _squares(data: bytes, task: _Task, parts: EvaluationParts) -> list[Image.Image]:
     """What the detector sees of an image under each perturbation, which is done to the whole image in full size."""
     form = parts.description.preprocessing
     whole = open_image(data, max_pixels=parts.max_pixels)

@@ -9,7 +9,7 @@ from tomlkit.items import Array, Table
 
 from worker.detector.calibration import Calibration
 from worker.detector.description import FILE, DetectorDescription, Thresholds
-from worker.detector.supply import Source, find_source, load_description
+from worker.detector.supply import DescriptionFile, find_source, load_description
 from worker.errors import ConfigurationError
 from worker.files import replacing
 from worker.lab.evaluation.outputs import check_folder
@@ -87,7 +87,7 @@ def _table(document: tomlkit.TOMLDocument, section: str) -> Table:
 
 
 def _write(text: str, path: Path, wanted: DetectorDescription) -> None:
-    if Source(text, str(path), path.parent).describe() != wanted:
+    if DescriptionFile(text, str(path), path.parent).describe() != wanted:
         raise ConfigurationError(f"--output: {path} would describe another detector; copy its folder there first")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:

@@ -62,7 +62,7 @@ class TrainingSet:
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """Where the images are and what becomes of them."""
 
     store: ImageStore
@@ -73,7 +73,7 @@ class Source:
 
 
 def prepare(
-    records: Sequence[Record], source: Source, folder: Path, key: str, tell: Callable[[Fault], None]
+    records: Sequence[Record], source: ImageSource, folder: Path, key: str, tell: Callable[[Fault], None]
 ) -> TrainingSet:
     """The training set in `folder`: as an earlier run with the same `key` left it, or decoded now.
 
@@ -127,7 +127,7 @@ def _read(folder: Path, key: str) -> dict[str, Any] | None:
 
 
 def _decode_all(
-    records: Sequence[Record], source: Source, folder: Path, tell: Callable[[Fault], None]
+    records: Sequence[Record], source: ImageSource, folder: Path, tell: Callable[[Fault], None]
 ) -> dict[str, Any]:
     pixels = _room(folder / _PIXELS, (len(records), source.form.edge, source.form.edge, 3))
     contents: list[str | None] = []
@@ -155,13 +155,13 @@ def _room(path: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np.uin
     return pixels
 
 
-def _decoded(records: Sequence[Record], source: Source) -> Iterator[tuple[str, Pixels] | Fault]:
+def _decoded(records: Sequence[Record], source: ImageSource) -> Iterator[tuple[str, Pixels] | Fault]:
     with ThreadPoolExecutor(source.threads, thread_name_prefix="decode") as pool:
         for start in range(0, len(records), _AT_ONCE):
             yield from pool.map(lambda record: _square(record, source), records[start : start + _AT_ONCE])
 
 
-def _square(record: Record, source: Source) -> tuple[str, Pixels] | Fault:
+def _square(record: Record, source: ImageSource) -> tuple[str, Pixels] | Fault:
     try:
         data = source.store.fetch(image_ref(record.image, source.images))
         square = decode(data, edge=source.form.edge, fit=source.form.fit, max_pixels=source.max_pixels)

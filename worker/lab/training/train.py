@@ -32,7 +32,7 @@ from worker.lab.training.checkpoint import publish, stored_dtype
 from worker.lab.training.claim import RECORD, WORK, is_finished, one_writer, write_json
 from worker.lab.training.lessons import check_stage
 from worker.lab.training.recipe import Recipe, Stage
-from worker.lab.training.squares import Source, TrainingSet, prepare
+from worker.lab.training.squares import ImageSource, TrainingSet, prepare
 from worker.lab.training.stages import Lessons, run_stage
 
 HELD_OUT = "held-out.json"
@@ -76,7 +76,7 @@ class Job:
         }
 
 
-def train(job: Job, records: Sequence[Record], source: Source, tell: Callable[[Fault], None]) -> bool:
+def train(job: Job, records: Sequence[Record], source: ImageSource, tell: Callable[[Fault], None]) -> bool:
     """The whole of it; False where it had ended before. What cannot be used is told to `tell`, which may raise to stop.
 
     Raises ConfigurationError for a model that is no LLaVA, a recipe that does not fit it or the records, an output that
