@@ -1,0 +1,136 @@
+"""What a producer commits of its scan: chunk by chunk, each with its messages and the cursor behind them."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import Session, col
+
+from producers.dedupe import Deduped, reuse_known, reuse_rule
+from producers.listing import Page
+from producers.scans import find_scan
+from worker.case import ReuseRule
+from worker.database import Database, counters, lifecycle, transaction
+from worker.database.known import decided_uris
+from worker.errors import SupersededError
+from worker.messages import messages_of
+from worker.tables import Repaired, Scan, ScanStatus, Unpublished
+
+
+@dataclass
+class TakenUp:
+    """A scan as this producer knows it. `outbox` are the rows of `unpublished` that are published by now."""
+
+    scan: Scan
+    rule: ReuseRule | None
+    outbox: list[int] = field(default_factory=list)
+
+    @property
+    def repairing(self) -> bool:
+        return self.scan.status == ScanStatus.REPAIRING
+
+
+def check_active(database: Database, scan: Scan) -> None:
+    """Raises SupersededError when the scan has been paused or cancelled: nobody makes room in the queue for it then."""
+    with transaction(database) as session:
+        if find_scan(session, scan.id).status != scan.status:
+            raise SupersededError
+
+
+def take_up(database: Database, scan_id: UUID) -> tuple[TakenUp, list[dict[str, Any]]]:
+    """The scan, and the messages that the producer before, or a pause, may have left unpublished.
+
+    Raises NoSuchScanError.
+    """
+    with transaction(database) as session:
+        scan = find_scan(session, scan_id)
+        if scan.status not in lifecycle.ACTIVE:
+            return TakenUp(scan, None), []
+        rule = reuse_rule(session, scan)
+        rows = session.execute(select(Unpublished).where(col(Unpublished.scan_id) == scan_id)).scalars().all()
+    messages = [message for row in rows for message in row.messages]
+    return TakenUp(scan, rule, [row.id for row in rows if row.id is not None]), messages
+
+
+def commit(database: Database, taken: TakenUp, chunk: Page) -> list[dict[str, Any]]:
+    """One transaction: findings of what is known, messages for the rest, and the cursor behind them; those messages.
+
+    Raises SupersededError when another producer has gone on with the scan, or somebody has stopped it.
+    """
+    scan = taken.scan
+    with transaction(database) as session:
+        decided = decided_uris(session, scan, chunk.refs) if taken.repairing else ()
+        refs = [ref for ref in chunk.refs if ref.uri not in decided]
+        deduped = reuse_known(session, scan, refs, taken.rule)
+        messages = [job.payload() for job in messages_of(deduped.left, scan_id=scan.id)]
+        _clear(session, taken)
+        if taken.repairing and deduped.left:
+            rows = [{"scan_id": scan.id, "uri": ref.uri} for ref in deduped.left]
+            session.execute(insert(Repaired).on_conflict_do_nothing(), rows)
+        if messages:
+            row = Unpublished(scan_id=scan.id, messages=messages)
+            session.add(row)
+            session.flush()
+            taken.outbox.append(row.id or 0)
+        _advance(session, taken, chunk, deduped)
+    return messages
+
+
+def _advance(session: Session, taken: TakenUp, chunk: Page, deduped: Deduped) -> None:
+    """Moves the cursor and the counters. Last in its transaction: the scan's row is locked for the shortest time."""
+    scan = taken.scan
+    skipped_by = dict(Counter(scan.skipped_by or {}) + Counter({str(why): n for why, n in chunk.skipped.items()}))
+    moved = {
+        "cursor": chunk.cursor,
+        "listed": scan.listed + (0 if taken.repairing else len(chunk.refs)),
+        "skipped": sum(skipped_by.values()),
+        "skipped_by": skipped_by,
+    }
+    raised = {name: getattr(Scan, name) + count for name, count in deduped.counters.items()}
+    if deduped.counters and taken.rule is not None:
+        raised["detector_ids"] = counters.with_detector(taken.rule.detector_id)
+    _update(session, taken, moved | raised)
+    counters.pause_at_limits(session, scan.id)
+    for name, value in moved.items():
+        setattr(scan, name, value)
+
+
+def _update(session: Session, taken: TakenUp, values: dict[str, Any]) -> None:
+    """Changes the row when it is as this producer left it, and nobody has stopped the scan."""
+    scan = taken.scan
+    mine = (
+        col(Scan.id) == scan.id,
+        col(Scan.status) == scan.status,
+        col(Scan.cursor).is_not_distinct_from(scan.cursor),
+    )
+    if session.execute(update(Scan).where(*mine).values(values).returning(col(Scan.id))).scalar() is None:
+        raise SupersededError
+
+
+def end_listing(database: Database, taken: TakenUp) -> None:
+    """Everything is published: clears `unpublished`, and lets the scan run to its end. Raises like `commit`."""
+    scan = taken.scan
+    with transaction(database) as session:
+        _clear(session, taken)
+        if scan.status not in {ScanStatus.LISTING, ScanStatus.REPAIRING}:
+            return
+        if taken.repairing:
+            counters.settle_repaired(session, scan.id, scan.partition)
+    with transaction(database) as session:
+        ended: dict[str, Any] = {"status": ScanStatus.RUNNING}
+        if taken.repairing:
+            # Locked, so that no outcome is committed between the two counts.
+            session.execute(select(col(Scan.id)).where(col(Scan.id) == scan.id).with_for_update())
+            to_come = counters.settle_repaired(session, scan.id, scan.partition)
+            ended["listed"] = Scan.judged + Scan.reused + Scan.failed + to_come
+        _update(session, taken, ended)
+        counters.finish_if_full(session, scan.id)
+
+
+def _clear(session: Session, taken: TakenUp) -> None:
+    if taken.outbox:
+        session.execute(delete(Unpublished).where(col(Unpublished.id).in_(taken.outbox)))
+        taken.outbox.clear()
