@@ -13,7 +13,7 @@ export IMAGES
 help:
 	@echo "make demo [IMAGES=folder]   sweep the folder's images, or some drawn ones, on this machine"
 	@echo "make test [ARGS=...]        run the tests"
-	@echo "make check                  lint, formatting and types"
+	@echo "make check                  lint, formatting, types and the direction of imports"
 	@echo "make detector               train the demo detector again, from nothing, into build/detector/demo"
 	@echo "make install                make .venv with everything for development"
 	@echo "make lock                   write the versions installed in .venv to constraints.txt"
@@ -31,6 +31,7 @@ check: $(VENV)/installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 # Drawings, random weights, training, evaluation on drawings of another seed: under an hour on two quiet cores. Given
 # again, it goes on where it was ended.
