@@ -129,13 +129,14 @@ def _keep_mode(half: Path, place: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """All the way to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """A file, or the names in a folder, all the way to the disk."""
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError:
-        if path.is_file():
+        # Some network file systems cannot do it for a folder. What was written stands there all the same.
+        if not path.is_dir():
             raise
-        # Some network file systems cannot do it for a folder: a power failure may then bring the old name back.
-    finally:
-        os.close(descriptor)
