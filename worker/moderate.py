@@ -1,6 +1,6 @@
 """What becomes of a message: its scan -> known? -> the path of its images -> save; a redelivered one image by image."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
@@ -38,7 +38,8 @@ def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, redelivered: b
         decided = known.decided_uris(session, scan, job.images, again=job.again)
         undecided = [ref for ref in job.images if ref.uri not in decided]
         if not undecided:
-            counters.settle(session, scan.id)  # the worker before may have ended between the two
+            # The worker that saved them may have died before it ended the scan.
+            counters.settle(session, scan.id)
         unchanged = known.unchanged(session, undecided, delivery.rule)
     there = {case.ref.uri for case in unchanged}
     refs = [ref for ref in undecided if ref.uri not in there]
@@ -52,18 +53,15 @@ def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, redelivered: b
 def _save_all(
     refs: Sequence[ImageRef], unchanged: Sequence[Case], delivery: Delivery, parts: Parts, *, suspect: bool
 ) -> list[ImageRef]:
-    """Saves the unchanged ones, and what becomes of the refs; returns what is left for later."""
+    """Saves the unchanged images and what becomes of the refs; returns what is left for later."""
     if not suspect:
         try:
-            cases = [*unchanged, *judge_images(refs, delivery, parts)]
-            findings.save(parts.database, cases, delivery)
-            return _later(cases)
+            return _save([*unchanged, *judge_images(refs, delivery, parts)], delivery, parts)
         except FakesweepError:
             raise
         except Exception:
             log.exception("message_failed_together", scan_id=str(delivery.scan.id))
-    findings.save(parts.database, unchanged, delivery)
-    later: list[ImageRef] = []
+    later = _save(unchanged, delivery, parts)
     for ref in refs:
         parts.slots.check()
         with parts.suspects:
@@ -76,19 +74,18 @@ def _alone(ref: ImageRef, delivery: Delivery, parts: Parts) -> list[ImageRef]:
     with tried_alone(parts.database, delivery.scan.id, ref.uri) as deaths:
         if deaths >= MAX_DEATHS_ALONE:
             detail = f"the worker ended {deaths} times while it had this image alone"
-            cases = [Case(ref, Failed(ImageError(Reason.ENGINE_FAILED, detail)))]
         else:
             try:
-                cases = judge_images([ref], delivery, parts)
+                return _save(judge_images([ref], delivery, parts), delivery, parts)
             except FakesweepError:
                 raise
             except Exception as error:
                 log.exception("image_failed_alone", scan_id=str(delivery.scan.id), uri=ref.uri)
                 detail = f"unforeseen {type(error).__name__}, see the worker's log"
-                cases = [Case(ref, Failed(ImageError(Reason.ENGINE_FAILED, detail)))]
-        findings.save(parts.database, cases, delivery)
-    return _later(cases)
+        return _save([Case(ref, Failed(ImageError(Reason.ENGINE_FAILED, detail)))], delivery, parts)
 
 
-def _later(cases: Iterable[Case]) -> list[ImageRef]:
+def _save(cases: Sequence[Case], delivery: Delivery, parts: Parts) -> list[ImageRef]:
+    """Saves the ends of these images; returns what is left for later."""
+    findings.save(parts.database, cases, delivery)
     return [case.ref for case in cases if isinstance(case.end, Later)]

@@ -207,3 +207,15 @@ def test_what_cannot_be_opened_keeps_its_content_and_one_that_the_engine_refuses
     with Session(database) as session:
         assert len(session.exec(select(StoredObject)).all()) == 2
         assert session.exec(select(StoredVerdict)).all() == []
+
+
+def test_an_answer_that_cannot_be_stored_takes_one_image_and_not_the_message(
+    database: Database, detector_id: int
+) -> None:
+    objects: dict[str, bytes | Exception] = {"s3://b/1": png(BRIGHT), "s3://b/2": png(DARK)}
+    scan = start(database, 2)
+    parts = parts_of(database, detector_id, objects, engine=ScriptedEngine(explanation="No text \x00 of Postgres."))
+    moderate(job(scan, *objects), uuid4(), parts)
+    found = {uri: (row.verdict, row.reason) for uri, row in findings(database, scan.id).items()}
+    assert found == {"s3://b/1": (None, "engine_failed"), "s3://b/2": ("real", None)}
+    assert counts(database, scan.id)["status"] == "done"
