@@ -24,7 +24,7 @@ AMQP = os.environ.get("TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
 
 @contextmanager
 def scratch_database() -> Iterator[tuple[str, Database]]:
-    """The URL of a migrated database on the server TEST_DATABASE_URL, and its engine; dropped at the end."""
+    """The URL of a migrated database on the server TEST_DATABASE_URL, and its handle; dropped at the end."""
     name = f"fakesweep_benchmark_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(SERVER, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
@@ -67,7 +67,7 @@ def uri_of(number: int) -> str:
 
 
 def etag_of(number: int) -> str:
-    """Its ETag."""
+    """The ETag of that image."""
     return f"{number:032x}"
 
 

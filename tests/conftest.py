@@ -131,9 +131,9 @@ def make_template(server_url: str) -> tuple[str, Callable[[], None]]:
     name = f"fakesweep_template_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
-    engine = connect(url_of(server_url, name))
-    upgrade(engine)
-    engine.dispose()
+    database = connect(url_of(server_url, name))
+    upgrade(database)
+    database.dispose()
     return name, lambda: drop_database(server_url, name)
 
 
@@ -165,9 +165,9 @@ def database_url(postgres_server_url: str, template: str) -> Iterator[str]:
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    engine = connect(database_url)
-    yield engine
-    engine.dispose()
+    handle = connect(database_url)
+    yield handle
+    handle.dispose()
 
 
 @pytest.fixture(scope="session")

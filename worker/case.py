@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Self
 
 from worker.detector.verdicts import Judgement
-from worker.errors import ImageError, StorageUnavailableError
+from worker.errors import ImageError
 from worker.messages import FilledPolicy, ImageRef
 from worker.tables import Scan
 
@@ -74,22 +74,26 @@ class KnownVerdict:
 class Judged:
     """The detector judged the image. `size` is (width, height) of the upright image, in pixels."""
 
+    content: Content
     judgement: Judgement
     size: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Reused:
-    """The same content has a verdict already."""
+    """The same content has a verdict already. `remembered`: the row of `objects` says all that, and is left alone."""
 
+    content: Content
     verdict: KnownVerdict
+    remembered: bool = False
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The image has no verdict. `size` is None when it could not be decoded."""
+    """The image has no verdict. `content` is None when it was not fetched, `size` when it was not decoded."""
 
     error: ImageError
+    content: Content | None = None
     size: tuple[int, int] | None = None
 
 
@@ -97,17 +101,13 @@ class Failed:
 class Later:
     """The image's storage is away: it is published again, and gets its outcome then."""
 
-    error: StorageUnavailableError
-
 
 End = Judged | Reused | Failed | Later
 
 
 @dataclass(frozen=True)
 class Case:
-    """An image and its end. `content` is None when nothing is known of it. `remembered`: `objects` says all that."""
+    """An image and its end."""
 
     ref: ImageRef
     end: End
-    content: Content | None = None
-    remembered: bool = False

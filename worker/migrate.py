@@ -25,14 +25,14 @@ def alembic_config() -> Config:
     return config
 
 
-def upgrade(engine: Database) -> str:
+def upgrade(database: Database) -> str:
     """Brings the schema to the newest revision, under an advisory lock; that revision.
 
     Raises ConfigurationError when the database cannot be reached.
     """
     config = alembic_config()
     try:
-        with engine.connect() as connection:
+        with database.connect() as connection:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
             connection.commit()
             try:
@@ -48,10 +48,10 @@ def upgrade(engine: Database) -> str:
     return _newest()
 
 
-def check_schema(engine: Database) -> None:
+def check_schema(database: Database) -> None:
     """Raises ConfigurationError unless the database answers and its schema is this release's."""
     try:
-        with engine.connect() as connection:
+        with database.connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
     except (SQLAlchemyError, CommandError) as error:
         raise _unreachable(error) from error

@@ -54,15 +54,16 @@ def _save_all(
     refs: Sequence[ImageRef], unchanged: Sequence[Case], delivery: Delivery, parts: Parts, *, suspect: bool
 ) -> list[ImageRef]:
     """Saves the unchanged images and what becomes of the refs; returns what is left for later."""
-    if not suspect:
-        try:
-            return _save([*unchanged, *judge_images(refs, delivery, parts)], delivery, parts)
-        except FakesweepError:
-            raise
-        except Exception:
-            log.exception("message_failed_together", scan_id=str(delivery.scan.id))
-    later = _save(unchanged, delivery, parts)
-    for ref in refs:
+    together, alone = ([], refs) if suspect else (refs, [])
+    later: list[ImageRef] = []
+    try:
+        later += _save([*unchanged, *judge_images(together, delivery, parts)], delivery, parts)
+    except FakesweepError:
+        raise
+    except Exception:
+        log.exception("message_failed_together", scan_id=str(delivery.scan.id))
+        alone = [*(case.ref for case in unchanged), *refs]
+    for ref in alone:
         parts.slots.check()
         with parts.suspects:
             later += _alone(ref, delivery, parts)

@@ -3,7 +3,8 @@
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,7 +24,7 @@ from worker.slots import Slots
 from worker.storage import ImageStore
 
 HELD_BYTES = 32 * 2**20
-"""Fetched bytes that a message holds at once before they are decoded: 16 photographs, or one file of the largest."""
+"""Fetched bytes at which a message decodes what it has before it fetches more: 16 photographs have fewer."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,22 @@ class _Decoded:
 
 def judge_images(refs: Sequence[ImageRef], delivery: Delivery, parts: Parts) -> list[Case]:
     """Fetch -> hash -> (seen? reuse) -> decode -> judge. A step takes what is under way and leaves alone what ended."""
-    fetched = (_fetch(ref, delivery, parts) for ref in refs)
+    waiting = deque(refs)
     opened: list[_Decoded | Case] = []
-    for portion in _portions(fetched):
-        unseen = _reuse_seen(portion, delivery, parts)
-        opened += [_decode(image, parts) for image in unseen]
+    while waiting:
+        opened += _open_some(waiting, delivery, parts)
     return _judge(opened, delivery, parts)
+
+
+def _open_some(waiting: deque[ImageRef], delivery: Delivery, parts: Parts) -> list[_Decoded | Case]:
+    """Takes images from the front until they hold HELD_BYTES, and decodes them. Their bytes go with this call."""
+    fetched: list[_Fetched | Case] = []
+    held = 0
+    while waiting and held < HELD_BYTES:
+        image = _fetch(waiting.popleft(), delivery, parts)
+        fetched.append(image)
+        held += len(image.data) if isinstance(image, _Fetched) else 0
+    return [_decode(image, parts) for image in _reuse_seen(fetched, delivery, parts)]
 
 
 def _fetch(ref: ImageRef, delivery: Delivery, parts: Parts) -> _Fetched | Case:
@@ -88,21 +99,9 @@ def _fetch(ref: ImageRef, delivery: Delivery, parts: Parts) -> _Fetched | Case:
         return Case(ref, Failed(error))
     except StorageUnavailableError as error:
         if delivery.attempt < parts.retry_limit:
-            return Case(ref, Later(error))
+            return Case(ref, Later())
         return Case(ref, Failed(ImageError(Reason.STORAGE_UNAVAILABLE, str(error))))
     return _Fetched(ref, Content(hashlib.sha256(data).hexdigest(), len(data)), data)
-
-
-def _portions(images: Iterable[_Fetched | Case]) -> Iterator[list[_Fetched | Case]]:
-    """The images in their order, as many at a time as hold HELD_BYTES or a little more."""
-    portion: list[_Fetched | Case] = []
-    for image in images:
-        portion.append(image)
-        if sum(one.content.size for one in portion if isinstance(one, _Fetched)) >= HELD_BYTES:
-            yield portion
-            portion = []
-    if portion:
-        yield portion
 
 
 def _reuse_seen(images: Sequence[_Fetched | Case], delivery: Delivery, parts: Parts) -> list[_Fetched | Case]:
@@ -113,7 +112,7 @@ def _reuse_seen(images: Sequence[_Fetched | Case], delivery: Delivery, parts: Pa
     with transaction(parts.database) as session:
         verdicts = known.seen(session, contents, delivery.rule)
     return [
-        Case(image.ref, Reused(verdicts[image.content.sha256]), image.content)
+        Case(image.ref, Reused(image.content, verdicts[image.content.sha256]))
         if isinstance(image, _Fetched) and image.content.sha256 in verdicts
         else image
         for image in images
@@ -131,7 +130,7 @@ def _decode(image: _Fetched | Case, parts: Parts) -> _Decoded | Case:
             size = whole.size
             pixels = to_square(whole, edge=form.edge, fit=form.fit, max_pixels=parts.max_pixels)
     except ImageError as error:
-        return Case(image.ref, Failed(error, size), image.content)
+        return Case(image.ref, Failed(error, image.content, size))
     return _Decoded(image.ref, image.content, size, pixels)
 
 
@@ -149,7 +148,7 @@ def _judge(images: Sequence[_Decoded | Case], delivery: Delivery, parts: Parts) 
     for image in images:
         if isinstance(image, _Decoded):
             one, end = first[image.content.sha256], ends[image.content.sha256]
-            cases.append(Case(image.ref, end if image is one else _twin(one, end), image.content))
+            cases.append(Case(image.ref, end if image is one else _twin(one, end)))
         else:
             cases.append(image)
     return cases
@@ -157,8 +156,8 @@ def _judge(images: Sequence[_Decoded | Case], delivery: Delivery, parts: Parts) 
 
 def _end(image: _Decoded, answer: Judgement | EngineGenerateError) -> Judged | Failed:
     if isinstance(answer, EngineGenerateError):
-        return Failed(ImageError(Reason.ENGINE_FAILED, str(answer)[:300]), image.size)
-    return Judged(answer, image.size)
+        return Failed(ImageError(Reason.ENGINE_FAILED, str(answer)[:300]), image.content, image.size)
+    return Judged(image.content, answer, image.size)
 
 
 def _twin(first: _Decoded, end: Judged | Failed) -> Reused | Failed:
@@ -166,4 +165,4 @@ def _twin(first: _Decoded, end: Judged | Failed) -> Reused | Failed:
     if isinstance(end, Failed):
         return end
     width, height = first.size
-    return Reused(KnownVerdict(None, first.ref.uri, end.judgement.score, width, height))
+    return Reused(first.content, KnownVerdict(None, first.ref.uri, end.judgement.score, width, height))

@@ -19,7 +19,7 @@ THREADS = 16
 AT_ONCE = 64
 """Images under way: at most so many times FAKESWEEP_MAX_BYTES may be in memory."""
 
-Record = dict[str, Any]
+Entry = dict[str, Any]
 
 
 class Copies:
@@ -28,9 +28,11 @@ class Copies:
     def __init__(self, dataset: Path, store: ImageStore) -> None:
         self._folder, self._store = dataset / FOLDER, store
         self._folder.mkdir(exist_ok=True)
-        self._there = {path.stem: path.name for path in self._folder.iterdir() if not path.name.startswith(".")}
+        # Half files of a killed export start with a dot; those of earlier releases ended in .part.
+        there = (path for path in self._folder.iterdir() if not path.name.startswith(".") and path.suffix != ".part")
+        self._there = {path.stem: path.name for path in there}
 
-    def of(self, records: Iterable[Record]) -> Iterator[tuple[Record, ImageError | None]]:
+    def of(self, records: Iterable[Entry]) -> Iterator[tuple[Entry, ImageError | None]]:
         """Each record with its copy as `image`, relative to the dataset; else with what is wrong with the image.
 
         Raises StorageUnavailableError: a dataset must not depend on what was to be had today.
@@ -40,7 +42,7 @@ class Copies:
             while batch := list(islice(records, AT_ONCE)):
                 yield from pool.map(self._with_copy, batch)
 
-    def _with_copy(self, record: Record) -> tuple[Record, ImageError | None]:
+    def _with_copy(self, record: Entry) -> tuple[Entry, ImageError | None]:
         try:
             return record | {"image": f"{FOLDER}/{self._name(record['uri'], record['sha256'])}"}, None
         except ImageError as error:

@@ -16,11 +16,11 @@ from typing import IO, Any
 from sqlalchemy import select
 from sqlmodel import col
 
-from producers.export.copies import Copies, Record
+from producers.export.copies import Copies, Entry
 from producers.export.decisions import REAL, Cause, Decided, LeftOut, Report, Selection
 from producers.export.labels import Label, by_content, read_labels
 from producers.export.settle import decided_contents
-from producers.export.tally import Tally
+from producers.export.tally import ExportTally
 from producers.scans import find_scan
 from worker.database import Database, transaction
 from worker.detector.description import DetectorDescription
@@ -61,7 +61,7 @@ def write_dataset(database: Database, wanted: Export, output: Path) -> dict[str,
     NoSuchScanError, ConfigurationError for the labels, StorageUnavailableError, DatabaseUnavailableError.
     """
     output.mkdir(parents=True, exist_ok=True)
-    tally = Tally()
+    tally = ExportTally()
     with tempfile.TemporaryDirectory(prefix=".fakesweep-", dir=output) as folder:
         parts = Path(folder)
         with (parts / FAULTS).open("w", encoding="utf-8") as faults:
@@ -81,7 +81,7 @@ def write_dataset(database: Database, wanted: Export, output: Path) -> dict[str,
     return summary
 
 
-def _reporting(file: IO[str], tally: Tally, report: Report) -> Report:
+def _reporting(file: IO[str], tally: ExportTally, report: Report) -> Report:
     def told(fault: LeftOut) -> None:
         tally.left_out[fault.cause] += 1
         file.write(json.dumps(asdict(fault), ensure_ascii=False) + "\n")
@@ -90,7 +90,7 @@ def _reporting(file: IO[str], tally: Tally, report: Report) -> Report:
     return told
 
 
-def _gather(database: Database, wanted: Export, tally: Tally, report: Report) -> Iterator[Record]:
+def _gather(database: Database, wanted: Export, tally: ExportTally, report: Report) -> Iterator[Entry]:
     """A record for each content with a label that still lies where it was; the others are counted by cause."""
     with transaction(database) as session:
         # One state of all tables: what is written meanwhile belongs to the next export.
@@ -109,7 +109,7 @@ def _gather(database: Database, wanted: Export, tally: Tally, report: Report) ->
                 tally.left_out[cause] += 1
 
 
-def _record(decided: Decided, description: DetectorDescription, detector: str) -> Record:
+def _record(decided: Decided, description: DetectorDescription, detector: str) -> Entry:
     """FakeClue's fields, and after them where the record comes from. Who reviewed it is nobody's business."""
     question = description.prompt_text.replace(description.image_placeholder, IMAGE)
     opening = description.answer.real if decided.label == REAL else description.answer.fake
@@ -129,7 +129,7 @@ def _record(decided: Decided, description: DetectorDescription, detector: str) -
     }
 
 
-def _with_copies(records: Iterable[Record], output: Path, store: ImageStore | None, report: Report) -> Iterator[Record]:
+def _with_copies(records: Iterable[Entry], output: Path, store: ImageStore | None, report: Report) -> Iterator[Entry]:
     if store is None:
         yield from records
         return
@@ -140,7 +140,7 @@ def _with_copies(records: Iterable[Record], output: Path, store: ImageStore | No
             report(LeftOut(error.reason, error.detail, uri=record["uri"], sha256=record["sha256"]))
 
 
-def _write_splits(records: Iterable[Record], folder: Path, wanted: Export, tally: Tally) -> None:
+def _write_splits(records: Iterable[Entry], folder: Path, wanted: Export, tally: ExportTally) -> None:
     openings = {wanted.description.answer.fake, wanted.description.answer.real}
     with ExitStack() as files:
         add = {split: files.enter_context(_array(folder / f"{split}.json")) for split in Split}
@@ -152,12 +152,12 @@ def _write_splits(records: Iterable[Record], folder: Path, wanted: Export, tally
 
 
 @contextmanager
-def _array(path: Path) -> Iterator[Callable[[Record], None]]:
+def _array(path: Path) -> Iterator[Callable[[Entry], None]]:
     """A JSON array, written one record a line as they come."""
     with path.open("w", encoding="utf-8") as file:
         before = "[\n"
 
-        def add(record: Record) -> None:
+        def add(record: Entry) -> None:
             nonlocal before
             file.write(before + json.dumps(record, ensure_ascii=False))
             before = ",\n"
@@ -166,7 +166,7 @@ def _array(path: Path) -> Iterator[Callable[[Record], None]]:
         file.write("[]\n" if before == "[\n" else "\n]\n")
 
 
-def _summary(database: Database, wanted: Export, tally: Tally) -> dict[str, Any]:
+def _summary(database: Database, wanted: Export, tally: ExportTally) -> dict[str, Any]:
     with transaction(database) as session:
         query = select(Detector).where(col(Detector.fingerprint).in_(tally.detectors)).order_by(col(Detector.id))
         detectors = [

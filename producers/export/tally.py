@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from producers.export.copies import Record
+from producers.export.copies import Entry
 from producers.export.decisions import REAL
 from worker.lab.datasets.splits import Split
 
@@ -12,7 +12,7 @@ SIDES = ("fake", "real")
 
 
 @dataclass
-class Tally:
+class ExportTally:
     """Counts of records by split, and of what is left out by cause: contents, lines of labels and images."""
 
     splits: dict[Split, Counter[str]] = field(default_factory=lambda: {split: Counter() for split in Split})
@@ -20,7 +20,7 @@ class Tally:
     detectors: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
 
-    def take(self, split: Split, record: Record, *, explained: bool) -> None:
+    def take(self, split: Split, record: Entry, *, explained: bool) -> None:
         """Counts a record that is written."""
         self.splits[split]["real" if record["label"] == REAL else "fake"] += 1
         self.splits[split]["explained"] += explained

@@ -11,7 +11,7 @@ PLOT_TOP_PX, PLOT_BOTTOM_PX = 44, 224
 
 
 def histogram(bins: Mapping[str, list[int]]) -> dict[str, Any]:
-    """Bars and ticks for the counts of Tally.bins: x in per cent of the plot's width, y in pixels.
+    """Bars and ticks for the counts of ReportTally.bins: x in per cent of the plot's width, y in pixels.
 
     So the text keeps its size on any screen.
     """

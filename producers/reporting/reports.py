@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from producers.reporting.histogram import histogram
-from producers.reporting.tally import Row, Tally
+from producers.reporting.tally import ReportTally, Row
 from producers.reporting.thumbnails import Fetch, with_thumbnails
 from worker.files import replacing
 from worker.pages import environment
@@ -25,7 +25,7 @@ def write_report(summary: Mapping[str, Any], rows: Iterable[Row], fetch: Fetch, 
     placeholder in the page. Raises OSError where `output` cannot be written, before any row is read.
     """
     with replacing(output, errors="backslashreplace") as file:
-        tally = Tally()
+        tally = ReportTally()
         flagged = tally.take(rows, gallery)
         with closing(with_thumbnails(flagged, fetch)) as cards:
             page = environment(Path(__file__).parent).get_template("report.html.j2")

@@ -24,7 +24,7 @@ class Failure:
 
 
 @dataclass
-class Tally:
+class ReportTally:
     """What is counted while the rows pass. `bins` has BINS counts for each verdict, `failures` is by reason code."""
 
     rows: int = 0

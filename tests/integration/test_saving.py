@@ -1,20 +1,23 @@
 """Saving on a real Postgres: what it costs, many that save at once, and workers that end in the middle."""
 
-import io
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from PIL import Image
-from sqlalchemy import text
+from sqlalchemy import event, text
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, select
 
 from benchmarks.statements import costs, counted
 from producers import retention, scans
 from tests.integration.test_moderate import BRIGHT, DARK, counts, findings, job, png, start
 from worker.case import Case, Content, Delivery, Judged
-from worker.database import Database, transaction
+from worker.database import Database, connect, transaction
 from worker.database import findings as saving
 from worker.database.detectors import register_detector
 from worker.detector.verdicts import Answer, Judgement
@@ -44,7 +47,7 @@ def delivery(scan: Scan, detector_id: int, **more: Any) -> Delivery:
 def judged(*uris: str) -> list[Case]:
     judgement = Judgement(Answer.REAL, -3.0, 0.05, "This is a real image.", None, False, False, 590, 7, 20)
     return [
-        Case(ImageRef(uri=uri, etag="e"), Judged(judgement, (640, 480)), Content(f"{abs(hash(uri)):064x}"[:64], 100))
+        Case(ImageRef(uri=uri, etag="e"), Judged(Content(f"{abs(hash(uri)):064x}"[:64], 100), judgement, (640, 480)))
         for uri in uris
     ]
 
@@ -125,6 +128,34 @@ def test_a_worker_that_ends_between_saving_and_ending_its_scan_leaves_that_to_th
     assert counts(database, scan.id)["status"] == "done"
 
 
+@pytest.mark.parametrize("lost", ["the answer", "settling"])
+def test_a_connection_that_breaks_after_the_commit_leaves_no_scan_unended(
+    lost: str, database: Database, database_url: str, detector_id: int
+) -> None:
+    """The message is saved, nobody knows it, and the second try finds nothing new."""
+    scan = start(database, 1)
+    breaking = connect(database_url)
+    broken: list[str] = []
+
+    def break_once(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        wanted = "WITH added" if lost == "the answer" else "UPDATE scans SET status"
+        if statement.startswith(wanted) and not broken:
+            broken.append(statement)
+            with transaction(database) as session:
+                pid = connection.connection.driver_connection.info.backend_pid
+                session.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+            if lost == "the answer":
+                raise OperationalError(statement, {}, psycopg.OperationalError("the connection is lost"))
+
+    moment = "after_cursor_execute" if lost == "the answer" else "before_cursor_execute"
+    event.listen(breaking, moment, break_once)
+    moderate(job(scan, "s3://b/1"), uuid4(), parts_of(breaking, detector_id, {"s3://b/1": png(BRIGHT)}))
+    breaking.dispose()
+    assert broken
+    found = counts(database, scan.id)
+    assert (found["status"], found["judged"]) == ("done", 1)
+
+
 def test_a_submission_that_is_dropped_while_it_is_judged_gets_no_findings(database: Database, detector_id: int) -> None:
     """Its partition is the month's, and stays."""
     message_id = uuid4()
@@ -172,21 +203,28 @@ def test_an_unchanged_image_leaves_what_is_remembered_of_it_alone(database: Data
 
 
 def test_large_files_are_not_all_held_at_once(database: Database, detector_id: int) -> None:
-    """Files of more than HELD_BYTES together are looked up and decoded part by part."""
-    edge = 2400
+    """Files of more than HELD_BYTES together are looked up and decoded part by part, and then let go."""
+    small = png(BRIGHT)
+    size = HELD_BYTES // 4
 
-    def bitmap(level: int) -> bytes:
-        file = io.BytesIO()
-        Image.new("RGB", (edge, edge), (level, level, level)).save(file, "BMP")
-        return file.getvalue()
+    class FreshStore:
+        """Makes each file's bytes when it is fetched, so that whoever fetches them alone holds them."""
 
-    objects: dict[str, bytes | Exception] = {f"s3://b/{level}": bitmap(level) for level in (10, 20, 30)}
-    assert HELD_BYTES / 2 < len(bitmap(10)) < HELD_BYTES
-    scan = start(database, 3)
+        def fetch(self, ref: ImageRef) -> bytes:
+            return small + ref.uri.encode() + bytes(size)
+
+    uris = [f"s3://b/{number}" for number in range(16)]
+    scan = start(database, len(uris))
+    parts = replace(parts_of(database, detector_id, {}), store=FreshStore())
+    moderate(job(scan, "s3://b/warm-up"), uuid4(), parts)
+    tracemalloc.start()
     with counted(database) as asked:
-        moderate(job(scan, *objects), uuid4(), parts_of(database, detector_id, objects))
-    assert sum(count for statement, count in asked.items() if "unnest" in statement) == 2
-    assert counts(database, scan.id)["judged"] == 3
+        moderate(job(scan, *uris), uuid4(), parts)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sum(count for statement, count in asked.items() if "unnest" in statement) == 4
+    assert counts(database, scan.id)["judged"] == len(uris) + 1
+    assert peak < HELD_BYTES + 2 * size
 
 
 def test_what_cannot_be_opened_keeps_its_content_and_one_that_the_engine_refuses_its_size(

@@ -17,7 +17,7 @@ from producers.testing import InMemoryPublisher, InMemorySource
 from worker.database import Database, counters
 from worker.database.detectors import register_detector
 from worker.errors import BrokerUnavailableError, DatabaseUnavailableError, ScanStateError
-from worker.messages import Explain, ImageRef, JudgeImages, Policy
+from worker.messages import Explain, ImageRef, JudgeImages, Policy, messages_of
 from worker.moderate import moderate
 from worker.path import Parts
 from worker.tables import Finding, Repaired, Scan, StoredVerdict, Unpublished
@@ -212,6 +212,35 @@ def test_a_reused_verdict_is_what_a_worker_would_make_of_it(archive: Archive, th
     judged = archive.sweep(policy=policy, rejudge=True)
     expected = {uri: row["verdict"] for uri, row in archive.rows(UUID(judged["scan"])).items()}
     assert {uri: row["verdict"] for uri, row in archive.rows(reused).items()} == expected
+
+
+@pytest.mark.parametrize("thresholds", [{}, {"fake_from": 0.99}, {"real_to": 0.0, "fake_from": 1.0}])
+def test_worker_and_producer_write_the_same_row_for_an_unchanged_image(
+    archive: Archive, thresholds: dict[str, float]
+) -> None:
+    archive.fill(9)
+    archive.images["s3://b/same.png"] = archive.images["s3://b/00000.png"]
+    archive.sweep()
+    by_producer, by_worker = archive.start(policy=Policy(**thresholds)), archive.start(policy=Policy(**thresholds))
+    assert archive.publish(by_producer).published == []
+    for job in messages_of(archive.refs(), scan_id=by_worker):
+        moderate(job, uuid4(), archive.parts())
+    own = {"partition", "scan_id", "decided_at"}
+    with Session(archive.database) as session:
+        rows = [
+            {row.uri: row.model_dump(exclude=own) for row in session.exec(select(Finding)) if row.scan_id == scan_id}
+            for scan_id in (by_producer, by_worker)
+        ]
+    assert len(rows[0]) == 10
+    assert rows[0] == rows[1]
+
+
+def test_an_answer_that_the_detectors_own_limit_cuts_off_is_reused_without_a_message(archive: Archive) -> None:
+    archive.fill(9)
+    parts = archive.parts(answer={"max_tokens": 12})
+    first = archive.sweep(parts)
+    assert any(row["cut_off"] for row in archive.rows(UUID(first["scan"])).values())
+    assert archive.publish(archive.start()).published == []
 
 
 def test_only_what_changed_is_published(archive: Archive) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from worker.case import Case, Delivery, End, Failed, Judged, Later, Reused
+from worker.case import Case, Content, Delivery, End, Failed, Judged, Later, Reused
 from worker.database import Database, autocommit, transaction
 from worker.database.counters import settle
 from worker.database.lifecycle import is_dropped
@@ -23,8 +23,6 @@ from worker.detector.verdicts import verdict_of
 from worker.errors import DatabaseUnavailableError
 from worker.messages import FilledPolicy
 from worker.tables import Finding, Outcome
-
-Row = dict[str, Any]
 
 
 @retry(
@@ -56,42 +54,47 @@ def save(database: Database, cases: Sequence[Case], delivery: Delivery) -> None:
             if is_dropped(session, delivery.scan.id):
                 return
         raise
-    if due:
+    # None too: nothing was new, perhaps because a try before this one was saved and its answer was lost.
+    if due is not False:
         with transaction(database) as session:
             settle(session, delivery.scan.id)
 
 
-def _save(database: Database, parameters: Row) -> bool:
-    """Saves in one statement; whether something is due at the scan.
+def _save(database: Database, parameters: dict[str, Any]) -> bool | None:
+    """Saves in one statement; whether something is due at the scan, None when nothing was new.
 
     It commits by itself: the scan's row, which all workers on the scan share, is locked only while Postgres works, and
     not until a thread of this process has its turn to commit.
     """
     with autocommit(database) as session:
-        return bool(session.execute(saving(), parameters).scalar())
+        due: bool | None = session.execute(saving(), parameters).scalar()
+        return due
 
 
-def _save_again(database: Database, cases: Sequence[Case], delivery: Delivery, parameters: Row) -> bool:
+def _save_again(
+    database: Database, cases: Sequence[Case], delivery: Delivery, parameters: dict[str, Any]
+) -> bool | None:
     """As `_save`, but new findings take the place of failures."""
     uris = [case.ref.uri for case in cases if not isinstance(case.end, Later)]
     own = (col(Finding.partition) == delivery.scan.partition, col(Finding.scan_id) == delivery.scan.id)
     failed = delete(Finding).where(*own, col(Finding.uri).in_(uris), col(Finding.outcome) == Outcome.FAILED)
     with transaction(database) as session:
         replaced = len(session.execute(failed.returning(col(Finding.uri))).all())
-        return bool(session.execute(saving(), {**parameters, "replaced": replaced}).scalar())
+        due: bool | None = session.execute(saving(), {**parameters, "replaced": replaced}).scalar()
+        return due
 
 
-def _json(rows: Iterable[Row | None]) -> str:
+def _json(rows: Iterable[dict[str, Any] | None]) -> str:
     return json.dumps([row for row in rows if row is not None], default=str)
 
 
-def _verdict(case: Case, delivery: Delivery) -> Row | None:
+def _verdict(case: Case, delivery: Delivery) -> dict[str, Any] | None:
     """The row of `verdicts`, for the detector's own judgement."""
-    if not isinstance(case.end, Judged) or case.content is None:
+    if not isinstance(case.end, Judged):
         return None
     width, height = case.end.size
     return {
-        "sha256": case.content.sha256,
+        "sha256": case.end.content.sha256,
         "detector_id": delivery.detector_id,
         "uri": case.ref.uri,
         "width": width,
@@ -101,44 +104,45 @@ def _verdict(case: Case, delivery: Delivery) -> Row | None:
     }
 
 
-def _object(case: Case) -> Row | None:
+def _object(case: Case) -> dict[str, Any] | None:
     """The row of `objects`, for what was fetched."""
-    if case.content is None or case.remembered:
+    content = _content(case.end)
+    if content is None or (isinstance(case.end, Reused) and case.end.remembered):
         return None
     return {
         "uri": case.ref.uri,
         "etag": case.ref.etag,
-        "sha256": case.content.sha256,
-        "size": case.content.size,
+        "sha256": content.sha256,
+        "size": content.size,
         "verdict_id": _known_verdict_id(case.end),
     }
 
 
-def _finding(case: Case, delivery: Delivery) -> Row | None:
+def _finding(case: Case, delivery: Delivery) -> dict[str, Any] | None:
     """The row of `findings`; None for an image that is left for later."""
-    outcome = _outcome(case.end, delivery.policy)
+    outcome, content = _outcome(case.end, delivery.policy), _content(case.end)
     return outcome and {
         "partition": delivery.scan.partition,
         "scan_id": delivery.scan.id,
         "uri": case.ref.uri,
         "external_id": case.ref.external_id,
         "etag": case.ref.etag,
-        "sha256": case.content.sha256 if case.content else None,
+        "sha256": content.sha256 if content else None,
         "attempts": delivery.attempt + 1,
         "verdict_id": _known_verdict_id(case.end),
         **outcome,
     }
 
 
-def _outcome(end: End, policy: FilledPolicy) -> Row | None:
+def _outcome(end: End, policy: FilledPolicy) -> dict[str, Any] | None:
     """The columns of `findings` that depend on the end alone."""
     match end:
-        case Judged(judgement, size):
+        case Judged(_, judgement, size):
             return {"outcome": Outcome.JUDGED, **_scored(judgement.score, size, policy)}
-        case Reused(known):
+        case Reused(_, known):
             scored = _scored(known.score, (known.width, known.height), policy)
             return {"outcome": Outcome.REUSED, "reused_from": known.uri, **scored}
-        case Failed(error, size):
+        case Failed(error, _, size):
             width, height = size or (None, None)
             reason = {"reason": error.reason, "detail": clean(error.detail)}
             return {"outcome": Outcome.FAILED, **reason, "width": width, "height": height}
@@ -146,9 +150,13 @@ def _outcome(end: End, policy: FilledPolicy) -> Row | None:
             return None
 
 
-def _scored(score: float | None, size: tuple[int, int], policy: FilledPolicy) -> Row:
+def _scored(score: float | None, size: tuple[int, int], policy: FilledPolicy) -> dict[str, Any]:
     verdict = verdict_of(score, fake_from=policy.fake_from, real_to=policy.real_to)
     return {"score": score, "verdict": verdict, "width": size[0], "height": size[1]}
+
+
+def _content(end: End) -> Content | None:
+    return None if isinstance(end, Later) else end.content
 
 
 def _known_verdict_id(end: End) -> int | None:

@@ -63,7 +63,7 @@ def unchanged(session: Session, refs: Sequence[ImageRef], rule: ReuseRule) -> li
         return []
     rows = session.execute(select(unchanged_refs(rule)), {"page": page_of(refs)})
     return [
-        Case(refs[row.n - 1], Reused(_verdict(row)), Content(row.sha256, row.size), remembered=row.remembered)
+        Case(refs[row.n - 1], Reused(Content(row.sha256, row.size), _verdict(row), remembered=row.remembered))
         for row in rows
     ]
 

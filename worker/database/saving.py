@@ -34,8 +34,8 @@ def saving() -> Any:
 
     Parameters: `verdicts`, `objects` and `findings` are JSON arrays of rows of these tables, where a verdict's id may
     be left to the statement: it is that of the verdict that is added on the same content. `scan_id`, `detector_id`, and
-    `replaced`, how many failures of the scan were deleted to make room. Returns what counters.raising returns; nothing
-    when no finding was new.
+    `replaced`, how many failures of the scan were deleted to make room. Returns what counters.raising returns, and no
+    row when no finding was new.
     """
     scan_id = bindparam("scan_id", type_=Uuid)
     added = _add_verdicts().cte("added")

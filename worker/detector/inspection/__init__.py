@@ -4,9 +4,9 @@ from pathlib import Path
 
 from worker.detector.description import DetectorDescription
 from worker.detector.engine import not_importable
-from worker.detector.inspection.content import OF_CONTENT, quiet_transformers
-from worker.detector.inspection.files import OF_FILES
-from worker.detector.inspection.model import Model
+from worker.detector.inspection.content import CONTENT_CHECKS, quiet_transformers
+from worker.detector.inspection.files import FILE_CHECKS
+from worker.detector.inspection.model import ModelFolder
 
 
 def inspect(folder: Path, description: DetectorDescription, *, engine: str, gpu_memory_utilization: float) -> None:
@@ -15,12 +15,12 @@ def inspect(folder: Path, description: DetectorDescription, *, engine: str, gpu_
     `gpu_memory_utilization` is the share of a GPU's memory that vLLM takes. Reads no weights, only their headers, and
     leaves the GPU alone: its memory is for the engine.
     """
-    model = Model(folder, description, engine, gpu_memory_utilization)
-    for check in OF_FILES:
+    model = ModelFolder(folder, description, engine, gpu_memory_utilization)
+    for check in FILE_CHECKS:
         check(model)
     try:
         with quiet_transformers():
-            for check in OF_CONTENT:
+            for check in CONTENT_CHECKS:
                 check(model)
     except ImportError as error:
         raise not_importable(engine, error) from error

@@ -10,7 +10,7 @@ from worker.detector.weights import Tensor, read_header, read_json, refusal, wei
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelFolder:
     """What is inspected; each part is read once, by the first check that asks for it."""
 
     folder: Path

@@ -16,7 +16,7 @@ ATTEMPTS = 3
 AGGREGATOR = 0
 """Its step in the journal; annotators have 1 to n."""
 
-Content = str | list[dict[str, Any]]
+MessageContent = str | list[dict[str, Any]]
 
 
 class Asked(Protocol):
@@ -25,7 +25,7 @@ class Asked(Protocol):
     address: Address
     max_tokens: int
 
-    def ask(self, content: Content) -> Reply:
+    def ask(self, content: MessageContent) -> Reply:
         """See Endpoint."""
 
 
@@ -37,7 +37,7 @@ class Asking:
         self._before = journal.take(image)
 
     def good_list(
-        self, step: int, asked: Asked, content: Callable[[], Content], element: type[Element]
+        self, step: int, asked: Asked, content: Callable[[], MessageContent], element: type[Element]
     ) -> list[Element]:
         """The first list that can be read, of the journal's answers, then of new ones. `content` is made when needed.
 
@@ -51,13 +51,13 @@ class Asking:
                 said = f"cut off at the limit of --max-tokens: {error}" if answer.cut_off else str(error)
         raise NotAnnotatedError(AnnotationCause.MALFORMED, f"{asked.address} {ATTEMPTS} times, the last: {said}")
 
-    def _answers(self, step: int, asked: Asked, content: Callable[[], Content]) -> Iterator[Answered]:
+    def _answers(self, step: int, asked: Asked, content: Callable[[], MessageContent]) -> Iterator[Answered]:
         before = [answer for answer in self._before if answer.step == step]
         yield from before
         for _ in range(ATTEMPTS - len(before)):
             yield self._ask(step, asked, content())
 
-    def _ask(self, step: int, asked: Asked, content: Content) -> Answered:
+    def _ask(self, step: int, asked: Asked, content: MessageContent) -> Answered:
         """One request; its answer is on disk when this returns."""
         self._stop.check()
         model = str(asked.address)

@@ -1,0 +1,36 @@
+"""The worker's composition root takes its parts as arguments: with fakes it gives a whole worker that judges."""
+
+from uuid import uuid4
+
+import pytest
+
+from tests.integration.test_moderate import BRIGHT, counts, findings, job, png, start
+from worker.__main__ import build
+from worker.database import Database
+from worker.messages import JUDGE_IMAGES
+from worker.moderate import moderate
+from worker.settings import Settings
+from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
+
+
+def test_the_root_builds_a_worker_of_the_parts_that_it_is_given(
+    database: Database, database_url: str, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("BROKER_URL", clean_redis_url)
+    monkeypatch.setenv("FAKESWEEP_RETRY_LIMIT", "3")
+    engine, store = ScriptedEngine(), InMemoryImageStore({"s3://b/1": png(BRIGHT)})
+    started = scripted_description(revision="what the engine was started with")
+    app, parts = build(
+        Settings.from_environment(),
+        describe=lambda _: scripted_description(),
+        start=lambda _description, _settings: (started, engine),
+        open_store=lambda _: store,
+    )
+    assert (parts.store, parts.engine, parts.description, parts.retry_limit) == (store, engine, started, 3)
+    assert engine.calls == [1], "warmed up"
+    assert JUDGE_IMAGES in app.tasks
+    scan = start(database, 1)
+    moderate(job(scan, "s3://b/1"), uuid4(), parts)
+    assert findings(database, scan.id)["s3://b/1"].verdict == "fake"
+    assert counts(database, scan.id)["status"] == "done"
