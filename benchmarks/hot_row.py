@@ -56,8 +56,8 @@ BEFORE = {
     "round_trip": {"one_scan_messages_per_s": 43, "scan_each_messages_per_s": 42, "ratio": 1.005},
     "busy_process": {"one_scan_messages_per_s": 14, "scan_each_messages_per_s": 21, "ratio": 0.676},
 }
-"""The same at commit d6bb875, which sent 58 statements a message and updated the scan's row four times: a minute before
-on the machine of results/hot_row.json.
+"""The same at commit d6bb875, which sent 58 statements a message and updated the scan's row four times: measured a
+minute earlier on the same machine.
 """
 
 

@@ -21,7 +21,7 @@ from producers.reporting import results
 from producers.testing import InMemoryPublisher
 from worker.database import Database
 from worker.database.detectors import register_detector
-from worker.database.partitions import PREFIX
+from worker.database.partitions import TABLE_PREFIX
 from worker.messages import ImageRef
 from worker.testing import scripted_description
 
@@ -86,7 +86,7 @@ def load(database: Database, source: KnownImages) -> tuple[float, UUID]:
 def copy_of(url: str, scan_id: UUID) -> list[bytes]:
     """A scan's rows as COPY writes and takes them, without what names the scan."""
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
-        partition = f'"{PREFIX}scan_{scan_id.hex}"'
+        partition = f'"{TABLE_PREFIX}scan_{scan_id.hex}"'
         with cursor.copy(f"COPY (SELECT {_COLUMNS} FROM {partition} ORDER BY uri) TO STDOUT".encode()) as out:
             return [bytes(block) for block in out]
 
@@ -94,7 +94,7 @@ def copy_of(url: str, scan_id: UUID) -> list[bytes]:
 def copy(url: str, database: Database, rows: list[bytes], images: int) -> tuple[float, UUID]:
     """Seconds in which COPY writes the same rows into a partition of its own, and the scan's id."""
     scan = scans.start_scan(database, scans.Listing(sources=("s3://archive/",)))
-    table = f'"{PREFIX}{scan.partition}"'
+    table = f'"{TABLE_PREFIX}{scan.partition}"'
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
         for name, value in (("partition", scan.partition), ("scan_id", scan.id)):
             cursor.execute(f"ALTER TABLE {table} ALTER {name} SET DEFAULT '{value}'".encode())

@@ -3,9 +3,9 @@
     python -m benchmarks.statements
 
 A scripted engine and images in memory: only the database is real. Every image is another content. Known images have
-the ETag that they were judged under in an earlier scan. `seen` ones were judged under another uri: nothing is known of
-them before they are fetched. BEGIN is not counted, a COMMIT is counted as one, and a statement that is sent for many
-rows one by one counts once for each row.
+the ETag that they were judged under in an earlier scan. Images seen elsewhere were judged under another uri: nothing is
+known of them before they are fetched. BEGIN is not counted, a COMMIT is counted as one, and a statement that is sent
+for many rows one by one counts once for each row.
 """
 
 import io

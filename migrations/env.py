@@ -6,12 +6,12 @@ from alembic import context
 from sqlmodel import SQLModel
 
 from worker import tables  # noqa: F401 - declares the tables
-from worker.database.partitions import PREFIX
+from worker.database.partitions import TABLE_PREFIX
 
 
 def include_object(_object: Any, name: str | None, kind: str, *_: Any) -> bool:
     """Leaves out the partitions of `findings`: they come and go with scans, not with migrations."""
-    return not (kind == "table" and (name or "").startswith(PREFIX))
+    return not (kind == "table" and (name or "").startswith(TABLE_PREFIX))
 
 
 context.configure(

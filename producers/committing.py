@@ -1,4 +1,4 @@
-"""What a producer commits of its scan: chunk by chunk, each with its messages and the cursor behind them."""
+"""Commits a scan's listing chunk by chunk: findings, messages and cursor together."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
-from producers.dedupe import Deduped, reuse_known, reuse_rule
+from producers.dedupe import Deduped, fill_reuse_rule, reuse_unchanged
 from producers.listing import Page
 from producers.scans import find_scan
 from worker.case import ReuseRule
@@ -22,7 +22,10 @@ from worker.tables import Repaired, Scan, ScanStatus, Unpublished
 
 @dataclass
 class TakenUp:
-    """A scan as this producer knows it. `outbox` are the rows of `unpublished` that are published by now."""
+    """A scan as this producer knows it.
+
+    `outbox`: ids of rows of `unpublished` that the next commit deletes. Their messages are published by then.
+    """
 
     scan: Scan
     rule: ReuseRule | None
@@ -34,14 +37,14 @@ class TakenUp:
 
 
 def check_active(database: Database, scan: Scan) -> None:
-    """Raises SupersededError when the scan has been paused or cancelled: nobody makes room in the queue for it then."""
+    """Raises SupersededError when the scan no longer has the status that this producer read: then nobody makes room."""
     with transaction(database) as session:
         if find_scan(session, scan.id).status != scan.status:
             raise SupersededError
 
 
 def take_up(database: Database, scan_id: UUID) -> tuple[TakenUp, list[dict[str, Any]]]:
-    """The scan, and the messages that the producer before, or a pause, may have left unpublished.
+    """Reads the scan and the messages that may be unpublished, and fills in its thresholds.
 
     Raises NoSuchScanError.
     """
@@ -49,14 +52,14 @@ def take_up(database: Database, scan_id: UUID) -> tuple[TakenUp, list[dict[str, 
         scan = find_scan(session, scan_id)
         if scan.status not in lifecycle.ACTIVE:
             return TakenUp(scan, None), []
-        rule = reuse_rule(session, scan)
+        rule = fill_reuse_rule(session, scan)
         rows = session.execute(select(Unpublished).where(col(Unpublished.scan_id) == scan_id)).scalars().all()
     messages = [message for row in rows for message in row.messages]
     return TakenUp(scan, rule, [row.id for row in rows if row.id is not None]), messages
 
 
 def commit(database: Database, taken: TakenUp, chunk: Page) -> list[dict[str, Any]]:
-    """One transaction: findings of what is known, messages for the rest, and the cursor behind them; those messages.
+    """Commits findings of unchanged images, messages for the others, and the new cursor. Returns the messages.
 
     Raises SupersededError when another producer has gone on with the scan, or somebody has stopped it.
     """
@@ -64,7 +67,7 @@ def commit(database: Database, taken: TakenUp, chunk: Page) -> list[dict[str, An
     with transaction(database) as session:
         decided = decided_uris(session, scan, chunk.refs) if taken.repairing else ()
         refs = [ref for ref in chunk.refs if ref.uri not in decided]
-        deduped = reuse_known(session, scan, refs, taken.rule)
+        deduped = reuse_unchanged(session, scan, refs, taken.rule)
         messages = [job.payload() for job in messages_of(deduped.left, scan_id=scan.id)]
         _clear(session, taken)
         if taken.repairing and deduped.left:
@@ -80,7 +83,7 @@ def commit(database: Database, taken: TakenUp, chunk: Page) -> list[dict[str, An
 
 
 def _advance(session: Session, taken: TakenUp, chunk: Page, deduped: Deduped) -> None:
-    """Moves the cursor and the counters. Last in its transaction: the scan's row is locked for the shortest time."""
+    """Moves the cursor and the counters. Last in its transaction, so that it locks the scan's row only briefly."""
     scan = taken.scan
     skipped_by = dict(Counter(scan.skipped_by or {}) + Counter({str(why): n for why, n in chunk.skipped.items()}))
     moved = {
@@ -111,7 +114,7 @@ def _update(session: Session, taken: TakenUp, values: dict[str, Any]) -> None:
 
 
 def end_listing(database: Database, taken: TakenUp) -> None:
-    """Everything is published: clears `unpublished`, and lets the scan run to its end. Raises like `commit`."""
+    """Empties `unpublished` and sets the scan to running, when everything is published. Raises like `commit`."""
     scan = taken.scan
     with transaction(database) as session:
         _clear(session, taken)

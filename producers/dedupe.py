@@ -10,7 +10,7 @@ from sqlmodel import Session, col
 
 from worker.case import ReuseRule
 from worker.database.detectors import started_last
-from worker.database.known import page_of
+from worker.database.known import refs_as_json
 from worker.database.lifecycle import fill_thresholds
 from worker.database.saving import insert_unchanged
 from worker.messages import ImageRef
@@ -25,10 +25,10 @@ class Deduped:
     counters: dict[str, int] = field(default_factory=dict)
 
 
-def reuse_rule(session: Session, scan: Scan) -> ReuseRule | None:
-    """Which verdicts the scan reuses: those of the detector that a worker last started with.
+def fill_reuse_rule(session: Session, scan: Scan) -> ReuseRule | None:
+    """Fills in the scan's thresholds and returns its reuse rule, both of the detector that a worker started with last.
 
-    Its thresholds become the scan's where that has none. None before the first worker has started.
+    Returns None before the first worker has started.
     """
     detector = started_last(session)
     if detector is None or detector.description is None or detector.id is None:
@@ -37,17 +37,18 @@ def reuse_rule(session: Session, scan: Scan) -> ReuseRule | None:
     return ReuseRule.of(scan, policy.of_detector(detector.description["answer"]["max_tokens"]), detector.id)
 
 
-def reuse_known(session: Session, scan: Scan, refs: Sequence[ImageRef], rule: ReuseRule | None) -> Deduped:
-    """Writes the findings of what is unchanged and has a verdict that the rule allows, and leaves the rest."""
+def reuse_unchanged(session: Session, scan: Scan, refs: Sequence[ImageRef], rule: ReuseRule | None) -> Deduped:
+    """Writes the findings of the unchanged images that have a verdict which the rule allows. Returns the other refs."""
     if rule is None or not refs:
         return Deduped(refs)
-    page = {"page": page_of(refs)}
+    parameters = {"refs": refs_as_json(refs)}
     try:
-        # ON CONFLICT makes an insertion 50 % slower, and nothing but a stranger's message can be in the way.
+        # ON CONFLICT makes an insertion 50 % slower, and a finding is there only if
+        # another program sent a message for this scan.
         with session.begin_nested():
-            found = session.execute(_statement(scan, rule, len(refs)), page).one()
+            found = session.execute(_statement(scan, rule, len(refs)), parameters).one()
     except IntegrityError:
-        found = session.execute(_statement(scan, rule, len(refs), careful=True), page).one()
+        found = session.execute(_statement(scan, rule, len(refs), careful=True), parameters).one()
     counters: dict[str, int] = found.counters or {}
     known = range(1, found.known + 1) if found.numbers is None else set(found.numbers)
     left = [ref for n, ref in enumerate(refs, start=1) if n not in known]
@@ -55,8 +56,10 @@ def reuse_known(session: Session, scan: Scan, refs: Sequence[ImageRef], rule: Re
 
 
 def _statement(scan: Scan, rule: ReuseRule, size: int, *, careful: bool = False) -> Any:
-    """Inserts the findings of what is known; one row: `counters` by verdict, how many are `known`, and their `numbers`
-    in the page where these are not none or all of its `size`.
+    """Builds the statement that inserts the findings of unchanged images.
+
+    It returns one row: `counters` by verdict, how many images are `known`, and their `numbers` in the page, when these
+    are not none or all of its `size`.
     """
     known, inserting = insert_unchanged(scan, rule)
     if careful:

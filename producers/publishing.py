@@ -19,7 +19,7 @@ CHUNK = 5000
 """Images that are compared, committed and published together: five pages of S3's, 313 messages."""
 
 RESUMPTIONS = 20
-"""How often a database that went away is waited for in one run, before the command fails."""
+"""How often one run tries again when the database cannot be reached."""
 
 
 class Publisher(Protocol):
@@ -28,7 +28,12 @@ class Publisher(Protocol):
     def publish(
         self, queue: str, messages: Sequence[dict[str, Any]], *, waiting: Callable[[], None] = lambda: None
     ) -> None:
-        """Returns when the broker has all of them; calls `waiting` while there is no room. BrokerUnavailableError."""
+        """Publishes the messages, and returns when the broker has confirmed all.
+
+        Calls `waiting` while there is no room.
+
+        Raises BrokerUnavailableError.
+        """
 
 
 @retry(
@@ -48,23 +53,23 @@ def publish_scan(
     listed: Callable[[int], None] = lambda _count: None,
     waiting: Callable[[], None] = lambda: None,
 ) -> ScanStatus:
-    """Lists the scan's source from where its cursor stands and publishes what is not known; the status it leaves.
+    """Lists the scan's source from where its cursor stands and publishes what is not known. Returns its status.
 
     What is listed is committed before it is published, and kept in `unpublished` until the next chunk is committed:
-    a producer that is killed anywhere loses nothing and counts nothing twice. Of two producers on one scan, the one
-    whose chunk comes second stops. While a scan is repaired, only what has no outcome yet is published. `listed` is
+    a producer that is killed anywhere loses nothing and counts nothing twice. If two producers work on one scan,
+    the one that commits second stops. While a scan is repaired, only what has no outcome yet is published. `listed` is
     told the count after each chunk, `waiting` is called while the queue is full.
-    Raises SourceError, BrokerUnavailableError, DatabaseUnavailableError; run again, it goes on.
+    Raises SourceError, BrokerUnavailableError, DatabaseUnavailableError. Run it again to continue.
     """
     taken, left_behind = take_up(database, scan_id)
     scan = taken.scan
 
-    def look_up() -> None:
+    def check_and_wait() -> None:
         check_active(database, scan)
         waiting()
 
     def publish(messages: Sequence[dict[str, Any]]) -> None:
-        publisher.publish(LIVE_QUEUE if scan.kind == "live" else SCAN_QUEUE, messages, waiting=look_up)
+        publisher.publish(LIVE_QUEUE if scan.kind == "live" else SCAN_QUEUE, messages, waiting=check_and_wait)
 
     try:
         publish(left_behind)

@@ -14,7 +14,7 @@ from tenacity import AttemptManager, Retrying, retry_if_exception_type, stop_aft
 from producers.scans import find_scan
 from worker.database import Database, transaction
 from worker.database.lifecycle import ENDED
-from worker.database.partitions import PREFIX, drop_partition_table
+from worker.database.partitions import TABLE_PREFIX, drop_partition_table
 from worker.errors import DatabaseUnavailableError, LockedError, ScanStateError
 from worker.tables import Finding, Scan, Suspect, Unpublished
 
@@ -37,7 +37,7 @@ SELECT scans.partition, max(kind) AS kind, min(scans.id::text) AS scan_id, min(n
        min(scans.id::text || ' is still ' || status) FILTER (WHERE NOT {_OVER}) AS held_by
 FROM pg_inherits
 JOIN pg_class ON pg_class.oid = inhrelid
-JOIN scans ON relname = '{PREFIX}' || scans.partition
+JOIN scans ON relname = '{TABLE_PREFIX}' || scans.partition
 WHERE inhparent = 'findings'::regclass
 GROUP BY scans.partition
 HAVING (max({_ENDED_AT}) < :before OR max(kind) = 'live' AND NOT bool_and({_OVER}))

@@ -34,18 +34,21 @@ log = structlog.get_logger(__name__)
 
 EXIT_OK, EXIT_FAILED, EXIT_CONFIGURATION, EXIT_ENGINE_DEAD = 0, 1, 2, 70
 
-Describe = Callable[[Settings], DetectorDescription]
-Start = Callable[[DetectorDescription, Settings], tuple[DetectorDescription, Engine]]
+LoadDescription = Callable[[Settings], DetectorDescription]
+StartDetector = Callable[[DetectorDescription, Settings], tuple[DetectorDescription, Engine]]
 OpenStore = Callable[[Settings], ImageStore]
 
 
 def main(
-    *, describe: Describe = load_description, start: Start = start_detector, open_store: OpenStore = open_stores
+    *,
+    describe: LoadDescription = load_description,
+    start: StartDetector = start_detector,
+    open_store: OpenStore = open_stores,
 ) -> int:
-    """Runs a worker until it is told to stop; the process's exit code.
+    """Runs a worker until it is told to stop. Returns the exit code.
 
-    The arguments are the parts that tests and benchmarks replace: the detector's description, its engine, and the store
-    that images are fetched from.
+    The arguments make the parts that tests and benchmarks replace: the detector's description, its engine, and the
+    store that images are fetched from.
     """
     signal.signal(signal.SIGTERM, _exit_before_ready)
     replica = Replica.join()
@@ -76,8 +79,13 @@ def main(
         _end_children()
 
 
-def build(settings: Settings, describe: Describe, start: Start, open_store: OpenStore) -> tuple[Celery, Parts]:
-    """The Celery app with its task, and the parts that the task works with. What is cheap is checked first."""
+def build(
+    settings: Settings, describe: LoadDescription, start: StartDetector, open_store: OpenStore
+) -> tuple[Celery, Parts]:
+    """Builds the Celery app with its task, and the parts that the task works with. Cheap checks come first.
+
+    Raises ConfigurationError, StorageUnavailableError, EngineDeadError.
+    """
     description = describe(settings)
     database = connect(settings.database_url.get_secret_value(), pool_size=settings.threads)
     check_schema(database)
@@ -100,9 +108,10 @@ def build(settings: Settings, describe: Describe, start: Start, open_store: Open
 
 
 def serve(app: Celery, parts: Parts, settings: Settings, health: Health, node_name: str | None) -> int:
-    """Consumes until SIGTERM; then what holds slots is finished, the rest goes back to the queue.
+    """Consumes messages until SIGTERM. Returns the exit code.
 
-    `node_name` of None is Celery's default.
+    On SIGTERM it finishes the images that hold slots and gives the other messages back to the queue. When `node_name`
+    is None, Celery chooses the name.
     """
 
     def ready(**_: object) -> None:
@@ -151,12 +160,12 @@ def _die(error: EngineDeadError) -> NoReturn:
 
 
 def _exit_before_ready(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM while the engine still loads; Celery puts its own handler in place when it starts."""
+    """Handles SIGTERM while the engine loads. Celery installs its own handler when it starts."""
     raise SystemExit(EXIT_OK)
 
 
 def _end_children() -> None:
-    """Ends what vLLM may have left running."""
+    """Kills the child processes that vLLM may have left."""
     for child in psutil.Process().children(recursive=True):
         try:
             child.kill()

@@ -101,12 +101,14 @@ _TYPES: tuple[tuple[type[Exception], Kind], ...] = (
     (Boto3Error, Kind.MAY_PASS),
     (BotoCoreError, Kind.MISCONFIGURED),  # what is left of them is about settings
 )
-"""Exceptions that no answer of the service stands behind. The first type that fits counts."""
+"""Exceptions that are raised without an answer of the service. The first type that matches counts."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What an error means. `answered`: the service itself says so; `code` is then its code, else the exception's type.
+    """What an error means.
+
+    `answered`: the service sent this error, and `code` is its code. Otherwise `code` is the exception's class name.
 
     `text` is one line for a person, without passwords.
     """
@@ -126,9 +128,9 @@ class EndpointError(BotoCoreError):
 def s3_client(*, timeout_s: float, attempts: int = 4, connections: int = 10, times_as_text: bool = False) -> "S3Client":
     """A client of S3, for as many threads as `connections`. Raises AWS_ERRORS when a setting of boto3's is wrong.
 
-    `timeout_s` is the longest wait for an answer, or for more of it; for a connection it is at most 5 s. botocore makes
-    all `attempts` by itself, with pauses that grow. With `times_as_text`, times in answers are not parsed: parsing them
-    is three quarters of the work of a listing.
+    `timeout_s` limits the wait for an answer, and for each further part of it; a connection gets 5 s at most.
+    `attempts` is the total number of tries, with pauses that grow. With `times_as_text`, times in answers are not
+    parsed: parsing them is three quarters of the work of a listing.
     """
     client: S3Client = _client("s3", timeout_s, attempts, connections, times_as_text=times_as_text)
     return client

@@ -12,10 +12,10 @@ from worker.tables import Scan
 
 @dataclass(frozen=True)
 class ReuseRule:
-    """Which stored verdicts may stand for a new one in a scan; worker.database.known says it in SQL.
+    """Which stored verdicts a scan may reuse: see worker.database.known for the exact conditions.
 
-    Those of this detector that explain as much as the policy asks for, and that were given at `since` or later, when
-    that is set.
+    `detector_id` must have given them, and `since` or later, when that is set. They must explain as much as `policy`
+    asks for.
     """
 
     detector_id: int
@@ -24,7 +24,7 @@ class ReuseRule:
 
     @classmethod
     def of(cls, scan: Scan, policy: FilledPolicy, detector_id: int) -> Self:
-        """The scan's rule. A scan that judges again reuses its own verdicts only."""
+        """The rule of a scan. A scan that judges again reuses its own verdicts only."""
         return cls(detector_id, policy, scan.created_at if scan.rejudge else None)
 
 
@@ -57,7 +57,7 @@ class Content:
 
 @dataclass(frozen=True)
 class KnownVerdict:
-    """A verdict on a content that stands for a new one.
+    """A verdict that is reused.
 
     `id` is None when it is given in the same message and has no row yet. `uri` is where the content lay when it was
     judged; `width` and `height` are the upright image's, in pixels.
@@ -81,7 +81,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Reused:
-    """The same content has a verdict already. `remembered`: the row of `objects` says all that, and is left alone."""
+    """The same content has a verdict already. `remembered`: `objects` names this content and this verdict already."""
 
     content: Content
     verdict: KnownVerdict

@@ -1,4 +1,5 @@
-"""The error tree, split by what is done with an error. Every error of the project stands here.
+"""The error tree, split by what is done with an error. Every error of the project stands here, except those in the
+tree of another library.
 
 FakesweepError
 │   Of a command: one line on stderr, and exit code 1 where no other is given.
@@ -14,7 +15,7 @@ FakesweepError
 ├── SupersededError         another producer has the scan, or nobody wants it now: this one stops with a warning
 │   Of one message or one image.
 ├── InvalidMessageError     the message can never be understood: dead-lettered with the reason
-├── ImageError              permanent: this image's outcome is `failed` with the reason code
+├── ImageError              this image's outcome is `failed` with the reason code
 │   Of something outside.
 ├── TransientError          may pass by itself: tried again, in place or with a delay
 │   ├── StorageUnavailableError
@@ -97,7 +98,7 @@ class InvalidMessageError(FakesweepError):
 
 
 class ImageError(FakesweepError):
-    """This image can never be judged as it is.
+    """This image gets the outcome `failed`.
 
     `reason` is the stored code, `detail` one line for a person (no secrets, no presigned URLs).
     """
@@ -113,7 +114,7 @@ class TransientError(FakesweepError):
 
 
 class StorageUnavailableError(TransientError):
-    """S3 throttles, times out or answers 5xx, after the client's own retries."""
+    """The storage cannot be reached, or refuses for a reason that is not the image's fault."""
 
 
 class DatabaseUnavailableError(TransientError):

@@ -1,4 +1,4 @@
-"""Files that other processes may meet: they are replaced as a whole, or one process at a time writes to them."""
+"""Replaces files as a whole, and locks files against other processes."""
 
 import os
 import stat
@@ -15,7 +15,7 @@ from worker.errors import ConfigurationError
 
 
 def lock(file: IO[Any], refusal: str) -> None:
-    """Take an open file for this process alone, until it closes the file or dies.
+    """Locks an open file for this process alone, until it closes the file or dies.
 
     The content of the file is left as it is. Raises ConfigurationError with the text `refusal`, at once, when another
     process has the file.
@@ -26,7 +26,7 @@ def lock(file: IO[Any], refusal: str) -> None:
 
 @contextmanager
 def replacing(path: Path, *, binary: bool = False, errors: str = "strict") -> Iterator[IO[Any]]:
-    """Open a new file, for UTF-8 text or for bytes, that replaces the one at `path` when the block has ended.
+    """Opens a new file, for UTF-8 text or for bytes, that replaces the one at `path` when the block has ended.
 
     Until then it lies in the same folder under another name, which ends in the same suffix. So a reader sees the whole
     old file or the whole new one, also after a kill or a power failure. When the block raises, the old file stays and
@@ -59,7 +59,7 @@ def replacing(path: Path, *, binary: bool = False, errors: str = "strict") -> It
 
 
 def move_into_place(moves: Mapping[Path, Path]) -> None:
-    """Give finished files and folders their final names, one after the other, once all of them are on the disk.
+    """Gives finished files and folders their final names, one after the other, once all of them are on the disk.
 
     A file replaces the one that has the name already, and takes over its permission bits. A folder replaces an empty
     one only. Raises OSError.
@@ -76,7 +76,7 @@ def move_into_place(moves: Mapping[Path, Path]) -> None:
 
 
 def _half_file(place: Path) -> BinaryIO:
-    """An empty file beside `place`, open, that no other living process writes.
+    """Opens an empty file beside `place` that no other running process writes.
 
     A killed process leaves such a file behind. The next writer takes the same file, so that they do not pile up.
     Only a second writer at the same time gets a file with a name of its own.
@@ -129,7 +129,7 @@ def _keep_mode(half: Path, place: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """A file, or the names in a folder, all the way to the disk."""
+    """Writes a file, or the names in a folder, to the disk (fsync)."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -1,4 +1,7 @@
-"""What becomes of a message: its scan -> known? -> the path of its images -> save; a redelivered one image by image."""
+"""Moderates a message: find its scan -> what is known? -> the path of its images -> save.
+
+The images of a redelivered message take the path one by one.
+"""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -15,13 +18,15 @@ from worker.path import Parts, judge_images
 log = structlog.get_logger(__name__)
 
 MAX_DEATHS_ALONE = 2
-"""An image that was alone in the worker when it died this often is not tried again by itself."""
+"""After this many deaths of the worker with only this image in it, the image is not tried again."""
 
 
 def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, redelivered: bool = False) -> JudgeImages | None:
-    """Gives every image of the message its outcome; returns a message of those whose storage is away for now.
+    """Gives every image of the message its outcome.
 
-    A redelivered message is suspect, and so is one whose images failed together in a way nobody foresaw: its images
+    Returns a message with the images whose storage cannot be reached now, else None.
+
+    A redelivered message is suspect, and so is one that failed with an unexpected error: its images
     are taken one by one, so that a poison image cannot take the others with it.
     Raises InvalidMessageError, DatabaseUnavailableError, ShuttingDownError, EngineDeadError.
     """
@@ -53,7 +58,7 @@ def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, redelivered: b
 def _save_all(
     refs: Sequence[ImageRef], unchanged: Sequence[Case], delivery: Delivery, parts: Parts, *, suspect: bool
 ) -> list[ImageRef]:
-    """Saves the unchanged images and what becomes of the refs; returns what is left for later."""
+    """Saves the unchanged images and what becomes of the refs. Returns what is left for later."""
     together, alone = ([], refs) if suspect else (refs, [])
     later: list[ImageRef] = []
     try:
@@ -71,7 +76,7 @@ def _save_all(
 
 
 def _alone(ref: ImageRef, delivery: Delivery, parts: Parts) -> list[ImageRef]:
-    """The path for a suspect: an image that may end the worker, or fail in a way that nobody foresaw."""
+    """The path for a suspect: an image that may kill the worker, or that fails with an unexpected error."""
     with tried_alone(parts.database, delivery.scan.id, ref.uri) as deaths:
         if deaths >= MAX_DEATHS_ALONE:
             detail = f"the worker ended {deaths} times while it had this image alone"
@@ -87,6 +92,6 @@ def _alone(ref: ImageRef, delivery: Delivery, parts: Parts) -> list[ImageRef]:
 
 
 def _save(cases: Sequence[Case], delivery: Delivery, parts: Parts) -> list[ImageRef]:
-    """Saves the ends of these images; returns what is left for later."""
+    """Saves the ends of these images. Returns what is left for later."""
     findings.save(parts.database, cases, delivery)
     return [case.ref for case in cases if isinstance(case.end, Later)]

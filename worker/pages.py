@@ -16,7 +16,7 @@ _DECEPTIVE = re.compile(
 )
 
 
-def environment(folder: Path, **filters: Callable[..., Any]) -> Environment:
+def templates_in(folder: Path, **filters: Callable[..., Any]) -> Environment:
     """The templates of `folder`, with the filters of this module and with these.
 
     Filters: `visible` for text of strangers, `moment` for a time, `share` for a part of a whole, `compact` for a count.

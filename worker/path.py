@@ -24,7 +24,7 @@ from worker.slots import Slots
 from worker.storage import ImageStore
 
 HELD_BYTES = 32 * 2**20
-"""Fetched bytes at which a message decodes what it has before it fetches more: 16 photographs have fewer."""
+"""When the fetched files of a message have this many bytes, they are decoded before more are fetched."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Parts:
     )
     """As many images in full size at once as there are cores: one of 100 megapixels takes 300 MB."""
     suspects: AbstractContextManager[object] = field(default_factory=threading.Lock)
-    """One suspect image at a time in the whole process, so that it is known which one ended it."""
+    """One suspect image at a time in the whole process, so that we know which one killed it."""
     max_pixels: int = MAX_PIXELS
     retry_limit: int = 5
 
@@ -72,7 +72,10 @@ class _Decoded:
 
 
 def judge_images(refs: Sequence[ImageRef], delivery: Delivery, parts: Parts) -> list[Case]:
-    """Fetch -> hash -> (seen? reuse) -> decode -> judge. A step takes what is under way and leaves alone what ended."""
+    """Fetch -> hash -> (seen? reuse) -> decode -> judge. Each step passes on the images that have their end already.
+
+    Raises DatabaseUnavailableError, ShuttingDownError, EngineDeadError.
+    """
     waiting = deque(refs)
     opened: list[_Decoded | Case] = []
     while waiting:
@@ -81,7 +84,7 @@ def judge_images(refs: Sequence[ImageRef], delivery: Delivery, parts: Parts) -> 
 
 
 def _open_some(waiting: deque[ImageRef], delivery: Delivery, parts: Parts) -> list[_Decoded | Case]:
-    """Takes images from the front until they hold HELD_BYTES, and decodes them. Their bytes go with this call."""
+    """Fetches images until they have HELD_BYTES, and decodes them. Their bytes are released with this call."""
     fetched: list[_Fetched | Case] = []
     held = 0
     while waiting and held < HELD_BYTES:
@@ -105,7 +108,7 @@ def _fetch(ref: ImageRef, delivery: Delivery, parts: Parts) -> _Fetched | Case:
 
 
 def _reuse_seen(images: Sequence[_Fetched | Case], delivery: Delivery, parts: Parts) -> list[_Fetched | Case]:
-    """Reuses the verdicts that there are on the same contents."""
+    """Reuses stored verdicts on the same contents."""
     contents = {image.content.sha256 for image in images if isinstance(image, _Fetched)}
     if not contents:
         return list(images)
@@ -135,7 +138,7 @@ def _decode(image: _Fetched | Case, parts: Parts) -> _Decoded | Case:
 
 
 def _judge(images: Sequence[_Decoded | Case], delivery: Delivery, parts: Parts) -> list[Case]:
-    """Judges each distinct content once; its twins in the same message reuse that."""
+    """Judges each content once. Other images of the message with the same content reuse the result."""
     first: dict[str, _Decoded] = {}
     for image in images:
         if isinstance(image, _Decoded):
@@ -161,7 +164,7 @@ def _end(image: _Decoded, answer: Judgement | EngineGenerateError) -> Judged | F
 
 
 def _twin(first: _Decoded, end: Judged | Failed) -> Reused | Failed:
-    """The end of another image with the first one's content."""
+    """The end of another image with the same content as the first one."""
     if isinstance(end, Failed):
         return end
     width, height = first.size

@@ -34,7 +34,10 @@ T = TypeVar("T")
 
 
 def submission_id(message_id: str, batch: int) -> UUID:
-    """The id of a submission: the same at each delivery of an SQS message. `batch` counts its sixteens of images."""
+    """The id of a submission: the same at each delivery of an SQS message.
+
+    `batch` numbers the messages that are made of it, from 0.
+    """
     return uuid5(NAMESPACE_URL, f"sqs:{message_id}/{batch}")
 
 
@@ -79,7 +82,7 @@ def _received(queue: EventQueue, wait_s: int, stop: Stop) -> list[dict[str, Any]
 def _take(
     app: Celery, queue: EventQueue, messages: Sequence[dict[str, Any]], rules: Rules, explain: Explain | None
 ) -> None:
-    """Publishes what the messages say and deletes them; those before a failure of the broker too."""
+    """Publishes what the messages say, then deletes them. If the broker fails, those published before are deleted."""
     counts: Counter[str] = Counter()
     ignored: Counter[str] = Counter()
     published: list[dict[str, Any]] = []

@@ -22,7 +22,7 @@ from worker.tables import ScanStatus
 POLL_S = 0.5
 PLAIN_LINE_S = 5.0
 
-ENDED = (ScanStatus.DONE, ScanStatus.PAUSED, ScanStatus.CANCELLED)
+WAITING_ENDS = (ScanStatus.DONE, ScanStatus.PAUSED, ScanStatus.CANCELLED)
 """Where waiting ends."""
 
 
@@ -108,7 +108,7 @@ def show_waiting(advance: Advance, counts: Mapping[str, Any]) -> None:
 def watch(database: Database, scan_id: UUID) -> dict[str, Any]:
     """Shows a scan's progress until every listed image has its outcome, or somebody stops it; its last counts."""
     with shown("judging", total=None) as advance:
-        while (counts := results.progress(database, scan_id))["status"] not in ENDED:
+        while (counts := results.progress(database, scan_id))["status"] not in WAITING_ENDS:
             advance(counts["judged"] + counts["reused"] + counts["failed"], counts["listed"], _speed(counts))
             time.sleep(POLL_S)
     print(_counts_line(counts), file=sys.stderr)

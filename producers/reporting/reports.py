@@ -13,7 +13,7 @@ from producers.reporting.histogram import histogram
 from producers.reporting.tally import ReportTally, Row
 from producers.reporting.thumbnails import Fetch, with_thumbnails
 from worker.files import replacing
-from worker.pages import environment
+from worker.pages import templates_in
 
 
 def write_report(summary: Mapping[str, Any], rows: Iterable[Row], fetch: Fetch, output: Path, *,
@@ -28,7 +28,7 @@ def write_report(summary: Mapping[str, Any], rows: Iterable[Row], fetch: Fetch, 
         tally = ReportTally()
         flagged = tally.take(rows, gallery)
         with closing(with_thumbnails(flagged, fetch)) as cards:
-            page = environment(Path(__file__).parent).get_template("report.html.j2")
+            page = templates_in(Path(__file__).parent).get_template("report.html.j2")
             file.writelines(page.generate(
                 scan=summary, tally=tally, histogram=histogram(tally.bins), shown=len(flagged),
                 cards=cards, written_at=datetime.now(UTC).isoformat(),

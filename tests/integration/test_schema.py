@@ -7,7 +7,7 @@ from sqlalchemy import Column, Integer, MetaData, text
 from sqlmodel import SQLModel
 
 from worker.database import Database
-from worker.database.partitions import PREFIX
+from worker.database.partitions import TABLE_PREFIX
 from worker.migrate import alembic_config
 from worker.tables import Scan
 
@@ -19,7 +19,7 @@ def drift(database: Database, metadata: MetaData) -> list[object]:
 
 
 def _no_partition(_object: object, name: str | None, kind: str, *_: object) -> bool:
-    return not (kind == "table" and (name or "").startswith(PREFIX))
+    return not (kind == "table" and (name or "").startswith(TABLE_PREFIX))
 
 
 def test_models_and_migrations_do_not_drift_apart(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""Postgres: the connection, and transactions. What is asked and saved in them stands in the modules beside."""
+"""Connects to Postgres and opens transactions. The other modules of this package hold the queries."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,17 +47,19 @@ def connect(url: str, *, pool_size: int = 8) -> Database:
 
 @contextmanager
 def transaction(database: Database) -> Iterator[Session]:
-    """A session that commits at the end. A lost or unreachable database is a DatabaseUnavailableError."""
+    """Gives a session that commits at the end.
+
+    Raises DatabaseUnavailableError when the database cannot be reached or the connection is lost.
+    """
     with _unavailable(), Session(database, expire_on_commit=False) as session, session.begin():
         yield session
 
 
 @contextmanager
 def autocommit(database: Database) -> Iterator[Session]:
-    """A session whose every statement is a transaction of its own. Raises like `transaction`.
+    """Gives a session in which every statement is a transaction of its own. Raises like `transaction`.
 
-    What such a statement locks is free again when the server has done with it: nobody waits for this process, however
-    long that takes to go on.
+    Postgres releases the locks of such a statement when it has finished it. Nobody waits until this process continues.
     """
     own = database.execution_options(isolation_level="AUTOCOMMIT")
     with _unavailable(), Session(own, expire_on_commit=False) as session:

@@ -1,4 +1,4 @@
-"""A scan's counters: each message raises them; its limits may pause the scan then, and its last image ends it."""
+"""The counters of a scan. Each message increases them. Then the scan may be paused at its limits, or be done."""
 
 from typing import Any
 from uuid import UUID
@@ -14,13 +14,14 @@ COUNTERS = ("judged", "reused", "failed", "fake", "uncertain", "real")
 """Columns of `scans`. The first three count outcomes, the others split those with a verdict."""
 
 LIMITS_AFTER = 1000
-"""Outcomes before a scan's limits are looked at: of the first ten images, five may well be fake."""
+"""The limits are checked only after this many outcomes: of the first ten images, five may be fake by chance."""
 
 
-def raising(new: Any, detector_id: Any) -> Any:
-    """The statement that adds to the counters of the scan `new.scan_id` the columns of `new` that are named like them.
+def increase_statement(new: Any, detector_id: Any) -> Any:
+    """Builds the UPDATE that adds the columns of `new` to the counters with the same names, in the scan `new.scan_id`.
 
-    Returns whether something is due: the scan is full, over a limit, or has more outcomes than images. See `settle`.
+    It returns true when `settle` must run: every image has an outcome, a limit is passed, or there are more outcomes
+    than images.
     """
     age_s = func.extract("epoch", func.clock_timestamp() - func.coalesce(Scan.counted_at, func.now()))
     values = {name: getattr(Scan, name) + new.c[name] for name in COUNTERS} | {
@@ -33,7 +34,7 @@ def raising(new: Any, detector_id: Any) -> Any:
 
 
 def settle(session: Session, scan_id: UUID) -> None:
-    """Does what a scan's counters make due: ends it when it is full, pauses it at its limits."""
+    """Marks the scan done when it is full, else pauses it at its limits. Corrects `listed` after a late message."""
     if not finish_if_full(session, scan_id):
         pause_at_limits(session, scan_id)
     late = (col(Scan.id) == scan_id, _late())
@@ -41,19 +42,19 @@ def settle(session: Session, scan_id: UUID) -> None:
 
 
 def with_detector(detector_id: Any) -> ColumnElement[list[int]]:
-    """The new value of a scan's `detector_ids`: with this one."""
+    """The SQL value of `detector_ids` with this id added, if it is not there yet."""
     there = func.array_position(Scan.detector_ids, cast(detector_id, BigInteger)).is_not(None)
     return case((there, Scan.detector_ids), else_=func.array_append(Scan.detector_ids, detector_id))
 
 
 def finish_if_full(session: Session, scan_id: UUID) -> bool:
-    """Marks a scan done when its listing is complete and every listed image has an outcome; whether it did so."""
+    """Marks the scan done when its listing is complete and every image has an outcome. Returns whether it did."""
     done = {"status": ScanStatus.DONE, "finished_at": func.now()}
     full = _quietly(update(Scan).where(col(Scan.id) == scan_id, _full()).values(done))
     finished = session.execute(full.returning(col(Scan.kind), col(Scan.partition))).one_or_none()
     if finished is None:
         return False
-    # What was deleted from the source before a repair is not listed any more, but its message may still be decided.
+    # An image that was deleted from the source before a repair is not listed again, but its message may still come.
     if finished.kind == "scan" and (to_come := settle_repaired(session, scan_id, finished.partition)):
         again = {"status": ScanStatus.RUNNING, "finished_at": None, "listed": _decided() + to_come}
         session.execute(_quietly(update(Scan).where(col(Scan.id) == scan_id).values(again)))
@@ -63,7 +64,7 @@ def finish_if_full(session: Session, scan_id: UUID) -> bool:
 
 
 def settle_repaired(session: Session, scan_id: UUID, partition: str) -> int:
-    """How many of the images that a repair published have no outcome yet; those that have are forgotten."""
+    """Deletes the rows of `repaired` whose images have an outcome. Returns how many are left."""
     decided = (
         select(col(Finding.uri))
         .where(col(Finding.partition) == partition, col(Finding.scan_id) == scan_id)
@@ -76,7 +77,7 @@ def settle_repaired(session: Session, scan_id: UUID, partition: str) -> int:
 
 
 def pause_at_limits(session: Session, scan_id: UUID) -> None:
-    """The circuit breaker: pauses a scan that flags, or fails on, a larger share of its images than it may."""
+    """Pauses the scan (circuit breaker) when too large a share of its images is flagged or failed."""
     with_verdict = Scan.judged + Scan.reused
     note = case(
         (_flags_too_many(), func.format("%s of %s images are flagged; the limit is a share of %s",
@@ -99,7 +100,7 @@ def _full() -> ColumnElement[bool]:
 
 
 def _late() -> ColumnElement[bool]:
-    """A message came after the end: of an image that a repair did not find any more."""
+    """A late message was decided after the scan was done: a repair did not find its image any more."""
     return and_(col(Scan.status) == ScanStatus.DONE, _decided() > Scan.listed)
 
 
@@ -113,5 +114,5 @@ def _flags_too_many() -> ColumnElement[bool]:
 
 
 def _quietly(statement: Update) -> Update:
-    """Without changing the rows that the session has loaded: nothing looks at those afterwards."""
+    """Does not update the objects that the session has loaded. Nobody reads them afterwards."""
     return statement.execution_options(synchronize_session=False)

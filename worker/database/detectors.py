@@ -9,7 +9,7 @@ from worker.tables import Detector
 
 
 def register_detector(database: Database, detector: Detector) -> int:
-    """The id of the detector with this fingerprint; stored when it is new, and noted as the one that started last."""
+    """Stores the detector if its fingerprint is new, and sets `started_at`. Returns its id."""
     values = detector.model_dump(exclude={"id", "created_at", "started_at"}) | {"started_at": func.now()}
     statement = insert(Detector).values(**values)
     started = statement.on_conflict_do_update(
@@ -20,6 +20,6 @@ def register_detector(database: Database, detector: Detector) -> int:
 
 
 def started_last(session: Session) -> Detector | None:
-    """The detector that a worker last started with: the one whose verdicts producers reuse. None before the first."""
+    """The detector that a worker started with last; None before the first. Producers reuse its verdicts."""
     started = select(Detector).where(col(Detector.started_at).is_not(None), col(Detector.description).is_not(None))
     return session.execute(started.order_by(col(Detector.started_at).desc()).limit(1)).scalars().first()

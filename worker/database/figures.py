@@ -1,4 +1,4 @@
-"""Figures that a scan's row gives."""
+"""Shares and the rate, computed from a scan's row."""
 
 import math
 from datetime import datetime
@@ -10,7 +10,7 @@ RATE_WINDOW_S = 60.0
 
 
 def shares(scan: Scan) -> tuple[float, float]:
-    """Flagged of the images that have a verdict, and failed of those that have an outcome; 0 without any."""
+    """Returns two shares: flagged among images with a verdict, failed among images with an outcome. 0 without any."""
     with_verdict = scan.judged + scan.reused
     decided = with_verdict + scan.failed
     return (scan.fake / with_verdict if with_verdict else 0.0, scan.failed / decided if decided else 0.0)

@@ -1,7 +1,7 @@
-"""Saving what became of a message's images: the rows of `verdicts`, `objects` and `findings`, and that they are saved.
+"""Makes the rows of `verdicts`, `objects` and `findings` for the images of a message, and saves them.
 
-A value for a new column of `findings` goes into `_finding`; what a producer writes of an unchanged image, without a
-message, into saving.insert_unchanged.
+A new column of `findings` gets its value in `_finding`. A producer writes the findings of unchanged images without a
+message: see saving.insert_unchanged.
 """
 
 import json
@@ -18,7 +18,7 @@ from worker.case import Case, Content, Delivery, End, Failed, Judged, Later, Reu
 from worker.database import Database, autocommit, transaction
 from worker.database.counters import settle
 from worker.database.lifecycle import is_dropped
-from worker.database.saving import saving
+from worker.database.saving import save_statement
 from worker.detector.verdicts import verdict_of
 from worker.errors import DatabaseUnavailableError
 from worker.messages import FilledPolicy
@@ -32,9 +32,9 @@ from worker.tables import Finding, Outcome
     reraise=True,
 )
 def save(database: Database, cases: Sequence[Case], delivery: Delivery) -> None:
-    """Saves the ends of a message's images together, but for those that are left for later.
+    """Saves the ends of a message's images together. Images that are left for later are skipped.
 
-    Saving twice is saving once. Of a scan that retention has dropped meanwhile, the findings are left out.
+    A message that is saved twice is counted once. If retention has dropped the scan meanwhile, no finding is saved.
     Raises DatabaseUnavailableError.
     """
     findings = [row for case in cases if (row := _finding(case, delivery))]
@@ -49,25 +49,25 @@ def save(database: Database, cases: Sequence[Case], delivery: Delivery) -> None:
     try:
         due = _save_again(database, cases, delivery, parameters) if delivery.again else _save(database, parameters)
     except IntegrityError:
-        # The partition of a scan goes away when its findings are dropped.
+        # A dropped scan has no partition any more, so Postgres refuses the rows.
         with transaction(database) as session:
             if is_dropped(session, delivery.scan.id):
                 return
         raise
-    # None too: nothing was new, perhaps because a try before this one was saved and its answer was lost.
+    # Also when nothing was new: perhaps an earlier try was saved, and the connection broke before it was settled.
     if due is not False:
         with transaction(database) as session:
             settle(session, delivery.scan.id)
 
 
 def _save(database: Database, parameters: dict[str, Any]) -> bool | None:
-    """Saves in one statement; whether something is due at the scan, None when nothing was new.
+    """Saves in one statement. Returns whether `settle` must run, or None when nothing was new.
 
-    It commits by itself: the scan's row, which all workers on the scan share, is locked only while Postgres works, and
-    not until a thread of this process has its turn to commit.
+    The statement commits by itself. All workers on a scan update the same row of `scans`, so it is locked only while
+    Postgres works, and not until a thread of this process has its turn to commit.
     """
     with autocommit(database) as session:
-        due: bool | None = session.execute(saving(), parameters).scalar()
+        due: bool | None = session.execute(save_statement(), parameters).scalar()
         return due
 
 
@@ -80,7 +80,7 @@ def _save_again(
     failed = delete(Finding).where(*own, col(Finding.uri).in_(uris), col(Finding.outcome) == Outcome.FAILED)
     with transaction(database) as session:
         replaced = len(session.execute(failed.returning(col(Finding.uri))).all())
-        due: bool | None = session.execute(saving(), {**parameters, "replaced": replaced}).scalar()
+        due: bool | None = session.execute(save_statement(), {**parameters, "replaced": replaced}).scalar()
         return due
 
 
@@ -105,7 +105,7 @@ def _verdict(case: Case, delivery: Delivery) -> dict[str, Any] | None:
 
 
 def _object(case: Case) -> dict[str, Any] | None:
-    """The row of `objects`, for what was fetched."""
+    """The row of `objects`, when the content is known and `objects` does not say so already."""
     content = _content(case.end)
     if content is None or (isinstance(case.end, Reused) and case.end.remembered):
         return None
@@ -160,11 +160,11 @@ def _content(end: End) -> Content | None:
 
 
 def _known_verdict_id(end: End) -> int | None:
-    """The row of the verdict that is reused; of one that the same message adds, only Postgres knows it."""
+    """The id of the reused verdict. None when the same message adds the verdict: the statement fills in the id."""
     return end.verdict.id if isinstance(end, Reused) else None
 
 
 def clean(detail: str) -> str:
-    """One line of text that Postgres takes: it refuses NUL characters, and an error of a decoder may hold some."""
+    """One line of at most 500 characters. Postgres refuses NUL characters, and a decoder's error may contain some."""
     text = detail.replace("\x00", "").encode(errors="backslashreplace").decode()
     return " ".join(text.split())[:500]

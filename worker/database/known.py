@@ -1,8 +1,8 @@
 """What need not be judged again: one rule, for workers and producers.
 
-An image that has its finding in the scan is decided. Of any other one, a stored verdict stands for a new one when it is
-about the same content and the scan's ReuseRule allows it. The same content is what has the same ETag at the same uri
-(`unchanged`), or the same SHA-256 (`seen`).
+An image is decided when it has a finding in the scan. For any other image, a stored verdict is reused when it is about
+the same content and the scan's ReuseRule allows it. The content is the same when the ETag at the uri is still the same
+(`unchanged`), or when the SHA-256 is the same (`seen`).
 """
 
 from collections.abc import Collection, Sequence
@@ -36,7 +36,7 @@ _EXPLAINS_AS_MUCH = {
     Explain.FLAGGED: (Explain.ALL, Explain.FLAGGED),
     Explain.NONE: tuple(Explain),
 }
-"""Verdicts asked for in these modes may be reused in a scan of that mode: none explains less than is wanted."""
+"""For each mode of a scan: the modes whose verdicts explain at least as much."""
 
 
 def decided_uris(session: Session, scan: Scan, refs: Sequence[ImageRef], *, again: bool = False) -> set[str]:
@@ -55,13 +55,13 @@ def decided_uris(session: Session, scan: Scan, refs: Sequence[ImageRef], *, agai
 
 
 def unchanged(session: Session, refs: Sequence[ImageRef], rule: ReuseRule) -> list[Case]:
-    """Of the refs, those that have the ETag of their last fetch and a verdict on what was fetched, with that.
+    """Returns a case for each ref that has the ETag of its last fetch, and a verdict that the rule allows.
 
-    ETags are compared and not understood: of an object put in parts it is no MD5 of the content.
+    ETags are only compared: for an object that was uploaded in parts, the ETag is not the MD5 of the content.
     """
     if not any(ref.etag for ref in refs):
         return []
-    rows = session.execute(select(unchanged_refs(rule)), {"page": page_of(refs)})
+    rows = session.execute(select(unchanged_query(rule)), {"refs": refs_as_json(refs)})
     return [
         Case(refs[row.n - 1], Reused(Content(row.sha256, row.size), _verdict(row), remembered=row.remembered))
         for row in rows
@@ -69,7 +69,7 @@ def unchanged(session: Session, refs: Sequence[ImageRef], rule: ReuseRule) -> li
 
 
 def seen(session: Session, contents: Collection[str], rule: ReuseRule) -> dict[str, KnownVerdict]:
-    """By SHA-256, the newest verdict on each of these contents that has one."""
+    """Returns, by SHA-256, the newest verdict on each content that the rule allows."""
     unnested = func.unnest(bindparam("contents", list(contents), type_=ARRAY(Text)))
     asked = unnested.table_valued(column("sha256", Text)).render_derived("asked")
     newest = _newest(asked.c.sha256, rule)
@@ -85,45 +85,47 @@ _REFS = TypeAdapter(list[ImageRef])
 
 _LISTED = """
 SELECT n, uri, etag, external_id
-FROM ROWS FROM (json_to_recordset(CAST(:page AS json)) AS (uri text, etag text, external_id text))
+FROM ROWS FROM (json_to_recordset(CAST(:refs AS json)) AS (uri text, etag text, external_id text))
 WITH ORDINALITY AS listed (uri, etag, external_id, n)
 """
 
 
-def page_of(refs: Sequence[ImageRef]) -> str:
-    """The parameter `page` of `unchanged_refs`."""
+def refs_as_json(refs: Sequence[ImageRef]) -> str:
+    """The parameter `refs` of `unchanged_query`: a JSON array."""
     return _REFS.dump_json(list(refs)).decode()
 
 
-def unchanged_refs(rule: ReuseRule) -> Any:
-    """The refs of a page, numbered `n` from 1, that have the ETag of their last fetch and a verdict, with that.
+def unchanged_query(rule: ReuseRule) -> Any:
+    """Builds the query of the refs that are unchanged and have a verdict that the rule allows.
 
-    Its columns are those of a ref, of its object and of its verdict; `remembered`: the object names that verdict.
+    Its columns are those of the ref, of its object and of its verdict. `n` is the ref's number, from 1. `remembered`:
+    the object names that verdict already.
     """
     names = column("n", BigInteger), column("uri", Text), column("etag", Text), column("external_id", Text)
     listed = text(_LISTED).columns(*names).cte("listed")
     same = (col(StoredObject.uri) == listed.c.uri) & (col(StoredObject.etag) == listed.c.etag)
-    newest = _newest(col(StoredObject.sha256), rule, given_there=col(StoredObject.verdict_id))
+    newest = _newest(col(StoredObject.sha256), rule, preferred_id=col(StoredObject.verdict_id))
     remembered = (col(StoredObject.verdict_id) == newest.c.verdict_id).is_(True).label("remembered")
     columns: list[Any] = [listed, StoredObject.sha256, StoredObject.size, newest, remembered]
     query = select(*columns).select_from(listed).join(StoredObject, same).join(newest, true())
     return query.cte("known")
 
 
-def _newest(sha256: Any, rule: ReuseRule, given_there: Any = None) -> Any:
-    """The newest verdict on a content that the rule allows; before all others the one of the id `given_there`."""
+def _newest(sha256: Any, rule: ReuseRule, preferred_id: Any = None) -> Any:
+    """The newest verdict on a content that the rule allows; the one with the id `preferred_id` before all others."""
     named: list[Any] = [col(StoredVerdict.id).label("verdict_id"), col(StoredVerdict.uri).label("judged_at")]
     columns = [*named, StoredVerdict.score, StoredVerdict.width, StoredVerdict.height]
     usable = select(*columns).where(col(StoredVerdict.sha256) == sha256, *_allowed(rule))
     newest = usable.order_by(col(StoredVerdict.id).desc()).limit(1)
-    if given_there is None:
+    if preferred_id is None:
         return newest.lateral("newest")
-    # The verdict that was last given there lies beside its neighbours'; any other has to be looked for by its content.
-    return union_all(usable.where(col(StoredVerdict.id) == given_there), newest).limit(1).lateral("newest")
+    # Reading the preferred verdict by its id is fast: verdicts of neighbouring objects lie together. Any other one is
+    # searched by its content.
+    return union_all(usable.where(col(StoredVerdict.id) == preferred_id), newest).limit(1).lateral("newest")
 
 
 def _allowed(rule: ReuseRule) -> tuple[ColumnElement[bool], ...]:
-    """The rule, of a row of `verdicts`."""
+    """The conditions of the rule on a row of `verdicts`. A new condition goes here."""
     policy = rule.policy
     conditions = [
         col(StoredVerdict.detector_id) == rule.detector_id,
@@ -133,10 +135,10 @@ def _allowed(rule: ReuseRule) -> tuple[ColumnElement[bool], ...]:
     if policy.max_tokens is None:
         conditions.append(whole)
     else:
-        # What a limit cut off counts where the policy's own limit would have cut it off as well.
+        # An answer that was cut off may be reused only where this policy would cut it off, too.
         conditions.append(whole | (col(StoredVerdict.completion_tokens) >= policy.max_tokens))
     if policy.explain is Explain.FLAGGED:
-        # It said real and stopped without reasons, and the policy's threshold flags it: now they are wanted.
+        # A "real" that stopped without reasons is not reused when this policy flags it: then reasons are wanted.
         silent = and_(col(StoredVerdict.answer) == "real", col(StoredVerdict.explanation).is_(None))
         conditions.append(not_(and_(silent, col(StoredVerdict.score) >= policy.fake_from)))
     if rule.since is not None:

@@ -1,4 +1,4 @@
-"""A scan's row: opened by its first message, and asked by every one whether its images are still to be judged."""
+"""Opens the scan of a message, and tells whether its images must still be judged."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -19,15 +19,16 @@ ACTIVE = (ScanStatus.LISTING, ScanStatus.REPAIRING, ScanStatus.RUNNING)
 """Statuses in which images are published and judged."""
 
 ENDED = (ScanStatus.DONE, ScanStatus.CANCELLED)
-"""Statuses that a scan does not leave, but by a repair."""
+"""Statuses in which a scan has ended. Only a repair of a done scan reopens one."""
 
 
 def open_scan(
     session: Session, job: JudgeImages, message_id: UUID, *, fake_from: float, real_to: float
 ) -> tuple[Scan, FilledPolicy]:
-    """The scan that a message belongs to. A message without one is a submission, named by its message id.
+    """Returns the scan of a message and its policy. A message without a scan is a submission: its scan is created.
 
-    Thresholds that the scan leaves to the detector are filled in with these, once for the whole scan.
+    The id of a submission is the message's id. Thresholds that the scan leaves to the detector are filled in with
+    these, once for the whole scan.
     Raises InvalidMessageError when the message names a scan that does not exist.
     """
     scan = session.get(Scan, job.scan_id or message_id)
@@ -40,7 +41,7 @@ def open_scan(
 
 
 def fill_thresholds(session: Session, scan: Scan, *, fake_from: float, real_to: float) -> FilledPolicy:
-    """Gives the scan these thresholds where it has none; its policy. If several workers try, the first one wins."""
+    """Sets these thresholds where the scan has none. Returns its policy. If several workers try, the first one wins."""
     filled = Policy.model_validate(scan.policy).filled(fake_from=fake_from, real_to=real_to)
     if {"fake_from", "real_to"} <= scan.policy.keys():
         return filled
@@ -69,7 +70,7 @@ def _open_submission(session: Session, job: JudgeImages, message_id: UUID, polic
 
 
 def set_aside(session: Session, scan: Scan, job: JudgeImages) -> bool:
-    """Keeps the message of a paused scan until somebody resumes it; whether it did so."""
+    """Keeps the message of a paused scan until somebody resumes it. Returns whether it did."""
     if scan.status != ScanStatus.PAUSED:
         return False
     # Locked, so that whoever resumes the scan finds this message.
@@ -88,5 +89,5 @@ def takes_findings(scan: Scan) -> bool:
 
 
 def is_dropped(session: Session, scan_id: UUID) -> bool:
-    """Whether retention has dropped the scan's findings while its last images were judged: they have no place."""
+    """Whether retention has dropped the scan's findings: then there is no partition to save in."""
     return session.execute(select(col(Scan.dropped_at)).where(col(Scan.id) == scan_id)).scalar() is not None

@@ -1,4 +1,4 @@
-"""The statements that save: a message's rows, and the findings of what a listed chunk holds unchanged."""
+"""Builds the statements that save: the rows of a message, and the findings of the unchanged images of a chunk."""
 
 from functools import cache
 from typing import Any
@@ -22,25 +22,25 @@ from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlmodel import SQLModel, col
 
 from worker.case import ReuseRule
-from worker.database.counters import raising
-from worker.database.known import unchanged_refs
+from worker.database.counters import increase_statement
+from worker.database.known import unchanged_query
 from worker.messages import FilledPolicy
 from worker.tables import Finding, Outcome, Scan, StoredObject, StoredVerdict, Verdict
 
 
 @cache
-def saving() -> Any:
-    """Saves a message's rows and raises the counters of its scan, all in one statement.
+def save_statement() -> Any:
+    """Builds the statement that saves a message's rows and increases the counters of its scan.
 
-    Parameters: `verdicts`, `objects` and `findings` are JSON arrays of rows of these tables, where a verdict's id may
-    be left to the statement: it is that of the verdict that is added on the same content. `scan_id`, `detector_id`, and
-    `replaced`, how many failures of the scan were deleted to make room. Returns what counters.raising returns, and no
-    row when no finding was new.
+    Its parameters `verdicts`, `objects` and `findings` are JSON arrays of rows of these tables. Where `verdict_id` is
+    null, it becomes the id of the verdict that the statement adds on the same content. `replaced` is how many failures
+    of the scan were deleted to make room; the others are `scan_id` and `detector_id`. It returns what
+    counters.increase_statement returns, and no row when no finding was new.
     """
     scan_id = bindparam("scan_id", type_=Uuid)
-    added = _add_verdicts().cte("added")
-    remembered = _remember_objects(added).cte("remembered")
-    found = _add_findings(added, scan_id).cte("found")
+    added = _verdicts_insert().cte("added")
+    remembered = _objects_upsert(added).cte("remembered")
+    found = _findings_insert(added, scan_id).cte("found")
     outcomes = {outcome.value: found.c.outcome == outcome.value for outcome in Outcome}
     verdicts = {verdict.value: found.c.verdict == verdict.value for verdict in Verdict}
     counts: dict[str, Any] = {name: func.count().filter(one) for name, one in (outcomes | verdicts).items()}
@@ -50,17 +50,17 @@ def saving() -> Any:
     objects = select(func.count()).select_from(remembered).scalar_subquery().label("objects")
     new = select(scan_id.label("scan_id"), *columns, func.count().label("findings"), objects).select_from(found)
     rows = new.subquery("new")
-    return raising(rows, bindparam("detector_id")).where(rows.c.findings > 0, rows.c.objects >= 0)
+    return increase_statement(rows, bindparam("detector_id")).where(rows.c.findings > 0, rows.c.objects >= 0)
 
 
-def _add_verdicts() -> Any:
+def _verdicts_insert() -> Any:
     given, names = _given(StoredVerdict, "verdicts"), _columns(StoredVerdict, without=("id", "created_at"))
     statement = insert(StoredVerdict).from_select(names, select(*(given.c[name] for name in names)))
     return statement.returning(col(StoredVerdict.id), col(StoredVerdict.sha256))
 
 
-def _remember_objects(added: CTE) -> Any:
-    """Upserts what lies where. A listed ETag is not forgotten when the same content comes without one."""
+def _objects_upsert(added: CTE) -> Any:
+    """Inserts or updates `objects`. A stored ETag is kept when the same content comes without one."""
     given, names = _given(StoredObject, "objects"), _columns(StoredObject, without=("fetched_at",))
     rows = _with_verdict_ids(given, names, added)
     # In one order everywhere, so that two messages with the same uris cannot lock each other out.
@@ -72,8 +72,8 @@ def _remember_objects(added: CTE) -> Any:
     return statement.on_conflict_do_update(index_elements=["uri"], set_=values).returning(col(StoredObject.uri))
 
 
-def _add_findings(added: CTE, scan_id: Any) -> Any:
-    """Inserts the findings that are new, unless the scan's are dropped."""
+def _findings_insert(added: CTE, scan_id: Any) -> Any:
+    """Inserts the findings that are new, unless the scan is dropped."""
     given, names = _given(Finding, "findings"), _columns(Finding, without=("decided_at",))
     there = select(col(Scan.id)).where(col(Scan.id) == scan_id, col(Scan.dropped_at).is_(None)).exists()
     rows = _with_verdict_ids(given, names, added).where(there).order_by(given.c.uri)
@@ -88,7 +88,7 @@ def _with_verdict_ids(given: Any, names: list[str], added: CTE) -> Any:
 
 
 def _given(model: type[SQLModel], parameter: str) -> Any:
-    """The rows of a table in a JSON array, which is the statement's parameter."""
+    """The rows of a table in the JSON array that is this parameter."""
     table = SQLModel.metadata.tables[str(model.__tablename__)]
     array = cast(bindparam(parameter, type_=Text), JSON)
     rows = func.json_populate_recordset(literal_column(f"NULL::{table.name}"), array)
@@ -101,8 +101,8 @@ def _columns(model: type[SQLModel], *, without: tuple[str, ...]) -> list[str]:
 
 
 def insert_unchanged(scan: Scan, rule: ReuseRule) -> tuple[CTE, Insert]:
-    """The refs of a page that are unchanged, and the insertion of their findings: what `save` would write of them."""
-    known = unchanged_refs(rule)
+    """Builds the query of the unchanged refs, and the INSERT of their findings with the same values as `save` gives."""
+    known = unchanged_query(rule)
     row: dict[str, Any] = {
         "partition": literal(scan.partition),
         "scan_id": literal(scan.id),

@@ -1,4 +1,4 @@
-"""Which image ended a worker: a try is counted before an image is alone in the worker, and struck out afterwards."""
+"""Finds out which image kills a worker. A try is counted before the image is judged alone, and removed afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +15,9 @@ from worker.tables import Suspect
 
 @contextmanager
 def tried_alone(database: Database, scan_id: UUID, uri: str) -> Iterator[int]:
-    """Holds a try against the image while the body runs; gives how often the worker ended during one before.
+    """Counts a try while the body runs. Yields how many earlier tries killed the worker.
 
-    What the worker survives is struck out again, whatever the body raises: only deaths count. A dead engine is one,
+    If the worker survives, the try is removed again, also when the body raises. A dead engine counts as a death,
     because the process ends with it. Raises DatabaseUnavailableError.
     """
     tries = _count(database, scan_id, uri)

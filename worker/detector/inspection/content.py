@@ -13,7 +13,7 @@ from worker.detector.weights import refusal
 log = structlog.get_logger(__name__)
 
 
-def _answers_about_images(model: ModelFolder) -> None:
+def _check_kind(model: ModelFolder) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES  # noqa: PLC0415
 
     kind = model.raw_config["model_type"]
@@ -25,7 +25,7 @@ def _answers_about_images(model: ModelFolder) -> None:
     _ = model.config
 
 
-def _is_known_to_vllm(model: ModelFolder) -> None:
+def _check_vllm_knows_it(model: ModelFolder) -> None:
     if model.engine != "vllm":
         return
     import transformers  # noqa: PLC0415
@@ -40,7 +40,7 @@ def _is_known_to_vllm(model: ModelFolder) -> None:
         )
 
 
-def _fits_into_memory(model: ModelFolder) -> None:
+def _check_memory(model: ModelFolder) -> None:
     limits = model.description.engine
     packed = bool(model.raw_config.get("quantization_config"))
     weights = weight_bytes(model.tensors.values(), limits, packed=packed)
@@ -56,7 +56,7 @@ def _fits_into_memory(model: ModelFolder) -> None:
         )
 
 
-def _reads_the_prompt(model: ModelFolder) -> None:
+def _check_prompt(model: ModelFolder) -> None:
     from transformers import AutoProcessor  # noqa: PLC0415
 
     placeholder, answer = model.description.image_placeholder, model.description.answer
@@ -76,7 +76,7 @@ def _reads_the_prompt(model: ModelFolder) -> None:
     verdict_tokens(processor.tokenizer, answer)
 
 
-def _has_the_weights_of_its_config(model: ModelFolder) -> None:
+def _check_weights_fit_the_config(model: ModelFolder) -> None:
     """Loads the model onto torch's meta device, which keeps shapes and reads no weights: 0.1 s, whatever their size."""
     from transformers import AutoModelForImageTextToText  # noqa: PLC0415
     from transformers.utils import is_accelerate_available  # noqa: PLC0415
@@ -102,11 +102,11 @@ def _has_the_weights_of_its_config(model: ModelFolder) -> None:
 
 
 CONTENT_CHECKS: tuple[Callable[[ModelFolder], None], ...] = (
-    _answers_about_images,
-    _is_known_to_vllm,
-    _fits_into_memory,
-    _reads_the_prompt,
-    _has_the_weights_of_its_config,
+    _check_kind,
+    _check_vllm_knows_it,
+    _check_memory,
+    _check_prompt,
+    _check_weights_fit_the_config,
 )
 """In this order. Each raises ConfigurationError, one line with cause and remedy, or ImportError."""
 

@@ -9,25 +9,25 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
-def _is_a_folder(model: ModelFolder) -> None:
+def _check_folder(model: ModelFolder) -> None:
     if not model.folder.exists():
         raise refusal(f"there is no folder {model.folder}", "give a model folder, s3://bucket/prefix or a hub id")
     if not model.folder.is_dir():
         raise refusal(f"{model.folder} is a file", "give the folder that holds config.json and the weights")
 
 
-def _has_a_config(model: ModelFolder) -> None:
+def _check_config(model: ModelFolder) -> None:
     if not (model.folder / "config.json").is_file():
         raise refusal(f"{model.folder} holds no config.json", "give a folder with config.json and *.safetensors")
     if not isinstance(model.raw_config.get("model_type"), str):
         raise refusal(f"{model.folder / 'config.json'} names no model_type", "fetch it again")
 
 
-def _has_whole_weights(model: ModelFolder) -> None:
+def _check_weights(model: ModelFolder) -> None:
     _ = model.tensors
 
 
-def _has_tokenizer_and_processor(model: ModelFolder) -> None:
+def _check_tokenizer_and_processor(model: ModelFolder) -> None:
     for kind, names in (("tokenizer", _TOKENIZERS), ("image processor", _PROCESSORS)):
         found = [model.folder / name for name in names if (model.folder / name).is_file()]
         if not found:
@@ -37,9 +37,9 @@ def _has_tokenizer_and_processor(model: ModelFolder) -> None:
 
 
 FILE_CHECKS: tuple[Callable[[ModelFolder], None], ...] = (
-    _is_a_folder,
-    _has_a_config,
-    _has_whole_weights,
-    _has_tokenizer_and_processor,
+    _check_folder,
+    _check_config,
+    _check_weights,
+    _check_tokenizer_and_processor,
 )
 """In this order. Each raises ConfigurationError, one line with cause and remedy."""

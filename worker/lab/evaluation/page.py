@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from worker.files import replacing
-from worker.pages import environment, spelled_out
+from worker.pages import spelled_out, templates_in
 
 TEXT, LINE, SOFT, FAKE, REAL, UNCERTAIN = (f"#01010{number}" for number in range(1, 7))
 """Colours to draw with: in the page they are the style sheet's, light or dark."""
@@ -30,7 +30,7 @@ def write_page(template: str, output: Path, **content: Any) -> None:
 
     Templates escape everything but the Markup of inline_svg(); `|visible` spells out what could hide or reorder text.
     """
-    templates = environment(Path(__file__).parent, visible=_visible)
+    templates = templates_in(Path(__file__).parent, visible=_visible)
     page = templates.get_template(template).render(**content, written_at=datetime.now(UTC).isoformat())
     with replacing(output, errors="backslashreplace") as file:
         file.write(page)
