@@ -12,6 +12,7 @@ import hashlib
 import multiprocessing
 import statistics
 import time
+from functools import partial
 from multiprocessing.synchronize import Barrier
 from typing import Any
 from uuid import UUID
@@ -34,19 +35,27 @@ ROUND_S = 4.0
 ROUND_TRIP_S = 0.001
 TURN_S = 0.02
 """How long one of 32 threads may wait for Python's lock: four others that keep it for 5 ms each."""
+SLOW_COMMIT_US = 2000
+"""Postgres' commit_delay: a disk, or a replica, that takes so much longer to have a commit for certain."""
 
 
 def main() -> None:
     with scratch_database() as (url, database):
         detector_id = register_detector(database, scripted_description().row())
-        delays = {"no_delay": 0.0, "round_trip": ROUND_TRIP_S, "busy_process": TURN_S}
-        figures = {name: _compared(url, database, detector_id, delay_s) for name, delay_s in delays.items()}
+        conditions = {
+            "no_delay": (0.0, 0),
+            "round_trip": (ROUND_TRIP_S, 0),
+            "busy_process": (TURN_S, 0),
+            "slow_commit": (0.0, SLOW_COMMIT_US),
+        }
+        figures = {name: _compared(url, database, detector_id, *delays) for name, delays in conditions.items()}
     settings = {
         "processes": PROCESSES,
         "rounds": ROUNDS,
         "round_s": ROUND_S,
         "round_trip_s": ROUND_TRIP_S,
         "turn_s": TURN_S,
+        "slow_commit_us": SLOW_COMMIT_US,
     }
     write_result("hot_row", settings | figures | {"before": BEFORE})
 
@@ -61,7 +70,7 @@ minute earlier on the same machine.
 """
 
 
-def _compared(url: str, database: Database, detector_id: int, delay_s: float) -> dict[str, Any]:
+def _compared(url: str, database: Database, detector_id: int, delay_s: float, commit_us: int) -> dict[str, Any]:
     """Messages a second into one scan and into many, and the ratio of the two: the medians of ROUNDS rounds."""
     one, many, ratios = [], [], []
     for number in range(ROUNDS):
@@ -69,7 +78,7 @@ def _compared(url: str, database: Database, detector_id: int, delay_s: float) ->
         own = [_start(database) for _ in range(PROCESSES)]
         # Whoever goes first finds smaller tables.
         order = (shared, own) if number % 2 else (own, shared)
-        rates = {id(scans): _rate(url, database, scans, detector_id, delay_s) for scans in order}
+        rates = {id(scans): _rate(url, database, scans, detector_id, delay_s, commit_us) for scans in order}
         one.append(rates[id(shared)])
         many.append(rates[id(own)])
         ratios.append(one[-1] / many[-1])
@@ -90,13 +99,13 @@ def _start(database: Database) -> UUID:
     return scan.id
 
 
-def _rate(url: str, database: Database, scans: list[UUID], detector_id: int, delay_s: float) -> float:
+def _rate(url: str, database: Database, scans: list[UUID], detector_id: int, delay_s: float, commit_us: int) -> float:
     """Messages a second of all processes together; ends the benchmark when the counters are not exact."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__spec__.name])  # else each of them imports everything once more
     ready, counts = context.Barrier(PROCESSES), context.Queue()
     processes = [
-        context.Process(target=_work, args=(url, scan_id, detector_id, delay_s, number, ready, counts))
+        context.Process(target=_work, args=(url, scan_id, detector_id, delay_s, commit_us, number, ready, counts))
         for number, scan_id in enumerate(scans)
     ]
     for process in processes:
@@ -113,8 +122,12 @@ def _rate(url: str, database: Database, scans: list[UUID], detector_id: int, del
     return float(sum(count / seconds for count, seconds in saved))
 
 
-def _work(url: str, scan_id: UUID, detector_id: int, delay_s: float, number: int, ready: Barrier, counts: Any) -> None:
+def _work(
+    url: str, scan_id: UUID, detector_id: int, delay_s: float, commit_us: int, number: int, ready: Barrier, counts: Any
+) -> None:
     database = connect(url, pool_size=1)
+    if commit_us:
+        event.listen(database, "connect", partial(_slow_commits, commit_us))
     if delay_s:
         event.listen(database, "before_cursor_execute", lambda *_: time.sleep(delay_s))
         event.listen(database, "commit", lambda *_: time.sleep(delay_s))
@@ -129,6 +142,12 @@ def _work(url: str, scan_id: UUID, detector_id: int, delay_s: float, number: int
         messages += 1
         findings.save(database, _message(scan_id, number, messages), delivery)
     counts.put((messages, time.monotonic() - started))
+
+
+def _slow_commits(delay_us: int, connection: Any, _record: object) -> None:
+    connection.execute(f"SET commit_delay = {delay_us}")
+    connection.execute("SET commit_siblings = 0")
+    connection.commit()
 
 
 def _message(scan_id: UUID, process: int, number: int) -> list[Case]:

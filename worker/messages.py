@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from worker.errors import InvalidMessageError
 
@@ -71,6 +71,11 @@ class ImageRef(BaseModel):
     etag: Annotated[Text, Field(max_length=256)] | None = None
     size: Annotated[int, Field(ge=0)] | None = None
     external_id: Annotated[Text, Field(max_length=1024)] | None = None
+
+    @field_validator("etag")
+    @classmethod
+    def _unknown_when_empty(cls, etag: str | None) -> str | None:
+        return etag or None
 
 
 class Policy(BaseModel):

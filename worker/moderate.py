@@ -59,20 +59,31 @@ def _save_all(
     refs: Sequence[ImageRef], unchanged: Sequence[Case], delivery: Delivery, parts: Parts, *, suspect: bool
 ) -> list[ImageRef]:
     """Saves the unchanged images and what becomes of the refs. Returns what is left for later."""
-    together, alone = ([], refs) if suspect else (refs, [])
+    if not suspect:
+        try:
+            return _save([*unchanged, *judge_images(refs, delivery, parts)], delivery, parts)
+        except FakesweepError:
+            raise
+        except Exception:
+            log.exception("message_failed_together", scan_id=str(delivery.scan.id))
     later: list[ImageRef] = []
-    try:
-        later += _save([*unchanged, *judge_images(together, delivery, parts)], delivery, parts)
-    except FakesweepError:
-        raise
-    except Exception:
-        log.exception("message_failed_together", scan_id=str(delivery.scan.id))
-        alone = [*(case.ref for case in unchanged), *refs]
-    for ref in alone:
+    for ref in [*_not_saved(unchanged, delivery, parts), *refs]:
         parts.slots.check()
         with parts.suspects:
             later += _alone(ref, delivery, parts)
     return later
+
+
+def _not_saved(unchanged: Sequence[Case], delivery: Delivery, parts: Parts) -> list[ImageRef]:
+    """Saves the unchanged images of a message that does not go together. Returns them when that fails, too."""
+    try:
+        _save(unchanged, delivery, parts)
+    except FakesweepError:
+        raise
+    except Exception:
+        log.exception("message_failed_together", scan_id=str(delivery.scan.id))
+        return [case.ref for case in unchanged]
+    return []
 
 
 def _alone(ref: ImageRef, delivery: Delivery, parts: Parts) -> list[ImageRef]:

@@ -16,11 +16,12 @@ from sqlmodel import Session, select
 from benchmarks.statements import costs, counted
 from producers import retention, scans
 from tests.integration.test_moderate import BRIGHT, DARK, counts, findings, job, png, start
-from worker.case import Case, Content, Delivery, Judged
+from worker.case import Case, Content, Delivery, Failed, Judged
 from worker.database import Database, connect, transaction
 from worker.database import findings as saving
 from worker.database.detectors import register_detector
 from worker.detector.verdicts import Answer, Judgement
+from worker.errors import EngineGenerateError, ImageError, Reason
 from worker.messages import ImageRef, Policy
 from worker.moderate import moderate
 from worker.path import HELD_BYTES, Parts
@@ -50,6 +51,15 @@ def judged(*uris: str) -> list[Case]:
         Case(ImageRef(uri=uri, etag="e"), Judged(Content(f"{abs(hash(uri)):064x}"[:64], 100), judgement, (640, 480)))
         for uri in uris
     ]
+
+
+def deadlocks(database: Database) -> int:
+    """How many Postgres has broken in this database."""
+    with transaction(database) as session:
+        session.execute(text("SELECT pg_stat_force_next_flush()"))
+    with transaction(database) as session:
+        found = session.execute(text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"))
+        return int(found.scalar_one())
 
 
 @pytest.mark.parametrize(
@@ -108,11 +118,7 @@ def test_messages_with_the_same_uris_do_not_lock_each_other_out(database: Databa
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(save, range(4)))
-    with transaction(database) as session:
-        session.execute(text("SELECT pg_stat_force_next_flush()"))
-    with transaction(database) as session:
-        found = session.execute(text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"))
-        assert found.scalar() == 0
+    assert deadlocks(database) == 0
 
 
 def test_a_worker_that_ends_between_saving_and_ending_its_scan_leaves_that_to_the_next(
@@ -230,8 +236,6 @@ def test_large_files_are_not_all_held_at_once(database: Database, detector_id: i
 def test_what_cannot_be_opened_keeps_its_content_and_one_that_the_engine_refuses_its_size(
     database: Database, detector_id: int
 ) -> None:
-    from worker.errors import EngineGenerateError
-
     def refuse(_image: Image.Image) -> None:
         raise EngineGenerateError("no")
 
@@ -257,3 +261,92 @@ def test_an_answer_that_cannot_be_stored_takes_one_image_and_not_the_message(
     found = {uri: (row.verdict, row.reason) for uri, row in findings(database, scan.id).items()}
     assert found == {"s3://b/1": (None, "engine_failed"), "s3://b/2": ("real", None)}
     assert counts(database, scan.id)["status"] == "done"
+
+
+def test_findings_are_locked_in_one_order_too(database: Database, detector_id: int) -> None:
+    """Failed images have no objects whose locks would put the messages in a row before."""
+    with transaction(database) as session:
+        session.execute(text("CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS"
+                             " $$ BEGIN PERFORM pg_sleep(0.003); RETURN NEW; END $$"))  # fmt: skip
+        session.execute(text("CREATE TRIGGER wait BEFORE INSERT ON findings FOR EACH ROW EXECUTE FUNCTION wait()"))
+    failed = [
+        Case(ImageRef(uri=f"s3://b/{number}"), Failed(ImageError(Reason.NOT_FOUND, "gone"))) for number in range(16)
+    ]
+
+    def save(number: int, scan: Scan) -> None:
+        saving.save(database, failed if number % 2 else failed[::-1], delivery(scan, detector_id))
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            scan = start(database, 10_000, POLICY)
+            list(pool.map(save, range(4), [scan] * 4))
+    assert deadlocks(database) == 0
+
+
+def test_the_scans_row_is_free_when_the_statement_has_ended(database: Database, detector_id: int) -> None:
+    """And not only when this process goes on to commit: other workers wait for the row."""
+    scan = start(database, 100, POLICY)
+    locked: list[object] = []
+
+    def look(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("WITH added"):
+            with transaction(database) as session:
+                locked.append(session.get(Scan, scan.id, with_for_update={"nowait": True}))
+
+    event.listen(database, "after_cursor_execute", look)
+    saving.save(database, judged("s3://b/1"), delivery(scan, detector_id))
+    assert len(locked) == 1
+
+
+def test_a_listed_etag_is_not_forgotten_when_the_same_content_comes_without_one(
+    database: Database, detector_id: int
+) -> None:
+    def etag_after(content: str, etag: str | None) -> str | None:
+        scan = start(database, 100, POLICY)
+        end = Failed(ImageError(Reason.CORRUPT, "broken"), Content(content, 1))
+        saving.save(database, [Case(ImageRef(uri="s3://b/1", etag=etag), end)], delivery(scan, detector_id))
+        with Session(database) as session:
+            return session.exec(select(StoredObject)).one().etag
+
+    assert [etag_after("a", "e"), etag_after("a", None), etag_after("b", None)] == ["e", "e", None]
+
+
+def test_an_empty_etag_is_none(database: Database, detector_id: int) -> None:
+    """It would match that of another object without one, and what was replaced would be reused unseen."""
+    objects: dict[str, bytes | Exception] = {"s3://b/1": png(BRIGHT), "s3://b/2": png(DARK)}
+    parts = parts_of(database, detector_id, objects)
+    assert isinstance(parts.store, InMemoryImageStore)
+    refs = [ImageRef(uri="s3://b/1", etag=""), ImageRef(uri="s3://b/2", etag=parts.store.etag("s3://b/2"))]
+    moderate(job(start(database, 2), *refs), uuid4(), parts)
+    parts.store.objects["s3://b/1"] = png(DARK, (20, 20))
+    scan = start(database, 2)
+    moderate(job(scan, *refs), uuid4(), parts)
+    assert {uri: (row.outcome, row.verdict) for uri, row in findings(database, scan.id).items()} == {
+        "s3://b/1": ("judged", "real"), "s3://b/2": ("reused", "real"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("redelivered", [False, True])
+def test_an_unchanged_image_keeps_its_verdict_when_another_one_fails_unexpectedly(
+    redelivered: bool, database: Database, detector_id: int
+) -> None:
+    """It is not fetched for that: it may be gone, or archived."""
+    parts = parts_of(database, detector_id, {"s3://b/1": png(BRIGHT), "s3://b/2": RuntimeError("a bug")})
+    assert isinstance(parts.store, InMemoryImageStore)
+    known = ImageRef(uri="s3://b/1", etag=parts.store.etag("s3://b/1"))
+    moderate(job(start(database, 1), known), uuid4(), parts)
+    del parts.store.objects["s3://b/1"]
+    scan = start(database, 2)
+    moderate(job(scan, known, "s3://b/2"), uuid4(), parts, redelivered=redelivered)
+    found = {uri: (row.outcome, row.reason) for uri, row in findings(database, scan.id).items()}
+    assert found == {"s3://b/1": ("reused", None), "s3://b/2": ("failed", "engine_failed")}
+
+
+def test_a_scan_without_limits_pays_for_none(database: Database, detector_id: int) -> None:
+    scan = start(database, 10_000, POLICY)
+    with transaction(database) as session:
+        session.execute(text("UPDATE scans SET judged = 5000, fake = 5000,"
+                             " max_flagged_share = NULL, max_failed_share = NULL"))  # fmt: skip
+    with counted(database) as asked:
+        saving.save(database, judged("s3://b/1"), delivery(scan, detector_id))
+    assert asked.total() == 2, asked

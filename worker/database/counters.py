@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Update, and_, case, cast, delete, func, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Update, and_, case, cast, delete, false, func, or_, select, update
 from sqlmodel import Session, col
 
 from worker.database.figures import RATE_WINDOW_S
@@ -29,7 +29,7 @@ def increase_statement(new: Any, detector_id: Any) -> Any:
         "counted_at": func.clock_timestamp(),
         "detector_ids": with_detector(detector_id),
     }
-    due = or_(_full(), _over_limits(), _late())
+    due = func.coalesce(or_(_full(), _over_limits(), _late()), false())  # null: over a limit that there is not
     return _quietly(update(Scan).where(col(Scan.id) == new.c.scan_id).values(values)).returning(due)
 
 

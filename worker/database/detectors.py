@@ -21,5 +21,5 @@ def register_detector(database: Database, detector: Detector) -> int:
 
 def started_last(session: Session) -> Detector | None:
     """The detector that a worker started with last; None before the first. Producers reuse its verdicts."""
-    started = select(Detector).where(col(Detector.started_at).is_not(None), col(Detector.description).is_not(None))
+    started = select(Detector).where(col(Detector.started_at).is_not(None))
     return session.execute(started.order_by(col(Detector.started_at).desc()).limit(1)).scalars().first()

@@ -10,14 +10,12 @@ from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import delete
-from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from worker.case import Case, Content, Delivery, End, Failed, Judged, Later, Reused
 from worker.database import Database, autocommit, transaction
 from worker.database.counters import settle
-from worker.database.lifecycle import is_dropped
 from worker.database.saving import save_statement
 from worker.detector.verdicts import verdict_of
 from worker.errors import DatabaseUnavailableError
@@ -46,14 +44,7 @@ def save(database: Database, cases: Sequence[Case], delivery: Delivery) -> None:
         "findings": _json(findings),
     }
     parameters = {**rows, "scan_id": delivery.scan.id, "detector_id": delivery.detector_id, "replaced": 0}
-    try:
-        due = _save_again(database, cases, delivery, parameters) if delivery.again else _save(database, parameters)
-    except IntegrityError:
-        # A dropped scan has no partition any more, so Postgres refuses the rows.
-        with transaction(database) as session:
-            if is_dropped(session, delivery.scan.id):
-                return
-        raise
+    due = _save_again(database, cases, delivery, parameters) if delivery.again else _save(database, parameters)
     # Also when nothing was new: perhaps an earlier try was saved, and the connection broke before it was settled.
     if due is not False:
         with transaction(database) as session:
@@ -74,7 +65,11 @@ def _save(database: Database, parameters: dict[str, Any]) -> bool | None:
 def _save_again(
     database: Database, cases: Sequence[Case], delivery: Delivery, parameters: dict[str, Any]
 ) -> bool | None:
-    """As `_save`, but new findings take the place of failures."""
+    """As `_save`, but new findings take the place of failures.
+
+    Findings are locked before objects here, which is the other way round than elsewhere. If that meets a late delivery
+    of the same images, Postgres ends one of the two, and it is tried again.
+    """
     uris = [case.ref.uri for case in cases if not isinstance(case.end, Later)]
     own = (col(Finding.partition) == delivery.scan.partition, col(Finding.scan_id) == delivery.scan.id)
     failed = delete(Finding).where(*own, col(Finding.uri).in_(uris), col(Finding.outcome) == Outcome.FAILED)
@@ -85,7 +80,7 @@ def _save_again(
 
 
 def _json(rows: Iterable[dict[str, Any] | None]) -> str:
-    return json.dumps([row for row in rows if row is not None], default=str)
+    return json.dumps([row for row in rows if row is not None], default=str, ensure_ascii=False)
 
 
 def _verdict(case: Case, delivery: Delivery) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
@@ -86,8 +86,3 @@ def set_aside(session: Session, scan: Scan, job: JudgeImages) -> bool:
 def takes_findings(scan: Scan) -> bool:
     """Whether images of the scan are still to be judged: it is not cancelled, and its findings are not dropped."""
     return scan.status != ScanStatus.CANCELLED and scan.dropped_at is None
-
-
-def is_dropped(session: Session, scan_id: UUID) -> bool:
-    """Whether retention has dropped the scan's findings: then there is no partition to save in."""
-    return session.execute(select(col(Scan.dropped_at)).where(col(Scan.id) == scan_id)).scalar() is not None

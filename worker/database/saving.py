@@ -63,8 +63,7 @@ def _objects_upsert(added: CTE) -> Any:
     """Inserts or updates `objects`. A stored ETag is kept when the same content comes without one."""
     given, names = _given(StoredObject, "objects"), _columns(StoredObject, without=("fetched_at",))
     rows = _with_verdict_ids(given, names, added)
-    # In one order everywhere, so that two messages with the same uris cannot lock each other out.
-    statement = insert(StoredObject).from_select(names, rows.order_by(given.c.uri))
+    statement = insert(StoredObject).from_select(names, rows)
     new = statement.excluded
     kept = case((col(StoredObject.sha256) == new.sha256, col(StoredObject.etag)))
     values: dict[str, Any] = {name: new[name] for name in ("sha256", "size", "verdict_id")}
@@ -76,7 +75,7 @@ def _findings_insert(added: CTE, scan_id: Any) -> Any:
     """Inserts the findings that are new, unless the scan is dropped."""
     given, names = _given(Finding, "findings"), _columns(Finding, without=("decided_at",))
     there = select(col(Scan.id)).where(col(Scan.id) == scan_id, col(Scan.dropped_at).is_(None)).exists()
-    rows = _with_verdict_ids(given, names, added).where(there).order_by(given.c.uri)
+    rows = _with_verdict_ids(given, names, added).where(there)
     statement = insert(Finding).from_select(names, rows).on_conflict_do_nothing()
     return statement.returning(col(Finding.outcome), col(Finding.verdict))
 
@@ -84,7 +83,10 @@ def _findings_insert(added: CTE, scan_id: Any) -> Any:
 def _with_verdict_ids(given: Any, names: list[str], added: CTE) -> Any:
     columns = {name: given.c[name] for name in names}
     columns["verdict_id"] = func.coalesce(given.c.verdict_id, added.c.id)
-    return select(*columns.values()).select_from(given.outerjoin(added, added.c.sha256 == given.c.sha256))
+    rows = select(*columns.values()).select_from(given.outerjoin(added, added.c.sha256 == given.c.sha256))
+    # In one order everywhere, so that two messages with the same uris cannot lock each other out. By code points, as
+    # Python sorts, and not as the database does: earlier releases sort in Python.
+    return rows.order_by(given.c.uri.collate("C"))
 
 
 def _given(model: type[SQLModel], parameter: str) -> Any:
