@@ -1,4 +1,4 @@
-"""Fakes that behave like the real source and the real publisher; the contract suites run on both."""
+"""Fakes that behave like the real source and the real publisher; one contract suite runs on both publishers."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
