@@ -8,12 +8,13 @@ LOCKED := pyproject.toml constraints.txt deploy/demo/install.py deploy/demo/torc
 export IMAGES
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check detector lock clean
+.PHONY: help install demo test check bench detector lock clean
 
 help:
 	@echo "make demo [IMAGES=folder]   sweep the folder's images, or some drawn ones, on this machine"
 	@echo "make test [ARGS=...]        run the tests"
 	@echo "make check                  lint, formatting, types and the direction of imports"
+	@echo "make bench [ARGS='--only NAME']   compare our speed with that of references; takes about an hour"
 	@echo "make detector               train the demo detector again, from nothing, into build/detector/demo"
 	@echo "make install                make .venv with everything for development"
 	@echo "make lock                   write the versions installed in .venv to constraints.txt"
@@ -32,6 +33,9 @@ check: $(VENV)/installed-test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+bench: $(VENV)/installed-test
+	$(BIN)/python -m benchmarks $(ARGS)
 
 # Drawings, random weights, training, evaluation on drawings of another seed: under an hour on two quiet cores. Given
 # again, it goes on where it was ended.

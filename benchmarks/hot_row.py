@@ -12,6 +12,7 @@ import hashlib
 import multiprocessing
 import statistics
 import time
+from collections.abc import Iterator
 from functools import partial
 from multiprocessing.synchronize import Barrier
 from typing import Any
@@ -19,6 +20,7 @@ from uuid import UUID
 
 from sqlalchemy import event
 
+from benchmarks.comparison import Comparison, Wanted, in_turns
 from benchmarks.scratch import scratch_database, write_result
 from producers.scans import Listing, start_scan
 from worker.case import Case, Content, Delivery, Judged
@@ -39,16 +41,31 @@ SLOW_COMMIT_US = 2000
 """Postgres' commit_delay: a disk, or a replica, that takes so much longer to have a commit for certain."""
 
 
+CONDITIONS = {
+    "no_delay": (0.0, 0),
+    "round_trip": (ROUND_TRIP_S, 0),
+    "busy_process": (TURN_S, 0),
+    "slow_commit": (0.0, SLOW_COMMIT_US),
+}
+"""Seconds before each statement and commit, and microseconds that a commit takes longer."""
+
+TARGET = 0.8
+
+
+def compare(wanted: Wanted) -> Iterator[Comparison]:
+    """Messages a second into one scan, beside those into a scan for each process."""
+    with scratch_database() as (url, database):
+        detector_id = register_detector(database, scripted_description().row())
+        for condition, delays in CONDITIONS.items():
+            if wanted(name := f"hot_row.{condition}"):
+                one, many = _rates(url, database, detector_id, *delays)
+                yield Comparison(name, "messages/s", one, many, TARGET, higher_is_better=True)
+
+
 def main() -> None:
     with scratch_database() as (url, database):
         detector_id = register_detector(database, scripted_description().row())
-        conditions = {
-            "no_delay": (0.0, 0),
-            "round_trip": (ROUND_TRIP_S, 0),
-            "busy_process": (TURN_S, 0),
-            "slow_commit": (0.0, SLOW_COMMIT_US),
-        }
-        figures = {name: _compared(url, database, detector_id, *delays) for name, delays in conditions.items()}
+        figures = {name: _compared(url, database, detector_id, *delays) for name, delays in CONDITIONS.items()}
     settings = {
         "processes": PROCESSES,
         "rounds": ROUNDS,
@@ -72,23 +89,30 @@ minutes earlier on the same machine.
 
 
 def _compared(url: str, database: Database, detector_id: int, delay_s: float, commit_us: int) -> dict[str, Any]:
-    """Messages a second into one scan and into many, and the ratio of the two: the medians of ROUNDS rounds."""
-    one, many, ratios = [], [], []
-    for number in range(ROUNDS):
-        shared = [_start(database)] * PROCESSES
-        own = [_start(database) for _ in range(PROCESSES)]
-        # Whoever goes first finds smaller tables.
-        order = (shared, own) if number % 2 else (own, shared)
-        rates = {id(scans): _rate(url, database, scans, detector_id, delay_s, commit_us) for scans in order}
-        one.append(rates[id(shared)])
-        many.append(rates[id(own)])
-        ratios.append(one[-1] / many[-1])
+    """The medians of the rates and of their ratio."""
+    one, many = _rates(url, database, detector_id, delay_s, commit_us)
+    ratios = [ours / reference for ours, reference in zip(one, many, strict=True)]
     return {
         "one_scan_messages_per_s": round(statistics.median(one)),
         "scan_each_messages_per_s": round(statistics.median(many)),
         "ratio": round(statistics.median(ratios), 3),
         "ratios": [round(ratio, 3) for ratio in ratios],
     }
+
+
+def _rates(
+    url: str, database: Database, detector_id: int, delay_s: float, commit_us: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Messages a second into one scan and into many, in each of ROUNDS rounds. Whoever goes first finds smaller tables."""
+
+    def rate(scans: list[UUID]) -> float:
+        return _rate(url, database, scans, detector_id, delay_s, commit_us)
+
+    return in_turns(
+        lambda: rate([_start(database)] * PROCESSES),
+        lambda: rate([_start(database) for _ in range(PROCESSES)]),
+        ROUNDS,
+    )
 
 
 def _start(database: Database) -> UUID:

@@ -18,6 +18,7 @@ from uuid import uuid4
 from PIL import Image
 from sqlalchemy import event
 
+from benchmarks.comparison import Comparison, Wanted
 from benchmarks.scratch import scratch_database, write_result
 from producers.scans import Listing, start_scan
 from worker.database import Database, transaction
@@ -38,11 +39,24 @@ BEFORE = {
 }
 """The same messages at commit d6bb875, which asked and saved image by image."""
 
+TARGETS = {"16 new": 12 / 58, "16 known": 5 / 26, "8 new and 8 known": 12 / 42}
+"""12 and 5 statements, as shares of those before."""
+
 
 def main() -> None:
     with scratch_database() as (_url, database):
         figures = costs(database)
     write_result("statements", {"messages": figures, "before": BEFORE})
+
+
+def compare(wanted: Wanted) -> Iterator[Comparison]:
+    """Statements of a message, beside those that it cost when images were asked for and saved one by one."""
+    with scratch_database() as (_url, database):
+        figures = costs(database)
+    for kind, target in TARGETS.items():
+        if wanted(name := f"statements.{kind.replace(' ', '_')}"):
+            ours, before = float(figures[kind]["statements"]), float(BEFORE[kind]["statements"])
+            yield Comparison(name, "statements a message", (ours,), (before,), target, higher_is_better=False)
 
 
 def costs(database: Database) -> dict[str, dict[str, Any]]:

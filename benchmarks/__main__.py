@@ -1,0 +1,98 @@
+"""Runs the comparisons, each in a process of its own: `make bench`, or `make bench ARGS="--only host_path"`.
+
+Prints one table and writes build/bench/results.json. What was measured is kept in benchmarks/results/bench.json, with
+the machine and the commit, and drawn into bench.png beside it.
+"""
+
+import argparse
+import importlib
+import json
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from benchmarks.comparison import selection
+from benchmarks.kept import keep
+
+OUTPUT = Path("build/bench/results.json")
+
+BENCHMARKS = {
+    "host_path": "benchmarks.host_path",
+    "front_end": "benchmarks.front_end",
+    "statements": "benchmarks.statements",
+    "hot_row": "benchmarks.hot_row",
+    "end_to_end": "benchmarks.end_to_end",
+    "live_latency": "benchmarks.live_latency",
+    "large_jpeg": "benchmarks.large_jpeg",
+    "publish": "benchmarks.publish",
+    "second_scan": "benchmarks.second_scan",
+    "load_findings": "benchmarks.load_findings",
+}
+"""Modules with `compare(wanted: Wanted) -> Iterable[Comparison]`, whose names begin with the name here."""
+
+
+def main() -> int:
+    """Returns 0 when everything was measured, 1 when a benchmark failed, 2 when no name fits."""
+    parser = argparse.ArgumentParser(prog="make bench", description="Our figures beside those of references.")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="may be given several times")
+    options = parser.parse_args()
+    chosen = [name for name in BENCHMARKS if not options.only or any(_within(name, one) for one in options.only)]
+    if not chosen:
+        parser.error(f"no benchmark is called {', '.join(options.only)}: give one of {', '.join(BENCHMARKS)}")
+    rows: list[dict[str, Any]] = []
+    failed = []
+    for name in chosen:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        try:
+            rows += _run(name, options.only)
+        except Exception as error:  # noqa: BLE001 - the others go on
+            failed.append(name)
+            print(f"{name} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        _write(rows)
+    keep(rows)
+    print(_table(rows))
+    if failed:
+        print(f"not measured: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed or not rows else 0
+
+
+def _within(benchmark: str, only: str) -> bool:
+    return only == benchmark or only.startswith(f"{benchmark}.")
+
+
+def _run(name: str, only: list[str]) -> list[dict[str, Any]]:
+    # A fresh process for each: engines, pools and memory of one benchmark must not weigh on the next.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(_compare, name, only).result()
+
+
+def _compare(name: str, only: list[str]) -> list[dict[str, Any]]:
+    wanted = selection(only)
+    found = importlib.import_module(BENCHMARKS[name]).compare(wanted)
+    return [comparison.row() for comparison in found if wanted(comparison.name)]
+
+
+def _write(rows: list[dict[str, Any]]) -> None:
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    lines = [("name", "ours", "reference", "unit", "ratio", "spread", "target", "")]
+    for row in rows:
+        sign = ">=" if row["higher_is_better"] else "<="
+        met = {True: "met", False: "MISSED", None: ""}[row["met"]]
+        target = "" if row["target"] is None else f"{sign} {row['target']:g}"
+        spread = f"{min(row['ratios']):.3g}..{max(row['ratios']):.3g}"
+        figures = (f"{row['ours']:g}", f"{row['reference']:g}", row["unit"], f"{row['ratio']:.3g}", spread)
+        lines.append((row["name"], *figures, target, met))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
