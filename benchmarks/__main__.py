@@ -5,33 +5,15 @@ the machine and the commit, and drawn into bench.png beside it.
 """
 
 import argparse
-import importlib
 import json
-import multiprocessing
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.comparison import selection
+from benchmarks.apart import BENCHMARKS, measure
 from benchmarks.kept import keep
 
 OUTPUT = Path("build/bench/results.json")
-
-BENCHMARKS = {
-    "host_path": "benchmarks.host_path",
-    "front_end": "benchmarks.front_end",
-    "statements": "benchmarks.statements",
-    "hot_row": "benchmarks.hot_row",
-    "end_to_end": "benchmarks.end_to_end",
-    "live_latency": "benchmarks.live_latency",
-    "large_jpeg": "benchmarks.large_jpeg",
-    "publish": "benchmarks.publish",
-    "second_scan": "benchmarks.second_scan",
-    "load_findings": "benchmarks.load_findings",
-}
-"""Modules with `compare(wanted: Wanted) -> Iterable[Comparison]`, whose names begin with the name here."""
-
 
 def main() -> int:
     """Returns 0 when everything was measured, 1 when a benchmark failed, 2 when no name fits."""
@@ -46,7 +28,7 @@ def main() -> int:
     for name in chosen:
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
-            rows += _run(name, options.only)
+            rows += measure(name, options.only)
         except Exception as error:  # noqa: BLE001 - the others go on
             failed.append(name)
             print(f"{name} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
@@ -60,18 +42,6 @@ def main() -> int:
 
 def _within(benchmark: str, only: str) -> bool:
     return only == benchmark or only.startswith(f"{benchmark}.")
-
-
-def _run(name: str, only: list[str]) -> list[dict[str, Any]]:
-    # A fresh process for each: engines, pools and memory of one benchmark must not weigh on the next.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(_compare, name, only).result()
-
-
-def _compare(name: str, only: list[str]) -> list[dict[str, Any]]:
-    wanted = selection(only)
-    found = importlib.import_module(BENCHMARKS[name]).compare(wanted)
-    return [comparison.row() for comparison in found if wanted(comparison.name)]
 
 
 def _write(rows: list[dict[str, Any]]) -> None:

@@ -1,0 +1,39 @@
+"""The benchmarks by name, and how one of them runs: in a process of its own."""
+
+import importlib
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from benchmarks.comparison import selection
+
+BENCHMARKS = {
+    "host_path": "benchmarks.host_path",
+    "front_end": "benchmarks.front_end",
+    "statements": "benchmarks.statements",
+    "hot_row": "benchmarks.hot_row",
+    "end_to_end": "benchmarks.end_to_end",
+    "live_latency": "benchmarks.live_latency",
+    "large_jpeg": "benchmarks.large_jpeg",
+    "publish": "benchmarks.publish",
+    "second_scan": "benchmarks.second_scan",
+    "load_findings": "benchmarks.load_findings",
+}
+"""Modules with `compare(wanted: Wanted) -> Iterable[Comparison]`, whose names begin with the name here."""
+
+
+def measure(name: str, only: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of a benchmark's comparisons, or of those among them that `only` names.
+
+    A fresh process runs it: engines, pools and memory of one benchmark must not weigh on the next.
+    """
+    # Spawned: a fork would copy threads and sockets of the parent.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(_compare, name, only).result()
+
+
+def _compare(name: str, only: Sequence[str]) -> list[dict[str, Any]]:
+    wanted = selection(only)
+    found = importlib.import_module(BENCHMARKS[name]).compare(wanted)
+    return [comparison.row() for comparison in found if wanted(comparison.name)]

@@ -1,0 +1,39 @@
+"""The worker as a process, but for its engine, which costs nothing: every image is real. `python -m …`"""
+
+import sys
+from collections.abc import Sequence
+
+from PIL.Image import Image
+
+from worker.__main__ import main
+from worker.detector.engine import Completion
+from worker.messages import Explain
+from worker.testing import answering, scripted_description
+
+_ANSWER = answering("This is a real image.", fake=0.05)
+
+
+class CostlessEngine:
+    """An Engine that does not look at its images."""
+
+    def complete(
+        self,
+        images: Sequence[Image],
+        *,
+        explain: Explain = Explain.FLAGGED,
+        max_tokens: int | None = None,
+        live: bool = False,
+    ) -> list[Completion]:
+        """See worker.detector.engine.Engine."""
+        del explain, max_tokens, live
+        return [_ANSWER] * len(images)
+
+    def check(self) -> None:
+        """See Engine."""
+
+    def close(self) -> None:
+        """See Engine."""
+
+
+if __name__ == "__main__":
+    sys.exit(main(describe=lambda _: scripted_description(), start=lambda one, _: (one, CostlessEngine())))

@@ -1,0 +1,153 @@
+"""A worker as a process on real RabbitMQ, Postgres and S3, and scans that go through it from end to end."""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import boto3
+import psutil
+from sqlalchemy import text
+
+from benchmarks.scratch import AMQP, scratch_database
+from deploy.demo.processes import running
+from deploy.demo.services import s3_server
+from producers.bulk import BulkPublisher
+from producers.listing import Page
+from producers.publishing import publish_scan
+from producers.scans import Limits, Listing, start_scan
+from worker import broker
+from worker.database import Database
+from worker.messages import DEAD_QUEUE, LIVE_QUEUE, SCAN_QUEUE, Explain, ImageRef, Policy
+
+BUCKET = "benchmark"
+DEMO_DETECTOR = Path(__file__).resolve().parents[1] / "deploy" / "demo" / "detector"
+SMALL_ENGINE = {
+    "FAKESWEEP_DETECTOR": str(DEMO_DETECTOR),
+    "FAKESWEEP_GPU_MEMORY_UTILIZATION": "0.2",
+    "FAKESWEEP_MAX_NUM_SEQS": "64",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+"""The environment of vLLM's CPU build with the demo detector on a small machine."""
+
+
+@dataclass(frozen=True)
+class InOnePage:
+    """A Source of images that are known before."""
+
+    refs: Sequence[ImageRef]
+
+    def pages(self, cursor: str | None) -> Iterator[Page]:
+        """See producers.listing.Source."""
+        if cursor is None:
+            yield Page(tuple(self.refs), "end", {})
+
+
+@dataclass(frozen=True)
+class Rig:
+    """The services that a worker needs, and what a producer does with them."""
+
+    folder: Path
+    database_url: str
+    database: Database
+    endpoint: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the worker's process gets."""
+        return {
+            **os.environ,
+            "DATABASE_URL": self.database_url,
+            "BROKER_URL": AMQP,
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_ACCESS_KEY_ID": "benchmark",
+            "AWS_SECRET_ACCESS_KEY": "benchmark",
+            "AWS_REGION": "us-east-1",
+            "FAKESWEEP_LOG_LEVEL": "INFO",
+        }
+
+    @contextmanager
+    def worker(self, module: Sequence[str], changes: Mapping[str, str]) -> Iterator[psutil.Process]:
+        """A worker that is ready; stopped at the end."""
+        log = self.folder / f"{module[0]}.log"
+        log.unlink(missing_ok=True)
+        command = [sys.executable, "-m", *module]
+        environment = self.environment | dict(changes)
+        with running(
+            "the worker", command, log, lambda _: _is_ready(log), start_limit_s=300, env=environment
+        ) as process:
+            yield psutil.Process(process.pid)
+
+    def store(self, objects: Mapping[str, bytes]) -> list[ImageRef]:
+        """Puts the objects into S3. Returns their refs with ETags, as a listing has them."""
+        client = self.client()
+
+        def put(key: str) -> ImageRef:
+            answer = client.put_object(Bucket=BUCKET, Key=key, Body=objects[key])
+            return ImageRef(uri=f"s3://{BUCKET}/{key}", etag=answer["ETag"].strip('"'), size=len(objects[key]))
+
+        with ThreadPoolExecutor(4) as threads:
+            return list(threads.map(put, objects))
+
+    def client(self) -> Any:
+        """boto3's client of the S3 server."""
+        return boto3.client(
+            "s3", endpoint_url=self.endpoint, region_name="us-east-1",
+            aws_access_key_id="benchmark", aws_secret_access_key="benchmark",
+        )  # fmt: skip
+
+    def start_scan(self, refs: Sequence[ImageRef], *, explain: Explain = Explain.FLAGGED) -> UUID:
+        """Publishes a scan of these images. It goes on when this returns."""
+        scan = start_scan(
+            self.database, Listing(sources=(f"s3://{BUCKET}/",)), policy=Policy(explain=explain),
+            limits=Limits(None, None),
+        )  # fmt: skip
+        with BulkPublisher(broker.create_app(AMQP), max_depth=100_000) as publisher:
+            publish_scan(publisher, self.database, scan.id, opened=lambda *_: InOnePage(refs))
+        return scan.id
+
+    def progress(self, scan_id: UUID) -> tuple[int, bool]:
+        """How many images have a verdict, and whether all have. Raises SystemExit when one failed."""
+        with self.database.connect() as connection:
+            query = text("SELECT judged, failed, status FROM scans WHERE id = :id")
+            judged, failed, status = connection.execute(query, {"id": scan_id}).one()
+        if failed:
+            raise SystemExit(f"{failed} images of the scan failed")
+        return int(judged), status == "done"
+
+    def wait_for(self, scan_id: UUID) -> None:
+        """Returns when every image of the scan has its verdict."""
+        while not self.progress(scan_id)[1]:
+            time.sleep(0.05)
+
+    def sweep(self, refs: Sequence[ImageRef], **policy: Any) -> float:
+        """Seconds from the first message published to the last finding committed."""
+        started = time.perf_counter()
+        self.wait_for(self.start_scan(refs, **policy))
+        return time.perf_counter() - started
+
+
+@contextmanager
+def rig() -> Iterator[Rig]:
+    """Empty services. Purges our queues of the broker (TEST_AMQP_URL), so nobody else may use them meanwhile."""
+    with tempfile.TemporaryDirectory() as name, scratch_database() as (url, database), s3_server(Path(name)) as s3:
+        made = Rig(Path(name), url, database, s3)
+        made.client().create_bucket(Bucket=BUCKET)
+        with broker.create_app(AMQP).connection_for_write() as connection:
+            broker.declare_queues(connection)
+            for queue in (LIVE_QUEUE, SCAN_QUEUE, DEAD_QUEUE):
+                connection.default_channel.queue_purge(queue)
+        yield made
+
+
+def _is_ready(log: Path) -> bool:
+    return log.exists() and '"event": "worker_ready"' in log.read_text(encoding="utf-8", errors="replace")
