@@ -15,6 +15,7 @@ from benchmarks.kept import keep
 
 OUTPUT = Path("build/bench/results.json")
 
+
 def main() -> int:
     """Returns 0 when everything was measured, 1 when a benchmark failed, 2 when no name fits."""
     parser = argparse.ArgumentParser(prog="make bench", description="Our figures beside those of references.")

@@ -7,6 +7,7 @@ from PIL.Image import Image
 
 from worker.__main__ import main
 from worker.detector.engine import Completion
+from worker.errors import EngineGenerateError
 from worker.messages import Explain
 from worker.testing import answering, scripted_description
 
@@ -23,7 +24,7 @@ class CostlessEngine:
         explain: Explain = Explain.FLAGGED,
         max_tokens: int | None = None,
         live: bool = False,
-    ) -> list[Completion]:
+    ) -> list[Completion | EngineGenerateError]:
         """See worker.detector.engine.Engine."""
         del explain, max_tokens, live
         return [_ANSWER] * len(images)

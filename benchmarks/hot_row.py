@@ -103,7 +103,7 @@ def _compared(url: str, database: Database, detector_id: int, delay_s: float, co
 def _rates(
     url: str, database: Database, detector_id: int, delay_s: float, commit_us: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Messages a second into one scan and into many, in each of ROUNDS rounds. Whoever goes first finds smaller tables."""
+    """Messages a second into one scan and into many, in each of ROUNDS rounds."""
 
     def rate(scans: list[UUID]) -> float:
         return _rate(url, database, scans, detector_id, delay_s, commit_us)

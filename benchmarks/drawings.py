@@ -1,0 +1,32 @@
+"""Drawings that the demo detector can judge, 5 % of them fakes, as files in S3."""
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+
+from benchmarks.rig import Rig
+from deploy.demo.answers import FAMILIES, REAL
+from deploy.demo.draw import draw, encode
+from worker.messages import ImageRef
+
+FLAGGED_SHARE = 0.05
+SEED = 7_000_000
+
+
+def drawings(count: int) -> list[bytes]:
+    """Files of `count` drawings in random order: the same ones every time."""
+    fakes = round(count * FLAGGED_SHARE)
+    families = [FAMILIES[number % len(FAMILIES)] for number in range(fakes)] + [REAL] * (count - fakes)
+    random.Random(SEED).shuffle(families)
+    with ProcessPoolExecutor() as processes:
+        return list(processes.map(_file, range(count), families, chunksize=4))
+
+
+def _file(number: int, family: str) -> bytes:
+    return encode(draw(SEED + number, family), SEED + number)[0]
+
+
+def stored(services: Rig, files: list[bytes], times: int) -> Iterator[list[ImageRef]]:
+    """The files in S3, again and again, each time as other contents: bytes behind the picture's end differ."""
+    for turn in range(times):
+        yield services.store({f"{turn}/{number:06d}": file + f"{turn}".encode() for number, file in enumerate(files)})
