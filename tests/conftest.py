@@ -207,7 +207,7 @@ def description() -> DetectorDescription:
 
 def demo_detector(**settings: Any) -> tuple[DetectorDescription, Path, Settings]:
     """The demo detector's description and folder, with settings that suit a small machine."""
-    sizes = {"max_num_seqs": 64, "max_num_batched_tokens": 4096, "gpu_memory_utilization": 0.2}
+    sizes = {"max_num_seqs": 64, "gpu_memory_utilization": 0.2}
     given = Settings(detector=str(DEMO_DETECTOR), **(sizes | settings))
     return *supply(load_description(given), given), given
 

@@ -3,7 +3,9 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import FrameType
 from typing import NoReturn
 
@@ -13,7 +15,9 @@ from celery import Celery, signals
 from celery.apps.worker import Worker
 
 from worker import broker, telemetry
-from worker.database import connect
+from worker.budget import divide_memory
+from worker.cpus import default_threads, usable_cpus
+from worker.database import Database, connect
 from worker.database.detectors import register_detector
 from worker.detector.description import DetectorDescription
 from worker.detector.engine import Engine
@@ -22,11 +26,12 @@ from worker.detector.start import start_detector
 from worker.detector.supply import load_description
 from worker.errors import ConfigurationError, EngineDeadError, FakesweepError
 from worker.health import Health, Status
+from worker.lanes import LaneAMQP, LanePool
+from worker.messages import LIVE_QUEUE, SCAN_QUEUE
 from worker.migrate import check_schema
 from worker.path import Parts
 from worker.replicas import Replica
 from worker.settings import Settings
-from worker.slots import Slots
 from worker.storage import ImageStore, open_stores
 from worker.tasks import register_tasks
 
@@ -81,58 +86,78 @@ def main(
 
 def build(
     settings: Settings, describe: LoadDescription, start: StartDetector, open_store: OpenStore
-) -> tuple[Celery, Parts]:
-    """Builds the Celery app with its task, and the parts that the task works with. Cheap checks come first.
+) -> tuple[Celery, dict[str, Parts]]:
+    """Builds the Celery app with its task, and the parts that the task works with, by queue. Cheap checks come first.
 
     Raises ConfigurationError, StorageUnavailableError, EngineDeadError.
     """
     description = describe(settings)
-    database = connect(settings.database_url.get_secret_value(), pool_size=settings.threads)
+    threads = {SCAN_QUEUE: settings.threads or default_threads(), LIVE_QUEUE: settings.live_threads}
+    memory = divide_memory(settings, sum(threads.values()), description.preprocessing.edge)
+    database, for_live = _databases(settings)
     check_schema(database)
-    app = broker.create_app(settings.broker_url.get_secret_value())
+    app = broker.create_app(settings.broker_url.get_secret_value(), amqp=LaneAMQP)
+    app.conf.lane_threads = {queue: threads[queue] for queue in settings.queues}
     broker.check_broker(app)
     description, engine = start(description, settings)
     warm_up(engine, description.preprocessing.edge)
-    parts = Parts(
+    scans = Parts(
         store=open_store(settings),
         database=database,
         engine=engine,
         description=description,
         detector_id=register_detector(database, description.row()),
-        slots=Slots(settings.images_in_flight),
+        files=memory.files,
+        pixels=memory.pixels,
+        decoders=_decoders(),
+        max_bytes=settings.max_bytes,
         max_pixels=settings.max_pixels,
         retry_limit=settings.retry_limit,
     )
+    # A live image never waits for one of a scan: it has its own connections and decoders, and a part of the budgets.
+    live = replace(scans, live=True, database=for_live, decoders=_decoders())
+    parts = {SCAN_QUEUE: scans, LIVE_QUEUE: live}
     register_tasks(app, parts, retry_delay_s=settings.retry_delay_s, on_engine_death=_die)
     return app, parts
 
 
-def serve(app: Celery, parts: Parts, settings: Settings, health: Health, node_name: str | None) -> int:
+def _databases(settings: Settings) -> tuple[Database, Database]:
+    """The same database for scans and for live images, which get a quarter of the connections."""
+    url, live = settings.database_url.get_secret_value(), settings.database_connections // 4 or 1
+    return connect(url, pool_size=settings.database_connections - live), connect(url, pool_size=live)
+
+
+def _decoders() -> threading.BoundedSemaphore:
+    """As many images in full size at once as there are CPUs: more would only take more memory."""
+    return threading.BoundedSemaphore(usable_cpus())
+
+
+def serve(app: Celery, parts: Mapping[str, Parts], settings: Settings, health: Health, node_name: str | None) -> int:
     """Consumes messages until SIGTERM. Returns the exit code.
 
-    On SIGTERM it finishes the images that hold slots and gives the other messages back to the queue. When `node_name`
-    is None, Celery chooses the name.
+    On SIGTERM it finishes the messages whose images are fetched and gives the others back to the queue. When
+    `node_name` is None, Celery chooses the name.
     """
 
     def ready(**_: object) -> None:
         health.status = Status.READY
-        log.info("worker_ready", queues=settings.queues, threads=settings.threads)
+        log.info("worker_ready", queues=settings.queues, threads=app.conf.lane_threads)
 
     def shutting_down(**_: object) -> None:
         health.status = Status.STOPPING
         log.info("worker_stopping")
-        parts.slots.stop()
+        parts[SCAN_QUEUE].files.stop()  # the same budget as that of live images
 
     signals.worker_ready.connect(ready, weak=False)
     signals.worker_shutting_down.connect(shutting_down, weak=False)
     worker = _celery_worker(app, settings, node_name)
     try:
-        with health.watching(parts.engine):
+        with health.watching(parts[SCAN_QUEUE].engine):
             worker.start()
     finally:
         # Not in a worker_shutdown handler: with a threads pool that runs inside the signal handler, before the pool
         # has drained.
-        parts.engine.close()
+        parts[SCAN_QUEUE].engine.close()
     log.info("worker_stopped")
     return int(worker.exitcode or EXIT_OK)
 
@@ -141,8 +166,8 @@ def _celery_worker(app: Celery, settings: Settings, node_name: str | None) -> Wo
     return Worker(
         app=app,
         hostname=node_name,
-        pool="threads",
-        concurrency=settings.threads,
+        pool=LanePool,
+        concurrency=sum(app.conf.lane_threads.values()),
         queues=list(settings.queues),
         loglevel=settings.log_level,
         without_gossip=True,

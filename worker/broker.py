@@ -41,11 +41,14 @@ def dead_queue() -> Queue:
     return Queue(DEAD_QUEUE, EXCHANGE, routing_key=DEAD_QUEUE, durable=True, queue_arguments=_QUORUM)
 
 
-def create_app(broker_url: str) -> Celery:
-    """The Celery app. Nothing is connected yet. Raises ConfigurationError when the URL is missing or unusable."""
+def create_app(broker_url: str, **options: Any) -> Celery:
+    """The Celery app. Nothing is connected yet. Raises ConfigurationError when the URL is missing or unusable.
+
+    `options` are Celery's own arguments.
+    """
     if not broker_url:
         raise ConfigurationError("BROKER_URL is not set: give amqp://user:password@host// or redis://host:6379/0")
-    app = Celery("fakesweep", broker=broker_url, set_as_current=False)
+    app = Celery("fakesweep", broker=broker_url, set_as_current=False, **options)
     app.conf.update(
         task_queues=[work_queue(LIVE_QUEUE), work_queue(SCAN_QUEUE)],
         task_default_queue=SCAN_QUEUE,

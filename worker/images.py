@@ -31,6 +31,9 @@ class Fit(StrEnum):
 PREPROCESSING_REVISIONS = {Fit.CROP: "clip-pillow-1", Fit.PAD: "pad-pillow-1", Fit.STRETCH: "stretch-pillow-1"}
 """Part of a detector's identity: raise one whenever decode() may give another pixel for the same bytes."""
 
+_BYTES_A_PIXEL = 16
+"""A WebP of 100 megapixels takes 1.5 GB while Pillow decodes it; every other format takes less."""
+
 _BARS = (122, 116, 104)
 """CLIP's mean colour (0.481, 0.458, 0.408) in 8 bits, rounded down as LLaVA-1.5 does."""
 
@@ -60,6 +63,15 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
             ZeroDivisionError, RuntimeError, struct.error, MemoryError) as error:  # fmt: skip
         # Pillow's decoders raise all of these on broken files; the bytes are the cause, not this code.
         raise ImageError(Reason.CORRUPT, f"{type(error).__name__}: {error}"[:300]) from None
+
+
+def decode_bytes(data: bytes) -> int:
+    """How many bytes decoding holds at most, by the header alone. 0 when it is not opened: open_image() says why."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return image.width * image.height * _BYTES_A_PIXEL
+    except Exception:  # noqa: BLE001 - whatever it is, open_image() meets it again
+        return 0
 
 
 def _not_opened(data: bytes) -> ImageError:

@@ -48,8 +48,7 @@ def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, redelivered: b
         unchanged = known.unchanged(session, undecided, delivery.rule)
     there = {case.ref.uri for case in unchanged}
     refs = [ref for ref in undecided if ref.uri not in there]
-    with parts.slots.take(len(refs)):
-        later = _save_all(refs, unchanged, delivery, parts, suspect=redelivered)
+    later = _save_all(refs, unchanged, delivery, parts, suspect=redelivered)
     if not later:
         return None
     return job.model_copy(update={"scan_id": scan.id, "images": tuple(later), "attempt": job.attempt + 1})
@@ -68,7 +67,7 @@ def _save_all(
             log.exception("message_failed_together", scan_id=str(delivery.scan.id))
     later: list[ImageRef] = []
     for ref in [*_not_saved(unchanged, delivery, parts), *refs]:
-        parts.slots.check()
+        parts.files.check()
         with parts.suspects:
             later += _alone(ref, delivery, parts)
     return later

@@ -1,16 +1,16 @@
 """The path of an image, in `judge_images`: fetch -> hash -> (seen? reuse) -> decode -> judge."""
 
 import hashlib
-import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from PIL.Image import Image
 
+from worker.budget import HELD_BYTES, Budget
 from worker.case import Case, Content, Delivery, Failed, Judged, KnownVerdict, Later, Reused
 from worker.database import Database, known, transaction
 from worker.detector.description import DetectorDescription
@@ -18,13 +18,9 @@ from worker.detector.engine import Engine
 from worker.detector.judge import judge
 from worker.detector.verdicts import Judgement, Reader
 from worker.errors import EngineGenerateError, ImageError, Reason, StorageUnavailableError
-from worker.images import MAX_PIXELS, open_image, to_square
+from worker.images import MAX_PIXELS, decode_bytes, open_image, to_square
 from worker.messages import ImageRef
-from worker.slots import Slots
 from worker.storage import ImageStore
-
-HELD_BYTES = 32 * 2**20
-"""When the fetched files of a message have this many bytes, they are decoded before more are fetched."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +32,19 @@ class Parts:
     engine: Engine
     description: DetectorDescription
     detector_id: int
-    slots: Slots = field(default_factory=lambda: Slots(512))
-    decoders: AbstractContextManager[object] = field(
-        default_factory=lambda: threading.BoundedSemaphore(os.cpu_count() or 1)
-    )
-    """As many images in full size at once as there are cores: one of 100 megapixels takes 300 MB."""
+    files: Budget = field(default_factory=lambda: Budget(2**30))
+    """Bytes of fetched files that are not decoded yet."""
+    pixels: Budget = field(default_factory=lambda: Budget(3 * 2**30))
+    """Bytes that decoders hold. Apart from `files`, so that whoever holds a file can always go on."""
+    decoders: AbstractContextManager[object] = field(default_factory=lambda: threading.BoundedSemaphore(2))
+    """As many images in full size at once as there are CPUs."""
     suspects: AbstractContextManager[object] = field(default_factory=threading.Lock)
     """One suspect image at a time in the whole process, so that we know which one killed it."""
+    max_bytes: int = 64 * 2**20
     max_pixels: int = MAX_PIXELS
     retry_limit: int = 5
+    live: bool = False
+    """Whether these parts are for live images, which may use what scans leave free in the budgets."""
 
     @cached_property
     def reader(self) -> Reader:
@@ -85,17 +85,25 @@ def judge_images(refs: Sequence[ImageRef], delivery: Delivery, parts: Parts) -> 
 
 def _open_some(waiting: deque[ImageRef], delivery: Delivery, parts: Parts) -> list[_Decoded | Case]:
     """Fetches images until they have HELD_BYTES, and decodes them. Their bytes are released with this call."""
-    fetched: list[_Fetched | Case] = []
-    held = 0
-    while waiting and held < HELD_BYTES:
-        image = _fetch(waiting.popleft(), delivery, parts)
-        fetched.append(image)
-        held += len(image.data) if isinstance(image, _Fetched) else 0
-    return [_decode(image, parts) for image in _reuse_seen(fetched, delivery, parts)]
+    with parts.files.take(_expected_bytes(waiting, parts), live=parts.live) as held:
+        fetched: list[_Fetched | Case] = []
+        size = 0
+        while waiting and size < HELD_BYTES:
+            image = _fetch(waiting.popleft(), delivery, parts)
+            fetched.append(image)
+            size += len(image.data) if isinstance(image, _Fetched) else 0
+        held.shrink(size)
+        return [_decode(image, parts) for image in _reuse_seen(fetched, delivery, parts)]
+
+
+def _expected_bytes(refs: Iterable[ImageRef], parts: Parts) -> int:
+    """The most that _open_some fetches. Only a size that was listed with an ETag is sure to be that of the object."""
+    sizes = [min(ref.size, parts.max_bytes) if ref.size is not None and ref.etag else parts.max_bytes for ref in refs]
+    return min(sum(sizes), HELD_BYTES + max(sizes))
 
 
 def _fetch(ref: ImageRef, delivery: Delivery, parts: Parts) -> _Fetched | Case:
-    parts.slots.check()
+    parts.files.check()
     try:
         data = parts.store.fetch(ref)
     except ImageError as error:
@@ -128,13 +136,21 @@ def _decode(image: _Fetched | Case, parts: Parts) -> _Decoded | Case:
     form = parts.description.preprocessing
     size = None
     try:
-        with parts.decoders:
+        needed = decode_bytes(image.data)
+        _check_memory(needed, parts)
+        with parts.pixels.take(needed, live=parts.live), parts.decoders:
             whole = open_image(image.data, max_pixels=parts.max_pixels)
             size = whole.size
             pixels = to_square(whole, edge=form.edge, fit=form.fit, max_pixels=parts.max_pixels)
     except ImageError as error:
         return Case(image.ref, Failed(error, image.content, size))
     return _Decoded(image.ref, image.content, size, pixels)
+
+
+def _check_memory(needed: int, parts: Parts) -> None:
+    if needed > (limit := parts.pixels.limit(live=parts.live)):
+        detail = f"decoding takes {needed >> 20} MiB; {limit >> 20} MiB are free for it (FAKESWEEP_IMAGE_MEMORY_MIB)"
+        raise ImageError(Reason.TOO_MANY_PIXELS, detail)
 
 
 def _judge(images: Sequence[_Decoded | Case], delivery: Delivery, parts: Parts) -> list[Case]:
@@ -144,8 +160,7 @@ def _judge(images: Sequence[_Decoded | Case], delivery: Delivery, parts: Parts) 
         if isinstance(image, _Decoded):
             first.setdefault(image.content.sha256, image)
     pixels = [image.pixels for image in first.values()]
-    live = delivery.scan.kind == "live"
-    answers = judge(parts.engine, parts.reader, pixels, delivery.policy, live=live) if pixels else []
+    answers = judge(parts.engine, parts.reader, pixels, delivery.policy, live=parts.live) if pixels else []
     ends = {sha256: _end(image, answer) for (sha256, image), answer in zip(first.items(), answers, strict=True)}
     cases = []
     for image in images:

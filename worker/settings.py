@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import ConfigurationError
+from worker.messages import LIVE_QUEUE, SCAN_QUEUE
 
 
 def _comma_list(value: object) -> object:
@@ -52,12 +53,20 @@ class Settings(BaseSettings):
     """Port of GET /health and /metrics; none without it. GPU n's replica listens on port + n; 0 is any free port."""
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
     max_num_seqs: int = Field(default=384, ge=1)
-    max_num_batched_tokens: int = Field(default=16384, ge=800)
+    max_num_batched_tokens: int | None = Field(default=None, ge=800)
+    """Tokens in one of vLLM's steps; without it 4096 on a GPU and 800 on a CPU."""
+    scan_images_in_engine: int | None = Field(default=None, ge=1)
+    """Images of scans in the engine at once; without it eight steps' worth: 48 on a GPU, 8 on a CPU."""
 
-    threads: int = Field(default=32, ge=1, le=256)
-    images_in_flight: int = Field(default=512, ge=16)
-    """Images fetched or in the engine at once: with 336 x 336 x 3 bytes decoded, 512 are 170 MiB."""
-    queues: CommaList = ("moderation.live", "moderation.scan")
+    threads: int | None = Field(default=None, ge=1, le=256)
+    """Messages of scans at once; without it 8, and 4 more for each CPU that the process may use, up to 32."""
+    live_threads: int = Field(default=4, ge=1, le=64)
+    """Messages of the live queue at once, in threads of their own."""
+    image_memory_mib: int = Field(default=4096, ge=256)
+    """Memory for images in hand: files, images in full size while they are decoded, and what the engine sees."""
+    database_connections: int = Field(default=8, ge=2, le=256)
+    """Connections to Postgres that a worker process opens at most; a quarter of them are for live images."""
+    queues: CommaList = (LIVE_QUEUE, SCAN_QUEUE)
 
     fetch_timeout_s: float = Field(default=20, gt=0)
     max_bytes: int = Field(default=64 * 2**20, ge=1)
@@ -87,6 +96,13 @@ class Settings(BaseSettings):
     @classmethod
     def _resolved(cls, folders: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(Path(folder).resolve()) for folder in folders)
+
+    @field_validator("queues")
+    @classmethod
+    def _ours(cls, queues: tuple[str, ...]) -> tuple[str, ...]:
+        if not queues or not set(queues) <= {LIVE_QUEUE, SCAN_QUEUE}:
+            raise ValueError(f"must name {LIVE_QUEUE}, {SCAN_QUEUE} or both, separated by a comma")
+        return queues
 
     @field_validator("timezone")
     @classmethod

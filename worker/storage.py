@@ -163,7 +163,7 @@ def open_stores(settings: Settings) -> ImageStores:
         S3ImageStore(
             **limits,
             timeout_s=settings.fetch_timeout_s,
-            connections=settings.threads,
+            connections=settings.threads or 32,
             allowed_buckets=settings.allowed_buckets,
         ),
         LocalImageStore(**limits, allowed_folders=settings.allowed_folders),

@@ -1,7 +1,7 @@
 """The thin door between Celery and the path: message in; acknowledge, publish again, put back or dead-letter out."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -17,7 +17,8 @@ from worker.errors import (
     InvalidMessageError,
     ShuttingDownError,
 )
-from worker.messages import JUDGE_IMAGES, LIVE_QUEUE, SCAN_QUEUE, JudgeImages
+from worker.lanes import queue_of
+from worker.messages import JUDGE_IMAGES, JudgeImages
 from worker.moderate import moderate
 from worker.path import Parts
 
@@ -27,19 +28,22 @@ MAX_DELAY_S = 900
 
 
 def register_tasks(
-    app: Celery, parts: Parts, *, retry_delay_s: int, on_engine_death: Callable[[EngineDeadError], None]
+    app: Celery, parts: Mapping[str, Parts], *, retry_delay_s: int, on_engine_death: Callable[[EngineDeadError], None]
 ) -> Task:
-    """Declares judge_images on the app. `on_engine_death` ends the process and does not return."""
+    """Declares judge_images on the app. `parts` are those of each queue.
+
+    `on_engine_death` ends the process and does not return.
+    """
 
     @app.task(name=JUDGE_IMAGES, bind=True, max_retries=None)  # type: ignore[untyped-decorator]  # Celery is not typed
     def judge_images(self: Task, *args: Any, **kwargs: Any) -> None:
         message_id = _message_id(self.request.id)
         info = self.request.delivery_info or {}
-        queue = _queue(str(info.get("routing_key")))
+        queue = queue_of(str(info.get("routing_key")))
         redelivered = bool(info.get("redelivered"))
         with telemetry.bound(message_id=str(message_id), queue=queue):
             try:
-                _take(app, parts, args, kwargs, message_id, queue, retry_delay_s, redelivered=redelivered)
+                _take(app, parts[queue], args, kwargs, message_id, queue, retry_delay_s, redelivered=redelivered)
             except (ShuttingDownError, BrokerUnavailableError) as error:
                 # Also when a dead letter or a retry could not be published: better again than lost.
                 raise Reject(str(error), requeue=True) from error
@@ -85,11 +89,6 @@ def _parse(args: tuple[Any, ...], kwargs: dict[str, Any]) -> JudgeImages:
     if len(args) != 1 or kwargs:
         raise InvalidMessageError("the task takes one positional argument, the JudgeImages object")
     return JudgeImages.parse(args[0])
-
-
-def _queue(routing_key: str) -> str:
-    """The queue behind a routing key, which Celery's delayed delivery puts a prefix of bits in front of."""
-    return LIVE_QUEUE if routing_key.endswith(LIVE_QUEUE) else SCAN_QUEUE
 
 
 def _message_id(task_id: str) -> UUID:

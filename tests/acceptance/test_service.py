@@ -31,9 +31,7 @@ def environment_for(database_url: str, broker_url: str) -> dict[str, str]:
         "BROKER_URL": broker_url,
         "FAKESWEEP_DETECTOR": str(DEMO_DETECTOR),
         "FAKESWEEP_THREADS": "4",
-        "FAKESWEEP_IMAGES_IN_FLIGHT": "16",
         "FAKESWEEP_MAX_NUM_SEQS": "64",
-        "FAKESWEEP_MAX_NUM_BATCHED_TOKENS": "4096",
         "FAKESWEEP_GPU_MEMORY_UTILIZATION": "0.2",
     }
 

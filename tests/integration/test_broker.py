@@ -148,7 +148,7 @@ def test_sigterm_while_it_works_loses_nothing_and_judges_nothing_twice(
     clean_broker_url: str, database_url: str, bucket: str, s3_environment: str, tmp_path: Path
 ) -> None:
     put(bucket, s3_environment, {f"{number}.png": number for number in range(160)})
-    environment = settings_for(database_url, clean_broker_url, FAKESWEEP_IMAGES_IN_FLIGHT="32")
+    environment = settings_for(database_url, clean_broker_url)
     scan = fakesweep("scan", f"s3://{bucket}/", environment=environment).stdout.strip()
     decided = "SELECT count(*) FROM findings"
     with worker(SLOW, NO_POISON, environment, tmp_path) as running:
@@ -234,6 +234,25 @@ def test_submit_waits_for_its_verdicts(
     answer = json.loads(done.stdout)
     assert (answer["status"], answer["kind"], answer["fake"]) == ("done", "live", 1)
     assert answer["results"][0]["external_id"] == "post-1"
+
+
+@BOTH
+def test_a_live_image_waits_for_no_message_of_a_scan(
+    clean_broker_url: str, database_url: str, bucket: str, s3_environment: str, tmp_path: Path
+) -> None:
+    """Every thread for scans is busy, and more messages wait, when the live image comes; none is done before it is."""
+    put(bucket, s3_environment, {f"{number:02}.png": number for number in range(96)} | {"live.png": 250})
+    environment = settings_for(database_url, clean_broker_url, FAKESWEEP_THREADS="2")
+    scan = fakesweep("scan", f"s3://{bucket}/", environment=environment).stdout.strip()
+    payload, message_id = {"version": 1, "images": [{"uri": f"s3://{bucket}/live.png"}]}, str(uuid.uuid4())
+    with worker("1", NO_POISON, environment, tmp_path) as running:  # a message of the scan takes 16 s
+        held = "SELECT count(*) FROM scans WHERE status = 'running'"
+        wait_for(lambda: query(database_url, held) == [(1,)], 30, running.process, running.log)
+        publish_plainly(clean_broker_url, LIVE_QUEUE, [[payload], {}, {}], celery_headers(message_id))
+        live = "SELECT verdict FROM findings WHERE scan_id = %s"
+        wait_for(lambda: query(database_url, live, message_id) == [("fake",)], 30, running.process, running.log)
+        assert query(database_url, "SELECT judged FROM scans WHERE id = %s", scan) == [(0,)]
+        running.process.kill()  # nobody needs to wait for the rest
 
 
 @BOTH

@@ -251,7 +251,7 @@ def test_a_scan_that_does_not_exist_is_a_bad_message(database: Database, make_pa
 
 def test_a_stopping_worker_starts_nothing_new(database: Database, make_parts: Callable[..., Parts]) -> None:
     parts = make_parts({"s3://b/1": png(BRIGHT)})
-    parts.slots.stop()
+    parts.files.stop()
     scan = start(database, 1)
     with pytest.raises(ShuttingDownError):
         moderate(job(scan, "s3://b/1"), uuid4(), parts)

@@ -18,6 +18,8 @@ __all__ = ["Database", "autocommit", "connect", "transaction"]
 def connect(url: str, *, pool_size: int = 8) -> Database:
     """The database at a Postgres URL of any spelling; nothing is connected yet.
 
+    It opens `pool_size` connections at most.
+
     Raises ConfigurationError when the URL is missing or no Postgres URL.
     """
     if not url:
@@ -31,6 +33,7 @@ def connect(url: str, *, pool_size: int = 8) -> Database:
     return create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
+        max_overflow=0,
         pool_pre_ping=True,
         pool_timeout=30,
         connect_args={

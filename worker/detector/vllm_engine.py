@@ -5,17 +5,19 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from pathlib import Path
 
 from PIL.Image import Image
 from transformers import AutoTokenizer
 from vllm import AsyncEngineArgs, SamplingParams
 from vllm.outputs import CompletionOutput
+from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError as VllmEngineDeadError
 
+from worker.detector.admission import Admission
 from worker.detector.description import DetectorDescription
 from worker.detector.engine import Completion, Step
 from worker.detector.progress import Progress
@@ -25,6 +27,9 @@ from worker.messages import Explain
 from worker.settings import Settings
 
 _START_LIMIT_S = 1800  # weights of 14 GB from a slow disk, compilation, CUDA graphs
+_GPU_STEP_TOKENS, _CPU_STEP_TOKENS = 4096, 800
+_IMAGE_TOKENS = 600  # FakeVLM's prompt has 587, an answer of "This is a real image." six more
+_STAY_STEPS = 8  # an image's prompt takes one step, and each token of such an answer another one
 _LIVE, _SCAN = 0, 1  # vLLM's priority scheduling runs lower numbers first
 
 
@@ -34,6 +39,7 @@ class VllmEngine:
     def __init__(self, description: DetectorDescription, folder: Path, settings: Settings) -> None:
         self._description = description
         self._progress = Progress(settings.engine_stall_s)
+        self._admission = admission(settings)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-loop", daemon=True)
         self._thread.start()
@@ -60,35 +66,29 @@ class VllmEngine:
         max_tokens: int | None = None,
         live: bool = False,
     ) -> list[Completion | EngineGenerateError]:
-        """See Engine. All images go in at once; vLLM batches them with those of the other threads."""
+        """See Engine. Each image goes in when it is admitted; vLLM batches those of all threads."""
         sampling = self._sampling_params(explain, max_tokens)
-        work = self._complete_all(images, sampling, _LIVE if live else _SCAN)
+        call = self._admission.begin()
+        futures: list[Future[Completion]] = []
         with self._progress.images(len(images)):
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
             try:
-                while not wait([future], timeout=1).done:
+                for image in images:
+                    self._admission.enter(call, live=live, check=self.check)
+                    futures.append(self._hand_over(image, sampling, live=live))
+                while wait(futures, timeout=1).not_done:
                     self.check()
-            except EngineDeadError:
-                future.cancel()
+            except BaseException:
+                for future in futures:
+                    future.cancel()
                 raise
-            return future.result()
+        return [_outcome(future) for future in futures]
 
-    async def _complete_all(
-        self, images: Sequence[Image], sampling: SamplingParams, priority: int
-    ) -> list[Completion | EngineGenerateError]:
-        answers = await asyncio.gather(
-            *(self._complete(image, sampling, priority) for image in images), return_exceptions=True
-        )
-        completions: list[Completion | EngineGenerateError] = []
-        for answer in answers:
-            if isinstance(answer, VllmEngineDeadError):
-                raise EngineDeadError(str(answer)) from answer
-            if isinstance(answer, BaseException):
-                cause = answer.__cause__ or answer  # vLLM wraps what it did not expect without a word
-                completions.append(EngineGenerateError(f"{type(cause).__name__}: {cause}"))
-            else:
-                completions.append(answer)
-        return completions
+    def _hand_over(self, image: Image, sampling: SamplingParams, *, live: bool) -> "Future[Completion]":
+        """Puts an admitted image into the engine. It leaves when its answer is there, or when it is cancelled."""
+        work = self._complete(image, sampling, _LIVE if live else _SCAN)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future.add_done_callback(lambda _: self._admission.leave(live=live))
+        return future
 
     async def _complete(self, image: Image, sampling: SamplingParams, priority: int) -> Completion:
         started = time.monotonic()
@@ -154,6 +154,16 @@ class VllmEngine:
         self._thread.join(timeout=10)
 
 
+def _outcome(future: "Future[Completion]") -> Completion | EngineGenerateError:
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, VllmEngineDeadError):
+        raise EngineDeadError(str(error)) from error
+    cause = error.__cause__ or error  # vLLM wraps what it did not expect without a word
+    return EngineGenerateError(f"{type(cause).__name__}: {cause}")
+
+
 async def _end_tasks() -> None:
     """Ends vLLM's own tasks before its core: they would log its end as a fault, and Python complain of those left."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -162,11 +172,23 @@ async def _end_tasks() -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
-def engine_args(description: DetectorDescription, folder: Path, settings: Settings) -> AsyncEngineArgs:
-    """vLLM's arguments. Unique images share no prefix (the image comes first): both caches would only cost hashing.
+def step_tokens(settings: Settings) -> int:
+    """Tokens that vLLM takes into one step: of prompts and answers together.
 
-    vLLM's defaults admit 2,048 tokens a step, three images of 590; hence the explicit limits.
+    A live image's answer grows by one token a step, so steps are as short as they can be without idle hardware. On a
+    GPU that is where matrix products stop to gain from more rows; a CPU is busy with a single image.
     """
+    return settings.max_num_batched_tokens or (_CPU_STEP_TOKENS if current_platform.is_cpu() else _GPU_STEP_TOKENS)
+
+
+def admission(settings: Settings) -> Admission:
+    """How many images of scans may be in the engine: STAY_STEPS steps' worth, or one step's beside a live image."""
+    images_a_step = max(1, step_tokens(settings) // _IMAGE_TOKENS)
+    return Admission(settings.scan_images_in_engine or _STAY_STEPS * images_a_step, beside_live=images_a_step)
+
+
+def engine_args(description: DetectorDescription, folder: Path, settings: Settings) -> AsyncEngineArgs:
+    """vLLM's arguments. Unique images share no prefix (the image comes first): both caches would only cost hashing."""
     limits = description.engine
     return AsyncEngineArgs(
         model=str(folder),
@@ -175,7 +197,7 @@ def engine_args(description: DetectorDescription, folder: Path, settings: Settin
         kv_cache_dtype=limits.kv_cache_dtype,
         max_model_len=limits.max_model_len,
         max_num_seqs=settings.max_num_seqs,
-        max_num_batched_tokens=settings.max_num_batched_tokens,
+        max_num_batched_tokens=step_tokens(settings),
         gpu_memory_utilization=settings.gpu_memory_utilization,
         limit_mm_per_prompt={"image": 1, "video": 0, "audio": 0},
         enable_prefix_caching=False,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from worker.cpus import default_threads
 from worker.detector.engine import Engine
 from worker.detector.judge import warm_up
 from worker.detector.start import start_engine
@@ -62,7 +63,7 @@ def evaluate_detector(
         faults=faults.add,
         explain=explain,
         perturbations=tuple(PERTURBATIONS) if robustness else (CLEAN,),
-        threads=settings.threads,
+        threads=settings.threads or default_threads(),
         max_pixels=settings.max_pixels,
     )
     return evaluate_records(

@@ -1,0 +1,108 @@
+"""Which images go into the engine, and when."""
+
+import threading
+
+import pytest
+
+from worker.detector.admission import Admission
+from worker.errors import EngineDeadError
+
+
+class Entering:
+    """A thread that wants to put one image into the engine."""
+
+    def __init__(self, admission: Admission, call: int, *, live: bool = False, dead: bool = False) -> None:
+        self.inside, self.error = threading.Event(), ""
+        self._admission, self._live = admission, live
+        self._thread = threading.Thread(target=self._work, args=(call, dead), daemon=True)
+        self._thread.start()
+
+    def _work(self, call: int, dead: bool) -> None:
+        def check() -> None:
+            if dead:
+                raise EngineDeadError("it is dead")
+
+        try:
+            self._admission.enter(call, live=self._live, check=check)
+            self.inside.set()
+        except EngineDeadError as error:
+            self.error = str(error)
+
+    def join(self) -> None:
+        self._thread.join(10)
+
+    def waits(self) -> bool:
+        return not self.inside.wait(0.05)
+
+    def goes_in(self) -> bool:
+        return self.inside.wait(5)
+
+
+def test_scans_have_so_many_images_in_the_engine_and_no_more() -> None:
+    admission = Admission(2, beside_live=1)
+    images = [Entering(admission, admission.begin()) for _ in range(2)]
+    assert all(image.goes_in() for image in images)
+    third = Entering(admission, admission.begin())
+    assert third.waits()
+    admission.leave(live=False)
+    assert third.goes_in()
+
+
+def test_live_images_go_in_at_once() -> None:
+    admission = Admission(1, beside_live=1)
+    assert Entering(admission, admission.begin()).goes_in()
+    assert Entering(admission, admission.begin()).waits()
+    live = [Entering(admission, admission.begin(), live=True) for _ in range(20)]
+    assert all(image.goes_in() for image in live)
+
+
+def test_while_a_live_image_is_in_the_engine_scans_go_on_with_few_images() -> None:
+    admission = Admission(3, beside_live=1)
+    scan = [Entering(admission, admission.begin()) for _ in range(3)]
+    assert all(image.goes_in() for image in scan)
+    assert Entering(admission, admission.begin(), live=True).goes_in()
+    waiting = [Entering(admission, admission.begin()) for _ in range(2)]
+    admission.leave(live=False)
+    admission.leave(live=False)
+    assert all(image.waits() for image in waiting)
+    admission.leave(live=False)
+    assert sum(image.goes_in() for image in waiting[:1]) == 1  # scans never stand still
+    assert waiting[1].waits()
+    admission.leave(live=True)
+    assert waiting[1].goes_in()
+
+
+def test_the_call_that_began_first_goes_first() -> None:
+    admission = Admission(1, beside_live=1)
+    first, second = admission.begin(), admission.begin()
+    assert Entering(admission, first).goes_in()
+    later = Entering(admission, second)
+    assert later.waits()
+    earlier = Entering(admission, first)
+    assert earlier.waits()
+    admission.leave(live=False)
+    assert earlier.goes_in()
+    assert later.waits()
+    admission.leave(live=False)
+    assert later.goes_in()
+
+
+def test_who_waits_for_a_dead_engine_gives_up_and_takes_nobodys_place() -> None:
+    admission = Admission(1, beside_live=1)
+    assert Entering(admission, admission.begin()).goes_in()
+    lost = Entering(admission, admission.begin(), dead=True)
+    lost.join()
+    assert lost.error == "it is dead"
+    waiting = Entering(admission, admission.begin())
+    admission.leave(live=False)
+    assert waiting.goes_in()
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_the_engine_is_as_empty_as_before_when_all_have_left(live: bool) -> None:
+    admission = Admission(2, beside_live=2)
+    for _ in range(10):
+        admission.enter(admission.begin(), live=live, check=lambda: None)
+        admission.leave(live=live)
+    images = [Entering(admission, admission.begin()) for _ in range(2)]
+    assert all(image.goes_in() for image in images)

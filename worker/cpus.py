@@ -1,0 +1,18 @@
+"""How many CPUs this process may really use, and how many threads that makes."""
+
+from loky import cpu_count
+
+_THREADS, _THREADS_A_CPU, _MOST_THREADS = 8, 4, 32
+"""A thread waits for S3, for Postgres and for the engine most of its time: eight keep a GPU busy even on one CPU. More
+than 32 messages of 16 images each only hold more memory.
+"""
+
+
+def usable_cpus() -> int:
+    """The smallest of the machine's CPUs, the process's affinity, and the quota of its container (cgroup v1 or v2)."""
+    return int(cpu_count())
+
+
+def default_threads() -> int:
+    """Messages of scans that a worker process takes at once when FAKESWEEP_THREADS is not set."""
+    return min(_MOST_THREADS, _THREADS + _THREADS_A_CPU * usable_cpus())

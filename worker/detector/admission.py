@@ -1,0 +1,70 @@
+"""Lets images into the engine: live ones at once, those of scans one by one, as many as keep it full."""
+
+import heapq
+import threading
+from collections.abc import Callable
+from itertools import count
+
+
+class Admission:
+    """At most `scan_images` images of scans are in the engine at once; `beside_live` while a live image is in it.
+
+    vLLM prefills and decodes in the same steps: each token of a live image's answer waits for a step that scans have
+    filled, and the images in the engine go on when a live one comes. So few of them are in it, and while a live image
+    is there, no more come in than keep scans moving.
+
+    Images of the call that began first go first: its message is done sooner, and its memory is free.
+    """
+
+    def __init__(self, scan_images: int, beside_live: int) -> None:
+        self._most = {False: scan_images, True: beside_live}
+        self._scan = self._live = 0
+        self._calls = count()
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[int, threading.Event]] = []
+
+    def begin(self) -> int:
+        """The place of a call among the others: the earlier it begins, the earlier its images are let in."""
+        return next(self._calls)
+
+    def enter(self, call: int, *, live: bool, check: Callable[[], None]) -> None:
+        """Returns when the image may go into the engine; `leave` must follow.
+
+        Runs `check` once a second while it waits, and raises what that raises: then the image has not been let in.
+        """
+        if live:
+            with self._lock:
+                self._live += 1
+            return
+        turn = threading.Event()
+        with self._lock:
+            heapq.heappush(self._waiting, (call, turn))  # a call has one image here at a time, so no two compare equal
+            self._let_in()
+        try:
+            while not turn.wait(1):
+                check()
+        except BaseException:
+            self._give_up(call, turn)
+            raise
+
+    def leave(self, *, live: bool) -> None:
+        """The image is no longer in the engine."""
+        with self._lock:
+            if live:
+                self._live -= 1
+            else:
+                self._scan -= 1
+            self._let_in()
+
+    def _give_up(self, call: int, turn: threading.Event) -> None:
+        with self._lock:
+            if not turn.is_set():
+                self._waiting.remove((call, turn))
+                heapq.heapify(self._waiting)
+                return
+        self.leave(live=False)  # it was let in at the same moment
+
+    def _let_in(self) -> None:
+        while self._waiting and self._scan < self._most[self._live > 0]:
+            self._scan += 1
+            heapq.heappop(self._waiting)[1].set()

@@ -1,0 +1,117 @@
+"""A lane for each queue: a channel, a prefetch window and threads of its own, so that no queue waits for another.
+
+Celery consumes all queues on one channel and runs all tasks in one pool. While 32 messages of a scan run, a live one
+would wait for a thread; and on Redis, where one prefetch window covers all queues, it would not even be fetched.
+"""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from celery.app.amqp import AMQP
+from celery.concurrency.base import apply_target
+from celery.concurrency.thread import ApplyResult, TaskPool
+from kombu import Consumer, Queue
+
+from worker.messages import LIVE_QUEUE, SCAN_QUEUE
+
+
+def queue_of(routing_key: str) -> str:
+    """The queue behind a routing key, which Celery's delayed delivery puts a prefix of bits in front of."""
+    return LIVE_QUEUE if routing_key.endswith(LIVE_QUEUE) else SCAN_QUEUE
+
+
+class LaneConsumer:
+    """What Celery takes for its kombu Consumer: one for each queue, each on a channel of its own."""
+
+    def __init__(self, connection: Any, queues: Iterable[Queue], threads: dict[str, int], **options: Any) -> None:
+        self._threads = threads
+        self._lanes = [Consumer(connection.channel(), queues=[queue], **options) for queue in queues]
+        self.qos(prefetch_count=sum(threads.values()))
+
+    @property
+    def queues(self) -> list[Queue]:
+        """All queues that are consumed."""
+        return [queue for lane in self._lanes for queue in lane.queues]
+
+    @property
+    def channel(self) -> Any:
+        """One of the channels; Celery looks at it only for options that we do not set."""
+        return self._lanes[0].channel
+
+    @property
+    def on_message(self) -> Callable[[Any], Any] | None:
+        """What is called with each message."""
+        callback: Callable[[Any], Any] | None = self._lanes[0].on_message
+        return callback
+
+    @on_message.setter
+    def on_message(self, callback: Callable[[Any], Any]) -> None:
+        for lane in self._lanes:
+            lane.on_message = callback
+
+    def consume(self) -> None:
+        """Starts to consume all queues."""
+        for lane in self._lanes:
+            lane.consume()
+
+    def cancel(self) -> None:
+        """Ends consuming; what was fetched stays unacknowledged."""
+        for lane in self._lanes:
+            lane.cancel()
+
+    close = cancel
+
+    def qos(self, prefetch_count: int = 0, **_: Any) -> None:
+        """Sets the windows: a lane's threads each.
+
+        Celery asks for more than all threads while messages wait for their time (ETA), and for less after it has lost
+        the broker; each lane's window changes by as much.
+        """
+        change = prefetch_count - sum(self._threads.values())
+        for lane in self._lanes:
+            window = max(1, self._threads[lane.queues[0].name] + change)  # 0 would mean no limit
+            lane.qos(prefetch_count=window, apply_global=False)
+
+
+class LaneAMQP(AMQP):  # type: ignore[misc]  # Celery is not typed
+    """Celery's factory of consumers, but for LaneConsumer. `app.conf.lane_threads` holds the threads by queue."""
+
+    def TaskConsumer(self, channel: Any, queues: Any = None, accept: Any = None, **options: Any) -> LaneConsumer:  # noqa: N802 - Celery's name
+        """See celery.app.amqp.AMQP; `channel` is the connection."""
+        return LaneConsumer(
+            channel,
+            queues or list(self.queues.consume_from.values()),
+            self.app.conf.lane_threads,
+            accept=accept or self.app.conf.accept_content,
+            **options,
+        )
+
+
+class LanePool(TaskPool):  # type: ignore[misc]  # Celery is not typed
+    """Celery's thread pool, with an executor for each lane."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._lanes = {
+            queue: ThreadPoolExecutor(threads, thread_name_prefix=queue)
+            for queue, threads in self.app.conf.lane_threads.items()
+        }
+
+    def on_stop(self) -> None:
+        """See TaskPool: what runs goes on to its end, what waits for a thread stays unacknowledged."""
+        for lane in self._lanes.values():
+            lane.shutdown(wait=False, cancel_futures=True)
+        for lane in self._lanes.values():
+            lane.shutdown()
+        super().on_stop()
+
+    def on_apply(
+        self, target: Any, args: Any = None, kwargs: Any = None, callback: Any = None, accept_callback: Any = None,
+        **_: Any,
+    ) -> ApplyResult:  # fmt: skip
+        """See TaskPool. `args` are the task's name, its id, its request and its body."""
+        queue = queue_of(str(args[2]["delivery_info"]["routing_key"]))
+        # A worker of one queue may find messages with any routing key in it: somebody may have bound it to more.
+        lane = self._lanes.get(queue) or next(iter(self._lanes.values()))
+        return ApplyResult(lane.submit(apply_target, target, args, kwargs, callback, accept_callback))
