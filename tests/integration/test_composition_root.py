@@ -7,7 +7,7 @@ import pytest
 from tests.integration.test_moderate import BRIGHT, counts, findings, job, png, start
 from worker.__main__ import build
 from worker.database import Database
-from worker.messages import JUDGE_IMAGES
+from worker.messages import JUDGE_IMAGES, LIVE_QUEUE, SCAN_QUEUE
 from worker.moderate import moderate
 from worker.settings import Settings
 from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
@@ -21,15 +21,22 @@ def test_the_root_builds_a_worker_of_the_parts_that_it_is_given(
     monkeypatch.setenv("FAKESWEEP_RETRY_LIMIT", "3")
     engine, store = ScriptedEngine(), InMemoryImageStore({"s3://b/1": png(BRIGHT)})
     started = scripted_description(revision="what the engine was started with")
-    app, parts = build(
+    app, lanes = build(
         Settings.from_environment(),
         describe=lambda _: scripted_description(),
         start=lambda _description, _settings: (started, engine),
         open_store=lambda _: store,
     )
+    parts, live = lanes[SCAN_QUEUE], lanes[LIVE_QUEUE]
     assert (parts.store, parts.engine, parts.description, parts.retry_limit) == (store, engine, started, 3)
     assert engine.calls == [1], "warmed up"
     assert JUDGE_IMAGES in app.tasks
+    assert (parts.live, live.live) == (False, True)
+    assert (live.files, live.pixels, live.suspects) == (parts.files, parts.pixels, parts.suspects), "shared"
+    assert live.database is not parts.database
+    assert live.decoders is not parts.decoders
+    assert parts.database.pool.size() + live.database.pool.size() == 8  # type: ignore[attr-defined]
+    assert app.conf.lane_threads[LIVE_QUEUE] == 4
     scan = start(database, 1)
     moderate(job(scan, "s3://b/1"), uuid4(), parts)
     assert findings(database, scan.id)["s3://b/1"].verdict == "fake"

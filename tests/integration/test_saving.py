@@ -16,6 +16,7 @@ from sqlmodel import Session, select
 from benchmarks.statements import costs, counted
 from producers import retention, scans
 from tests.integration.test_moderate import BRIGHT, DARK, counts, findings, job, png, start
+from worker.budget import HELD_BYTES
 from worker.case import Case, Content, Delivery, Failed, Judged
 from worker.database import Database, connect, transaction
 from worker.database import findings as saving
@@ -24,7 +25,7 @@ from worker.detector.verdicts import Answer, Judgement
 from worker.errors import EngineGenerateError, ImageError, Reason
 from worker.messages import ImageRef, Policy
 from worker.moderate import moderate
-from worker.path import HELD_BYTES, Parts
+from worker.path import Parts
 from worker.tables import Scan, StoredObject, StoredVerdict
 from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
 
