@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 
 from tests.conftest import DEMO_DETECTOR
 from worker.detector.description import AnswerForm
-from worker.detector.tokens import texts, together, verdict_tokens
+from worker.detector.tokens import VerdictTokens, texts, together, verdict_logprobs, verdict_tokens
 from worker.errors import ConfigurationError
 
 
@@ -89,3 +89,22 @@ def test_tokens_together() -> None:
     assert together([math.log(0.2), math.log(0.3)]) == pytest.approx(math.log(0.5))
     assert together([-math.inf, -math.inf]) == -math.inf
     assert together([-1.5]) == -1.5
+
+
+def test_the_log_probabilities_of_all_steps_at_once() -> None:
+    tokens = VerdictTokens(fake=(7, 8), real=(9,))
+    ids = [7, 7, 8, 9, 5, 7, 8, 9]  # two steps: the generated token first, and once more among those asked for
+    values = [-0.2, -0.2, -3.0, -2.0, -0.1, -4.0, -math.inf, -5.0]
+    fake, real = verdict_logprobs(tokens, ids, values, 2)
+    assert fake == pytest.approx([together([-0.2, -3.0]), together([-4.0, -math.inf])], abs=1e-12)
+    assert real == [-2.0, -5.0]
+
+
+def test_a_step_where_no_verdict_token_is_possible() -> None:
+    fake, real = verdict_logprobs(VerdictTokens((7, 8), (9,)), [5, 7, 8, 9], [0.0, *[-math.inf] * 3], 1)
+    assert fake == real == [-math.inf]
+
+
+def test_a_missing_log_probability_is_no_zero() -> None:
+    with pytest.raises(ValueError, match="no log-probability"):
+        verdict_logprobs(VerdictTokens((7,), (9,)), [5, 7, 6], [-1.0, -2.0, -3.0], 1)

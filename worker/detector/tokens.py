@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from tokenizers.decoders import DecodeStream
 
 from worker.detector.description import AnswerForm
@@ -69,6 +70,29 @@ def texts(tokenizer: Any, token_ids: Sequence[int]) -> Iterator[str]:
             # Bytes that are no text (tokenizers raises a bare Exception; vllm#17448 meets it in the same way).
             stream = DecodeStream(skip_special_tokens=True)
             yield stream.step(tokenizer.backend_tokenizer, token_id) or ""
+
+
+def verdict_logprobs(
+    tokens: VerdictTokens, token_ids: Sequence[int], logprobs: Sequence[float], steps: int
+) -> tuple[list[float], list[float]]:
+    """The log-probabilities of the fake and of the real tokens together, at each of `steps` steps.
+
+    `token_ids` and `logprobs` are those of all steps, one after the other, as many for each. For all steps at once:
+    one by one they cost more than all else that we do with an answer. Raises ValueError when a token is missing.
+    """
+    ids = np.asarray(token_ids).reshape(steps, -1)
+    values = np.asarray(logprobs, dtype=np.float64).reshape(ids.shape)
+    rows = np.arange(steps)
+
+    def side(wanted: tuple[int, ...]) -> list[float]:
+        found = ids[:, :, None] == np.asarray(wanted)
+        if not found.any(axis=1).all():
+            raise ValueError("the engine returned no log-probability for a verdict token")
+        columns = found.argmax(axis=1)  # the first: the generated token stands there a second time
+        of_tokens = values[rows[:, None], columns]
+        return [float(one) for one in np.logaddexp.reduce(of_tokens, axis=1)]
+
+    return side(tokens.fake), side(tokens.real)
 
 
 def together(logprobs: Iterable[float]) -> float:

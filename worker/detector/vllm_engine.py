@@ -12,24 +12,22 @@ from PIL.Image import Image
 from transformers import AutoTokenizer
 from vllm import AsyncEngineArgs, SamplingParams
 from vllm.outputs import CompletionOutput
-from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError as VllmEngineDeadError
 
-from worker.detector.admission import Admission
 from worker.detector.description import DetectorDescription
 from worker.detector.engine import Completion, Step
+from worker.detector.llava_inputs import Prompt, inputs_for
 from worker.detector.progress import Progress
-from worker.detector.tokens import texts, together, verdict_tokens
+from worker.detector.tokens import texts, verdict_logprobs, verdict_tokens
+from worker.detector.vllm_arguments import admission, engine_args
+from worker.detector.vllm_front_end import spare_front_end
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError
 from worker.messages import Explain
 from worker.settings import Settings
 
 _START_LIMIT_S = 1800  # weights of 14 GB from a slow disk, compilation, CUDA graphs
-_GPU_STEP_TOKENS, _CPU_STEP_TOKENS = 4096, 800
-_IMAGE_TOKENS = 600  # FakeVLM's prompt has 587, an answer of "This is a real image." six more
-_STAY_STEPS = 8  # an image's prompt takes one step, and each token of such an answer another one
 _LIVE, _SCAN = 0, 1  # vLLM's priority scheduling runs lower numbers first
 
 
@@ -46,11 +44,14 @@ class VllmEngine:
         try:
             starting = self._start(engine_args(description, folder, settings))
             self._llm = asyncio.run_coroutine_threadsafe(starting, self._loop).result(_START_LIMIT_S)
+            choosing = inputs_for(self._llm, folder, description.prompt_text, description.preprocessing.edge)
+            self._inputs = asyncio.run_coroutine_threadsafe(choosing, self._loop).result(_START_LIMIT_S)
         except Exception as error:
             self._stop_loop()
             raise ConfigurationError(
                 f"FAKESWEEP_MODEL: vLLM cannot start with {folder}: {type(error).__name__}: {error}"
             ) from error
+        spare_front_end(self._llm)
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self._verdict_tokens = verdict_tokens(self._tokenizer, description.answer)
 
@@ -68,13 +69,11 @@ class VllmEngine:
     ) -> list[Completion | EngineGenerateError]:
         """See Engine. Each image goes in when it is admitted; vLLM batches those of all threads."""
         sampling = self._sampling_params(explain, max_tokens)
-        call = self._admission.begin()
         futures: list[Future[Completion]] = []
         with self._progress.images(len(images)):
             try:
-                for image in images:
-                    self._admission.enter(call, live=live, check=self.check)
-                    futures.append(self._hand_over(image, sampling, live=live))
+                prompts = self._admitted(images, live=live)
+                futures.extend(self._hand_over(prompt, sampling, live=live) for prompt in prompts)
                 while wait(futures, timeout=1).not_done:
                     self.check()
             except BaseException:
@@ -83,16 +82,38 @@ class VllmEngine:
                 raise
         return [_outcome(future) for future in futures]
 
-    def _hand_over(self, image: Image, sampling: SamplingParams, *, live: bool) -> "Future[Completion]":
+    def _admitted(self, images: Sequence[Image], *, live: bool) -> Iterator[Prompt | EngineGenerateError]:
+        """The prompt of each image, when it may go into the engine.
+
+        They are made all together when the first image is admitted, so that only calls whose turn it is hold pixel
+        values: those of 16 images have 21 MB in float32.
+        """
+        call, prompts = self._admission.begin(), None
+        for number in range(len(images)):
+            self._admission.enter(call, live=live, check=self.check)
+            try:
+                prompts = prompts or self._inputs.of(images)
+            except BaseException:
+                self._admission.leave(live=live)
+                raise
+            yield prompts[number]
+
+    def _hand_over(
+        self, prompt: Prompt | EngineGenerateError, sampling: SamplingParams, *, live: bool
+    ) -> "Future[Completion]":
         """Puts an admitted image into the engine. It leaves when its answer is there, or when it is cancelled."""
-        work = self._complete(image, sampling, _LIVE if live else _SCAN)
+        work = self._complete(prompt, sampling, _LIVE if live else _SCAN)
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         future.add_done_callback(lambda _: self._admission.leave(live=live))
         return future
 
-    async def _complete(self, image: Image, sampling: SamplingParams, priority: int) -> Completion:
+    async def _complete(
+        self, prompt: Prompt | EngineGenerateError, sampling: SamplingParams, priority: int
+    ) -> Completion:
+        if isinstance(prompt, EngineGenerateError):
+            self._progress.advance()
+            raise prompt
         started = time.monotonic()
-        prompt = {"prompt": self._description.prompt_text, "multi_modal_data": {"image": image}}
         final = None
         try:
             async for output in self._llm.generate(prompt, sampling, uuid.uuid4().hex, priority=priority):
@@ -112,19 +133,24 @@ class VllmEngine:
         )
 
     def _steps(self, answer: CompletionOutput) -> Iterator[Step]:
-        tokens = self._verdict_tokens
+        tokens, flat = self._verdict_tokens, answer.logprobs
+        fake, real = verdict_logprobs(tokens, flat.token_ids, flat.logprobs, len(flat))
         pieces = texts(self._tokenizer, answer.token_ids)
-        for id_, text, logprobs in zip(answer.token_ids, pieces, answer.logprobs or (), strict=True):
-            fake, real = (together(logprobs[one].logprob for one in side) for side in (tokens.fake, tokens.real))
-            yield Step(id_, text, fake, real, is_verdict=id_ in tokens.ids)
+        for id_, text, of_fake, of_real in zip(answer.token_ids, pieces, fake, real, strict=True):
+            yield Step(id_, text, of_fake, of_real, is_verdict=id_ in tokens.ids)
 
     def _sampling_params(self, explain: Explain, max_tokens: int | None) -> SamplingParams:
         form = self._description.answer
+        stops = form.stops(explain)
         return SamplingParams(
             temperature=0,
             max_tokens=min(form.max_tokens, max_tokens or form.max_tokens),
-            stop=form.stops(explain),
+            stop=stops,
             include_stop_str_in_output=True,
+            # We write the text ourselves. vLLM would decode each token whose logprob it gives; it needs to for stops.
+            detokenize=bool(stops),
+            flat_logprobs=True,
+            skip_clone=True,  # else a deep copy for each image; these belong to one call, and vLLM only adds stops
             logprobs=len(self._verdict_tokens.ids),
             logprob_token_ids=list(self._verdict_tokens.ids),
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -170,39 +196,3 @@ async def _end_tasks() -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
-
-
-def step_tokens(settings: Settings) -> int:
-    """Tokens that vLLM takes into one step: of prompts and answers together.
-
-    A live image's answer grows by one token a step, so steps are as short as they can be without idle hardware. On a
-    GPU that is where matrix products stop to gain from more rows; a CPU is busy with a single image.
-    """
-    return settings.max_num_batched_tokens or (_CPU_STEP_TOKENS if current_platform.is_cpu() else _GPU_STEP_TOKENS)
-
-
-def admission(settings: Settings) -> Admission:
-    """How many images of scans may be in the engine: STAY_STEPS steps' worth, or one step's beside a live image."""
-    images_a_step = max(1, step_tokens(settings) // _IMAGE_TOKENS)
-    return Admission(settings.scan_images_in_engine or _STAY_STEPS * images_a_step, beside_live=images_a_step)
-
-
-def engine_args(description: DetectorDescription, folder: Path, settings: Settings) -> AsyncEngineArgs:
-    """vLLM's arguments. Unique images share no prefix (the image comes first): both caches would only cost hashing."""
-    limits = description.engine
-    return AsyncEngineArgs(
-        model=str(folder),
-        dtype=limits.dtype,
-        quantization=limits.quantization,
-        kv_cache_dtype=limits.kv_cache_dtype,
-        max_model_len=limits.max_model_len,
-        max_num_seqs=settings.max_num_seqs,
-        max_num_batched_tokens=step_tokens(settings),
-        gpu_memory_utilization=settings.gpu_memory_utilization,
-        limit_mm_per_prompt={"image": 1, "video": 0, "audio": 0},
-        enable_prefix_caching=False,
-        mm_processor_cache_gb=0,
-        scheduling_policy="priority",
-        enforce_eager=limits.enforce_eager,
-        seed=0,
-    )

@@ -1,0 +1,47 @@
+"""Spares vLLM's front end, which runs in our process, work that it repeats for each token."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import structlog
+from vllm import envs
+from vllm.v1.engine.async_llm import AsyncLLM
+
+log = structlog.get_logger(__name__)
+
+_REMEMBERED = 65_536
+
+
+def spare_front_end(llm: AsyncLLM) -> None:
+    """Call it once, after the engine's start. A vLLM that works otherwise inside stays as it is, and works as well.
+
+    vLLM decodes the text of each token whose log-probability it returns, which nobody reads here, and which can be
+    turned off only together with stop strings. It was more than half of the front end's work for an answer that ends
+    with its opening, and always for the same few tokens: so these are remembered. vLLM also reads the environment for
+    each token; the cache that it keeps for its engine core serves here too. Variables that are set later have no
+    effect in this process.
+    """
+    try:
+        envs.enable_envs_cache()
+        tokenizer = llm.output_processor.tokenizer
+        tokenizer.decode = remembered(tokenizer.decode)
+        tokenizer.convert_ids_to_tokens = remembered(tokenizer.convert_ids_to_tokens)
+    except AttributeError as error:
+        log.warning("front_end_not_spared", reason=str(error))
+
+
+def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function of a list of token ids, which is asked once for each list. Calls with options pass through."""
+
+    @lru_cache(maxsize=_REMEMBERED)
+    def once(ids: tuple[int, ...]) -> Any:
+        return function(list(ids))
+
+    def call(ids: Any, *args: Any, **options: Any) -> Any:
+        if args or options or not isinstance(ids, list):
+            return function(ids, *args, **options)
+        found = once(tuple(ids))
+        return list(found) if isinstance(found, list) else found
+
+    return call
