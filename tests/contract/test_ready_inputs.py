@@ -13,6 +13,14 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor
 from vllm import SamplingParams
+from vllm.inputs.engine import mm_input
+from vllm.multimodal.inputs import (
+    MultiModalFieldConfig,
+    MultiModalFieldElem,
+    MultiModalKwargsItem,
+    MultiModalKwargsItems,
+    PlaceholderRange,
+)
 
 from deploy.demo.answers import FAMILIES, REAL
 from deploy.demo.draw import draw
@@ -186,6 +194,31 @@ def test_one_pixel_that_differs_is_found(ready: ReadyInputs, images: list[Image.
     theirs["mm_kwargs"]["image"][0]["pixel_values"].data[2, 335, 335] += 1e-6
     with pytest.raises(NotReadyError, match="pixel values"):
         check_equal(ours, theirs)
+
+
+def normalised(image: Image.Image, dtype: torch.dtype) -> dict[str, Any]:
+    """A renderer's answer for an image, in the dtype of a model."""
+    scaled = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    values = ((scaled - torch.tensor(0.45)) / torch.tensor([0.26, 0.27, 0.28]).view(3, 1, 1)).to(dtype)
+    element = MultiModalFieldElem(data=values, field=MultiModalFieldConfig.batched("image").field)
+    item = MultiModalKwargsItem({"pixel_values": element})
+    places = {"image": [PlaceholderRange(offset=1, length=2)]}
+    return dict(mm_input([1, 9, 9, 2], MultiModalKwargsItems({"image": [item]}), {"image": ["name"]}, places))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_pixels_in_the_dtypes_that_models_have(images: list[Image.Image], dtype: torch.dtype) -> None:
+    inputs = ReadyInputs(normalised(levels_image(EDGE), dtype), EDGE)
+    for image, ours in zip(images, prompts(inputs, images), strict=True):
+        check_equal(ours, normalised(image, dtype))
+    assert inputs.of([]) == []
+
+
+def test_a_model_that_wants_more_than_pixels_is_not_ready() -> None:
+    rendered = normalised(levels_image(EDGE), torch.float32)
+    rendered["mm_kwargs"]["image"][0]["image_sizes"] = rendered["mm_kwargs"]["image"][0]["pixel_values"]
+    with pytest.raises(NotReadyError, match="image_sizes"):
+        ReadyInputs(rendered, EDGE)
 
 
 def test_the_levels_image_has_all_levels_in_its_first_pixels() -> None:
