@@ -6,11 +6,15 @@ Resize and crop are those of Hugging Face's CLIPImageProcessor in its Pillow for
 
 import io
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 
 import filetype
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from worker.errors import ImageError, Reason
 
@@ -28,7 +32,29 @@ class Fit(StrEnum):
     STRETCH = "stretch"  # the whole image, its proportions lost
 
 
-PREPROCESSING_REVISIONS = {Fit.CROP: "clip-pillow-1", Fit.PAD: "pad-pillow-1", Fit.STRETCH: "stretch-pillow-1"}
+class Decoding(StrEnum):
+    """In which size a file is decoded, before it becomes a square."""
+
+    FULL = "full"
+    REDUCED = "reduced"  # a large JPEG at 1/2, 1/4 or 1/8, which its format allows; every other file in full
+
+    def least(self, edge: int) -> int | None:
+        """What width and height must have at least after decoding, in pixels; None where nothing is reduced.
+
+        Twice the edge: bicubic filtering then still works on more detail than it keeps, and pixels differ from those of
+        the full size by about 0.5 of 255.
+        """
+        return 2 * edge if self is Decoding.REDUCED else None
+
+
+PREPROCESSING_REVISIONS = {
+    (Fit.CROP, Decoding.FULL): "clip-pillow-1",
+    (Fit.PAD, Decoding.FULL): "pad-pillow-1",
+    (Fit.STRETCH, Decoding.FULL): "stretch-pillow-1",
+    (Fit.CROP, Decoding.REDUCED): "clip-pillow-reduced-1",
+    (Fit.PAD, Decoding.REDUCED): "pad-pillow-reduced-1",
+    (Fit.STRETCH, Decoding.REDUCED): "stretch-pillow-reduced-1",
+}
 """Part of a detector's identity: raise one whenever decode() may give another pixel for the same bytes."""
 
 _BYTES_A_PIXEL = 16
@@ -38,23 +64,63 @@ _BARS = (122, 116, 104)
 """CLIP's mean colour (0.481, 0.458, 0.408) in 8 bits, rounded down as LLaVA-1.5 does."""
 
 
-def decode(data: bytes, *, edge: int = EDGE, fit: Fit = Fit.CROP, max_pixels: int = MAX_PIXELS) -> Image.Image:
+@dataclass(frozen=True)
+class Opened:
+    """An upright 8-bit RGB image. `size` is its own (width, height) in pixels; `pixels` may be decoded smaller."""
+
+    pixels: Image.Image
+    size: tuple[int, int]
+
+
+def decode(
+    data: bytes,
+    *,
+    edge: int = EDGE,
+    fit: Fit = Fit.CROP,
+    decoding: Decoding = Decoding.FULL,
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
     """The upright image in `data` as `edge` x `edge` RGB.
 
     Raises ImageError with empty, not_an_image, unsupported_format, too_many_pixels or corrupt.
     """
-    return to_square(open_image(data, max_pixels=max_pixels), edge=edge, fit=fit, max_pixels=max_pixels)
+    opened = open_for(data, edge=edge, decoding=decoding, max_pixels=max_pixels)
+    return to_square(opened.pixels, edge=edge, fit=fit, max_pixels=max_pixels)
 
 
 def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The image in `data` in full size: first frame, EXIF orientation applied, 8-bit RGB. Raises like decode()."""
+    return open_for(data, max_pixels=max_pixels).pixels
+
+
+def open_for(
+    data: bytes, *, edge: int = EDGE, decoding: Decoding = Decoding.FULL, max_pixels: int = MAX_PIXELS
+) -> Opened:
+    """The image in `data` as open_image() gives it, in the size that to_square() needs. Raises like decode()."""
+    with opened_header(data, max_pixels=max_pixels) as image:
+        width, height = image.size
+        reduce_jpeg(image, edge=edge, decoding=decoding)
+        is_reduced = image.size != (width, height)
+        image.load()
+        turned = is_reduced and image.getexif().get(ExifTags.Base.Orientation) in {5, 6, 7, 8}
+        pixels = _to_rgb(ImageOps.exif_transpose(image))
+    if is_reduced:
+        return Opened(pixels, (height, width) if turned else (width, height))
+    return Opened(pixels, pixels.size)
+
+
+@contextmanager
+def opened_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """The file's header as Pillow reads it, before any pixel is decoded.
+
+    Raises like decode(), also for what Pillow raises in the body: there the image is decoded.
+    """
     if not data:
         raise ImageError(Reason.EMPTY, "the object has no bytes")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_pixels(image.width * image.height, max_pixels, f"{image.width} x {image.height} pixels")
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            yield image
     except UnidentifiedImageError:
         raise _not_opened(data) from None
     except Image.DecompressionBombError as error:
@@ -72,6 +138,17 @@ def decode_bytes(data: bytes) -> int:
             return image.width * image.height * _BYTES_A_PIXEL
     except Exception:  # noqa: BLE001 - whatever it is, open_image() meets it again
         return 0
+
+
+def reduce_jpeg(image: Image.Image, *, edge: int, decoding: Decoding) -> None:
+    """Lets a JPEG that is not decoded yet be decoded at 1/2, 1/4 or 1/8, where `decoding` wants that.
+
+    The smallest scale is taken whose width and height are both large enough. A JPEG stores blocks of 8 x 8 pixels as
+    frequencies, so the high ones need not be computed. `image.size` is the smaller size afterwards.
+    """
+    least = decoding.least(edge)
+    if least and isinstance(image, JpegImageFile):  # MPO files are JPEGs, too
+        image.draft(None, (least, least))
 
 
 def _not_opened(data: bytes) -> ImageError:

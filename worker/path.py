@@ -18,7 +18,7 @@ from worker.detector.engine import Engine
 from worker.detector.judge import judge
 from worker.detector.verdicts import Judgement, Reader
 from worker.errors import EngineGenerateError, ImageError, Reason, StorageUnavailableError
-from worker.images import MAX_PIXELS, decode_bytes, open_image, to_square
+from worker.images import MAX_PIXELS, decode_bytes, open_for, to_square
 from worker.messages import ImageRef
 from worker.storage import ImageStore
 
@@ -139,9 +139,9 @@ def _decode(image: _Fetched | Case, parts: Parts) -> _Decoded | Case:
         needed = decode_bytes(image.data)
         _check_memory(needed, parts)
         with parts.pixels.take(needed, live=parts.live), parts.decoders:
-            whole = open_image(image.data, max_pixels=parts.max_pixels)
-            size = whole.size
-            pixels = to_square(whole, edge=form.edge, fit=form.fit, max_pixels=parts.max_pixels)
+            opened = open_for(image.data, edge=form.edge, decoding=form.decode, max_pixels=parts.max_pixels)
+            size = opened.size
+            pixels = to_square(opened.pixels, edge=form.edge, fit=form.fit, max_pixels=parts.max_pixels)
     except ImageError as error:
         return Case(image.ref, Failed(error, image.content, size))
     return _Decoded(image.ref, image.content, size, pixels)

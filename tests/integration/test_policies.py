@@ -14,6 +14,7 @@ from producers import scans
 from producers.reporting import results
 from worker.database import Database, transaction
 from worker.database.detectors import register_detector
+from worker.images import Decoding, decode
 from worker.messages import Explain, ImageRef, JudgeImages, Policy
 from worker.moderate import moderate
 from worker.path import Parts
@@ -75,6 +76,28 @@ def test_the_detector_sees_images_as_its_description_says(database: Database, ma
         parts.store.objects["s3://b/light"] = file.getvalue()
         judged(database, parts, Policy())
     assert seen == [(112, 112, 255), (112, 112, 0)]
+
+
+def test_the_stored_size_is_the_images_own_where_it_was_decoded_smaller(
+    database: Database, make_parts: Callable[..., Parts]
+) -> None:
+    seen: list[bytes] = []
+
+    def look(image: Image.Image) -> float:
+        seen.append(image.tobytes())
+        return 0.5
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((901, 700)).save(file, "JPEG", exif=exif)
+    parts = make_parts(preprocessing={"edge": 112, "decode": "reduced"})
+    parts = replace(parts, engine=ScriptedEngine(look))
+    assert isinstance(parts.store, InMemoryImageStore)
+    parts.store.objects["s3://b/light"] = file.getvalue()
+    line, _policy = judged(database, parts, Policy())
+    assert (line["width"], line["height"]) == (700, 901)
+    assert seen == [decode(file.getvalue(), edge=112, decoding=Decoding.REDUCED).tobytes()]
 
 
 def test_thresholds_are_the_detectors_and_are_written_down(

@@ -42,6 +42,7 @@ def test_it_is_fitted_on_one_set_and_measured_on_the_other(method: Method) -> No
     assert found.report.before.log_loss == pytest.approx(log_loss(is_fake, before))
     assert found.report.after.log_loss == pytest.approx(log_loss(is_fake, after))
     assert found.calibration.images == 3000
+    assert found.calibration.preprocessing == "clip-pillow-1@336"
     assert found.calibration.fitted_on == f"fit ({method})"
     assert found.calibration.error_before == round(found.report.before.expected_calibration_error, 4)
     assert found.calibration.error_after == round(found.report.after.expected_calibration_error, 4)

@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
-from worker.detector.description import DetectorDescription
+from tests.conftest import DEMO_DETECTOR
+from worker.detector.description import DetectorDescription, Preprocessing
 from worker.detector.supply import load_description
 from worker.errors import ConfigurationError
+from worker.images import Decoding, Fit
 from worker.messages import Explain
 from worker.settings import Settings
 from worker.testing import scripted_description
@@ -44,6 +46,7 @@ def test_the_chat_template_can_be_chosen_to_compare() -> None:
         {"answer": {"fake_word": "a fake"}},
         {"preprocessing": {"fit": "pad"}},
         {"preprocessing": {"edge": 224}},
+        {"preprocessing": {"decode": "reduced"}},
         {"engine": {"dtype": "bfloat16"}},
         {"engine": {"quantization": "fp8_per_tensor"}},
         {"engine": {"kv_cache_dtype": "fp8"}},
@@ -61,12 +64,34 @@ def test_what_can_change_a_score_makes_another_detector(change: dict[str, Any]) 
         {"thresholds": {"fake_from": 0.9}},
         {"notice": "new"},
         {"engine": {"enforce_eager": True}},
-        {"calibration": {"fitted_on": "here"}},
+        {"calibration": {"fitted_on": "here", "preprocessing": "clip-pillow-1@336"}},
+        {"preprocessing": {"decode": "full"}},
         {"prompts": {"official-raw": "<image>Does the image looks real/fake?", "other": "<image>?"}},
     ],
 )
 def test_what_cannot_change_a_score_does_not(change: dict[str, Any]) -> None:
     assert scripted_description(**change).fingerprint == scripted_description().fingerprint
+
+
+def test_each_way_to_prepare_an_image_has_a_revision_of_its_own() -> None:
+    forms = [Preprocessing(fit=fit, decode=decoding) for fit in Fit for decoding in Decoding]
+    assert len({form.revision for form in forms}) == len(forms)
+    assert Preprocessing(decode=Decoding.REDUCED).revision == "clip-pillow-reduced-1@336"
+
+
+def test_detectors_that_decode_in_full_have_the_fingerprints_that_they_had() -> None:
+    """Verdicts in databases name their detector by these; one release had no other way to decode."""
+    assert [
+        load_description(Settings(detector="fakevlm")).fingerprint,
+        load_description(Settings(detector=str(DEMO_DETECTOR))).model_copy(update={"revision": "1"}).fingerprint,
+        scripted_description(preprocessing={"fit": "pad", "edge": 112}).fingerprint,
+        scripted_description(preprocessing={"fit": "stretch"}).fingerprint,
+    ] == [
+        "d58607367be0309f47e75f4f4c60a2f158d770884803c801732922cb409fee25",
+        "9cefdedf6cb51cdeae97dc0d47067ad125b7a97e73578b5c1bc4f706bc9547ca",
+        "b5b34739b6c69becf2fb956fafd0cfebd7410c86002bc6b6c6394acf55a085a8",
+        "a3ecf0487f444af780db63b0246324bd9cd0b74099310019924e93388f442cd2",
+    ]
 
 
 def test_the_row_of_detectors_holds_the_whole_description() -> None:
@@ -99,6 +124,7 @@ def test_where_an_answer_may_end(explain: Explain, stops: list[str]) -> None:
         (MINIMAL + "[prompts]\np = '<image><image>'", "not 2 times"),
         (MINIMAL + PROMPTS + "[preprocessing]\nedge = 'big'", "preprocessing.edge"),
         (MINIMAL + PROMPTS + "[preprocessing]\nfit = 'squeeze'", "preprocessing.fit.*crop.*pad.*stretch"),
+        (MINIMAL + PROMPTS + "[preprocessing]\ndecode = 'half'", "preprocessing.decode.*full.*reduced"),
         (MINIMAL + PROMPTS + "[engine]\ndtype = 'int3'", "engine.dtype.*float16"),
         (MINIMAL + PROMPTS + "[answer]\nfake_word = 'forged'", "fake_word must stand in fake"),
         (MINIMAL + PROMPTS + "[answer]\nfake_word = 'Th'", "'Th' does not"),

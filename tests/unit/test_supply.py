@@ -408,6 +408,32 @@ def test_a_calibration_is_not_another_detectors(
     assert [line["event"] for line in logs] == said
 
 
+@pytest.mark.parametrize(
+    ("fitted_under", "preprocessing", "slope"),
+    [
+        (None, "", 0.5),
+        (None, "decode = 'full'\nedge = 112", 0.5),  # older than the field, or written by hand
+        (None, "decode = 'reduced'", 1.0),
+        ("clip-pillow-1@336", "", 0.5),
+        ("clip-pillow-1@336", "decode = 'reduced'", 1.0),
+        ("clip-pillow-1@336", "edge = 112", 1.0),
+        ("clip-pillow-reduced-1@336", "decode = 'reduced'", 0.5),
+        ("clip-pillow-reduced-1@336", "", 1.0),
+    ],
+)
+def test_a_calibration_is_not_that_of_other_pixels(
+    fitted_under: str | None, preprocessing: str, slope: float, tmp_path: Path
+) -> None:
+    own = f"\npreprocessing = '{fitted_under}'" if fitted_under else ""
+    text = f"[preprocessing]\n{preprocessing}\n[calibration]\nslope = 0.5{own}\n"
+    (tmp_path / "x.toml").write_text((DEMO_DETECTOR / "detector.toml").read_text() + text)
+    with capture_logs() as logs:
+        description = load_description(Settings(detector=str(tmp_path / "x.toml")))
+    assert description.calibration.slope == slope
+    assert [line["event"] for line in logs] == (["calibration_dropped"] if slope == 1.0 else [])
+    assert all("fakesweep calibrate" in line["reason"] for line in logs)
+
+
 def test_a_placeholder_of_several_tokens(tmp_path: Path) -> None:
     settings = given()
     with pytest.raises(ConfigurationError, match=r"'<img>' is not the model's image token.*; set image_placeholder"):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from worker.detector.calibration import Calibration
 from worker.errors import ConfigurationError
-from worker.images import EDGE, PREPROCESSING_REVISIONS, Fit
+from worker.images import EDGE, PREPROCESSING_REVISIONS, Decoding, Fit
 from worker.messages import Explain
 from worker.tables import Detector
 
@@ -63,15 +63,19 @@ class AnswerForm(_Section):
 
 
 class Preprocessing(_Section):
-    """What becomes of an image before the detector sees it: `edge` x `edge` pixels, by crop, pad or stretch."""
+    """What becomes of an image before the detector sees it: `edge` x `edge` pixels, by crop, pad or stretch.
+
+    `decode` says whether large JPEGs are decoded in full or at a fraction of their size.
+    """
 
     edge: Annotated[int, Field(ge=14, le=4096)] = EDGE
     fit: Fit = Fit.CROP
+    decode: Decoding = Decoding.FULL
 
     @property
     def revision(self) -> str:
         """As `detectors` stores it."""
-        return f"{PREPROCESSING_REVISIONS[self.fit]}@{self.edge}"
+        return f"{PREPROCESSING_REVISIONS[self.fit, self.decode]}@{self.edge}"
 
 
 class EngineLimits(_Section):

@@ -15,6 +15,7 @@ from worker.detector.inspection import inspect
 from worker.detector.s3_model import MODEL_FILES, SCHEME, S3Model
 from worker.detector.weights import refusal
 from worker.errors import ConfigurationError
+from worker.images import Decoding
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -76,15 +77,34 @@ def load_description(settings: Settings) -> DetectorDescription:
 
 
 def _without_foreign_calibration(description: DetectorDescription, settings: Settings) -> DetectorDescription:
-    """A calibration holds for the model and the prompt that it was fitted on; nearly so for another number format."""
+    """A calibration holds for the model, the prompt and the preprocessing that it was fitted on.
+
+    Nearly so for another number format.
+    """
     if description.calibration == Calibration():
         return description
+    reason = _other_pixels(description)
     if settings.model or settings.prompt:
-        log.warning("calibration_dropped", reason="FAKESWEEP_MODEL or FAKESWEEP_PROMPT makes another detector")
+        reason = "FAKESWEEP_MODEL or FAKESWEEP_PROMPT makes another detector"
+    if reason:
+        log.warning("calibration_dropped", reason=reason)
         return description.model_copy(update={"calibration": Calibration()})
     if settings.dtype or settings.quantization or settings.kv_cache_dtype:
         log.warning("calibration_of_another_precision", fitted_on=description.calibration.fitted_on)
     return description
+
+
+def _other_pixels(description: DetectorDescription) -> str | None:
+    """Why the calibration is of other pixels than those that the description asks for; None when it is not."""
+    fitted_under, form = description.calibration.preprocessing, description.preprocessing
+    # A calibration that names none may be written by hand, or older than `decode`: then images were decoded in full.
+    same = form.decode is Decoding.FULL if fitted_under is None else fitted_under == form.revision
+    if same:
+        return None
+    return (
+        f"it was fitted under the preprocessing {fitted_under or 'with decode = full'}, and the description says "
+        f"{form.revision}: run fakesweep calibrate again"
+    )
 
 
 def find_source(settings: Settings) -> DescriptionFile:

@@ -85,6 +85,7 @@ def calibrate(description: DetectorDescription, fit_on: Evaluated, report_on: Ev
     origin = {
         "fitted_on": f"{fit_on.name} ({wanted.method})",
         "images": len(log_odds),
+        "preprocessing": description.preprocessing.revision,
         "error_before": round(on_report.before.expected_calibration_error, 4),
         "error_after": round(on_report.after.expected_calibration_error, 4),
     }

@@ -22,7 +22,7 @@ def _jpeg(quality: int) -> Perturbation:
     def save_and_load(image: Image.Image, _name: str) -> Image.Image:
         file = io.BytesIO()
         image.save(file, "JPEG", quality=quality)
-        return Image.open(file).convert("RGB")
+        return Image.open(file)  # not decoded yet: whoever uses it may choose the size
 
     return save_and_load
 

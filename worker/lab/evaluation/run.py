@@ -15,7 +15,7 @@ from worker.detector.engine import Engine
 from worker.detector.judge import judge
 from worker.detector.verdicts import Judgement, Reader
 from worker.errors import EngineGenerateError, ImageError, StorageUnavailableError
-from worker.images import MAX_PIXELS, open_image, to_square
+from worker.images import MAX_PIXELS, decode, open_image, reduce_jpeg, to_square
 from worker.lab.datasets.images import cause_of, image_ref
 from worker.lab.datasets.records import Cause, Fault, Record
 from worker.lab.evaluation.journal import Journal
@@ -150,11 +150,25 @@ def _predict(chunk: Sequence[_Task], engine: Engine, parts: EvaluationParts) -> 
 
 
 def _squares(data: bytes, task: _Task, parts: EvaluationParts) -> list[Image.Image]:
-    """What the detector sees of an image under each perturbation, which is done to the whole image in full size."""
+    """What the detector sees of an image under each perturbation, which is done to the whole image in full size.
+
+    The unchanged file is decoded as a worker decodes it. So is one that was compressed anew (jpeg_70); after every
+    other change there is no file any more, and the square is made from the full size.
+    """
     form = parts.description.preprocessing
-    whole = open_image(data, max_pixels=parts.max_pixels)
-    changed = (PERTURBATIONS[one](whole, task.record.image) for one in task.perturbations)
-    return [to_square(one, edge=form.edge, fit=form.fit, max_pixels=parts.max_pixels) for one in changed]
+    squares = []
+    whole = None
+    for one in task.perturbations:
+        if one == CLEAN:
+            squares.append(
+                decode(data, edge=form.edge, fit=form.fit, decoding=form.decode, max_pixels=parts.max_pixels)
+            )
+            continue
+        whole = whole or open_image(data, max_pixels=parts.max_pixels)
+        changed = PERTURBATIONS[one](whole, task.record.image)
+        reduce_jpeg(changed, edge=form.edge, decoding=form.decode)
+        squares.append(to_square(changed, edge=form.edge, fit=form.fit, max_pixels=parts.max_pixels))
+    return squares
 
 
 def _prediction(record: Record, sha256: str, perturbation: str, judgement: Judgement) -> Prediction:

@@ -164,7 +164,8 @@ def _decoded(records: Sequence[Record], source: ImageSource) -> Iterator[tuple[s
 def _square(record: Record, source: ImageSource) -> tuple[str, Pixels] | Fault:
     try:
         data = source.store.fetch(image_ref(record.image, source.images))
-        square = decode(data, edge=source.form.edge, fit=source.form.fit, max_pixels=source.max_pixels)
+        form = source.form
+        square = decode(data, edge=form.edge, fit=form.fit, decoding=form.decode, max_pixels=source.max_pixels)
     except ImageError as error:
         return Fault(record.line, record.image, cause_of(error), str(error))
     return hashlib.sha256(data).hexdigest(), np.asarray(square)
