@@ -13,6 +13,7 @@ from enum import StrEnum
 
 import filetype
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
@@ -22,6 +23,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 EDGE = 336
 """Pixels. CLIP ViT-L/14-336's input."""
 MAX_PIXELS = 100_000_000
+
+_PIECE = 32_768  # pixels
 
 
 class Fit(StrEnum):
@@ -56,9 +59,6 @@ PREPROCESSING_REVISIONS = {
     (Fit.STRETCH, Decoding.REDUCED): "stretch-pillow-reduced-1",
 }
 """Part of a detector's identity: raise one whenever decode() may give another pixel for the same bytes."""
-
-_BYTES_A_PIXEL = 16
-"""A WebP of 100 megapixels takes 1.5 GB while Pillow decodes it; every other format takes less."""
 
 _BARS = (122, 116, 104)
 """CLIP's mean colour (0.481, 0.458, 0.408) in 8 bits, rounded down as LLaVA-1.5 does."""
@@ -103,7 +103,8 @@ def open_for(
         is_reduced = image.size != (width, height)
         image.load()
         turned = is_reduced and image.getexif().get(ExifTags.Base.Orientation) in {5, 6, 7, 8}
-        pixels = _to_rgb(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)  # or Pillow copies an image that is upright already
+        pixels = _to_rgb(image)
     if is_reduced:
         return Opened(pixels, (height, width) if turned else (width, height))
     return Opened(pixels, pixels.size)
@@ -129,15 +130,6 @@ def opened_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Iterator[Imag
             ZeroDivisionError, RuntimeError, struct.error, MemoryError) as error:  # fmt: skip
         # Pillow's decoders raise all of these on broken files; the bytes are the cause, not this code.
         raise ImageError(Reason.CORRUPT, f"{type(error).__name__}: {error}"[:300]) from None
-
-
-def decode_bytes(data: bytes) -> int:
-    """How many bytes decoding holds at most, by the header alone. 0 when it is not opened: open_image() says why."""
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return image.width * image.height * _BYTES_A_PIXEL
-    except Exception:  # noqa: BLE001 - whatever it is, open_image() meets it again
-        return 0
 
 
 def reduce_jpeg(image: Image.Image, *, edge: int, decoding: Decoding) -> None:
@@ -168,7 +160,8 @@ def _check_pixels(pixels: int, max_pixels: int, what: str) -> None:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
-        image = _to_8_bit(image)
+        deep, image = image, _to_8_bit(image)
+        deep.close()  # releases its pixels: they need not lie beside those of the RGB image
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -178,20 +171,26 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     16-bit files are scaled by their range, 65535. Wider integers and floats have no range of their own: floats within
     0..1 are taken as that, everything else by the smallest of 255, 65535 and its own maximum that holds it.
     """
-    levels = np.asarray(image)
-    # In strips: eight bytes a level for all of a large image would be several times its size.
-    strips = [slice(start, start + 256) for start in range(0, len(levels), 256)]
     if image.mode.startswith("I;16"):
         top = 65535.0
     else:
-        top = max(float(np.nan_to_num(levels[strip].astype(np.float64)).max()) for strip in strips)
+        top = max(float(levels.max()) for _, levels in _pieces(image))
         limits = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
         top = next((limit for limit in limits if top <= limit), top)
-    scaled = np.empty(levels.shape, dtype=np.uint8)
-    for strip in strips:
-        wide = np.nan_to_num(levels[strip].astype(np.float64))
-        scaled[strip] = np.clip(np.rint(wide * (255.0 / top)), 0, 255)
+    scaled = np.empty((image.height, image.width), dtype=np.uint8)
+    for (left, upper, right, lower), levels in _pieces(image):
+        scaled[upper:lower, left:right] = np.clip(np.rint(levels * (255.0 / top)), 0, 255)
     return Image.fromarray(scaled)
+
+
+def _pieces(image: Image.Image) -> Iterator[tuple[tuple[int, int, int, int], NDArray[np.float64]]]:
+    """The levels of a grey image, piece by piece: eight bytes a level for all of it would be several times its size."""
+    width = min(image.width, _PIECE)
+    height = max(1, _PIECE // width)
+    for upper in range(0, image.height, height):
+        for left in range(0, image.width, width):
+            box = (left, upper, min(left + width, image.width), min(upper + height, image.height))
+            yield box, np.nan_to_num(np.asarray(image.crop(box)).astype(np.float64))
 
 
 def to_square(

@@ -18,7 +18,8 @@ from worker.detector.engine import Engine
 from worker.detector.judge import judge
 from worker.detector.verdicts import Judgement, Reader
 from worker.errors import EngineGenerateError, ImageError, Reason, StorageUnavailableError
-from worker.images import MAX_PIXELS, decode_bytes, open_for, to_square
+from worker.image_memory import decode_bytes
+from worker.images import MAX_PIXELS, open_for, to_square
 from worker.messages import ImageRef
 from worker.storage import ImageStore
 
@@ -136,7 +137,9 @@ def _decode(image: _Fetched | Case, parts: Parts) -> _Decoded | Case:
     form = parts.description.preprocessing
     size = None
     try:
-        needed = decode_bytes(image.data)
+        needed = decode_bytes(
+            image.data, edge=form.edge, fit=form.fit, decoding=form.decode, max_pixels=parts.max_pixels
+        )
         _check_memory(needed, parts)
         with parts.pixels.take(needed, live=parts.live), parts.decoders:
             opened = open_for(image.data, edge=form.edge, decoding=form.decode, max_pixels=parts.max_pixels)

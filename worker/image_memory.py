@@ -1,0 +1,183 @@
+"""decode_bytes(): how much memory decoding an image may take, known from the file's header before it is decoded.
+
+The bound follows what Pillow and its libraries hold at each step. Its factors are measured: `python -m
+benchmarks.decode_memory` decodes each format in a fresh process and compares the peak with the bound
+(benchmarks/results/decode_memory.json). Bytes a pixel at the peak, Pillow 13.0, an upright RGB image:
+
+| file | bytes a pixel | what they are |
+|---|---|---|
+| JPEG, PNG, BMP, TIFF | 4 | Pillow stores RGB as four bytes |
+| the same, turned by its EXIF orientation | 8 | the image before and after |
+| progressive JPEG | 7 to 10 | and the coefficients of all blocks, two bytes each, in full size even if reduced |
+| grey or palette | 5 | one byte, and the RGB image |
+| RGBA, CMYK | 8 | and the RGB image; progressive CMYK 12 |
+| WebP | 16 | two canvases and a copy of one in libwebp's animation decoder, which Pillow always uses |
+| AVIF | 10 to 12 | planes, RGB of them, and Pillow's image; the bound of 10 and 12 bits has twice the planes |
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+from PIL import ExifTags, Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, ROWSPERSTRIP, TILELENGTH, TILEWIDTH, TiffImageFile
+
+from worker.images import EDGE, MAX_PIXELS, Decoding, Fit, opened_header, reduce_jpeg
+
+_RGB = 4
+"""Bytes a pixel of Pillow's RGB, RGBA, CMYK, F and all other modes but the ones below."""
+_NARROW = {"1": 1, "L": 1, "P": 1}
+_SLACK = 4 * 2**20
+"""Bytes. Buffers of some rows, tables, small Python objects."""
+_PNG_PIXELS = {b"IDAT", b"fdAT"}
+_PNG_TEXT = 2**20
+"""Bytes. Pillow refuses a compressed text that is longer."""
+
+
+def decode_bytes(
+    data: bytes,
+    *,
+    edge: int = EDGE,
+    fit: Fit = Fit.CROP,
+    decoding: Decoding = Decoding.FULL,
+    max_pixels: int = MAX_PIXELS,
+) -> int:
+    """How many bytes worker.images.decode() holds at most with these arguments, beside `data` itself.
+
+    Only the header is read. Raises the ImageError that decode() raises when the header cannot be read or names too
+    many pixels; a file that is broken further on gets a bound like a whole one.
+    """
+    with opened_header(data, max_pixels=max_pixels) as image:
+        own, deep = _bytes_a_pixel(image.mode), _is_deep(image.mode)
+        coefficients = _coefficients(image, data)
+        reduce_jpeg(image, edge=edge, decoding=decoding)
+        pixels = image.width * image.height
+        kept = _kept_by_decoder(image, data)
+        steps = [
+            own * pixels + coefficients + _while_loading(image, data),
+            kept + own * pixels * (2 if _may_be_turned(image, data) else 1),
+            kept + _while_made_rgb(image.mode) * pixels,
+            kept + _RGB * (pixels + _square_pixels(image.size, edge, fit, max_pixels)),
+        ]
+        return max(steps) + _beside_pixels(image, data) + (2 * _SLACK if deep else _SLACK)
+
+
+def _bytes_a_pixel(mode: str) -> int:
+    return 2 if mode.startswith("I;16") else _NARROW.get(mode, _RGB)
+
+
+def _is_deep(mode: str) -> bool:
+    """Grey levels of more than 8 bits, which worker.images scales in pieces."""
+    return mode in {"I", "F"} or mode.startswith("I;16")
+
+
+def _while_made_rgb(mode: str) -> int:
+    """Bytes a pixel of the image before and after. Deep levels are 8-bit before, and the deep image is released."""
+    if mode == "RGB":
+        return _RGB
+    return (1 if _is_deep(mode) else _bytes_a_pixel(mode)) + _RGB
+
+
+def _square_pixels(size: tuple[int, int], edge: int, fit: Fit, max_pixels: int) -> int:
+    """Pixels of the resized image and of what is resized in one direction only."""
+    width, height = size
+    if fit is not Fit.CROP:
+        return edge * (edge + height)
+    short, long = sorted(size)
+    resized = int(edge * long / short)
+    if edge * resized > max_pixels:  # to_square() refuses it
+        return 0
+    return edge * resized + height * (edge if width <= height else resized)
+
+
+def _while_loading(image: Image.Image, data: bytes) -> int:
+    """Bytes that the format's decoder needs beside Pillow's own pixels, and gives back before they are used."""
+    pixels = image.width * image.height
+    if image.format == "WEBP":
+        return (8 + 4) * pixels  # the two canvases, and the copy of one that Pillow reads from
+    if image.format == "AVIF":
+        return _planes(image, data) + len(image.getbands()) * pixels
+    return _strips(image) if isinstance(image, TiffImageFile) else 0
+
+
+def _kept_by_decoder(image: Image.Image, data: bytes) -> int:
+    """Bytes that the decoder holds until the file is closed, when the pixels are RGB."""
+    pixels = image.width * image.height
+    return {"WEBP": 8 * pixels, "AVIF": _planes(image, data)}.get(image.format or "", 0)
+
+
+def _planes(image: Image.Image, data: bytes) -> int:
+    """Bytes of an AVIF's planes: two copies, without subsampling, two bytes a sample when any item has over 8 bits."""
+    if image.format != "AVIF":
+        return 0
+    items = re.findall(rb"av1C..(.)", data[: 2**16], re.DOTALL)
+    deep = not items or any(one[0] & 0x40 for one in items)
+    return 2 * len(image.getbands()) * (2 if deep else 1) * image.width * image.height
+
+
+def _strips(image: TiffImageFile) -> int:
+    """Bytes of the largest strip or tile while it is decoded, which is as large as the file says."""
+    if image.tile and image.tile[0].codec_name == "raw":
+        # Pillow reads up to the next strip and adds that to what is left of the last one.
+        offsets = sorted(tile.offset for tile in image.tile)
+        return 3 * max((after - before for before, after in pairwise(offsets)), default=0)
+    tags: Any = image.tag_v2
+    width, height = tags.get(TILEWIDTH, image.width), tags.get(TILELENGTH, 0)
+    height = height or min(tags.get(ROWSPERSTRIP, image.height), image.height)
+    samples = tags.get(BITSPERSAMPLE) or (8,)
+    a_pixel = max(_RGB, sum(samples) // 8 + 1)
+    # libtiff's own buffer and ours; a JPEG in it may be progressive, and then has two bytes for each of four samples.
+    copies = 3 if "jpeg" in str(image.info.get("compression")) else 2
+    return int(width) * int(height) * a_pixel * copies
+
+
+def _coefficients(image: Image.Image, data: bytes) -> int:
+    """Bytes of a JPEG's coefficients, which are all kept when a part of the image is in more than one scan."""
+    if not isinstance(image, JpegImageFile) or not image.layer or _is_one_scan(image, data):
+        return 0
+    across, down = (max(layer[place] for layer in image.layer) or 1 for place in (1, 2))
+    units = -(-image.width // (8 * across)) * -(-image.height // (8 * down))
+    return int(units * sum(layer[1] * layer[2] for layer in image.layer) * 64 * 2)
+
+
+def _is_one_scan(image: JpegImageFile, data: bytes) -> bool:
+    if "progressive" in image.info or image.fp is None:
+        return False
+    # Pillow has read up to the end of the first scan's header, which says how many components it holds.
+    components = len(image.layer)
+    header: bytes = data[max(0, image.fp.tell() - 8 - 2 * components) :][:5]
+    return header == struct.pack(">HHB", 0xFFDA, 6 + 2 * components, components)
+
+
+def _may_be_turned(image: Image.Image, data: bytes) -> bool:
+    """Whether an EXIF orientation makes a second copy of the pixels."""
+    if isinstance(image, PngImageFile):
+        # Pillow would decode the image to look for it, and it may come after the pixels.
+        return any(kind in {b"eXIf", b"tEXt", b"zTXt", b"iTXt"} for kind, _ in _chunks(data))
+    orientation: object = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return orientation != 1
+
+
+def _beside_pixels(image: Image.Image, data: bytes) -> int:
+    """Bytes of metadata, and of the copies of the file that some decoders make."""
+    if isinstance(image, PngImageFile):
+        return sum(5 * _text(kind, length) for kind, length in _chunks(data) if kind not in _PNG_PIXELS)
+    return {"JPEG": 1, "MPO": 1, "AVIF": 1, "WEBP": 2}.get(image.format or "", 0) * len(data)
+
+
+def _text(kind: bytes, length: int) -> int:
+    """Bytes of a chunk when it is unpacked: deflate makes at most 1,032 of one."""
+    return min(1032 * length, _PNG_TEXT) if kind in {b"zTXt", b"iTXt", b"iCCP"} else length
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Type and length of each of a PNG's chunks."""
+    at = 8
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        yield kind, min(length, len(data))
+        at += 12 + length
