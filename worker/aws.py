@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 import botocore.session
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 AWS_ERRORS = (BotoCoreError, ClientError, Boto3Error, ResponseParserError, S3DownloadFailedError)
 """All that boto3 and botocore raise on purpose. They share no base class."""
 
-_CONNECT_TIMEOUT_S = 5
+CONNECT_TIMEOUT_S = 5
+"""At most, for a connection. It is made quickly, or not at all."""
 _USER_AND_PASSWORD = re.compile(r"//[^/@\s\"']*@")
 
 
@@ -125,37 +126,54 @@ class EndpointError(BotoCoreError):
     fmt = "{said}"
 
 
-def s3_client(*, timeout_s: float, attempts: int = 4, connections: int = 10, times_as_text: bool = False) -> "S3Client":
+class Session(NamedTuple):
+    """What boto3 finds in the environment, in its files and from the machine. Not thread-safe; its clients are."""
+
+    clients: boto3.session.Session
+    settings: botocore.session.Session
+
+    @staticmethod
+    def new() -> "Session":
+        """Finds out nothing yet."""
+        settings = botocore.session.get_session()
+        return Session(boto3.session.Session(botocore_session=settings), settings)
+
+
+def s3_client(
+    *,
+    timeout_s: float,
+    attempts: int = 4,
+    connections: int = 10,
+    times_as_text: bool = False,
+    session: Session | None = None,
+) -> "S3Client":
     """A client of S3, for as many threads as `connections`. Raises AWS_ERRORS when a setting of boto3's is wrong.
 
     `timeout_s` limits the wait for an answer, and for each further part of it; a connection gets 5 s at most.
     `attempts` is the total number of tries, with pauses that grow. With `times_as_text`, times in answers are not
-    parsed: parsing them is three quarters of the work of a listing.
+    parsed: parsing them is three quarters of the work of a listing. `session`: a new one, unless one is given.
     """
-    client: S3Client = _client("s3", timeout_s, attempts, connections, times_as_text=times_as_text)
+    session = session or Session.new()
+    if times_as_text:
+        session.settings.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
+    client: S3Client = _client("s3", timeout_s, attempts, connections, session)
     return client
 
 
 def sqs_client(*, timeout_s: float, attempts: int = 4) -> Any:
     """A client of SQS. Arguments and errors as for s3_client()."""
-    return _client("sqs", timeout_s, attempts)
+    return _client("sqs", timeout_s, attempts, connections=10, session=Session.new())
 
 
-def _client(
-    service: str, timeout_s: float, attempts: int, connections: int = 10, *, times_as_text: bool = False
-) -> Any:
+def _client(service: str, timeout_s: float, attempts: int, connections: int, session: Session) -> Any:
     config = Config(
-        connect_timeout=min(timeout_s, _CONNECT_TIMEOUT_S),
+        connect_timeout=min(timeout_s, CONNECT_TIMEOUT_S),
         read_timeout=timeout_s,
         max_pool_connections=connections,
         retries={"mode": "standard", "total_max_attempts": attempts},
     )
-    # A session for each client: sessions are not thread-safe, clients are.
-    session = botocore.session.get_session()
-    if times_as_text:
-        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
     try:
-        return boto3.session.Session(botocore_session=session).client(service, config=config)  # type: ignore[call-overload]
+        return session.clients.client(service, config=config)  # type: ignore[call-overload]
     except BotoCoreError:
         raise
     except ValueError as error:

@@ -1,32 +1,17 @@
-"""fetch(ref) -> bytes, from S3 (boto3) and from local folders."""
+"""fetch(ref) -> bytes, from S3 (worker.s3_store) and from local folders."""
 
 import errno
 import os
 import stat
-import threading
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from worker.aws import AWS_ERRORS, Diagnosis, Kind, diagnose, s3_client
 from worker.errors import ImageError, Reason, StorageUnavailableError
 from worker.messages import ImageRef
+from worker.s3_store import S3ImageStore, check_size
 from worker.settings import Settings
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-_PERMANENT = {
-    Kind.NO_OBJECT: Reason.NOT_FOUND,
-    Kind.NO_BUCKET: Reason.NOT_FOUND,
-    Kind.BAD_NAME: Reason.NOT_FOUND,
-    Kind.ACCESS_DENIED: Reason.ACCESS_DENIED,
-    Kind.ARCHIVED: Reason.ACCESS_DENIED,
-    Kind.CHANGED: Reason.CHANGED,
-}
-"""What no retry cures. Everything else may pass, wrong or expired credentials too: they are no fault of the image."""
 
 
 class ImageStore(Protocol):
@@ -37,56 +22,6 @@ class ImageStore(Protocol):
 
         Raises ImageError (not_found, access_denied, changed, too_large) or StorageUnavailableError.
         """
-
-
-class S3ImageStore:
-    """Objects of S3 and of everything that speaks its API; endpoint, region and credentials as boto3 finds them."""
-
-    def __init__(
-        self, *, max_bytes: int, timeout_s: float = 20, connections: int = 32, allowed_buckets: Sequence[str] = ()
-    ) -> None:
-        self._max_bytes = max_bytes
-        self._allowed = frozenset(allowed_buckets)
-        self._timeout_s, self._connections = timeout_s, connections
-        self._lock = threading.Lock()
-        self._client: S3Client | None = None
-
-    def _s3(self) -> "S3Client":
-        # Made late, so that a worker for local files needs no region.
-        with self._lock:
-            if self._client is None:
-                # The client's own attempts are the retries in place.
-                self._client = s3_client(timeout_s=self._timeout_s, connections=self._connections)
-            return self._client
-
-    def fetch(self, ref: ImageRef) -> bytes:
-        """See ImageStore. The listed ETag is sent as If-Match, so that a replaced object is `changed`."""
-        bucket, _, key = ref.uri.removeprefix("s3://").partition("/")
-        if self._allowed and bucket not in self._allowed:
-            raise ImageError(Reason.ACCESS_DENIED, f"bucket {bucket} is not in FAKESWEEP_ALLOWED_BUCKETS")
-        condition: dict[str, Any] = {"IfMatch": f'"{ref.etag}"'} if ref.etag else {}
-        try:
-            answer = self._s3().get_object(Bucket=bucket, Key=key, **condition)
-            # Not `with answer["Body"]`: that gives urllib3's stream, which neither checks the length nor maps errors.
-            with closing(answer["Body"]) as body:
-                _check_size(answer["ContentLength"], self._max_bytes)
-                return body.read()
-        except (*AWS_ERRORS, OSError) as error:
-            raise _error(diagnose(error)) from error
-
-
-def _error(found: Diagnosis) -> ImageError | StorageUnavailableError:
-    said = f"S3 answered {found.code}" if found.answered else f"{found.code}: {found.text}"
-    if found.kind not in _PERMANENT:
-        return StorageUnavailableError(said)
-    if found.kind is Kind.BAD_NAME and not found.answered:
-        said = f"no such bucket or key can be: {found.text}"
-    return ImageError(_PERMANENT[found.kind], said)
-
-
-def _check_size(size: int, max_bytes: int) -> None:
-    if size > max_bytes:
-        raise ImageError(Reason.TOO_LARGE, f"{size} bytes or more; the limit is {max_bytes} (FAKESWEEP_MAX_BYTES)")
 
 
 class LocalImageStore:
@@ -125,9 +60,9 @@ class LocalImageStore:
             raise ImageError(Reason.NOT_AN_IMAGE, "not a regular file")
         if ref.etag and ref.etag != file_etag(facts):
             raise ImageError(Reason.CHANGED, "the file was written to after it was listed")
-        _check_size(facts.st_size, self._max_bytes)
+        check_size(facts.st_size, self._max_bytes)
         data: bytes = file.read(self._max_bytes + 1)
-        _check_size(len(data), self._max_bytes)
+        check_size(len(data), self._max_bytes)
         return data
 
 

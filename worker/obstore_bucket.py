@@ -1,0 +1,178 @@
+"""One bucket of S3 as obstore reaches it: the address, the credentials and the network settings that boto3 uses.
+
+obstore (Rust) fetches an object in a fraction of boto3's CPU time, and outside Python's lock. It would read settings of
+its own, so it is given everything: the address from a request that boto3 sent, the rest from boto3's session. Only
+worker.s3_store loads this module, and only when it fetches from S3.
+"""
+
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote, urlsplit
+
+import obstore
+from botocore.awsrequest import AWSPreparedRequest
+from botocore.credentials import ReadOnlyCredentials
+from botocore.httpsession import get_cert_path
+from botocore.utils import get_environ_proxies
+from obstore.exceptions import BaseError, GenericError
+from obstore.store import S3Store
+
+from worker.aws import AWS_ERRORS, CONNECT_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from obstore import GetResult
+    from obstore.store import S3Credential
+
+_TRIES = 3
+
+_OTHER_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)|[\x00-\x1f\x7f]")
+"""Keys with an empty part, with `.` or `..` as a part, or with a control character: obstore refuses most of them, and
+strips a slash at the beginning or the end, which would fetch another object."""
+
+_OTHER_ETAG = re.compile(r"[^\x20-\x7e]")
+"""obstore panics when a header may not hold a character (object_store 0.14.2, with_aws_sigv4)."""
+
+_SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=.+/\d{8}/([^/,]+)/s3/aws4_request,")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a bucket is: an object's URL is `base`, a slash and its key. Requests are signed for `region`."""
+
+    base: str
+    region: str
+
+
+def address_of(request: AWSPreparedRequest, key: str) -> Address | None:
+    """The address of the bucket that boto3 got `key` from with this request.
+
+    None if obstore cannot send such requests: another signature (access points in several regions, directory buckets,
+    S3 on Outposts), or a password in the URL, which obstore would send instead of the signature.
+    """
+    authorization = request.headers.get("Authorization", "")
+    signed = _SIGNED.match(authorization.decode() if isinstance(authorization, bytes) else authorization)
+    path = "/" + quote(key, safe="/~")
+    if signed is None or not request.url.endswith(path) or "@" in urlsplit(request.url).netloc:
+        return None
+    return Address(request.url.removesuffix(path), signed[1])
+
+
+@dataclass(frozen=True)
+class Network:
+    """How to get there, as boto3 has it: a proxy's URL by scheme, and the path of a PEM file."""
+
+    timeout_s: float
+    proxies: dict[str, str] = field(repr=False)  # may hold passwords
+    ca_bundle: str
+
+    @staticmethod
+    def of(endpoint: str, ca_bundle: str | None, timeout_s: float) -> "Network":
+        """What a client of boto3 with that endpoint uses. `ca_bundle` is the setting of that name."""
+        return Network(timeout_s, get_environ_proxies(endpoint), ca_bundle or str(get_cert_path(verify=True)))
+
+    def options(self, scheme: str) -> dict[str, Any]:
+        """obstore's client options. Each one is given, as obstore also reads them from AWS_… variables.
+
+        Raises OSError when the bundle cannot be read. obstore trusts the system's certificates beside it.
+        """
+        proxy = self.proxies.get(scheme)
+        if proxy and not proxy.startswith(("http:", "https:")):
+            proxy = f"http://{proxy.removeprefix('//')}"
+        return {
+            "allow_http": scheme == "http",
+            "allow_invalid_certificates": False,
+            "http1_only": True,
+            "connect_timeout": timedelta(seconds=min(self.timeout_s, CONNECT_TIMEOUT_S)),
+            "read_timeout": timedelta(seconds=self.timeout_s),
+            "timeout": timedelta(days=1),  # for the whole answer: a large object on a slow line must arrive
+            "root_certificate": Path(self.ca_bundle).read_bytes(),
+            # Without a proxy of ours, obstore takes one from ALL_PROXY. This one is used for no host.
+            "proxy_url": proxy or "http://127.0.0.1:9",
+            "proxy_excludes": "" if proxy else "*,0.0.0.0/0,::/0",
+        }
+
+
+@dataclass(repr=False)  # it holds secrets
+class ObstoreBucket:
+    """Gets the objects of one bucket; for several threads.
+
+    `credentials` returns those of the moment: asked each time, as boto3 does, so that none is used after its end.
+    """
+
+    FAILURES: ClassVar = (BaseError, OSError, ValueError, *AWS_ERRORS)
+    """What get() and its answer's bytes() raise; AWS_ERRORS when boto3 finds no credentials."""
+
+    name: str
+    address: Address
+    network: Network
+    credentials: Callable[[], ReadOnlyCredentials]
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _signing: ReadOnlyCredentials | None = None
+    _store: S3Store | None = None
+    _proven: bool = False
+    _failures: int = 0
+
+    def can_get(self, key: str, etag: str | None) -> bool:
+        """Whether obstore sends exactly this key and this ETag, and can reach the bucket at all."""
+        usable = self._proven or self._failures < _TRIES
+        return usable and not (_OTHER_KEY.search(key) or _OTHER_ETAG.search(etag or ""))
+
+    def get(self, key: str, etag: str | None) -> "GetResult":
+        """The answer, its body not yet read. One try. Raises FAILURES."""
+        store = self._store_for(self.credentials())
+        answer = obstore.get(store, key, options={"if_match": f'"{etag}"'} if etag else None)
+        # obstore follows a redirect to whatever page; boto3 does not. Every object of S3 has an ETag.
+        found = (answer.meta["e_tag"] or "").strip('"')
+        if not found or (etag and found != etag):
+            raise ValueError(f"an answer with the ETag {found!r}")
+        return answer
+
+    @staticmethod
+    def may_pass(failure: Exception) -> bool:
+        """Whether it may be the network's fault, or that of a busy server; otherwise the server said no."""
+        return isinstance(failure, GenericError)
+
+    def succeeded(self) -> None:
+        """obstore has fetched an object: it can reach this bucket."""
+        self._proven = True
+
+    def failed(self) -> bool:
+        """Count a failure with an object that boto3 then got. True if from now on boto3 is asked alone."""
+        self._failures += 1
+        return not self._proven and self._failures == _TRIES
+
+    def _store_for(self, credentials: ReadOnlyCredentials) -> S3Store:
+        with self._lock:
+            if self._store is None or self._signing != credentials:
+                self._store, self._signing = self._open(credentials), credentials
+            return self._store
+
+    def _open(self, credentials: ReadOnlyCredentials) -> S3Store:
+        signing: S3Credential = {
+            "access_key_id": credentials.access_key or "",
+            "secret_access_key": credentials.secret_key or "",
+            "token": credentials.token,
+            "expires_at": None,
+        }
+        return S3Store(
+            self.name,
+            # Both names of the endpoint, as AWS_ENDPOINT_URL_S3 would come before the other one.
+            config={
+                "endpoint": self.address.base,
+                "aws_endpoint_url_s3": self.address.base,
+                "virtual_hosted_style_request": True,  # the endpoint has the bucket in it, in either style
+                "region": self.address.region,
+                "skip_signature": False,
+                "s3_express": False,
+                "request_payer": False,
+            },
+            client_options=self.network.options(urlsplit(self.address.base).scheme),  # type: ignore[arg-type]
+            retry_config={"max_retries": 0},
+            # Not as config: there, no token means that of AWS_SESSION_TOKEN.
+            credential_provider=lambda: signing,
+        )
