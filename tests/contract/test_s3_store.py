@@ -180,7 +180,9 @@ def test_a_body_over_the_limit_is_not_read_to_its_end(
     with pytest.raises(ImageError, match="FAKESWEEP_MAX_BYTES") as caught:
         fetch(store)
     assert caught.value.reason == Reason.TOO_LARGE
-    assert len(server.asked) <= 2
+    # obstore refuses an answer without a length, so boto3 is asked. Nobody reads on, times out and asks again.
+    refused = server.asked[0].by_obstore and answer.promised is None
+    assert len(server.asked) == (2 if refused else 1)
 
 
 @pytest.mark.parametrize(

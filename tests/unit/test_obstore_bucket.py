@@ -138,6 +138,7 @@ def test_limits_reach_obstore() -> None:
     options = Network.of("https://host", None, 20).options("https")
     assert (options["connect_timeout"].seconds, options["read_timeout"].seconds) == (5, 20)
     assert Network.of("https://host", None, 2).options("https")["connect_timeout"].seconds == 2
+    assert options["timeout"].days == 1  # for a large object on a slow line
     assert (options["allow_http"], options["allow_invalid_certificates"]) == (False, False)
 
 
