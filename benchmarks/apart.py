@@ -19,6 +19,7 @@ BENCHMARKS = {
     "publish": "benchmarks.publish",
     "second_scan": "benchmarks.second_scan",
     "load_findings": "benchmarks.load_findings",
+    "memory": "benchmarks.memory",
 }
 """Modules with `compare(wanted: Wanted) -> Iterable[Comparison]`, whose names begin with the name here."""
 

@@ -98,7 +98,7 @@ def open_stores(settings: Settings) -> ImageStores:
         S3ImageStore(
             **limits,
             timeout_s=settings.fetch_timeout_s,
-            connections=settings.threads or 32,
+            connections=(settings.threads or 32) + settings.live_threads,
             allowed_buckets=settings.allowed_buckets,
         ),
         LocalImageStore(**limits, allowed_folders=settings.allowed_folders),
