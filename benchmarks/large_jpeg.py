@@ -88,7 +88,8 @@ def agreement() -> float:
     """The share of the drawings with one verdict under both decodings."""
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         pairs = list(pool.map(_both_squares, range(DRAWINGS), chunksize=8))
-    settings = Settings(detector=str(DETECTOR))
+    # A small machine's share of memory: the detector needs little, and other processes may hold the rest.
+    settings = Settings(detector=str(DETECTOR), gpu_memory_utilization=0.2)
     description, engine = start_detector(load_description(settings), settings)
     with closing(engine):
         warm_up(engine, description.preprocessing.edge)
