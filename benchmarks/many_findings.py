@@ -16,6 +16,7 @@ import psycopg
 
 from benchmarks.scratch import etag_of, know_images, scratch_database, uri_of, write_result
 from producers import publishing, retention, scans
+from producers.limits import Limits
 from producers.listing import Page
 from producers.reporting import results
 from producers.testing import InMemoryPublisher
@@ -74,7 +75,7 @@ def main() -> None:
 
 def load(database: Database, source: KnownImages) -> tuple[float, UUID]:
     """Seconds in which our code writes a scan's findings, and its id."""
-    scan = scans.start_scan(database, scans.Listing(sources=("s3://archive/",)), limits=scans.Limits(None, None))
+    scan = scans.start_scan(database, scans.Listing(sources=("s3://archive/",)), limits=Limits(None, None))
     started = time.perf_counter()
     status = publishing.publish_scan(InMemoryPublisher(), database, scan.id, opened=lambda *_: source)
     seconds = time.perf_counter() - started

@@ -5,21 +5,20 @@ from typing import NoReturn
 
 import typer
 import typer.exceptions
-from sqlalchemy.exc import SQLAlchemyError
 
-from producers.commands import datasets, evaluation, findings, live, retention, scans, system, training
+from producers.commands.lazy import group_of
 from worker.errors import ConfigurationError, FakesweepError, UnknownSourceError, UsageError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
-app = typer.Typer(
-    name="fakesweep",
-    help="Sweeps image archives for AI-generated and deepfaked images. It flags; people decide.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
+app = group_of(
+    typer.Typer(
+        name="fakesweep",
+        help="Sweeps image archives for AI-generated and deepfaked images. It flags; people decide.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
 )
-for commands in (scans, live, findings, retention, evaluation, training, datasets, system):
-    app.add_typer(commands.app)
 
 
 def main() -> NoReturn:
@@ -31,11 +30,19 @@ def main() -> NoReturn:
         _fail(f"{said} (see fakesweep --help)", EXIT_USAGE)
     except (ConfigurationError, UsageError, UnknownSourceError) as error:
         _fail(error, EXIT_USAGE)
-    except (FakesweepError, SQLAlchemyError, OSError) as error:
-        _fail(error, EXIT_FAILED)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", EXIT_INTERRUPTED)
+    except (FakesweepError, OSError) as error:
+        _fail(error, EXIT_FAILED)
+    except _database_errors() as error:
+        _fail(error, EXIT_FAILED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _database_errors() -> tuple[type[Exception], ...]:
+    """SQLAlchemy's errors, when the command has imported SQLAlchemy: help comes without it."""
+    imported = sys.modules.get("sqlalchemy.exc")
+    return (imported.SQLAlchemyError,) if imported else ()
 
 
 def _fail(error: Exception | str, code: int) -> NoReturn:

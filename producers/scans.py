@@ -1,6 +1,5 @@
 """Scans: their rows, how they start, and what people do to them while they run."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID, uuid4
@@ -10,6 +9,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
+from producers.limits import Limits
 from producers.listing import Rules
 from worker.database import Database, counters, figures, lifecycle, partitions, transaction
 from worker.errors import NoSuchScanError, ScanStateError
@@ -36,14 +36,6 @@ class Names(BaseModel):
 
     name: Text | None = None
     token: Text | None = None
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The circuit breaker: a larger share of flagged or failed images pauses the scan. None is no limit."""
-
-    max_flagged_share: float | None = 0.4
-    max_failed_share: float | None = 0.4
 
 
 def start_scan(

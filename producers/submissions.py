@@ -2,26 +2,31 @@
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from celery import Celery
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from producers.publishing import Publisher
 from producers.scans import find_scan
-from worker import broker
 from worker.database import Database, counters, partitions, transaction
 from worker.errors import BrokerUnavailableError, Reason, ScanStateError
 from worker.messages import LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, Policy, messages_of
 from worker.tables import Finding, Scan, ScanStatus
 
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from producers.publishing import Publisher
+
 RETRYABLE = (Reason.STORAGE_UNAVAILABLE, Reason.ENGINE_FAILED)
 """Reasons that another try may cure without anybody having changed anything."""
 
 
-def submit(app: Celery, database: Database, refs: Sequence[ImageRef], *, policy: Policy | None = None) -> UUID:
+def submit(app: "Celery", database: Database, refs: Sequence[ImageRef], *, policy: Policy | None = None) -> UUID:
     """Publishes images to the live queue as one submission; the id of its scan."""
+    from worker import broker  # noqa: PLC0415 - `retry` is given a publisher
+
     scan_id = uuid4()
     partition = partitions.live_partition(datetime.now(UTC))
     scan = Scan(
@@ -50,7 +55,7 @@ def submit(app: Celery, database: Database, refs: Sequence[ImageRef], *, policy:
     return scan_id
 
 
-def retry(publisher: Publisher, database: Database, scan_id: UUID, reasons: Collection[Reason] = RETRYABLE) -> int:
+def retry(publisher: "Publisher", database: Database, scan_id: UUID, reasons: Collection[Reason] = RETRYABLE) -> int:
     """Publishes the images of a scan that failed for these reasons again; how many.
 
     Their old outcomes stand until new ones take their place.

@@ -1,4 +1,4 @@
-"""Replaces files as a whole, and locks files against other processes."""
+"""Replaces files as a whole, locks them against other processes, and names those of this machine."""
 
 import os
 import stat
@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, BinaryIO
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from filelock import lock_descriptor
@@ -140,3 +141,13 @@ def _sync(path: Path) -> None:
         # Some network file systems cannot do it for a folder. What was written stands there all the same.
         if not path.is_dir():
             raise
+
+
+def local_path(uri: str) -> Path:
+    """The path of a `file:///…` uri, its bytes as the file system has them."""
+    return Path(os.fsdecode(unquote(urlsplit(uri).path, encoding="utf-8", errors="surrogateescape")))
+
+
+def file_etag(facts: os.stat_result) -> str:
+    """What stands for an ETag on a local file: time of the last write in nanoseconds, and size."""
+    return f"{facts.st_mtime_ns:x}-{facts.st_size:x}"

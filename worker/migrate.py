@@ -1,25 +1,26 @@
 """The schema: bringing it up to date, and refusing to work on another one."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import migrations
 from worker.database import Database
 from worker.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 MIGRATION_LOCK = 0x53574550
 """Advisory lock (ASCII "SWEP"): of ten workers that start at once, one migrates and nine wait."""
 
 
-def alembic_config() -> Config:
+def alembic_config() -> "Config":
     """Alembic's configuration; the scripts are those of the installed package."""
+    from alembic.config import Config  # noqa: PLC0415 - takes a third of a second; only a migration needs it
+
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     return config
@@ -30,6 +31,9 @@ def upgrade(database: Database) -> str:
 
     Raises ConfigurationError when the database cannot be reached.
     """
+    from alembic import command  # noqa: PLC0415 - likewise
+    from alembic.util import CommandError  # noqa: PLC0415
+
     config = alembic_config()
     try:
         with database.connect() as connection:
@@ -45,30 +49,38 @@ def upgrade(database: Database) -> str:
                 connection.commit()
     except (SQLAlchemyError, CommandError) as error:
         raise _unreachable(error) from error
-    return _newest()
+    return newest()
 
 
 def check_schema(database: Database) -> None:
     """Raises ConfigurationError unless the database answers and its schema is this release's."""
     try:
         with database.connect() as connection:
-            current = MigrationContext.configure(connection).get_current_revision()
-    except (SQLAlchemyError, CommandError) as error:
+            current = _current(connection)
+    except SQLAlchemyError as error:
         raise _unreachable(error) from error
-    if current != _newest():
-        state = f"at revision {current}" if current else "empty"
+    if current != [newest()]:
+        state = f"at revision {', '.join(current)}" if current else "empty"
         raise ConfigurationError(
-            f"DATABASE_URL: the schema is {state}, this release needs {_newest()}: run `fakesweep migrate`"
+            f"DATABASE_URL: the schema is {state}, this release needs {newest()}: run `fakesweep migrate`"
         )
 
 
-def _newest() -> str:
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    if head is None:
+def _current(connection: Connection) -> list[str]:
+    """The revision that Alembic has written down: one, or none in a database without our schema."""
+    if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar() is None:
+        return []
+    return list(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
+
+
+def newest() -> str:
+    """The newest revision of this release: its number begins the name of its file. Raises ConfigurationError."""
+    numbers = [path.name.partition("_")[0] for path in Path(migrations.__file__).parent.glob("versions/[0-9]*_*.py")]
+    if not numbers:
         raise ConfigurationError("the installation has no migrations: install fakesweep again")
-    return head
+    return max(numbers)
 
 
-def _unreachable(error: SQLAlchemyError | CommandError) -> ConfigurationError:
+def _unreachable(error: Exception) -> ConfigurationError:
     cause = str(getattr(error, "orig", None) or error).strip().replace("\n", " ")
     return ConfigurationError(f"DATABASE_URL: the database cannot be used: {cause[:300]}")

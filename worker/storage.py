@@ -6,9 +6,9 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
 
 from worker.errors import ImageError, Reason, StorageUnavailableError
+from worker.files import file_etag, local_path
 from worker.messages import ImageRef
 from worker.s3_store import S3ImageStore, check_size
 from worker.settings import Settings
@@ -68,16 +68,6 @@ class LocalImageStore:
 
 def _without_blocking(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
-
-
-def local_path(uri: str) -> Path:
-    """The path of a `file:///…` uri, its bytes as the file system has them."""
-    return Path(os.fsdecode(unquote(urlsplit(uri).path, encoding="utf-8", errors="surrogateescape")))
-
-
-def file_etag(facts: os.stat_result) -> str:
-    """What stands for an ETag on a local file: time of the last write in nanoseconds, and size."""
-    return f"{facts.st_mtime_ns:x}-{facts.st_size:x}"
 
 
 class ImageStores:

@@ -4,21 +4,16 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
 
-from producers.commands.options import Json, checked, open_database, print_json, settings_for
-from producers.export.dataset import Export, write_dataset
-from producers.export.decisions import LeftOut, Report, Selection
-from producers.export.tally import SIDES, causes
-from producers.reporting import progress
-from worker.detector.supply import load_description
+from producers.commands.options import Json, checked, environment, open_database, print_json, settings_for
 from worker.errors import ConfigurationError
-from worker.lab.datasets.splits import Shares
-from worker.settings import Settings
-from worker.storage import open_stores
+
+if TYPE_CHECKING:
+    from producers.export.decisions import LeftOut, Report
 
 app = typer.Typer()
 
@@ -46,6 +41,13 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write what people reviewed or labelled as FakeClue's records, in train.json, validation.json and test.json."""
+    from producers.export.dataset import Export, write_dataset
+    from producers.export.decisions import Selection
+    from producers.reporting import progress
+    from worker.detector.supply import load_description
+    from worker.lab.datasets.splits import Shares
+    from worker.storage import open_stores
+
     settings = settings_for(None)
     shares = checked(Shares, train=train, validation=validation, test=test)
     with progress.shown("writing records", total=None) as advance:
@@ -64,16 +66,21 @@ def export(
     print_json(written) if as_json else _print_splits(written)
 
 
-def _stopping(fault: LeftOut) -> None:
+def _stopping(fault: "LeftOut") -> None:
     raise ConfigurationError(f"--strict: {fault}")
 
 
-def _telling() -> Report:
+def _telling() -> "Report":
+    from producers.reporting import progress
+
     warn = progress.Warnings()
     return lambda fault: warn(str(fault))
 
 
 def _say(written: Mapping[str, Any]) -> None:
+    from producers.export.tally import SIDES, causes
+    from producers.reporting import progress
+
     if written["left_out"]:
         progress.say(f"left out: {causes(written['left_out'])}")
     for split, counts in written["splits"].items():
@@ -114,9 +121,11 @@ def annotate(
 ) -> None:
     """Write explanations for labelled images, through any OpenAI-compatible endpoint. Costs money; can be resumed."""
     try:
-        from worker.lab.annotation.start import Options, annotate_as_asked  # noqa: PLC0415 - openai is an extra, and slow
+        from worker.lab.annotation.start import Options, annotate_as_asked
     except ImportError as error:
         raise ConfigurationError(f"annotate: {error}; install fakesweep[annotate]") from error
+    from producers.reporting import progress
+
     options = Options(
         dataset=dataset,
         images=images,
@@ -134,7 +143,7 @@ def annotate(
         limit=limit,
         strict=strict,
     )
-    settings = Settings.from_environment()
+    settings = environment()
     with progress.shown("annotating", total=None) as tell:
         done = annotate_as_asked(options, settings, os.environ, warn=progress.Warnings(), tell=tell)
     print_json(done) if as_json else _show_annotated(done)

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from producers.commands.options import Json, needs_extra, print_json, settings_for
-from producers.reporting import progress
 from worker.errors import UsageError
 
 app = typer.Typer()
@@ -59,11 +57,15 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a detector on labelled images: predictions.jsonl, metrics.json and report.html."""
+    from rich.console import Console
+
+    from producers.reporting import progress
+
     settings = settings_for(detector)
     try:
-        from worker.lab.evaluation.evaluate import evaluate_detector  # noqa: PLC0415 - the other commands stay light
-        from worker.lab.evaluation.similarity import EMBEDDINGS  # noqa: PLC0415
-        from worker.lab.evaluation.table import tables  # noqa: PLC0415
+        from worker.lab.evaluation.evaluate import evaluate_detector
+        from worker.lab.evaluation.similarity import EMBEDDINGS
+        from worker.lab.evaluation.table import tables
     except ImportError as error:
         raise needs_extra("evaluate", error) from error
     folder = output or Path("evaluation", f"{dataset.resolve().stem}-{Path(settings.detector).stem}")
@@ -110,13 +112,15 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Fit a detector's calibration and thresholds on one evaluation, measure them on another, and store them."""
+    from producers.reporting import progress
+
     if report and split is not None:
         raise UsageError("--split takes one set apart: give either it or REPORT")
     settings = settings_for(detector)
     try:
-        from worker.detector.supply import load_description  # noqa: PLC0415 - the other commands stay light
-        from worker.lab.evaluation import calibration_page, evaluated, outputs, storing  # noqa: PLC0415
-        from worker.lab.evaluation.calibrate import Wanted, calibrate  # noqa: PLC0415
+        from worker.detector.supply import load_description
+        from worker.lab.evaluation import calibration_page, evaluated, outputs, storing
+        from worker.lab.evaluation.calibrate import Wanted, calibrate
     except ImportError as error:
         raise needs_extra("evaluate", error) from error
     path, description = storing.output_file(output, settings, in_place=in_place), load_description(settings)
@@ -146,11 +150,13 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare two detectors on the same images: McNemar's test, who is better where, and where they disagree."""
+    from producers.reporting import progress
+
     settings_for(None)
     try:
-        from worker.lab.evaluation import comparison_page, outputs  # noqa: PLC0415 - the other commands stay light
-        from worker.lab.evaluation.compare import compare  # noqa: PLC0415
-        from worker.lab.evaluation.evaluated import read_evaluated  # noqa: PLC0415
+        from worker.lab.evaluation import comparison_page, outputs
+        from worker.lab.evaluation.compare import compare
+        from worker.lab.evaluation.evaluated import read_evaluated
     except ImportError as error:
         raise needs_extra("evaluate", error) from error
     if output:

@@ -8,12 +8,7 @@ from uuid import UUID
 
 import typer
 
-from producers.commands.options import Json, ScanId, open_database, print_json
-from producers.reporting import progress, reports, results
-from worker.files import replacing
-from worker.messages import ImageRef
-from worker.settings import Settings
-from worker.storage import open_stores
+from producers.commands.options import Json, ScanId, environment, open_database, print_json
 
 app = typer.Typer()
 
@@ -26,7 +21,9 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show how far a scan is, or the newest scans."""
-    database = open_database(Settings.from_environment())
+    from producers.reporting import progress, results
+
+    database = open_database(environment())
     if scan_id is None:
         recent = results.recent_scans(database)
         print_json({"scans": recent}) if as_json else progress.print_scans(recent)
@@ -41,7 +38,10 @@ def results_(
     output: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
 ) -> None:
     """Write a scan's findings as JSON Lines, one an image."""
-    database = open_database(Settings.from_environment())
+    from producers.reporting import results
+    from worker.files import replacing
+
+    database = open_database(environment())
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in results.rows(database, scan_id))
     if output is None:
         sys.stdout.writelines(lines)
@@ -56,7 +56,11 @@ def report(
     output: Annotated[Path, typer.Option(help="The HTML file to write.")],
 ) -> None:
     """Write a scan's report: one HTML file that opens offline."""
-    settings = Settings.from_environment()
+    from producers.reporting import reports, results
+    from worker.messages import ImageRef
+    from worker.storage import open_stores
+
+    settings = environment()
     database = open_database(settings)
     store = open_stores(settings)
     reports.write_report(
@@ -73,7 +77,9 @@ def flagged(
     as_json: Json = False,
 ) -> None:
     """Show the newest images that any scan flagged."""
-    _show(results.newest_flagged(open_database(Settings.from_environment()), limit), as_json=as_json)
+    from producers.reporting import results
+
+    _show(results.newest_flagged(open_database(environment()), limit), as_json=as_json)
 
 
 @app.command()
@@ -82,10 +88,14 @@ def history(
     as_json: Json = False,
 ) -> None:
     """Show what every scan found at URI, newest first."""
-    _show(results.history(open_database(Settings.from_environment()), uri), as_json=as_json)
+    from producers.reporting import results
+
+    _show(results.history(open_database(environment()), uri), as_json=as_json)
 
 
 def _show(found: list[dict[str, object]], *, as_json: bool) -> None:
+    from producers.reporting import progress
+
     if as_json:
         print_json({"findings": found})
         return

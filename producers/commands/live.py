@@ -5,7 +5,6 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from producers import submissions
 from producers.commands.options import (
     ExplainOption,
     FakeFrom,
@@ -16,17 +15,13 @@ from producers.commands.options import (
     RealTo,
     Suffix,
     checked,
+    environment,
     open_broker,
     open_database,
     print_json,
 )
-from producers.listening import listen as listening
-from producers.listing import Rules
-from producers.reporting import progress, results
-from worker import telemetry
 from worker.errors import UsageError
 from worker.messages import Explain, ImageRef, Policy
-from worker.settings import Settings
 
 app = typer.Typer()
 
@@ -45,6 +40,9 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Put images on the live queue, ahead of every scan, and print the submission's id."""
+    from producers import submissions
+    from producers.reporting import progress, results
+
     policy = checked(Policy, explain=explain, fake_from=fake_from, real_to=real_to, max_tokens=max_tokens)
     if external_id is not None and len(uris) > 1:
         raise UsageError("--external-id names one image: give one URI")
@@ -52,7 +50,7 @@ def submit(
         refs = [ImageRef(uri=uri, external_id=external_id) for uri in dict.fromkeys(uris)]
     except ValidationError as error:
         raise UsageError(f"{error.errors()[0]['input']}: {error.errors()[0]['msg']}") from None
-    settings = Settings.from_environment()
+    settings = environment()
     database = open_database(settings)
     scan_id = submissions.submit(open_broker(settings), database, refs, policy=policy)
     found: list[dict[str, Any]] = []
@@ -77,8 +75,12 @@ def listen(
     once: Annotated[bool, typer.Option("--once", help="End when the queue is empty.")] = False,
 ) -> None:
     """Put what S3 says is new on the live queue, until SIGTERM."""
+    from producers.listening import listen as listening
+    from producers.listing import Rules
+    from worker import telemetry
+
     rules = checked(Rules, suffixes=tuple(suffix or ()), min_bytes=min_bytes, max_bytes=max_bytes)
-    settings = Settings.from_environment()
+    settings = environment()
     celery = open_broker(settings)
     telemetry.configure_logging(settings)
     listening.listen(celery, queue_url, rules=rules, explain=explain, once=once)

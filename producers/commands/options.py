@@ -1,21 +1,25 @@
-"""What many commands share: options, and the parts that they work with."""
+"""What many commands share: options, and the parts that they work with.
+
+The commands import what they work with when they run: see `producers/commands/__init__.py`.
+"""
 
 import json
 import os
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from uuid import UUID
 
 import typer
-from celery import Celery
 from pydantic import BaseModel, ValidationError
 
-from producers.bulk import BulkPublisher
-from worker import broker, telemetry
-from worker.database import Database, connect
 from worker.errors import UsageError
 from worker.messages import Explain
-from worker.migrate import check_schema
-from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from producers.bulk import BulkPublisher
+    from worker.database import Database
+    from worker.settings import Settings
 
 ScanId = Annotated[UUID, typer.Argument(metavar="SCAN", help="The scan's id.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
@@ -48,10 +52,19 @@ def checked(model: type[Model], **options: Any) -> Model:
         raise UsageError(f"{option}{fault['msg'].removeprefix('Value error, ')}") from None
 
 
-def settings_for(detector: str | None) -> Settings:
+def environment() -> "Settings":
+    """The settings of the environment. Raises ConfigurationError."""
+    from worker.settings import Settings
+
+    return Settings.from_environment()
+
+
+def settings_for(detector: str | None) -> "Settings":
     """The environment's settings with another detector, and a log that leaves the terminal to warnings."""
+    from worker import telemetry
+
     changes = {"log_format": "console", "log_level": "WARNING"} | ({"detector": detector} if detector else {})
-    settings = Settings.from_environment().model_copy(update=changes)
+    settings = environment().model_copy(update=changes)
     telemetry.configure_logging(settings)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", settings.log_level)
     return settings
@@ -62,22 +75,29 @@ def needs_extra(extra: str, error: ImportError) -> UsageError:
     return UsageError(f"this command needs packages that are not installed ({error}); install fakesweep[{extra}]")
 
 
-def open_database(settings: Settings) -> Database:
+def open_database(settings: "Settings") -> "Database":
     """Postgres, with this release's schema in it. Raises ConfigurationError."""
+    from worker.database import connect
+    from worker.migrate import check_schema
+
     database = connect(settings.database_url.get_secret_value())
     check_schema(database)
     return database
 
 
-def open_broker(settings: Settings) -> Celery:
+def open_broker(settings: "Settings") -> "Celery":
     """The Celery app, whose broker answers. Raises ConfigurationError."""
+    from worker import broker
+
     celery = broker.create_app(settings.broker_url.get_secret_value())
     broker.check_broker(celery)
     return celery
 
 
-def open_publisher(settings: Settings, warn: Any) -> BulkPublisher:
+def open_publisher(settings: "Settings", warn: Any) -> "BulkPublisher":
     """A publisher that keeps the queue's depth under FAKESWEEP_MAX_QUEUE_DEPTH. Raises ConfigurationError."""
+    from producers.bulk import BulkPublisher
+
     return BulkPublisher(open_broker(settings), max_depth=settings.max_queue_depth, warn=warn)
 
 

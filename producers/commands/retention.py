@@ -5,11 +5,8 @@ from typing import Annotated
 
 import typer
 
-from producers import retention as dropping
-from producers.commands.options import ScanId, open_database
-from producers.reporting.progress import printable
+from producers.commands.options import ScanId, environment, open_database
 from worker.errors import LockedError, ScanStateError
-from worker.settings import Settings
 
 app = typer.Typer()
 
@@ -22,7 +19,10 @@ def retention(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be dropped.")] = False,
 ) -> None:
     """Drop the findings of old scans and submissions. Scans, verdicts, objects and reviews stay."""
-    database = open_database(Settings.from_environment())
+    from producers import retention as dropping
+    from producers.reporting.progress import printable
+
+    database = open_database(environment())
     before = datetime.now(UTC) - timedelta(days=keep_days)
     skipped = False
     for found in dropping.droppable(database, before):
@@ -45,6 +45,9 @@ def retention(
 @app.command()
 def drop(scan_id: ScanId) -> None:
     """Drop the findings of SCAN, which has ended. The scan, its verdicts and its reviews stay."""
-    scan = dropping.drop_scan(open_database(Settings.from_environment()), scan_id)
+    from producers import retention as dropping
+    from producers.reporting.progress import printable
+
+    scan = dropping.drop_scan(open_database(environment()), scan_id)
     count = scan.judged + scan.reused + scan.failed
     typer.echo(printable(f"dropped {count} findings of scan {scan_id} ({scan.name})"))

@@ -1,12 +1,10 @@
 """Commands that start scans, stop them and let them go on."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
-from producers import publishing, scans, sources, submissions
-from producers.bulk import BulkPublisher
 from producers.commands.options import (
     ExplainOption,
     FakeFrom,
@@ -21,17 +19,18 @@ from producers.commands.options import (
     Suffix,
     Watch,
     checked,
+    environment,
     open_database,
     open_publisher,
     print_json,
 )
-from producers.listing import Rules
-from producers.reporting import progress, results
-from worker.database import Database
+from producers.limits import Limits
 from worker.errors import FakesweepError, Reason, ScanStateError
 from worker.messages import Explain, Policy
-from worker.settings import Settings
-from worker.tables import ScanStatus
+
+if TYPE_CHECKING:
+    from producers.bulk import BulkPublisher
+    from worker.database import Database
 
 app = typer.Typer()
 
@@ -58,23 +57,27 @@ def scan(
     min_bytes: MinBytes = None,
     max_bytes: MaxBytes = None,
     rejudge: Annotated[bool, typer.Option("--rejudge", help="Reuse no verdict from before this scan.")] = False,
-    max_flagged_share: MaxFlaggedShare = scans.Limits.max_flagged_share,
-    max_failed_share: MaxFailedShare = scans.Limits.max_failed_share,
+    max_flagged_share: MaxFlaggedShare = Limits.max_flagged_share,
+    max_failed_share: MaxFailedShare = Limits.max_failed_share,
     watch: Watch = False,
     as_json: Json = False,
 ) -> None:
     """Publish every image of SOURCE that is not known yet, and print the scan's id."""
+    from producers import scans, sources
+    from producers.listing import Rules
+    from producers.reporting.progress import Warnings
+
     policy = checked(Policy, explain=explain, fake_from=fake_from, real_to=real_to, max_tokens=max_tokens)
     rules = checked(Rules, suffixes=tuple(suffix or ()), min_bytes=min_bytes, max_bytes=max_bytes)
     names = checked(scans.Names, name=name, token=token)
     listing = scans.Listing(sources=tuple(map(sources.absolute, source)), rules=rules)
-    settings = Settings.from_environment()
+    settings = environment()
     database = open_database(settings)
-    with open_publisher(settings, progress.Warnings()) as publisher:
+    with open_publisher(settings, Warnings()) as publisher:
         sources.open_source(listing.sources, rules, lambda _line: None)  # a source that is not there makes no scan
         started = scans.start_scan(
             database, listing, name=names.name, token=names.token, policy=policy, rejudge=rejudge,
-            limits=scans.Limits(max_flagged_share, max_failed_share),
+            limits=Limits(max_flagged_share, max_failed_share),
         )  # fmt: skip
         scans.check_same(started, listing, policy, rejudge=rejudge)
         _go_on(publisher, database, started.id, watch=watch, as_json=as_json)
@@ -83,7 +86,9 @@ def scan(
 @app.command()
 def pause(scan_id: ScanId) -> None:
     """Stop publishing and judging the images of SCAN until it is resumed. What is being judged is finished."""
-    scans.pause(open_database(Settings.from_environment()), scan_id)
+    from producers import scans
+
+    scans.pause(open_database(environment()), scan_id)
     typer.echo(f"scan {scan_id} is paused; `fakesweep resume {scan_id}` goes on with it")
 
 
@@ -99,9 +104,12 @@ def resume(
 
     A limit that paused it is lifted, unless another one is given.
     """
-    settings = Settings.from_environment()
+    from producers import scans
+    from producers.reporting.progress import Warnings
+
+    settings = environment()
     database = open_database(settings)
-    with open_publisher(settings, progress.Warnings()) as publisher:
+    with open_publisher(settings, Warnings()) as publisher:
         scans.resume(database, scan_id, max_flagged_share=max_flagged_share, max_failed_share=max_failed_share)
         _go_on(publisher, database, scan_id, watch=watch, as_json=as_json)
 
@@ -109,16 +117,21 @@ def resume(
 @app.command()
 def cancel(scan_id: ScanId) -> None:
     """End SCAN for good. Its findings stay; what is not judged yet is not judged any more."""
-    scans.cancel(open_database(Settings.from_environment()), scan_id)
+    from producers import scans
+
+    scans.cancel(open_database(environment()), scan_id)
     typer.echo(f"scan {scan_id} is cancelled")
 
 
 @app.command()
 def repair(scan_id: ScanId, watch: Watch = False, as_json: Json = False) -> None:
     """List the source of SCAN again and publish what has no outcome: new objects, and whatever was lost."""
-    settings = Settings.from_environment()
+    from producers import scans
+    from producers.reporting.progress import Warnings
+
+    settings = environment()
     database = open_database(settings)
-    with open_publisher(settings, progress.Warnings()) as publisher:
+    with open_publisher(settings, Warnings()) as publisher:
         scans.repair(database, scan_id)
         _go_on(publisher, database, scan_id, watch=watch, as_json=as_json)
 
@@ -129,15 +142,22 @@ def retry(
     reason: Annotated[list[Reason] | None, typer.Option(help="Only these reasons; may be given again.")] = None,
 ) -> None:
     """Judge failed images of SCAN again: those whose storage or engine failed, or those of --reason."""
-    settings = Settings.from_environment()
+    from producers import submissions
+    from producers.reporting.progress import Warnings
+
+    settings = environment()
     database = open_database(settings)
-    with open_publisher(settings, progress.Warnings()) as publisher:
+    with open_publisher(settings, Warnings()) as publisher:
         count = submissions.retry(publisher, database, scan_id, reason or submissions.RETRYABLE)
     typer.echo(f"{count} images published again")
 
 
-def _go_on(publisher: BulkPublisher, database: Database, scan_id: UUID, *, watch: bool, as_json: bool) -> None:
+def _go_on(publisher: "BulkPublisher", database: "Database", scan_id: UUID, *, watch: bool, as_json: bool) -> None:
     """Publishes what is left of the scan, prints its id, and waits where that is wished."""
+    from producers import publishing
+    from producers.reporting import progress, results
+    from worker.tables import ScanStatus
+
     progress.say(f"scan {scan_id}")  # at once: a listing may take days
     try:
         with progress.shown("listing", total=None) as advance:

@@ -4,14 +4,7 @@ from typing import Annotated
 
 import typer
 
-from producers import publishing
-from producers.commands.options import ScanId, open_broker, open_database, open_publisher
-from producers.nightly import schedule
-from producers.reporting import progress
-from worker import telemetry
-from worker.database import connect
-from worker.migrate import upgrade
-from worker.settings import Settings
+from producers.commands.options import ScanId, environment, open_broker, open_database, open_publisher
 
 app = typer.Typer()
 
@@ -19,7 +12,10 @@ app = typer.Typer()
 @app.command()
 def migrate() -> None:
     """Bring the database's schema up to date. Many may start at once; one does it."""
-    url = Settings.from_environment().database_url.get_secret_value()
+    from worker.database import connect
+    from worker.migrate import upgrade
+
+    url = environment().database_url.get_secret_value()
     typer.echo(f"schema at revision {upgrade(connect(url))}")
 
 
@@ -31,10 +27,13 @@ def worker(
 ) -> None:
     """Run a worker: take messages, judge their images, write findings."""
     if gpus is not None:
-        from worker.replicas import main as run_replicas  # noqa: PLC0415
+        from worker.replicas import main as run_replicas
 
         raise typer.Exit(run_replicas(gpus))
-    from worker.__main__ import main as run_worker  # noqa: PLC0415 - the other commands stay light
+    from worker.database import connect
+
+    connect(environment().database_url.get_secret_value())  # a missing setting is told before the slow imports
+    from worker.__main__ import main as run_worker
 
     raise typer.Exit(run_worker())
 
@@ -42,9 +41,11 @@ def worker(
 @app.command()
 def nightly() -> None:
     """Start the scans of the file FAKESWEEP_NIGHTLY when they are due, until SIGTERM."""
-    from producers.nightly.nightly import serve  # noqa: PLC0415 - beat's modules take time to import
+    from producers.nightly import schedule
+    from producers.nightly.nightly import serve
+    from worker import telemetry
 
-    settings = Settings.from_environment()
+    settings = environment()
     scans = schedule.load(settings.nightly)
     telemetry.configure_logging(settings)
     telemetry.init_sentry(settings)
@@ -54,7 +55,10 @@ def nightly() -> None:
 @app.command(hidden=True)
 def publish(scan_id: ScanId) -> None:
     """Go on with the listing of SCAN, as `nightly` has it done. Unlike `resume`, it leaves a paused scan paused."""
-    settings = Settings.from_environment()
+    from producers import publishing
+    from producers.reporting import progress
+
+    settings = environment()
     database = open_database(settings)
     with open_publisher(settings, progress.Warnings()) as publisher:
         publishing.publish_scan(publisher, database, scan_id, warn=progress.Warnings())

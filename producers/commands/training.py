@@ -5,19 +5,16 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from producers.reporting import progress
-from worker import telemetry
-from worker.detector.supply import load_description, supply
+from producers.commands.options import environment
 from worker.errors import ConfigurationError, UsageError
-from worker.lab.datasets.digest import digest
-from worker.lab.datasets.faults import FAULTS, Faults, read_records, write_faults
-from worker.lab.datasets.records import Fault
-from worker.settings import Settings
-from worker.storage import open_stores
+
+if TYPE_CHECKING:
+    from worker.lab.datasets.faults import Faults
+    from worker.lab.datasets.records import Fault
 
 app = typer.Typer()
 
@@ -50,23 +47,30 @@ def train(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first fault of the dataset.")] = False,
 ) -> None:
     """Fine-tune a LLaVA on labelled images, evaluate it, and leave a folder that the worker serves."""
+    from producers.reporting.progress import Warnings
+    from worker import telemetry
+    from worker.detector.supply import load_description, supply
+    from worker.lab.datasets.digest import digest
+    from worker.lab.datasets.faults import Faults, read_records
+    from worker.storage import open_stores
+
     images = images or str(dataset if dataset.is_dir() else dataset.parent)
     given = {"epochs": epochs, "steps": steps, "learning_rate": learning_rate, "batch_size": batch_size}
     name = _checked_name(name or output.resolve().name)
-    faults, warn = Faults(strict=strict), progress.Warnings()
+    faults, warn = Faults(strict=strict), Warnings()
 
-    def tell(fault: Fault) -> None:
+    def tell(fault: "Fault") -> None:
         faults.add(fault)
         if _is_first():
             warn(str(fault))
 
-    settings = Settings.from_environment()
+    settings = environment()
     own = {"detector": detector or settings.detector, "model": model or settings.model}
     settings = settings.model_copy(update=own)
     telemetry.configure_logging(settings)
     try:
-        from worker.lab.training import squares, train  # noqa: PLC0415 - the other commands stay light
-        from worker.lab.training.recipe import load_recipe  # noqa: PLC0415
+        from worker.lab.training import squares, train
+        from worker.lab.training.recipe import load_recipe
     except ImportError as error:
         raise ConfigurationError(f"fakesweep train: {error}; install fakesweep[train]") from None
     stages = load_recipe(recipe, {option: value for option, value in given.items() if value is not None})
@@ -105,7 +109,10 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _keep(faults: Faults, output: Path) -> None:
+def _keep(faults: "Faults", output: Path) -> None:
+    from producers.reporting import progress
+    from worker.lab.datasets.faults import FAULTS, write_faults
+
     write_faults(faults, output / FAULTS)
     if faults:
         counted = ", ".join(f"{count} {cause}" for cause, count in faults.causes.items())

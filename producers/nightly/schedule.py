@@ -11,8 +11,8 @@ from celery import Celery
 from celery.schedules import ParseException, crontab
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from producers.limits import Limits
 from producers.listing import Rules
-from producers.scans import Limits
 from worker.errors import ConfigurationError
 from worker.messages import Policy
 

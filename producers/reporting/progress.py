@@ -8,10 +8,6 @@ from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from producers.reporting import results
@@ -57,10 +53,20 @@ def printable(text: str) -> str:
 @contextmanager
 def shown(what: str, total: int | None) -> Iterator[Advance]:
     """A progress bar on stderr when that is a terminal, else a plain line every few seconds."""
+    from rich.console import Console  # noqa: PLC0415 - what prints plain lines does without rich
+
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _plain(what)
         return
+    from rich.progress import (  # noqa: PLC0415 - likewise
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TextColumn("{task.fields[note]}"))  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
@@ -145,6 +151,10 @@ def line(row: Mapping[str, Any]) -> str:
 
 def print_summary(found: Mapping[str, Any]) -> None:
     """A scan for a person."""
+    from rich.console import Console  # noqa: PLC0415 - likewise
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table(show_header=False, box=None)
     for name, value in found.items():
         shown_value = str(value)
@@ -162,6 +172,10 @@ def print_summary(found: Mapping[str, Any]) -> None:
 
 def print_scans(scans: Sequence[Mapping[str, Any]]) -> None:
     """The newest scans for a person."""
+    from rich.console import Console  # noqa: PLC0415 - likewise
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table("scan", "name", "status", "listed", "judged", "reused", "failed", "fake", "started")
     for scan in scans:
         cells = (scan[name] for name in ("name", "status", "listed", "judged", "reused", "failed", "fake"))

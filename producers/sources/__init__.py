@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from producers.listing import Rules, Source, Warn
-from producers.sources import s3
 from producers.sources.folders import FolderSource, SingleFile
 from producers.sources.inventory import INVENTORY, InventorySource
+from producers.sources.locations import Location, local
 from producers.sources.manifests import MANIFESTS, ManifestSource, StandardInput
-from producers.sources.objects import Location, head, local, s3_client
 from producers.sources.piped import standard_input
 from worker.errors import UnknownSourceError
-from worker.storage import local_path
+from worker.files import local_path
 
 STANDARD_INPUT = "-"
 
@@ -50,14 +49,17 @@ def open_source(sources: Sequence[str], rules: Rules, warn: Warn, *, stdin: Bina
 
 
 def _in_s3(sources: Sequence[str], rules: Rules, warn: Warn) -> Source:
-    client = s3_client()
+    from producers.sources import objects, s3  # noqa: PLC0415 - boto3 takes half a second; other sources do without
+
+    client = objects.s3_client()
     for source in sources:
         if source.endswith((*MANIFESTS, f"/{INVENTORY}")):
-            found = head(client, *s3.parsed(source))
-            if found and len(sources) > 1:
+            uri = str(s3.parsed(source))
+            etag = objects.etag(client, uri)
+            if etag is not None and len(sources) > 1:
                 raise UnknownSourceError(f"{source}: a manifest: give it on its own")
-            if found:
-                return _listed_in(found, rules, warn)
+            if etag is not None:
+                return _listed_in(Location(uri, etag, client=client), rules, warn)
     return s3.S3Source(s3.prefixes(sources, warn), rules, warn, client=client)
 
 

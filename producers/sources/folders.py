@@ -12,7 +12,7 @@ from producers.listing import Page, PassedOver, Rules, Warn
 from producers.sources.cursors import Cursor, read_cursor
 from producers.sources.rows import PAGE_ROWS, Sieve
 from worker.errors import SourceError
-from worker.storage import file_etag
+from worker.files import file_etag
 
 
 class _Last(Cursor):

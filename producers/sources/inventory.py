@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from producers.listing import Page, PassedOver, Rules, Warn
 from producers.sources.cursors import Cursor, changed, read_cursor
 from producers.sources.formats import bare, breaking_off, need_parquet, parquet_columns, s3_uri, text_lines
-from producers.sources.objects import Location, copied
+from producers.sources.locations import Location, copied
 from producers.sources.rows import BadRow, Row, Sieve, go_to, paged
 from worker.errors import SourceError, UnknownSourceError
 

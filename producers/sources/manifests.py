@@ -17,7 +17,7 @@ from producers.sources.formats import (
     parquet_rows,
     text_lines,
 )
-from producers.sources.objects import Location, copied, unchanged
+from producers.sources.locations import Location, copied, unchanged
 from producers.sources.rows import Row, Sieve, go_to, paged
 from worker.errors import SourceError
 

@@ -12,8 +12,9 @@ import boto3
 import pytest
 
 from worker.errors import ImageError, Reason, StorageUnavailableError
+from worker.files import file_etag, local_path
 from worker.messages import ImageRef
-from worker.storage import ImageStore, LocalImageStore, S3ImageStore, file_etag, local_path
+from worker.storage import ImageStore, LocalImageStore, S3ImageStore
 from worker.testing import InMemoryImageStore
 
 MAX_BYTES = 1000

@@ -11,6 +11,7 @@ from sqlalchemy import delete
 from sqlmodel import Session, SQLModel, col, select
 
 from producers import publishing, retention, scans
+from producers.limits import Limits
 from producers.listing import Rules
 from producers.reporting import results
 from producers.testing import InMemoryPublisher, InMemorySource
@@ -369,7 +370,7 @@ def test_a_cancelled_scan_ends_for_good(archive: Archive) -> None:
 
 def test_a_scan_that_flags_too_much_pauses_and_says_so(archive: Archive) -> None:
     archive.images = {f"s3://b/{n:05d}.png": png(250 if n % 2 else 5, n) for n in range(counters.LIMITS_AFTER + 64)}
-    scan_id = archive.start(limits=scans.Limits(max_flagged_share=0.4))
+    scan_id = archive.start(limits=Limits(max_flagged_share=0.4))
     publisher = archive.publish(scan_id)
     archive.judge(publisher)
     counts = results.progress(archive.database, scan_id)
@@ -385,7 +386,7 @@ def test_a_scan_that_flags_too_much_pauses_and_says_so(archive: Archive) -> None
 
 def test_a_scan_that_fails_too_much_pauses_also_on_reused_findings(archive: Archive) -> None:
     archive.images = {f"s3://b/{n:05d}.png": png(250, n) for n in range(counters.LIMITS_AFTER + 16)}
-    archive.sweep(limits=scans.Limits(None, None))
+    archive.sweep(limits=Limits(None, None))
     archive.fill(16, start=90000)
     scan_id = archive.start()
     archive.publish(scan_id, chunk_size=500)
@@ -396,7 +397,7 @@ def test_a_scan_that_fails_too_much_pauses_also_on_reused_findings(archive: Arch
     assert results.progress(archive.database, scan_id)["status"] == "paused"
     for uri in list(archive.images)[: counters.LIMITS_AFTER]:
         archive.images[uri] = b"broken"
-    failing = archive.sweep(limits=scans.Limits(None, 0.5))
+    failing = archive.sweep(limits=Limits(None, 0.5))
     assert failing["status"] == "paused"
     assert "images failed; the limit is a share of 0.5" in failing["note"]
 

@@ -3,12 +3,13 @@
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Column, Integer, MetaData, text
 from sqlmodel import SQLModel
 
 from worker.database import Database
 from worker.database.partitions import TABLE_PREFIX
-from worker.migrate import alembic_config
+from worker.migrate import alembic_config, newest
 from worker.tables import Scan
 
 
@@ -32,6 +33,10 @@ def test_a_drift_would_be_seen(database: Database) -> None:
         table.to_metadata(metadata)
     metadata.tables[str(Scan.__tablename__)].append_column(Column("forgotten", Integer))
     assert len(drift(database, metadata)) == 1
+
+
+def test_the_newest_revision_by_its_file_s_name_is_alembic_s(database: Database) -> None:
+    assert newest() == ScriptDirectory.from_config(alembic_config()).get_current_head()
 
 
 def test_the_views_that_dashboards_read(database: Database) -> None:

@@ -1,9 +1,18 @@
-"""Producers run where there is no GPU, and a worker image needs nothing of training: what importing them loads."""
+"""Producers run where there is no GPU, and a worker image needs nothing of training: what importing them loads.
 
+What a command loads when it runs is in `tests/integration/test_light_commands.py`.
+"""
+
+import os
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
+from typer.main import get_group
+
+from producers.commands.lazy import COMMANDS
+from tests.loading import FOR_ARGUMENTS, FOR_HELP, loaded_by
 
 HEAVY = ("torch", "vllm", "transformers", "torchvision")
 PAPERS_SIDE = ("sklearn", "scipy", "matplotlib", "peft", "accelerate", "sentence_transformers", "openai", "tomlkit")
@@ -20,3 +29,25 @@ def test_nothing_is_loaded_that_the_process_does_not_need(module: str, unwanted:
     code = f"import sys, {module}; print([name for name in {unwanted} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
+
+
+def test_the_help_of_all_loads_no_command() -> None:
+    assert loaded_by(["--help"]) <= FOR_HELP
+
+
+def test_the_help_of_a_command_loads_what_declares_its_options() -> None:
+    assert loaded_by(*([name, "--help"] for name in COMMANDS)) <= FOR_HELP | FOR_ARGUMENTS
+
+
+def test_a_worker_that_lacks_a_setting_says_so_before_it_loads_its_parts() -> None:
+    loaded = loaded_by(["worker"], environment=os.environ | {"DATABASE_URL": ""}, code=2)
+    assert not loaded & {"celery", "kombu", "boto3", "PIL", "numpy", *HEAVY}
+
+
+def test_the_table_of_commands_says_what_the_modules_say() -> None:
+    told = {}
+    for module in dict.fromkeys(module for module, _ in COMMANDS.values()):
+        for name, command in get_group(import_module(f"producers.commands.{module}").app).commands.items():
+            first = (command.help or "").partition("\n\n")[0].replace("\n", " ")
+            told[name] = (module, None if command.hidden else first)
+    assert list(COMMANDS.items()) == list(told.items())

@@ -8,9 +8,9 @@ import pytest
 from celery import Celery
 from pydantic import ValidationError
 
+from producers.limits import Limits
 from producers.listing import Rules
 from producers.nightly.schedule import NightlyScan, load
-from producers.scans import Limits
 from tests.processes import fakesweep
 from worker.errors import ConfigurationError
 from worker.messages import Explain, Policy

@@ -13,9 +13,9 @@ from s3transfer.exceptions import S3DownloadFailedError
 from producers.listing import Page, PassedOver, Rules
 from producers.sources import absolute, open_source
 from producers.sources.folders import FolderSource
-from producers.sources.objects import Location, copied
+from producers.sources.locations import Location, copied
 from worker.errors import SourceError, UnknownSourceError
-from worker.storage import local_path
+from worker.files import local_path
 
 
 def pages_of(source: object, cursor: str | None = None, rules: Rules | None = None) -> list[Page]:

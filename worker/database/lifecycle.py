@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
-import structlog
 from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
@@ -12,8 +11,6 @@ from worker.database.partitions import ensure_partition, live_partition
 from worker.errors import InvalidMessageError
 from worker.messages import Explain, FilledPolicy, JudgeImages, Policy
 from worker.tables import Scan, ScanStatus, Unpublished
-
-log = structlog.get_logger(__name__)
 
 ACTIVE = (ScanStatus.LISTING, ScanStatus.REPAIRING, ScanStatus.RUNNING)
 """Statuses in which images are published and judged."""
@@ -77,7 +74,9 @@ def set_aside(session: Session, scan: Scan, job: JudgeImages) -> bool:
     session.refresh(scan, with_for_update=True)
     if scan.status != ScanStatus.PAUSED:
         return False
-    log.info("message_set_aside", scan_id=str(scan.id), images=len(job.images))
+    import structlog  # noqa: PLC0415 - half a second, and no command that asks for a status needs it
+
+    structlog.get_logger(__name__).info("message_set_aside", scan_id=str(scan.id), images=len(job.images))
     message = job.model_copy(update={"scan_id": scan.id})
     session.add(Unpublished(scan_id=scan.id, messages=[message.payload()]))
     return True

@@ -5,11 +5,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from worker.detector.description import DetectorDescription
-from worker.detector.engine import Completion, Step
 from worker.detector.statements import Grammar, Mood, Statement
 from worker.tables import Verdict
+
+if TYPE_CHECKING:  # a producer reads verdicts, and loads nothing of images for it
+    from worker.detector.description import DetectorDescription
+    from worker.detector.engine import Completion, Step
 
 
 class Answer(StrEnum):
@@ -56,7 +59,7 @@ _REAL_WORDS = ("real", "authentic", "genuine", "unaltered", "unedited", "unmanip
 class Reader:
     """Reads the answers of one detector."""
 
-    def __init__(self, description: DetectorDescription) -> None:
+    def __init__(self, description: "DetectorDescription") -> None:
         form = description.answer
         self._openings = tuple(sentence.rstrip(".!").lower() for sentence in (form.fake, form.real))
         self._calibration = description.calibration
@@ -64,7 +67,7 @@ class Reader:
         self._verdicts = Grammar((form.fake_word,), (form.real_word,))
         self._claims = Grammar((form.fake_word, *_FAKE_WORDS), (form.real_word, *_REAL_WORDS))
 
-    def read(self, completion: Completion) -> Judgement:
+    def read(self, completion: "Completion") -> Judgement:
         """The judgement. The first plain statement decides, and the score is read where its word was generated.
 
         An answer that states nothing plainly, that states both without one of the detector's openings, or that says
@@ -101,7 +104,7 @@ class Reader:
         )
 
 
-def _verdict_step(completion: Completion, word: tuple[int, int]) -> Step | None:
+def _verdict_step(completion: "Completion", word: tuple[int, int]) -> "Step | None":
     """The step that generated a verdict token within the word, which spans (start, end) of the text."""
     end = 0
     for step in completion.steps:

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import ConfigurationError, ImageError
+from worker.files import local_path
 from worker.lab.datasets.images import image_ref
 from worker.lab.evaluation.journal import RUN, read_predictions
 from worker.lab.evaluation.perturbations import CLEAN
 from worker.lab.evaluation.predictions import Prediction
-from worker.storage import local_path
 
 Floats = NDArray[np.float64]
 Truths = NDArray[np.bool_]

@@ -1,0 +1,92 @@
+"""Commands that are imported when they are called."""
+
+from importlib import import_module
+from typing import Any
+
+from typer import Context, Typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
+
+COMMANDS = {
+    "scan": ("scans", "Publish every image of SOURCE that is not known yet, and print the scan's id."),
+    "pause": (
+        "scans",
+        "Stop publishing and judging the images of SCAN until it is resumed. What is being judged is finished.",
+    ),
+    "resume": ("scans", "Go on with SCAN: after a pause, or after its producer was killed."),
+    "cancel": ("scans", "End SCAN for good. Its findings stay; what is not judged yet is not judged any more."),
+    "repair": (
+        "scans",
+        "List the source of SCAN again and publish what has no outcome: new objects, and whatever was lost.",
+    ),
+    "retry": (
+        "scans",
+        "Judge failed images of SCAN again: those whose storage or engine failed, or those of --reason.",
+    ),
+    "submit": ("live", "Put images on the live queue, ahead of every scan, and print the submission's id."),
+    "listen": ("live", "Put what S3 says is new on the live queue, until SIGTERM."),
+    "status": ("findings", "Show how far a scan is, or the newest scans."),
+    "results": ("findings", "Write a scan's findings as JSON Lines, one an image."),
+    "report": ("findings", "Write a scan's report: one HTML file that opens offline."),
+    "flagged": ("findings", "Show the newest images that any scan flagged."),
+    "history": ("findings", "Show what every scan found at URI, newest first."),
+    "retention": (
+        "retention",
+        "Drop the findings of old scans and submissions. Scans, verdicts, objects and reviews stay.",
+    ),
+    "drop": ("retention", "Drop the findings of SCAN, which has ended. The scan, its verdicts and its reviews stay."),
+    "evaluate": (
+        "evaluation",
+        "Measure a detector on labelled images: predictions.jsonl, metrics.json and report.html.",
+    ),
+    "calibrate": (
+        "evaluation",
+        "Fit a detector's calibration and thresholds on one evaluation, measure them on another, and store them.",
+    ),
+    "compare": (
+        "evaluation",
+        "Compare two detectors on the same images: McNemar's test, who is better where, and where they disagree.",
+    ),
+    "train": (
+        "training",
+        "Fine-tune a LLaVA on labelled images, evaluate it, and leave a folder that the worker serves.",
+    ),
+    "export": (
+        "datasets",
+        "Write what people reviewed or labelled as FakeClue's records, in train.json, validation.json and test.json.",
+    ),
+    "annotate": (
+        "datasets",
+        "Write explanations for labelled images, through any OpenAI-compatible endpoint. Costs money; can be resumed.",
+    ),
+    "migrate": ("system", "Bring the database's schema up to date. Many may start at once; one does it."),
+    "worker": ("system", "Run a worker: take messages, judge their images, write findings."),
+    "nightly": ("system", "Start the scans of the file FAKESWEEP_NIGHTLY when they are due, until SIGTERM."),
+    "publish": ("system", None),
+}
+"""The commands as help lists them: the module of each, and the first paragraph of its help; None for a hidden one."""
+
+
+class LazyCommand(TyperCommand):
+    """A command that help can list; its own help, its options and itself are in its module."""
+
+    def __init__(self, name: str) -> None:
+        self._module, text = COMMANDS[name]
+        super().__init__(name, help=text, hidden=text is None)
+
+    def load(self) -> Any:
+        """The command itself."""
+        return get_group(import_module(f"producers.commands.{self._module}").app).commands[str(self.name)]
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Context:
+        """The context of the command itself; whoever has it invokes that one."""
+        context: Context = self.load().make_context(info_name, args, parent=parent, **extra)
+        return context
+
+
+def group_of(app: Typer) -> TyperGroup:
+    """All commands, as a group with the name and the help of `app`."""
+    group = get_group(app)
+    for name in COMMANDS:
+        group.add_command(LazyCommand(name))
+    return group

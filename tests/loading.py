@@ -1,0 +1,55 @@
+"""Which packages a command loads, other than ours and Python's own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from tests.processes import ROOT
+
+FOR_HELP = {"typer", "annotated_doc", "shellingham", "rich", "markdown_it", "mdurl", "pygments", "attr"}
+FOR_ARGUMENTS = {
+    "typer", "annotated_doc", "shellingham", "pydantic", "pydantic_core", "annotated_types", "typing_inspection",
+    "typing_extensions",
+}  # fmt: skip
+FOR_DATABASE = FOR_ARGUMENTS | {
+    "pydantic_settings", "dotenv", "sqlalchemy", "greenlet", "sqlmodel", "psycopg", "psycopg_binary", "tenacity",
+    "filelock",
+}  # fmt: skip
+
+_MAIN = """
+import os, sys
+import producers.__main__ as command
+
+folders = [folder for folder in sys.path if folder.endswith("-packages")]
+for arguments in COMMANDS:
+    sys.argv = ["fakesweep", *arguments]
+    try:
+        command.main()
+    except SystemExit as ended:
+        assert ended.code == CODE, ended.code
+found = {
+    name.partition(".")[0]
+    for name, module in sys.modules.items()
+    if (getattr(module, "__file__", None) or "").startswith(tuple(folders))
+}
+print("loaded", *found, file=sys.stderr)
+"""
+_AT_START = "import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+
+
+def loaded_by(*commands: Sequence[str], environment: Mapping[str, str] = os.environ, code: int = 0) -> set[str]:
+    """The packages that one process has loaded after these command lines of `fakesweep`; each has to end with `code`.
+
+    Without those that every Python of this environment loads, as an editable installation has it.
+    """
+    script = f"COMMANDS, CODE = {[list(command) for command in commands]!r}, {code}\n{_MAIN}"
+    done = _python(script, environment)
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.splitlines()[-1].split()[1:]) - set(_python(_AT_START, environment).stdout.split())
+
+
+def _python(script: str, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, env=dict(environment)
+    )
