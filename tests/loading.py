@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from tests.processes import ROOT
 
@@ -27,7 +28,7 @@ for arguments in COMMANDS:
     try:
         command.main()
     except SystemExit as ended:
-        assert ended.code == CODE, ended.code
+        assert ended.code in CODES, (arguments, ended.code)
 found = {
     name.partition(".")[0]
     for name, module in sys.modules.items()
@@ -35,21 +36,28 @@ found = {
 }
 print("loaded", *found, file=sys.stderr)
 """
-_AT_START = "import sys; print(*{name.partition('.')[0] for name in sys.modules})"
 
 
-def loaded_by(*commands: Sequence[str], environment: Mapping[str, str] = os.environ, code: int = 0) -> set[str]:
-    """The packages that one process has loaded after these command lines of `fakesweep`; each has to end with `code`.
+def loaded_by(
+    *commands: Sequence[str], environment: Mapping[str, str] = os.environ, codes: Sequence[int] = (0,)
+) -> set[str]:
+    """The packages that one process has loaded after these command lines of `fakesweep`; each ends with one of `codes`.
 
     Without those that every Python of this environment loads, as an editable installation has it.
     """
-    script = f"COMMANDS, CODE = {[list(command) for command in commands]!r}, {code}\n{_MAIN}"
-    done = _python(script, environment)
-    assert done.returncode == 0, done.stderr
-    return set(done.stderr.splitlines()[-1].split()[1:]) - set(_python(_AT_START, environment).stdout.split())
+    script = f"COMMANDS, CODES = {[list(command) for command in commands]!r}, {tuple(codes)}\n{_MAIN}"
+    return set(_python(script, environment).stderr.splitlines()[-1].split()[1:]) - _at_start()
+
+
+@cache
+def _at_start() -> frozenset[str]:
+    script = "import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    return frozenset(_python(script, os.environ).stdout.split())
 
 
 def _python(script: str, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, env=dict(environment)
     )
+    assert done.returncode == 0, done.stderr
+    return done

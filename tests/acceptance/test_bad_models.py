@@ -2,13 +2,16 @@
 
 import json
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.test_service import environment_for
-from tests.processes import fakesweep
+from tests.conftest import DEMO_DETECTOR
+from tests.processes import ROOT, fakesweep
 from tests.unit.bad_models import BAD, broken, copied
 
 WAYS = (
@@ -24,7 +27,9 @@ WAYS = (
     "no tokenizer",
     "text only",
 )
-"""Of those in tests.unit.bad_models."""
+"""Of those in tests.unit.bad_models; the files alone show them."""
+STARTED = ("no folder", "half")
+"""Those of them that a worker is started with: they differ in what `inspect` says, and not in what becomes of it."""
 DEAR = ("unknown architecture", "too large", "no tensor")
 """Likewise; only with vLLM imported, or after it."""
 AT_ONCE = 2
@@ -32,7 +37,7 @@ LIMIT_S = 120
 """For one worker; on two idle cores it is 4 s, or 15 s where vLLM has to be imported to know."""
 
 
-def _refused(environment: dict[str, str], cause: str, remedy: str) -> str:
+def _refused(environment: dict[str, str], cause: str, remedy: str) -> None:
     done = fakesweep("worker", environment=environment, timeout_s=LIMIT_S)
     lines = done.stderr.splitlines()
     assert done.returncode == 2, done.stderr
@@ -41,7 +46,6 @@ def _refused(environment: dict[str, str], cause: str, remedy: str) -> str:
     assert done.stdout == ""
     for line in lines[:-1]:
         assert json.loads(line)["level"] in {"info", "warning"}, line
-    return done.stderr
 
 
 @pytest.mark.timeout(900)
@@ -52,13 +56,40 @@ def test_a_bad_model_folder_is_one_line_and_exit_code_2(
 
     def refused(way: str) -> None:
         model = {"FAKESWEEP_MODEL": str(broken(way, tmp_path))}
-        said = _refused(environment | model, BAD[way].cause, BAD[way].remedy)
-        assert way in DEAR or '"logger": "vllm' not in said, "vLLM was imported for what the files alone show"
+        _refused(environment | model, BAD[way].cause, BAD[way].remedy)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        running = {way: pool.submit(refused, way) for way in WAYS + DEAR}
+        running = {way: pool.submit(refused, way) for way in STARTED + DEAR}
         faults = {way: error for way, future in running.items() if (error := future.exception())}
     assert not faults
+
+
+INSPECTING = """
+import sys
+from worker.detector.supply import load_description, supply
+from worker.errors import ConfigurationError
+from worker.settings import Settings
+
+detector, *models = sys.argv[1:]
+for model in models:
+    settings = Settings(detector=detector, model=model)
+    try:
+        supply(load_description(settings), settings)
+    except ConfigurationError as error:
+        print(error)
+    assert "vllm" not in sys.modules, model
+"""
+
+
+def test_what_the_files_alone_show_is_told_without_vllm(tmp_path: Path) -> None:
+    models = [str(broken(way, tmp_path)) for way in WAYS]
+    done = subprocess.run(
+        [sys.executable, "-c", INSPECTING, str(DEMO_DETECTOR), *models],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for way, line in zip(WAYS, done.stdout.splitlines(), strict=True):
+        assert re.fullmatch(rf"FAKESWEEP_MODEL: [^;]*{BAD[way].cause}.*; [^;]*{BAD[way].remedy}.*", line), line
 
 
 def test_a_checksum_that_differs(database_url: str, clean_redis_url: str, tmp_path: Path) -> None:

@@ -116,10 +116,3 @@ def test_without_its_packages_the_command_names_the_extra(tmp_path: Path) -> Non
         "fakesweep: this command needs packages that are not installed (No module named sklearn); "
         "install fakesweep[evaluate]"
     )
-
-
-def test_the_command_line_loads_nothing_heavy() -> None:
-    heavy = ("sklearn", "scipy", "matplotlib", "rouge_score", "sentence_transformers", "torch")
-    code = f"import sys, producers.__main__; print([name for name in {heavy} if name in sys.modules])"
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert loaded.stdout.strip() == "[]"
