@@ -42,11 +42,12 @@ def worker(
 def nightly() -> None:
     """Start the scans of the file FAKESWEEP_NIGHTLY when they are due, until SIGTERM."""
     from producers.nightly import schedule
+
+    settings = environment()
+    scans = schedule.load(settings.nightly)  # a fault in the file is told before the slow imports
     from producers.nightly.nightly import serve
     from worker import telemetry
 
-    settings = environment()
-    scans = schedule.load(settings.nightly)
     telemetry.configure_logging(settings)
     telemetry.init_sentry(settings)
     serve(scans, open_broker(settings), open_database(settings), settings.timezone)
