@@ -1,11 +1,13 @@
 """Which uris of a manifest came before: exact, and in memory that does not grow with the manifest."""
 
 import hashlib
+import operator
 import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from worker.errors import SourceError
 
@@ -15,41 +17,70 @@ DIGEST_BYTES = 16
 CACHE_KIB = 8192
 
 
-class SeenUris:
-    """Digests of uris in a SQLite file. `seen_uris` opens one."""
+_OF_A_FILE = 5000
+"""Digests that are read from the file at once."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+
+class SeenUris:
+    """Digests of uris in a SQLite file. `seen_uris` opens one.
+
+    Most manifests are in the order of their uris. As long as a listing is, no uri can come twice, and its digests only
+    go to the end of a plain `file`: that costs a fraction of SQLite's tree. The first uri that is out of order brings
+    all of them into SQLite.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, file: BinaryIO) -> None:
+        self._connection, self._file = connection, file
+        self._last: str | None = ""  # None when the listing is not in order
 
     def new(self, uris: list[str]) -> set[int]:
         """The places of those that never came before; from now on they have. At most 32,766 at a time.
 
         Raises SourceError when there is no room for them.
         """
-        first: dict[bytes, int] = {}
-        for place, uri in enumerate(uris):
-            # A lone surrogate, which JSON can hold, makes no ImageRef, but is counted there.
-            first.setdefault(
-                hashlib.blake2b(uri.encode(errors="surrogatepass"), digest_size=DIGEST_BYTES).digest(), place
-            )
-        if not first:
+        if not uris:
             return set()
-        # In order, so that neighbours fall into one page of the tree.
-        values = ",".join(["(?)"] * len(first))
-        insert = f"INSERT OR IGNORE INTO seen VALUES {values} RETURNING digest"  # noqa: S608 - only question marks
+        digests = [_digest(uri) for uri in uris]
         try:
-            return {first[digest] for (digest,) in self._connection.execute(insert, sorted(first))}
-        except sqlite3.Error as error:
+            if self._last is not None and self._last < uris[0] and all(map(operator.lt, uris, uris[1:])):
+                self._last = uris[-1]
+                self._file.write(b"".join(digests))
+                return set(range(len(uris)))
+            if self._last is not None:
+                self._last = None
+                self._load()
+            return self._insert(digests)
+        except (sqlite3.Error, OSError) as error:
             raise SourceError(
                 f"temporary file: cannot be written: {error}: set TMPDIR to where there is room"
             ) from error
 
+    def _load(self) -> None:
+        self._file.seek(0)
+        while block := self._file.read(_OF_A_FILE * DIGEST_BYTES):
+            self._insert([block[start : start + DIGEST_BYTES] for start in range(0, len(block), DIGEST_BYTES)])
+        self._file.truncate(0)
+
+    def _insert(self, digests: list[bytes]) -> set[int]:
+        first: dict[bytes, int] = {}
+        for place, digest in enumerate(digests):
+            first.setdefault(digest, place)
+        # In order, so that neighbours fall into one page of the tree.
+        values = ",".join(["(?)"] * len(first))
+        insert = f"INSERT OR IGNORE INTO seen VALUES {values} RETURNING digest"  # noqa: S608 - only question marks
+        return {first[digest] for (digest,) in self._connection.execute(insert, sorted(first))}
+
+
+def _digest(uri: str) -> bytes:
+    # A lone surrogate, which JSON can hold, makes no ImageRef, but is counted there.
+    return hashlib.blake2b(uri.encode(errors="surrogatepass"), digest_size=DIGEST_BYTES).digest()
+
 
 @contextmanager
 def seen_uris() -> Iterator[SeenUris]:
-    """An empty one, in a file without a name: of a process that is killed, nothing stays behind."""
-    with closing(_opened()) as connection:
-        yield SeenUris(connection)
+    """An empty one, in files without a name: of a process that is killed, nothing stays behind."""
+    with closing(_opened()) as connection, tempfile.TemporaryFile(prefix="fakesweep-") as file:
+        yield SeenUris(connection, file)
 
 
 def _opened() -> sqlite3.Connection:

@@ -43,7 +43,7 @@ def json_lines(lines: Iterable[str]) -> Iterator[Row]:
             yield None
             continue
         try:
-            entry = from_json(line)
+            entry = from_json(line, cache_strings="keys")  # hardly a value comes twice
             uri = entry["source-ref"] if "source-ref" in entry else entry["uri"]
         except (ValueError, KeyError, TypeError, RecursionError):
             yield BadRow("no JSON object with source-ref")

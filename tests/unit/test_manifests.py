@@ -180,6 +180,17 @@ def test_what_came_before_is_in_no_file_that_a_killed_process_leaves(
         assert seen.new(["5", "599999", "600000"]) == {2}
 
 
+def test_seen_uris_are_exact_where_a_sorted_listing_turns_back() -> None:
+    uris = [f"{number:05d}" for number in range(0, 20_000, 2)]
+    with seen_uris() as seen:
+        for start in range(0, 10_000, 3_000):
+            page = uris[start : start + 3_000]
+            assert seen.new(page) == set(range(len(page)))
+        assert seen.new(["20000", "20001"]) == {0, 1}
+        assert seen.new(["20002", "20001", "00002", "00003", "00003"]) == {0, 3}
+        assert seen.new(["20003", *uris[-3:], "20002", "20004"]) == {0, 5}
+
+
 def test_memory_does_not_grow_with_the_manifest(tmp_path: Path) -> None:
     def peak(lines: int) -> int:
         path = tmp_path / f"{lines}.jsonl"
