@@ -1,11 +1,13 @@
 """Commits a scan's listing chunk by chunk: findings, messages and cursor together."""
 
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
@@ -19,17 +21,24 @@ from worker.errors import SupersededError
 from worker.messages import messages_of
 from worker.tables import Repaired, Scan, ScanStatus, Unpublished
 
+LOCK_TIMEOUT_S = 3
+"""How long chunks that are compared side by side wait for a lock: another producer works on the same images. Then the
+database counts as away, and the listing goes on from the cursor.
+"""
+
 
 @dataclass
 class TakenUp:
     """A scan as this producer knows it.
 
-    `outbox`: ids of rows of `unpublished` that the next commit deletes. Their messages are published by then.
+    `outbox`: ids of rows of `unpublished` that the next commit deletes. Their messages are published by then. `quiet`:
+    everything in the last commit was known.
     """
 
     scan: Scan
     rule: ReuseRule | None
     outbox: list[int] = field(default_factory=list)
+    quiet: bool = False
 
     @property
     def repairing(self) -> bool:
@@ -58,28 +67,58 @@ def take_up(database: Database, scan_id: UUID) -> tuple[TakenUp, list[dict[str, 
     return TakenUp(scan, rule, [row.id for row in rows if row.id is not None]), messages
 
 
-def commit(database: Database, taken: TakenUp, chunk: Page) -> list[dict[str, Any]]:
+def commit(database: Database, taken: TakenUp, group: Sequence[Page]) -> list[dict[str, Any]]:
     """Commits findings of unchanged images, messages for the others, and the new cursor. Returns the messages.
+
+    Each chunk of the group has a transaction of its own. Postgres works on them side by side, and they are committed in
+    their order: when one fails, those after it are rolled back.
 
     Raises SupersededError when another producer has gone on with the scan, or somebody has stopped it.
     """
+    running: list[Future[_Committed]] = []
+    with ThreadPoolExecutor(len(group), thread_name_prefix="committing") as threads:
+        for chunk in group:
+            before = running[-1] if running else None
+            running.append(threads.submit(_commit, database, taken, chunk, before, alone=len(group) == 1))
+        committed = [one.result() for one in running]
+    taken.outbox += [one.outbox_id for one in committed if one.outbox_id is not None]
+    messages = [message for one in committed for message in one.messages]
+    taken.quiet = not messages and not taken.repairing
+    return messages
+
+
+@dataclass(frozen=True)
+class _Committed:
+    """What a chunk leaves to publish, and the row of `unpublished` that holds it."""
+
+    messages: list[dict[str, Any]]
+    outbox_id: int | None
+
+
+def _commit(
+    database: Database, taken: TakenUp, chunk: Page, before: "Future[_Committed] | None", *, alone: bool
+) -> _Committed:
     scan = taken.scan
     with transaction(database) as session:
+        if not alone:
+            # Postgres sees no deadlock of which a part is that one transaction of ours waits here for another.
+            session.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
         decided = decided_uris(session, scan, chunk.refs) if taken.repairing else ()
         refs = [ref for ref in chunk.refs if ref.uri not in decided]
         deduped = reuse_unchanged(session, scan, refs, taken.rule)
         messages = [job.payload() for job in messages_of(deduped.left, scan_id=scan.id)]
+        if before is not None:
+            before.result()
         _clear(session, taken)
         if taken.repairing and deduped.left:
             rows = [{"scan_id": scan.id, "uri": ref.uri} for ref in deduped.left]
             session.execute(insert(Repaired).on_conflict_do_nothing(), rows)
-        if messages:
-            row = Unpublished(scan_id=scan.id, messages=messages)
+        row = Unpublished(scan_id=scan.id, messages=messages) if messages else None
+        if row is not None:
             session.add(row)
             session.flush()
-            taken.outbox.append(row.id or 0)
         _advance(session, taken, chunk, deduped)
-    return messages
+    return _Committed(messages, row.id if row else None)
 
 
 def _advance(session: Session, taken: TakenUp, chunk: Page, deduped: Deduped) -> None:

@@ -1,13 +1,14 @@
 """Publishing a scan: list -> dedupe -> commit -> publish, chunk by chunk, from wherever the last producer stopped."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any, Protocol
 from uuid import UUID
 
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from producers.committing import check_active, commit, end_listing, take_up
-from producers.listing import Rules, Source, Warn, ahead, chunks
+from producers.listing import Rules, Source, Warn, ahead, chunks, groups
 from producers.scans import Listing, find_scan
 from producers.sources import open_source
 from worker.database import Database, transaction
@@ -17,6 +18,9 @@ from worker.tables import ScanStatus
 
 CHUNK = 5000
 """Images that are compared, committed and published together: five pages of S3's, 313 messages."""
+
+TOGETHER = 2
+"""Chunks that Postgres compares side by side while all their images are known."""
 
 RESUMPTIONS = 20
 """How often one run tries again when the database cannot be reached."""
@@ -75,9 +79,12 @@ def publish_scan(
         publish(left_behind)
         if scan.status in {ScanStatus.LISTING, ScanStatus.REPAIRING}:
             listing = Listing.of(scan)
-            for chunk in ahead(chunks(opened(listing.sources, listing.rules, warn).pages(scan.cursor), chunk_size)):
-                publish(commit(database, taken, chunk))
-                listed(scan.listed)
+            source = opened(listing.sources, listing.rules, warn)
+            with closing(ahead(chunks(source.pages(scan.cursor), chunk_size))) as pages:
+                # One at a time where something is new: what is published waits for room, perhaps for hours.
+                for group in groups(pages, lambda: TOGETHER if taken.quiet else 1):
+                    publish(commit(database, taken, group))
+                    listed(scan.listed)
         end_listing(database, taken)
     except SupersededError:
         warn(f"scan {scan_id}: another producer has gone on with it, or it was paused or cancelled")

@@ -1,0 +1,76 @@
+"""Chunks whose images are all known are compared side by side: in the end, nobody can tell."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import text
+from sqlmodel import Session
+
+from producers.reporting import results
+from producers.testing import InMemoryPublisher
+from tests.integration.test_scans import Archive, count
+from tests.processes import wait_for
+from worker.database import Database
+from worker.errors import BrokerUnavailableError
+from worker.tables import Unpublished
+
+CHUNK = 16
+NEW_CHUNKS = (4, 6, 7, 9, 10, 11, 15)
+"""Of 16: alone, in pairs, in threes, and at the end."""
+
+
+@pytest.fixture
+def archive(database: Database) -> Archive:
+    return Archive(database)
+
+
+@pytest.mark.parametrize("limit", range(len(NEW_CHUNKS) + 1))
+def test_a_producer_that_ends_between_chunks_loses_and_doubles_nothing(archive: Archive, limit: int) -> None:
+    archive.fill(16 * CHUNK)
+    new = {uri: archive.images.pop(uri) for n, uri in enumerate(sorted(archive.images)) if n // CHUNK in NEW_CHUNKS}
+    archive.sweep()
+    archive.images = dict(sorted((archive.images | new).items()))
+    scan_id, dying = archive.start(), InMemoryPublisher(fail_after=limit)
+    if limit < len(NEW_CHUNKS):
+        with pytest.raises(BrokerUnavailableError):
+            archive.publish(scan_id, dying, chunk_size=CHUNK)
+    again = archive.publish(scan_id, dying if limit == len(NEW_CHUNKS) else None, chunk_size=CHUNK)
+    assert set(dying.uris) | set(again.uris) == set(new)
+    archive.judge(dying)
+    archive.judge(again)
+    counts = results.progress(archive.database, scan_id)
+    assert (counts["status"], counts["listed"]) == ("done", len(archive.images))
+    assert (counts["judged"], counts["reused"]) == (len(new), len(archive.images) - len(new))
+    assert set(archive.rows(scan_id)) == set(archive.images)
+    assert count(archive.database, Unpublished) == 0
+
+
+def test_a_deadlock_that_postgres_does_not_see_ends(archive: Archive) -> None:
+    """Another producer holds an image of the second chunk and waits for the third, which waits here for the second."""
+    archive.fill(4 * CHUNK)
+    archive.sweep()
+    scan_id, uris = archive.start(), sorted(archive.images)
+    insert = text(
+        "INSERT INTO findings (partition, scan_id, uri, outcome, reason, attempts)"
+        " SELECT partition, id, :uri, 'failed', 'corrupt', 1 FROM scans WHERE id = :id"
+    )
+    with ThreadPoolExecutor(1) as thread, Session(archive.database) as other:
+        other.execute(text("SET LOCAL statement_timeout = '60s'"))
+        other.execute(insert, {"uri": uris[CHUNK], "id": scan_id})
+        publishing = thread.submit(archive.publish, scan_id, chunk_size=CHUNK)
+        wait_for(lambda: _side_by_side(archive.database), 30)
+        other.execute(insert, {"uri": uris[2 * CHUNK], "id": scan_id})
+        other.rollback()
+        assert publishing.result().published == []
+    counts = results.progress(archive.database, scan_id)
+    assert (counts["status"], counts["listed"], counts["reused"]) == ("done", 4 * CHUNK, 4 * CHUNK)
+
+
+def _side_by_side(database: Database) -> bool:
+    """Whether one chunk waits for a lock, and another one for the chunk."""
+    sessions = text(
+        "SELECT bool_or(wait_event_type = 'Lock') AND bool_or(state = 'idle in transaction' AND query LIKE 'RELEASE%')"
+        " FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'fakesweep'"
+    )
+    with Session(database) as session:
+        return bool(session.execute(sessions).scalar())
