@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from producers.reporting import results
 from producers.testing import InMemoryPublisher
-from tests.integration.test_scans import Archive, count
+from tests.integration.test_scans import Archive, count, png
 from tests.processes import wait_for
 from worker.database import Database
 from worker.errors import BrokerUnavailableError
@@ -74,3 +74,15 @@ def _side_by_side(database: Database) -> bool:
     )
     with Session(database) as session:
         return bool(session.execute(sessions).scalar())
+
+
+def test_names_and_ids_of_known_images_come_through_as_they_are(archive: Archive) -> None:
+    names = ["a\tb", "a\nb", "a\\b", "a\\u0000", '"', "'", "{}", "[null]", "null", "\x01\x1f\x7f", "\u2028", "ü", "u\u0308", "😀"]  # fmt: skip
+    archive.images = {f"s3://b/{name}": png(250, n) for n, name in enumerate(names)}
+    archive.sweep()
+    scan_id = archive.start()
+    assert archive.publish(scan_id).published == []
+    rows = archive.rows(scan_id)
+    assert {uri: (row["outcome"], row["external_id"]) for uri, row in rows.items()} == {
+        uri: ("reused", f"post {uri}") for uri in archive.images
+    }
