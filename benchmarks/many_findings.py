@@ -9,38 +9,20 @@ table, the others by COPY, then asks what the commands ask, and drops one scan.
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from uuid import UUID
 
 import psycopg
 
-from benchmarks.scratch import etag_of, know_images, scratch_database, uri_of, write_result
-from producers import publishing, retention, scans
-from producers.limits import Limits
-from producers.listing import Page
+from benchmarks.load_findings import KnownImages, copy, copy_of, load
+from benchmarks.scratch import know_images, scratch_database, uri_of, write_result
+from producers import retention
 from producers.reporting import results
-from producers.testing import InMemoryPublisher
 from worker.database import Database
 from worker.database.detectors import register_detector
-from worker.database.partitions import TABLE_PREFIX
-from worker.messages import ImageRef
 from worker.testing import scripted_description
 
 TURNS, REPETITIONS = 2, 20
-
-_COLUMNS = "uri, external_id, outcome, verdict, score, verdict_id, reused_from, etag, sha256, width, height, attempts"
-
-
-class KnownImages:
-    """A Source of so many images, made before the clock starts."""
-
-    def __init__(self, images: int) -> None:
-        self._refs = [ImageRef(uri=uri_of(n), etag=etag_of(n), size=1000) for n in range(images)]
-
-    def pages(self, cursor: str | None) -> Iterator[Page]:
-        """See producers.listing.Source."""
-        for start in range(int(cursor or 0), len(self._refs), 1000):
-            yield Page(tuple(self._refs[start : start + 1000]), str(start + 1000), {})
 
 
 def main() -> None:
@@ -71,45 +53,6 @@ def main() -> None:
             "drop_s": drop(database, loaded[1]),
         }
     write_result("many_findings", figures)
-
-
-def load(database: Database, source: KnownImages) -> tuple[float, UUID]:
-    """Seconds in which our code writes a scan's findings, and its id."""
-    scan = scans.start_scan(database, scans.Listing(sources=("s3://archive/",)), limits=Limits(None, None))
-    started = time.perf_counter()
-    status = publishing.publish_scan(InMemoryPublisher(), database, scan.id, opened=lambda *_: source)
-    seconds = time.perf_counter() - started
-    if status != "done":
-        raise SystemExit(f"the scan is {status}: not every image was known")
-    return seconds, scan.id
-
-
-def copy_of(url: str, scan_id: UUID) -> list[bytes]:
-    """A scan's rows as COPY writes and takes them, without what names the scan."""
-    with psycopg.connect(url) as connection, connection.cursor() as cursor:
-        partition = f'"{TABLE_PREFIX}scan_{scan_id.hex}"'
-        with cursor.copy(f"COPY (SELECT {_COLUMNS} FROM {partition} ORDER BY uri) TO STDOUT".encode()) as out:
-            return [bytes(block) for block in out]
-
-
-def copy(url: str, database: Database, rows: list[bytes], images: int) -> tuple[float, UUID]:
-    """Seconds in which COPY writes the same rows into a partition of its own, and the scan's id."""
-    scan = scans.start_scan(database, scans.Listing(sources=("s3://archive/",)))
-    table = f'"{TABLE_PREFIX}{scan.partition}"'
-    with psycopg.connect(url) as connection, connection.cursor() as cursor:
-        for name, value in (("partition", scan.partition), ("scan_id", scan.id)):
-            cursor.execute(f"ALTER TABLE {table} ALTER {name} SET DEFAULT '{value}'".encode())
-        cursor.execute(
-            "UPDATE scans SET status = 'done', listed = %s, reused = %s, finished_at = now() WHERE id = %s",
-            [images, images, scan.id],
-        )
-        connection.commit()
-        started = time.perf_counter()
-        with cursor.copy(f"COPY {table} ({_COLUMNS}) FROM STDIN".encode()) as into:
-            for block in rows:
-                into.write(block)
-        connection.commit()
-        return time.perf_counter() - started, scan.id
 
 
 def queries(database: Database, scan_id: UUID, images: int) -> dict[str, dict[str, float]]:

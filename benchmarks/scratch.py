@@ -23,20 +23,28 @@ AMQP = os.environ.get("TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
 
 
 @contextmanager
-def scratch_database() -> Iterator[tuple[str, Database]]:
-    """The URL of a migrated database on the server TEST_DATABASE_URL, and its handle; dropped at the end."""
+def empty_database() -> Iterator[str]:
+    """The URL of a database without tables on the server TEST_DATABASE_URL; dropped at the end."""
     name = f"fakesweep_benchmark_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(SERVER, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
-    url = make_url(SERVER).set(database=name).render_as_string(hide_password=False)
-    database = connect(url)
     try:
-        upgrade(database)
-        yield url, database
+        yield make_url(SERVER).set(database=name).render_as_string(hide_password=False)
     finally:
-        database.dispose()
         with psycopg.connect(SERVER, autocommit=True) as connection:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@contextmanager
+def scratch_database() -> Iterator[tuple[str, Database]]:
+    """The URL of a migrated database on that server, and its handle; dropped at the end."""
+    with empty_database() as url:
+        database = connect(url)
+        try:
+            upgrade(database)
+            yield url, database
+        finally:
+            database.dispose()
 
 
 def know_images(url: str, detector_id: int, count: int) -> None:

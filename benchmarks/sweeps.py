@@ -1,0 +1,73 @@
+"""`fakesweep scan` of a manifest, run as a process and timed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kombu import Connection
+
+from benchmarks.scratch import AMQP, etag_of, uri_of
+from worker import broker
+from worker.messages import MAX_IMAGES, SCAN_QUEUE
+
+HERE = Path(__file__).parent.parent
+"""The folder of the code that this file belongs to."""
+
+
+@contextmanager
+def empty_queue() -> Iterator[Connection]:
+    """A connection to the broker, whose scan queue is empty at the beginning and at the end."""
+    with Connection(AMQP) as rabbit:
+        broker.declare_queues(rabbit)
+        rabbit.default_channel.queue_purge(SCAN_QUEUE)
+        try:
+            yield rabbit
+        finally:
+            rabbit.default_channel.queue_purge(SCAN_QUEUE)
+
+
+def write_manifest(folder: Path, keys: int) -> Path:
+    """JSON Lines as Rekognition takes them, with ETag and size."""
+    path = folder / f"{keys}.jsonl"
+    with path.open("w") as file:
+        for number in range(keys):
+            file.write(json.dumps({"source-ref": uri_of(number), "etag": etag_of(number), "size": 1000}) + "\n")
+    return path
+
+
+def sweep(manifest: Path, url: str, rabbit: Connection, *, code: Path = HERE) -> dict[str, Any]:
+    """Runs the command of the code in this folder to its end, and takes its messages off the queue again."""
+    environment = environment_of(code) | {
+        "DATABASE_URL": url,
+        "BROKER_URL": AMQP,
+        "FAKESWEEP_MAX_QUEUE_DEPTH": "10000000",  # nobody takes them off
+    }
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "producers", "scan", str(manifest), "--json"]
+    process = subprocess.Popen(command, env=environment, cwd=code, stdout=subprocess.PIPE, text=True)
+    printed = process.stdout.read() if process.stdout else ""
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    messages = rabbit.default_channel.queue_purge(SCAN_QUEUE)
+    counts = json.loads(printed or "{}")
+    if status or messages * MAX_IMAGES < counts["listed"] - counts["reused"]:
+        raise RuntimeError(f"the scan failed: {counts}")
+    return {
+        "keys_per_s": round(counts["listed"] / seconds),
+        "messages": messages,
+        "reused": counts["reused"],
+        "status": counts["status"],
+        "cpu_us_per_key": round((usage.ru_utime + usage.ru_stime) / counts["listed"] * 1e6, 1),
+        "peak_memory_mib": round(usage.ru_maxrss / 1024, 1),
+    }
+
+
+def environment_of(code: Path) -> dict[str, str]:
+    """The environment in which Python finds the packages of this folder before those that are installed."""
+    return os.environ | {"PYTHONPATH": str(code)}
