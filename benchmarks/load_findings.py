@@ -12,6 +12,7 @@ import psycopg
 from benchmarks.comparison import Comparison, Wanted, in_turns
 from benchmarks.scratch import etag_of, know_images, scratch_database, uri_of
 from producers import publishing, scans
+from producers.garbage import collect_seldom
 from producers.limits import Limits
 from producers.listing import Page
 from producers.testing import InMemoryPublisher
@@ -31,6 +32,7 @@ _COLUMNS = "uri, external_id, outcome, verdict, score, verdict_id, reused_from, 
 def compare(_wanted: Wanted) -> Iterator[Comparison]:
     """Rows a second of a scan, its source in memory, beside those of COPY."""
     source = KnownImages(IMAGES)
+    collect_seldom()  # as the command does
     with scratch_database() as (url, database):
         know_images(url, register_detector(database, scripted_description().row()), IMAGES)
         _, scan_id = load(database, source)  # not counted: it warms the caches, and leaves the rows for COPY

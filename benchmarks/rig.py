@@ -23,7 +23,7 @@ from producers.bulk import BulkPublisher
 from producers.limits import Limits
 from producers.listing import Page
 from producers.publishing import publish_scan
-from producers.scans import start_scan
+from producers.scans import Listing, start_scan
 from worker import broker
 from worker.database import Database
 from worker.messages import DEAD_QUEUE, LIVE_QUEUE, SCAN_QUEUE, Explain, ImageRef, Policy

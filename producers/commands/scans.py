@@ -24,6 +24,7 @@ from producers.commands.options import (
     open_publisher,
     print_json,
 )
+from producers.garbage import collect_seldom
 from producers.limits import Limits
 from worker.errors import FakesweepError, Reason, ScanStateError
 from worker.messages import Explain, Policy
@@ -158,6 +159,7 @@ def _go_on(publisher: "BulkPublisher", database: "Database", scan_id: UUID, *, w
     from producers.reporting import progress, results
     from worker.tables import ScanStatus
 
+    collect_seldom()
     progress.say(f"scan {scan_id}")  # at once: a listing may take days
     try:
         with progress.shown("listing", total=None) as advance:

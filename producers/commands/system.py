@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from producers.commands.options import ScanId, environment, open_broker, open_database, open_publisher
+from producers.garbage import collect_seldom
 
 app = typer.Typer()
 
@@ -61,5 +62,6 @@ def publish(scan_id: ScanId) -> None:
 
     settings = environment()
     database = open_database(settings)
+    collect_seldom()
     with open_publisher(settings, progress.Warnings()) as publisher:
         publishing.publish_scan(publisher, database, scan_id, warn=progress.Warnings())
