@@ -14,7 +14,8 @@ import pytest
 from worker.errors import ImageError, Reason, StorageUnavailableError
 from worker.files import file_etag, local_path
 from worker.messages import ImageRef
-from worker.storage import ImageStore, LocalImageStore, S3ImageStore
+from worker.s3_store import S3ImageStore
+from worker.storage import ImageStore, LocalImageStore
 from worker.testing import InMemoryImageStore
 
 MAX_BYTES = 1000

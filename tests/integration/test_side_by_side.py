@@ -77,7 +77,8 @@ def _side_by_side(database: Database) -> bool:
 
 
 def test_names_and_ids_of_known_images_come_through_as_they_are(archive: Archive) -> None:
-    names = ["a\tb", "a\nb", "a\\b", "a\\u0000", '"', "'", "{}", "[null]", "null", "\x01\x1f\x7f", "\u2028", "ü", "u\u0308", "😀"]  # fmt: skip
+    names = ["a\tb", "a\nb", "a\\b", "a\\u0000", '"', "'", "{}", "[null]", "null",
+             "\x01\x1f\x7f", "\u2028", "ü", "u\u0308", "😀"]  # fmt: skip
     archive.images = {f"s3://b/{name}": png(250, n) for n, name in enumerate(names)}
     archive.sweep()
     scan_id = archive.start()
