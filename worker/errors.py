@@ -27,6 +27,7 @@ FakesweepError
 │   Of the engine.
 ├── EngineGenerateError     one request failed and the engine lives: tried once more, then an outcome
 ├── EngineDeadError         the engine is dead or hung: the process ends non-zero, nothing is acknowledged
+├── NotReadyError           vLLM's renderer makes this model's inputs, and not we: a line in the log
 │   Of one record of an annotation.
 ├── NotAnnotatedError       the record gets no explanation: counted with its cause, the others go on
 ├── MalformedAnswerError    the model is asked again, then NotAnnotatedError
@@ -143,6 +144,10 @@ class EngineGenerateError(FakesweepError):
 
 class EngineDeadError(FakesweepError):
     """The engine will not answer again in this process."""
+
+
+class NotReadyError(FakesweepError):
+    """Why ready inputs cannot be made for a model, or with this vLLM."""
 
 
 class NotAnnotatedError(FakesweepError):

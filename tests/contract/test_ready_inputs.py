@@ -28,7 +28,6 @@ from tests.conftest import DEMO_DETECTOR
 from worker.detector.description import DetectorDescription
 from worker.detector.engine import Completion, Engine
 from worker.detector.llava_inputs import (
-    NotReadyError,
     ReadyInputs,
     RenderedInputs,
     check_equal,
@@ -37,7 +36,7 @@ from worker.detector.llava_inputs import (
 )
 from worker.detector.tokens import together
 from worker.detector.vllm_front_end import remembered
-from worker.errors import EngineGenerateError
+from worker.errors import EngineGenerateError, NotReadyError
 from worker.images import to_square
 from worker.messages import Explain
 

@@ -19,16 +19,12 @@ import torch
 from PIL import Image
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from worker.errors import EngineGenerateError
+from worker.errors import EngineGenerateError, NotReadyError
 
 log = structlog.get_logger(__name__)
 
 _LLAVA = "LlavaForConditionalGeneration"
 _LEVELS = 256
-
-
-class NotReadyError(Exception):
-    """Why ready inputs cannot be made for a model, or with this vLLM. The renderer's path is taken."""
 
 
 Prompt = Mapping[str, Any]
