@@ -10,13 +10,18 @@ from producers.reporting import results
 from producers.testing import InMemoryPublisher
 from tests.integration.test_scans import Archive, count, png
 from tests.processes import wait_for
-from worker.database import Database
+from worker.database import Database, transaction
 from worker.errors import BrokerUnavailableError
 from worker.tables import Unpublished
 
 CHUNK = 16
 NEW_CHUNKS = (4, 6, 7, 9, 10, 11, 15)
 """Of 16: alone, in pairs, in threes, and at the end."""
+
+INSERT = text(
+    "INSERT INTO findings (partition, scan_id, uri, outcome, reason, attempts)"
+    " SELECT partition, id, :uri, 'failed', 'corrupt', 1 FROM scans WHERE id = :id"
+)
 
 
 @pytest.fixture
@@ -50,16 +55,12 @@ def test_a_deadlock_that_postgres_does_not_see_ends(archive: Archive) -> None:
     archive.fill(4 * CHUNK)
     archive.sweep()
     scan_id, uris = archive.start(), sorted(archive.images)
-    insert = text(
-        "INSERT INTO findings (partition, scan_id, uri, outcome, reason, attempts)"
-        " SELECT partition, id, :uri, 'failed', 'corrupt', 1 FROM scans WHERE id = :id"
-    )
     with ThreadPoolExecutor(1) as thread, Session(archive.database) as other:
         other.execute(text("SET LOCAL statement_timeout = '60s'"))
-        other.execute(insert, {"uri": uris[CHUNK], "id": scan_id})
+        other.execute(INSERT, {"uri": uris[CHUNK], "id": scan_id})
         publishing = thread.submit(archive.publish, scan_id, chunk_size=CHUNK)
         wait_for(lambda: _side_by_side(archive.database), 30)
-        other.execute(insert, {"uri": uris[2 * CHUNK], "id": scan_id})
+        other.execute(INSERT, {"uri": uris[2 * CHUNK], "id": scan_id})
         other.rollback()
         assert publishing.result().published == []
     counts = results.progress(archive.database, scan_id)
@@ -77,8 +78,8 @@ def _side_by_side(database: Database) -> bool:
 
 
 def test_names_and_ids_of_known_images_come_through_as_they_are(archive: Archive) -> None:
-    names = ["a\tb", "a\nb", "a\\b", "a\\u0000", '"', "'", "{}", "[null]", "null",
-             "\x01\x1f\x7f", "\u2028", "ü", "u\u0308", "😀"]  # fmt: skip
+    names = ["a\tb", "a\nb", "a\\b", "a\\u0000", '"', "'", "{}", "[null]", "null"]
+    names += ["\x01\x1f\x7f", "\u2028", "ü", "u\u0308", "😀"]
     archive.images = {f"s3://b/{name}": png(250, n) for n, name in enumerate(names)}
     archive.sweep()
     scan_id = archive.start()
@@ -86,4 +87,18 @@ def test_names_and_ids_of_known_images_come_through_as_they_are(archive: Archive
     rows = archive.rows(scan_id)
     assert {uri: (row["outcome"], row["external_id"]) for uri, row in rows.items()} == {
         uri: ("reused", f"post {uri}") for uri in archive.images
+    }
+
+
+def test_a_finding_that_is_there_already_stays_and_is_not_counted(archive: Archive) -> None:
+    archive.fill(9)
+    archive.sweep()
+    scan_id, uris = archive.start(), sorted(archive.images)
+    with transaction(archive.database) as session:
+        session.execute(INSERT, {"uri": uris[4], "id": scan_id})
+    assert archive.publish(scan_id).published == []
+    counts = results.progress(archive.database, scan_id)
+    assert (counts["reused"], counts["fake"] + counts["real"] + counts["uncertain"]) == (8, 8)
+    assert {uri: row["outcome"] for uri, row in archive.rows(scan_id).items() if row["outcome"] == "failed"} == {
+        uris[4]: "failed"
     }

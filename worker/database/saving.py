@@ -102,8 +102,11 @@ def _columns(model: type[SQLModel], *, without: tuple[str, ...]) -> list[str]:
     return [one.name for one in columns if one.name not in without]
 
 
-def insert_unchanged(scan: Scan, rule: ReuseRule) -> tuple[CTE, Insert]:
-    """Builds the query of the unchanged refs, and the INSERT of their findings with the same values as `save` gives."""
+def insert_unchanged(scan: Scan, rule: ReuseRule) -> tuple[CTE, ColumnElement[str], Insert]:
+    """Builds the query of the unchanged refs, the verdict of each of its rows, and the INSERT of their findings.
+
+    The findings have the same values as `save` gives.
+    """
     known = unchanged_query(rule)
     row: dict[str, Any] = {
         "partition": literal(scan.partition),
@@ -121,7 +124,7 @@ def insert_unchanged(scan: Scan, rule: ReuseRule) -> tuple[CTE, Insert]:
         "height": known.c.height,
         "attempts": literal(1),
     }
-    return known, insert(Finding).from_select(list(row), select(*row.values()))
+    return known, row["verdict"], insert(Finding).from_select(list(row), select(*row.values()))
 
 
 def _verdict_of(score: ColumnElement[float | None], policy: FilledPolicy) -> ColumnElement[str]:
