@@ -84,7 +84,7 @@ class Rig:
         command = [sys.executable, "-m", *module]
         environment = self.environment | dict(changes)
         with running(
-            "the worker", command, log, lambda _: _is_ready(log), start_limit_s=300, env=environment
+            "the worker", command, log, lambda _: _is_ready(log), start_limit_s=900, env=environment
         ) as process:
             yield psutil.Process(process.pid)
 
