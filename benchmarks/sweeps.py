@@ -51,11 +51,14 @@ def sweep(manifest: Path, url: str, rabbit: Connection, *, code: Path = HERE) ->
     started = time.perf_counter()
     command = [sys.executable, "-m", "producers", "scan", str(manifest), "--json"]
     process = subprocess.Popen(command, env=environment, cwd=code, stdout=subprocess.PIPE, text=True)
-    printed = process.stdout.read() if process.stdout else ""
-    _, status, usage = os.wait4(process.pid, 0)
+    ended, status, peak_kib = 0, 0, 0
+    while not ended:
+        peak_kib = max(peak_kib, _peak_kib(process.pid))
+        time.sleep(0.02)
+        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
     seconds = time.perf_counter() - started
     messages = rabbit.default_channel.queue_purge(SCAN_QUEUE)
-    counts = json.loads(printed or "{}")
+    counts = json.loads((process.stdout and process.stdout.read()) or "{}")
     if status or messages * MAX_IMAGES < counts["listed"] - counts["reused"]:
         raise RuntimeError(f"the scan failed: {counts}")
     return {
@@ -64,8 +67,16 @@ def sweep(manifest: Path, url: str, rabbit: Connection, *, code: Path = HERE) ->
         "reused": counts["reused"],
         "status": counts["status"],
         "cpu_us_per_key": round((usage.ru_utime + usage.ru_stime) / counts["listed"] * 1e6, 1),
-        "peak_memory_mib": round(usage.ru_maxrss / 1024, 1),
+        "peak_memory_mib": round(peak_kib / 1024, 1),
     }
+
+
+def _peak_kib(pid: int) -> int:
+    """The most memory that the process has had. Its rusage would count that of this process, too, before the exec."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1])
+    return 0  # it has ended
 
 
 def environment_of(code: Path) -> dict[str, str]:
