@@ -3,7 +3,7 @@
 boto3 knows credentials, endpoints, regions and redirects, but costs about 4 ms of CPU time an object, in Python's lock.
 So boto3 fetches the first object of a bucket, and its request shows obstore the way. What obstore then fails with, for
 whatever reason, boto3 asks for again: its answer counts, and its errors are the ones that are told. Images that cannot
-be fetched cost a second request for that. docs/decisions/0009 says why.
+be fetched cost a second request for that. docs/decisions/0010 says why.
 """
 
 import random

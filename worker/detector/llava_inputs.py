@@ -4,7 +4,7 @@ vLLM's renderer writes the same tokens for each of our images, and asks Hugging 
 and normalises an image that has its size already. What is left for us is a table: 3 channels x 256 levels -> pixel
 value. Tokens, the image's place among them and the table are read off the renderer's own answer to one test image, and
 a second image must come out bit for bit as the renderer makes it. Where it does not, the raw prompt goes on to the
-renderer as before (docs/decisions/0009).
+renderer as before (docs/decisions/0010).
 """
 
 import json
