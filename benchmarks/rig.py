@@ -121,8 +121,12 @@ class Rig:
         with self.database.connect() as connection:
             query = text("SELECT judged, failed, status FROM scans WHERE id = :id")
             judged, failed, status = connection.execute(query, {"id": scan_id}).one()
-        if failed:
-            raise SystemExit(f"{failed} images of the scan failed")
+            if failed:
+                why = text(
+                    "SELECT DISTINCT reason || ': ' || detail FROM findings WHERE scan_id = :id AND reason <> ''"
+                )
+                causes = connection.execute(why, {"id": scan_id}).scalars()
+                raise SystemExit(f"{failed} images of the scan failed: {'; '.join(causes)}")
         return int(judged), status == "done"
 
     def wait_for(self, scan_id: UUID) -> None:

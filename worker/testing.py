@@ -66,6 +66,8 @@ class ScriptedEngine:
         self._score, self._explanation, self._fail = score, explanation, fail
         self.calls: list[int] = []
         """Number of images of each call."""
+        self.lives: list[bool] = []
+        """Whether each call was for live images."""
         self._dead = False
 
     def complete(
@@ -77,9 +79,9 @@ class ScriptedEngine:
         live: bool = False,
     ) -> list[Completion | EngineGenerateError]:
         """See Engine."""
-        del live
         self.check()
         self.calls.append(len(images))
+        self.lives.append(live)
         return [self._complete(image, explain, max_tokens) for image in images]
 
     def _complete(self, image: Image, explain: Explain, max_tokens: int | None) -> Completion | EngineGenerateError:
