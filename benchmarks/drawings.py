@@ -26,7 +26,8 @@ def _file(number: int, family: str) -> bytes:
     return encode(draw(SEED + number, family), SEED + number)[0]
 
 
-def stored(services: Rig, files: list[bytes], times: int) -> Iterator[list[ImageRef]]:
+def stored(services: Rig, name: str, files: list[bytes], times: int) -> Iterator[list[ImageRef]]:
     """The files in S3, again and again, each time as other contents: bytes behind the picture's end differ."""
     for turn in range(times):
-        yield services.store({f"{turn}/{number:06d}": file + f"{turn}".encode() for number, file in enumerate(files)})
+        mark = f"{name}/{turn}"
+        yield services.store({f"{mark}/{number:06d}": file + mark.encode() for number, file in enumerate(files)})

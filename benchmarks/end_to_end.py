@@ -44,7 +44,7 @@ def compare(wanted: Wanted) -> Iterator[Comparison]:
         return
     files = drawings(IMAGES)
     with rig() as services, services.worker(["worker"], SMALL_ENGINE):
-        turns = stored(services, files, (ROUNDS + 1) * len(chosen))
+        turns = stored(services, "sweep", files, (ROUNDS + 1) * len(chosen))
         for name, (made, target) in chosen.items():
             with ExitStack() as stack:
                 reference = made(stack, services, files)

@@ -50,8 +50,8 @@ def compare(wanted: Wanted) -> Iterator[Comparison]:
     figures = {kind: _Figures() for kind in KINDS}
     scan_files, live_files = drawings(240), drawings(LIVE_IMAGES)
     with rig() as services, services.worker(["worker"], SMALL_ENGINE):
-        sweeps = stored(services, scan_files, 100)
-        live = stored(services, live_files, 100)
+        sweeps = stored(services, "scan", scan_files, 100)
+        live = stored(services, "live", live_files, 100)
         services.sweep(next(live))
         app = broker.create_app(AMQP)
         for _ in range(ROUNDS):
