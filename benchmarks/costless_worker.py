@@ -1,4 +1,7 @@
-"""The worker as a process, but for its engine, which costs nothing: every image is real. `python -m …`"""
+"""The worker with an engine that costs nothing and calls every image real.
+
+Run it with `python -m benchmarks.costless_worker`.
+"""
 
 import sys
 from collections.abc import Sequence

@@ -6,6 +6,7 @@ image, with a synchronous `LLM.generate`.
 """
 
 import io
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +59,7 @@ def _rate_of_worker(services: Rig, refs: Sequence[ImageRef]) -> float:
 
 
 def _engine(stack: ExitStack, _services: Rig, files: list[bytes]) -> Measure:
-    """Our engine, called as the worker's threads call it, with images that are ready."""
+    """Our engine, called as the worker's threads call it, with images that are ready and let in all at once."""
     engine = stack.enter_context(closing(small_engine()))
     squares = [decode(file) for file in files]
     messages = [squares[start : start + MAX_IMAGES] for start in range(0, len(squares), MAX_IMAGES)]
@@ -76,14 +77,12 @@ def _engine(stack: ExitStack, _services: Rig, files: list[bytes]) -> Measure:
 
 def small_engine() -> Engine:
     """vLLM with the demo detector and the settings of SMALL_ENGINE, in this process."""
-    import os  # noqa: PLC0415
-
     os.environ |= SMALL_ENGINE
     from worker.detector.start import start_detector  # noqa: PLC0415 - vLLM reads the environment at import
     from worker.detector.supply import load_description  # noqa: PLC0415
     from worker.settings import Settings  # noqa: PLC0415
 
-    settings = Settings()
+    settings = Settings(scan_images_in_engine=10_000)
     description, engine = start_detector(load_description(settings), settings)
     warm_up(engine, description.preprocessing.edge)
     return engine
@@ -91,8 +90,6 @@ def small_engine() -> Engine:
 
 def plain_llm() -> tuple[Any, Any, str]:
     """vLLM's own synchronous LLM on the demo detector, sampling that lets an answer run to its end, and the prompt."""
-    import os  # noqa: PLC0415
-
     os.environ |= SMALL_ENGINE
     from vllm import LLM, SamplingParams  # noqa: PLC0415 - reads the environment at import
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from benchmarks.scratch import RESULTS, machine
@@ -16,17 +17,18 @@ def keep(rows: list[dict[str, Any]]) -> None:
         return
     measured = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": _commit()}
     about = measured | {"machine": machine()}
-    kept = {row["name"]: row for row in _read(FIGURES)}
+    kept = {row["name"]: row for row in read_kept(FIGURES)}
     kept |= {row["name"]: row | about for row in rows}
     FIGURES.write_text(json.dumps(sorted(kept.values(), key=_name), indent=1) + "\n", encoding="utf-8")
-    _plot(sorted(kept.values(), key=_name), {row["name"]: row for row in _read(BEFORE)})
+    _plot(sorted(kept.values(), key=_name), {row["name"]: row for row in read_kept(BEFORE)})
 
 
 def _name(row: dict[str, Any]) -> str:
     return str(row["name"])
 
 
-def _read(path: Any) -> list[dict[str, Any]]:
+def read_kept(path: Path) -> list[dict[str, Any]]:
+    """The rows of FIGURES or BEFORE; none where there is no such file."""
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     return rows
 

@@ -18,7 +18,7 @@ from benchmarks.pictures import files, picture
 from benchmarks.rig import rig
 
 ROUNDS = 2
-MEMORY_MIB = 3072
+MEMORY_MIB = 4096
 SETTINGS = {"FAKESWEEP_THREADS": "32", "FAKESWEEP_IMAGE_MEMORY_MIB": str(MEMORY_MIB)}
 COUNTS = {"0.3": 160, "0.8": 80, "3": 40, "12": 24}
 LARGE = (("jpeg", (10_000, 10_000)), ("png", (7_000, 7_000)), ("webp", (9_000, 9_000)), ("tiff", (4_000, 4_000)))

@@ -14,6 +14,7 @@ import psutil
 import psycopg
 from sqlalchemy.engine import make_url
 
+from worker.cpus import usable_cpus
 from worker.database import Database, connect
 from worker.migrate import upgrade
 
@@ -83,15 +84,18 @@ def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    with psycopg.connect(SERVER) as connection:
-        version = connection.info.server_version
+    try:
+        with psycopg.connect(SERVER) as connection:
+            postgres = connection.info.server_version // 10000
+    except psycopg.OperationalError:
+        postgres = None  # a benchmark that needs none
     return {
         "processor": next(models, platform.processor()),
-        "cores": os.cpu_count(),
+        "cores": usable_cpus(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "load_average": [round(value, 2) for value in os.getloadavg()],
         "python": platform.python_version(),
-        "postgres": version // 10000,
+        "postgres": postgres,
     }
 
 

@@ -1,4 +1,4 @@
-"""What many would write first: one Celery task an image, which fetches, decodes, asks vLLM and saves. `python -m …`"""
+"""The simplest way, for comparison: one Celery task for each image fetches, decodes, asks vLLM and saves."""
 
 import io
 import os

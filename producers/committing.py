@@ -22,8 +22,8 @@ from worker.messages import messages_of
 from worker.tables import Repaired, Scan, ScanStatus, Unpublished
 
 LOCK_TIMEOUT_S = 3
-"""How long chunks that are compared side by side wait for a lock: another producer works on the same images. Then the
-database counts as away, and the listing goes on from the cursor.
+"""How long a chunk waits for a lock that another producer holds, when chunks are compared side by side. After that the
+database counts as unavailable, and the listing goes on from the cursor.
 """
 
 
@@ -101,7 +101,7 @@ def _commit(
     scan = taken.scan
     with transaction(database) as session:
         if not alone:
-            # Postgres sees no deadlock of which a part is that one transaction of ours waits here for another.
+            # Postgres cannot see a deadlock in which one of our transactions waits here, in this process, for another.
             session.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
         decided = decided_uris(session, scan, chunk.refs) if taken.repairing else ()
         refs = [ref for ref in chunk.refs if ref.uri not in decided]

@@ -10,7 +10,7 @@ def collect_seldom() -> None:
     """Call it when everything is imported, in a process that lists and does little else.
 
     Image refs and rows are in no cycles, so that Python frees them without looking for them. Otherwise it would look
-    through them, and through all modules, so often that a listing takes half as long again.
+    through them, and through all modules, so often that a listing takes 50 % longer.
     """
     gc.freeze()
     gc.set_threshold(ALLOCATIONS, 10, 10)

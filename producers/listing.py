@@ -112,7 +112,10 @@ def ahead(pages: Generator[Page]) -> Generator[Page]:
 
 
 def groups(pages: Iterator[Page], width: Callable[[], int]) -> Iterator[list[Page]]:
-    """The pages in lists, each as long as `width` says when it is begun. What was read before an error comes, too."""
+    """The pages in lists, each as long as `width` says when it is begun.
+
+    If reading fails, the pages that were read before the error come first.
+    """
     group: list[Page] = []
     most = width()
     try:

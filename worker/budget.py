@@ -14,14 +14,14 @@ HELD_BYTES = 32 * 2**20
 """When the fetched files of a message have this many bytes, they are decoded before more are fetched."""
 
 LIVE_SHARE = 0.25
-"""Of a budget: what scans leave free, so that a live image need not wait for theirs."""
+"""The share of each budget that scans never use, so that a live image does not wait for scans."""
 
 
 _FILES_SHARE = 0.25
-_IN_ENGINE = 64
-"""Images in the engine at once, at most, of scans and live ones together."""
-_ENGINE_BYTES = 8
-"""Of each of their colour values: as a float32, and once more on the way to the engine's process."""
+_VALUE_BYTES = 5
+"""For each colour value of an image in hand: one in its square, four as the float32 that the engine gets. The floats of
+a message are one block, which lives as long as its slowest image, so all of them may be there at once.
+"""
 
 
 class Budget:
@@ -80,7 +80,7 @@ class Budget:
             self._changed.notify_all()
 
     def check(self) -> None:
-        """Raises ShuttingDownError when the worker is stopping; asked before each image that is not begun yet."""
+        """Raises ShuttingDownError when the worker is stopping; call it before each image."""
         if self._stopping:
             raise ShuttingDownError("the worker is stopping")
 
@@ -125,8 +125,7 @@ def divide_memory(settings: Settings, threads: int, edge: int) -> Memory:
 
     Raises ConfigurationError when it does not suffice.
     """
-    square = 3 * edge * edge
-    kept = square * (threads * MAX_IMAGES + _IN_ENGINE * _ENGINE_BYTES)
+    kept = threads * MAX_IMAGES * 3 * edge * edge * _VALUE_BYTES
     left = settings.image_memory_mib * 2**20 - kept
     files = Budget(max(0, round(left * _FILES_SHARE)))
     group = HELD_BYTES + settings.max_bytes

@@ -27,7 +27,7 @@ FakesweepError
 │   Of the engine.
 ├── EngineGenerateError     one request failed and the engine lives: tried once more, then an outcome
 ├── EngineDeadError         the engine is dead or hung: the process ends non-zero, nothing is acknowledged
-├── NotReadyError           vLLM's renderer makes this model's inputs, and not we: a line in the log
+├── NotReadyError           inputs cannot be made ready: vLLM's renderer makes them, and the log says why
 │   Of one record of an annotation.
 ├── NotAnnotatedError       the record gets no explanation: counted with its cause, the others go on
 ├── MalformedAnswerError    the model is asked again, then NotAnnotatedError
@@ -45,7 +45,7 @@ class Reason(StrEnum):
     ACCESS_DENIED = "access_denied"
     CHANGED = "changed"  # the object's ETag is no longer the listed one
     TOO_LARGE = "too_large"  # more bytes than FAKESWEEP_MAX_BYTES
-    TOO_MANY_PIXELS = "too_many_pixels"  # more pixels than FAKESWEEP_MAX_PIXELS
+    TOO_MANY_PIXELS = "too_many_pixels"  # more than FAKESWEEP_MAX_PIXELS, or more memory than decoding may take
     EMPTY = "empty"
     NOT_AN_IMAGE = "not_an_image"
     UNSUPPORTED_FORMAT = "unsupported_format"

@@ -36,13 +36,13 @@ class Fit(StrEnum):
 
 
 class Decoding(StrEnum):
-    """In which size a file is decoded, before it becomes a square."""
+    """The size in which a file is decoded, before it becomes a square."""
 
     FULL = "full"
     REDUCED = "reduced"  # a large JPEG at 1/2, 1/4 or 1/8, which its format allows; every other file in full
 
     def least(self, edge: int) -> int | None:
-        """What width and height must have at least after decoding, in pixels; None where nothing is reduced.
+        """The smallest width and height that are allowed after decoding, in pixels. None: nothing is reduced.
 
         Twice the edge: bicubic filtering then still works on more detail than it keeps, and pixels differ from those of
         the full size by about 0.5 of 255.

@@ -17,12 +17,12 @@ from worker.messages import LIVE_QUEUE, SCAN_QUEUE
 
 
 def queue_of(routing_key: str) -> str:
-    """The queue behind a routing key, which Celery's delayed delivery puts a prefix of bits in front of."""
+    """The queue that a routing key belongs to. Celery's delayed delivery adds a prefix of bits to the key."""
     return LIVE_QUEUE if routing_key.endswith(LIVE_QUEUE) else SCAN_QUEUE
 
 
 class LaneConsumer:
-    """What Celery takes for its kombu Consumer: one for each queue, each on a channel of its own."""
+    """Celery uses this in place of a kombu Consumer. It holds one Consumer for each queue, each on its own channel."""
 
     def __init__(self, connection: Any, queues: Iterable[Queue], threads: dict[str, int], **options: Any) -> None:
         self._threads = threads
@@ -75,7 +75,7 @@ class LaneConsumer:
 
 
 class LaneAMQP(AMQP):  # type: ignore[misc]  # Celery is not typed
-    """Celery's factory of consumers, but for LaneConsumer. `app.conf.lane_threads` holds the threads by queue."""
+    """Celery's factory of consumers, which makes a LaneConsumer. `app.conf.lane_threads` holds the threads by queue."""
 
     def TaskConsumer(self, channel: Any, queues: Any = None, accept: Any = None, **options: Any) -> LaneConsumer:  # noqa: N802 - Celery's name
         """See celery.app.amqp.AMQP; `channel` is the connection."""
@@ -112,6 +112,6 @@ class LanePool(TaskPool):  # type: ignore[misc]  # Celery is not typed
     ) -> ApplyResult:  # fmt: skip
         """See TaskPool. `args` are the task's name, its id, its request and its body."""
         queue = queue_of(str(args[2]["delivery_info"]["routing_key"]))
-        # A worker of one queue may find messages with any routing key in it: somebody may have bound it to more.
+        # A worker of one queue may receive messages with another routing key: somebody may have bound more keys to it.
         lane = self._lanes.get(queue) or next(iter(self._lanes.values()))
         return ApplyResult(lane.submit(apply_target, target, args, kwargs, callback, accept_callback))

@@ -64,7 +64,7 @@ def address_of(request: AWSPreparedRequest, key: str) -> Address | None:
 
 @dataclass(frozen=True)
 class Network:
-    """How to get there, as boto3 has it: a proxy's URL by scheme, and the path of a PEM file."""
+    """How obstore reaches the endpoint, with boto3's settings: a proxy for each scheme, and the PEM file."""
 
     timeout_s: float
     proxies: dict[str, str] = field(repr=False)  # may hold passwords
@@ -101,7 +101,7 @@ class Network:
 class ObstoreBucket:
     """Gets the objects of one bucket; for several threads.
 
-    `credentials` returns those of the moment: asked each time, as boto3 does, so that none is used after its end.
+    `credentials` is asked before each request, so that expired credentials are never used.
     """
 
     FAILURES: ClassVar = (BaseError, OSError, ValueError, *AWS_ERRORS)

@@ -152,7 +152,10 @@ def _decode(image: _Fetched | Case, parts: Parts) -> _Decoded | Case:
 
 def _check_memory(needed: int, parts: Parts) -> None:
     if needed > (limit := parts.pixels.limit(live=parts.live)):
-        detail = f"decoding takes {needed >> 20} MiB; {limit >> 20} MiB are free for it (FAKESWEEP_IMAGE_MEMORY_MIB)"
+        detail = (
+            f"decoding needs up to {needed >> 20} MiB, and {limit >> 20} MiB are allowed "
+            "(raise FAKESWEEP_IMAGE_MEMORY_MIB)"
+        )
         raise ImageError(Reason.TOO_MANY_PIXELS, detail)
 
 

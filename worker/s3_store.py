@@ -1,9 +1,9 @@
-"""fetch(ref) -> bytes, from S3: obstore fetches, and boto3 answers for all that obstore does not bring.
+"""fetch(ref) -> bytes, from S3: obstore fetches, and boto3 takes over whenever obstore fails.
 
 boto3 knows credentials, endpoints, regions and redirects, but costs about 4 ms of CPU time an object, in Python's lock.
-So boto3 fetches the first object of a bucket, and its request shows obstore the way. What obstore then fails with, for
-whatever reason, boto3 asks for again: its answer counts, and its errors are the ones that are told. Images that cannot
-be fetched cost a second request for that. docs/decisions/0010 says why.
+So boto3 fetches the first object of a bucket, and obstore learns the address from that request. If obstore fails for
+any reason, boto3 asks again. Only boto3's answer counts, and callers see only boto3's errors. So an image that cannot
+be fetched costs a second request. docs/decisions/0010 says why.
 """
 
 import random
@@ -31,7 +31,7 @@ ATTEMPTS = 4
 """In all. The first one is obstore's, where obstore is used."""
 
 MAX_BUCKETS = 64
-"""As many buckets are remembered; each has its own connections."""
+"""How many buckets are remembered. Each has its own connections."""
 
 _PERMANENT = {
     Kind.NO_OBJECT: Reason.NOT_FOUND,
@@ -70,13 +70,13 @@ class S3ImageStore:
         try:
             return self._by_obstore(bucket, key, ref.etag)
         except bucket.FAILURES as error:
-            failure, pause_s = diagnose(error), random.random() if bucket.may_pass(error) else 0  # noqa: S311
-        # Here, not above: obstore's long text would otherwise hang on to boto3's error.
+            failure, pause_s = diagnose(error), random.random() if bucket.may_pass(error) else 0  # noqa: S311 - a pause, no secret
+        # Outside `except`, so that obstore's long text does not become the context of boto3's error.
         time.sleep(pause_s)  # as boto3 pauses before its second attempt
         data = self._by_boto3(name, key, ref.etag, ATTEMPTS - 1)
         if bucket.failed():
             cause = failure.text.partition(" Debug source:")[0]
-            log.warning("boto3 fetches from this bucket, at a higher cost: obstore cannot", bucket=name, error=cause)
+            log.warning("obstore_given_up", bucket=name, error=cause, consequence="boto3 fetches, at a higher cost")
         return data
 
     def _by_obstore(self, bucket: "ObstoreBucket", key: str, etag: str | None) -> bytes:
@@ -134,7 +134,7 @@ class S3ImageStore:
         self._sent.request = request
 
     def _learn(self, name: str, key: str, client: "S3Client") -> None:
-        """Remember how boto3 got an object of this bucket, so that obstore gets the next one."""
+        """Remembers how boto3 got an object of this bucket, so that obstore gets the next one."""
         from worker.obstore_bucket import Network, ObstoreBucket, address_of  # noqa: PLC0415 - loads obstore
 
         address = address_of(self._sent.request, key)
@@ -153,7 +153,7 @@ class S3ImageStore:
 
 
 def check_size(size: int, max_bytes: int) -> None:
-    """Raise ImageError `too_large` for more than `max_bytes`."""
+    """Raises ImageError `too_large` for more than `max_bytes`."""
     if size > max_bytes:
         raise ImageError(Reason.TOO_LARGE, f"{size} bytes or more; the limit is {max_bytes} (FAKESWEEP_MAX_BYTES)")
 

@@ -68,7 +68,7 @@ COMMANDS = {
 
 
 class LazyCommand(TyperCommand):
-    """A command that help can list; its own help, its options and itself are in its module."""
+    """A command as `fakesweep --help` lists it. Its options, its own help and its code are in its module."""
 
     def __init__(self, name: str) -> None:
         self._module, text = COMMANDS[name]
@@ -79,7 +79,7 @@ class LazyCommand(TyperCommand):
         return get_group(import_module(f"producers.commands.{self._module}").app).commands[str(self.name)]
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Context:
-        """The context of the command itself; whoever has it invokes that one."""
+        """The context of the real command, so that invoking it runs that command."""
         context: Context = self.load().make_context(info_name, args, parent=parent, **extra)
         return context
 

@@ -24,9 +24,9 @@ _OF_A_FILE = 5000
 class SeenUris:
     """Digests of uris in a SQLite file. `seen_uris` opens one.
 
-    Most manifests are in the order of their uris. As long as a listing is, no uri can come twice, and its digests only
-    go to the end of a plain `file`: that costs a fraction of SQLite's tree. The first uri that is out of order brings
-    all of them into SQLite.
+    Most manifests are in the order of their uris. While a listing is in order, no uri can come twice. Its digests are
+    then only appended to a plain `file`, which costs a fraction of an insert into SQLite. The first uri that is out of
+    order brings all of them into SQLite.
     """
 
     def __init__(self, connection: sqlite3.Connection, file: BinaryIO) -> None:

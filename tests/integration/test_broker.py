@@ -245,7 +245,7 @@ def test_a_live_image_waits_for_no_message_of_a_scan(
     environment = settings_for(database_url, clean_broker_url, FAKESWEEP_THREADS="2")
     scan = fakesweep("scan", f"s3://{bucket}/", environment=environment).stdout.strip()
     payload, message_id = {"version": 1, "images": [{"uri": f"s3://{bucket}/live.png"}]}, str(uuid.uuid4())
-    with worker("1", NO_POISON, environment, tmp_path) as running:  # a message of the scan takes 16 s
+    with worker("2.5", NO_POISON, environment, tmp_path) as running:  # a message of the scan takes 40 s
         held = "SELECT count(*) FROM scans WHERE status = 'running'"
         wait_for(lambda: query(database_url, held) == [(1,)], 30, running.process, running.log)
         publish_plainly(clean_broker_url, LIVE_QUEUE, [[payload], {}, {}], celery_headers(message_id))

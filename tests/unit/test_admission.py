@@ -100,7 +100,7 @@ def test_who_waits_for_a_dead_engine_gives_up_and_takes_nobodys_place() -> None:
 
 @pytest.mark.parametrize("live", [False, True])
 def test_the_engine_is_as_empty_as_before_when_all_have_left(live: bool) -> None:
-    admission = Admission(2, beside_live=2)
+    admission = Admission(2, beside_live=1)
     for _ in range(10):
         admission.enter(admission.begin(), live=live, check=lambda: None)
         admission.leave(live=live)

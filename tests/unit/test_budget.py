@@ -164,13 +164,13 @@ def test_many_threads_never_hold_more_than_there_is() -> None:
 def test_the_budgets_and_what_messages_keep_are_the_memory_that_is_set() -> None:
     settings = Settings(image_memory_mib=4096)
     memory = divide_memory(settings, 36, 336)
-    kept = 36 * 16 * 336 * 336 * 3 + 64 * 336 * 336 * 3 * 8
+    kept = 36 * 16 * 336 * 336 * 3 * 5
     assert memory.files.limit(live=True) + memory.pixels.limit(live=True) + kept == 4096 * 2**20
 
 
 def test_memory_that_does_not_hold_one_message_is_refused_with_what_would() -> None:
-    with pytest.raises(ConfigurationError, match="FAKESWEEP_IMAGE_MEMORY_MIB is 512, and 36 threads") as refused:
-        divide_memory(Settings(image_memory_mib=512), 36, 336)
+    with pytest.raises(ConfigurationError, match="FAKESWEEP_IMAGE_MEMORY_MIB is 1024, and 36 threads") as refused:
+        divide_memory(Settings(image_memory_mib=1024), 36, 336)
     least = int(str(refused.value).partition(" need ")[2].partition(":")[0])
     assert divide_memory(Settings(image_memory_mib=least), 36, 336)
     with pytest.raises(ConfigurationError):

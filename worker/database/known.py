@@ -94,7 +94,7 @@ WITH ORDINALITY AS listed (uri, etag, external_id, n)
 
 
 def refs_as_json(refs: Sequence[ImageRef]) -> dict[str, str]:
-    """The parameters of `unchanged_query`, JSON arrays each of them."""
+    """The parameters of `unchanged_query`. Each is a JSON array."""
     return {
         "uris": _array(ref.uri for ref in refs),
         "etags": _array(ref.etag for ref in refs),

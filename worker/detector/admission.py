@@ -1,4 +1,4 @@
-"""Lets images into the engine: live ones at once, those of scans one by one, as many as keep it full."""
+"""Lets images into the engine: live images at once, images of scans only while there is room."""
 
 import heapq
 import threading
@@ -9,11 +9,11 @@ from itertools import count
 class Admission:
     """At most `scan_images` images of scans are in the engine at once; `beside_live` while a live image is in it.
 
-    vLLM prefills and decodes in the same steps: each token of a live image's answer waits for a step that scans have
-    filled, and the images in the engine go on when a live one comes. So few of them are in it, and while a live image
-    is there, no more come in than keep scans moving.
+    vLLM prefills and decodes in the same steps, so each token of a live image's answer waits for a step that scans have
+    filled. Images that are in the engine cannot be taken out when a live image comes. So only a few images of scans are
+    in it. While a live image is there, only as many more come in as scans need to keep moving.
 
-    Images of the call that began first go first: its message is done sooner, and its memory is free.
+    Images of the call that began first go first: its message is finished sooner, and its memory is freed sooner.
     """
 
     def __init__(self, scan_images: int, beside_live: int) -> None:

@@ -18,8 +18,8 @@ class Calibration(BaseModel):
     Temperature scaling (Guo et al. 2017) is `slope` = 1 / T with no offset. `knots` take the sigmoid's place: straight
     lines between them and the end scores beyond, as isotonic regression leaves them (Zadrozny and Elkan 2002). Without
     a calibration the score is the softmax over the two verdict words. The other fields say where the numbers come from:
-    what and how many images they were fitted on, under which preprocessing revision (None: before there was
-    another way to decode than in full), and the expected calibration error on other images, before and after.
+    what and how many images they were fitted on, the preprocessing revision that they were fitted under (None: images
+    were decoded in full), and the expected calibration error on other images, before and after.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

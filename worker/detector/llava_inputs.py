@@ -87,7 +87,7 @@ class ReadyInputs:
         return torch.from_numpy(values).view(self._dtype)
 
     def _prompt(self, pixel_values: torch.Tensor) -> Prompt:
-        # Here, so that inputs_for() meets a vLLM without them, and not who imports this module.
+        # Imported here: a vLLM without these names then fails in inputs_for(), which falls back.
         from vllm.inputs.engine import mm_input  # noqa: PLC0415
         from vllm.multimodal.inputs import (  # noqa: PLC0415
             MultiModalFieldElem,
@@ -99,7 +99,7 @@ class ReadyInputs:
         return mm_input(  # type: ignore[no-any-return]
             prompt_token_ids=list(self._token_ids),
             mm_kwargs=MultiModalKwargsItems({"image": [item]}),
-            # The engine core finds an image's encoding by this name: one that two images share would mix them up.
+            # The engine core caches an image's encoding under this name. Two images with one name would be mixed up.
             mm_hashes={"image": [uuid.uuid4().hex]},
             mm_placeholders=self._places,
         )

@@ -79,7 +79,7 @@ def load_description(settings: Settings) -> DetectorDescription:
 def _without_foreign_calibration(description: DetectorDescription, settings: Settings) -> DetectorDescription:
     """A calibration holds for the model, the prompt and the preprocessing that it was fitted on.
 
-    Nearly so for another number format.
+    For another number format it nearly holds: it is kept, with a warning.
     """
     if description.calibration == Calibration():
         return description

@@ -18,7 +18,7 @@ def step_tokens(settings: Settings) -> int:
     """Tokens that vLLM takes into one step: of prompts and answers together.
 
     A live image's answer grows by one token a step, so steps are as short as they can be without idle hardware. On a
-    GPU that is where matrix products stop to gain from more rows; a CPU is busy with a single image.
+    GPU that is where more rows no longer make matrix products more efficient. A CPU is busy with a single image.
     """
     return settings.max_num_batched_tokens or (_CPU_STEP_TOKENS if current_platform.is_cpu() else _GPU_STEP_TOKENS)
 

@@ -1,4 +1,4 @@
-"""Spares vLLM's front end, which runs in our process, work that it repeats for each token."""
+"""Saves vLLM's front end, which runs in our process, work that it repeats for each token."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -14,7 +14,7 @@ _REMEMBERED = 65_536
 
 
 def spare_front_end(llm: AsyncLLM) -> None:
-    """Call it once, after the engine's start. A vLLM that works otherwise inside stays as it is, and works as well.
+    """Call it once, after the engine's start. If vLLM's internals differ, vLLM works as before.
 
     vLLM decodes the text of each token whose log-probability it returns, which nobody reads here, and which can be
     turned off only together with stop strings. It was more than half of the front end's work for an answer that ends
