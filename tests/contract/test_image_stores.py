@@ -55,6 +55,13 @@ def s3(bucket: str, s3_environment: str) -> Place:
 
 
 @pytest.fixture
+def s3_by_obstore(s3: Place) -> Place:
+    """The same store when boto3 has fetched a first object of the bucket: from then on obstore fetches."""
+    s3.store.fetch(s3.put("first", b"first"))
+    return s3
+
+
+@pytest.fixture
 def local(tmp_path: Path) -> Place:
     def put(name: str, data: bytes) -> ImageRef:
         path = tmp_path / name
@@ -65,7 +72,7 @@ def local(tmp_path: Path) -> Place:
     return Place(LocalImageStore(max_bytes=MAX_BYTES), put, ImageRef(uri=(tmp_path / "gone").as_uri()))
 
 
-@pytest.fixture(params=["in_memory", "s3", "local"])
+@pytest.fixture(params=["in_memory", "s3", "s3_by_obstore", "local"])
 def place(request: pytest.FixtureRequest) -> Place:
     found: Place = request.getfixturevalue(request.param)
     return found
