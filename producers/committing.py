@@ -75,16 +75,21 @@ def commit(database: Database, taken: TakenUp, group: Sequence[Page]) -> list[di
 
     Raises SupersededError when another producer has gone on with the scan, or somebody has stopped it.
     """
-    running: list[Future[_Committed]] = []
-    with ThreadPoolExecutor(len(group), thread_name_prefix="committing") as threads:
-        for chunk in group:
-            before = running[-1] if running else None
-            running.append(threads.submit(_commit, database, taken, chunk, before, alone=len(group) == 1))
-        committed = [one.result() for one in running]
+    # One chunk in this thread, so that Ctrl-C ends a statement that waits for a lock.
+    committed = _side_by_side(database, taken, group) if len(group) > 1 else [_commit(database, taken, group[0], None)]
     taken.outbox += [one.outbox_id for one in committed if one.outbox_id is not None]
     messages = [message for one in committed for message in one.messages]
     taken.quiet = not messages and not taken.repairing
     return messages
+
+
+def _side_by_side(database: Database, taken: TakenUp, group: Sequence[Page]) -> list["_Committed"]:
+    running: list[Future[_Committed]] = []
+    with ThreadPoolExecutor(len(group), thread_name_prefix="committing") as threads:
+        for chunk in group:
+            before = running[-1] if running else None
+            running.append(threads.submit(_commit, database, taken, chunk, before, lock_timeout_s=LOCK_TIMEOUT_S))
+        return [one.result() for one in running]
 
 
 @dataclass(frozen=True)
@@ -96,13 +101,18 @@ class _Committed:
 
 
 def _commit(
-    database: Database, taken: TakenUp, chunk: Page, before: "Future[_Committed] | None", *, alone: bool
+    database: Database,
+    taken: TakenUp,
+    chunk: Page,
+    before: "Future[_Committed] | None",
+    *,
+    lock_timeout_s: int | None = None,
 ) -> _Committed:
     scan = taken.scan
     with transaction(database) as session:
-        if not alone:
+        if lock_timeout_s:
             # Postgres cannot see a deadlock in which one of our transactions waits here, in this process, for another.
-            session.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
+            session.execute(text(f"SET LOCAL lock_timeout = '{lock_timeout_s}s'"))
         decided = decided_uris(session, scan, chunk.refs) if taken.repairing else ()
         refs = [ref for ref in chunk.refs if ref.uri not in decided]
         deduped = reuse_unchanged(session, scan, refs, taken.rule)

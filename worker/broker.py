@@ -122,7 +122,7 @@ def publish(
         )  # fmt: skip
 
 
-def dead_letter(app: Celery, payload: Any, error: Exception, message_id: str) -> None:
+def dead_letter(app: Celery, payload: Any, error: BaseException, message_id: str) -> None:
     """Publishes what was received to the dead letters, with the reason beside it. Raises BrokerUnavailableError."""
     letter = {"reason": f"{type(error).__name__}: {error}", "message_id": message_id, "payload": payload}
     with unavailable(), app.connection_for_write() as connection:

@@ -4,6 +4,7 @@ Celery consumes all queues on one channel and runs all tasks in one pool. While 
 would wait for a thread; and on Redis, where one prefetch window covers all queues, it would not even be fetched.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from celery.app.amqp import AMQP
 from celery.concurrency.base import apply_target
 from celery.concurrency.thread import ApplyResult, TaskPool
+from celery.worker import state
 from kombu import Consumer, Queue
 
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE
@@ -26,8 +28,11 @@ class LaneConsumer:
 
     def __init__(self, connection: Any, queues: Iterable[Queue], threads: dict[str, int], **options: Any) -> None:
         self._threads = threads
+        # Channels are closed in the reverse order. On Redis, a lane may receive one more message while it closes, and
+        # another channel that is still open puts it back; without one it would be lost.
+        self._closed_last = connection.channel()
         self._lanes = [Consumer(connection.channel(), queues=[queue], **options) for queue in queues]
-        self.qos(prefetch_count=sum(threads.values()))
+        self.qos()
 
     @property
     def queues(self) -> list[Queue]:
@@ -62,16 +67,17 @@ class LaneConsumer:
 
     close = cancel
 
-    def qos(self, prefetch_count: int = 0, **_: Any) -> None:
-        """Sets the windows: a lane's threads each.
+    def qos(self, **_: Any) -> None:
+        """Sets the windows: a lane's threads, and its messages that wait in this worker for their time (ETA).
 
-        Celery asks for more than all threads while messages wait for their time (ETA), and for less after it has lost
-        the broker; each lane's window changes by as much.
+        Celery calls it when their number has changed, and has one number for all queues.
         """
-        change = prefetch_count - sum(self._threads.values())
+        waiting = Counter(
+            queue_of(str(request.delivery_info.get("routing_key"))) for request in list(state.scheduled_requests)
+        )
         for lane in self._lanes:
-            window = max(1, self._threads[lane.queues[0].name] + change)  # 0 would mean no limit
-            lane.qos(prefetch_count=window, apply_global=False)
+            queue = lane.queues[0].name
+            lane.qos(prefetch_count=self._threads[queue] + waiting[queue], apply_global=False)
 
 
 class LaneAMQP(AMQP):  # type: ignore[misc]  # Celery is not typed

@@ -4,6 +4,7 @@ The images of a redelivered message take the path one by one.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import structlog
@@ -68,8 +69,9 @@ def _save_all(
     later: list[ImageRef] = []
     for ref in [*_not_saved(unchanged, delivery, parts), *refs]:
         parts.files.check()
-        with parts.suspects:
-            later += _alone(ref, delivery, parts)
+        with parts.suspects.take(1, live=parts.live):
+            # As a live one, of a scan too: all other suspects wait for it.
+            later += _alone(ref, delivery, replace(parts, live=True))
     return later
 
 

@@ -7,6 +7,7 @@ worker.s3_store loads this module, and only when it fetches from S3.
 
 import re
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from obstore.store import S3Credential
 
 _TRIES = 3
+AGAIN_S = 300.0
+"""After so many seconds obstore is tried again on a bucket where it has failed three times and never fetched."""
+
 
 _OTHER_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)|[\x00-\x1f\x7f]")
 """Keys with an empty part, with `.` or `..` as a part, or with a control character: obstore refuses most of them, and
@@ -116,10 +120,11 @@ class ObstoreBucket:
     _store: S3Store | None = None
     _proven: bool = False
     _failures: int = 0
+    _again_at: float = 0.0
 
     def can_get(self, key: str, etag: str | None) -> bool:
         """Whether obstore sends exactly this key and this ETag, and can reach the bucket at all."""
-        usable = self._proven or self._failures < _TRIES
+        usable = self._proven or self._failures < _TRIES or time.monotonic() > self._again_at
         return usable and not (_OTHER_KEY.search(key) or _OTHER_ETAG.search(etag or ""))
 
     def get(self, key: str, etag: str | None) -> "GetResult":
@@ -142,8 +147,9 @@ class ObstoreBucket:
         self._proven = True
 
     def failed(self) -> bool:
-        """Count a failure with an object that boto3 then got. True if from now on boto3 is asked alone."""
+        """Counts a failure with an object that boto3 then got. True if boto3 is asked alone for AGAIN_S from now on."""
         self._failures += 1
+        self._again_at = time.monotonic() + AGAIN_S
         return not self._proven and self._failures == _TRIES
 
     def _store_for(self, credentials: ReadOnlyCredentials) -> S3Store:

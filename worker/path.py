@@ -39,8 +39,8 @@ class Parts:
     """Bytes that decoders hold. Apart from `files`, so that whoever holds a file can always go on."""
     decoders: AbstractContextManager[object] = field(default_factory=lambda: threading.BoundedSemaphore(2))
     """As many images in full size at once as there are CPUs."""
-    suspects: AbstractContextManager[object] = field(default_factory=threading.Lock)
-    """One suspect image at a time in the whole process, so that we know which one killed it."""
+    suspects: Budget = field(default_factory=lambda: Budget(1))
+    """Room for one suspect image in the whole process, so that we know which one killed it."""
     max_bytes: int = 64 * 2**20
     max_pixels: int = MAX_PIXELS
     retry_limit: int = 5
@@ -93,12 +93,14 @@ def _open_some(waiting: deque[ImageRef], delivery: Delivery, parts: Parts) -> li
             image = _fetch(waiting.popleft(), delivery, parts)
             fetched.append(image)
             size += len(image.data) if isinstance(image, _Fetched) else 0
+            if size > held.size:  # a message may name sizes that are wrong
+                break
         held.shrink(size)
         return [_decode(image, parts) for image in _reuse_seen(fetched, delivery, parts)]
 
 
 def _expected_bytes(refs: Iterable[ImageRef], parts: Parts) -> int:
-    """The most that _open_some fetches. Only a size that was listed with an ETag is sure to be that of the object."""
+    """The most that _open_some fetches, if sizes are right. Without an ETag the object may be another one by now."""
     sizes = [min(ref.size, parts.max_bytes) if ref.size is not None and ref.etag else parts.max_bytes for ref in refs]
     return min(sum(sizes), HELD_BYTES + max(sizes))
 

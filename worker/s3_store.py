@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -64,7 +64,7 @@ class S3ImageStore:
         name, _, key = ref.uri.removeprefix("s3://").partition("/")
         if self._allowed and name not in self._allowed:
             raise ImageError(Reason.ACCESS_DENIED, f"bucket {name} is not in FAKESWEEP_ALLOWED_BUCKETS")
-        bucket = self._buckets.get(name)
+        bucket = self._known(name)
         if bucket is None or not bucket.can_get(key, ref.etag):
             return self._by_boto3(name, key, ref.etag, ATTEMPTS)
         try:
@@ -78,6 +78,13 @@ class S3ImageStore:
             cause = failure.text.partition(" Debug source:")[0]
             log.warning("obstore_given_up", bucket=name, error=cause, consequence="boto3 fetches, at a higher cost")
         return data
+
+    def _known(self, name: str) -> "ObstoreBucket | None":
+        with self._lock:
+            bucket = self._buckets.pop(name, None)
+            if bucket:
+                self._buckets[name] = bucket  # at the end: the first one is that which was not asked for longest
+            return bucket
 
     def _by_obstore(self, bucket: "ObstoreBucket", key: str, etag: str | None) -> bytes:
         """Raises bucket.FAILURES, of which none is final, and ImageError `too_large`, which is."""
@@ -95,10 +102,11 @@ class S3ImageStore:
             # Not `with answer["Body"]`: that gives urllib3's stream, which neither checks the length nor maps errors.
             with closing(answer["Body"]) as body:
                 data = self._read(body, answer.get("ContentLength"))
-            self._learn(name, key, client)
-            return data
         except (*AWS_ERRORS, OSError) as error:
             raise _error(diagnose(error)) from error
+        with suppress(*AWS_ERRORS):  # the image is there; who cannot sign any more is told so with the next one
+            self._learn(name, key, client)
+        return data
 
     def _read(self, body: Any, size: int | None) -> bytes:
         if size is not None:

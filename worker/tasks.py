@@ -79,8 +79,10 @@ def _take(
         broker.publish(app, job, queue, countdown_s=retry_delay_s, message_id=str(message_id))
     except (ShuttingDownError, BrokerUnavailableError, EngineDeadError):
         raise
-    except Exception as error:
-        # A fault of this code: nothing is lost and nothing loops.
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        # A fault of this code, or a panic of a library in Rust, which is no Exception: nothing is lost, nothing loops.
         log.exception("message_dead_lettered")
         broker.dead_letter(app, args, error, str(message_id))
 

@@ -87,3 +87,27 @@ def test_a_size_that_nothing_vouches_for_is_not_believed(database: Database, mak
     refs = [ImageRef(uri="s3://b/0", size=1), ImageRef(uri="s3://b/1", etag=None), ImageRef(uri="s3://b/2", size=0)]
     moderate(job(start(database, 3), *refs), uuid4(), parts)
     assert files.asked == [(HELD_BYTES + parts.max_bytes, False)]
+
+
+def test_sizes_that_are_wrong_let_one_file_pass_and_not_all(
+    database: Database, make_parts: Callable[..., Parts]
+) -> None:
+    """Each file is larger than all of them together were said to be."""
+    objects = {f"s3://b/{n}": png(f"rgb({n},0,0)") for n in range(3)}
+    files, parts = WatchedBudget(2**30), make_parts(objects)
+    parts = replace(parts, files=files)
+    assert isinstance(parts.store, InMemoryImageStore)
+    scan = start(database, 3)
+    refs = [ImageRef(uri=uri, etag=parts.store.etag(uri), size=1) for uri in objects]
+    moderate(job(scan, *refs), uuid4(), parts)
+    assert [size for size, _ in files.asked] == [3, 2, 1], "one group for each file"
+    assert counts(database, scan.id)["judged"] == 3
+
+
+def test_a_suspect_of_a_scan_is_judged_before_other_images_for_others_wait_for_it(
+    database: Database, make_parts: Callable[..., Parts]
+) -> None:
+    engine = ScriptedEngine()
+    parts = make_parts({"s3://b/1": png(BRIGHT)}, engine)
+    moderate(job(start(database, 1), "s3://b/1"), uuid4(), parts, redelivered=True)
+    assert engine.lives == [True]

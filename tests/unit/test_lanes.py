@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.worker import state
 from kombu import Connection
 
 from worker import broker
@@ -21,6 +22,13 @@ def app() -> Celery:
     return made
 
 
+class Waiting:
+    """A request of Celery's whose time has not come."""
+
+    def __init__(self, routing_key: str) -> None:
+        self.delivery_info = {"routing_key": routing_key}
+
+
 def windows(consumer: LaneConsumer) -> dict[str, int]:
     return {lane.queues[0].name: lane.channel.qos.prefetch_count for lane in consumer._lanes}
 
@@ -30,10 +38,19 @@ def test_each_lane_fetches_as_many_messages_as_it_has_threads(app: Celery) -> No
         consumer = app.amqp.TaskConsumer(connection)
         assert windows(consumer) == THREADS
         assert len({lane.channel for lane in consumer._lanes}) == 2
-        consumer.qos(prefetch_count=6 + 10)  # ten messages wait for their time
-        assert windows(consumer) == {LIVE_QUEUE: 12, SCAN_QUEUE: 14}
-        consumer.qos(prefetch_count=1)
-        assert windows(consumer) == {LIVE_QUEUE: 1, SCAN_QUEUE: 1}, "0 would be no limit"
+
+
+def test_messages_that_wait_for_their_time_widen_the_window_of_their_own_lane(app: Celery) -> None:
+    waiting = [Waiting(SCAN_QUEUE) for _ in range(10)] + [Waiting(f"0.1.{LIVE_QUEUE}")]
+    with Connection("memory://") as connection:
+        consumer = app.amqp.TaskConsumer(connection)
+        state.scheduled_requests.update(waiting)
+        consumer.qos(prefetch_count=6 + 11)
+        assert windows(consumer) == {LIVE_QUEUE: 3, SCAN_QUEUE: 14}
+        for one in waiting:
+            state.scheduled_requests.discard(one)
+        consumer.qos(prefetch_count=6)
+        assert windows(consumer) == THREADS
 
 
 def test_a_full_lane_leaves_the_other_one_open(app: Celery) -> None:

@@ -26,7 +26,8 @@ def step_tokens(settings: Settings) -> int:
 def admission(settings: Settings) -> Admission:
     """How many images of scans may be in the engine: STAY_STEPS steps' worth, or one step's beside a live image."""
     images_a_step = max(1, step_tokens(settings) // _IMAGE_TOKENS)
-    return Admission(settings.scan_images_in_engine or _STAY_STEPS * images_a_step, beside_live=images_a_step)
+    scan_images = settings.scan_images_in_engine or _STAY_STEPS * images_a_step
+    return Admission(scan_images, beside_live=min(images_a_step, scan_images))
 
 
 def engine_args(description: DetectorDescription, folder: Path, settings: Settings) -> AsyncEngineArgs:
