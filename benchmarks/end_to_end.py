@@ -17,10 +17,11 @@ from typing import Any
 import psycopg
 from PIL import Image
 
+from benchmarks import DEMO_DETECTOR
 from benchmarks.comparison import Comparison, Wanted, in_turns
 from benchmarks.drawings import drawings, stored
 from benchmarks.host_path import bare_store
-from benchmarks.rig import BUCKET, DEMO_DETECTOR, SMALL_ENGINE, Rig, rig
+from benchmarks.rig import BUCKET, SMALL_ENGINE, Rig, rig
 from deploy.demo.processes import running
 from worker.detector.engine import Engine
 from worker.detector.judge import warm_up

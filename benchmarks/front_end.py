@@ -16,13 +16,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 from PIL.Image import Image
 from vllm import SamplingParams, envs
 from vllm.outputs import CompletionOutput
 from vllm.sampling_params import RequestOutputKind
 
+from benchmarks import DEMO_DETECTOR
 from benchmarks.comparison import Comparison, Wanted, in_turns
 from deploy.demo.answers import FAMILIES, REAL
 from deploy.demo.draw import draw
@@ -35,7 +35,6 @@ from worker.images import to_square
 from worker.messages import Explain
 from worker.settings import Settings
 
-DETECTOR = Path(__file__).resolve().parents[1] / "deploy" / "demo" / "detector"
 IMAGES = 64
 MESSAGE = 16
 THREADS = 4
@@ -51,7 +50,7 @@ def compare(wanted: Wanted) -> Iterator[Comparison]:
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     settings = Settings(
-        detector=str(DETECTOR), max_num_seqs=64, max_num_batched_tokens=4096, gpu_memory_utilization=0.2
+        detector=str(DEMO_DETECTOR), max_num_seqs=64, max_num_batched_tokens=4096, gpu_memory_utilization=0.2
     )
     description, folder = supply(load_description(settings), settings)
     kinds = [REAL, *FAMILIES]

@@ -20,11 +20,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from benchmarks import DEMO_DETECTOR
 from benchmarks.comparison import Comparison, Wanted, in_turns
 from deploy.demo.answers import FAMILIES, REAL
 from deploy.demo.draw import draw
@@ -48,7 +48,6 @@ SEED = 5
 MEGAPIXELS = 3
 POLICY = Policy(explain=Explain.NONE, max_tokens=8)
 AT_ONCE = 64
-DETECTOR = Path(__file__).parents[1] / "deploy" / "demo" / "detector"
 
 
 def compare(wanted: Wanted) -> Iterator[Comparison]:
@@ -89,7 +88,7 @@ def agreement() -> float:
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         pairs = list(pool.map(_both_squares, range(DRAWINGS), chunksize=8))
     # A small machine's share of memory: the detector needs little, and other processes may hold the rest.
-    settings = Settings(detector=str(DETECTOR), gpu_memory_utilization=0.2)
+    settings = Settings(detector=str(DEMO_DETECTOR), gpu_memory_utilization=0.2)
     description, engine = start_detector(load_description(settings), settings)
     with closing(engine):
         warm_up(engine, description.preprocessing.edge)

@@ -16,6 +16,7 @@ import boto3
 import psutil
 from sqlalchemy import text
 
+from benchmarks import DEMO_DETECTOR
 from benchmarks.scratch import AMQP, scratch_database
 from deploy.demo.processes import running
 from deploy.demo.services import s3_server
@@ -29,7 +30,6 @@ from worker.database import Database
 from worker.messages import DEAD_QUEUE, LIVE_QUEUE, SCAN_QUEUE, Explain, ImageRef, Policy
 
 BUCKET = "benchmark"
-DEMO_DETECTOR = Path(__file__).resolve().parents[1] / "deploy" / "demo" / "detector"
 SMALL_ENGINE = {
     "FAKESWEEP_DETECTOR": str(DEMO_DETECTOR),
     "FAKESWEEP_GPU_MEMORY_UTILIZATION": "0.2",

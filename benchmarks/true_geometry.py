@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
+from benchmarks import DEMO_DETECTOR
 from deploy.demo.checkpoint import model_config
 from worker.detector.judge import warm_up
 from worker.detector.supply import load_description, supply
@@ -33,7 +34,6 @@ from worker.detector.vllm_engine import VllmEngine
 from worker.messages import Explain
 from worker.settings import Settings
 
-DEMO = Path(__file__).resolve().parents[1] / "deploy" / "demo" / "detector"
 SHARD_BYTES = 2 * 2**30
 MESSAGE = 16  # images
 VOCABULARY = 32064
@@ -52,15 +52,15 @@ SIZES: dict[str, dict[str, dict[str, int]]] = {
 
 def write_model(folder: Path, size: str) -> int:
     """Writes a checkpoint of that size with random bfloat16 weights in FakeVLM's layout; its number of parameters."""
-    tokenizer = Tokenizer.from_file(str(DEMO / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(DEMO_DETECTOR / "tokenizer.json"))
     config = model_config(tokenizer)
     tokenizer.add_tokens([f"filler{number}" for number in range(tokenizer.get_vocab_size(), VOCABULARY)])
     for section, sizes in SIZES[size].items():
         config[section] |= sizes
-    for path in DEMO.glob("*.json"):
+    for path in DEMO_DETECTOR.glob("*.json"):
         shutil.copy(path, folder)
     tokenizer.save(str(folder / "tokenizer.json"))
-    text = (DEMO / "detector.toml").read_text(encoding="utf-8").replace("max_tokens = 64", "max_tokens = 200")
+    text = (DEMO_DETECTOR / "detector.toml").read_text(encoding="utf-8").replace("max_tokens = 64", "max_tokens = 200")
     text = text.partition("[checksums]")[0]  # of the demo detector's own weights
     eager = "enforce_eager = true"  # what a CPU wants; CUDA graphs are part of what is measured
     text = text.replace(eager, "") if torch.cuda.is_available() else text

@@ -16,7 +16,6 @@ HELD_BYTES = 32 * 2**20
 LIVE_SHARE = 0.25
 """The share of each budget that scans never use, so that a live image does not wait for scans."""
 
-
 _FILES_SHARE = 0.25
 _VALUE_BYTES = 5
 """For each colour value of an image in hand: one in its square, four as the float32 that the engine gets. The floats of

@@ -33,7 +33,6 @@ _TRIES = 3
 AGAIN_S = 300.0
 """After so many seconds obstore is tried again on a bucket where it has failed three times and never fetched."""
 
-
 _OTHER_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)|[\x00-\x1f\x7f]")
 """Keys with an empty part, with `.` or `..` as a part, or with a control character: obstore refuses most of them, and
 strips a slash at the beginning or the end, which would fetch another object."""
