@@ -1,5 +1,6 @@
 # Everything happens in .venv; `make` makes it when it is missing and brings it up to date when pyproject.toml or
-# constraints.txt changed. Settings: PYTHON (3.11 or newer), IMAGES (folder for the demo), ARGS (for pytest).
+# constraints.txt changed. Settings: PYTHON (3.11 or newer), IMAGES (folder for the demo), ARGS (for pytest; "-n 0" runs
+# the tests in one process instead of two).
 
 PYTHON ?= python3
 VENV := .venv
@@ -26,7 +27,7 @@ demo: $(VENV)/installed-demo
 	@$(BIN)/python -m deploy.demo.run "$$IMAGES"
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check

@@ -2,6 +2,7 @@
 
 TEST_DATABASE_URL, TEST_AMQP_URL, TEST_REDIS_URL and TEST_S3_URL name them; without, the usual local addresses are
 tried, and S3 is always embedded. What only RabbitMQ can show is skipped by name where there is none, and never in CI.
+`make test` runs them in two processes: see tests.two_processes.
 """
 
 import os
@@ -18,6 +19,7 @@ from kombu import Connection
 from sqlalchemy.engine import make_url
 
 from deploy.demo import services
+from tests.two_processes import PROCESS, WholeModules, group_of, keep_to_one_core
 from worker.database import Database, connect
 from worker.detector.description import DetectorDescription
 from worker.detector.engine import Engine
@@ -32,6 +34,13 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 IN_CI = bool(os.environ.get("CI"))
+keep_to_one_core()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WholeModules:
+    """See tests.two_processes."""
+    return WholeModules(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -70,13 +79,19 @@ def postgres_server_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def redis_url(request: pytest.FixtureRequest) -> str:
-    url = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
+    url = database_of_process(os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15"))
     try:
         with redis.Redis.from_url(url, socket_connect_timeout=3) as client:
             client.ping()
     except redis.RedisError:
         return str(request.getfixturevalue("embedded_redis_url"))
     return url
+
+
+def database_of_process(url: str) -> str:
+    """The URL's database for the first process, and the ones before it for the others."""
+    server, _, number = url.rpartition("/")
+    return f"{server}/{int(number) - PROCESS}"
 
 
 @pytest.fixture(scope="session")
@@ -95,9 +110,7 @@ def amqp_url() -> str:
 @pytest.fixture
 def clean_broker_url(request: pytest.FixtureRequest) -> str:
     """The broker that the test's parameter names ("amqp" or "redis"), with our queues empty."""
-    url = str(request.getfixturevalue(f"{request.param}_url"))
-    empty_queues(url)
-    return url
+    return str(request.getfixturevalue(f"clean_{request.param}_url"))
 
 
 @pytest.fixture
@@ -107,7 +120,8 @@ def clean_redis_url(redis_url: str) -> str:
 
 
 @pytest.fixture
-def clean_amqp_url(amqp_url: str) -> str:
+def clean_amqp_url(request: pytest.FixtureRequest, amqp_url: str) -> str:
+    assert group_of(request.path) == "rabbitmq", "all tests that use RabbitMQ share its queues: add the module there"
     empty_queues(amqp_url)
     return amqp_url
 
