@@ -2,14 +2,16 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from producers.listing import Page, PassedOver, Rules, Warn
 from worker.errors import SourceError
 from worker.messages import ImageRef
+
+_REFS = TypeAdapter(list[ImageRef])
 
 PAGE_ROWS = 5000
 """Rows read for a page: so many that SQLite, asked once a page what came before, costs little."""
@@ -47,17 +49,19 @@ class Sieve:
         """Whether something was passed over since the last page."""
         return bool(self._skipped)
 
-    def take(self, fields: dict[str, Any], number: int | None = None) -> None:
+    def take(self, image: ImageRef | dict[str, Any], number: int | None = None) -> None:
         """Takes an image into the page, or counts why not. `number` is the row's, from 1."""
-        try:
-            ref = ImageRef(**fields)
-        except ValidationError as error:
-            fault = error.errors(include_url=False)[0]
-            self.refuse(f"{fields.get('uri')!r}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}", number)
-            return
-        why = self._rules.passed_over(ref.uri, ref.size)
+        if isinstance(image, dict):
+            uri = image.get("uri")
+            try:
+                image = ImageRef(**image)
+            except ValidationError as error:
+                fault = error.errors(include_url=False)[0]
+                self.refuse(f"{uri!r}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}", number)
+                return
+        why = self._rules.passed_over(image.uri, image.size)
         if why is None:
-            self._refs.append(ref)
+            self._refs.append(image)
         else:
             self._skipped[why] += 1
 
@@ -75,6 +79,17 @@ class Sieve:
         page = Page(tuple(self._refs), cursor, dict(self._skipped))
         self._refs, self._skipped = [], Counter()
         return page
+
+
+def refs_of(rows: list[dict[str, Any]]) -> Sequence[ImageRef | dict[str, Any]]:
+    """The rows' refs, which take half the time when they are made together; the rows as they are when one is unsound.
+
+    `Sieve.take` takes both, and names what is unsound.
+    """
+    try:
+        return _REFS.validate_python(rows)
+    except ValidationError:
+        return rows
 
 
 def go_to(rows: Iterator[Row], start: int, ended: SourceError, seen: Distinct | None = None) -> None:
@@ -100,8 +115,18 @@ def paged(
     """
     while batch := list(itertools.islice(rows, PAGE_ROWS)):
         first = _first_of_their_uri(batch, seen)
+        known = set() if first is None else set(range(len(batch))) - first
+        images = iter(refs_of([row for n, row in enumerate(batch) if isinstance(row, dict) and n not in known]))
         for place, row in enumerate(batch):
-            _sift(row, behind + place + 1, sieve, known=first is not None and place not in first)
+            number = behind + place + 1
+            if place in known:
+                sieve.pass_over(PassedOver.DUPLICATE)
+            elif isinstance(row, dict):
+                sieve.take(next(images), number)
+            elif isinstance(row, BadRow):
+                sieve.refuse(row.text, number)
+            elif row is not None:
+                sieve.pass_over(row)
         behind += len(batch)
         yield sieve.page(cursor(behind))
 
@@ -119,14 +144,3 @@ def _first_of_their_uri(batch: list[Row], seen: Distinct | None) -> set[int] | N
         else:
             others.add(place)
     return others | {places[index] for index in seen.new(uris)}
-
-
-def _sift(row: Row, number: int, sieve: Sieve, *, known: bool) -> None:
-    if known:
-        sieve.pass_over(PassedOver.DUPLICATE)
-    elif isinstance(row, dict):
-        sieve.take(row, number)
-    elif isinstance(row, BadRow):
-        sieve.refuse(row.text, number)
-    elif row is not None:
-        sieve.pass_over(row)

@@ -13,7 +13,7 @@ from producers.listing import Page, Rules, Warn
 from producers.parallel import in_parallel
 from producers.sources.objects import S3_ERRORS, THREADS, s3_error
 from producers.sources.ranges import MAX_RANGES, Frontier, Range, cut
-from producers.sources.rows import Sieve
+from producers.sources.rows import Sieve, refs_of
 from worker.errors import SourceError, UnknownSourceError
 
 if TYPE_CHECKING:
@@ -87,8 +87,11 @@ class S3Source:
         with closing(in_parallel(works, self._listed, threads=threads)) as arriving:
             for number, found in arriving:
                 bucket = self._prefixes[works[number].prefix].bucket
-                for key, etag, size in found.objects:
-                    sieve.take({"uri": f"s3://{bucket}/{key}", "etag": etag, "size": size})
+                rows = [
+                    {"uri": f"s3://{bucket}/{key}", "etag": etag, "size": size} for key, etag, size in found.objects
+                ]
+                for image in refs_of(rows):
+                    sieve.take(image)
                 frontier.advance(number, found.last, finished=found.finished)
                 yield sieve.page(frontier.cursor(self._of))
 

@@ -65,7 +65,7 @@ def test_json_lines(tmp_path: Path) -> None:
         ('{"label": "real"}', "names neither uri nor sha256"),
         ('{"uri": "", "sha256": null, "label": "real"}', "names neither uri nor sha256"),
         ('{"sha256": "ABC", "label": "real"}', "sha256 String should match"),
-        ('{"uri": "s3://b/\\u0000", "label": "real"}', "uri must not hold a NUL character"),
+        ('{"uri": "s3://b/\\u0000", "label": "real"}', "uri must be Unicode text without NUL characters"),
         ('{"uri": "s3://b/a", "label": 0, "explanation": "\\ud800"}', "explanation "),
         ('{"uri": "s3://b/a", "label": 0, "explanation": "This is a real image. Look."}', "the explanation begins"),
     ],
