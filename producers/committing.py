@@ -1,7 +1,7 @@
 """Commits a scan's listing chunk by chunk: findings, messages and cursor together."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,9 @@ from worker.database.known import decided_uris
 from worker.errors import SupersededError
 from worker.messages import messages_of
 from worker.tables import Repaired, Scan, ScanStatus, Unpublished
+
+TOGETHER = 2
+"""Chunks that Postgres compares side by side while all their images are known."""
 
 LOCK_TIMEOUT_S = 3
 """How long a chunk waits for a lock that another producer holds, when chunks are compared side by side. After that the
@@ -67,29 +70,38 @@ def take_up(database: Database, scan_id: UUID) -> tuple[TakenUp, list[dict[str, 
     return TakenUp(scan, rule, [row.id for row in rows if row.id is not None]), messages
 
 
-def commit(database: Database, taken: TakenUp, group: Sequence[Page]) -> list[dict[str, Any]]:
-    """Commits findings of unchanged images, messages for the others, and the new cursor. Returns the messages.
+def commit(database: Database, taken: TakenUp, chunks: Iterable[Page]) -> Generator[list[dict[str, Any]]]:
+    """Commits, for each chunk, findings of unchanged images, messages for the others, and the new cursor.
 
-    Each chunk of the group has a transaction of its own. Postgres works on them side by side, and they are committed in
-    their order: when one fails, those after it are rolled back.
+    Yields the chunk's messages. Ask for the next ones when these are published: a later commit deletes them from
+    `unpublished`.
+
+    Each chunk has a transaction of its own. While nothing is new, Postgres works on two chunks side by side. They are
+    committed in their order: when one fails, the one after it is rolled back.
 
     Raises SupersededError when another producer has gone on with the scan, or somebody has stopped it.
     """
-    # One chunk in this thread, so that Ctrl-C ends a statement that waits for a lock.
-    committed = _side_by_side(database, taken, group) if len(group) > 1 else [_commit(database, taken, group[0], None)]
-    taken.outbox += [one.outbox_id for one in committed if one.outbox_id is not None]
-    messages = [message for one in committed for message in one.messages]
-    taken.quiet = not messages and not taken.repairing
-    return messages
+    running: deque[Future[_Committed]] = deque()
+    with ThreadPoolExecutor(TOGETHER, thread_name_prefix="committing") as threads:
+        for chunk in chunks:
+            if taken.quiet:
+                before = running[-1] if running else None
+                running.append(threads.submit(_commit, database, taken, chunk, before, lock_timeout_s=LOCK_TIMEOUT_S))
+            else:
+                # One at a time where something is new: what is published waits for room, perhaps for hours. And in this
+                # thread, so that Ctrl-C ends a statement that waits for a lock.
+                yield from _handed_over(taken, _commit(database, taken, chunk, None))
+            while running and (len(running) == TOGETHER or not taken.quiet):
+                yield from _handed_over(taken, running.popleft().result())
+        while running:
+            yield from _handed_over(taken, running.popleft().result())
 
 
-def _side_by_side(database: Database, taken: TakenUp, group: Sequence[Page]) -> list["_Committed"]:
-    running: list[Future[_Committed]] = []
-    with ThreadPoolExecutor(len(group), thread_name_prefix="committing") as threads:
-        for chunk in group:
-            before = running[-1] if running else None
-            running.append(threads.submit(_commit, database, taken, chunk, before, lock_timeout_s=LOCK_TIMEOUT_S))
-        return [one.result() for one in running]
+def _handed_over(taken: TakenUp, committed: "_Committed") -> Iterator[list[dict[str, Any]]]:
+    taken.quiet = not committed.messages and not taken.repairing
+    yield committed.messages
+    if committed.outbox_id is not None:
+        taken.outbox.append(committed.outbox_id)
 
 
 @dataclass(frozen=True)
@@ -183,6 +195,6 @@ def end_listing(database: Database, taken: TakenUp) -> None:
 
 
 def _clear(session: Session, taken: TakenUp) -> None:
-    if taken.outbox:
-        session.execute(delete(Unpublished).where(col(Unpublished.id).in_(taken.outbox)))
-        taken.outbox.clear()
+    if published := list(taken.outbox):  # it may grow meanwhile
+        session.execute(delete(Unpublished).where(col(Unpublished.id).in_(published)))
+        del taken.outbox[: len(published)]

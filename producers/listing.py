@@ -111,27 +111,6 @@ def ahead(pages: Generator[Page]) -> Generator[Page]:
             yield page
 
 
-def groups(pages: Iterator[Page], width: Callable[[], int]) -> Iterator[list[Page]]:
-    """The pages in lists, each as long as `width` says when it is begun.
-
-    If reading fails, the pages that were read before the error come first.
-    """
-    group: list[Page] = []
-    most = width()
-    try:
-        for page in pages:
-            group.append(page)
-            if len(group) >= most:
-                yield group
-                group, most = [], width()
-    except Exception:
-        if group:
-            yield group
-        raise
-    if group:
-        yield group
-
-
 def _until_closed(pages: Generator[Page]) -> Generator[Page]:
     # What the pages hold (SQLite's connection) belongs to the thread that made it, and is closed there.
     with closing(pages):

@@ -8,7 +8,7 @@ from uuid import UUID
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from producers.committing import check_active, commit, end_listing, take_up
-from producers.listing import Rules, Source, Warn, ahead, chunks, groups
+from producers.listing import Rules, Source, Warn, ahead, chunks
 from producers.scans import Listing, find_scan
 from producers.sources import open_source
 from worker.database import Database, transaction
@@ -18,9 +18,6 @@ from worker.tables import ScanStatus
 
 CHUNK = 5000
 """Images that are compared, committed and published together: five pages of S3's, 313 messages."""
-
-TOGETHER = 2
-"""Chunks that Postgres compares side by side while all their images are known."""
 
 RESUMPTIONS = 20
 """How often one run tries again when the database cannot be reached."""
@@ -80,10 +77,12 @@ def publish_scan(
         if scan.status in {ScanStatus.LISTING, ScanStatus.REPAIRING}:
             listing = Listing.of(scan)
             source = opened(listing.sources, listing.rules, warn)
-            with closing(ahead(chunks(source.pages(scan.cursor), chunk_size))) as pages:
-                # One at a time where something is new: what is published waits for room, perhaps for hours.
-                for group in groups(pages, lambda: TOGETHER if taken.quiet else 1):
-                    publish(commit(database, taken, group))
+            with (
+                closing(ahead(chunks(source.pages(scan.cursor), chunk_size))) as pages,
+                closing(commit(database, taken, pages)) as committed,
+            ):
+                for messages in committed:
+                    publish(messages)
                     listed(scan.listed)
         end_listing(database, taken)
     except SupersededError:
