@@ -90,13 +90,16 @@ def small_engine() -> Engine:
 
 
 def plain_llm() -> tuple[Any, Any, str]:
-    """vLLM's own synchronous LLM on the demo detector, sampling that lets an answer run to its end, and the prompt."""
+    """vLLM's own synchronous LLM on the demo detector, sampling that lets an answer run to its end, and the prompt.
+
+    Without vLLM's caches: every round has the same images, and in a real sweep hardly any image comes twice.
+    """
     os.environ |= SMALL_ENGINE
     from vllm import LLM, SamplingParams  # noqa: PLC0415 - reads the environment at import
 
     llm = LLM(
         model=str(DEMO_DETECTOR), dtype="float32", max_model_len=800, max_num_seqs=64, gpu_memory_utilization=0.2,
-        enforce_eager=True,
+        enforce_eager=True, enable_prefix_caching=False, mm_processor_cache_gb=0,
     )  # fmt: skip
     return llm, SamplingParams(temperature=0, max_tokens=64), "<image>Does the image looks real/fake?"
 

@@ -54,9 +54,9 @@ class Settings(BaseSettings):
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
     max_num_seqs: int = Field(default=384, ge=1)
     max_num_batched_tokens: int | None = Field(default=None, ge=800)
-    """Tokens in one of vLLM's steps; without it 4096 on a GPU and 800 on a CPU."""
+    """Tokens in one of vLLM's steps; without it 2048 on a GPU and 800 on a CPU."""
     scan_images_in_engine: int | None = Field(default=None, ge=1)
-    """Images of scans in the engine at once; without it eight steps' worth: 48 on a GPU, 8 on a CPU."""
+    """Images of scans in the engine at once; without it 48 on a GPU, 8 on a CPU."""
 
     threads: int | None = Field(default=None, ge=1, le=256)
     """Messages of scans at once; without it 8, and 4 more for each CPU that the process may use, up to 32."""

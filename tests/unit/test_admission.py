@@ -1,11 +1,14 @@
 """Which images go into the engine, and when."""
 
+import itertools
 import threading
+from typing import Any
 
 import pytest
 
-from worker.detector.admission import Admission
+from worker.detector.admission import Admission, admission
 from worker.errors import EngineDeadError
+from worker.settings import Settings
 
 
 class Entering:
@@ -106,3 +109,37 @@ def test_the_engine_is_as_empty_as_before_when_all_have_left(live: bool) -> None
         admission.leave(live=live)
     images = [Entering(admission, admission.begin()) for _ in range(2)]
     assert all(image.goes_in() for image in images)
+
+
+@pytest.mark.parametrize(
+    ("settings", "on_cpu", "alone", "beside_live"),
+    [
+        ({}, False, 48, 48),
+        ({"max_num_batched_tokens": 4096}, False, 96, 96),
+        ({"scan_images_in_engine": 5}, False, 5, 5),
+        ({}, True, 8, 1),
+        ({"max_num_batched_tokens": 2400}, True, 32, 4),
+        ({"max_num_batched_tokens": 2400, "scan_images_in_engine": 3}, True, 3, 3),
+    ],
+)
+def test_room_for_scans_on_a_gpu_and_on_a_cpu(
+    settings: dict[str, Any], on_cpu: bool, alone: int, beside_live: int
+) -> None:
+    assert room(admission(Settings(**settings), on_cpu=on_cpu)) == alone
+    busy = admission(Settings(**settings), on_cpu=on_cpu)
+    busy.enter(busy.begin(), live=True, check=full)
+    assert room(busy) == beside_live
+
+
+def room(given: Admission) -> int:
+    """How many images of scans go in at once."""
+    for entered in itertools.count():
+        try:
+            given.enter(given.begin(), live=False, check=full)
+        except EngineDeadError:
+            return entered
+    raise AssertionError
+
+
+def full() -> None:
+    raise EngineDeadError

@@ -1,9 +1,24 @@
-"""Lets images into the engine: live images at once, images of scans only while there is room."""
+"""Lets images into the engine: live images at once, images of scans only while there is room (docs/decisions/0009)."""
 
 import heapq
 import threading
 from collections.abc import Callable
 from itertools import count
+
+from worker.settings import Settings
+
+_GPU_STEP_TOKENS, _CPU_STEP_TOKENS = 2048, 800
+_IMAGE_TOKENS = 600  # FakeVLM's prompt has 587, an answer of "This is a real image." six more
+_GPU_STAY_STEPS, _CPU_STAY_STEPS = 16, 8
+
+
+def step_tokens(settings: Settings, *, on_cpu: bool) -> int:
+    """Tokens that vLLM takes into one step: of prompts and answers together.
+
+    A live image's answer grows by one token a step, so steps are as short as they can be without idle hardware. On a
+    GPU that is where more rows no longer make matrix products more efficient. A CPU is busy with a single image.
+    """
+    return settings.max_num_batched_tokens or (_CPU_STEP_TOKENS if on_cpu else _GPU_STEP_TOKENS)
 
 
 class Admission:
@@ -68,3 +83,15 @@ class Admission:
         while self._waiting and self._scan < self._most[self._live > 0]:
             self._scan += 1
             heapq.heappop(self._waiting)[1].set()
+
+
+def admission(settings: Settings, *, on_cpu: bool) -> Admission:
+    """How many images of scans may be in the engine, alone and beside a live image."""
+    images_a_step = max(1, step_tokens(settings, on_cpu=on_cpu) // _IMAGE_TOKENS)
+    if on_cpu:
+        # A step with a prompt takes seven times as long as one without, so most steps beside a live image have none.
+        scan_images = settings.scan_images_in_engine or _CPU_STAY_STEPS * images_a_step
+        return Admission(scan_images, beside_live=min(images_a_step, scan_images))
+    # On a GPU it takes about twice as long: every step may be full beside a live image.
+    scan_images = settings.scan_images_in_engine or _GPU_STAY_STEPS * images_a_step
+    return Admission(scan_images, beside_live=scan_images)

@@ -12,16 +12,18 @@ from PIL.Image import Image
 from transformers import AutoTokenizer
 from vllm import AsyncEngineArgs, SamplingParams
 from vllm.outputs import CompletionOutput
+from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError as VllmEngineDeadError
 
+from worker.detector.admission import admission
 from worker.detector.description import DetectorDescription
 from worker.detector.engine import Completion, Step
 from worker.detector.llava_inputs import Prompt, inputs_for
 from worker.detector.progress import Progress
 from worker.detector.tokens import texts, verdict_logprobs, verdict_tokens
-from worker.detector.vllm_arguments import admission, engine_args
+from worker.detector.vllm_arguments import engine_args
 from worker.detector.vllm_front_end import spare_front_end
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError
 from worker.messages import Explain
@@ -37,7 +39,7 @@ class VllmEngine:
     def __init__(self, description: DetectorDescription, folder: Path, settings: Settings) -> None:
         self._description = description
         self._progress = Progress(settings.engine_stall_s)
-        self._admission = admission(settings)
+        self._admission = admission(settings, on_cpu=current_platform.is_cpu())
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-loop", daemon=True)
         self._thread.start()
