@@ -70,56 +70,66 @@ def take_up(database: Database, scan_id: UUID) -> tuple[TakenUp, list[dict[str, 
     return TakenUp(scan, rule, [row.id for row in rows if row.id is not None]), messages
 
 
-def commit(database: Database, taken: TakenUp, chunks: Iterable[Page]) -> Generator[list[dict[str, Any]]]:
+@dataclass(frozen=True)
+class Committed:
+    """What a chunk leaves to publish, its row in `unpublished`, and how many images of the scan are listed by then."""
+
+    messages: list[dict[str, Any]]
+    outbox_id: int | None
+    listed: int
+
+
+def commit(database: Database, taken: TakenUp, chunks: Iterable[Page]) -> Generator[Committed]:
     """Commits, for each chunk, findings of unchanged images, messages for the others, and the new cursor.
 
-    Yields the chunk's messages. Ask for the next ones when these are published: a later commit deletes them from
-    `unpublished`.
+    Ask for the next one when the messages are published: a later commit deletes them from `unpublished`. When reading
+    the chunks fails, those that were read before the error come first.
 
     Each chunk has a transaction of its own. While nothing is new, Postgres works on two chunks side by side. They are
     committed in their order: when one fails, the one after it is rolled back.
 
     Raises SupersededError when another producer has gone on with the scan, or somebody has stopped it.
     """
-    running: deque[Future[_Committed]] = deque()
+    running: deque[Future[Committed]] = deque()
     with ThreadPoolExecutor(TOGETHER, thread_name_prefix="committing") as threads:
-        for chunk in chunks:
-            if taken.quiet:
-                before = running[-1] if running else None
-                running.append(threads.submit(_commit, database, taken, chunk, before, lock_timeout_s=LOCK_TIMEOUT_S))
-            else:
-                # One at a time where something is new: what is published waits for room, perhaps for hours. And in this
-                # thread, so that Ctrl-C ends a statement that waits for a lock.
-                yield from _handed_over(taken, _commit(database, taken, chunk, None))
-            while running and (len(running) == TOGETHER or not taken.quiet):
-                yield from _handed_over(taken, running.popleft().result())
-        while running:
-            yield from _handed_over(taken, running.popleft().result())
+        try:
+            for chunk in chunks:
+                if taken.quiet:
+                    before = running[-1] if running else None
+                    given = (database, taken, chunk, before)
+                    running.append(threads.submit(_commit, *given, lock_timeout_s=LOCK_TIMEOUT_S))
+                else:
+                    # One at a time where something is new: what is published waits for room, perhaps for hours. And in
+                    # this thread, so that Ctrl-C ends a statement that waits for a lock.
+                    yield from _handed_over(taken, _commit(database, taken, chunk, None))
+                while running and (len(running) == TOGETHER or not taken.quiet):
+                    yield from _handed_over(taken, running.popleft().result())
+        except Exception:
+            yield from _rest(taken, running)
+            raise
+        yield from _rest(taken, running)
 
 
-def _handed_over(taken: TakenUp, committed: "_Committed") -> Iterator[list[dict[str, Any]]]:
+def _rest(taken: TakenUp, running: "deque[Future[Committed]]") -> Iterator[Committed]:
+    while running:
+        yield from _handed_over(taken, running.popleft().result())
+
+
+def _handed_over(taken: TakenUp, committed: Committed) -> Iterator[Committed]:
     taken.quiet = not committed.messages and not taken.repairing
-    yield committed.messages
+    yield committed
     if committed.outbox_id is not None:
         taken.outbox.append(committed.outbox_id)
-
-
-@dataclass(frozen=True)
-class _Committed:
-    """What a chunk leaves to publish, and the row of `unpublished` that holds it."""
-
-    messages: list[dict[str, Any]]
-    outbox_id: int | None
 
 
 def _commit(
     database: Database,
     taken: TakenUp,
     chunk: Page,
-    before: "Future[_Committed] | None",
+    before: "Future[Committed] | None",
     *,
     lock_timeout_s: int | None = None,
-) -> _Committed:
+) -> Committed:
     scan = taken.scan
     with transaction(database) as session:
         if lock_timeout_s:
@@ -140,7 +150,8 @@ def _commit(
             session.add(row)
             session.flush()
         _advance(session, taken, chunk, deduped)
-    return _Committed(messages, row.id if row else None)
+        listed = scan.listed  # before the next chunk raises it
+    return Committed(messages, row.id if row else None, listed)
 
 
 def _advance(session: Session, taken: TakenUp, chunk: Page, deduped: Deduped) -> None:

@@ -56,7 +56,7 @@ def publish_scan(
 ) -> ScanStatus:
     """Lists the scan's source from where its cursor stands and publishes what is not known. Returns its status.
 
-    What is listed is committed before it is published, and kept in `unpublished` until the next chunk is committed:
+    What is listed is committed before it is published, and kept in `unpublished` until a later chunk is committed:
     a producer that is killed anywhere loses nothing and counts nothing twice. If two producers work on one scan,
     the one that commits second stops. While a scan is repaired, only what has no outcome yet is published. `listed` is
     told the count after each chunk, `waiting` is called while the queue is full.
@@ -81,9 +81,9 @@ def publish_scan(
                 closing(ahead(chunks(source.pages(scan.cursor), chunk_size))) as pages,
                 closing(commit(database, taken, pages)) as committed,
             ):
-                for messages in committed:
-                    publish(messages)
-                    listed(scan.listed)
+                for chunk in committed:
+                    publish(chunk.messages)
+                    listed(chunk.listed)
         end_listing(database, taken)
     except SupersededError:
         warn(f"scan {scan_id}: another producer has gone on with it, or it was paused or cancelled")

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import boto3
 import psycopg
@@ -89,9 +90,13 @@ def redis_url(request: pytest.FixtureRequest) -> str:
 
 
 def database_of_process(url: str) -> str:
-    """The URL's database for the first process, and the ones before it for the others."""
-    server, _, number = url.rpartition("/")
-    return f"{server}/{int(number) - PROCESS}"
+    """The URL itself for the first process. For another one the database that lies as many places before it."""
+    if PROCESS == 0:
+        return url
+    parts = urlsplit(url)
+    number = int(parts.path.lstrip("/") or "0") - PROCESS
+    assert number >= 0, f"TEST_REDIS_URL must name database {PROCESS} or higher: each process of the tests has its own"
+    return urlunsplit(parts._replace(path=f"/{number}"))
 
 
 @pytest.fixture(scope="session")

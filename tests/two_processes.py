@@ -1,7 +1,8 @@
 """How `make test` divides the tests among two processes: which modules stay together, and what each process has alone.
 
-The processes share Postgres, where each test has a database of its own, and the Redis server, where each process has a
-database of its own. The modules that use RabbitMQ run in one process, because they share its queues.
+The processes share Postgres, where each test has a database of its own, and the Redis server, where each process uses
+one database and empties it: 15 and 14 unless TEST_REDIS_URL names another one. The modules that use RabbitMQ run in one
+process, because they share its queues.
 """
 
 import os

@@ -60,7 +60,7 @@ def _checked_uri(uri: str) -> str:
 Uri = Annotated[
     Annotated[str, Field(pattern=_ASCII_URI, max_length=MAX_URI_BYTES)] | Annotated[str, AfterValidator(_checked_uri)],
     Field(union_mode="left_to_right"),
-    _Says(f"must be s3://bucket/key or file:///path, of at most {MAX_URI_BYTES} bytes and without NUL characters"),
+    _Says(f"must be s3://bucket/key or file:///path: Unicode text of at most {MAX_URI_BYTES} bytes, without NUL"),
 ]
 
 Text = Annotated[str, Field(pattern=_NO_NUL), _Says("must be Unicode text without NUL characters")]

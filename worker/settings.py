@@ -56,7 +56,9 @@ class Settings(BaseSettings):
     max_num_batched_tokens: int | None = Field(default=None, ge=800)
     """Tokens in one of vLLM's steps; without it 2048 on a GPU and 800 on a CPU."""
     scan_images_in_engine: int | None = Field(default=None, ge=1)
-    """Images of scans in the engine at once; without it 48 on a GPU, 8 on a CPU."""
+    """Images of scans in the engine at once; without it those of 16 steps on a GPU and of 8 on a CPU: 48 and 8."""
+    scan_images_beside_live: int | None = Field(default=None, ge=1)
+    """Of them, while a live image is in the engine; without it those of 2 steps on a GPU and of 1 on a CPU: 6, 1."""
 
     threads: int | None = Field(default=None, ge=1, le=256)
     """Messages of scans at once; without it 8, and 4 more for each CPU that the process may use, up to 32."""

@@ -1,17 +1,21 @@
 """Chunks whose images are all known are compared side by side: in the end, nobody can tell."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
 from sqlmodel import Session
 
+from producers.listing import Page
+from producers.publishing import publish_scan
 from producers.reporting import results
-from producers.testing import InMemoryPublisher
+from producers.scans import find_scan
+from producers.testing import InMemoryPublisher, InMemorySource
 from tests.integration.test_scans import Archive, count, png
 from tests.processes import wait_for
 from worker.database import Database, transaction
-from worker.errors import BrokerUnavailableError
+from worker.errors import BrokerUnavailableError, SourceError
 from worker.tables import Unpublished
 
 CHUNK = 16
@@ -47,6 +51,55 @@ def test_a_producer_that_ends_between_chunks_loses_and_doubles_nothing(archive: 
     assert (counts["status"], counts["listed"]) == ("done", len(archive.images))
     assert (counts["judged"], counts["reused"]) == (len(new), len(archive.images) - len(new))
     assert set(archive.rows(scan_id)) == set(archive.images)
+    assert count(archive.database, Unpublished) == 0
+
+
+class BreakingOff(InMemorySource):
+    """Cannot be read further after 48 refs."""
+
+    def pages(self, cursor: str | None) -> Iterator[Page]:
+        for page in super().pages(cursor):
+            yield page
+            if page.cursor == str(3 * CHUNK):
+                raise SourceError("it cannot be read further")
+
+
+def known_but_for_the_third_chunk(archive: Archive, chunks: int) -> set[str]:
+    """The uris that are new. The chunks before and after them are all known."""
+    archive.fill(chunks * CHUNK)
+    new = {uri: archive.images.pop(uri) for uri in sorted(archive.images)[2 * CHUNK : 3 * CHUNK]}
+    archive.sweep()
+    archive.images = dict(sorted((archive.images | new).items()))
+    return set(new)
+
+
+def test_what_was_read_before_a_source_breaks_off_is_published(archive: Archive) -> None:
+    new = known_but_for_the_third_chunk(archive, 4)
+    publisher, listed = InMemoryPublisher(), list[int]()
+    with pytest.raises(SourceError):
+        publish_scan(
+            publisher, archive.database, archive.start(), chunk_size=CHUNK, listed=listed.append,
+            opened=lambda _sources, rules, _warn: BreakingOff(archive.refs(), rules),
+        )  # fmt: skip
+    assert set(publisher.uris) == new
+    assert listed == [CHUNK, 2 * CHUNK, 3 * CHUNK]
+
+
+def test_a_chunk_that_is_committed_meanwhile_takes_no_message_away_that_is_not_published(archive: Archive) -> None:
+    new = known_but_for_the_third_chunk(archive, 5)
+    scan_id, kept = archive.start(), list[int]()
+
+    def next_one_is_committed() -> bool:
+        with transaction(archive.database) as session:
+            return find_scan(session, scan_id).cursor == str(4 * CHUNK)
+
+    def before() -> None:
+        wait_for(next_one_is_committed, 30)
+        kept.append(count(archive.database, Unpublished))
+
+    publisher = archive.publish(scan_id, InMemoryPublisher(before=before), chunk_size=CHUNK)
+    assert set(publisher.uris) == new
+    assert kept == [1]
     assert count(archive.database, Unpublished) == 0
 
 

@@ -114,9 +114,10 @@ def test_the_engine_is_as_empty_as_before_when_all_have_left(live: bool) -> None
 @pytest.mark.parametrize(
     ("settings", "on_cpu", "alone", "beside_live"),
     [
-        ({}, False, 48, 48),
-        ({"max_num_batched_tokens": 4096}, False, 96, 96),
+        ({}, False, 48, 6),
+        ({"max_num_batched_tokens": 4096}, False, 96, 12),
         ({"scan_images_in_engine": 5}, False, 5, 5),
+        ({"scan_images_beside_live": 48}, False, 48, 48),
         ({}, True, 8, 1),
         ({"max_num_batched_tokens": 2400}, True, 32, 4),
         ({"max_num_batched_tokens": 2400, "scan_images_in_engine": 3}, True, 3, 3),

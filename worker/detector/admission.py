@@ -10,6 +10,7 @@ from worker.settings import Settings
 _GPU_STEP_TOKENS, _CPU_STEP_TOKENS = 2048, 800
 _IMAGE_TOKENS = 600  # FakeVLM's prompt has 587, an answer of "This is a real image." six more
 _GPU_STAY_STEPS, _CPU_STAY_STEPS = 16, 8
+_GPU_STEPS_BESIDE_LIVE, _CPU_STEPS_BESIDE_LIVE = 2, 1
 
 
 def step_tokens(settings: Settings, *, on_cpu: bool) -> int:
@@ -88,10 +89,7 @@ class Admission:
 def admission(settings: Settings, *, on_cpu: bool) -> Admission:
     """How many images of scans may be in the engine, alone and beside a live image."""
     images_a_step = max(1, step_tokens(settings, on_cpu=on_cpu) // _IMAGE_TOKENS)
-    if on_cpu:
-        # A step with a prompt takes seven times as long as one without, so most steps beside a live image have none.
-        scan_images = settings.scan_images_in_engine or _CPU_STAY_STEPS * images_a_step
-        return Admission(scan_images, beside_live=min(images_a_step, scan_images))
-    # On a GPU it takes about twice as long: every step may be full beside a live image.
-    scan_images = settings.scan_images_in_engine or _GPU_STAY_STEPS * images_a_step
-    return Admission(scan_images, beside_live=scan_images)
+    stay, beside = (_CPU_STAY_STEPS, _CPU_STEPS_BESIDE_LIVE) if on_cpu else (_GPU_STAY_STEPS, _GPU_STEPS_BESIDE_LIVE)
+    scan_images = settings.scan_images_in_engine or stay * images_a_step
+    beside_live = settings.scan_images_beside_live or beside * images_a_step
+    return Admission(scan_images, beside_live=min(beside_live, scan_images))
