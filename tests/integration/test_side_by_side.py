@@ -93,11 +93,16 @@ def test_a_chunk_that_is_committed_meanwhile_takes_no_message_away_that_is_not_p
         with transaction(archive.database) as session:
             return find_scan(session, scan_id).cursor == str(4 * CHUNK)
 
-    def before() -> None:
-        wait_for(next_one_is_committed, 30)
-        kept.append(count(archive.database, Unpublished))
+    with Session(archive.database) as other:
+        # The fourth chunk waits for this image until the third one is about to be published.
+        other.execute(INSERT, {"uri": sorted(archive.images)[3 * CHUNK], "id": scan_id})
 
-    publisher = archive.publish(scan_id, InMemoryPublisher(before=before), chunk_size=CHUNK)
+        def before() -> None:
+            other.rollback()
+            wait_for(next_one_is_committed, 30)
+            kept.append(count(archive.database, Unpublished))
+
+        publisher = archive.publish(scan_id, InMemoryPublisher(before=before), chunk_size=CHUNK)
     assert set(publisher.uris) == new
     assert kept == [1]
     assert count(archive.database, Unpublished) == 0
