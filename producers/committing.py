@@ -105,6 +105,7 @@ def commit(database: Database, taken: TakenUp, chunks: Iterable[Page]) -> Genera
                 while running and (len(running) == TOGETHER or not taken.quiet):
                     yield from _handed_over(taken, running.popleft().result())
         except Exception:
+            # Reading failed, whatever the source raised. If a commit failed, the one after it raises the same here.
             yield from _rest(taken, running)
             raise
         yield from _rest(taken, running)
