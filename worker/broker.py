@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from celery import Celery
 from celery.exceptions import CeleryError
 from kombu import Exchange, Queue
 from kombu.exceptions import KombuError
+from kombu.transport import TRANSPORT_ALIASES
 from kombu.utils.url import maybe_sanitize_url
 
-from worker.errors import BrokerUnavailableError, ConfigurationError
+from worker.amqp_frames import tolerant_frames
+from worker.errors import BrokerUnavailableError, ConfigurationError, FakesweepError
 from worker.messages import DEAD_QUEUE, JUDGE_IMAGES, LIVE_QUEUE, SCAN_QUEUE, JudgeImages
 
 DELIVERY_LIMIT = 20
@@ -48,6 +51,7 @@ def create_app(broker_url: str, **options: Any) -> Celery:
     """
     if not broker_url:
         raise ConfigurationError("BROKER_URL is not set: give amqp://user:password@host// or redis://host:6379/0")
+    TRANSPORT_ALIASES.update(redis="worker.redis_entries:Transport", rediss="worker.redis_entries:Transport")
     app = Celery("fakesweep", broker=broker_url, set_as_current=False, **options)
     app.conf.update(
         task_queues=[work_queue(LIVE_QUEUE), work_queue(SCAN_QUEUE)],
@@ -73,7 +77,7 @@ def create_app(broker_url: str, **options: Any) -> Celery:
 def _transport_options(broker_url: str) -> dict[str, Any]:
     scheme = broker_url.partition(":")[0]
     if scheme in {"amqp", "amqps", "pyamqp"}:
-        return {"confirm_publish": True}
+        return {"confirm_publish": True, "frame_handler": tolerant_frames}
     if scheme in {"redis", "rediss"}:
         return {
             "visibility_timeout": 3600,
@@ -122,9 +126,18 @@ def publish(
         )  # fmt: skip
 
 
-def dead_letter(app: Celery, payload: Any, error: BaseException, message_id: str) -> None:
-    """Publishes what was received to the dead letters, with the reason beside it. Raises BrokerUnavailableError."""
-    letter = {"reason": f"{type(error).__name__}: {error}", "message_id": message_id, "payload": payload}
+def dead_letter(app: Celery, payload: Any, error: BaseException, message_id: str, *, queue: str | None = None) -> None:
+    """Publishes what was received to the dead letters, with the reason beside it. Raises BrokerUnavailableError.
+
+    `queue` is where it was received; None when nobody knows.
+    """
+    letter = {
+        "reason": f"{type(error).__name__}: {error}",
+        "message_id": message_id,
+        "queue": queue,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "payload": payload,
+    }
     with unavailable(), app.connection_for_write() as connection:
         app.amqp.Producer(connection, auto_declare=False).publish(
             letter, exchange=EXCHANGE, routing_key=DEAD_QUEUE, declare=[dead_queue()], serializer="json",
@@ -145,15 +158,21 @@ def waiting(channel: Any, queue: str) -> int:
     return int(answer.message_count)
 
 
+def dead_count(channel: Any) -> int:
+    """How many dead letters there are; raises what the transport raises."""
+    arguments = {"durable": True, "auto_delete": False, "arguments": _QUORUM}
+    return int(channel.queue_declare(DEAD_QUEUE, **arguments).message_count)
+
+
 @contextmanager
-def unavailable() -> Iterator[None]:
-    """What goes wrong within is a BrokerUnavailableError.
+def unavailable(*but: type[FakesweepError]) -> Iterator[None]:
+    """What goes wrong within is a BrokerUnavailableError, except errors of the types `but`.
 
     What we send is valid, so it is the broker's fault, and each transport has errors of its own.
     """
     try:
         yield
-    except BrokerUnavailableError:
-        raise
     except Exception as error:
+        if isinstance(error, (BrokerUnavailableError, *but)):
+            raise
         raise BrokerUnavailableError(f"BROKER_URL: {type(error).__name__}: {error}") from error

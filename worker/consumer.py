@@ -1,37 +1,70 @@
-"""Celery's consumer, but for messages that it cannot read: those it drops, or rejects, which on Redis is the same."""
+"""Celery's consumer behind a door of our own: every message is read here before Celery reads it."""
 
+from collections.abc import Callable
 from typing import Any
 
+import structlog
 from celery.worker.consumer import Consumer
 
 from worker import broker
+from worker.envelope import open_envelope
+from worker.errors import BrokerUnavailableError, InvalidMessageError
+from worker.lanes import queue_of
+
+log = structlog.get_logger(__name__)
 
 
 class DeadLetteringConsumer(Consumer):  # type: ignore[misc]  # Celery is not typed
-    """Publishes what cannot be a task of ours to the dead letters, then acknowledges it."""
+    """Hands Celery the messages that it can take, and publishes all others to the dead letters."""
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
+        """See Consumer: what is called with each message. This one never raises, for that would end the worker."""
+        take = super().create_task_handler(*args, **options)
+
+        def on_message(message: Any) -> None:
+            try:
+                envelope = open_envelope(message.headers, message.body, message.content_type)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the message is the cause
+                self._bury(message, error)
+                return
+            message.headers, message.properties, message.body = envelope.headers, {}, envelope.body
+            message.content_encoding = "utf-8"
+            try:
+                take(message)
+            except self.connection_errors:
+                raise  # Celery connects again
+            except Exception as error:
+                log.exception("message_not_taken", message_id=envelope.id)
+                self._bury(message, error)
+
+        return on_message
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """The body is not JSON, or says that it is something else."""
+        """kombu could not unpack the body."""
         self._bury(message, exc)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Celery's own fields are not as its protocol wants them."""
+        """Celery refuses what open_envelope() has let pass."""
         del body
         self._bury(message, exc)
 
-    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """The message names a task that this worker does not have."""
-        del body
-        self._bury(message, LookupError(f"there is no task {exc}"))
-
-    def on_unknown_message(self, body: Any, message: Any) -> None:
-        """The message names no task."""
-        del body
-        self._bury(message, ValueError("the headers name no task"))
-
     def _bury(self, message: Any, error: Exception) -> None:
-        message_id = str((message.headers or {}).get("id", ""))
-        body = message.body
-        payload = body.decode(errors="backslashreplace") if isinstance(body, bytes) else str(body)
-        broker.dead_letter(self.app, payload, error, message_id)
-        message.ack()
+        reason = (
+            error if isinstance(error, InvalidMessageError) else InvalidMessageError(f"{type(error).__name__}: {error}")
+        )
+        log.warning("message_dead_lettered", reason=str(reason))
+        try:
+            queue = queue_of(str((message.delivery_info or {}).get("routing_key")))
+            message_id = str((message.headers or {}).get("id", ""))
+            broker.dead_letter(self.app, _text(message.body), reason, message_id, queue=queue)
+        except BrokerUnavailableError as unavailable:
+            log.warning("dead_letter_not_published", reason=str(unavailable))
+            if not message.acknowledged:
+                message.reject_log_error(log, self.connection_errors, requeue=True)
+        else:
+            if not message.acknowledged:
+                message.ack_log_error(log, self.connection_errors)
+
+
+def _text(body: object) -> str:
+    return bytes(body).decode(errors="backslashreplace") if isinstance(body, bytes | memoryview) else str(body)

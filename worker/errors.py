@@ -15,6 +15,7 @@ FakesweepError
 ├── SupersededError         another producer has the scan, or nobody wants it now: this one stops with a warning
 │   Of one message or one image.
 ├── InvalidMessageError     the message can never be understood: dead-lettered with the reason
+├── TooManyDeliveriesError  the message came back again and again: its images fail, and it is dead-lettered
 ├── ImageError              this image's outcome is `failed` with the reason code
 │   Of something outside.
 ├── TransientError          may pass by itself: tried again, in place or with a delay
@@ -96,6 +97,10 @@ class SupersededError(FakesweepError):
 
 class InvalidMessageError(FakesweepError):
     """A message that does not validate. The text says what is wrong with it."""
+
+
+class TooManyDeliveriesError(FakesweepError):
+    """A message that was delivered again and again, and never came to an end."""
 
 
 class ImageError(FakesweepError):

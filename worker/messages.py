@@ -30,6 +30,9 @@ DEAD_QUEUE = "moderation.dead"
 MAX_IMAGES = 16
 """Images in one message. 32 threads x 16 images keep a GPU full; more would make a redelivery costly."""
 
+MAX_ATTEMPT = 10_000
+"""Above what any worker counts: FAKESWEEP_RETRY_LIMIT is no larger."""
+
 MAX_URI_BYTES = 2048
 """UTF-8 bytes. Above S3's 1,024-byte keys plus a bucket's name, below the 2,704 bytes that a Postgres index takes."""
 
@@ -85,7 +88,7 @@ class ImageRef(BaseModel):
 
     uri: Uri
     etag: Annotated[str, Field(pattern=_NO_NUL, max_length=256), _Says(_SHORT.format(256))] | None = None
-    size: Annotated[int, Field(ge=0)] | None = None
+    size: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     external_id: Annotated[str, Field(pattern=_NO_NUL, max_length=1024), _Says(_SHORT.format(1024))] | None = None
 
     @field_validator("etag")
@@ -152,7 +155,7 @@ class JudgeImages(BaseModel):
     scan_id: UUID | None = None
     images: Annotated[tuple[ImageRef, ...], Field(min_length=1, max_length=MAX_IMAGES)]
     explain: Explain | None = None
-    attempt: Annotated[int, Field(ge=0)] = 0
+    attempt: Annotated[int, Field(ge=0, le=MAX_ATTEMPT)] = 0
     again: bool = False
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """Moderates a message: find its scan -> what is known? -> the path of its images -> save.
 
-The images of a redelivered message take the path one by one.
+The images of a message that was in hand when workers died, again and again, take the path one by one.
 """
 
 from collections.abc import Sequence
@@ -8,51 +8,76 @@ from dataclasses import replace
 from uuid import UUID
 
 import structlog
+from sqlmodel import Session
 
 from worker.case import Case, Delivery, Failed, Later
 from worker.database import counters, findings, known, lifecycle, transaction
-from worker.database.suspects import tried_alone
+from worker.database.suspects import deaths_alone, tried_alone
 from worker.errors import FakesweepError, ImageError, Reason
 from worker.messages import ImageRef, JudgeImages
 from worker.path import Parts, judge_images
 
 log = structlog.get_logger(__name__)
 
+SEVERAL_DEATHS = 2
+"""A message that was in hand at so many deaths of a worker is suspect. Machines and clusters kill workers, too."""
+
 MAX_DEATHS_ALONE = 2
-"""After this many deaths of the worker with only this image in it, the image is not tried again."""
+"""After so many deaths of a worker that had only this one of all suspect images, the image is not tried again."""
 
 
-def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, redelivered: bool = False) -> JudgeImages | None:
+def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, deaths: int = 0) -> JudgeImages | None:
     """Gives every image of the message its outcome.
 
     Returns a message with the images whose storage cannot be reached now, else None.
 
-    A redelivered message is suspect, and so is one that failed with an unexpected error: its images
-    are taken one by one, so that a poison image cannot take the others with it.
+    A message that was in hand at several `deaths` of a worker is suspect, and so is one that failed with an unexpected
+    error: its images are taken one by one, so that a poison image cannot take the others with it.
     Raises InvalidMessageError, DatabaseUnavailableError, ShuttingDownError, EngineDeadError.
     """
     with transaction(parts.database) as session:
-        thresholds = parts.description.thresholds.model_dump()
-        scan, policy = lifecycle.open_scan(session, job, message_id, **thresholds)
-        if lifecycle.set_aside(session, scan, job):
+        opened = _open(session, job, message_id, parts)
+        if opened is None:
             return None
-        if not lifecycle.takes_findings(scan):
-            log.info("message_of_ended_scan", scan_id=str(scan.id), images=len(job.images))
-            return None
-        policy = policy.of_detector(parts.description.answer.max_tokens, job.explain)
-        delivery = Delivery(scan, policy, parts.detector_id, job.attempt, job.again)
-        decided = known.decided_uris(session, scan, job.images, again=job.again)
-        undecided = [ref for ref in job.images if ref.uri not in decided]
-        if not undecided:
-            # The worker that saved them may have died before it ended the scan.
-            counters.settle(session, scan.id)
+        delivery, undecided = opened
         unchanged = known.unchanged(session, undecided, delivery.rule)
     there = {case.ref.uri for case in unchanged}
     refs = [ref for ref in undecided if ref.uri not in there]
-    later = _save_all(refs, unchanged, delivery, parts, suspect=redelivered)
+    later = _save_all(refs, unchanged, delivery, parts, suspect=deaths >= SEVERAL_DEATHS)
     if not later:
         return None
-    return job.model_copy(update={"scan_id": scan.id, "images": tuple(later), "attempt": job.attempt + 1})
+    return job.model_copy(update={"scan_id": delivery.scan.id, "images": tuple(later), "attempt": job.attempt + 1})
+
+
+def give_up(job: JudgeImages, message_id: UUID, parts: Parts, detail: str) -> None:
+    """Gives the images of a message that cannot be moderated the outcome `failed`, so that its scan can end.
+
+    Raises InvalidMessageError, DatabaseUnavailableError.
+    """
+    with transaction(parts.database) as session:
+        opened = _open(session, job, message_id, parts)
+    if opened:
+        delivery, undecided = opened
+        _save([Case(ref, Failed(ImageError(Reason.ENGINE_FAILED, detail))) for ref in undecided], delivery, parts)
+
+
+def _open(session: Session, job: JudgeImages, message_id: UUID, parts: Parts) -> tuple[Delivery, list[ImageRef]] | None:
+    """Finds the scan of a message. Returns the images without an outcome, or None when nobody waits for them now."""
+    thresholds = parts.description.thresholds.model_dump()
+    scan, policy = lifecycle.open_scan(session, job, message_id, **thresholds)
+    if lifecycle.set_aside(session, scan, job):
+        return None
+    if not lifecycle.takes_findings(scan):
+        log.info("message_of_ended_scan", scan_id=str(scan.id), images=len(job.images))
+        return None
+    policy = policy.of_detector(parts.description.answer.max_tokens, job.explain)
+    delivery = Delivery(scan, policy, parts.detector_id, job.attempt, job.again)
+    decided = known.decided_uris(session, scan, job.images, again=job.again)
+    undecided = [ref for ref in job.images if ref.uri not in decided]
+    if not undecided:
+        # The worker that saved them may have died before it ended the scan.
+        counters.settle(session, scan.id)
+    return delivery, undecided
 
 
 def _save_all(
@@ -66,8 +91,12 @@ def _save_all(
             raise
         except Exception:
             log.exception("message_failed_together", scan_id=str(delivery.scan.id))
+    log.warning("images_taken_alone", scan_id=str(delivery.scan.id), images=len(unchanged) + len(refs))
     later: list[ImageRef] = []
-    for ref in [*_not_saved(unchanged, delivery, parts), *refs]:
+    rest = [*_not_saved(unchanged, delivery, parts), *refs]
+    deaths = deaths_alone(parts.database, delivery.scan.id, [ref.uri for ref in rest])
+    # What was there at a death comes last: first the others show whether they live where it died.
+    for ref in sorted(rest, key=lambda one: deaths.get(one.uri, 0)):
         parts.files.check()
         with parts.suspects.take(1, live=parts.live):
             # As a live one, of a scan too: all other suspects wait for it.
@@ -91,7 +120,7 @@ def _alone(ref: ImageRef, delivery: Delivery, parts: Parts) -> list[ImageRef]:
     """The path for a suspect: an image that may kill the worker, or that fails with an unexpected error."""
     with tried_alone(parts.database, delivery.scan.id, ref.uri) as deaths:
         if deaths >= MAX_DEATHS_ALONE:
-            detail = f"the worker ended {deaths} times while it had this image alone"
+            detail = f"a worker died {deaths} times while it had this image alone"
         else:
             try:
                 return _save(judge_images([ref], delivery, parts), delivery, parts)

@@ -20,6 +20,7 @@ from worker.detector.verdicts import Judgement, Reader
 from worker.errors import EngineGenerateError, ImageError, Reason, StorageUnavailableError
 from worker.image_memory import decode_bytes
 from worker.images import MAX_PIXELS, open_for, to_square
+from worker.in_hand import InHand
 from worker.messages import ImageRef
 from worker.storage import ImageStore
 
@@ -41,6 +42,7 @@ class Parts:
     """As many images in full size at once as there are CPUs."""
     suspects: Budget = field(default_factory=lambda: Budget(1))
     """Room for one suspect image in the whole process, so that we know which one killed it."""
+    in_hand: InHand = field(default_factory=InHand)
     max_bytes: int = 64 * 2**20
     max_pixels: int = MAX_PIXELS
     retry_limit: int = 5

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import ConfigurationError
-from worker.messages import LIVE_QUEUE, SCAN_QUEUE
+from worker.messages import LIVE_QUEUE, MAX_ATTEMPT, SCAN_QUEUE
 
 
 def _comma_list(value: object) -> object:
@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     max_queue_depth: int = Field(default=2000, ge=1)
     """Messages that a producer lets wait in the queue: about 32,000 images, minutes of work for one GPU."""
 
-    retry_limit: int = Field(default=5, ge=0)
+    retry_limit: int = Field(default=5, ge=0, lt=MAX_ATTEMPT)
     """Delayed re-publishings of an image whose storage is away, before that becomes its outcome."""
     retry_delay_s: int = Field(default=30, ge=1)
     """Before the first of them; doubled each time, up to 15 minutes."""

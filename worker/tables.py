@@ -262,8 +262,24 @@ class Finding(SQLModel, table=True):
     decided_at: datetime = _timestamp()
 
 
+class MessageTry(SQLModel, table=True):
+    """How often a message that came back was started and not ended: so often the worker died while it had it.
+
+    The row is removed when the message ends.
+    """
+
+    __tablename__ = "message_tries"
+
+    message_id: UUID = Field(primary_key=True)
+    tries: int
+    started_at: datetime = _timestamp()
+
+
 class Suspect(SQLModel, table=True):
-    """An image whose message came back; written before it is judged alone, so that a deadly one is known."""
+    """An image of a message that was in hand at several deaths of workers.
+
+    The row is written before the image is judged alone, and removed when the worker survives that.
+    """
 
     __tablename__ = "suspects"
 

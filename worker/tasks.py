@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -10,16 +11,19 @@ from celery import Celery, Task
 from celery.exceptions import Reject
 
 from worker import broker, telemetry
+from worker.database.suspects import message_tried
+from worker.envelope import DELIVERIES
 from worker.errors import (
     BrokerUnavailableError,
     DatabaseUnavailableError,
     EngineDeadError,
     InvalidMessageError,
     ShuttingDownError,
+    TooManyDeliveriesError,
 )
 from worker.lanes import queue_of
-from worker.messages import JUDGE_IMAGES, JudgeImages
-from worker.moderate import moderate
+from worker.messages import DEAD_QUEUE, JUDGE_IMAGES, JudgeImages
+from worker.moderate import give_up, moderate
 from worker.path import Parts
 
 log = structlog.get_logger(__name__)
@@ -36,14 +40,18 @@ def register_tasks(
     """
 
     @app.task(name=JUDGE_IMAGES, bind=True, max_retries=None)  # type: ignore[untyped-decorator]  # Celery is not typed
-    def judge_images(self: Task, *args: Any, **kwargs: Any) -> None:
-        message_id = _message_id(self.request.id)
+    def judge_images(self: Task, payload: Any) -> None:
         info = self.request.delivery_info or {}
-        queue = queue_of(str(info.get("routing_key")))
-        redelivered = bool(info.get("redelivered"))
-        with telemetry.bound(message_id=str(message_id), queue=queue):
+        delivered = _Delivered(
+            payload,
+            _message_id(self.request.id),
+            queue_of(str(info.get("routing_key"))),
+            came_back=bool(info.get("redelivered")),
+            deliveries=self.request.get(DELIVERIES) or 0,
+        )
+        with telemetry.bound(message_id=str(delivered.message_id), queue=delivered.queue):
             try:
-                _take(app, parts[queue], args, kwargs, message_id, queue, retry_delay_s, redelivered=redelivered)
+                _take(app, parts[delivered.queue], delivered, retry_delay_s)
             except (ShuttingDownError, BrokerUnavailableError) as error:
                 # Also when a dead letter or a retry could not be published: better again than lost.
                 raise Reject(str(error), requeue=True) from error
@@ -53,30 +61,30 @@ def register_tasks(
     return judge_images
 
 
-def _take(
-    app: Celery,
-    parts: Parts,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    message_id: UUID,
-    queue: str,
-    retry_delay_s: int,
-    *,
-    redelivered: bool,
-) -> None:
+@dataclass(frozen=True)
+class _Delivered:
+    """What the broker says of a message beside its `payload`.
+
+    `came_back`: it was delivered before. `deliveries` says how often, on RabbitMQ.
+    """
+
+    payload: Any
+    message_id: UUID
+    queue: str
+    came_back: bool
+    deliveries: int
+
+
+def _take(app: Celery, parts: Parts, message: _Delivered, retry_delay_s: int) -> None:
     try:
-        job = _parse(args, kwargs)
-        telemetry.bind(scan_id=str(job.scan_id or message_id))
-        later = moderate(job, message_id, parts, redelivered=redelivered)
-        if later:
-            _publish_later(app, later, queue, retry_delay_s)
+        job = JudgeImages.parse(message.payload)
+        telemetry.bind(scan_id=str(job.scan_id or message.message_id))
+        _moderate(app, parts, job, message, retry_delay_s)
     except InvalidMessageError as error:
         log.warning("message_dead_lettered", reason=str(error))
-        broker.dead_letter(app, args, error, str(message_id))
+        _bury(app, message, error)
     except DatabaseUnavailableError as error:
-        log.warning("database_unavailable", reason=str(error))
-        # The same message under the same id; it never counts as an attempt, however long the database is away.
-        broker.publish(app, job, queue, countdown_s=retry_delay_s, message_id=str(message_id))
+        _publish_again(app, job, message, retry_delay_s, error)
     except (ShuttingDownError, BrokerUnavailableError, EngineDeadError):
         raise
     except (SystemExit, KeyboardInterrupt):
@@ -84,13 +92,47 @@ def _take(
     except BaseException as error:
         # A fault of this code, or a panic of a library in Rust, which is no Exception: nothing is lost, nothing loops.
         log.exception("message_dead_lettered")
-        broker.dead_letter(app, args, error, str(message_id))
+        _give_up(app, parts, job, message, retry_delay_s, error)
 
 
-def _parse(args: tuple[Any, ...], kwargs: dict[str, Any]) -> JudgeImages:
-    if len(args) != 1 or kwargs:
-        raise InvalidMessageError("the task takes one positional argument, the JudgeImages object")
-    return JudgeImages.parse(args[0])
+def _moderate(app: Celery, parts: Parts, job: JudgeImages, message: _Delivered, retry_delay_s: int) -> None:
+    """Moderates the message, and publishes what is left for later."""
+    if message.deliveries >= broker.DELIVERY_LIMIT - 1:
+        raise TooManyDeliveriesError(f"the message was delivered {message.deliveries} times and never ended")
+    with (
+        parts.in_hand.only(message.message_id, parts.files.check) as here,
+        message_tried(parts.database, message.message_id, came_back=message.came_back and not here) as deaths,
+    ):
+        later = moderate(job, message.message_id, parts, deaths=deaths)
+        if later:
+            _publish_later(app, later, message.queue, retry_delay_s)
+
+
+def _publish_again(
+    app: Celery, job: JudgeImages, message: _Delivered, retry_delay_s: int, error: DatabaseUnavailableError
+) -> None:
+    """Publishes the same message under the same id. This never counts as an attempt, however long Postgres is away."""
+    log.warning("database_unavailable", reason=str(error))
+    broker.publish(app, job, message.queue, countdown_s=retry_delay_s, message_id=str(message.message_id))
+
+
+def _give_up(
+    app: Celery, parts: Parts, job: JudgeImages, message: _Delivered, retry_delay_s: int, error: BaseException
+) -> None:
+    """Gives the images of a valid message the outcome `failed`, and dead-letters it."""
+    try:
+        detail = f"the message went to {DEAD_QUEUE} ({type(error).__name__}); see the worker's log"
+        give_up(job, message.message_id, parts, detail)
+    except DatabaseUnavailableError as unavailable:
+        _publish_again(app, job, message, retry_delay_s, unavailable)
+        return
+    except Exception:
+        log.exception("images_without_outcome", images=len(job.images))
+    _bury(app, message, error)
+
+
+def _bury(app: Celery, message: _Delivered, error: BaseException) -> None:
+    broker.dead_letter(app, [message.payload], error, str(message.message_id), queue=message.queue)
 
 
 def _message_id(task_id: str) -> UUID:
@@ -102,6 +144,6 @@ def _message_id(task_id: str) -> UUID:
 
 
 def _publish_later(app: Celery, later: JudgeImages, queue: str, retry_delay_s: int) -> None:
-    delay_s = min(retry_delay_s * 2 ** (later.attempt - 1), MAX_DELAY_S) * random.uniform(0.5, 1.5)  # noqa: S311
+    delay_s = min(retry_delay_s * 2 ** min(later.attempt - 1, 20), MAX_DELAY_S) * random.uniform(0.5, 1.5)  # noqa: S311
     log.warning("images_published_again", images=len(later.images), attempt=later.attempt, delay_s=round(delay_s))
     broker.publish(app, later, queue, countdown_s=delay_s)

@@ -35,6 +35,7 @@ COMMANDS = {
         "Drop the findings of old scans and submissions. Scans, verdicts, objects and reviews stay.",
     ),
     "drop": ("retention", "Drop the findings of SCAN, which has ended. The scan, its verdicts and its reviews stay."),
+    "dead": ("dead", "List, show, replay or discard messages that no worker could handle."),
     "evaluate": (
         "evaluation",
         "Measure a detector on labelled images: predictions.jsonl, metrics.json and report.html.",

@@ -101,8 +101,7 @@ def say(line: str) -> None:
 
 def show_waiting(advance: Advance, counts: Mapping[str, Any]) -> None:
     """What a scan has come to while its producer waits for room in the queue."""
-    decided = counts["judged"] + counts["reused"] + counts["failed"]
-    advance(counts["listed"], None, f"the queue is full; {decided} have an outcome, {_speed(counts)}")
+    advance(counts["listed"], None, f"the queue is full; {_decided(counts)} have an outcome, {_speed(counts)}")
 
 
 @retry(
@@ -115,7 +114,7 @@ def watch(database: Database, scan_id: UUID) -> dict[str, Any]:
     """Shows a scan's progress until every listed image has its outcome, or somebody stops it; its last counts."""
     with shown("judging", total=None) as advance:
         while (counts := results.progress(database, scan_id))["status"] not in WAITING_ENDS:
-            advance(counts["judged"] + counts["reused"] + counts["failed"], counts["listed"], _speed(counts))
+            advance(_decided(counts), counts["listed"], _speed(counts))
             time.sleep(POLL_S)
     print(_counts_line(counts), file=sys.stderr)
     return counts
@@ -133,6 +132,19 @@ def say_paused(counts: Mapping[str, Any]) -> None:
     scan, note = counts["scan"], counts["note"]
     print(f"fakesweep: scan {scan} is paused: {note}. Look at its findings (`fakesweep report {scan} --output …`); "
           f"then `fakesweep resume {scan}` or `fakesweep cancel {scan}`", file=sys.stderr)  # fmt: skip
+
+
+def say_stalled(scans: Sequence[Mapping[str, Any]]) -> None:
+    """One line for each scan that stands still: since when, and what to look at."""
+    for scan in scans:
+        still, left = timedelta(seconds=scan["stalled_s"]), scan["listed"] - _decided(scan)
+        say(f"scan {scan['scan']} ({scan['name']}) stands still: no image got its outcome for {still}, {left} images "
+            "have none. Does a worker run? Does `fakesweep dead list` show something? "
+            f"`fakesweep repair {scan['scan']}` publishes again what is lost")  # fmt: skip
+
+
+def _decided(counts: Mapping[str, Any]) -> int:
+    return int(counts["judged"] + counts["reused"] + counts["failed"])
 
 
 def _counts_line(counts: Mapping[str, Any]) -> str:
@@ -164,7 +176,7 @@ def print_summary(found: Mapping[str, Any]) -> None:
             shown_value = ", ".join(f"{rule} {limit}" for rule, limit in (value or {}).items() if limit is not None)
         elif name.startswith("share_") and value is not None:
             shown_value = f"{100 * value:.2f} %"
-        elif name == "eta_s" and value is not None:
+        elif name in {"eta_s", "stalled_s"} and value is not None:
             shown_value = str(timedelta(seconds=value))
         table.add_row(name, escape(printable(shown_value)))
     Console().print(table)

@@ -10,6 +10,7 @@ from sqlmodel import col
 
 from producers.scans import find_scan
 from worker.database import Database, figures, transaction
+from worker.database.lifecycle import ACTIVE
 from worker.errors import ScanStateError
 from worker.messages import Policy
 from worker.tables import Detector, Scan, ScanStatus
@@ -51,6 +52,7 @@ def _counts(scan: Scan) -> dict[str, Any]:
     flagged, failed = figures.shares(scan)
     rate = figures.rate(scan, datetime.now(UTC))
     left = scan.listed - scan.judged - scan.reused - scan.failed
+    still_s = figures.stalled_s(scan, datetime.now(UTC))
     return {
         "scan": str(scan.id),
         **{name: getattr(scan, name) for name in names},
@@ -58,6 +60,7 @@ def _counts(scan: Scan) -> dict[str, Any]:
         "share_failed": failed,
         "rate": round(rate, 2),
         "eta_s": round(left / rate) if scan.status == ScanStatus.RUNNING and rate > 0.01 else None,  # noqa: PLR2004
+        "stalled_s": None if still_s is None else round(still_s),
         "created_at": scan.created_at.isoformat(),
         "finished_at": scan.finished_at.isoformat() if scan.finished_at else None,
     }
@@ -74,6 +77,14 @@ def recent_scans(database: Database, limit: int = 20) -> list[dict[str, Any]]:
     with transaction(database) as session:
         query = select(Scan).order_by(col(Scan.created_at).desc()).limit(limit)
         return [_counts(scan) for scan in session.execute(query).scalars()]
+
+
+def stalled_scans(database: Database) -> list[dict[str, Any]]:
+    """Scans that should move and do not, the oldest first; see figures.stalled_s."""
+    with transaction(database) as session:
+        query = select(Scan).where(col(Scan.status).in_(ACTIVE)).order_by(col(Scan.created_at))
+        counts = [_counts(scan) for scan in session.execute(query).scalars()]
+    return [one for one in counts if one["stalled_s"] is not None]
 
 
 def rows(database: Database, scan_id: UUID) -> Iterator[dict[str, Any]]:

@@ -109,5 +109,5 @@ def test_a_suspect_of_a_scan_is_judged_before_other_images_for_others_wait_for_i
 ) -> None:
     engine = ScriptedEngine()
     parts = make_parts({"s3://b/1": png(BRIGHT)}, engine)
-    moderate(job(start(database, 1), "s3://b/1"), uuid4(), parts, redelivered=True)
+    moderate(job(start(database, 1), "s3://b/1"), uuid4(), parts, deaths=2)
     assert engine.lives == [True]

@@ -163,6 +163,26 @@ def test_sigterm_while_it_works_loses_nothing_and_judges_nothing_twice(
         f"s3://{bucket}/{number}.png" for number in range(160)
     )
     assert query(database_url, "SELECT count(*), count(DISTINCT sha256) FROM verdicts") == [(160, 160)]
+    assert "images_taken_alone" not in running.log.read_text(), "a stop accuses nobody"
+    assert query(database_url, "SELECT count(*) FROM message_tries") == [(0,)]
+
+
+@pytest.mark.rabbitmq
+def test_a_killed_worker_costs_what_it_had_in_hand_and_accuses_nobody(
+    clean_amqp_url: str, database_url: str, bucket: str, s3_environment: str, tmp_path: Path
+) -> None:
+    put(bucket, s3_environment, {f"{number}.png": number for number in range(160)})
+    environment = settings_for(database_url, clean_amqp_url)
+    scan = fakesweep("scan", f"s3://{bucket}/", environment=environment).stdout.strip()
+    with worker(SLOW, NO_POISON, environment, tmp_path) as running:
+        wait_for(lambda: query(database_url, "SELECT judged FROM scans")[0][0] > 0, 30, running.process, running.log)
+        running.process.kill()
+        running.process.wait()
+    with worker(QUICK, NO_POISON, environment, tmp_path) as running:
+        _wait_done(scan, environment, running)
+    assert {row["outcome"] for row in results_of(scan, environment)} == {"judged"}
+    assert "images_taken_alone" not in running.log.read_text(), "one death is no evidence"
+    assert query(database_url, "SELECT count(*) FROM message_tries") == [(0,)]
 
 
 def _wait_done(scan: str, environment: dict[str, str], running: RunningWorker, timeout_s: float = 60) -> None:
@@ -188,10 +208,12 @@ def test_a_poison_image_ends_as_an_outcome_and_takes_no_other_with_it(
                 break
             assert running.process.returncode == 139
             deaths += 1
-    assert deaths == 3
+    assert deaths == 4
     rows = results_of(scan, environment)
     assert len(rows) == 16
     assert [row["uri"] for row in rows if row["reason"]] == [f"s3://{bucket}/7.png"]
+    left = "SELECT (SELECT count(*) FROM suspects), (SELECT count(*) FROM message_tries)"
+    assert query(database_url, left) == [(0, 0)]
 
 
 def _ended_or_done(running: RunningWorker, scan: str, environment: dict[str, str]) -> bool:

@@ -104,8 +104,8 @@ def test_a_redelivered_message_does_nothing_twice(database: Database, make_parts
     first = job(scan, "s3://b/1", "s3://b/2")
     moderate(first, uuid4(), parts)
     before = counts(database, scan.id)
-    for redelivered in (False, True):
-        moderate(first, uuid4(), parts, redelivered=redelivered)
+    for deaths in (0, 2):
+        moderate(first, uuid4(), parts, deaths=deaths)
     assert counts(database, scan.id) == before
     assert engine.calls == [2]
 
@@ -214,15 +214,13 @@ def test_a_poison_image_cannot_take_the_others_to_the_dead_letters(
     scan = start(database, 3)
     message = job(scan, *objects)
     deaths = 0
-    for delivery in range(5):
+    for _ in range(6):
         # Each time the process ends and a fresh one takes the message.
         try:
-            moderate(
-                message, uuid4(), make_parts(objects, ScriptedEngine(fail=die_of_bright)), redelivered=delivery > 0
-            )
+            moderate(message, uuid4(), make_parts(objects, ScriptedEngine(fail=die_of_bright)), deaths=deaths)
         except EngineDeadError:
             deaths += 1
-    assert deaths == 3
+    assert deaths == 4
     assert {uri: row.outcome for uri, row in findings(database, scan.id).items()} == {
         "s3://b/0": "judged", "s3://b/1": "failed", "s3://b/2": "judged",
     }  # fmt: skip
@@ -311,8 +309,8 @@ def test_a_suspect_that_survives_is_not_held_against_it(database: Database, make
     objects: dict[str, bytes | Exception] = {"s3://b/1": StorageUnavailableError("503")}
     scan = start(database, 1)
     for _ in range(5):
-        assert moderate(job(scan, "s3://b/1"), uuid4(), make_parts(objects), redelivered=True) is not None
-    moderate(job(scan, "s3://b/1"), uuid4(), make_parts({"s3://b/1": png(DARK)}), redelivered=True)
+        assert moderate(job(scan, "s3://b/1"), uuid4(), make_parts(objects), deaths=2) is not None
+    moderate(job(scan, "s3://b/1"), uuid4(), make_parts({"s3://b/1": png(DARK)}), deaths=2)
     assert findings(database, scan.id)["s3://b/1"].verdict == "real"
 
 

@@ -131,7 +131,7 @@ def test_a_worker_that_ends_between_saving_and_ending_its_scan_leaves_that_to_th
     moderate(message, uuid4(), parts)
     with transaction(database) as session:  # as it is between the two
         session.execute(text("UPDATE scans SET status = 'running', finished_at = NULL"))
-    moderate(message, uuid4(), parts, redelivered=True)
+    moderate(message, uuid4(), parts, deaths=2)
     assert counts(database, scan.id)["status"] == "done"
 
 
@@ -327,9 +327,9 @@ def test_an_empty_etag_is_none(database: Database, detector_id: int) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("redelivered", [False, True])
+@pytest.mark.parametrize("deaths", [0, 2])
 def test_an_unchanged_image_keeps_its_verdict_when_another_one_fails_unexpectedly(
-    redelivered: bool, database: Database, detector_id: int
+    deaths: int, database: Database, detector_id: int
 ) -> None:
     """It is not fetched for that: it may be gone, or archived."""
     parts = parts_of(database, detector_id, {"s3://b/1": png(BRIGHT), "s3://b/2": RuntimeError("a bug")})
@@ -338,7 +338,7 @@ def test_an_unchanged_image_keeps_its_verdict_when_another_one_fails_unexpectedl
     moderate(job(start(database, 1), known), uuid4(), parts)
     del parts.store.objects["s3://b/1"]
     scan = start(database, 2)
-    moderate(job(scan, known, "s3://b/2"), uuid4(), parts, redelivered=redelivered)
+    moderate(job(scan, known, "s3://b/2"), uuid4(), parts, deaths=deaths)
     found = {uri: (row.outcome, row.reason) for uri, row in findings(database, scan.id).items()}
     assert found == {"s3://b/1": ("reused", None), "s3://b/2": ("failed", "engine_failed")}
 

@@ -3,10 +3,14 @@
 import math
 from datetime import datetime
 
-from worker.tables import Scan
+from worker.tables import Scan, ScanStatus
 
 RATE_WINDOW_S = 60.0
 """Time constant of `scans.rate`, an exponentially weighted average."""
+
+
+STALLED_AFTER_S = 3600.0
+"""A scan in which no image got its outcome for so long stands still: no delay of a retry is longer than 23 minutes."""
 
 
 def shares(scan: Scan) -> tuple[float, float]:
@@ -24,3 +28,14 @@ def rate(scan: Scan, now: datetime) -> float:
     # A scan that is younger than the window has not filled it yet.
     filled = 1 - math.exp(-max((scan.counted_at - scan.created_at).total_seconds(), 1.0) / window_s)
     return scan.rate * math.exp(-max((now - scan.counted_at).total_seconds(), 0.0) / window_s) / filled
+
+
+def stalled_s(scan: Scan, now: datetime) -> float | None:
+    """Seconds since an image of a scan got its outcome, when that is over STALLED_AFTER_S. None for a scan that moves.
+
+    A paused scan, or one that has ended, is not meant to move.
+    """
+    if scan.status not in (ScanStatus.LISTING, ScanStatus.REPAIRING, ScanStatus.RUNNING):
+        return None
+    still_s = (now - (scan.counted_at or scan.created_at)).total_seconds()
+    return still_s if still_s > STALLED_AFTER_S else None

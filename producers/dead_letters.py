@@ -1,0 +1,128 @@
+"""Looks through the dead letters, publishes them again, or throws them away: `fakesweep dead`.
+
+No broker lets a queue be read in place, and RabbitMQ counts each time that a message is given back. So each letter is
+taken, its copy is published to the same queue, and then it is acknowledged: after a killed command a letter may be
+there twice, and never not at all.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from celery import Celery
+from kombu.utils import json
+
+from worker import broker
+from worker.envelope import is_id
+from worker.errors import InvalidMessageError
+from worker.messages import DEAD_QUEUE, LIVE_QUEUE, SCAN_QUEUE, JudgeImages
+
+
+class Act(StrEnum):
+    """What becomes of a letter."""
+
+    KEEP = "keep"
+    REPLAY = "replay"
+    DISCARD = "discard"
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A message that nobody could handle. Texts are as they were received, which may be anything.
+
+    `id` comes from the letter's bytes: the same letter always has the same one. `at` is a time in ISO 8601; it and
+    `queue`, where the message came from, are None when they are not known.
+    """
+
+    id: str
+    reason: str
+    message_id: str
+    payload: Any
+    queue: str | None
+    at: str | None
+    message: Any = field(repr=False)
+
+    def job(self) -> JudgeImages:
+        """The message in it. Raises InvalidMessageError when there is none that a worker could handle."""
+        payload = self.payload
+        if isinstance(payload, str):
+            try:
+                payload = json.loads(payload)
+            except Exception as error:
+                raise InvalidMessageError("the message is not JSON") from error
+        if isinstance(payload, list) and payload and isinstance(payload[0], list):
+            payload = payload[0]  # Celery's body: args, kwargs, options
+        if isinstance(payload, list) and len(payload) == 1:
+            payload = payload[0]
+        return JudgeImages.parse(payload)
+
+    def row(self) -> dict[str, Any]:
+        """The letter as JSON shows it."""
+        return {name: getattr(self, name) for name in ("id", "at", "queue", "reason", "message_id", "payload")}
+
+
+def look_through(app: Celery, act: Callable[[DeadLetter], Act]) -> Iterator[tuple[DeadLetter, Act]]:
+    """Calls `act` with each letter that is there now, and does what it answers. Yields each letter when that is done.
+
+    Keep on taking from it to the end, or the rest is not looked at. A message that is replayed is judged again where it
+    failed before. Raises BrokerUnavailableError; InvalidMessageError when a letter that is to be replayed cannot be.
+    """
+    with broker.unavailable(InvalidMessageError), app.connection_for_write() as connection:
+        channel = connection.default_channel
+        queue = broker.dead_queue()(channel)
+        queue.declare()
+        for _ in range(broker.dead_count(channel)):
+            message = queue.get(no_ack=False)
+            if message is None:
+                return
+            letter = read(message)
+            wanted = act(letter)
+            if wanted is Act.KEEP:
+                _publish_copy(app, connection, message)
+            elif wanted is Act.REPLAY:
+                _replay(app, letter)
+            message.ack()
+            yield letter, wanted
+
+
+def _replay(app: Celery, letter: DeadLetter) -> None:
+    # Its images may have the outcome `failed` already: `again` replaces that.
+    job = letter.job().model_copy(update={"attempt": 0, "again": True})
+    queue = letter.queue if letter.queue in {LIVE_QUEUE, SCAN_QUEUE} else SCAN_QUEUE
+    # A submission is named by its message: under another id its verdicts would be looked for in vain.
+    message_id = letter.message_id if is_id(letter.message_id) else None
+    broker.publish(app, job, queue, message_id=message_id)
+
+
+def _publish_copy(app: Celery, connection: Any, message: Any) -> None:
+    app.amqp.Producer(connection, auto_declare=False).publish(
+        message.body, exchange=broker.EXCHANGE, routing_key=DEAD_QUEUE, headers=message.headers,
+        content_type=message.content_type or "application/json", content_encoding=message.content_encoding or "utf-8",
+        delivery_mode=2, confirm_timeout=30,
+    )  # fmt: skip
+
+
+def read(message: Any) -> DeadLetter:
+    """The letter in a message of the dead queue: a worker's own, or what RabbitMQ put there by itself."""
+    body = message.body if isinstance(message.body, bytes) else bytes(message.body or "", "utf-8", "surrogatepass")
+    letter_id, text = hashlib.sha256(body).hexdigest()[:12], body.decode(errors="backslashreplace")
+    headers = message.headers or {}
+    try:
+        letter = json.loads(text)
+    except Exception:  # noqa: BLE001 - anything may lie there
+        letter = None
+    if isinstance(letter, dict) and {"reason", "payload"} <= letter.keys():
+        known = {name: letter.get(name) for name in ("queue", "at")}
+        return DeadLetter(
+            letter_id,
+            str(letter["reason"]),
+            str(letter.get("message_id") or ""),
+            letter["payload"],
+            **known,
+            message=message,
+        )
+    reason = f"RabbitMQ: {headers.get('x-first-death-reason', 'unknown')}"
+    queue = headers.get("x-first-death-queue")
+    return DeadLetter(letter_id, reason, str(headers.get("id") or ""), text, queue, None, message)

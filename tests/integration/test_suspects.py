@@ -1,0 +1,74 @@
+"""At how many deaths of a worker a message was in hand, and an image alone."""
+
+from contextlib import AbstractContextManager, suppress
+from uuid import uuid4
+
+import pytest
+from sqlmodel import Session, select
+
+from worker.database import Database
+from worker.database.suspects import deaths_alone, message_tried, tried_alone
+from worker.errors import BrokerUnavailableError, EngineDeadError, ShuttingDownError
+from worker.tables import MessageTry, Suspect
+
+
+def rows(database: Database) -> tuple[int, int]:
+    with Session(database) as session:
+        return len(session.exec(select(MessageTry)).all()), len(session.exec(select(Suspect)).all())
+
+
+def deaths_before(tried: AbstractContextManager[int], error: Exception) -> int:
+    """What a try yields that ends with the error."""
+    yielded: list[int] = []
+    with suppress(type(error)), tried as deaths:
+        yielded.append(deaths)
+        raise error
+    return yielded[0]
+
+
+def test_a_message_that_never_comes_back_leaves_no_trace(database: Database) -> None:
+    with message_tried(database, uuid4(), came_back=False) as deaths:
+        assert (deaths, rows(database)) == (0, (0, 0))
+    assert rows(database) == (0, 0)
+
+
+def test_each_delivery_after_a_death_knows_of_one_more(database: Database) -> None:
+    message = uuid4()
+    for before in range(4):
+        tried = message_tried(database, message, came_back=before > 0)
+        assert deaths_before(tried, EngineDeadError("gone")) == before
+    with message_tried(database, message, came_back=True) as deaths:
+        assert deaths == 4
+    assert rows(database) == (0, 0)
+
+
+@pytest.mark.parametrize("gives_back", [ShuttingDownError, BrokerUnavailableError])
+def test_what_a_worker_gives_back_was_at_no_death(database: Database, gives_back: type[Exception]) -> None:
+    message = uuid4()
+    for came_back in (False, True, True):
+        assert deaths_before(message_tried(database, message, came_back=came_back), gives_back("later")) == 0
+    assert deaths_before(message_tried(database, message, came_back=True), EngineDeadError("gone")) == 0
+    assert deaths_before(message_tried(database, message, came_back=True), gives_back("later")) == 1
+    with message_tried(database, message, came_back=True) as deaths:
+        assert deaths == 1, "what is given back later does not forget the death"
+    assert rows(database) == (0, 0)
+
+
+def test_a_message_that_ends_with_an_error_is_forgotten(database: Database) -> None:
+    with pytest.raises(ValueError, match="a bug"), message_tried(database, uuid4(), came_back=True):
+        raise ValueError("a bug")
+    assert rows(database) == (0, 0)
+
+
+def test_an_image_that_survives_alone_is_forgotten_and_one_that_kills_is_not(database: Database) -> None:
+    scan = uuid4()
+    with tried_alone(database, scan, "s3://b/1") as deaths:
+        assert deaths == 0
+    assert deaths_before(tried_alone(database, scan, "s3://b/1"), ShuttingDownError("later")) == 0
+    assert rows(database) == (0, 0)
+    for before in range(2):
+        assert deaths_before(tried_alone(database, scan, "s3://b/2"), EngineDeadError("gone")) == before
+    assert deaths_alone(database, scan, ["s3://b/1", "s3://b/2"]) == {"s3://b/2": 2}
+    with tried_alone(database, scan, "s3://b/2") as deaths:
+        assert deaths == 2
+    assert rows(database) == (0, 0), "it has its outcome now"

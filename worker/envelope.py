@@ -1,0 +1,161 @@
+"""open_envelope(): what Celery's headers and body say around a JudgeImages message. Nothing in them is trusted.
+
+Any program may publish to the queues. Celery's own worker stops, or loses the message, when a header or the body is not
+what Celery writes. So the worker reads every message here first, and Celery sees only what `Envelope.body` and
+`Envelope.headers` make of it. The form is Celery's message protocol 2; docs/message.md tells other languages.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kombu.utils import json
+
+from worker.errors import InvalidMessageError
+from worker.messages import JUDGE_IMAGES
+
+UNREADABLE = "fakesweep-unreadable"
+"""The header that worker.redis_entries sets on what is no message at all. It says why."""
+
+DELIVERIES = "x-delivery-count"
+"""RabbitMQ's header on messages of quorum queues: how often a message was given back. Redis has none."""
+
+MAX_ID_CHARACTERS = 255
+MAX_WAIT = timedelta(minutes=25)
+"""The longest time that a worker keeps a message for its ETA. Above the 22.5 minutes of the longest delay that the
+worker asks for, below the 30 minutes after which RabbitMQ takes a message back from a worker.
+"""
+
+_NOT_SUPPORTED = ("callbacks", "errbacks", "chain", "chord")
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """A message that Celery can take. `payload` is the JudgeImages object, which is not checked yet.
+
+    `eta` is when it is to be handled, None for now. `deliveries` counts how often it was given back, where that is
+    known.
+    """
+
+    id: str
+    payload: Any
+    eta: datetime | None
+    deliveries: int
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """Celery's headers, with nothing but what is known here."""
+        eta = {"eta": self.eta.isoformat()} if self.eta else {}
+        return {"task": JUDGE_IMAGES, "id": self.id, DELIVERIES: self.deliveries, **eta}
+
+    @property
+    def body(self) -> bytes:
+        """Celery's body: args, kwargs and options, as JSON."""
+        return bytes(json.dumps([[self.payload], {}, {}]), "utf-8")
+
+
+def open_envelope(
+    headers: Mapping[Any, Any], body: bytes | str | None, content_type: object, *, now: datetime | None = None
+) -> Envelope:
+    """Reads what surrounds a message. `now` is the time with a zone; without it, it is the clock's.
+
+    Raises InvalidMessageError with the reason when the message is not as docs/message.md says, when it has expired, or
+    when its ETA is too far away.
+    """
+    now = now or datetime.now(UTC)
+    if UNREADABLE in headers:
+        raise InvalidMessageError(str(headers[UNREADABLE]))
+    _check_task(headers)
+    _check_limits(headers)
+    message_id = _id(headers)
+    if content_type != "application/json":
+        raise InvalidMessageError(f"the content type must be application/json, not {_shown(content_type)}")
+    expires, eta = _time(headers, "expires", now), _time(headers, "eta", now)
+    if expires and expires <= (eta or now):
+        raise InvalidMessageError(f"the message expired at {expires.isoformat()}")
+    if eta and eta > now + MAX_WAIT:
+        minutes = int(MAX_WAIT.total_seconds() // 60)
+        raise InvalidMessageError(f"eta {eta.isoformat()} is over {minutes} minutes away: publish the message later")
+    return Envelope(message_id, _payload(body), eta if eta and eta > now else None, _deliveries(headers))
+
+
+def _check_task(headers: Mapping[Any, Any]) -> None:
+    if headers.get("task") is None:
+        raise InvalidMessageError(f"the headers name no task: the header task must be {JUDGE_IMAGES}")
+    if headers["task"] != JUDGE_IMAGES:
+        raise InvalidMessageError(f"the header task must be {JUDGE_IMAGES}, not {_shown(headers['task'])}")
+
+
+def _check_limits(headers: Mapping[Any, Any]) -> None:
+    """Celery's producers send `timelimit`, two numbers or nulls. It has no effect here, and no other value may pass."""
+    limit = headers.get("timelimit")
+    if limit is None:
+        return
+    two = isinstance(limit, list | tuple) and len(limit) == len(("hard", "soft"))
+    if not two or not all(one is None or isinstance(one, int | float) for one in limit):
+        raise InvalidMessageError(f"the header timelimit must be two numbers or nulls, not {_shown(limit)}")
+
+
+def _id(headers: Mapping[Any, Any]) -> str:
+    message_id = headers.get("id")
+    if is_id(message_id):
+        return str(message_id)
+    raise InvalidMessageError(
+        f"the header id must be text of 1 to {MAX_ID_CHARACTERS} characters, such as a UUID, not {_shown(message_id)}"
+    )
+
+
+def is_id(value: object) -> bool:
+    """Whether a message may have this id: text that Postgres and JSON take, without NUL or half a surrogate pair."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_CHARACTERS:
+        return False
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _time(headers: Mapping[Any, Any], name: str, now: datetime) -> datetime | None:
+    value = headers.get(name)
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str):
+            time = datetime.fromisoformat(value)
+            return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+        if isinstance(value, int | float) and name == "expires":  # Celery allows seconds from now
+            return now + timedelta(seconds=value)
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidMessageError(f"the header {name} must be a time in ISO 8601, not {_shown(value)}")
+
+
+def _payload(body: bytes | str | None) -> Any:
+    try:
+        # kombu's JSON, because Celery's producers write UUIDs as its objects. Wrong ones raise anything.
+        content = json.loads(body or b"")
+    except Exception as error:
+        raise InvalidMessageError(f"the body is not JSON in UTF-8: {error}") from error
+    match content:
+        case [[payload], kwargs, options] if _is_empty(kwargs) and _has_no(options):
+            return payload
+    raise InvalidMessageError(
+        "the body must be [[message], {}, {}]: the task takes one positional argument, the JudgeImages object, "
+        "and Celery's callbacks, chains and chords are not supported"
+    )
+
+
+def _is_empty(kwargs: object) -> bool:
+    return isinstance(kwargs, dict) and not kwargs
+
+
+def _has_no(options: object) -> bool:
+    return isinstance(options, dict) and not any(options.get(name) for name in _NOT_SUPPORTED)
+
+
+def _deliveries(headers: Mapping[Any, Any]) -> int:
+    count = headers.get(DELIVERIES, 0)
+    return count if isinstance(count, int) and count > 0 else 0
+
+
+def _shown(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"  # noqa: PLR2004 - for a person
