@@ -14,6 +14,7 @@ import pytest
 from kombu import Connection, Exchange, Producer, Queue
 from PIL import Image
 
+from tests.killing import write_pngs
 from tests.processes import RunningWorker, fakesweep, results_of, running_worker, wait_for
 from worker import broker
 from worker.messages import DEAD_QUEUE, JUDGE_IMAGES, LIVE_QUEUE, SCAN_QUEUE
@@ -144,26 +145,36 @@ def test_what_celery_cannot_read_is_dead_lettered_by_rabbitmq(
 
 
 @BOTH
-def test_sigterm_while_it_works_loses_nothing_and_judges_nothing_twice(
-    clean_broker_url: str, database_url: str, bucket: str, s3_environment: str, tmp_path: Path
+def test_workers_that_are_stopped_under_full_load_lose_nothing_and_judge_nothing_twice(
+    clean_broker_url: str, database_url: str, tmp_path: Path
 ) -> None:
-    put(bucket, s3_environment, {f"{number}.png": number for number in range(160)})
+    uris = write_pngs(tmp_path / "images", 480)
     environment = settings_for(database_url, clean_broker_url)
-    scan = fakesweep("scan", f"s3://{bucket}/", environment=environment).stdout.strip()
-    decided = "SELECT count(*) FROM findings"
-    with worker(SLOW, NO_POISON, environment, tmp_path) as running:
-        wait_for(lambda: query(database_url, decided)[0][0] > 0, 30, running.process, running.log)
-        asked = time.monotonic()
-        assert running.stop(signal.SIGTERM) == 0
-        assert time.monotonic() - asked < 30
-    assert 0 < query(database_url, decided)[0][0] < 160
-    with worker(QUICK, NO_POISON, environment, tmp_path) as running:
+    scan = fakesweep("scan", str(tmp_path / "images"), environment=environment).stdout.strip()
+    judged, log = tmp_path / "judged", tmp_path / "log"
+
+    def lines() -> int:
+        return len(judged.read_text().splitlines()) if judged.exists() else 0
+
+    def started(seconds: str) -> Any:
+        return running_worker(["tests.scripted_worker", seconds, NO_POISON, str(judged)], environment, log, 60)
+
+    for _ in range(3):
+        before = lines()
+        with started("0.02") as running:
+            wait_for(lambda: lines() > before + 32, 30, running.process, running.log)  # noqa: B023 - called at once
+            asked = time.monotonic()
+            assert running.stop(signal.SIGTERM) == 0
+            assert time.monotonic() - asked < 30
+        assert "images_taken_alone" not in log.read_text(), "a stop accuses nobody"
+    assert 0 < query(database_url, "SELECT count(*) FROM findings")[0][0] < len(uris), "each stop met it at work"
+    with started("0") as running:
         _wait_done(scan, environment, running)
-    assert sorted(row["uri"] for row in results_of(scan, environment)) == sorted(
-        f"s3://{bucket}/{number}.png" for number in range(160)
-    )
-    assert query(database_url, "SELECT count(*), count(DISTINCT sha256) FROM verdicts") == [(160, 160)]
-    assert "images_taken_alone" not in running.log.read_text(), "a stop accuses nobody"
+    assert "images_taken_alone" not in log.read_text()
+    warm_ups = 4  # one image for each start of a worker
+    assert lines() - warm_ups == len(uris)
+    assert sorted(row["uri"] for row in results_of(scan, environment)) == uris
+    assert query(database_url, "SELECT count(*), count(DISTINCT sha256) FROM verdicts") == [(480, 480)]
     assert query(database_url, "SELECT count(*) FROM message_tries") == [(0,)]
 
 
