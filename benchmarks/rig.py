@@ -1,6 +1,7 @@
 """A worker as a process on real RabbitMQ, Postgres and S3, and scans that go through it from end to end."""
 
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -77,16 +78,25 @@ class Rig:
         }
 
     @contextmanager
-    def worker(self, module: Sequence[str], changes: Mapping[str, str]) -> Iterator[psutil.Process]:
-        """A worker that is ready; stopped at the end."""
+    def worker(
+        self, module: Sequence[str], changes: Mapping[str, str], *, end: signal.Signals = signal.SIGTERM
+    ) -> Iterator[psutil.Process]:
+        """A worker that is ready; ended with that signal, and its children with it."""
         log = self.folder / f"{module[0]}.log"
         log.unlink(missing_ok=True)
         command = [sys.executable, "-m", *module]
         environment = self.environment | dict(changes)
         with running(
-            "the worker", command, log, lambda _: _is_ready(log), start_limit_s=900, env=environment
+            "the worker", command, log, lambda _: _is_ready(log), end=end, start_limit_s=900, env=environment
         ) as process:
             yield psutil.Process(process.pid)
+
+    def empty_queues(self) -> None:
+        """Throws away what lies in our queues of the broker."""
+        with broker.create_app(AMQP).connection_for_write() as connection:
+            broker.declare_queues(connection)
+            for queue in (LIVE_QUEUE, SCAN_QUEUE, DEAD_QUEUE):
+                connection.default_channel.queue_purge(queue)
 
     def store(self, objects: Mapping[str, bytes]) -> list[ImageRef]:
         """Puts the objects into S3. Returns their refs with ETags, as a listing has them."""
@@ -147,10 +157,7 @@ def rig() -> Iterator[Rig]:
     with tempfile.TemporaryDirectory() as name, scratch_database() as (url, database), s3_server(Path(name)) as s3:
         made = Rig(Path(name), url, database, s3)
         made.client().create_bucket(Bucket=BUCKET)
-        with broker.create_app(AMQP).connection_for_write() as connection:
-            broker.declare_queues(connection)
-            for queue in (LIVE_QUEUE, SCAN_QUEUE, DEAD_QUEUE):
-                connection.default_channel.queue_purge(queue)
+        made.empty_queues()
         yield made
 
 

@@ -16,7 +16,7 @@ from worker.database import Database, transaction
 from worker.database.lifecycle import ENDED
 from worker.database.partitions import TABLE_PREFIX, drop_partition_table
 from worker.errors import DatabaseUnavailableError, LockedError, ScanStateError
-from worker.tables import Finding, Scan, Suspect, Unpublished
+from worker.tables import Finding, MessageTry, Scan, Suspect, Unpublished
 
 LOCK_TIMEOUT_S = 5.0
 """Detaching a partition locks `findings`, and whoever comes later waits behind us: workers, for this long at most."""
@@ -135,6 +135,12 @@ def drop_scan(database: Database, scan_id: UUID, *, attempts: int = 3, lock_s: f
                 session.flush()
                 drop_partition_table(session, scan.partition)
     return scan
+
+
+def forget_messages(database: Database, before: datetime) -> None:
+    """Forgets messages that were in hand at a death of a worker before that time, and never came back."""
+    with transaction(database) as session:
+        session.execute(delete(MessageTry).where(col(MessageTry.started_at) < before))
 
 
 def _ended() -> list[str]:

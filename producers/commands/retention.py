@@ -36,6 +36,8 @@ def retention(
             typer.echo(printable(f"skipped {found}: {error}"), err=True)
         else:
             typer.echo(printable(f"dropped {found}"))
+    if not dry_run:
+        dropping.forget_messages(database, before)
     for found in dropping.held_back(database, before):
         typer.echo(printable(f"kept {found}: scan {found.held_by}; cancel it, or let it end"))
     if skipped:

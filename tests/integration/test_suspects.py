@@ -1,11 +1,13 @@
 """At how many deaths of a worker a message was in hand, and an image alone."""
 
 from contextlib import AbstractContextManager, suppress
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 from sqlmodel import Session, select
 
+from producers.retention import forget_messages
 from worker.database import Database
 from worker.database.suspects import deaths_alone, message_tried, tried_alone
 from worker.errors import BrokerUnavailableError, EngineDeadError, ShuttingDownError
@@ -72,3 +74,11 @@ def test_an_image_that_survives_alone_is_forgotten_and_one_that_kills_is_not(dat
     with tried_alone(database, scan, "s3://b/2") as deaths:
         assert deaths == 2
     assert rows(database) == (0, 0), "it has its outcome now"
+
+
+def test_retention_forgets_messages_that_never_came_back(database: Database) -> None:
+    assert deaths_before(message_tried(database, uuid4(), came_back=True), EngineDeadError("gone")) == 1
+    forget_messages(database, datetime.now(UTC) - timedelta(days=1))
+    assert rows(database) == (1, 0)
+    forget_messages(database, datetime.now(UTC) + timedelta(days=1))
+    assert rows(database) == (0, 0)

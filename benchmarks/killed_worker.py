@@ -1,0 +1,89 @@
+"""A worker is killed (SIGKILL) again and again: how much of its work is lost, and does a healthy image fail?
+
+    python -m benchmarks.killed_worker [--kills 5] [--every 60]
+    python -m benchmarks.killed_worker --scripted --kills 50 --every 3
+
+One worker is left alone for as long as the killed ones are ready together. Each of the others is killed `every` seconds
+after it is ready, and a last one ends the scan. The engine is vLLM with the demo detector, or with --scripted one that
+takes 20 ms for an image.
+"""
+
+import argparse
+import signal
+import time
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from benchmarks.drawings import drawings
+from benchmarks.rig import SMALL_ENGINE, Rig, rig
+from benchmarks.scratch import write_result
+from worker.messages import ImageRef
+
+IMAGES_A_SECOND = {False: 25, True: 400}
+"""With vLLM and with --scripted: more than are judged, so that no scan ends before its time."""
+SCRIPTED = ["tests.scripted_worker", "0.02", "-1"]
+_COUNTS = """
+SELECT count(*) FILTER (WHERE outcome = 'judged') AS judged, count(*) FILTER (WHERE outcome = 'failed') AS failed,
+       (SELECT count(*) FROM suspects) + (SELECT count(*) FROM message_tries) AS rows_left_behind
+FROM findings WHERE scan_id = :scan
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--every", type=float, default=60, metavar="SECONDS")
+    parser.add_argument("--scripted", action="store_true")
+    options = parser.parse_args()
+    module = SCRIPTED if options.scripted else ["worker"]
+    ready_s = options.kills * options.every
+    with rig() as services:
+        files = _numbered(round(ready_s * IMAGES_A_SECOND[options.scripted]) + 500)
+        alone = _judged(services, module, services.store(_named("alone", files)), ready_s, 1, signal.SIGTERM)[0]
+        services.empty_queues()
+        refs = services.store(_named("killed", files))
+        killed, scan = _judged(services, module, refs, options.every, options.kills, signal.SIGKILL)
+        after = _ended(services, module, scan) if options.scripted else _counts(services, scan)
+    result = {"kills": options.kills, "ready_seconds": ready_s, "judged_when_left_alone": alone}
+    more = {"judged_when_killed": killed, "ratio": round(killed / alone, 3), "of_the_killed_scan_at_last": after}
+    write_result("killed_worker_scripted" if options.scripted else "killed_worker", result | more)
+
+
+def _numbered(count: int) -> list[bytes]:
+    """Files of different contents: drawings, with a number behind the end of the picture."""
+    drawn = drawings(min(count, 200))
+    return [drawn[number % len(drawn)] + b"%d" % number for number in range(count)]
+
+
+def _named(name: str, files: Sequence[bytes]) -> dict[str, bytes]:
+    return {f"{name}/{number:06d}": file + name.encode() for number, file in enumerate(files)}
+
+
+def _judged(
+    services: Rig, module: list[str], refs: list[ImageRef], seconds: float, times: int, end: signal.Signals
+) -> tuple[int, UUID]:
+    """How many images of a scan workers judge that are ended so many seconds after they are ready; and the scan."""
+    scan = services.start_scan(refs)
+    for _ in range(times):
+        with services.worker(module, SMALL_ENGINE, end=end):
+            time.sleep(seconds)
+            judged = _counts(services, scan)["judged"]
+    return judged, scan
+
+
+def _ended(services: Rig, module: list[str], scan: UUID) -> dict[str, Any]:
+    with services.worker(module, SMALL_ENGINE):
+        services.wait_for(scan)
+    return _counts(services, scan)
+
+
+def _counts(services: Rig, scan: UUID) -> dict[str, Any]:
+    with services.database.connect() as connection:
+        return dict(connection.execute(text(_COUNTS), {"scan": scan}).mappings().one())
+
+
+if __name__ == "__main__":
+    main()
