@@ -67,6 +67,7 @@ def known_bad(mark: str) -> dict[str, Sent]:
             "no id": replace(sent, headers={"task": JUDGE_IMAGES}),
             "no headers": replace(sent, headers={}),
             "no content type": replace(sent, kind=None),
+            "content type no text": replace(sent, kind="\ud800"),
             "pickle": replace(sent, kind="application/x-python-serialize"),
         }
     )
@@ -149,10 +150,9 @@ def _json(value: Any) -> str:
     return json.dumps(value, default=str)
 
 
-def _amqp_text(value: Any) -> str:
-    return (
-        value.encode("utf-8", "surrogatepass")[:255].decode("utf-8", "ignore") if isinstance(value, str) else str(value)
-    )
+def _amqp_text(value: Any) -> bytes:
+    """Not always UTF-8: clients of languages whose texts are bytes publish that, too."""
+    return str(value).encode("utf-8", "surrogatepass")[:255]
 
 
 def _amqp(value: Any) -> Any:

@@ -89,42 +89,6 @@ def test_properties_that_are_no_text_cannot_end_the_reading(properties: bytes) -
     assert (bytes(message.body), message.properties) == (b"hello", {})
 
 
-@pytest.fixture(scope="module")
-def long_worker(
-    request: pytest.FixtureRequest, postgres_server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[RunningWorker, str, str]]:
-    """One worker for all the drawn messages of a broker: it, the broker's URL and the database's."""
-    from tests.conftest import drop_database, empty_queues, url_of
-
-    broker_url = str(request.getfixturevalue(f"{request.param}_url"))
-    empty_queues(broker_url)
-    name = f"fakesweep_test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(postgres_server_url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-    database_url, log = url_of(postgres_server_url, name), tmp_path_factory.mktemp("door") / "log"
-    environment = environment_of(database_url, broker_url)
-    with running_worker(["tests.scripted_worker", "0", "-1"], environment, log, ready_s=60) as worker:
-        yield worker, broker_url, database_url
-        assert worker.stop() == 0
-    drop_database(postgres_server_url, name)
-
-
-@pytest.mark.parametrize("long_worker", ["amqp", "redis"], indirect=True)
-@settings(
-    max_examples=50, deadline=None, phases=[Phase.generate], database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)  # fmt: skip
-@given(messages=st.lists(drawn(), min_size=10, max_size=10))
-def test_of_drawn_messages_each_ends_as_a_finding_or_as_a_dead_letter(
-    long_worker: tuple[RunningWorker, str, str], messages: list[Sent]
-) -> None:
-    worker, broker_url, database_url = long_worker
-    before = sum(counted(broker_url, database_url))
-    publish(broker_url, SCAN_QUEUE, messages)
-    wait_for(lambda: sum(counted(broker_url, database_url)) >= before + 10, 20, worker.process, worker.log)
-    assert sum(counted(broker_url, database_url)) == before + 10
-
-
 @BOTH
 def test_dead_letters_are_listed_shown_replayed_and_discarded(
     clean_broker_url: str, database_url: str, tmp_path: Path
@@ -181,3 +145,42 @@ def test_a_message_that_is_given_up_leaves_no_scan_running(
         assert connection.execute("SELECT status FROM scans").fetchall() == [("done",)]
         ((reason, detail),) = connection.execute("SELECT reason, detail FROM findings").fetchall()
     assert (reason, "moderation.dead" in detail) == ("engine_failed", True)
+
+
+@pytest.fixture(scope="module")
+def long_worker(
+    request: pytest.FixtureRequest, postgres_server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[RunningWorker, str, str]]:
+    """One worker for all the drawn messages of a broker: it, the broker's URL and the database's.
+
+    It runs to the end of the module: tests after this one would share the queues with it.
+    """
+    from tests.conftest import drop_database, empty_queues, url_of
+
+    broker_url = str(request.getfixturevalue(f"{request.param}_url"))
+    empty_queues(broker_url)
+    name = f"fakesweep_test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres_server_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    database_url, log = url_of(postgres_server_url, name), tmp_path_factory.mktemp("door") / "log"
+    environment = environment_of(database_url, broker_url)
+    with running_worker(["tests.scripted_worker", "0", "-1"], environment, log, ready_s=60) as worker:
+        yield worker, broker_url, database_url
+        assert worker.stop() == 0
+    drop_database(postgres_server_url, name)
+
+
+@pytest.mark.parametrize("long_worker", ["amqp", "redis"], indirect=True)
+@settings(
+    max_examples=50, deadline=None, phases=[Phase.generate], database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)  # fmt: skip
+@given(messages=st.lists(drawn(), min_size=10, max_size=10))
+def test_of_drawn_messages_each_ends_as_a_finding_or_as_a_dead_letter(
+    long_worker: tuple[RunningWorker, str, str], messages: list[Sent]
+) -> None:
+    worker, broker_url, database_url = long_worker
+    before = sum(counted(broker_url, database_url))
+    publish(broker_url, SCAN_QUEUE, messages)
+    wait_for(lambda: sum(counted(broker_url, database_url)) >= before + 10, 20, worker.process, worker.log)
+    assert sum(counted(broker_url, database_url)) == before + 10
