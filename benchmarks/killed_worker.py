@@ -9,12 +9,14 @@ takes 20 ms for an image.
 """
 
 import argparse
+import io
 import signal
 import time
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from PIL import Image
 from sqlalchemy import text
 
 from benchmarks.drawings import drawings
@@ -22,8 +24,10 @@ from benchmarks.rig import SMALL_ENGINE, Rig, rig
 from benchmarks.scratch import write_result
 from worker.messages import ImageRef
 
-IMAGES_A_SECOND = {False: 25, True: 400}
+IMAGES_A_SECOND = {False: 20, True: 150}
 """With vLLM and with --scripted: more than are judged, so that no scan ends before its time."""
+CHUNK = 500
+"""Objects that are in memory at once."""
 SCRIPTED = ["tests.scripted_worker", "0.02", "-1"]
 _COUNTS = """
 SELECT count(*) FILTER (WHERE outcome = 'judged') AS judged, count(*) FILTER (WHERE outcome = 'failed') AS failed,
@@ -41,10 +45,11 @@ def main() -> None:
     module = SCRIPTED if options.scripted else ["worker"]
     ready_s = options.kills * options.every
     with rig() as services:
-        files = _numbered(round(ready_s * IMAGES_A_SECOND[options.scripted]) + 500)
-        alone = _judged(services, module, services.store(_named("alone", files)), ready_s, 1, signal.SIGTERM)[0]
+        files = [_grey()] if options.scripted else drawings(200)
+        count = round(ready_s * IMAGES_A_SECOND[options.scripted]) + 500
+        alone = _judged(services, module, _stored(services, "alone", files, count), ready_s, 1, signal.SIGTERM)[0]
         services.empty_queues()
-        refs = services.store(_named("killed", files))
+        refs = _stored(services, "killed", files, count)
         killed, scan = _judged(services, module, refs, options.every, options.kills, signal.SIGKILL)
         after = _ended(services, module, scan) if options.scripted else _counts(services, scan)
     result = {"kills": options.kills, "ready_seconds": ready_s, "judged_when_left_alone": alone}
@@ -52,14 +57,19 @@ def main() -> None:
     write_result("killed_worker_scripted" if options.scripted else "killed_worker", result | more)
 
 
-def _numbered(count: int) -> list[bytes]:
-    """Files of different contents: drawings, with a number behind the end of the picture."""
-    drawn = drawings(min(count, 200))
-    return [drawn[number % len(drawn)] + b"%d" % number for number in range(count)]
+def _stored(services: Rig, name: str, files: Sequence[bytes], count: int) -> list[ImageRef]:
+    """So many objects of different contents: the files, with a name behind the end of the picture."""
+    refs: list[ImageRef] = []
+    for start in range(0, count, CHUNK):
+        names = [f"{name}/{number:06d}" for number in range(start, min(start + CHUNK, count))]
+        refs += services.store({key: files[at % len(files)] + key.encode() for at, key in enumerate(names)})
+    return refs
 
 
-def _named(name: str, files: Sequence[bytes]) -> dict[str, bytes]:
-    return {f"{name}/{number:06d}": file + name.encode() for number, file in enumerate(files)}
+def _grey() -> bytes:
+    target = io.BytesIO()
+    Image.new("RGB", (32, 32), (60, 60, 60)).save(target, "PNG")
+    return target.getvalue()
 
 
 def _judged(
