@@ -24,7 +24,7 @@ from benchmarks.rig import SMALL_ENGINE, Rig, rig
 from benchmarks.scratch import write_result
 from worker.messages import ImageRef
 
-IMAGES_A_SECOND = {False: 20, True: 150}
+IMAGES_A_SECOND = {False: 20, True: 300}
 """With vLLM and with --scripted: more than are judged, so that no scan ends before its time."""
 CHUNK = 500
 """Objects that are in memory at once."""
@@ -87,6 +87,8 @@ def _judged(
 def _ended(services: Rig, module: list[str], scan: UUID) -> dict[str, Any]:
     with services.worker(module, SMALL_ENGINE):
         services.wait_for(scan)
+        while services.waiting():  # messages whose images are decided already
+            time.sleep(0.2)
     return _counts(services, scan)
 
 

@@ -98,6 +98,10 @@ class Rig:
             for queue in (LIVE_QUEUE, SCAN_QUEUE, DEAD_QUEUE):
                 connection.default_channel.queue_purge(queue)
 
+    def waiting(self) -> int:
+        """How many messages of scans wait in the queue."""
+        return broker.depth(broker.create_app(AMQP), SCAN_QUEUE)
+
     def store(self, objects: Mapping[str, bytes]) -> list[ImageRef]:
         """Puts the objects into S3. Returns their refs with ETags, as a listing has them."""
         client = self.client()
