@@ -66,6 +66,6 @@ def _checked(data: bytes, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise ImageError(
             Reason.TOO_LARGE,
-            f"more than {max_bytes} bytes when it is unpacked; that is the limit (FAKESWEEP_MAX_BYTES)",
+            f"more than {max_bytes} bytes when unpacked; that is the limit (FAKESWEEP_MAX_BYTES)",
         )
     return data

@@ -96,8 +96,8 @@ def test_what_the_service_answers(code: str | None, status: int, kind: Kind) -> 
     ],
 )
 def test_how_we_ask_is_no_fault_of_the_object(code: str, said: str, of_the_object: bool) -> None:
-    error = answer(code)
-    error.response["Error"] |= {"Message": said, "Key": "signature.jpg"}  # type: ignore[typeddict-unknown-key]
+    told: Any = {"Error": {"Code": code, "Message": said, "Key": "signature.jpg"}}
+    error = botocore.ClientError(told | {"ResponseMetadata": {"HTTPStatusCode": 400}}, "GetObject")
     found = diagnose(error)
     assert (found.kind is not Kind.REFUSED) == of_the_object
     assert found.said == said

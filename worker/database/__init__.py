@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import URL, create_engine, event, make_url
 from sqlalchemy import Engine as Database
-from sqlalchemy import create_engine
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlmodel import Session
 
 from worker.errors import ConfigurationError, DatabaseUnavailableError
+
+if TYPE_CHECKING:
+    from psycopg import Connection
 
 __all__ = ["Database", "autocommit", "connect", "transaction"]
 
@@ -18,7 +21,9 @@ __all__ = ["Database", "autocommit", "connect", "transaction"]
 def connect(url: str, *, pool_size: int = 8) -> Database:
     """The database at a Postgres URL of any spelling; nothing is connected yet.
 
-    It opens `pool_size` connections at most.
+    It opens `pool_size` connections at most. Statements are prepared, except through a pooler such as PgBouncer, which
+    may give each transaction another connection to Postgres. `?prepare_threshold=` in the URL decides it: statements
+    are prepared after so many executions, and with 0 never.
 
     Raises ConfigurationError when the URL is missing or no Postgres URL.
     """
@@ -30,7 +35,8 @@ def connect(url: str, *, pool_size: int = 8) -> Database:
         raise ConfigurationError("DATABASE_URL is not a URL: give postgresql://user:password@host/database") from None
     if parsed.drivername.partition("+")[0] not in {"postgresql", "postgres"}:
         raise ConfigurationError(f"DATABASE_URL names {parsed.drivername}; only postgresql:// is supported")
-    return create_engine(
+    parsed, preparing = _preparing(parsed)
+    database = create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=0,
@@ -39,13 +45,40 @@ def connect(url: str, *, pool_size: int = 8) -> Database:
         connect_args={
             "connect_timeout": 5,
             "application_name": "fakesweep",
+            "client_encoding": "utf8",
             # A server that vanishes without a word is noticed within a minute or so, not after the system's two hours.
             "keepalives_idle": 30,
             "keepalives_interval": 10,
             "keepalives_count": 3,
             "tcp_user_timeout": 60_000,
+            **preparing,
         },
     )
+    if not preparing:
+        event.listen(database, "connect", _prepare_nothing_through_a_pooler)
+    return database
+
+
+def _preparing(url: URL) -> tuple[URL, dict[str, Any]]:
+    """The URL without `prepare_threshold`, and psycopg's argument for it; none where the URL does not say."""
+    given = url.query.get("prepare_threshold")
+    if given is None:
+        return url, {}
+    if not (isinstance(given, str) and given.isdecimal()):
+        raise ConfigurationError("DATABASE_URL: prepare_threshold must be a number; 0 prepares no statement")
+    return url.difference_update_query(["prepare_threshold"]), {"prepare_threshold": int(given) or None}
+
+
+def _prepare_nothing_through_a_pooler(connection: "Connection[Any]", _record: object) -> None:
+    """A statement that was prepared in one transaction is not there in the next, when that one runs elsewhere.
+
+    A pooler makes up the process id that it names at the start of a connection: it is not the one of the process of
+    Postgres that answers.
+    """
+    (answering,) = connection.execute("SELECT pg_backend_pid()").fetchone() or (None,)
+    connection.rollback()
+    if answering != connection.info.backend_pid:
+        connection.prepare_threshold = None
 
 
 @contextmanager
