@@ -13,7 +13,8 @@ FakesweepError
 ├── AnnotationStoppedError  the annotation cannot go on: the same command later goes on with it
 │   Of a producer.
 ├── SupersededError         another producer has the scan, or nobody wants it now: this one stops with a warning
-│   Of one message or one image.
+│   Of one row of a source, one message or one image.
+├── BadRowError             the row names no image: told with its line, counted, passed over
 ├── InvalidMessageError     the message can never be understood: dead-lettered with the reason
 ├── ImageError              this image's outcome is `failed` with the reason code
 │   Of something outside.
@@ -92,6 +93,10 @@ class AnnotationStoppedError(FakesweepError):
 
 class SupersededError(FakesweepError):
     """Another producer has gone on with the scan, or somebody paused or cancelled it."""
+
+
+class BadRowError(FakesweepError):
+    """A row, a line or an argument names no image. The text says what is wrong with it."""
 
 
 class InvalidMessageError(FakesweepError):

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from worker.errors import ConfigurationError
+from worker.files import read_text
 from worker.lab.datasets.json_values import values_of
 from worker.lab.datasets.records import FAKE, REAL, Cause, Fault, Record
 from worker.texts import storable
@@ -41,8 +42,8 @@ def _normal(image: str) -> str:
 def _in_file(path: Path) -> Iterator[Record | Fault]:
     try:
         # One record that is not UTF-8 is one fault: values_of() finds it.
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
+        text = read_text(path, errors="surrogateescape")
+    except (OSError, UnicodeError) as error:
         raise ConfigurationError(f"DATASET: {path} cannot be read: {error}; give a JSON file or a folder") from None
     return (value if isinstance(value, Fault) else _record(value, line) for line, value in values_of(text))
 
