@@ -17,6 +17,7 @@ TOGETHER = {
         "acceptance/test_service.py",
         "contract/test_publishers.py",
         "integration/test_broker.py",
+        "integration/test_document_snippets.py",
         "integration/test_listen.py",
     ),
     "vllm": (  # one engine, which takes half a minute to start

@@ -82,6 +82,9 @@ def listen(
 
     rules = checked(Rules, suffixes=tuple(suffix or ()), min_bytes=min_bytes, max_bytes=max_bytes)
     settings = environment()
-    celery = open_broker(settings)
     telemetry.configure_logging(settings)
-    listening.listen(celery, queue_url, rules=rules, explain=explain, once=once)
+    telemetry.init_sentry(settings)
+    try:
+        listening.listen(open_broker(settings), queue_url, rules=rules, explain=explain, once=once)
+    finally:
+        telemetry.flush()
