@@ -44,6 +44,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WholeModules
     return WholeModules(config, log)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Coverage is measured where tests run our code in this process: elsewhere it would cost time and tell little."""
+    for item in items:
+        if not {"unit", "integration"} & set(item.path.parts):
+            item.add_marker(pytest.mark.no_cover)
+
+
 @pytest.fixture(scope="session")
 def parts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("parts")
