@@ -14,8 +14,9 @@ from typing import Any, BinaryIO
 from pydantic import BaseModel, ValidationError
 
 from producers.listing import Page, PassedOver, Rules, Warn
+from producers.sources.csv_files import csv_records
 from producers.sources.cursors import Cursor, changed, read_cursor
-from producers.sources.formats import breaking_off, csv_records, need_parquet, parquet_columns
+from producers.sources.formats import breaking_off, need_parquet, parquet_columns
 from producers.sources.locations import Location, copied
 from producers.sources.rows import BadRow, Row, Sieve, go_to, paged
 from producers.sources.text import text_lines

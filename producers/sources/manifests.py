@@ -6,11 +6,11 @@ from contextlib import closing, contextmanager
 from typing import BinaryIO
 
 from producers.listing import Page, Rules, Warn
+from producers.sources.csv_files import csv_rows
 from producers.sources.cursors import Cursor, changed, read_cursor
 from producers.sources.distinct import seen_uris
 from producers.sources.formats import (
     breaking_off,
-    csv_rows,
     json_lines,
     json_lines_or_uris,
     need_parquet,
