@@ -10,7 +10,10 @@ from typing import Annotated, Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from producers.parallel import in_parallel
+from worker.errors import SourceError
 from worker.messages import ImageRef
+
+__all__ = ["Page", "PassedOver", "Rules", "Source", "SourceError", "Warn", "ahead", "chunks"]
 
 Warn = Callable[[str], None]
 """Told, in one line, of a fault in a source: what cannot be read or understood."""

@@ -18,6 +18,7 @@ TOGETHER = {
         "contract/test_publishers.py",
         "integration/test_broker.py",
         "integration/test_door.py",
+        "integration/test_document_snippets.py",
         "integration/test_listen.py",
     ),
     "vllm": (  # one engine, which takes half a minute to start

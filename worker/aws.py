@@ -6,8 +6,6 @@ credentials are boto3's settings, and boto3 reads them.
 
 import re
 from dataclasses import dataclass
-from enum import Enum, auto
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
@@ -29,8 +27,12 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from s3transfer.exceptions import S3DownloadFailedError
 
+from worker.aws_codes import Kind, kind_of
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+__all__ = ["AWS_ERRORS", "CONNECT_TIMEOUT_S", "Diagnosis", "Kind", "Session", "diagnose", "s3_client", "sqs_client"]
 
 AWS_ERRORS = (BotoCoreError, ClientError, Boto3Error, ResponseParserError, S3DownloadFailedError)
 """All that boto3 and botocore raise on purpose. They share no base class."""
@@ -39,54 +41,6 @@ CONNECT_TIMEOUT_S = 5
 """At most, for a connection. It is made quickly, or not at all."""
 _USER_AND_PASSWORD = re.compile(r"//[^/@\s\"']*@")
 
-
-class Kind(Enum):
-    """What an error means, as far as callers act on it in different ways."""
-
-    NO_OBJECT = auto()  # nothing has that key, or nothing can have it
-    NO_BUCKET = auto()
-    NO_QUEUE = auto()
-    ACCESS_DENIED = auto()
-    ARCHIVED = auto()  # it is there, and must be restored before anybody can read it
-    CHANGED = auto()  # it is no longer the version that was asked for
-    BAD_NAME = auto()  # no bucket can have that name
-    NO_CREDENTIALS = auto()
-    MISCONFIGURED = auto()  # a setting is wrong: profile, region, endpoint
-    REFUSED = auto()  # a 4xx for another reason, such as credentials that are wrong or have expired
-    MAY_PASS = auto()  # 5xx, throttling, the network, an answer that broke off
-
-
-_CODES = {
-    "NoSuchKey": Kind.NO_OBJECT,
-    "NoSuchVersion": Kind.NO_OBJECT,
-    "404": Kind.NO_OBJECT,  # the answer to a HEAD has no body, and so no code but its status
-    "KeyTooLongError": Kind.NO_OBJECT,
-    "NoSuchBucket": Kind.NO_BUCKET,
-    "InvalidBucketName": Kind.BAD_NAME,
-    "QueueDoesNotExist": Kind.NO_QUEUE,
-    "AWS.SimpleQueueService.NonExistentQueue": Kind.NO_QUEUE,
-    "AccessDenied": Kind.ACCESS_DENIED,
-    "AccessDeniedException": Kind.ACCESS_DENIED,
-    "AllAccessDisabled": Kind.ACCESS_DENIED,
-    "403": Kind.ACCESS_DENIED,
-    "InvalidObjectState": Kind.ARCHIVED,
-    "PreconditionFailed": Kind.CHANGED,
-    "412": Kind.CHANGED,
-    "InvalidAddress": Kind.MISCONFIGURED,  # these three are SQS's: the URL, the signature, the kind of queue
-    "InvalidSecurity": Kind.MISCONFIGURED,
-    "UnsupportedOperation": Kind.MISCONFIGURED,
-    # 4xx after which botocore itself tries again (botocore/retries/standard.py).
-    "RequestTimeout": Kind.MAY_PASS,
-    "RequestTimeoutException": Kind.MAY_PASS,
-    "RequestThrottled": Kind.MAY_PASS,
-    "RequestThrottledException": Kind.MAY_PASS,
-    "SlowDown": Kind.MAY_PASS,
-    "Throttling": Kind.MAY_PASS,
-    "ThrottlingException": Kind.MAY_PASS,
-    "ThrottledException": Kind.MAY_PASS,
-    "TooManyRequestsException": Kind.MAY_PASS,
-}
-"""Error codes that S3 and SQS answer with. For every other code the HTTP status decides."""
 
 _TYPES: tuple[tuple[type[Exception], Kind], ...] = (
     (S3DownloadFailedError, Kind.CHANGED),
@@ -110,14 +64,14 @@ class Diagnosis:
     """What an error means.
 
     `answered`: the service sent this error, and `code` is its code. Otherwise `code` is the exception's class name.
-
-    `text` is one line for a person, without passwords.
+    `text` is one line for a person, without passwords; `said` is what the service itself says, which may be nothing.
     """
 
     kind: Kind
     code: str
     text: str
     answered: bool
+    said: str = ""
 
 
 class EndpointError(BotoCoreError):
@@ -184,13 +138,10 @@ def diagnose(error: Exception) -> Diagnosis:
     """What an error of AWS_ERRORS means. Any other one, such as an OSError of the network, may pass."""
     text = _USER_AND_PASSWORD.sub("//***@", " ".join(str(error).split()))
     if isinstance(error, ClientError):
-        code = str(error.response.get("Error", {}).get("Code", "unknown"))
-        return Diagnosis(_CODES.get(code) or _by_status(error), code, text, answered=True)
+        told, facts = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
+        code = str(told.get("Code", "unknown"))
+        said = " ".join(str(told.get("Message") or "").split())
+        kind = kind_of(code, facts.get("HTTPStatusCode", 0), f"{said} {told.get('ArgumentName')}")
+        return Diagnosis(kind, code, text, answered=True, said=said)
     kind = next((kind for fits, kind in _TYPES if isinstance(error, fits)), Kind.MAY_PASS)
     return Diagnosis(kind, type(error).__name__, text, answered=False)
-
-
-def _by_status(error: ClientError) -> Kind:
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    passes = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
-    return Kind.MAY_PASS if passes else Kind.REFUSED

@@ -13,7 +13,8 @@ FakesweepError
 ├── AnnotationStoppedError  the annotation cannot go on: the same command later goes on with it
 │   Of a producer.
 ├── SupersededError         another producer has the scan, or nobody wants it now: this one stops with a warning
-│   Of one message or one image.
+│   Of one row of a source, one message or one image.
+├── BadRowError             the row names no image: told with its line, counted, passed over
 ├── InvalidMessageError     the message can never be understood: dead-lettered with the reason
 ├── TooManyDeliveriesError  the message came back again and again: its images fail, and it is dead-lettered
 ├── ImageError              this image's outcome is `failed` with the reason code
@@ -93,6 +94,10 @@ class AnnotationStoppedError(FakesweepError):
 
 class SupersededError(FakesweepError):
     """Another producer has gone on with the scan, or somebody paused or cancelled it."""
+
+
+class BadRowError(FakesweepError):
+    """A row, a line or an argument names no image. The text says what is wrong with it."""
 
 
 class InvalidMessageError(FakesweepError):

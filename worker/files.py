@@ -1,4 +1,4 @@
-"""Replaces files as a whole, locks them against other processes, and names those of this machine."""
+"""Replaces and reads files as a whole, locks them against other processes, and names those of this machine."""
 
 import os
 import stat
@@ -7,12 +7,13 @@ from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, BinaryIO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
 from filelock import lock_descriptor
 
 from worker.errors import ConfigurationError
+from worker.texts import encoding_of
 
 
 def lock(file: IO[Any], refusal: str) -> None:
@@ -143,9 +144,25 @@ def _sync(path: Path) -> None:
             raise
 
 
+def read_text(path: Path, errors: str = "strict") -> str:
+    """What a person's editor saved: UTF-8, or what a byte-order mark says. Raises OSError, and UnicodeError, which is a
+    ValueError, for another encoding.
+    """
+    with path.open("rb") as file:
+        encoding = encoding_of(file.read(4))
+    try:
+        return path.read_text(encoding=encoding, errors=errors)
+    except UnicodeDecodeError as error:
+        raise UnicodeError(f"{error}: save it as UTF-8") from None
+
+
 def local_path(uri: str) -> Path:
-    """The path of a `file:///…` uri, its bytes as the file system has them."""
-    return Path(os.fsdecode(unquote(urlsplit(uri).path, encoding="utf-8", errors="surrogateescape")))
+    """The path of a `file:///…` uri, its bytes as the file system has them.
+
+    Only percent-encoding is undone. What a uri may not hold, such as # and ?, is taken as a part of the name: cut off
+    there, it would be the name of another file.
+    """
+    return Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://"))))
 
 
 def file_etag(facts: os.stat_result) -> str:

@@ -1,5 +1,8 @@
 """The schema: bringing it up to date, and refusing to work on another one."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
 MIGRATION_LOCK = 0x53574550
 """Advisory lock (ASCII "SWEP"): of ten workers that start at once, one migrates and nine wait."""
+_ASK_AGAIN_S = 0.2
 
 
 def alembic_config() -> "Config":
@@ -29,27 +33,36 @@ def alembic_config() -> "Config":
 def upgrade(database: Database) -> str:
     """Brings the schema to the newest revision, under an advisory lock; that revision.
 
-    Raises ConfigurationError when the database cannot be reached.
+    Raises ConfigurationError when the database cannot be reached, or cannot hold all text.
     """
     from alembic import command  # noqa: PLC0415 - likewise
     from alembic.util import CommandError  # noqa: PLC0415
 
     config = alembic_config()
     try:
-        with database.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+        with _alone(database), database.connect() as connection:
+            _check_encoding(connection)
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
             connection.commit()
-            try:
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-                connection.commit()
-            finally:
-                connection.rollback()
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
-                connection.commit()
     except (SQLAlchemyError, CommandError) as error:
         raise _unreachable(error) from error
     return newest()
+
+
+@contextmanager
+def _alone(database: Database) -> Iterator[None]:
+    """Holds the lock, in a transaction on a connection of its own.
+
+    A lock of the session would stay behind in the pool of PgBouncer, which gives each transaction another session. Who
+    waits asks again and again, and keeps no connection of such a pool meanwhile.
+    """
+    with database.connect() as connection:
+        while not connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}).scalar():
+            connection.rollback()
+            time.sleep(_ASK_AGAIN_S)
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        yield
 
 
 def check_schema(database: Database) -> None:
@@ -57,6 +70,7 @@ def check_schema(database: Database) -> None:
     try:
         with database.connect() as connection:
             current = _current(connection)
+            _check_encoding(connection)
     except SQLAlchemyError as error:
         raise _unreachable(error) from error
     if current != [newest()]:
@@ -71,6 +85,15 @@ def _current(connection: Connection) -> list[str]:
     if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar() is None:
         return []
     return list(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
+
+
+def _check_encoding(connection: Connection) -> None:
+    encoding = connection.execute(text("SELECT current_setting('server_encoding')")).scalar()
+    if encoding != "UTF8":
+        raise ConfigurationError(
+            f"DATABASE_URL: the database stores text as {encoding}, which cannot hold every name and explanation: "
+            "create one with ENCODING 'UTF8' TEMPLATE template0"
+        )
 
 
 def newest() -> str:

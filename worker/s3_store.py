@@ -4,6 +4,9 @@ boto3 knows credentials, endpoints, regions and redirects, but costs about 4 ms 
 So boto3 fetches the first object of a bucket, and obstore learns the address from that request. If obstore fails for
 any reason, boto3 asks again. Only boto3's answer counts, and callers see only boto3's errors. So an image that cannot
 be fetched costs a second request. docs/decisions/0010 says why.
+
+What was stored with `Content-Encoding: gzip` is unpacked (worker.content_encoding). The ETag is that of the object as
+it is stored; its SHA-256 is that of the image in it, so that both forms of one image are one content.
 """
 
 import random
@@ -16,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from worker.aws import AWS_ERRORS, Diagnosis, Kind, Session, diagnose, s3_client
+from worker.content_encoding import unpacked
 from worker.errors import ImageError, Reason, StorageUnavailableError
 from worker.messages import ImageRef
 
@@ -87,12 +91,14 @@ class S3ImageStore:
             return bucket
 
     def _by_obstore(self, bucket: "ObstoreBucket", key: str, etag: str | None) -> bytes:
-        """Raises bucket.FAILURES, of which none is final, and ImageError `too_large`, which is."""
+        """Raises bucket.FAILURES, of which none is final, and ImageError, which is: too_large, or what cannot be
+        unpacked.
+        """
         answer = bucket.get(key, etag)
         check_size(answer.meta["size"], self._max_bytes)
         data = bytes(answer.bytes())
         bucket.succeeded()
-        return data
+        return unpacked(data, answer.attributes.get("Content-Encoding"), self._max_bytes)
 
     def _by_boto3(self, name: str, key: str, etag: str | None, attempts: int) -> bytes:
         condition: dict[str, Any] = {"IfMatch": f'"{etag}"'} if etag else {}
@@ -106,7 +112,7 @@ class S3ImageStore:
             raise _error(diagnose(error)) from error
         with suppress(*AWS_ERRORS):  # the image is there; who cannot sign any more is told so with the next one
             self._learn(name, key, client)
-        return data
+        return unpacked(data, answer.get("ContentEncoding"), self._max_bytes)
 
     def _read(self, body: Any, size: int | None) -> bytes:
         if size is not None:
@@ -172,4 +178,6 @@ def _error(found: Diagnosis) -> ImageError | StorageUnavailableError:
         return StorageUnavailableError(said)
     if found.kind is Kind.BAD_NAME and not found.answered:
         said = f"no such bucket or key can be: {found.text}"
+    if found.kind is Kind.ACCESS_DENIED:
+        said = f"{said}: {found.said}" if found.said else said
     return ImageError(_PERMANENT[found.kind], said)

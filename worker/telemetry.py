@@ -15,8 +15,10 @@ from sentry_sdk.integrations.dedupe import DedupeIntegration
 from sentry_sdk.integrations.excepthook import ExcepthookIntegration
 from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.integrations.threading import ThreadingIntegration
+from sentry_sdk.utils import BadDsn, Dsn
 from structlog.typing import EventDict, WrappedLogger
 
+from worker.errors import ConfigurationError
 from worker.settings import Settings
 
 _SECRET = re.compile(
@@ -76,10 +78,17 @@ def configure_logging(settings: Settings) -> None:
 
 
 def init_sentry(settings: Settings) -> None:
-    """Switches Sentry on when there is a DSN: named integrations only, no local variables, scrubbed."""
+    """Switches Sentry on when there is a DSN: named integrations only, no local variables, scrubbed.
+
+    Raises ConfigurationError when it is none.
+    """
     dsn = settings.sentry_dsn.get_secret_value()
     if not dsn:
         return
+    try:
+        Dsn(dsn)
+    except BadDsn as error:
+        raise ConfigurationError(f"SENTRY_DSN is not valid: {error}: give it as Sentry shows it") from None
     sentry_sdk.init(
         dsn=dsn,
         default_integrations=False,

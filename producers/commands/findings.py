@@ -8,7 +8,7 @@ from uuid import UUID
 
 import typer
 
-from producers.commands.options import Json, ScanId, environment, open_database, print_json
+from producers.commands.options import Json, ScanId, environment, open_database, print_json, uri_of
 
 app = typer.Typer()
 
@@ -94,13 +94,15 @@ def flagged(
 
 @app.command()
 def history(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="s3://bucket/key or file:///path.")],
+    uri: Annotated[str, typer.Argument(metavar="URI", help="s3://bucket/key, file:///path or a path.")],
     as_json: Json = False,
 ) -> None:
     """Show what every scan found at URI, newest first."""
     from producers.reporting import results
 
-    _show(results.history(open_database(environment()), uri), as_json=as_json)
+    # As `results` writes it, it is taken as it is: the file may be gone.
+    known = uri.startswith("file:///") and uri.isascii()
+    _show(results.history(open_database(environment()), uri if known else uri_of(uri)), as_json=as_json)
 
 
 def _show(found: list[dict[str, object]], *, as_json: bool) -> None:

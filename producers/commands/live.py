@@ -19,6 +19,7 @@ from producers.commands.options import (
     open_broker,
     open_database,
     print_json,
+    uri_of,
 )
 from worker.errors import UsageError
 from worker.messages import Explain, ImageRef, Policy
@@ -28,7 +29,7 @@ app = typer.Typer()
 
 @app.command()
 def submit(
-    uris: Annotated[list[str], typer.Argument(metavar="URI...", help="s3://bucket/key or file:///path.")],
+    uris: Annotated[list[str], typer.Argument(metavar="URI...", help="s3://bucket/key, file:///path or a path.")],
     external_id: Annotated[
         str | None, typer.Option(help="Your own id of the image, given back with the result.")
     ] = None,
@@ -47,7 +48,7 @@ def submit(
     if external_id is not None and len(uris) > 1:
         raise UsageError("--external-id names one image: give one URI")
     try:
-        refs = [ImageRef(uri=uri, external_id=external_id) for uri in dict.fromkeys(uris)]
+        refs = [ImageRef(uri=uri, external_id=external_id) for uri in dict.fromkeys(map(uri_of, uris))]
     except ValidationError as error:
         raise UsageError(f"{error.errors()[0]['input']}: {error.errors()[0]['msg']}") from None
     settings = environment()
@@ -81,6 +82,9 @@ def listen(
 
     rules = checked(Rules, suffixes=tuple(suffix or ()), min_bytes=min_bytes, max_bytes=max_bytes)
     settings = environment()
-    celery = open_broker(settings)
     telemetry.configure_logging(settings)
-    listening.listen(celery, queue_url, rules=rules, explain=explain, once=once)
+    telemetry.init_sentry(settings)
+    try:
+        listening.listen(open_broker(settings), queue_url, rules=rules, explain=explain, once=once)
+    finally:
+        telemetry.flush()

@@ -11,7 +11,7 @@ from uuid import UUID
 import typer
 from pydantic import BaseModel, ValidationError
 
-from worker.errors import UsageError
+from worker.errors import BadRowError, UsageError
 from worker.messages import Explain
 
 if TYPE_CHECKING:
@@ -50,6 +50,18 @@ def checked(model: type[Model], **options: Any) -> Model:
         fault = error.errors()[0]
         option = "".join(f"--{part} ".replace("_", "-") for part in fault["loc"] if isinstance(part, str))
         raise UsageError(f"{option}{fault['msg'].removeprefix('Value error, ')}") from None
+
+
+def uri_of(text: str) -> str:
+    """The uri of an image that an argument names: `s3://bucket/key`, `file:///path`, or a path. Raises UsageError."""
+    from producers.sources.given import given_uri
+
+    try:
+        # A uri has a colon before its first slash; a path of this machine may be relative.
+        relative = ":" not in text.partition("/")[0] and "\0" not in text and os.path.lexists(text)
+        return given_uri(os.path.abspath(text) if relative else text)  # noqa: PTH100 - Path would resolve nothing else
+    except BadRowError as error:
+        raise UsageError(str(error)) from None
 
 
 def environment() -> "Settings":

@@ -45,7 +45,7 @@ def scan(
         typer.Argument(
             metavar="SOURCE...",
             help="s3://bucket/prefix (or several), an S3 Inventory's manifest.json, a folder, a manifest "
-            "(.jsonl, .csv[.gz], .parquet), or - for standard input.",
+            "(.jsonl, .csv, .txt, .parquet), or - for standard input.",
         ),
     ],
     name: Annotated[str | None, typer.Option(help="A name for people.")] = None,

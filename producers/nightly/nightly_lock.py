@@ -12,13 +12,17 @@ KEY = 0x4E494748
 
 # Of a holder whose machine vanished, Postgres hears after the system's two hours, and nobody has the lock until then.
 _NOTICE_SOON = """
-SELECT set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false),
-       set_config('tcp_keepalives_count', '3', false)
+SELECT set_config('tcp_keepalives_idle', '30', true), set_config('tcp_keepalives_interval', '10', true),
+       set_config('tcp_keepalives_count', '3', true), set_config('idle_in_transaction_session_timeout', '0', true)
 """
 
 
 class NightlyLock:
-    """A session's advisory lock, on a connection of its own: Postgres lets go of it when that connection ends."""
+    """An advisory lock, on a connection of its own: Postgres lets go of it when that connection ends.
+
+    It belongs to a transaction that stays open. One of the session would stay behind with PgBouncer, which gives each
+    transaction another session. The open one changes nothing and holds no snapshot: it keeps no row from vacuum.
+    """
 
     def __init__(self, database: Database, key: int = KEY) -> None:
         self._database, self._key = database, key
@@ -28,8 +32,7 @@ class NightlyLock:
         """Whether it is ours now; taken where it is free. Raises DatabaseUnavailableError."""
         if self._connection is not None:
             try:
-                with self._connection.begin():  # which the lock outlives
-                    self._connection.execute(text("SELECT 1"))
+                self._connection.execute(text("SELECT 1"))
             except DBAPIError:
                 self.release()
             else:
@@ -45,10 +48,8 @@ class NightlyLock:
         # Detached: back in the pool, it would keep the lock for whoever gets it next.
         connection.detach()
         try:
-            with connection.begin():
-                connection.execute(text(_NOTICE_SOON))
-                taken = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": self._key}).scalar()
-            if taken:
+            connection.execute(text(_NOTICE_SOON))
+            if connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": self._key}).scalar():
                 self._connection = connection
         finally:
             if self._connection is None:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from producers.limits import Limits
 from producers.listing import Rules
 from worker.errors import ConfigurationError
+from worker.files import read_text
 from worker.messages import Policy
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -107,7 +108,7 @@ def load(path: Path | None) -> dict[str, NightlyScan]:
     if path is None:
         raise ConfigurationError("FAKESWEEP_NIGHTLY is not set: give the TOML file that names the scans")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(read_text(path))
     except OSError as error:
         raise ConfigurationError(f"FAKESWEEP_NIGHTLY: cannot read {path}: {error.strerror}") from None
     except ValueError as error:

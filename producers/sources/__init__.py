@@ -10,11 +10,12 @@ from typing import BinaryIO
 
 from producers.listing import Rules, Source, Warn
 from producers.sources.folders import FolderSource, SingleFile
+from producers.sources.given import given_uri
 from producers.sources.inventory import INVENTORY, InventorySource
 from producers.sources.locations import Location, local
 from producers.sources.manifests import MANIFESTS, ManifestSource, StandardInput
 from producers.sources.piped import standard_input
-from worker.errors import UnknownSourceError
+from worker.errors import BadRowError, UnknownSourceError
 from worker.files import local_path
 
 STANDARD_INPUT = "-"
@@ -22,13 +23,19 @@ STANDARD_INPUT = "-"
 
 def absolute(source: str) -> str:
     """The source as a scan keeps it: a path, or a uri of one, as an absolute `file:///…` uri, which means the same in
-    every folder, and is text also where a name is not UTF-8. Anything else as it is.
+    every folder, and is text also where a name is not UTF-8. Anything else as it is. A `file:` uri may be
+    percent-encoded or not: see given.py.
 
-    Raises UnknownSourceError for what can be no path.
+    Raises UnknownSourceError for what can be no path, and for a name of S3 that is not UTF-8.
     """
-    if source == STANDARD_INPUT or source.startswith("s3://"):
+    if source == STANDARD_INPUT:
         return source
-    return _path(source).as_uri()
+    if source.startswith(("s3://", "file:///")):
+        try:
+            source = given_uri(source)
+        except BadRowError as error:
+            raise UnknownSourceError(f"{error}; or give s3://bucket/prefix") from None
+    return source if source.startswith("s3://") else _path(source).as_uri()
 
 
 def open_source(sources: Sequence[str], rules: Rules, warn: Warn, *, stdin: BinaryIO | None = None) -> Source:
@@ -53,7 +60,7 @@ def _in_s3(sources: Sequence[str], rules: Rules, warn: Warn) -> Source:
 
     client = objects.s3_client()
     for source in sources:
-        if source.endswith((*MANIFESTS, f"/{INVENTORY}")):
+        if source.lower().endswith((*MANIFESTS, f"/{INVENTORY}")):
             uri = str(s3.parsed(source))
             etag = objects.etag(client, uri)
             if etag is not None and len(sources) > 1:
@@ -67,7 +74,7 @@ def _of_this_machine(source: str, rules: Rules, warn: Warn) -> Source:
     path = _path(source)
     if path.is_dir():
         return FolderSource(path, rules, warn)
-    if path.is_file() and (path.name == INVENTORY or path.name.endswith(MANIFESTS)):
+    if path.is_file() and (path.name == INVENTORY or path.name.lower().endswith(MANIFESTS)):
         return _listed_in(local(path), rules, warn)
     if path.is_file():
         return SingleFile(path.resolve(), rules, warn)

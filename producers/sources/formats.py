@@ -1,23 +1,27 @@
-"""The forms in which rows name images: JSON Lines, CSV and Parquet. Each reader gives Rows."""
+"""The forms in which rows name images: JSON Lines, lines of uris and Parquet; CSV is in csv_files.py. Each reader
+gives Rows.
 
-import csv
-import gzip
-import io
+What their columns may be is in values.py; how an image may be named in given.py.
+"""
+
+import json
+import re
 import zlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
-from urllib.parse import unquote_plus
 
 from pydantic_core import from_json
 
+from producers.sources.given import given_line, given_uri
 from producers.sources.rows import BadRow, Row
-from worker.errors import SourceError, UnknownSourceError
+from producers.sources.text import several_in
+from producers.sources.values import COLUMNS, named, names_images
+from worker.errors import BadRowError, SourceError, UnknownSourceError
 
-URI_COLUMNS = ("uri", "source-ref")
 PARQUET_BATCH_ROWS = 1000
 
-_BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error)
+_BROKEN = (OSError, EOFError, zlib.error, UnicodeError)
 
 
 @contextmanager
@@ -29,78 +33,60 @@ def breaking_off(source: str) -> Iterator[None]:
         raise SourceError(f"{source}: cannot be read to its end: {error}: write or copy it anew") from error
 
 
-def text_lines(file: BinaryIO, *, packed: bool) -> io.TextIOWrapper:
-    """Its lines, the end of a line as it stands; `packed` with gzip."""
-    return io.TextIOWrapper(gzip.open(file) if packed else file, encoding="utf-8-sig", newline="")
-
-
 def json_lines(lines: Iterable[str]) -> Iterator[Row]:
-    """Rekognition's form: an object a line with `source-ref`; `external_id` (or `external-id`), `etag` and `size` may
-    stand beside it.
+    """Rekognition's form: an object a line with `source-ref`, or another of COLUMNS that names an image;
+    `external_id` (or `external-id`), `etag` and `size` may stand beside it.
     """
     for line in lines:
         if not line.strip():
             yield None
             continue
-        try:
-            entry = from_json(line, cache_strings="keys")  # hardly a value comes twice
-            uri = entry["source-ref"] if "source-ref" in entry else entry["uri"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            yield BadRow("no JSON object with source-ref")
-            continue
-        yield {
-            "uri": uri,
-            "etag": bare(entry.get("etag")),
-            "size": entry.get("size"),
-            "external_id": entry.get("external_id", entry.get("external-id")),
-        }
+        entry = _parsed(line)
+        yield named(entry) if isinstance(entry, dict) and names_images(entry.keys()) else _no_entry(line)
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return from_json(line, cache_strings="keys")  # hardly a value comes twice
+    except (ValueError, TypeError, RecursionError):
+        pass
+    try:
+        # Python's own programs spell the bytes of a name that is no UTF-8 so, and only json reads that: "\udce9".
+        return json.loads(line) if "\\ud" in line else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _no_entry(line: str) -> BadRow:
+    if "\0" in line:
+        return BadRow("holds NUL: give UTF-8 text, and each name in a line of its own")
+    if any("\udc80" <= char <= "\udcff" for char in line):
+        return BadRow("not UTF-8, and no JSON object with source-ref")
+    return BadRow("no JSON object with source-ref")
 
 
 def json_lines_or_uris(lines: Iterable[str]) -> Iterator[Row]:
-    """JSON Lines, where a line may also be a plain uri."""
+    """A uri or an absolute path a line, as it stands or as a JSON text; or JSON Lines."""
     for line in lines:
-        if line.startswith(("s3://", "file:///")):
-            yield {"uri": line.rstrip("\r\n")}
-        else:
+        text = line.rstrip("\r\n")
+        if several_in(text):
+            yield BadRow("lines that end in a carriage return alone: make newlines of them, as tr '\\r' '\\n' does")
+        elif text.startswith(("s3://", "/", "file:")):
+            yield row_of(given_line, line.removesuffix("\n"))
+        elif not text.strip() or text.lstrip().startswith("{"):
             yield from json_lines([line])
-
-
-def csv_rows(lines: Iterable[str]) -> Iterator[Row]:
-    """CSV with a header that names `uri` (or `source-ref`), and perhaps external_id, etag and size; without one, S3
-    Inventory's form: bucket and URL-encoded key are the first two columns, always.
-    """
-    reader = csv.reader(lines)
-    first = next(reader, [])
-    columns = [column.strip().lower() for column in first]
-    if not set(URI_COLUMNS) & set(columns):
-        yield _inventory_row(first)
-        yield from map(_inventory_row, reader)
-        return
-    yield None
-    for row in reader:
-        if not row:
-            yield None
-        elif len(row) != len(columns):
-            yield BadRow(f"{len(row)} columns, not the header's {len(columns)}")
+        elif text.startswith('"') and isinstance(quoted := _parsed(text), str):
+            yield row_of(given_uri, quoted)
         else:
-            yield _named({column: value or None for column, value in zip(columns, row, strict=True)})
+            yield row_of(given_uri, text) if re.search(r"[/\\]", text) else _no_entry(line)
 
 
-def _inventory_row(row: list[str]) -> Row:
-    if not row:
-        return None
-    uri = s3_uri(*row[:2], escaped=True)
-    return uri if isinstance(uri, BadRow) else {"uri": uri}
-
-
-def s3_uri(bucket: Any = None, key: Any = None, *, escaped: bool = False) -> str | BadRow:
-    """The object's uri, from what stands in a bucket's and a key's column; `escaped` as in S3 Inventory's CSV."""
-    if not (isinstance(bucket, str) and isinstance(key, str) and bucket and key):
-        return BadRow("no bucket and key")
+def row_of(reader: Callable[..., str], *text: str, **how: bool) -> Row:
+    """The row with the uri that `reader` makes of the text, or what is wrong with it."""
     try:
-        return f"s3://{bucket}/{unquote_plus(key, errors='strict') if escaped else key}"
-    except UnicodeDecodeError:
-        return BadRow(f"key {key!r} is not UTF-8")
+        return {"uri": reader(*text, **how)}
+    except BadRowError as error:
+        return BadRow(str(error))
 
 
 def parquet_rows(file: BinaryIO, source: str) -> Generator[Row, None, None]:
@@ -109,8 +95,8 @@ def parquet_rows(file: BinaryIO, source: str) -> Generator[Row, None, None]:
 
     Raises UnknownSourceError without pyarrow or those columns, SourceError when the file is broken.
     """
-    for row in parquet_columns(file, source, ("uri", "source-ref", "bucket", "key", *_FACTS)):
-        yield _named(row)
+    for row in parquet_columns(file, source, COLUMNS):
+        yield named(row)
 
 
 def parquet_columns(file: BinaryIO, source: str, columns: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -118,12 +104,12 @@ def parquet_columns(file: BinaryIO, source: str, columns: Iterable[str]) -> Iter
     pa, parquet = need_parquet(source)
     try:
         with parquet.ParquetFile(file) as table:
-            names = set(table.schema_arrow.names)
-            if not ({"bucket", "key"} <= names or names & set(URI_COLUMNS)):
+            names = {name.strip().lower(): name for name in table.schema_arrow.names}
+            if not names_images(set(names)):
                 raise UnknownSourceError(f"{source}: no columns bucket and key, nor uri: name them so")
-            wanted = [column for column in columns if column in names]
-            for batch in table.iter_batches(batch_size=PARQUET_BATCH_ROWS, columns=wanted):
-                yield from batch.to_pylist()
+            wanted = {names[column]: column for column in columns if column in names}
+            for batch in table.iter_batches(batch_size=PARQUET_BATCH_ROWS, columns=list(wanted)):
+                yield from batch.rename_columns([wanted[name] for name in batch.schema.names]).to_pylist()
     except (pa.ArrowException, OSError) as error:
         text = " ".join(str(error).split())
         raise SourceError(f"{source}: cannot be read to its end: {text}: write or copy it anew") from error
@@ -137,25 +123,3 @@ def need_parquet(source: str) -> tuple[Any, Any]:
     except ImportError:
         raise UnknownSourceError(f"{source}: Parquet needs pyarrow: pip install 'fakesweep[parquet]'") from None
     return pa, parquet
-
-
-_FACTS = ("etag", "e_tag", "size", "external_id", "external-id")
-
-
-def _named(row: dict[str, Any]) -> Row:
-    uri = row.get("uri") or row.get("source-ref")
-    if not uri:
-        uri = s3_uri(row.get("bucket"), row.get("key"))
-        if isinstance(uri, BadRow):
-            return BadRow(f"no uri, and {uri.text}")
-    return {
-        "uri": uri,
-        "etag": bare(row.get("etag") or row.get("e_tag")),
-        "size": row.get("size"),
-        "external_id": row.get("external_id") or row.get("external-id"),
-    }
-
-
-def bare(etag: Any) -> Any:
-    """An ETag without its quotes; None when it is empty."""
-    return (etag.strip('"') or None) if isinstance(etag, str) else etag

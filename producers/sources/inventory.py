@@ -5,7 +5,6 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory.html tha
 CSV, and only there.
 """
 
-import csv
 import hashlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
@@ -15,11 +14,14 @@ from typing import Any, BinaryIO
 from pydantic import BaseModel, ValidationError
 
 from producers.listing import Page, PassedOver, Rules, Warn
+from producers.sources.csv_files import csv_records
 from producers.sources.cursors import Cursor, changed, read_cursor
-from producers.sources.formats import bare, breaking_off, need_parquet, parquet_columns, s3_uri, text_lines
+from producers.sources.formats import breaking_off, need_parquet, parquet_columns
 from producers.sources.locations import Location, copied
 from producers.sources.rows import BadRow, Row, Sieve, go_to, paged
-from worker.errors import SourceError, UnknownSourceError
+from producers.sources.text import text_lines
+from producers.sources.values import bare, s3_uri
+from worker.errors import BadRowError, SourceError, UnknownSourceError
 
 INVENTORY = "manifest.json"
 
@@ -108,14 +110,17 @@ class InventorySource:
                 yield _row(row, escaped=False)
             return
         names = [column.strip() for column in self._inventory.fileSchema.split(",")]
-        with text_lines(file, packed=source.endswith(".gz")) as lines:
+        with text_lines(file) as lines:
             yield from _csv(lines, names)
 
 
 def _csv(lines: Iterable[str], names: list[str]) -> Iterator[Row]:
-    for values in csv.reader(lines):
+    for values in csv_records(lines):
+        if not isinstance(values, list):
+            yield values
+            continue
         if len(values) != len(names):
-            yield BadRow(f"{len(values)} columns, not the {len(names)} of fileSchema") if values else None
+            yield BadRow(f"{len(values)} columns, not the {len(names)} of fileSchema")
             continue
         row = dict(zip(names, values, strict=True))
         yield _row(
@@ -136,8 +141,11 @@ def _row(row: dict[str, Any], *, escaped: bool) -> Row:
         return PassedOver.OLD_VERSION
     if row.get("is_delete_marker"):
         return PassedOver.DELETE_MARKER
-    uri = s3_uri(row.get("bucket"), row.get("key"), escaped=escaped)
-    return uri if isinstance(uri, BadRow) else {"uri": uri, "etag": bare(row.get("e_tag")), "size": row.get("size")}
+    try:
+        uri = s3_uri(row.get("bucket"), row.get("key"), escaped=escaped)
+    except BadRowError as error:
+        return BadRow(str(error))
+    return {"uri": uri, "etag": bare(row.get("e_tag")), "size": row.get("size")}
 
 
 def _check(file: BinaryIO, part: _Part, source: str) -> None:

@@ -6,25 +6,26 @@ from contextlib import closing, contextmanager
 from typing import BinaryIO
 
 from producers.listing import Page, Rules, Warn
+from producers.sources.csv_files import csv_rows
 from producers.sources.cursors import Cursor, changed, read_cursor
 from producers.sources.distinct import seen_uris
 from producers.sources.formats import (
     breaking_off,
-    csv_rows,
     json_lines,
     json_lines_or_uris,
     need_parquet,
     parquet_rows,
-    text_lines,
 )
 from producers.sources.locations import Location, copied, unchanged
 from producers.sources.rows import Row, Sieve, go_to, paged
+from producers.sources.text import decoded, text_lines
 from worker.errors import SourceError
 
 STANDARD_INPUT = "standard input"
 
 PARQUET = ".parquet"
-MANIFESTS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", PARQUET)
+MANIFESTS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".txt", ".txt.gz", PARQUET)
+"""How the names of manifests end, in any case."""
 
 
 class _Rows(Cursor):
@@ -46,14 +47,14 @@ class ManifestSource:
 
     def __init__(self, where: Location, rules: Rules, warn: Warn) -> None:
         self._where, self._rules, self._warn = where, rules, warn
-        if where.name.endswith(PARQUET):
+        if where.name.lower().endswith(PARQUET):
             need_parquet(where.uri)
 
     def pages(self, cursor: str | None) -> Iterator[Page]:
         """See producers.listing.Source. SourceError also when the manifest is not what the cursor was made for."""
         where = self._where
         start = _Rows(etag=where.etag, rows=0) if cursor is None else read_cursor(_Rows, cursor, where.uri)
-        label = f"{where.name} {'row' if where.name.endswith(PARQUET) else 'line'}"
+        label = f"{where.name} {'row' if where.name.lower().endswith(PARQUET) else 'line'}"
         with copied(where) as file:
             # Looked at after copying: what was read is what had this ETag.
             if start.etag != where.etag or not unchanged(where):
@@ -69,17 +70,27 @@ class ManifestSource:
 
 @contextmanager
 def _rows(file: BinaryIO, where: Location) -> Iterator[Iterator[Row]]:
-    if where.name.endswith(PARQUET):
+    if where.name.lower().endswith(PARQUET):
         with closing(parquet_rows(file, where.uri)) as rows:
             yield rows
         return
-    unpacked = where.name.removesuffix(".gz")
-    with text_lines(file, packed=unpacked != where.name) as lines:
-        yield (csv_rows if unpacked.endswith(".csv") else json_lines)(lines)
+    form = where.name.lower().removesuffix(".gz").rpartition(".")[2]
+    # In a list of names a carriage return may belong to a name.
+    with text_lines(file, newline="\n" if form == "txt" else "") as lines:
+        match form:
+            case "csv":
+                yield csv_rows(lines, where.uri)
+            case "txt":
+                yield json_lines_or_uris(lines)
+            case _:
+                yield json_lines(lines)
 
 
 class StandardInput:
-    """Uris or JSON Lines that are piped in, one a line. A listing that goes on needs the same input again."""
+    """Uris, absolute paths or JSON Lines that are piped in, one a line.
+
+    A listing that goes on needs the same input again.
+    """
 
     def __init__(self, lines: Iterable[bytes], rules: Rules, warn: Warn) -> None:
         self._lines, self._rules, self._warn = lines, rules, warn
@@ -107,9 +118,12 @@ class _Digested:
         self._lines, self._hash = lines, hashlib.blake2b(digest_size=16)
 
     def __iter__(self) -> Iterator[str]:
+        yield from decoded(self._hashed(), STANDARD_INPUT)
+
+    def _hashed(self) -> Iterator[bytes]:
         for line in self._lines:
             self._hash.update(line.rstrip(b"\r\n") + b"\n")
-            yield line.decode()
+            yield line
 
     @property
     def digest(self) -> str:

@@ -1,6 +1,7 @@
 """What S3ImageStore makes of servers that are far, slow, wrong or hostile: once obstore fetches, and before."""
 
 import gzip
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -152,10 +153,61 @@ def test_an_etag_that_obstore_cannot_send_is_boto3s(server: ObjectServer, etag: 
 # What is answered
 
 
-def test_content_that_is_compressed_stays_so(server: ObjectServer, store: S3ImageStore) -> None:
-    packed = gzip.compress(b"hello")
-    server.answer = always(Answer(packed, headers={"Content-Encoding": "gzip"}))
-    assert fetch(store) == packed
+PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 40
+RAW_DEFLATE = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "stored"),
+    [
+        ("gzip", gzip.compress(PNG)),
+        ("GZIP", gzip.compress(PNG[:20]) + gzip.compress(PNG[20:])),
+        ("x-gzip", gzip.compress(PNG)),
+        ("gzip,aws-chunked", gzip.compress(PNG)),
+        ("gzip, gzip", gzip.compress(gzip.compress(PNG))),
+        ("deflate", zlib.compress(PNG)),
+        ("deflate", RAW_DEFLATE.compress(PNG) + RAW_DEFLATE.flush()),
+        ("deflate, gzip", gzip.compress(zlib.compress(PNG))),
+        *((lie, PNG) for lie in ("gzip", "deflate", "br", "base64", "utf-8", "aws-chunked", "identity", "")),
+    ],
+)
+def test_the_image_in_what_was_stored_packed(
+    server: ObjectServer, store: S3ImageStore, encoding: str, stored: bytes
+) -> None:
+    server.answer = always(Answer(stored, headers={"Content-Encoding": encoding, "ETag": '"packed"'}))
+    assert fetch(store, etag="packed") == PNG
+    assert {asked.headers["if-match"] for asked in server.asked} == {'"packed"'}
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("stored", [gzip.compress(b"hello"), zlib.compress(b"hello"), b"hello"])
+def test_what_is_packed_without_a_word_is_not_unpacked(
+    server: ObjectServer, store: S3ImageStore, stored: bytes
+) -> None:
+    server.answer = always(Answer(stored))
+    assert fetch(store) == stored
+
+
+@pytest.mark.parametrize(
+    ("encoding", "stored", "reason"),
+    [
+        ("gzip", gzip.compress(b"x" * (MAX_BYTES + 1)), Reason.TOO_LARGE),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"x" * 10**6)), Reason.TOO_LARGE),
+        ("deflate", zlib.compress(b"x" * 10**6), Reason.TOO_LARGE),
+        ("gzip", gzip.compress(PNG)[:-9], Reason.CORRUPT),
+        ("gzip", gzip.compress(PNG)[:20] + b"?" + gzip.compress(PNG)[21:], Reason.CORRUPT),
+        ("br", b"\x0b\x02\x80hello\x03", Reason.UNSUPPORTED_FORMAT),
+        ("zstd", b"\x28\xb5\x2f\xfd rest", Reason.UNSUPPORTED_FORMAT),
+    ],
+)
+def test_what_cannot_be_unpacked_is_an_outcome_at_once(
+    server: ObjectServer, store: S3ImageStore, encoding: str, stored: bytes, reason: Reason
+) -> None:
+    server.answer = always(Answer(stored, headers={"Content-Encoding": encoding}))
+    with pytest.raises(ImageError) as caught:
+        fetch(store)
+    assert caught.value.reason == reason
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -247,7 +299,7 @@ def test_errors_are_the_same_once_obstore_fetches(server: ObjectServer) -> None:
     store = store_for(server)
     for (code, status), reason in ERRORS.items():
         server.answer = always(error(code, status))
-        with pytest.raises((ImageError, StorageUnavailableError), match=f"S3 answered {code}$") as caught:
+        with pytest.raises((ImageError, StorageUnavailableError), match=f"S3 answered {code}(: so it is)?$") as caught:
             fetch(store)
         assert getattr(caught.value, "reason", None) == reason, code
         assert [asked.by_obstore for asked in server.asked] == [True, False], code

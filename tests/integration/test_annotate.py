@@ -131,6 +131,17 @@ def test_images_of_s3(tmp_path: Path, chat: ScriptedChat, bucket: str, s3_enviro
     assert answers(dataset) == [explained(0), explained(1)]
 
 
+def test_storage_that_is_away_is_no_missing_image(
+    tmp_path: Path, chat: ScriptedChat, s3_environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = write(tmp_path, 2)
+    record = {"image": "s3://b/away.png", "label": 0}
+    dataset.write_text(json.dumps([*json.loads(dataset.read_text()), record]))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    done, _ = annotate(dataset, chat)
+    assert (done["annotated"], done["faults"]) == (2, {"storage_unavailable": 1})
+
+
 def test_what_is_finished_is_not_asked_again(tmp_path: Path, chat: ScriptedChat) -> None:
     dataset = write(tmp_path, 3)
     first, _ = annotate(dataset, chat, limit=2)

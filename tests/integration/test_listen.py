@@ -26,7 +26,7 @@ from deploy.demo import services
 from producers.listening.listen import submission_id
 from tests.conftest import empty_queues
 from tests.integration.test_broker import BOTH, NO_POISON, QUICK, grey, settings_for, worker
-from tests.processes import ROOT, wait_for
+from tests.processes import ROOT, fakesweep, wait_for
 from worker import broker
 from worker.messages import DEAD_QUEUE, LIVE_QUEUE
 
@@ -406,6 +406,12 @@ def test_once_with_sqs_failing_does_not_take_the_queue_for_empty(
     answering.script += [("ReceiveMessage", 503, unavailable)] * 4
     done = once(queue, own_redis)
     assert (done.returncode, "said: " in done.stderr) == (1, True)
+
+
+def test_it_starts_sentry(own_redis: str, queue: Queue) -> None:
+    environment = {"BROKER_URL": own_redis, "SENTRY_DSN": "nonsense"}
+    done = fakesweep("listen", queue.url, "--once", environment=environment)
+    assert (done.returncode, "SENTRY_DSN is not valid" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("action", ["GetQueueAttributes", "ReceiveMessage", "DeleteMessageBatch"])

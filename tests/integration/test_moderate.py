@@ -271,6 +271,30 @@ def test_details_with_nul_characters_are_stored(database: Database, make_parts: 
     assert findings(database, scan.id)["s3://b/1"].detail == "bad byte here"
 
 
+@pytest.mark.parametrize(
+    ("said", "stored"),
+    [
+        ("The hand\0 has six fingers.", "The hand has six fingers."),
+        ("\0\0A seam \ud83d there \udc00.", "A seam \ufffd there \ufffd."),
+        ("\ud800", "\ufffd"),
+        ("A smile \ud83d\ude00.", "A smile 😀."),
+    ],
+)
+def test_what_the_model_writes_costs_no_verdict(
+    database: Database, make_parts: Callable[..., Parts], said: str, stored: str
+) -> None:
+    scan = start(database, 1)
+    engine = ScriptedEngine(explanation=said)
+    moderate(job(scan, "s3://b/1"), uuid4(), make_parts({"s3://b/1": png(BRIGHT)}, engine))
+    (finding,) = findings(database, scan.id).values()
+    assert (finding.outcome, finding.verdict) == ("judged", "fake")
+    with Session(database) as session:
+        (verdict,) = session.exec(select(StoredVerdict)).all()
+    assert verdict.completion == f"This is a fake image. {stored}"
+    assert verdict.explanation == stored
+    assert engine.calls == [1]
+
+
 def test_again_replaces_failures_and_nothing_else(database: Database, make_parts: Callable[..., Parts]) -> None:
     objects: dict[str, bytes | Exception] = {"s3://b/1": png(BRIGHT), "s3://b/2": StorageUnavailableError("503")}
     scan = start(database, 2)

@@ -257,7 +257,9 @@ def test_an_answer_that_cannot_be_stored_takes_one_image_and_not_the_message(
 ) -> None:
     objects: dict[str, bytes | Exception] = {"s3://b/1": png(BRIGHT), "s3://b/2": png(DARK)}
     scan = start(database, 2)
-    parts = parts_of(database, detector_id, objects, engine=ScriptedEngine(explanation="No text \x00 of Postgres."))
+    with transaction(database) as session:
+        session.execute(text("ALTER TABLE verdicts ADD CHECK (explanation <> 'Refused.')"))
+    parts = parts_of(database, detector_id, objects, engine=ScriptedEngine(explanation="Refused."))
     moderate(job(scan, *objects), uuid4(), parts)
     found = {uri: (row.verdict, row.reason) for uri, row in findings(database, scan.id).items()}
     assert found == {"s3://b/1": (None, "engine_failed"), "s3://b/2": ("real", None)}

@@ -88,6 +88,15 @@ def test_what_is_no_such_list_is_malformed(text: str, said: str) -> None:
         read_list(text, Point)
 
 
+def test_unstorable_characters_cost_no_answer() -> None:
+    said = '[{"checkpoint": "hands", "observation": "six\\u0000 fingers \\ud800 here"}]'
+    assert read_list(said, Point) == [Point(checkpoint="hands", observation="six fingers \ufffd here")]
+    with pytest.raises(MalformedAnswerError):
+        read_list('[{"checkpoint": "hands", "observation": "\\u0000"}]', Point)  # nothing is left of it
+    with pytest.raises(MalformedAnswerError):
+        read_list('["\\u12"]', Point)
+
+
 def test_only_what_two_annotators_saw_is_kept_and_it_is_grouped() -> None:
     point = Point(checkpoint="c", observation="o")
 
@@ -232,7 +241,7 @@ def test_what_other_servers_leave_out(body: str) -> None:
 def test_half_a_surrogate_pair_is_no_text_that_a_file_can_hold() -> None:
     body = json.dumps({"choices": [{"message": {"content": "a\ud83d"}}]})
     with serving(ScriptedChat(lambda _: Answer(body, headers={"Content-Type": "application/json"}))) as chat:
-        assert endpoint(chat, Pace(6000, lambda _: None), Stop()).ask("image 1").text == "a?"
+        assert endpoint(chat, Pace(6000, lambda _: None), Stop()).ask("image 1").text == "a\ufffd"
 
 
 def test_addresses() -> None:

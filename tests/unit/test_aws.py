@@ -36,6 +36,28 @@ def answer(code: str | None, status: int = 400) -> botocore.ClientError:
         ("InvalidObjectState", 403, Kind.ARCHIVED),
         ("PreconditionFailed", 412, Kind.CHANGED),
         ("412", 412, Kind.CHANGED),
+        ("410", 410, Kind.NO_OBJECT),
+        ("414", 414, Kind.NO_OBJECT),
+        ("InvalidRange", 416, Kind.NO_OBJECT),
+        ("405", 405, Kind.ACCESS_DENIED),
+        ("451", 451, Kind.ACCESS_DENIED),
+        ("Forbidden", 403, Kind.ACCESS_DENIED),
+        ("InvalidRequest", 400, Kind.ACCESS_DENIED),
+        ("InvalidArgument", 400, Kind.NO_OBJECT),
+        ("KMS.DisabledException", 400, Kind.ACCESS_DENIED),
+        ("KMS.NotFoundException", 400, Kind.ACCESS_DENIED),
+        ("KMS.KMSInvalidStateException", 400, Kind.ACCESS_DENIED),
+        ("KmsAccessDenied", 400, Kind.ACCESS_DENIED),
+        ("KMS.ThrottlingException", 400, Kind.MAY_PASS),
+        ("KMS.KMSInternalException", 500, Kind.MAY_PASS),
+        ("KMS.KeyUnavailableException", 500, Kind.MAY_PASS),
+        ("ObjectNotInActiveTierError", 403, Kind.ARCHIVED),
+        ("RequestTimeTooSkewed", 403, Kind.REFUSED),
+        ("AuthorizationHeaderMalformed", 400, Kind.REFUSED),
+        ("InvalidToken", 400, Kind.REFUSED),
+        ("NotSignedUp", 403, Kind.REFUSED),
+        ("401", 401, Kind.REFUSED),
+        ("ConditionalRequestConflict", 409, Kind.MAY_PASS),
         ("InvalidAddress", 404, Kind.MISCONFIGURED),
         ("InvalidSecurity", 403, Kind.MISCONFIGURED),
         ("UnsupportedOperation", 400, Kind.MISCONFIGURED),
@@ -60,6 +82,25 @@ def test_what_the_service_answers(code: str | None, status: int, kind: Kind) -> 
     found = diagnose(answer(code, status))
     assert (found.kind, found.code, found.answered) == (kind, code or "unknown", True)
     assert found.text.endswith("so it is")
+
+
+@pytest.mark.parametrize("code", ["InvalidRequest", "InvalidArgument"])
+@pytest.mark.parametrize(
+    ("said", "of_the_object"),
+    [
+        ("The object was stored using a form of Server Side Encryption.", True),
+        ("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.", False),
+        ("Missing required header for this request: x-amz-content-sha256", False),
+        ("S3 Transfer Acceleration is not configured on this bucket", False),
+        ("Unsupported Authorization Type", False),
+    ],
+)
+def test_how_we_ask_is_no_fault_of_the_object(code: str, said: str, of_the_object: bool) -> None:
+    told: Any = {"Error": {"Code": code, "Message": said, "Key": "signature.jpg"}}
+    error = botocore.ClientError(told | {"ResponseMetadata": {"HTTPStatusCode": 400}}, "GetObject")
+    found = diagnose(error)
+    assert (found.kind is not Kind.REFUSED) == of_the_object
+    assert found.said == said
 
 
 @pytest.mark.parametrize(

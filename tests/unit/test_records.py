@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from worker.errors import ConfigurationError
+from worker.lab.datasets.images import image_ref
 from worker.lab.datasets.reading import read_dataset
 from worker.lab.datasets.records import Cause, Fault, Record
 
@@ -201,10 +202,14 @@ def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     for name in (b"a.png", b"\xff.png"):
         (tmp_path / "real" / os.fsdecode(name)).touch()
-    good, bad = read_dataset(tmp_path)
+    good, other = read_dataset(tmp_path)
     assert isinstance(good, Record)
-    assert isinstance(bad, Fault)
-    assert (bad.line, bad.cause) == (2, Cause.NOT_A_RECORD)
+    assert isinstance(other, Record)
+    assert other.image == f"{tmp_path.as_uri()}/real/%FF.png"
+    assert image_ref(other.image, str(tmp_path)).uri == other.image
+    other.model_dump_json()
+    (fault,) = read_dataset(write(tmp_path, json.dumps({"image": "real/\udcff.png", "label": 1})))
+    assert "the name is no Unicode text: give file:///" in str(fault)
 
 
 @pytest.mark.parametrize("start", ["", "["])

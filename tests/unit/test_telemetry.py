@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import sentry_sdk
 import structlog
+from pydantic import SecretStr
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 
 from worker import telemetry
+from worker.errors import ConfigurationError
 from worker.settings import Settings
 
 PRESIGNED = "https://b.s3.amazonaws.com/k.jpg?X-Amz-Credential=AKIA123&X-Amz-Signature=deadbeef&x=1"
@@ -91,3 +93,9 @@ def test_sentry_events_are_scrubbed_and_hold_no_local_variables(monkeypatch: pyt
     assert "hunter2" not in str(event)
     assert event["tags"]["message_id"] == "m1"
     assert "vars" not in str(event["exception"])
+
+
+@pytest.mark.parametrize("dsn", ["nonsense", "https://host/1", "https://key@host/"])
+def test_a_wrong_dsn_is_told_with_the_variables_name(dsn: str) -> None:
+    with pytest.raises(ConfigurationError, match="SENTRY_DSN is not valid"):
+        telemetry.init_sentry(Settings(sentry_dsn=SecretStr(dsn)))

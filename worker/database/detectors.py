@@ -4,7 +4,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
-from worker.database import Database, transaction
+from worker.database.connection import Database, transaction
 from worker.tables import Detector
 
 

@@ -14,13 +14,14 @@ from sqlmodel import col
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from worker.case import Case, Content, Delivery, End, Failed, Judged, Later, Reused
-from worker.database import Database, autocommit, transaction
+from worker.database.connection import Database, autocommit, transaction
 from worker.database.counters import settle
 from worker.database.saving import save_statement
 from worker.detector.verdicts import verdict_of
 from worker.errors import DatabaseUnavailableError
 from worker.messages import FilledPolicy
 from worker.tables import Finding, Outcome
+from worker.texts import storable
 
 
 @retry(
@@ -160,6 +161,5 @@ def _known_verdict_id(end: End) -> int | None:
 
 
 def clean(detail: str) -> str:
-    """One line of at most 500 characters. Postgres refuses NUL characters, and a decoder's error may contain some."""
-    text = detail.replace("\x00", "").encode(errors="backslashreplace").decode()
-    return " ".join(text.split())[:500]
+    """One storable line of at most 500 characters. The error of a decoder or of a server may contain anything."""
+    return " ".join(storable(detail).split())[:500]

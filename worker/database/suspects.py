@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
-from worker.database import Database, transaction
+from worker.database.connection import Database, transaction
 from worker.errors import BrokerUnavailableError, EngineDeadError, ShuttingDownError
 from worker.tables import MessageTry, Suspect
 

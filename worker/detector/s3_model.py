@@ -14,6 +14,7 @@ from filelock import FileLock
 from worker.aws import AWS_ERRORS, Diagnosis, Kind, diagnose, s3_client
 from worker.errors import ConfigurationError, StorageUnavailableError
 from worker.files import move_into_place
+from worker.texts import encoding_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -42,9 +43,13 @@ class S3Model:
         self._prefix = f"{prefix}/" if prefix else ""
 
     def read(self, name: str) -> str:
-        """One small file, as text."""
+        """One small file, as text. Raises ConfigurationError, too, where it is none."""
         with self._errors(name):
-            return self._client().get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"].read().decode()
+            content = self._client().get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"].read()
+        try:
+            return content.decode(encoding_of(content[:4]))
+        except UnicodeDecodeError as error:
+            raise ConfigurationError(f"{self._setting}: {self._uri}/{name}: {error}: save it as UTF-8") from None
 
     def download(self, cache: Path) -> Path:
         """The folder in `cache` that holds the model's files; what is there already is not fetched again.

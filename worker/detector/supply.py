@@ -15,6 +15,7 @@ from worker.detector.inspection import inspect
 from worker.detector.s3_model import MODEL_FILES, SCHEME, S3Model
 from worker.detector.weights import refusal
 from worker.errors import ConfigurationError
+from worker.files import read_text
 from worker.images import Decoding
 from worker.settings import Settings
 
@@ -126,7 +127,7 @@ def find_source(settings: Settings) -> DescriptionFile:
             f"FAKESWEEP_DETECTOR: {detector!r} is neither one of {names} nor a .toml file nor a folder with {FILE}"
         )
     path = path.resolve()
-    return DescriptionFile(path.read_text(encoding="utf-8"), str(path), path.parent)
+    return DescriptionFile(_text_of(path), str(path), path.parent)
 
 
 def _find_on_hub(repository: str, revision: str | None) -> DescriptionFile:
@@ -137,7 +138,14 @@ def _find_on_hub(repository: str, revision: str | None) -> DescriptionFile:
     except Exception as error:
         raise _not_on_hub("FAKESWEEP_DETECTOR", repository, error) from error
     _warn_unless_pinned(repository, revision, path.parent.name)
-    return DescriptionFile(path.read_text(encoding="utf-8"), f"{repository}/{FILE}", repository, path.parent.name)
+    return DescriptionFile(_text_of(path), f"{repository}/{FILE}", repository, path.parent.name)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return read_text(path)
+    except ValueError as error:
+        raise ConfigurationError(f"FAKESWEEP_DETECTOR: {path}: {error}") from None
 
 
 def _absolute(model: str, base: Path) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from worker.detector.statements import Grammar, Mood, Statement
 from worker.tables import Verdict
+from worker.texts import storable
 
 if TYPE_CHECKING:  # a producer reads verdicts, and loads nothing of images for it
     from worker.detector.description import DetectorDescription
@@ -71,7 +72,8 @@ class Reader:
         """The judgement. The first plain statement decides, and the score is read where its word was generated.
 
         An answer that states nothing plainly, that states both without one of the detector's openings, or that says
-        its word in other tokens than the verdict tokens, is undecided.
+        its word in other tokens than the verdict tokens, is undecided. The judgement's texts are storable
+        (worker.texts), whatever the model wrote.
         """
         text = completion.text
         statement = self._decisive(text)
@@ -84,8 +86,9 @@ class Reader:
             explanation = _without(text, statement.whole)
             contradicts = any(_opposes(claim, answer) for claim in self._claims.statements(explanation))
         return Judgement(
-            answer, None if score is None else log_odds, score, text, explanation.strip() or None, contradicts,
-            completion.cut_off, len(completion.prompt_token_ids), len(completion.steps), completion.latency_ms,
+            answer, None if score is None else log_odds, score, storable(text),
+            storable(explanation).strip() or None, contradicts, completion.cut_off,
+            len(completion.prompt_token_ids), len(completion.steps), completion.latency_ms,
         )  # fmt: skip
 
     def _decisive(self, text: str) -> Statement | None:

@@ -1,8 +1,9 @@
 """From the text of an answer to its points, and from the agreed points to the explanation of a record."""
 
+import json
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
@@ -11,6 +12,7 @@ from worker.detector.verdicts import Reader
 from worker.errors import MalformedAnswerError
 from worker.lab.datasets.answers import read, wanted
 from worker.lab.datasets.records import Record
+from worker.texts import storable
 
 Observation = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -52,11 +54,32 @@ def read_list(text: str, element: type[Element]) -> list[Element]:
     if start == -1 or end < start:
         raise MalformedAnswerError(f"no JSON list in {text[:60]!r}")
     try:
-        return TypeAdapter(list[element]).validate_json(text[start : end + 1])  # type: ignore[valid-type]
+        return TypeAdapter(list[element]).validate_json(_without_unstorable(text[start : end + 1]))  # type: ignore[valid-type]
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "list"
         raise MalformedAnswerError(f"{where}: {fault['msg']}") from None
+
+
+def _without_unstorable(text: str) -> str:
+    """The same JSON, in which no text is spelt that cannot be stored (worker.texts); what is no JSON as it is."""
+    if "\\u" not in text:
+        return text
+    try:
+        return json.dumps(_storable_values(json.loads(text)))
+    except (ValueError, RecursionError):
+        return text  # the reader says what is wrong with it
+
+
+def _storable_values(value: Any) -> Any:
+    match value:
+        case str():
+            return storable(value)
+        case list():
+            return [_storable_values(one) for one in value]
+        case dict():
+            return {storable(name): _storable_values(one) for name, one in value.items()}
+    return value
 
 
 def agreed(points: Sequence[AgreedPoint], lists: Sequence[Sequence[Point]]) -> list[AgreedPoint]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from worker.errors import AnnotationStoppedError, ConfigurationError
+from worker.files import read_text
 from worker.lab.annotation.journal import Answered
 
 UNKNOWN_INPUT = 32_000
@@ -36,7 +37,7 @@ class Price(BaseModel):
 def read_prices(path: Path) -> dict[str, Price]:
     """A TOML file with a table for each model: `["gpt-4o"]`, `input = 2.5`, `output = 10`."""
     try:
-        return TypeAdapter(dict[str, Price]).validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
+        return TypeAdapter(dict[str, Price]).validate_python(tomllib.loads(read_text(path)))
     except ValidationError as error:
         fault = error.errors()[0]
         raise ConfigurationError(f"--prices: {path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None

@@ -11,6 +11,7 @@ from openai.types.chat import ChatCompletion
 from worker.errors import AnnotationStoppedError, ConfigurationError, FakesweepError, NotAnsweredError, RefusedError
 from worker.lab.annotation.pace import Pace
 from worker.lab.annotation.stop import Stop
+from worker.texts import storable
 
 if TYPE_CHECKING:
     import httpx2
@@ -160,7 +161,7 @@ def _reply(completion: ChatCompletion) -> Reply:
     usage = completion.usage
     text = (choice.message.content or choice.message.refusal or "") if choice and choice.message else ""
     return Reply(
-        text=text.encode(errors="replace").decode(),  # JSON can spell half of a surrogate pair, and no file can hold it
+        text=storable(text),
         cut_off=choice is not None and choice.finish_reason == "length",
         input_tokens=usage.prompt_tokens if usage else None,
         output_tokens=usage.completion_tokens if usage else None,

@@ -9,7 +9,7 @@ from typing import Any
 
 from worker.detector.description import DetectorDescription
 from worker.detector.verdicts import Reader
-from worker.errors import AnnotationStoppedError, ImageError, NotAnnotatedError, Reason, StorageUnavailableError
+from worker.errors import AnnotationStoppedError, ImageError, NotAnnotatedError, StorageUnavailableError
 from worker.images import MAX_PIXELS, open_image
 from worker.lab.annotation.answers import AgreedPoint, Point, agreed, contradicts_label, explanation, full_answer
 from worker.lab.annotation.asking import AGGREGATOR, Asked, Asking
@@ -19,8 +19,8 @@ from worker.lab.annotation.journal import Journal
 from worker.lab.annotation.pictures import data_url
 from worker.lab.annotation.prompts import Prompts
 from worker.lab.annotation.stop import Stop
-from worker.lab.datasets.images import image_ref
-from worker.lab.datasets.records import Cause, Fault, Record
+from worker.lab.datasets.images import cause_of, image_ref
+from worker.lab.datasets.records import Fault, Record
 from worker.storage import ImageStore
 
 FAILURES_IN_A_ROW = 10
@@ -131,6 +131,5 @@ def _with_image(text: str, record: Record, parts: AnnotationParts) -> list[dict[
     try:
         image = open_image(parts.store.fetch(image_ref(record.image, parts.images)), max_pixels=parts.max_pixels)
     except (ImageError, StorageUnavailableError) as error:
-        missing = isinstance(error, StorageUnavailableError) or error.reason in {Reason.NOT_FOUND, Reason.ACCESS_DENIED}
-        raise NotAnnotatedError(Cause.MISSING_IMAGE if missing else Cause.UNREADABLE_IMAGE, str(error)) from None
+        raise NotAnnotatedError(cause_of(error), str(error)) from None
     return [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": data_url(image)}}]

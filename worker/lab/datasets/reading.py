@@ -9,8 +9,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from worker.errors import ConfigurationError
+from worker.files import read_text
 from worker.lab.datasets.json_values import values_of
 from worker.lab.datasets.records import FAKE, REAL, Cause, Fault, Record
+from worker.texts import storable
 
 _SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -40,8 +42,8 @@ def _normal(image: str) -> str:
 def _in_file(path: Path) -> Iterator[Record | Fault]:
     try:
         # One record that is not UTF-8 is one fault: values_of() finds it.
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
+        text = read_text(path, errors="surrogateescape")
+    except (OSError, UnicodeError) as error:
         raise ConfigurationError(f"DATASET: {path} cannot be read: {error}; give a JSON file or a folder") from None
     return (value if isinstance(value, Fault) else _record(value, line) for line, value in values_of(text))
 
@@ -54,6 +56,9 @@ def _record(value: Any, line: int) -> Record | Fault:
         return Fault(line, None, Cause.NO_IMAGE_NAMED, "the field image is missing or empty")
     if _normal(image).split("/")[0] == "..":
         return Fault(line, image, Cause.NO_IMAGE_NAMED, "the name leads out of the folder of the images")
+    if not _is_text(image):
+        detail = "the name is no Unicode text: give file:///…, its bytes percent-encoded"
+        return Fault(line, image, Cause.NO_IMAGE_NAMED, detail)
     try:
         return Record.model_validate({**value, "line": line})
     except ValidationError as error:
@@ -78,16 +83,22 @@ def _in_folder(folder: Path) -> Iterator[Record | Fault]:
             yield Fault(line, str(relative), Cause.UNREADABLE_IMAGE, f"a folder that cannot be read: {found.strerror}")
         elif label is not None:
             line += 1
-            yield _labelled(relative, label, line)
+            yield _labelled(relative, label, line, folder)
     if not line:
         raise ConfigurationError(f"DATASET: {folder} holds no images below a folder real/ or fake/")
 
 
-def _labelled(image: Path, label: int, line: int) -> Record | Fault:
+def _labelled(image: Path, label: int, line: int, folder: Path) -> Record | Fault:
     if image.suffix.lower() not in _SUFFIXES:
         detail = f"not read as an image: its name does not end in one of {' '.join(_SUFFIXES)}"
         return Fault(line, str(image), Cause.UNSUPPORTED_SUFFIX, detail)
-    return _record({"image": str(image), "label": label}, line)
+    # A name that is not UTF-8 stands in no file of ours; its uri does.
+    name = str(image) if _is_text(str(image)) else Path(folder, image).absolute().as_uri()
+    return _record({"image": name, "label": label}, line)
+
+
+def _is_text(name: str) -> bool:
+    return storable(name) == name.replace("\x00", "")
 
 
 def _below(folder: Path, around: tuple[Path, ...] = ()) -> Iterator[Path | OSError]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from worker.errors import ConfigurationError
+from worker.files import read_text
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -92,7 +93,7 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     """
     path = RECIPES / f"{name}.toml" if "/" not in name and (RECIPES / f"{name}.toml").is_file() else Path(name)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_text(path))
     except OSError:
         shipped = ", ".join(sorted(one.stem for one in RECIPES.glob("*.toml")))
         raise ConfigurationError(f"--recipe: {name!r} is neither one of {shipped} nor a .toml file") from None

@@ -1,0 +1,51 @@
+"""The snippets in the project's documents, which tests run."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_INLINE = re.compile(r"`(fakesweep [^`]+)`")
+_COMMENT = re.compile(r"(?:^|\s)#.*")
+
+
+class Snippet(NamedTuple):
+    """A block of a document, in the language that its fence names."""
+
+    document: Path
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.document.name}: {self.text.strip().splitlines()[0][:60]}"
+
+
+def snippets(*languages: str) -> list[Snippet]:
+    """All blocks in these languages."""
+    return [
+        Snippet(path, *found.groups())
+        for path in DOCUMENTS
+        for found in _BLOCK.finditer(path.read_text(encoding="utf-8"))
+        if found[1] in languages
+    ]
+
+
+def first(document: str, language: str) -> str:
+    """The first block of a document in that language."""
+    return next(snippet.text for snippet in snippets(language) if snippet.document.name == document)
+
+
+def command_lines() -> list[str]:
+    """Every `fakesweep …` of the documents: in shell blocks, and in the text between them."""
+    lines: dict[str, None] = {}
+    for snippet in snippets("sh"):
+        text = snippet.text.replace("\\\n", " ").replace("-m producers", "-m producers; fakesweep")
+        for part in (one for line in text.splitlines() for one in re.split(r"[;|&]", _COMMENT.sub("", line))):
+            if found := re.search(r"\bfakesweep \S.*", part):
+                lines[" ".join(found[0].split())] = None
+    for path in DOCUMENTS:
+        lines |= dict.fromkeys(_INLINE.findall(path.read_text(encoding="utf-8")))
+    return list(lines)

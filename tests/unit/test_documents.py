@@ -1,0 +1,85 @@
+"""What the documents show is right: command lines against the real options, files against what reads them."""
+
+import json
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import typer.exceptions
+
+from producers.__main__ import app
+from producers.export.labels import read_labels
+from producers.nightly.schedule import load
+from tests.documents import DOCUMENTS, ROOT, command_lines, first, snippets
+from worker.detector.description import AnswerForm
+from worker.lab.annotation.costs import read_prices
+from worker.lab.datasets.reading import read_dataset
+from worker.lab.datasets.records import Record
+from worker.messages import JudgeImages
+from worker.settings import Settings
+
+STANDS_FOR = {"SCAN": str(uuid4())}
+
+
+@pytest.mark.parametrize("line", [line for line in command_lines() if line != "fakesweep --help"])
+def test_commands_have_the_options_that_documents_show(line: str) -> None:
+    _, *words = (STANDS_FOR.get(word, word) for word in shlex.split(line))
+    context = app.make_context("fakesweep", words[:1], resilient_parsing=True)
+    _, command, _ = app.resolve_command(context, words)
+    assert command is not None
+    if len(words) > 1 and words[-1] != "…":  # a name alone stands for the command
+        command.make_context(words[0], words[1:], parent=context)
+
+
+def test_a_wrong_option_is_found() -> None:
+    context = app.make_context("fakesweep", ["scan"], resilient_parsing=True)
+    _, command, _ = app.resolve_command(context, ["scan"])
+    assert command is not None
+    with pytest.raises(typer.exceptions.TyperException):
+        command.make_context("scan", ["s3://b/", "--no-such-option"], parent=context)
+    assert len(command_lines()) > 40
+
+
+def test_the_message_and_the_message_in_python() -> None:
+    assert JudgeImages.parse(json.loads(first("message.md", "json"))).images[0].external_id == "post 7"
+
+
+def test_the_schedule_the_prices_and_the_labels(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(first("nightly.md", "toml"))
+    assert load(tmp_path / "x.toml")["photos"].policy.max_tokens == 128
+    (tmp_path / "x.toml").write_text(first("annotation.md", "toml"))
+    assert read_prices(tmp_path / "x.toml")["gpt-4o"].output == 10
+    (labels,) = (one.text for one in snippets("") if one.text.startswith("uri,sha256"))
+    (tmp_path / "labels.csv").write_text(labels)
+    faults: list[object] = []
+    assert len(list(read_labels(tmp_path / "labels.csv", AnswerForm(), faults.append))) == 2
+    assert faults == []
+
+
+def test_the_record_of_a_dataset(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(f"[{first('datasets.md', 'json')}]")
+    (record,) = read_dataset(tmp_path / "x.json")
+    assert isinstance(record, Record)
+
+
+def test_toml_is_toml() -> None:
+    for snippet in snippets("toml"):
+        tomllib.loads(snippet.text)
+
+
+def test_the_settings_that_the_readme_names_are_settings() -> None:
+    fields = {f"FAKESWEEP_{name.upper()}" for name in Settings.model_fields}
+    others = {"FAKESWEEP_IMAGES_IN_FLIGHT"}  # which the changelog says is gone
+    for path in DOCUMENTS:
+        named = set(re.findall(r"FAKESWEEP_[A-Z_]+[A-Z]", path.read_text(encoding="utf-8")))
+        unknown = {name for name in named - fields - others if not name.startswith("FAKESWEEP_ANNOTATION_KEY")}
+        assert not unknown, path
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for path in (*DOCUMENTS, *(ROOT / "docs" / "decisions").glob("*.md")):
+        for link in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
+            assert "://" in link or (path.parent / link).exists(), f"{path.name}: {link}"
