@@ -105,6 +105,8 @@ def opened_header(data: bytes, *, max_pixels: int = MAX_PIXELS, min_edge: int = 
         with header.image as image:
             check_size(image.width, image.height, max_pixels=max_pixels, min_edge=min_edge)
             yield header
+    except Image.DecompressionBombError as error:
+        raise ImageError(Reason.TOO_MANY_PIXELS, str(error)) from None
     except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, RuntimeError,
             AttributeError, AssertionError, struct.error, zlib.error, MemoryError) as error:  # fmt: skip
         # Decoders raise all of these on broken files; the bytes are the cause, not this code.

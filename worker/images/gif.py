@@ -5,12 +5,15 @@ import struct
 
 from PIL.GifImagePlugin import GifImageFile
 
+from worker.errors import ImageError, Reason
 from worker.images.header import Header
 from worker.images.limits import check_blocks
 
 _SCREEN = 13  # bytes
 _EXTENSION, _FRAME, _CONTROL = 0x21, 0x2C, 0xF9
 _HAS_PALETTE = 0x80
+_FRAME_SIZES = 9  # bytes
+_LARGEST = 0xFFFF
 
 
 def open_gif(data: bytes, max_pixels: int) -> Header:  # noqa: ARG001 - one signature for all formats
@@ -40,9 +43,11 @@ def _with_screen(data: bytes, at: int) -> bytes:
 
     Pillow makes it as large, too, but refuses what is above a limit of its own.
     """
-    if at + 9 > len(data) or data[at] != _FRAME:
+    if at + _FRAME_SIZES > len(data) or data[at] != _FRAME:
         return data[:_SCREEN]
     left, top, width, height = struct.unpack_from("<4H", data, at + 1)
-    screen = [max(one, other) for one, other in zip(struct.unpack_from("<2H", data, 6), (left + width, top + height),
-                                                    strict=True)]  # fmt: skip
-    return data[:6] + struct.pack("<2H", *(min(edge, 0xFFFF) for edge in screen)) + data[10:_SCREEN]
+    wide, high = struct.unpack_from("<2H", data, 6)
+    wide, high = max(wide, left + width), max(high, top + height)
+    if max(wide, high) > _LARGEST:
+        raise ImageError(Reason.CORRUPT, "the first frame lies outside of what a GIF can show")
+    return data[:6] + struct.pack("<2H", wide, high) + data[10:_SCREEN]
