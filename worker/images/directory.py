@@ -37,10 +37,10 @@ class Directory:
     """`<` or `>`, as struct writes them."""
     is_big: bool
     """A BigTIFF, whose positions have 64 bits."""
-    at: int
-    end: int
     entries: dict[int, Entry]
     next_at: int
+    is_whole: bool
+    """Whether the file has all entries that it names."""
 
     def numbers(self, tag: int) -> tuple[float, ...]:
         """The entry's values; empty when it is absent or unreadable."""
@@ -78,15 +78,16 @@ def directory_at(data: bytes, at: int, order: str, *, is_big: bool) -> Directory
     start = at + struct.calcsize(order + head)
     if not at > 0 or start > len(data):
         return None
-    (count,) = struct.unpack_from(order + head, data, at)
-    count = min(count, MAX_ENTRIES, (len(data) - start) // size)
+    (named,) = struct.unpack_from(order + head, data, at)
+    held = (len(data) - start) // size
+    count = min(named, held, MAX_ENTRIES)
     entries: dict[int, Entry] = {}
     for entry in _entries(data, start, count, order, is_big=is_big):
         entries.setdefault(entry.tag, entry)
     end = start + count * size
     whole = end + struct.calcsize(order + pointer) <= len(data)
     (next_at,) = struct.unpack_from(order + pointer, data, end) if whole else (0,)
-    return Directory(data, order, is_big, at, end, entries, next_at)
+    return Directory(data, order, is_big, entries, next_at, named <= held)
 
 
 def _entries(data: bytes, start: int, count: int, order: str, *, is_big: bool) -> Iterator[Entry]:

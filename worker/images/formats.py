@@ -1,5 +1,7 @@
 """Which format a file has, by its first bytes."""
 
+import re
+
 import filetype
 
 from worker.errors import ImageError, Reason
@@ -19,6 +21,7 @@ _STARTS = {
     b"II+\x00": "TIFF",
     b"MM\x00+": "TIFF",
 }
+_BMP = "image/bmp"
 _BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
 """Bytes: how long the second header of a BMP may be. Text may begin with BM, too."""
 
@@ -56,8 +59,8 @@ _OTHER_PICTURES = {
     b"Y\xa6j\x95": "Sun raster",
     b"\x01\xda\x00": "SGI",
     b"\x01\xda\x01": "SGI",
-    **{b"P%d%c" % (kind, space): "PNM" for kind in range(1, 8) for space in b" \t\r\n"},
 }
+_PNM = re.compile(rb"P[1-7]\s+(#|\d|WIDTH)")
 _RAW_BRANDS = {b"crx ": "Canon's raw"}
 
 
@@ -80,14 +83,14 @@ def _refusal(data: bytes) -> ImageError:
     name = _by_start(data, _OTHER_PICTURES) or (_RAW_BRANDS.get(data[8:12]) if data[4:8] == b"ftyp" else None)
     kind = filetype.guess(data)
     mime: str | None = kind.mime if kind else None
-    if name is None and mime and mime.startswith("image/"):
+    if name is None and mime and mime.startswith("image/") and mime != _BMP:
         name = mime
     if name is None and _is_other_picture(data):
-        name = "DICOM, or Truevision TGA"
+        name = "PNM, DICOM or TGA"
     if name:
         return ImageError(Reason.UNSUPPORTED_FORMAT, f"{name} is not one of {', '.join(FORMATS)}")
     return ImageError(Reason.NOT_AN_IMAGE, f"the content is {mime or 'of no known type'}")
 
 
 def _is_other_picture(data: bytes) -> bool:
-    return data[128:132] == b"DICM" or data[-18:] == b"TRUEVISION-XFILE.\x00"
+    return bool(_PNM.match(data)) or data[128:132] == b"DICM" or data[-18:] == b"TRUEVISION-XFILE.\x00"

@@ -79,6 +79,8 @@ def open_jpeg(data: bytes, max_pixels: int) -> Header:
     """Raises ImageError, and what Pillow raises for broken files."""
     head = _read_head(data)
     is_cut = bool(head.scan_at) and data.rfind(_END, head.scan_at) < 0
+    if is_cut and data.endswith(_END[:1]):  # half of the end marker is there
+        return open_jpeg(data.rstrip(_END[:1]), max_pixels)
     parts = [*head.kept, _END] if is_cut else head.kept
     bare = data if len(parts) == 1 else b"".join(parts)
     image = JpegFile(io.BytesIO(bare))

@@ -24,6 +24,8 @@ _PIXEL_TAGS = {
     532,
 }  # fmt: skip
 """What Pillow and libtiff need to decode: sizes, layout, compression, colour. All else is left out."""
+_NEEDED_TAGS = {_BITS, _COLOUR_MAP, 273, 279, 324, 325, 347}
+"""Of them, those that may lie elsewhere in the file and without which nothing is decoded."""
 _RAW_PHOTOMETRICS = {32803, 34892}
 """Colour filter array and linear raw: the numbers of a sensor, not yet a picture."""
 _RAW_COMPRESSIONS = {32767, 32769, 32770, 34713, 65000, 65535}
@@ -49,12 +51,12 @@ class TiffFile(TiffImageFile):
 def open_tiff(data: bytes, max_pixels: int) -> Header:
     """A TIFF's first page. Raises ImageError, and what Pillow raises for broken files."""
     page = first_directory(data)
-    if page is None:
-        raise ImageError(Reason.CORRUPT, "the file's directory is missing")
+    if page is None or not page.is_whole:
+        raise ImageError(Reason.CORRUPT, "the file's directory is missing, or a part of it")
     _check_is_picture(page)
     _check_scans(page, max_pixels)
     levels = _levels(page)
-    bare = _bare(page, {_PHOTOMETRIC: 1} if levels and levels.is_inverted else {})
+    bare = _bare(page, _as_pillow_knows(levels))
     image = TiffFile(io.BytesIO(bare))
     if image.use_load_libtiff:  # it gives numbers in the order of this machine, which Pillow expects only of some modes
         image.tile = [tile._replace(args=_native(tile.args)) for tile in image.tile]
@@ -62,6 +64,16 @@ def open_tiff(data: bytes, max_pixels: int) -> Header:
     if colours and max(colours) < 256:  # noqa: PLR2004 - old programs wrote 8 bits where TIFF has 16; libtiff looks, too
         image.palette = ImagePalette.raw("RGB;L", bytes(int(colour) for colour in colours))
     return Header(image, orientation_in(page, _xmp(page)), len(bare), levels)
+
+
+def _as_pillow_knows(levels: Levels | None) -> dict[int, int]:
+    """Tags to be changed so that Pillow reads all numbers alike: to_8_bit() inverts them, and takes off their sign."""
+    changed = {}
+    if levels and levels.is_inverted:
+        changed[_PHOTOMETRIC] = 1
+    if levels and levels.bits == 32 and not levels.is_signed:  # noqa: PLR2004
+        changed[_FORMAT] = 2
+    return changed
 
 
 def _native(args: Any) -> Any:
@@ -123,7 +135,8 @@ def _check_scans(page: Directory, max_pixels: int) -> None:
 def _levels(page: Directory) -> Levels | None:
     """For one sample a pixel that is a grey level; None where Pillow reads it as it should."""
     bits, photometric = int(page.number(_BITS, 1)), page.number(_PHOTOMETRIC, 0)
-    is_signed = page.number(_FORMAT, 1) == 2  # noqa: PLR2004 - two's complement
+    form = page.number(_FORMAT, 1)
+    is_signed = form != 1  # two's complement, or floats, which have a sign of their own
     if page.number(_SAMPLES, 1) != 1 or photometric not in {0, 1} or bits < 8 or (bits == 8 and not is_signed):  # noqa: PLR2004
         return None
     return Levels(bits, is_signed, is_inverted=photometric == 0)
@@ -139,6 +152,8 @@ def _bare(page: Directory, changed: dict[int, int]) -> bytes:
     order, data = page.order, page.data
     entries = []
     for tag, entry in sorted(page.entries.items()):
+        if tag in _NEEDED_TAGS and entry.values_at is None:
+            raise ImageError(Reason.CORRUPT, f"the values of TIFF tag {tag} are not in the file")
         if tag in _PIXEL_TAGS and entry.values_at is not None:
             check_blocks(entry.count, f"values in TIFF tag {tag}")
             size = 20 if page.is_big else 12
