@@ -11,9 +11,9 @@ benchmarks.decode_memory` decodes each format in a fresh process and compares th
 | progressive JPEG | 7 to 10 | and the coefficients of all blocks, two bytes each, in full size even if reduced |
 | grey or palette | 5 | one byte, and the RGB image |
 | RGBA, CMYK | 8 | and the RGB image; progressive CMYK 12 |
-| WebP | 4 | libwebp writes straight into what Pillow reads; 5 with alpha, 8 when lossless, 4 more on a larger canvas |
+| WebP | 4 | libwebp writes straight into what Pillow reads; 6 with alpha, 8 when lossless, 4 more on a larger canvas |
 | AVIF | 10 to 12 | planes, RGB of them, and Pillow's image; the bound of 10 and 12 bits has twice the planes |
-| HEIC | 10 to 12 | likewise |
+| HEIC | 8 to 10 | likewise, but the planes only once |
 """
 
 import io
@@ -35,6 +35,7 @@ from PIL.TiffImagePlugin import (
 from worker.images import EDGE, MAX_PIXELS, MIN_EDGE, Decoding, Fit, opened_header, reduce_jpeg
 from worker.images.grey import is_deep
 from worker.images.header import Header
+from worker.images.heif import HeifFile
 from worker.images.jpeg import JpegFile
 from worker.images.webp import WebPFile
 
@@ -77,7 +78,8 @@ def decode_bytes(
         ]
         if isinstance(image, JpegFile) and image.cut is not None:
             steps.append(whole + coefficients)  # it is looked at in full size
-        return max(steps) + _beside_pixels(header, data) + (2 * _SLACK if is_deep(image.mode) else _SLACK)
+        has_more = is_deep(image.mode) or isinstance(image, HeifFile)
+        return max(steps) + _beside_pixels(header, data) + (2 * _SLACK if has_more else _SLACK)
 
 
 def _bytes_a_pixel(mode: str) -> int:
@@ -109,8 +111,10 @@ def _while_loading(image: Image.Image, data: bytes) -> int:
     pixels = image.width * image.height
     if isinstance(image, WebPFile):
         return _while_webp(image)
-    if image.format in {"AVIF", "HEIF"}:
-        return _planes(image, data) + max(3, len(image.getbands())) * pixels
+    if isinstance(image, HeifFile):
+        return _while_heif(image, data)
+    if image.format == "AVIF":
+        return _planes(image, data) + len(image.getbands()) * pixels
     return _strips(image) if isinstance(image, TiffImageFile) else 0
 
 
@@ -118,24 +122,29 @@ def _while_webp(image: WebPFile) -> int:
     """Bytes of a lossless picture's own pixels, of an alpha plane, and of a frame before it lies on its canvas."""
     kinds = {kind for kind, _ in image.contents.parts}
     width, height = image.contents.frame_size
-    a_pixel = 4 * (b"VP8L" in kinds) + (b"ALPH" in kinds) + (0 if image.contents.is_whole else _RGB)
+    a_pixel = 4 * (b"VP8L" in kinds) + 5 * (b"ALPH" in kinds) + (0 if image.contents.is_whole else _RGB)
     return a_pixel * width * height
 
 
 def _kept_by_decoder(image: Image.Image, data: bytes) -> int:
     """Bytes that the decoder holds until the file is closed, when the pixels are RGB."""
-    return _planes(image, data) if image.format in {"AVIF", "HEIF"} else 0
+    return _planes(image, data)
 
 
 def _planes(image: Image.Image, data: bytes) -> int:
-    """Bytes of an AVIF's or a HEIC's planes: two copies, not subsampled, two bytes a sample for more than 8 bits."""
-    if image.format == "HEIF":
-        depths = [one[0] & 7 for one in re.findall(rb"hvcC.{17}(.)", data[: 2**16], re.DOTALL)]  # bitDepthLumaMinus8
-        deep = not depths or any(depths)
-    else:
-        items = re.findall(rb"av1C..(.)", data[: 2**16], re.DOTALL)
-        deep = not items or any(one[0] & 0x40 for one in items)
-    return 2 * max(3, len(image.getbands())) * (2 if deep else 1) * image.width * image.height
+    """Bytes of an AVIF's planes: two copies, without subsampling, two bytes a sample when any item has over 8 bits."""
+    if image.format != "AVIF":
+        return 0
+    items = re.findall(rb"av1C..(.)", data[: 2**16], re.DOTALL)
+    deep = not items or any(one[0] & 0x40 for one in items)
+    return 2 * len(image.getbands()) * (2 if deep else 1) * image.width * image.height
+
+
+def _while_heif(image: HeifFile, data: bytes) -> int:
+    """Bytes of a HEIC's planes and of the samples that are made of them: twice as many for more than 8 bits."""
+    depths = [one[0] & 7 for one in re.findall(rb"hvcC.{17}(.)", data[: 2**16], re.DOTALL)]  # less 8
+    deep = not depths or any(depths)
+    return int(image.channels * (5 if deep else 2.5) * image.width * image.height)
 
 
 def _strips(image: TiffImageFile) -> int:

@@ -22,6 +22,8 @@ class HeifFile(ImageFile.ImageFile):
     format = "HEIF"
     format_description = "HEIF"
     primary: Any
+    channels: int
+    """Samples a pixel, with alpha."""
 
     def _open(self) -> None:
         data = self.fp.read() if self.fp else b""
@@ -32,6 +34,7 @@ class HeifFile(ImageFile.ImageFile):
             raise ImageError(reason, "no image in the file can be read")
         self.primary = opened[opened.primary_index]
         self._size = self.primary.size
+        self.channels = len(self.primary.mode)
         self._mode = "RGB" if self.primary.mode == "RGBA" else self.primary.mode
 
     def load(self) -> "PixelAccess | None":
