@@ -6,9 +6,9 @@ MAX_PIXELS = 100_000_000
 MIN_EDGE = 8
 """Pixels of the shorter edge: the side of a JPEG's block. Smaller files are spacers and tracking pixels."""
 
-MAX_BLOCKS = 500_000
-"""Segments of a JPEG, chunks of a PNG, blocks of a GIF, strips of a TIFF: Python walks through them, at about 0.5 us
-each. A file of 64 MiB that a real encoder wrote has at most some ten thousand.
+MAX_BLOCKS = 100_000
+"""Segments of a JPEG, chunks of a PNG, blocks of a GIF, strips of a TIFF: Python walks through them, at about 2 us each.
+A file of 64 MiB that a real encoder wrote has at most some ten thousand.
 """
 MAX_SCANS = 1000
 MAX_PASSES = 100

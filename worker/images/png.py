@@ -22,6 +22,8 @@ _EXIF_TEXT, _RAW_EXIF, _XMP = b"exif", b"Raw profile type exif", b"XML:com.adobe
 _TEXT = 2**20
 """Bytes of an unpacked text that are looked at."""
 _PALETTE_TYPE = 3
+_PIECE = 200
+"""Bytes of Python's own for each piece of a file."""
 
 
 @dataclass
@@ -42,7 +44,8 @@ def open_png(data: bytes, max_pixels: int) -> Header:  # noqa: ARG001 - one sign
     parts: list[bytes | memoryview] = [data[:_SIGNATURE], *chunks.kept, struct.pack(">I4s", pixels, b"IDAT")]
     parts += [*chunks.pixels, bytes(_CRC), struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))]
     bare = b"".join(parts)
-    return Header(PngImageFile(io.BytesIO(bare)), _orientation(chunks), len(bare))
+    copied = len(bare) + _PIECE * len(chunks.pixels)
+    return Header(PngImageFile(io.BytesIO(bare)), _orientation(chunks), copied)
 
 
 def _read(data: bytes) -> _Chunks:
