@@ -7,7 +7,7 @@ MIN_EDGE = 8
 """Pixels of the shorter edge: the side of a JPEG's block. Smaller files are spacers and tracking pixels."""
 
 MAX_BLOCKS = 100_000
-"""Segments of a JPEG, chunks of a PNG, blocks of a GIF, strips of a TIFF: Python walks through them, at about 2 us each.
+"""Segments of a JPEG, chunks of a PNG, blocks of a GIF, strips of a TIFF: Python takes about 2 us for each.
 A file of 64 MiB that a real encoder wrote has at most some ten thousand.
 """
 MAX_SCANS = 1000
