@@ -60,6 +60,9 @@ def test_an_image_below_the_smallest_size_is_not_judged(database: Database, make
     assert rows["s3://b/1"].reason == "too_small"
     assert "FAKESWEEP_MIN_EDGE" in (rows["s3://b/1"].detail or "")
     assert rows["s3://b/2"].verdict == "real"
+    scan = start(database, 2)
+    moderate(job(scan, *objects), uuid4(), replace(parts, min_edge=1))
+    assert findings(database, scan.id)["s3://b/1"].verdict == "fake"
 
 
 def test_a_live_image_may_use_what_scans_leave_free(database: Database, make_parts: Callable[..., Parts]) -> None:

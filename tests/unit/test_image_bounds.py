@@ -129,6 +129,14 @@ def test_the_setting_is_the_only_limit_on_pixels(form: str) -> None:
     assert reason_of(data) == Reason.TOO_MANY_PIXELS
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_gif_whose_frame_is_larger_than_its_screen() -> None:
+    data = encoded("GIF", Image.new("L", (20_000, 9_500)))
+    small = data[:6] + struct.pack("<2H", 10, 10) + data[10:]
+    assert open_image(small, max_pixels=200_000_000).size == (20_000, 9_500)
+    assert reason_of(small) == Reason.TOO_MANY_PIXELS
+
+
 # What lacks its end
 
 

@@ -12,6 +12,8 @@ from PIL import Image
 
 from tests.tiffs import LONG, SHORT, Tag, directory, exif, grey_tiff, header
 from worker.images import open_image
+from worker.images.boxes import without_descriptions
+from worker.images.heif import HeifFile
 
 SIZE = (64, 48)
 TURNED = (48, 64)
@@ -76,6 +78,13 @@ def test_a_mistyped_tag_changes_neither_the_picture_nor_its_way_up(form: str, na
     made = {"JPEG": lambda: jpeg_with((0xE1, block)), "AVIF": lambda: avif_with(block)}
     data = made[form]() if form in made else encoded(form, exif=block)
     assert open_image(data).size == TURNED
+
+
+def test_an_avif_whose_exif_says_another_way_up_is_turned_by_the_file() -> None:
+    """Pillow writes the EXIF anew then, which fails on mistyped tags."""
+    for entry in MISTYPED.values():
+        block = exif(Tag(0x0112, SHORT, [1]), GPS) + directory(38, [entry])
+        assert open_image(avif_with(block)).size == TURNED
 
 
 @pytest.mark.parametrize("entry", MISTYPED.values(), ids=MISTYPED)
@@ -174,6 +183,20 @@ def test_heic_is_turned_once_and_not_by_its_exif() -> None:
     assert opened.getpixel((40, 30)) == pytest.approx((0, 0, 255), abs=12)  # the upper half is on the right now
     for broken in (data.replace(b"MM\0*", b"XX\0*"), data.replace(b"II*\0", b"XX*\0"), data.replace(b"cdsc", b"free")):
         assert open_image(broken).size == TURNED
+
+
+def test_decoders_of_heic_and_avif_are_not_told_of_metadata() -> None:
+    target = io.BytesIO()
+    pillow_heif.from_pillow(Image.new("RGB", SIZE, "red")).save(target, exif=exif(ORIENTATION))
+    for data in (target.getvalue(), avif_with(exif(ORIENTATION))):
+        bare = without_descriptions(data)
+        assert b"cdsc" in data
+        assert b"cdsc" not in bare
+        assert len(bare) == len(data)
+        assert open_image(bare).tobytes() == open_image(data).tobytes()
+    data = target.getvalue()
+    assert pillow_heif.open_heif(data).info["exif"]
+    assert not HeifFile(io.BytesIO(without_descriptions(data))).primary.info["exif"]
 
 
 def test_the_first_exif_header() -> None:
