@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pillow_heif
 from PIL import Image, TiffImagePlugin
 
 from benchmarks.scratch import write_result
 from worker.image_memory import decode_bytes
-from worker.images import Decoding, decode
+from worker.images import Decoding, decode, opened_header
 
 MAX_PIXELS = 200_000_000
 _Result = TypeVar("_Result")
@@ -85,6 +86,15 @@ FILES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "AVIF, turned": ("AVIF", "RGB", {"speed": 10, "orientation": 6}),
     "AVIF, RGBA": ("AVIF", "RGBA", {"speed": 10}),
     "AVIF, grey": ("AVIF", "L", {"speed": 10}),
+    "HEIC": ("HEIF", "RGB", {}),
+    "HEIC, 4:4:4": ("HEIF", "RGB", {"chroma": 444}),
+    "HEIC, turned": ("HEIF", "RGB", {"orientation": 6}),
+    "HEIC, RGBA": ("HEIF", "RGBA", {}),
+    "HEIC, grey": ("HEIF", "L", {}),
+    "HEIC, 10 bits": ("HEIF", "RGB;16", {}),
+    "HEIC, 10 bits, 4:4:4": ("HEIF", "RGB;16", {"chroma": 444}),
+    "HEIC, RGBA, 4:4:4": ("HEIF", "RGBA", {"chroma": 444}),
+    "HEIC, tiles": ("HEIF", "RGB", {"tile_size": 512}),
     "AVIF, animated": ("AVIF", "RGB", {"speed": 10, "frames": 2}),
 }
 """By name: Pillow's format and mode, and how it is saved; `orientation` is EXIF's, `frames` more than one animate."""
@@ -95,7 +105,7 @@ def encoded(name: str, pixels: int) -> bytes:
     form, mode, given = FILES[name]
     options = dict(given)
     height = int((pixels * 3 / 4) ** 0.5)
-    image = picture(height * 4 // 3, height, mode)
+    image = picture(height * 4 // 3, height, mode.removesuffix(";16") if form == "HEIF" else mode)
     if orientation := options.pop("orientation", None):
         options["exif"] = exif = Image.Exif()
         exif[0x0112] = orientation
@@ -104,8 +114,18 @@ def encoded(name: str, pixels: int) -> bytes:
         options |= {"save_all": True, "append_images": [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]}
     TiffImagePlugin.STRIP_SIZE = options.pop("strip_size", TiffImagePlugin.STRIP_SIZE)
     target = io.BytesIO()
-    image.save(target, form, **options)
+    if form == "HEIF":
+        _as_heif(image, mode).save(target, enc_params={"preset": "ultrafast"}, **options)
+    else:
+        image.save(target, form, **options)
     return target.getvalue()
+
+
+def _as_heif(image: Image.Image, mode: str) -> pillow_heif.HeifFile:
+    if mode != "RGB;16":
+        return pillow_heif.from_pillow(image)
+    levels = np.asarray(image).astype(np.uint16) * np.uint16(257)
+    return pillow_heif.from_bytes(mode, image.size, levels.tobytes())
 
 
 def picture(width: int, height: int, mode: str) -> Image.Image:
@@ -121,8 +141,8 @@ def picture(width: int, height: int, mode: str) -> Image.Image:
 def measure(path: Path, decoding: Decoding) -> dict[str, int]:
     """Peak and promise in bytes for the file, in a process that has decoded nothing large yet."""
     data = path.read_bytes()
-    with Image.open(io.BytesIO(data)) as image:
-        pixels = image.width * image.height
+    with opened_header(data, max_pixels=MAX_PIXELS) as header:
+        pixels = header.image.width * header.image.height
     bound = decode_bytes(data, decoding=decoding, max_pixels=MAX_PIXELS)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # sets VmHWM back
     before = _held("VmRSS")

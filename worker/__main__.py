@@ -112,6 +112,7 @@ def build(
         decoders=_decoders(),
         max_bytes=settings.max_bytes,
         max_pixels=settings.max_pixels,
+        min_edge=settings.min_edge,
         retry_limit=settings.retry_limit,
     )
     # A live image never waits for one of a scan: it has its own connections and decoders, and a part of the budgets.

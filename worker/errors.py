@@ -47,7 +47,8 @@ class Reason(StrEnum):
     ACCESS_DENIED = "access_denied"
     CHANGED = "changed"  # the object's ETag is no longer the listed one
     TOO_LARGE = "too_large"  # more bytes than FAKESWEEP_MAX_BYTES
-    TOO_MANY_PIXELS = "too_many_pixels"  # more than FAKESWEEP_MAX_PIXELS, or more memory than decoding may take
+    TOO_MANY_PIXELS = "too_many_pixels"  # more than FAKESWEEP_MAX_PIXELS, or more memory or time than decoding may take
+    TOO_SMALL = "too_small"  # the shorter edge has less than FAKESWEEP_MIN_EDGE pixels
     EMPTY = "empty"
     NOT_AN_IMAGE = "not_an_image"
     UNSUPPORTED_FORMAT = "unsupported_format"

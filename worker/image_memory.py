@@ -11,31 +11,41 @@ benchmarks.decode_memory` decodes each format in a fresh process and compares th
 | progressive JPEG | 7 to 10 | and the coefficients of all blocks, two bytes each, in full size even if reduced |
 | grey or palette | 5 | one byte, and the RGB image |
 | RGBA, CMYK | 8 | and the RGB image; progressive CMYK 12 |
-| WebP | 16 | two canvases and a copy of one in libwebp's animation decoder, which Pillow always uses |
+| WebP | 4 | libwebp writes straight into what Pillow reads; 6 with alpha, 8 when lossless, 4 more on a larger canvas |
 | AVIF | 10 to 12 | planes, RGB of them, and Pillow's image; the bound of 10 and 12 bits has twice the planes |
+| HEIC | 8 to 10 | likewise, but the planes only once |
 """
 
+import io
 import re
 import struct
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import BITSPERSAMPLE, ROWSPERSTRIP, TILELENGTH, TILEWIDTH, TiffImageFile
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    ROWSPERSTRIP,
+    TILELENGTH,
+    TILEWIDTH,
+    TiffImageFile,
+)
 
-from worker.images import EDGE, MAX_PIXELS, Decoding, Fit, opened_header, reduce_jpeg
+from worker.images import EDGE, MAX_PIXELS, MIN_EDGE, Decoding, Fit, opened_header, reduce_jpeg
+from worker.images.grey import is_deep
+from worker.images.header import Header
+from worker.images.heif import HeifFile
+from worker.images.jpeg import JpegFile
+from worker.images.webp import WebPFile
 
 _RGB = 4
 """Bytes a pixel of Pillow's RGB, RGBA, CMYK, F and all other modes but the ones below."""
 _NARROW = {"1": 1, "L": 1, "P": 1}
 _SLACK = 4 * 2**20
 """Bytes. Buffers of some rows, tables, small Python objects."""
-_PNG_PIXELS = {b"IDAT", b"fdAT"}
-_PNG_TEXT = 2**20
-"""Bytes. Pillow refuses a compressed text that is longer."""
+_TILE = 600
+"""Bytes. What Pillow keeps in Python for each strip or tile that is not compressed."""
 
 
 def decode_bytes(
@@ -45,41 +55,43 @@ def decode_bytes(
     fit: Fit = Fit.CROP,
     decoding: Decoding = Decoding.FULL,
     max_pixels: int = MAX_PIXELS,
+    min_edge: int = MIN_EDGE,
 ) -> int:
     """How many bytes worker.images.decode() holds at most with these arguments, beside `data` itself.
 
     Only the header is read. Raises the ImageError that decode() raises when the header cannot be read or names too
-    many pixels; a file that is broken further on gets a bound like a whole one.
+    many or too few pixels; a file that is broken further on gets a bound like a whole one.
     """
-    with opened_header(data, max_pixels=max_pixels) as image:
-        own, deep = _bytes_a_pixel(image.mode), _is_deep(image.mode)
-        coefficients = _coefficients(image, data)
+    with opened_header(data, max_pixels=max_pixels, min_edge=min_edge) as header:
+        image = header.image
+        own = _bytes_a_pixel(image.mode)
+        coefficients = _coefficients(image)
+        whole = own * image.width * image.height
         reduce_jpeg(image, edge=edge, decoding=decoding)
         pixels = image.width * image.height
         kept = _kept_by_decoder(image, data)
         steps = [
             own * pixels + coefficients + _while_loading(image, data),
-            kept + own * pixels * (2 if _may_be_turned(image, data) else 1),
-            kept + _while_made_rgb(image.mode) * pixels,
+            kept + own * pixels * (1 if header.orientation == 1 else 2),
+            kept + _while_made_rgb(header) * pixels,
             kept + _RGB * (pixels + _square_pixels(image.size, edge, fit, max_pixels)),
         ]
-        return max(steps) + _beside_pixels(image, data) + (2 * _SLACK if deep else _SLACK)
+        if isinstance(image, JpegFile) and image.cut is not None:
+            steps.append(whole + coefficients)  # it is looked at in full size
+        has_more = is_deep(image.mode) or isinstance(image, HeifFile)
+        return max(steps) + _beside_pixels(header, data) + (2 * _SLACK if has_more else _SLACK)
 
 
 def _bytes_a_pixel(mode: str) -> int:
     return 2 if mode.startswith("I;16") else _NARROW.get(mode, _RGB)
 
 
-def _is_deep(mode: str) -> bool:
-    """Grey levels of more than 8 bits, which worker.images scales in pieces."""
-    return mode in {"I", "F"} or mode.startswith("I;16")
-
-
-def _while_made_rgb(mode: str) -> int:
+def _while_made_rgb(header: Header) -> int:
     """Bytes a pixel of the image before and after. Deep levels are 8-bit before, and the deep image is released."""
-    if mode == "RGB":
+    mode = header.image.mode
+    if mode in {"RGB", "RGBX"}:
         return _RGB
-    return (1 if _is_deep(mode) else _bytes_a_pixel(mode)) + _RGB
+    return (1 if is_deep(mode) else _bytes_a_pixel(mode)) + _RGB
 
 
 def _square_pixels(size: tuple[int, int], edge: int, fit: Fit, max_pixels: int) -> int:
@@ -97,17 +109,26 @@ def _square_pixels(size: tuple[int, int], edge: int, fit: Fit, max_pixels: int) 
 def _while_loading(image: Image.Image, data: bytes) -> int:
     """Bytes that the format's decoder needs beside Pillow's own pixels, and gives back before they are used."""
     pixels = image.width * image.height
-    if image.format == "WEBP":
-        return (8 + 4) * pixels  # the two canvases, and the copy of one that Pillow reads from
+    if isinstance(image, WebPFile):
+        return _while_webp(image)
+    if isinstance(image, HeifFile):
+        return _while_heif(image, data)
     if image.format == "AVIF":
         return _planes(image, data) + len(image.getbands()) * pixels
     return _strips(image) if isinstance(image, TiffImageFile) else 0
 
 
+def _while_webp(image: WebPFile) -> int:
+    """Bytes of a lossless picture's own pixels, of an alpha plane, and of a frame before it lies on its canvas."""
+    kinds = {kind for kind, _ in image.contents.parts}
+    width, height = image.contents.frame_size
+    a_pixel = 4 * (b"VP8L" in kinds) + 5 * (b"ALPH" in kinds) + (0 if image.contents.is_whole else _RGB)
+    return a_pixel * width * height
+
+
 def _kept_by_decoder(image: Image.Image, data: bytes) -> int:
     """Bytes that the decoder holds until the file is closed, when the pixels are RGB."""
-    pixels = image.width * image.height
-    return {"WEBP": 8 * pixels, "AVIF": _planes(image, data)}.get(image.format or "", 0)
+    return _planes(image, data)
 
 
 def _planes(image: Image.Image, data: bytes) -> int:
@@ -117,6 +138,13 @@ def _planes(image: Image.Image, data: bytes) -> int:
     items = re.findall(rb"av1C..(.)", data[: 2**16], re.DOTALL)
     deep = not items or any(one[0] & 0x40 for one in items)
     return 2 * len(image.getbands()) * (2 if deep else 1) * image.width * image.height
+
+
+def _while_heif(image: HeifFile, data: bytes) -> int:
+    """Bytes of a HEIC's planes and of the samples that are made of them: twice as many for more than 8 bits."""
+    depths = [one[0] & 7 for one in re.findall(rb"hvcC.{17}(.)", data[: 2**16], re.DOTALL)]  # less 8
+    deep = not depths or any(depths)
+    return int(image.channels * (5 if deep else 2.5) * image.width * image.height)
 
 
 def _strips(image: TiffImageFile) -> int:
@@ -135,49 +163,27 @@ def _strips(image: TiffImageFile) -> int:
     return int(width) * int(height) * a_pixel * copies
 
 
-def _coefficients(image: Image.Image, data: bytes) -> int:
+def _coefficients(image: Image.Image) -> int:
     """Bytes of a JPEG's coefficients, which are all kept when a part of the image is in more than one scan."""
-    if not isinstance(image, JpegImageFile) or not image.layer or _is_one_scan(image, data):
+    if not isinstance(image, JpegImageFile) or not image.layer or _is_one_scan(image):
         return 0
     across, down = (max(layer[place] for layer in image.layer) or 1 for place in (1, 2))
     units = -(-image.width // (8 * across)) * -(-image.height // (8 * down))
     return int(units * sum(layer[1] * layer[2] for layer in image.layer) * 64 * 2)
 
 
-def _is_one_scan(image: JpegImageFile, data: bytes) -> bool:
-    if "progressive" in image.info or image.fp is None:
+def _is_one_scan(image: JpegImageFile) -> bool:
+    if "progressive" in image.info or not isinstance(image.fp, io.BytesIO):
         return False
     # Pillow has read up to the end of the first scan's header, which says how many components it holds.
     components = len(image.layer)
-    header: bytes = data[max(0, image.fp.tell() - 8 - 2 * components) :][:5]
+    header = image.fp.getvalue()[max(0, image.fp.tell() - 8 - 2 * components) :][:5]
     return header == struct.pack(">HHB", 0xFFDA, 6 + 2 * components, components)
 
 
-def _may_be_turned(image: Image.Image, data: bytes) -> bool:
-    """Whether an EXIF orientation makes a second copy of the pixels."""
-    if isinstance(image, PngImageFile):
-        # Pillow would decode the image to look for it, and it may come after the pixels.
-        return any(kind in {b"eXIf", b"tEXt", b"zTXt", b"iTXt"} for kind, _ in _chunks(data))
-    orientation: object = image.getexif().get(ExifTags.Base.Orientation, 1)
-    return orientation != 1
-
-
-def _beside_pixels(image: Image.Image, data: bytes) -> int:
-    """Bytes of metadata, and of the copies of the file that some decoders make."""
-    if isinstance(image, PngImageFile):
-        return sum(5 * _text(kind, length) for kind, length in _chunks(data) if kind not in _PNG_PIXELS)
-    return {"JPEG": 1, "MPO": 1, "AVIF": 1, "WEBP": 2}.get(image.format or "", 0) * len(data)
-
-
-def _text(kind: bytes, length: int) -> int:
-    """Bytes of a chunk when it is unpacked: deflate makes at most 1,032 of one."""
-    return min(1032 * length, _PNG_TEXT) if kind in {b"zTXt", b"iTXt", b"iCCP"} else length
-
-
-def _chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Type and length of each of a PNG's chunks."""
-    at = 8
-    while at + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        yield kind, min(length, len(data))
-        at += 12 + length
+def _beside_pixels(header: Header, data: bytes) -> int:
+    """Bytes of the file without its metadata, of copies that some decoders make, and of many small things."""
+    image = header.image
+    again = {"JPEG": 1, "AVIF": 1, "HEIF": 1}.get(image.format or "", 0) * len(data)
+    tiles = _TILE * len(image.tile) if isinstance(image, TiffImageFile) else 0
+    return header.copied + again + tiles

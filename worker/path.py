@@ -19,7 +19,7 @@ from worker.detector.judge import judge
 from worker.detector.verdicts import Judgement, Reader
 from worker.errors import EngineGenerateError, ImageError, Reason, StorageUnavailableError
 from worker.image_memory import decode_bytes
-from worker.images import MAX_PIXELS, open_for, to_square
+from worker.images import MAX_PIXELS, MIN_EDGE, open_for, to_square
 from worker.in_hand import InHand
 from worker.messages import ImageRef
 from worker.storage import ImageStore
@@ -45,6 +45,7 @@ class Parts:
     in_hand: InHand = field(default_factory=InHand)
     max_bytes: int = 64 * 2**20
     max_pixels: int = MAX_PIXELS
+    min_edge: int = MIN_EDGE
     retry_limit: int = 5
     live: bool = False
     """Whether these parts are for live images, which may use what scans leave free in the budgets."""
@@ -142,11 +143,22 @@ def _decode(image: _Fetched | Case, parts: Parts) -> _Decoded | Case:
     size = None
     try:
         needed = decode_bytes(
-            image.data, edge=form.edge, fit=form.fit, decoding=form.decode, max_pixels=parts.max_pixels
+            image.data,
+            edge=form.edge,
+            fit=form.fit,
+            decoding=form.decode,
+            max_pixels=parts.max_pixels,
+            min_edge=parts.min_edge,
         )
         _check_memory(needed, parts)
         with parts.pixels.take(needed, live=parts.live), parts.decoders:
-            opened = open_for(image.data, edge=form.edge, decoding=form.decode, max_pixels=parts.max_pixels)
+            opened = open_for(
+                image.data,
+                edge=form.edge,
+                decoding=form.decode,
+                max_pixels=parts.max_pixels,
+                min_edge=parts.min_edge,
+            )
             size = opened.size
             pixels = to_square(opened.pixels, edge=form.edge, fit=form.fit, max_pixels=parts.max_pixels)
     except ImageError as error:

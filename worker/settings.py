@@ -73,6 +73,8 @@ class Settings(BaseSettings):
     fetch_timeout_s: float = Field(default=20, gt=0)
     max_bytes: int = Field(default=64 * 2**20, ge=1)
     max_pixels: int = Field(default=100_000_000, ge=1)
+    min_edge: int = Field(default=8, ge=1)
+    """Pixels of the shorter edge; smaller images are not judged."""
     allowed_buckets: CommaList = ()
     """Buckets that messages may name; empty allows all that the credentials can read."""
     allowed_folders: CommaList = ()

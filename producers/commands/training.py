@@ -89,7 +89,9 @@ def train(
         hold_out=hold_out,
         weights_are_spread=_weights_are_spread(),
     )
-    source = squares.ImageSource(open_stores(settings), images, description.preprocessing, settings.max_pixels)
+    source = squares.ImageSource(
+        open_stores(settings), images, description.preprocessing, settings.max_pixels, min_edge=settings.min_edge
+    )
     trained = train.train(job, records, source, tell)
     if not _is_first():
         return

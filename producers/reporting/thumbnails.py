@@ -19,7 +19,7 @@ Fetch = Callable[[str, str | None], bytes]
 THUMBNAIL_PX = 224
 THUMBNAIL_MAX_PIXELS = 100_000_000
 FETCHERS = 8
-DECODERS = 2  # an image of 100 megapixels takes 400 MB (JPEG) to 1.6 GB (WebP) while it is made small
+DECODERS = 2  # an image of 100 megapixels takes 400 MB (JPEG) to 1.2 GB (AVIF) while it is made small
 
 
 def with_thumbnails(rows: list[Row], fetch: Fetch) -> Generator[tuple[Row, dict[str, Any]], None, None]:

@@ -51,6 +51,20 @@ def test_an_image_that_decoding_has_no_room_for_is_an_outcome_that_says_so(
     assert counts(database, scan.id)["status"] == "done"
 
 
+def test_an_image_below_the_smallest_size_is_not_judged(database: Database, make_parts: Callable[..., Parts]) -> None:
+    objects = {"s3://b/1": png(BRIGHT, size=(1, 1)), "s3://b/2": png(DARK, size=(20, 30))}
+    parts = replace(make_parts(objects), min_edge=20)
+    scan = start(database, 2)
+    moderate(job(scan, *objects), uuid4(), parts)
+    rows = findings(database, scan.id)
+    assert rows["s3://b/1"].reason == "too_small"
+    assert "FAKESWEEP_MIN_EDGE" in (rows["s3://b/1"].detail or "")
+    assert rows["s3://b/2"].verdict == "real"
+    scan = start(database, 2)
+    moderate(job(scan, *objects), uuid4(), replace(parts, min_edge=1))
+    assert findings(database, scan.id)["s3://b/1"].verdict == "fake"
+
+
 def test_a_live_image_may_use_what_scans_leave_free(database: Database, make_parts: Callable[..., Parts]) -> None:
     objects = {"s3://b/2": png(DARK, size=(2000, 2000))}
     parts = replace(make_parts(objects), pixels=Budget(decode_bytes(objects["s3://b/2"])), live=True)

@@ -10,7 +10,7 @@ from typing import Any
 from worker.detector.description import DetectorDescription
 from worker.detector.verdicts import Reader
 from worker.errors import AnnotationStoppedError, ImageError, NotAnnotatedError, StorageUnavailableError
-from worker.images import MAX_PIXELS, open_image
+from worker.images import MAX_PIXELS, MIN_EDGE, open_image
 from worker.lab.annotation.answers import AgreedPoint, Point, agreed, contradicts_label, explanation, full_answer
 from worker.lab.annotation.asking import AGGREGATOR, Asked, Asking
 from worker.lab.annotation.costs import Costs
@@ -53,6 +53,7 @@ class AnnotationParts:
     concurrency: int = 4
     """Records at once, and so the most requests in flight."""
     max_pixels: int = MAX_PIXELS
+    min_edge: int = MIN_EDGE
 
     @cached_property
     def reader(self) -> Reader:
@@ -129,7 +130,8 @@ def explain(record: Record, parts: AnnotationParts) -> str:
 def _with_image(text: str, record: Record, parts: AnnotationParts) -> list[dict[str, Any]]:
     """The parts of a message to an annotator."""
     try:
-        image = open_image(parts.store.fetch(image_ref(record.image, parts.images)), max_pixels=parts.max_pixels)
+        data = parts.store.fetch(image_ref(record.image, parts.images))
+        image = open_image(data, max_pixels=parts.max_pixels, min_edge=parts.min_edge)
     except (ImageError, StorageUnavailableError) as error:
         raise NotAnnotatedError(cause_of(error), str(error)) from None
     return [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": data_url(image)}}]

@@ -72,6 +72,7 @@ def annotate_as_asked(
             images=options.images,
             concurrency=options.concurrency,
             max_pixels=settings.max_pixels,
+            min_edge=settings.min_edge,
         )
         wanted = records[: options.limit]
         outcome = annotate_dataset(wanted, faults, parts, files, strict=options.strict, warn=warn, tell=tell)

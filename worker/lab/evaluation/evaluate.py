@@ -65,6 +65,7 @@ def evaluate_detector(
         perturbations=tuple(PERTURBATIONS) if robustness else (CLEAN,),
         threads=settings.threads or default_threads(),
         max_pixels=settings.max_pixels,
+        min_edge=settings.min_edge,
     )
     return evaluate_records(
         dataset, records, parts, faults, output, embeddings=embeddings, resamples=resamples, say=say, advance=advance

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from worker.detector.description import Preprocessing
 from worker.errors import ConfigurationError, ImageError
 from worker.files import replacing
-from worker.images import decode
+from worker.images import MIN_EDGE, decode
 from worker.lab.datasets.images import cause_of, image_ref
 from worker.lab.datasets.records import Cause, Fault, Record
 from worker.storage import ImageStore
@@ -70,6 +70,7 @@ class ImageSource:
     form: Preprocessing
     max_pixels: int
     threads: int = 8
+    min_edge: int = MIN_EDGE
 
 
 def prepare(
@@ -165,7 +166,14 @@ def _square(record: Record, source: ImageSource) -> tuple[str, Pixels] | Fault:
     try:
         data = source.store.fetch(image_ref(record.image, source.images))
         form = source.form
-        square = decode(data, edge=form.edge, fit=form.fit, decoding=form.decode, max_pixels=source.max_pixels)
+        square = decode(
+            data,
+            edge=form.edge,
+            fit=form.fit,
+            decoding=form.decode,
+            max_pixels=source.max_pixels,
+            min_edge=source.min_edge,
+        )
     except ImageError as error:
         return Fault(record.line, record.image, cause_of(error), str(error))
     return hashlib.sha256(data).hexdigest(), np.asarray(square)

@@ -1,0 +1,182 @@
+"""JPEG: without its metadata, with a bounded number of scans, and judged when only its end marker is missing."""
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+
+from worker.errors import ImageError, Reason
+from worker.images.header import Header
+from worker.images.limits import MAX_SCANS, check_blocks, check_passes
+from worker.images.orientation import orientation_of
+from worker.images.preprocessing import Decoding
+
+if TYPE_CHECKING:
+    from PIL._imaging import PixelAccess
+
+_END = b"\xff\xd9"
+_SCAN, _COMMENT, _ADOBE = 0xDA, 0xFE, 0xEE
+_ALONE = {0x01, *range(0xD0, 0xDA)}
+_APPLICATION = range(0xE1, 0xF0)
+_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
+_OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
+"""Lossless, hierarchical and JPEG-LS: rare forms that libjpeg does not read."""
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+"""Any marker but the restarts, which belong to the pixels."""
+_EXIF, _XMP = b"Exif\x00\x00", b"http://ns.adobe.com/xap/1.0/\x00"
+_LONGEST_EXIF = 2**20
+"""Bytes. The orientation is at the beginning."""
+_ROWS = 64
+_MADE_UP = (b"\xa5\x3c\x96\x0f" * 64, b"\x5a\xc3\x69\xf0" * 64)
+
+
+class JpegFile(JpegImageFile):
+    """Pillow's, of a file that may lack its end marker: load() says then whether pixels are missing, too."""
+
+    cut: bytes | None = None
+    """The file, when it has no end marker."""
+
+    def load(self) -> "PixelAccess | None":
+        """Decodes. Raises ImageError with corrupt when pixels are missing.
+
+        libjpeg makes up what is missing from what follows. So if pixels are the same whatever follows, none is missing.
+        This is looked at in full size: at 1/8, a whole scan of details may be missing unseen.
+        """
+        if self._im is None and self.cut is not None:
+            seen = {_digest(self.cut + made_up + _END) for made_up in (b"", *_MADE_UP)}
+            if len(seen) > 1:
+                raise ImageError(Reason.CORRUPT, "the file ends before its last pixels")
+        return super().load()
+
+
+def _digest(data: bytes) -> bytes:
+    """Of a JPEG's pixels, of which only one image at a time is held."""
+    image, digest = JpegImageFile(io.BytesIO(data)), hashlib.sha256()
+    image.load()
+    for top in range(0, image.height, _ROWS):
+        digest.update(image.crop((0, top, image.width, min(top + _ROWS, image.height))).tobytes())
+    return digest.digest()
+
+
+@dataclass
+class _Head:
+    """What comes before the pixels. `kept` are the parts of the file that decide them."""
+
+    kept: list[memoryview | bytes] = field(default_factory=list)
+    exif: bytes = b""
+    xmp: bytes = b""
+    scan_at: int = 0
+    """Of the first scan; 0 when there is none."""
+    frame: bytes = b""
+
+
+def open_jpeg(data: bytes, max_pixels: int) -> Header:
+    """Raises ImageError, and what Pillow raises for broken files."""
+    head = _read_head(data)
+    is_cut = bool(head.scan_at) and data.rfind(_END, head.scan_at) < 0
+    if is_cut and data.endswith(_END[:1]):  # half of the end marker is there
+        return open_jpeg(data.rstrip(_END[:1]), max_pixels)
+    parts = [*head.kept, _END] if is_cut else head.kept
+    bare = data if len(parts) == 1 else b"".join(parts)
+    image = JpegFile(io.BytesIO(bare))
+    _check_scans(data, head, image, max_pixels)
+    if is_cut:
+        image.cut = bare[: -len(_END)]
+    return Header(image, orientation_of(head.exif, head.xmp), 0 if bare is data else len(bare))
+
+
+def reduce_jpeg(image: Image.Image, *, edge: int, decoding: Decoding) -> None:
+    """Lets a JPEG that is not decoded yet be decoded at 1/2, 1/4 or 1/8, where `decoding` wants that.
+
+    The smallest scale is taken whose width and height are both large enough. A JPEG stores blocks of 8 x 8 pixels as
+    frequencies, so the high ones need not be computed. `image.size` is the smaller size afterwards.
+    """
+    least = decoding.least(edge)
+    if least and isinstance(image, JpegImageFile):
+        image.draft(None, (least, least))
+
+
+def _read_head(data: bytes) -> _Head:
+    head, view, start = _Head(), memoryview(data), 0
+    for marker, at, end in _segments(data, 2):
+        if marker == _SCAN:
+            head.scan_at = at
+            break
+        if marker in _OTHER_FRAMES:
+            raise ImageError(Reason.UNSUPPORTED_FORMAT, f"a JPEG of a rare kind (marker FF{marker:02X})")
+        if marker in _FRAMES:
+            head.frame = data[at + 4 : end]
+        if marker == _COMMENT or (marker in _APPLICATION and marker != _ADOBE):
+            _read_metadata(data[at + 4 : end], head)
+            head.kept.append(view[start:at])
+            start = end
+    head.kept.append(view[start:])
+    if head.frame[1:3] == b"\x00\x00":
+        raise ImageError(Reason.UNSUPPORTED_FORMAT, "a JPEG that tells its height after its pixels")
+    return head
+
+
+def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each segment from `at` on; what is between two segments is passed over."""
+    for number in range(len(data)):
+        check_blocks(number, "segments")
+        at = data.find(b"\xff", at)
+        while 0 <= at < len(data) - 1 and data[at + 1] == 0xFF:  # noqa: PLR2004 - fill bytes
+            at += 1
+        if not 0 <= at < len(data) - 3:
+            return
+        marker = data[at + 1]
+        length = 0 if marker == 0 or marker in _ALONE else int.from_bytes(data[at + 2 : at + 4])
+        if length >= 2:  # noqa: PLR2004 - the length counts itself
+            yield marker, at, min(at + 2 + length, len(data))
+        at += 2 + length
+
+
+def _read_metadata(body: bytes, head: _Head) -> None:
+    if body.startswith(_EXIF) and len(head.exif) < _LONGEST_EXIF:  # larger ones are in several segments
+        head.exif += body[len(_EXIF) :] if head.exif else body
+    elif body.startswith(_XMP):
+        head.xmp = body[len(_XMP) :]
+
+
+def _check_scans(data: bytes, head: _Head, image: JpegFile, max_pixels: int) -> None:
+    """Raises ImageError with too_many_pixels when the scans are too many, and with corrupt when some are missing."""
+    is_cut = data.rfind(_END, head.scan_at) < 0
+    if not is_cut and data.count(b"\xff\xda", head.scan_at) < 2:  # noqa: PLR2004 - by far the most
+        return
+    pixels = image.width * image.height
+    scans = []
+    for header in _scans(data, head.scan_at):
+        scans.append(header)
+        check_passes(len(scans), pixels, max_pixels)
+    if is_cut and not _are_complete(scans, image):
+        raise ImageError(Reason.CORRUPT, "the file ends before its last scan")
+
+
+def _scans(data: bytes, at: int) -> Iterator[bytes]:
+    """The header of each scan, up to the end of the image."""
+    while 0 < at < len(data) - 4:
+        length = int.from_bytes(data[at + 2 : at + 4])
+        if data[at + 1] == _SCAN:
+            yield data[at + 4 : at + 2 + length]
+        found = _MARKER.search(data, at + 2 + length)
+        if found is None or found[0] == _END:
+            return
+        at = found.start()
+
+
+def _are_complete(scans: list[bytes], image: JpegFile) -> bool:
+    """Whether the scans bring every coefficient of every component to its last bit."""
+    missing = {layer[0]: set(range(64)) for layer in image.layer}
+    for header in scans[:MAX_SCANS]:
+        count = header[0] if header else 0
+        first, last, bits = (*header[1 + 2 * count : 4 + 2 * count], 0, 0, 0)[:3]
+        if not bits & 15:
+            for component in header[1 : 1 + 2 * count : 2]:
+                missing.get(component, set()).difference_update(range(first, last + 1))
+    return not any(missing.values())

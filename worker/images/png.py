@@ -1,0 +1,113 @@
+"""PNG: the chunks that decide pixels. Text, profiles, times and the other frames of an animation are left out."""
+
+import io
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from PIL.PngImagePlugin import PngImageFile
+
+from worker.errors import ImageError, Reason
+from worker.images.header import Header
+from worker.images.limits import check_blocks
+from worker.images.orientation import orientation_of
+
+_SIGNATURE = 8  # bytes
+_CRC = 4  # bytes
+_KIND = re.compile(rb"\w{4}")
+_TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
+_EXIF_TEXT, _RAW_EXIF, _XMP = b"exif", b"Raw profile type exif", b"XML:com.adobe.xmp"
+_TEXT = 2**20
+"""Bytes of an unpacked text that are looked at."""
+_PALETTE_TYPE = 3
+_PIECE = 200
+"""Bytes of Python's own for each piece of a file."""
+
+
+@dataclass
+class _Chunks:
+    """`kept` are whole chunks, `pixels` the bodies of IDAT; `texts` holds the kind and body of each text."""
+
+    kept: list[memoryview] = field(default_factory=list)
+    pixels: list[memoryview] = field(default_factory=list)
+    exif: bytes = b""
+    texts: dict[bytes, tuple[bytes, bytes]] = field(default_factory=dict)
+
+
+def open_png(data: bytes, max_pixels: int) -> Header:  # noqa: ARG001 - one signature for all formats
+    """Raises ImageError, and what Pillow raises for broken files."""
+    chunks = _read(data)
+    pixels = sum(len(body) for body in chunks.pixels)
+    # One IDAT instead of many, and its checksum and IEND made up: Pillow does not look at them.
+    parts: list[bytes | memoryview] = [data[:_SIGNATURE], *chunks.kept, struct.pack(">I4s", pixels, b"IDAT")]
+    parts += [*chunks.pixels, bytes(_CRC), struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))]
+    bare = b"".join(parts)
+    copied = len(bare) + _PIECE * len(chunks.pixels)
+    return Header(PngImageFile(io.BytesIO(bare)), _orientation(chunks), copied)
+
+
+def _read(data: bytes) -> _Chunks:
+    found, view, colour_type = _Chunks(), memoryview(data), None
+    for kind, at, end in _chunks(data):
+        if kind == b"CgBI":
+            raise ImageError(Reason.UNSUPPORTED_FORMAT, "a PNG in the form that only Apple's devices read")
+        if kind == b"IDAT":
+            found.pixels.append(view[at:end])
+        elif kind == b"IHDR":
+            colour_type = data[at + 9] if at + 9 < end else None
+            found.kept.append(view[at - 8 : end + _CRC])
+        elif kind == b"PLTE" and colour_type == _PALETTE_TYPE:
+            found.kept.append(view[at - 8 : end + _CRC])
+        elif kind == b"eXIf":
+            found.exif = data[at:end]
+        elif kind in _TEXTS:
+            name = bytes(view[at : min(at + 80, end)]).partition(b"\x00")[0]
+            if name in {_EXIF_TEXT, _RAW_EXIF, _XMP}:
+                found.texts[name] = (kind, data[at + len(name) + 1 : end])
+    return found
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, start and end of each chunk's body; the last one may be cut off. What follows IEND is not looked at."""
+    at, number = _SIGNATURE, 0
+    while at + 8 <= len(data):
+        check_blocks(number := number + 1, "chunks")
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"IEND" or not _KIND.fullmatch(kind):
+            return
+        yield kind, at + 8, min(at + 8 + length, len(data))
+        at += 8 + length + _CRC
+
+
+def _orientation(chunks: _Chunks) -> int:
+    exif = chunks.exif
+    kind, body = chunks.texts.get(_EXIF_TEXT, (b"", b""))
+    if not exif and kind == b"tEXt":
+        exif = body
+    if not exif and _RAW_EXIF in chunks.texts:
+        exif = _unhex(_unpacked(*chunks.texts[_RAW_EXIF]))
+    return orientation_of(exif, _unpacked(*chunks.texts[_XMP]) if _XMP in chunks.texts else b"")
+
+
+def _unpacked(kind: bytes, body: bytes) -> bytes:
+    """A text without what stands before it; nothing when it is broken."""
+    is_packed = kind == b"zTXt"
+    if kind == b"zTXt":
+        body = body[1:]
+    elif kind == b"iTXt":
+        is_packed = body[:1] != b"\x00"
+        body = body[2:].partition(b"\x00")[2].partition(b"\x00")[2]
+    try:
+        return zlib.decompressobj().decompress(body, _TEXT) if is_packed else body[:_TEXT]
+    except zlib.error:
+        return b""
+
+
+def _unhex(text: bytes) -> bytes:
+    """The EXIF that ImageMagick writes as text: a line `exif`, a line with its length, and hexadecimal digits."""
+    try:
+        return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
+    except ValueError:
+        return b""

@@ -1,0 +1,151 @@
+"""WebP: still images, and the first frame of animations.
+
+Pillow reads every WebP through libwebp's decoder of animations, which holds 16 bytes a pixel. imagecodecs calls the
+decoder of still images, of the same library and with the same pixels, which writes straight into 4 bytes a pixel.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import imagecodecs
+import numpy as np
+from PIL import Image, ImageFile
+
+from worker.errors import ImageError, Reason
+from worker.images.header import Header
+from worker.images.limits import check_blocks
+from worker.images.orientation import orientation_of
+
+if TYPE_CHECKING:
+    from PIL._imaging import PixelAccess
+
+_BITSTREAMS = {b"VP8 ", b"VP8L"}
+_ANIMATED = 0x02
+_ALPHA = 0x10
+_FRAME_HEADER = 16  # bytes
+
+
+@dataclass
+class _Contents:
+    """What a file or a frame of it holds. `size` is that of the canvas, `place` where the frame lies on it."""
+
+    size: tuple[int, int] = (0, 0)
+    place: tuple[int, int] = (0, 0)
+    frame_size: tuple[int, int] = (0, 0)
+    parts: list[tuple[bytes, memoryview]] = field(default_factory=list)
+    """Alpha and colour, as chunks' kinds and bodies."""
+    exif: bytes = b""
+    xmp: bytes = b""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the frame covers the canvas."""
+        return self.place == (0, 0) and self.frame_size == self.size
+
+
+class WebPFile(ImageFile.ImageFile):
+    """A WebP for Pillow: RGBX, of which the fourth byte means nothing."""
+
+    format = "WEBP"
+    format_description = "WebP"
+    contents: _Contents
+
+    def _open(self) -> None:
+        self.contents = _read(memoryview(self.fp.read() if self.fp else b""))
+        self._mode, self._size = "RGBX", self.contents.size
+
+    def load(self) -> "PixelAccess | None":
+        """Decodes at the first call."""
+        if self._im is None:
+            width, height = self.contents.frame_size
+            pixels = np.empty((height, width, 4), dtype=np.uint8)
+            imagecodecs.webp_decode(_file_of(self.contents), hasalpha=True, out=pixels)
+            frame = Image.frombuffer("RGBX", (width, height), pixels, "raw", "RGBX", 0, 1)
+            if not self.contents.is_whole:
+                canvas = Image.new("RGBX", self.size)
+                canvas.paste(frame, self.contents.place)
+                frame = canvas
+            self.im = frame.im
+        return Image.Image.load(self)
+
+
+def open_webp(data: bytes, max_pixels: int) -> Header:  # noqa: ARG001 - one signature for all formats
+    """Raises ImageError, and what Pillow and imagecodecs raise for broken files."""
+    image = WebPFile(io.BytesIO(data))
+    contents = image.contents
+    return Header(image, orientation_of(contents.exif, contents.xmp), sum(len(body) for _, body in contents.parts))
+
+
+def _read(data: memoryview) -> _Contents:
+    found = _Contents()
+    is_animated = False
+    for kind, body in _chunks(data, 12):
+        if kind == b"VP8X" and len(body) >= 10:  # noqa: PLR2004 - flags and the canvas
+            found.size = found.frame_size = _size(body, 4)
+            is_animated = bool(body[0] & _ANIMATED)
+        elif kind == b"EXIF":
+            found.exif = found.exif or bytes(body)
+        elif kind == b"XMP ":
+            found.xmp = found.xmp or bytes(body)
+        elif kind == b"ANMF" and is_animated and not found.parts:
+            left, top = (int.from_bytes(body[at : at + 3], "little") * 2 for at in (0, 3))
+            found.place, found.frame_size = (left, top), _size(body, 6)
+            found.parts = _parts(body, _FRAME_HEADER)
+    found.parts = found.parts or _parts(data, 12)
+    if not any(kind in _BITSTREAMS for kind, _ in found.parts):
+        raise ImageError(Reason.CORRUPT, "the file has no pixels")
+    if found.size == (0, 0):
+        found.size = found.frame_size = _size_of_bitstream(*found.parts[-1])
+    return found
+
+
+def _parts(data: memoryview, at: int) -> list[tuple[bytes, memoryview]]:
+    """What is decoded: the first alpha and the first colour."""
+    parts: list[tuple[bytes, memoryview]] = []
+    for kind, body in _chunks(data, at):
+        if kind == b"ALPH" and not parts:
+            parts.append((kind, body))
+        elif kind in _BITSTREAMS:
+            return [*parts, (kind, body)]
+    return parts
+
+
+def _chunks(data: memoryview, at: int) -> Iterator[tuple[bytes, memoryview]]:
+    """Kind and body of each chunk; the last one may be cut off."""
+    number = 0
+    while at + 8 <= len(data):
+        check_blocks(number := number + 1, "chunks")
+        kind, length = struct.unpack_from("<4sI", data, at)
+        yield kind, data[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+
+
+def _size(body: memoryview, at: int) -> tuple[int, int]:
+    return (
+        1 + int.from_bytes(body[at : at + 3], "little"),
+        1 + int.from_bytes(body[at + 3 : at + 6], "little"),
+    )
+
+
+def _size_of_bitstream(kind: bytes, body: memoryview) -> tuple[int, int]:
+    if kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack_from("<2H", body, 6)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _file_of(contents: _Contents) -> bytes:
+    """A still WebP of one frame: what is decoded, and nothing else."""
+    parts: list[tuple[bytes, bytes | memoryview]] = list(contents.parts)
+    if parts[0][0] == b"ALPH":
+        width, height = contents.frame_size
+        sizes = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+        parts = [(b"VP8X", bytes([_ALPHA, 0, 0, 0]) + sizes), *parts]
+    pieces: list[bytes | memoryview] = [b"WEBP"]
+    for kind, body in parts:
+        pieces += [kind, struct.pack("<I", len(body)), body, bytes(len(body) % 2)]
+    return b"".join([b"RIFF", struct.pack("<I", sum(map(len, pieces))), *pieces])
