@@ -1,1 +1,1 @@
-"""The fault suite: real services, workers and producers, faults drawn by a seed, and an exact account. See README.md."""
+"""The fault suite: faults, drawn by a seed, on real services, and an exact account. See README.md."""

@@ -1,7 +1,10 @@
 """Reads what came of a round: findings and counters from Postgres, dead letters from the broker."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -10,7 +13,6 @@ from psycopg.rows import dict_row
 
 from tests.chaos.ledger import Row
 from worker import broker
-from worker.messages import DEAD_QUEUE, LIVE_QUEUE, SCAN_QUEUE
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,14 @@ def dead_letters(url: str) -> list[str]:
     return found
 
 
-def waiting(url: str) -> int:
-    """Messages in the work queues, not counting those that workers hold."""
-    with Connection(url) as connection:
-        return sum(broker.waiting(connection.default_channel, queue) for queue in (LIVE_QUEUE, SCAN_QUEUE))
+def unforeseen(logs: Iterable[Path]) -> list[str]:
+    """The errors that the workers' own code logged, but for a dead engine, which is a fault of ours."""
+    found = []
+    for log in logs:
+        for line in log.read_text(errors="replace").splitlines():
+            with suppress(ValueError):
+                entry = json.loads(line)
+                ours = str(entry.get("logger", "")).startswith("worker.") and entry.get("event") != "engine_dead"
+                if ours and entry.get("level") in {"error", "critical"}:
+                    found.append(f"{entry['event']}: {str(entry.get('exception', '')).strip().splitlines()[-1:]}")
+    return found

@@ -35,15 +35,13 @@ class Clock:
         """Sets it that much fast, or slow when negative. In force within a second."""
         new = self._file.with_suffix(".new")
         new.write_text(f"{offset_s:+d}\n")
-        os.replace(new, self._file)
+        new.replace(self._file)
 
     def check(self) -> None:
         """Raises MissingError when a process does not see the jump."""
         self.jump(3600)
         code = [sys.executable, "-c", "import time; print(time.time())"]
-        done = subprocess.run(
-            code, check=False, capture_output=True, text=True, env={**os.environ, **self.environment}
-        )
+        done = subprocess.run(code, check=False, capture_output=True, text=True, env={**os.environ, **self.environment})
         self.jump(0)
         if done.returncode or float(done.stdout) < time.time() + 1800:
             raise MissingError(f"libfaketime does not work here: {done.stderr.strip()[-200:]}")

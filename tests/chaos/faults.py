@@ -17,7 +17,7 @@ import psycopg
 
 from tests.chaos.bucket import MISBEHAVIOURS, NAME, REASONS
 from tests.chaos.ground import Ground
-from tests.chaos.keeper import Kept, wait_until
+from tests.chaos.keeper import Kept
 from tests.chaos.ledger import write
 from tests.chaos.toxics import Bandwidth, Latency, LimitData, ResetPeer, Slicer, SlowClose, Timeout, Toxic
 from worker import broker
@@ -61,7 +61,7 @@ def kinds(ground: Ground) -> Iterator[Kind]:
     for name, number in (("sigkill", signal.SIGKILL), ("sigterm", signal.SIGTERM)):
         yield Kind(f"worker_{name}", "worker", 2, partial(kill_worker, number=number), reasons=DEATH)
         yield Kind(f"producer_{name}", "producer", 3, partial(kill_producer, number=number), 0.1)
-    heavy = 0.4 if ground.broker.name == "rabbitmq" else 1.5  # it needs eight seconds to start
+    heavy = 1 if ground.broker.name == "rabbitmq" else 2  # it needs eight seconds to start
     for name, number in (("sigkill", signal.SIGKILL), ("sigterm", signal.SIGTERM)):
         yield Kind(f"{ground.broker.name}_{name}", "broker", heavy, partial(restart_broker, number=number), 1)
     for name, number in (("sigkill", signal.SIGKILL), ("fast", signal.SIGINT), ("immediate", signal.SIGQUIT)):
@@ -138,7 +138,7 @@ def kill_backend(ground: Ground, chance: Random) -> Heal:
             psutil.Process(chance.choice(pids)).kill()
 
     def heal() -> bool:
-        wait_until(lambda: psycopg.connect(ground.postgres.url, connect_timeout=2).close() is None, 20)
+        ground.postgres.start()  # which only waits: it has not ended
         return bool(pids)
 
     return heal

@@ -52,10 +52,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Expected:
-    """What may become of an image: a verdict (None: it cannot get one), or failures with these reasons."""
+    """What may become of an image: a verdict (None: it cannot get one), or failures with these reasons.
+
+    `note` is said beside its name when it is lost.
+    """
 
     verdict: str | None
     reasons: frozenset[str] = field(default_factory=frozenset)
+    note: str = ""
 
     def allows(self, row: Row) -> bool:
         """Whether this finding may be."""
@@ -90,7 +94,7 @@ def account_of_findings(expected: Mapping[str, Expected], rows: Iterable[Row]) -
     wrong = {f"{row.uri}: {row.outcome} {row.verdict or row.reason}" for row in rows
              if row.uri in expected and not expected[row.uri].allows(row)}  # fmt: skip
     return Account(
-        lost=tuple(sorted(expected.keys() - times.keys())),
+        lost=tuple(uri + expected[uri].note for uri in sorted(expected.keys() - times.keys())),
         unexpected=tuple(sorted(times.keys() - expected.keys())),
         doubled=tuple(sorted(uri for uri, count in times.items() if count > 1)),
         wrong=tuple(sorted(wrong)),

@@ -15,8 +15,10 @@ NAMED = 20
 """So many names of what is wrong are told of each round."""
 
 
-def of_broker(broker: str, outcomes: Sequence[Outcome], missing: Mapping[str, str], judged: tuple[int, int]) -> Any:
-    """The report of one broker's rounds, as JSON. `judged`: (verdicts, contents)."""
+def of_broker(
+    broker: str, outcomes: Sequence[Outcome], missing: Mapping[str, str], judged: tuple[int, int], exits: Counter[int]
+) -> dict[str, Any]:
+    """The report of one broker's rounds, as JSON. `judged`: (verdicts, contents); `exits`: of workers, by code."""
     faults = [fault for outcome in outcomes for fault in outcome.faults]
     recovered: dict[str, list[float]] = defaultdict(list)
     for outcome in outcomes:
@@ -32,8 +34,10 @@ def of_broker(broker: str, outcomes: Sequence[Outcome], missing: Mapping[str, st
         "recovered_s": {kind: sorted(round(one, 3) for one in times) for kind, times in sorted(recovered.items())},
         "settled_s": [outcome.settled_s and round(outcome.settled_s, 1) for outcome in outcomes],
         "accounts": {name: _sum(getattr(outcome, name).counts() for outcome in outcomes) for name in ACCOUNTS},
+        "ends": _sum(outcome.ends for outcome in outcomes),
         "verdicts": judged[0],
         "judged_again": judged[0] - judged[1],
+        "worker_exits": {str(code): count for code, count in sorted(exits.items())},
         "producer_exits": dict(Counter(str(code) for outcome in outcomes for code in outcome.exits)),
         "problems": [line for number, outcome in enumerate(outcomes) for line in problems(number, outcome)],
     }
@@ -50,6 +54,8 @@ def problems(number: int, outcome: Outcome) -> list[str]:
     found += [f"round {number}: counter {name}: scans says {said}, findings say {there}"
               for name, (said, there) in outcome.counters.items()]  # fmt: skip
     found += [f"round {number}: dead letter: {letter[:400]}" for letter in outcome.dead[:NAMED]]
+    found += [f"round {number}: a worker's log has an error that is no fault of ours: {line[:400]}"
+              for line in outcome.unforeseen[:NAMED]]  # fmt: skip
     if outcome.settled_s is None:
         found.append(f"round {number}: not settled in time")
     return found
@@ -71,6 +77,7 @@ def merged(reports: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
         "recovered_s": {"median": _median(times), "worst": max(times, default=None)},
         "settled_s": {"median": _median(settled), "worst": max(settled, default=None)},
         "judged_again": sum(report["judged_again"] for report in reports),
+        "ends": _sum(report["ends"] for report in reports),
         **{wrong: sum(account[wrong] for account in accounts.values()) for wrong in WRONGS},
         **{name: sum(account[name] for account in accounts.values()) for name in ("duplicated", "recovered")},
         "accounts": accounts,
@@ -110,12 +117,14 @@ def table(report: Mapping[str, Any]) -> str:
     lines += [f"{kind:32}{'none':>7}   not caused here: {why}" for kind, why in report["not_caused"].items()]
     zeros = ", ".join(f"{report[wrong]} {wrong}" for wrong in WRONGS)
     recovered, settled = report["recovered_s"], report["settled_s"]
+    twice, late = report["duplicated"], report["recovered"]
     lines += [
         f"{report['faults']} faults in {report['rounds']} rounds, {report['images']} images: {zeros}",
-        f"{report['duplicated']} messages delivered more than once, {report['recovered']} decided that nobody had "
-        f"confirmed, {report['judged_again']} images judged again",
-        f"to the next outcome after a fault: median {recovered['median']} s, worst {recovered['worst']} s",
-        f"until all had an outcome after a round's last fault: median {settled['median']} s, worst {settled['worst']} s",
+        "images: " + ", ".join(f"{count} {end}" for end, count in sorted(report["ends"].items())),
+        f"messages: {twice} delivered more than once, {late} decided without a confirmation",
+        f"images judged again: {report['judged_again']}",
+        f"from a fault to the next outcome: median {recovered['median']} s, worst {recovered['worst']} s",
+        f"from a round's last fault to its end: median {settled['median']} s, worst {settled['worst']} s",
         *report["problems"],
     ]
     return "\n".join(lines)

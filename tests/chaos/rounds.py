@@ -1,6 +1,7 @@
 """A round: publish a scan and submissions, faults while they are judged, heal, wait until all is settled, account."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,8 @@ class Sizes:
     submissions: int = 60
     storm_s: float = 30
     settle_s: float = 90
+    twice: str = "alternate"
+    """Whether every message is published twice: yes, no, or in every second round."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +63,26 @@ class Outcome:
     malformed: Account
     counters: dict[str, tuple[int, int]] = field(default_factory=dict)
     dead: list[str] = field(default_factory=list)
+    """Dead letters that could be understood."""
+    unforeseen: list[str] = field(default_factory=list)
+    """Errors in the workers' logs that name a fault of the program."""
     exits: list[int] = field(default_factory=list)
+    """Of producers."""
+    ends: Counter[str] = field(default_factory=Counter)
+    """What became of the images: judged, reused, or a reason code."""
 
     @property
     def good(self) -> bool:
         """Whether nothing is wrong."""
         accounts = (self.images, self.messages, self.submissions, self.malformed)
-        return all(one.balanced for one in accounts) and not self.counters and not self.dead
+        settled = self.settled_s is not None
+        return settled and all(one.balanced for one in accounts) and not (self.counters or self.dead or self.unforeseen)
 
 
 def run_round(ground: Ground, kinds: Sequence[Kind], number: int, chance: Random, sizes: Sizes) -> Outcome:
     """Runs it and gives the account."""
     work = lay_out(ground, kinds, number, chance, sizes)
-    twice = ("twice",) if chance.random() < 0.5 else ()
+    twice = ("twice",) if sizes.twice == "yes" or (sizes.twice == "alternate" and number % 2) else ()
     producers = [
         ground.start_producer("scan", "scan", work.source, work.source, str(CHUNK), *twice),
         ground.start_producer("submit", "submit", str(work.journal), work.live_prefix, str(sizes.submissions), *twice),
@@ -90,7 +100,9 @@ def run_round(ground: Ground, kinds: Sequence[Kind], number: int, chance: Random
         producer.end(grace_s=2)
     ground.producers.clear()
     exits = [code for producer in producers for code in producer.exits.elements()]
-    return _account(ground, work, Outcome(faults, recovered, settled - healed if settled else None, *_NONE, exits=exits))
+    return _account(
+        ground, work, Outcome(faults, recovered, settled - healed if settled else None, *_NONE, exits=exits)
+    )
 
 
 _NONE = (Account(), Account(), Account(), Account())
@@ -112,7 +124,7 @@ def lay_out(ground: Ground, kinds: Sequence[Kind], number: int, chance: Random, 
         (work.live if live else work.expected)[uri] = Expected(picture.verdict, allowed)
     for uri, how in zip(chance.sample(sorted(work.expected), len(ALWAYS_BAD)), ALWAYS_BAD, strict=True):
         ground.bucket.bad[uri.removeprefix(f"s3://{NAME}/")] = how
-        work.expected[uri] = Expected(None, allowed | {REASONS[how]})
+        work.expected[uri] = Expected(None, allowed | {REASONS[how]}, f" (S3's answer is always {how})")
     return work
 
 
@@ -167,10 +179,12 @@ def _account(ground: Ground, work: Work, outcome: Outcome) -> Outcome:
     sent = {uri for step, message, uri in steps if step == "confirmed" or message in live.scans}
     outcome.submissions = ledger.account_of_findings({uri: work.live[uri] for uri in sent}, live.rows)
     outcome.malformed = _malformed(ground)
+    outcome.ends = Counter(row.reason or row.outcome for row in (*scan.rows, *live.rows))
     for books_of in (scan, live):
         for scan_id, row in books_of.scans.items():
             outcome.counters |= ledger.counters_that_differ(row, books_of.of(scan_id))
     known = {message for _, message, _ in ledger.lines(ground.malformed)}
     letters = (ground.folder / "dead").read_text().splitlines()
     outcome.dead = [letter for letter in letters if not any(message in letter for message in known)]
+    outcome.unforeseen = books.unforeseen(sorted(ground.folder.glob("worker-*.log")))
     return outcome

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -38,6 +39,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--submissions", type=int, default=sizes.submissions, help="of a round")
     parser.add_argument("--storm-s", type=float, default=sizes.storm_s, help="faults last at most so long in a round")
     parser.add_argument("--settle-s", type=float, default=sizes.settle_s, help="then all is settled within so long")
+    parser.add_argument("--twice", choices=("alternate", "yes", "no"), default=sizes.twice, help="all messages")
     parser.add_argument("--image-s", type=float, default=0.1, help="an image is so long in the engine")
     parser.add_argument("--fuzz", type=int, default=0, help="also fuzz so many image files")
     return parser.parse_args(arguments)
@@ -78,7 +80,7 @@ def side_by_side(names: Sequence[str], options: argparse.Namespace, arguments: S
 def run_broker(broker: str, options: argparse.Namespace) -> dict[str, Any]:
     """Rounds on one broker, until the time is over. Its report, which is written after each round too."""
     until = time.monotonic() + options.minutes * 60
-    sizes = Sizes(options.images, options.submissions, options.storm_s, options.settle_s)
+    sizes = Sizes(options.images, options.submissions, options.storm_s, options.settle_s, options.twice)
     chance = Random(f"{options.seed} {broker}")
     outcomes: list[Outcome] = []
     try:
@@ -86,22 +88,26 @@ def run_broker(broker: str, options: argparse.Namespace) -> dict[str, Any]:
             chosen = [one for one in kinds(made) if one.name.startswith(tuple(options.faults.split(",")))]
             while time.monotonic() < until and len(outcomes) < options.rounds:
                 outcomes.append(run_round(made, chosen, len(outcomes), chance, sizes))
-                said = report.of_broker(broker, outcomes, made.missing, books.verdicts(made.postgres.url))
+                exits = sum((worker.exits for worker in made.workers), Counter())
+                judged = books.verdicts(made.postgres.url)
+                said = report.of_broker(broker, outcomes, made.missing, judged, exits)
                 report.write(options.report, report.merged([said], seed=options.seed))
                 print(_line(broker, outcomes), flush=True)
                 if not outcomes[-1].good:
                     break
     except MissingError as error:
-        said = report.of_broker(broker, [], {f"all faults on {broker}": str(error)}, (0, 0))
+        said = report.of_broker(broker, [], {f"all faults on {broker}": str(error)}, (0, 0), Counter())
     return said
 
 
 def _line(broker: str, outcomes: Sequence[Outcome]) -> str:
     last = outcomes[-1]
     faults = sum(fault.met for outcome in outcomes for fault in outcome.faults)
-    what = "good" if last.good and last.settled_s is not None else "; ".join(report.problems(len(outcomes) - 1, last))
+    what = "good" if last.good else "; ".join(report.problems(len(outcomes) - 1, last))
     settled = "never" if last.settled_s is None else f"{last.settled_s:.1f} s"
-    return f"{broker} round {len(outcomes) - 1}: {len(last.faults)} faults, {faults} in all, settled in {settled}: {what}"
+    return (
+        f"{broker} round {len(outcomes) - 1}: {len(last.faults)} faults, {faults} in all, settled in {settled}: {what}"
+    )
 
 
 def fuzz(options: argparse.Namespace) -> dict[str, Any]:

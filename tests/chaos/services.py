@@ -183,7 +183,9 @@ def postgres(folder: Path, logs: Path) -> Iterator[Service]:
     }  # fmt: skip
     command = [str(binaries / "postgres"), "-D", str(data), *(f"--{name}={value}" for name, value in settings.items())]
     url = f"postgresql://postgres@{HOST}:{port}/postgres"
-    service = Service("postgres", command, logs / "postgres.log", url, port, lambda: _postgres(url), cwd=home, **account)
+    service = Service(
+        "postgres", command, logs / "postgres.log", url, port, lambda: _postgres(url), cwd=home, **account
+    )
     try:
         yield from _running(service, signal.SIGQUIT)
     finally:

@@ -49,16 +49,16 @@ class FailingEngine(ScriptedEngine):
 
     def _strike(self, _: Image) -> None:
         time.sleep(self._seconds)
-        for name in os.listdir(self._folder):
+        for order in self._folder.iterdir():
             with suppress(FileNotFoundError):
-                (self._folder / name).unlink()
-                self._fail(name)
+                order.unlink()
+                self._obey(order.name)
         while self._hung:
             self._progress.check()
             time.sleep(0.1)
         self._progress.advance()
 
-    def _fail(self, how: str) -> None:
+    def _obey(self, how: str) -> None:
         match how:
             case "die":
                 raise EngineDeadError("told to die")
