@@ -92,7 +92,8 @@ class Proxy:
         for toxic in self.toxics:
             connection.beside[toxic] = asyncio.create_task(toxic.beside(connection))
         try:
-            await asyncio.gather(connection.pump(reader, to_service), connection.pump(from_service, writer))
+            with suppress(asyncio.CancelledError):  # at the end of all, which asyncio would call an error
+                await asyncio.gather(connection.pump(reader, to_service), connection.pump(from_service, writer))
         finally:
             self.connections.discard(connection)
             for task in connection.beside.values():

@@ -17,7 +17,8 @@ import pytest
 from tests.processes import ROOT
 
 SHORT = ["--rounds", "1", "--seed", "1", "--images", "160", "--submissions", "24", "--storm-s", "10"]
-DEATHS = ["--brokers", "redis", "--faults", "worker_sigkill,engine_crash,message_twice", "--settle-s", "40"]
+DEATHS = ["--brokers", "redis", "--faults", "worker_sigkill,engine_crash,message_twice", "--settle-s", "40",
+          "--image-s", "0.3"]  # fmt: skip
 NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.safetensors", ".*")
 
 
