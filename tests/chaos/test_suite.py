@@ -16,31 +16,37 @@ import pytest
 
 from tests.processes import ROOT
 
-SHORT = ["--rounds", "1", "--seed", "1", "--images", "160", "--submissions", "24", "--storm-s", "10"]
-DEATHS = ["--brokers", "redis", "--faults", "worker_sigkill,engine_crash,message_twice", "--settle-s", "40",
-          "--image-s", "0.3"]  # fmt: skip
+ROUND = ["--rounds", "1", "--seed", "1", "--images", "160", "--submissions", "24"]
+SHORT = [*ROUND, "--storm-s", "10"]
+SLOW = [*ROUND, "--brokers", "redis", "--storm-s", "20", "--settle-s", "45", "--image-s", "0.2"]
+"""An image takes so long that a death meets some."""
+
+DEATHS = ["--faults", "worker_sigkill,engine_crash", "--twice", "no"]
+COPIES = ["--faults", "message_twice", "--twice", "yes"]
 NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.safetensors", ".*")
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """A change of our code that the suite must see. `twice`: whether every message is published twice meanwhile."""
+    """A change of our code that the suite must see under these faults."""
 
     file: str
     before: str
     after: str
-    twice: str
+    faults: Sequence[str]
 
 
 MUTATIONS = {
-    "acknowledged before the commit": Mutation("worker/broker.py", "task_acks_late=True", "task_acks_late=False", "no"),
+    "acknowledged before the commit": Mutation(
+        "worker/broker.py", "task_acks_late=True", "task_acks_late=False", DEATHS
+    ),
     "an insert in place of the upsert": Mutation(
         "worker/database/saving.py",
         "insert(Finding).from_select(names, rows).on_conflict_do_nothing()",
         "insert(Finding).from_select(names, rows)",
-        "yes",
+        COPIES,
     ),
-    "no cap on retries": Mutation("worker/path.py", "if delivery.attempt < parts.retry_limit:", "if True:", "no"),
+    "no cap on retries": Mutation("worker/path.py", "if delivery.attempt < parts.retry_limit:", "if True:", DEATHS),
 }
 
 
@@ -63,10 +69,14 @@ def test_it_fails_with_each_mutation(tmp_path: Path) -> None:
     for name, mutation in MUTATIONS.items():
         folder = tmp_path / name.replace(" ", "-")
         mutate(copy_of_code(folder / "code"), mutation)
-        started[name] = start(folder / "code", folder, [*SHORT, *DEATHS, "--twice", mutation.twice])
+        started[name] = start(folder / "code", folder, [*SLOW, *mutation.faults])
     control = tmp_path / "control"
     control.mkdir()
-    unchanged = start(ROOT, control, [*SHORT, *DEATHS])
+    unchanged = start(
+        ROOT,
+        control,
+        [*SLOW, "--faults", "worker_sigkill,engine_crash,message_twice", "--twice", "yes", "--settle-s", "90"],
+    )
     reports = {name: finished(process, tmp_path / name.replace(" ", "-")) for name, process in started.items()}
     assert finished(unchanged, control)["problems"] == []
     assert {name: process.returncode for name, process in started.items()} == dict.fromkeys(MUTATIONS, 1)

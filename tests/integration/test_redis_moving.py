@@ -101,6 +101,7 @@ def test_what_has_arrived_is_not_put_back(clean_redis_url: str, redis: Redis) ->
     """It was seen on its way by another worker, just before it arrived."""
     publish(clean_redis_url, "first")
     (entry,) = redis.lrange(QUEUE.name, 0, -1)
+    assert isinstance(entry, bytes)
     redis.zadd(QUEUE.name + SEEN, {entry: 1})
     assert received(clean_redis_url, 1) == ["first"]
     assert received(clean_redis_url, 0) == []
