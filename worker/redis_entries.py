@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from worker.envelope import UNREADABLE
 
+
 def readable(entry: bytes, queue: str) -> dict[str, Any]:
     """The envelope in a list's entry, with delivery fields of our own; around what is none, a new envelope.
 

@@ -67,7 +67,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is not typed
         with self.conn_or_acquire() as client:
             for step in self.priority_steps:
                 entry = client.rpop(self._q_for_pri(queue, step))
-                if entry:
+                if entry is not None:
                     return readable(bytes(entry), queue)
         raise Empty
 
@@ -89,7 +89,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is not typed
             except self.connection_errors:
                 connection.disconnect()
                 raise
-            if not entry:
+            if entry is None:  # an empty entry is a message, too, though none that can be read
                 raise Empty
             self.connection._deliver(readable(bytes(entry), queue), queue)  # noqa: SLF001 - as kombu does
         finally:

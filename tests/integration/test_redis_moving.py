@@ -92,6 +92,12 @@ def test_messages_arrive_once_in_their_order_and_leave_nothing_behind(clean_redi
     assert not redis.exists(QUEUE.name, QUEUE.name + MOVING, QUEUE.name + SEEN, "unacked", "unacked_index")
 
 
+def test_an_empty_entry_is_handed_over_too(clean_redis_url: str, redis: Redis) -> None:
+    redis.lpush(QUEUE.name, b"")
+    assert len(received(clean_redis_url, 1)) == 1
+    assert not redis.exists(QUEUE.name, QUEUE.name + MOVING)
+
+
 def test_a_message_with_a_priority_arrives(clean_redis_url: str) -> None:
     publish(clean_redis_url, "urgent", priority=9)
     assert received(clean_redis_url, 1) == ["urgent"]
