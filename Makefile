@@ -9,11 +9,12 @@ LOCKED := pyproject.toml constraints.txt deploy/demo/install.py deploy/demo/torc
 export IMAGES
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench detector lock clean
+.PHONY: help install demo test chaos check bench detector lock clean
 
 help:
 	@echo "make demo [IMAGES=folder]   sweep the folder's images, or some drawn ones, on this machine"
 	@echo "make test [ARGS=...]        run the tests"
+	@echo "make chaos [ARGS='--seed 2']   faults on real services, and what they lose; takes under 30 minutes"
 	@echo "make check                  lint, formatting, types and the direction of imports"
 	@echo "make bench [ARGS='--only NAME']   compare our speed with that of references; takes about an hour"
 	@echo "make detector               train the demo detector again, from nothing, into build/detector/demo"
@@ -28,6 +29,10 @@ demo: $(VENV)/installed-demo
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
+
+# Faults for 23 minutes, then 20,000 damaged image files.
+chaos: $(VENV)/installed-test
+	$(BIN)/python -m tests.chaos.run --minutes 23 --fuzz 20000 --report build/chaos/report.json $(ARGS)
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check

@@ -2,11 +2,13 @@
 
 import re
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,14 @@ class ObjectServer:
         self.over = threading.Event()
 
 
+class _Listener(ThreadingHTTPServer):
+    """Says nothing of clients that reset their connection."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def object_server(tls: ssl.SSLContext | None = None) -> Iterator[ObjectServer]:
     """Listens on a free port of this machine; over TLS with a context of that."""
@@ -91,7 +101,7 @@ def object_server(tls: ssl.SSLContext | None = None) -> Iterator[ObjectServer]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
+    with _Listener(("127.0.0.1", 0), Handler) as listener:
         if tls is not None:
             listener.socket = tls.wrap_socket(listener.socket, server_side=True)
         server = ObjectServer(f"{'https' if tls else 'http'}://127.0.0.1:{listener.server_port}")

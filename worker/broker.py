@@ -51,7 +51,7 @@ def create_app(broker_url: str, **options: Any) -> Celery:
     """
     if not broker_url:
         raise ConfigurationError("BROKER_URL is not set: give amqp://user:password@host// or redis://host:6379/0")
-    TRANSPORT_ALIASES.update(redis="worker.redis_entries:Transport", rediss="worker.redis_entries:Transport")
+    TRANSPORT_ALIASES.update(redis="worker.redis_moving:Transport", rediss="worker.redis_moving:Transport")
     app = Celery("fakesweep", broker=broker_url, set_as_current=False, **options)
     app.conf.update(
         task_queues=[work_queue(LIVE_QUEUE), work_queue(SCAN_QUEUE)],

@@ -1,4 +1,4 @@
-"""kombu's Redis transport, except that an entry of a list which is no envelope cannot end the worker.
+"""Makes an envelope of each entry of a list in Redis, so that one which is none cannot end the worker.
 
 kombu raises when an entry is not an envelope as kombu itself writes it, and nothing catches that. Here such an entry
 becomes a message whose header UNREADABLE says what is wrong, and the worker dead-letters it.
@@ -6,30 +6,10 @@ becomes a message whose header UNREADABLE says what is wrong, and the worker dea
 
 import json
 from base64 import b64decode, b64encode
-from queue import Empty
 from typing import Any
 from uuid import uuid4
 
-from kombu.transport import redis as kombu_redis
-from redis import Redis
-
 from worker.envelope import UNREADABLE
-
-_PRIORITY_SEPARATOR = "\x06\x16"
-"""Stands between the name of a queue and a priority in the names of kombu's lists."""
-
-
-class ReadableRedis(Redis):
-    """A client whose BRPOP gives envelopes only. kombu's own subclass, for key prefixes, hooks in at the same place."""
-
-    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
-        """See redis.Redis."""
-        answer = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]  # redis
-        if command_name != "BRPOP" or not answer:
-            return answer
-        name, entry = answer
-        queue = bytes(name).decode(errors="replace").partition(_PRIORITY_SEPARATOR)[0]
-        return name, json.dumps(readable(bytes(entry), queue)).encode()
 
 
 def readable(entry: bytes, queue: str) -> dict[str, Any]:
@@ -69,24 +49,3 @@ def _envelope(entry: bytes) -> dict[str, Any]:
     elif encoding:
         raise ValueError(f"body_encoding is {encoding!r}")
     return envelope
-
-
-class Channel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is not typed
-    """kombu's channel with such a client."""
-
-    def _get_client(self) -> type[Redis]:
-        return ReadableRedis
-
-    def _get(self, queue: str) -> dict[str, Any]:
-        with self.conn_or_acquire() as client:
-            for priority in self.priority_steps:
-                entry = client.rpop(self._q_for_pri(queue, priority))
-                if entry:
-                    return readable(bytes(entry), queue)
-        raise Empty
-
-
-class Transport(kombu_redis.Transport):  # type: ignore[misc]  # kombu is not typed
-    """kombu's transport with such channels."""
-
-    Channel = Channel

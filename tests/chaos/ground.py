@@ -1,0 +1,174 @@
+"""What the faults strike: the services, the proxies before them, the workers and producers of one broker."""
+
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.chaos.bucket import Bucket, serving_bucket
+from tests.chaos.clock import Clock
+from tests.chaos.disk import Disk, small_disk
+from tests.chaos.keeper import Kept, wait_until
+from tests.chaos.proxy import HOST, LoopThread, Proxy
+from tests.chaos.services import MissingError, Service, postgres, rabbitmq, redis_server
+from worker.broker import check_broker, create_app
+from worker.database import connect
+from worker.migrate import upgrade
+
+BROKERS = {"redis": redis_server, "amqp": rabbitmq}
+WORKERS = 2
+
+
+@dataclass
+class Ground:
+    """All of one broker. `links`: the proxies, by what lies behind them: broker, postgres and s3.
+
+    `missing` says which faults this machine cannot cause, and why.
+    """
+
+    folder: Path
+    broker: Service
+    postgres: Service
+    disk: Disk
+    bucket: Bucket
+    links: Mapping[str, Proxy]
+    clock: Clock
+    image_s: float
+    missing: dict[str, str] = field(default_factory=dict)
+    workers: list[Kept] = field(default_factory=list)
+    producers: list[Kept] = field(default_factory=list)
+    source: str = ""
+    """The prefix of the round's scan."""
+
+    @property
+    def engine(self) -> Path:
+        """Files here make an engine fail: see tests.chaos.worker."""
+        return self.folder / "engine"
+
+    @property
+    def deliveries(self) -> Path:
+        """Where workers write what was delivered to them."""
+        return self.folder / "deliveries"
+
+    @property
+    def malformed(self) -> Path:
+        """The journal of the messages that no worker can understand."""
+        return self.folder / "malformed"
+
+    def environment(self) -> dict[str, str]:
+        """The settings of workers and producers: all services through their proxies."""
+        return {
+            "DATABASE_URL": _through(self.postgres.url, self.links["postgres"]),
+            "BROKER_URL": _through(self.broker.url, self.links["broker"]),
+            "AWS_ENDPOINT_URL_S3": _through(self.bucket.url, self.links["s3"]),
+            "AWS_ACCESS_KEY_ID": "chaos",
+            "AWS_SECRET_ACCESS_KEY": "chaos",
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "FAKESWEEP_FETCH_TIMEOUT_S": "1",
+            "FAKESWEEP_RETRY_DELAY_S": "1",
+            "FAKESWEEP_RETRY_LIMIT": "3",
+            "FAKESWEEP_ENGINE_STALL_S": "2",
+            "FAKESWEEP_MAX_BYTES": str(2**18),
+            "FAKESWEEP_MAX_QUEUE_DEPTH": "12",
+            "FAKESWEEP_THREADS": "3",
+            "FAKESWEEP_LIVE_THREADS": "2",
+            "FAKESWEEP_DATABASE_CONNECTIONS": "4",
+        }
+
+    def ready(self, worker: Kept) -> bool:
+        """Whether the process that runs now takes messages."""
+        return worker.pid is not None and (self.folder / "ready" / str(worker.pid)).exists()
+
+    def start_workers(self) -> None:
+        """Starts them; the first one has a clock that jumps, where that can be."""
+        command = [sys.executable, "-m", "tests.chaos.worker", str(self.folder), str(self.image_s)]
+        for number in range(WORKERS):
+            clock = self.clock.environment if number == 0 and "clock_jump" not in self.missing else {}
+            self.workers.append(Kept(command, self.environment() | clock, self.folder / f"worker-{number}.log"))
+
+    def start_producer(self, name: str, *arguments: str) -> Kept:
+        """Keeps a tests.chaos.producer until it is done."""
+        command = [sys.executable, "-m", "tests.chaos.producer", *arguments]
+        kept = Kept(command, self.environment(), self.folder / f"{name}.log", until_done=True)
+        self.producers.append(kept)
+        return kept
+
+    def wait_ready(self, timeout_s: float = 60) -> None:
+        """Returns when all workers take messages."""
+        if not wait_until(lambda: all(map(self.ready, self.workers)), timeout_s):
+            logs = [path.read_text(errors="replace")[-2000:] for path in sorted(self.folder.glob("worker-*.log"))]
+            raise AssertionError("the workers do not start:\n" + "\n".join(logs))
+
+    def end(self) -> None:
+        """Ends workers and producers."""
+        for kept in (*self.producers, *self.workers):
+            kept.end()
+
+
+def _through(url: str, proxy: Proxy) -> str:
+    port = urlsplit(url).port
+    return url.replace(f"{HOST}:{port}", f"{HOST}:{proxy.port}")
+
+
+@contextmanager
+def ground(broker: str, *, image_s: float, keep_logs: Path) -> Iterator[Ground]:
+    """Everything for one broker, `redis` or `amqp`, with workers that take messages. Raises MissingError.
+
+    An image takes `image_s` in the engine. `keep_logs` gets the logs at the end.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
+        folder.chmod(0o755)
+        for name in ("engine", "ready"):
+            (folder / name).mkdir()
+        broker_service = stack.enter_context(BROKERS[broker](folder / "broker"))
+        disk = stack.enter_context(small_disk(folder / "disk"))
+        database = stack.enter_context(postgres(disk.folder, folder))
+        bucket = stack.enter_context(serving_bucket())
+        loop = stack.enter_context(LoopThread())
+        ports = {"broker": broker_service.port, "postgres": database.port, "s3": urlsplit(bucket.url).port or 0}
+        links = {name: Proxy(loop, port) for name, port in ports.items()}
+        clock = Clock(folder / "clock")
+        made = Ground(folder, broker_service, database, disk, bucket, links, clock, image_s)
+        _look_for_what_is_missing(made)
+        _prepare(made)
+        stack.callback(_keep_logs, folder, keep_logs)
+        stack.callback(made.end)
+        made.start_workers()
+        made.wait_ready()
+        yield made
+
+
+def _look_for_what_is_missing(made: Ground) -> None:
+    if made.disk.why_not:
+        made.missing["full_disk"] = made.disk.why_not
+    try:
+        made.clock.check()
+    except MissingError as error:
+        made.missing["clock_jump"] = str(error)
+
+
+def _prepare(made: Ground) -> None:
+    database = connect(made.postgres.url)
+    upgrade(database)
+    database.dispose()
+    check_broker(create_app(made.broker.url))
+
+
+def _keep_logs(folder: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for log in (*folder.glob("*.log"), folder / "deliveries"):
+        if log.exists():
+            subprocess.run(["cp", str(log), str(target)], check=False)
+
+
+def pause(chance: random.Random, least_s: float, most_s: float) -> None:
+    """Waits between the two times."""
+    time.sleep(chance.uniform(least_s, most_s))

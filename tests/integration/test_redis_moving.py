@@ -1,0 +1,113 @@
+"""On Redis, a message that is on its way to a worker outlives the worker, the connection, and a priority."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from kombu import Connection, Consumer, Exchange, Queue
+from redis import Redis
+
+from tests.chaos.proxy import proxy_to
+from tests.chaos.toxics import Timeout
+from worker.redis_moving import MOVING, SEEN, Transport
+
+QUEUE = Queue("on-its-way", Exchange("on-its-way"), routing_key="on-its-way")
+OPTIONS = {"visibility_timeout": 1, "unacked_restore_throttle": 1}
+
+
+@pytest.fixture
+def redis(clean_redis_url: str) -> Iterator[Redis]:
+    with Redis.from_url(clean_redis_url) as client:
+        yield client
+
+
+def connect(url: str) -> Connection:
+    return Connection(url, transport=Transport, transport_options=OPTIONS)
+
+
+def publish(url: str, *bodies: str, **options: Any) -> None:
+    with connect(url) as connection:
+        for body in bodies:
+            connection.Producer().publish(
+                body, exchange=QUEUE.exchange, routing_key=QUEUE.routing_key, declare=[QUEUE], **options
+            )
+
+
+def received(url: str, count: int, timeout_s: float = 10) -> list[str]:
+    """What a consumer gets and acknowledges: so many messages, then as many more as there are."""
+    bodies: list[str] = []
+
+    def take(body: str, message: Any) -> None:
+        bodies.append(body)
+        message.ack()
+
+    with connect(url) as connection, Consumer(connection, [QUEUE], callbacks=[take]):
+        drain(connection, lambda: len(bodies) >= count, timeout_s)
+        drain(connection, lambda: False, 0.5)
+    return bodies
+
+
+def drain(connection: Connection, done: Callable[[], bool], timeout_s: float) -> None:
+    until = time.monotonic() + timeout_s
+    while not done() and time.monotonic() < until:
+        with suppress(TimeoutError):
+            connection.drain_events(timeout=0.2)
+
+
+def test_a_message_whose_connection_breaks_on_its_way_comes_back(clean_redis_url: str, redis: Redis) -> None:
+    address = urlsplit(clean_redis_url)
+    with proxy_to(address.port or 6379) as proxy:
+        url = address._replace(netloc=f"127.0.0.1:{proxy.port}").geturl()
+        connection = connect(url)
+        with suppress(OSError, *connection.connection_errors), Consumer(connection, [QUEUE]):
+            drain(connection, lambda: False, 0.5)  # it waits for a message now
+            broken = proxy.add(Timeout())
+            publish(clean_redis_url, "first")
+            taken_by_redis(redis)
+            proxy.remove(broken)
+        with suppress(OSError, *connection.connection_errors):
+            connection.release()
+    assert redis.llen(QUEUE.name) == 0
+    assert received(clean_redis_url, 1) == ["first"]
+
+
+def taken_by_redis(redis: Redis) -> None:
+    """Returns when Redis has handed the message to the connection that waits for it."""
+    for _ in range(50):
+        if not redis.llen(QUEUE.name):
+            return
+        time.sleep(0.1)
+    raise AssertionError("nobody waits for a message")
+
+
+def test_messages_arrive_once_in_their_order_and_leave_nothing_behind(clean_redis_url: str, redis: Redis) -> None:
+    bodies = [str(number) for number in range(30)]
+    publish(clean_redis_url, *bodies)
+    assert received(clean_redis_url, 30) == bodies
+    time.sleep(1.1)
+    assert received(clean_redis_url, 0) == []
+    assert not redis.exists(QUEUE.name, QUEUE.name + MOVING, QUEUE.name + SEEN, "unacked", "unacked_index")
+
+
+def test_an_empty_entry_is_handed_over_too(clean_redis_url: str, redis: Redis) -> None:
+    redis.lpush(QUEUE.name, b"")
+    assert len(received(clean_redis_url, 1)) == 1
+    assert not redis.exists(QUEUE.name, QUEUE.name + MOVING)
+
+
+def test_a_message_with_a_priority_arrives(clean_redis_url: str) -> None:
+    publish(clean_redis_url, "urgent", priority=9)
+    assert received(clean_redis_url, 1) == ["urgent"]
+
+
+def test_what_has_arrived_is_not_put_back(clean_redis_url: str, redis: Redis) -> None:
+    """It was seen on its way by another worker, just before it arrived."""
+    publish(clean_redis_url, "first")
+    (entry,) = redis.lrange(QUEUE.name, 0, -1)
+    assert isinstance(entry, bytes)
+    redis.zadd(QUEUE.name + SEEN, {entry: 1})
+    assert received(clean_redis_url, 1) == ["first"]
+    assert received(clean_redis_url, 0) == []
