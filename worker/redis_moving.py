@@ -3,7 +3,7 @@
 kombu takes messages with BRPOP, which removes them. It then writes what it has received into Redis again, so that it
 comes back when the worker is killed. If the worker is killed, or the connection breaks, between the two, the message is
 nowhere. Here Redis moves each message to a list of its own in the same step, where it stays until kombu has written it.
-What stays there for the visibility timeout goes back into its queue: the message may come twice.
+What stays there for the visibility timeout goes back into its queue: the message may come twice. docs/decisions/0015.
 """
 
 from queue import Empty

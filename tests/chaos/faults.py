@@ -1,30 +1,19 @@
-"""The kinds of faults. Each says what it works on, causes a fault, and heals it.
+"""The kinds of faults: what each works on, how often it comes, and what images may fail with because of it.
 
-To add one: a function that causes it and returns how to heal it, and a line in `kinds`.
+To add one: a function in causes.py, and a line in `kinds`.
 """
 
 import signal
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from uuid import uuid4
 
-import psutil
-import psycopg
-
-from tests.chaos.bucket import MISBEHAVIOURS, NAME, REASONS
+from tests.chaos import causes
+from tests.chaos.bucket import MISBEHAVIOURS, REASONS
+from tests.chaos.causes import Heal
 from tests.chaos.ground import Ground
-from tests.chaos.keeper import Kept
-from tests.chaos.ledger import write
 from tests.chaos.toxics import Bandwidth, Latency, LimitData, ResetPeer, Slicer, SlowClose, Timeout, Toxic
-from worker import broker
-from worker.messages import JUDGE_IMAGES, SCAN_QUEUE, JudgeImages
-
-Heal = Callable[[], bool]
-"""Ends a fault. Returns whether the fault met anything: one that nobody noticed does not count."""
 
 
 @dataclass(frozen=True)
@@ -59,192 +48,28 @@ TOXICS: dict[str, Callable[[Random], Toxic]] = {
 def kinds(ground: Ground) -> Iterator[Kind]:
     """All kinds that can be caused on this ground."""
     for name, number in (("sigkill", signal.SIGKILL), ("sigterm", signal.SIGTERM)):
-        yield Kind(f"worker_{name}", "worker", 2, partial(kill_worker, number=number), reasons=DEATH)
-        yield Kind(f"producer_{name}", "producer", 3, partial(kill_producer, number=number), 0.1)
+        yield Kind(f"worker_{name}", "worker", 2, partial(causes.kill_worker, number=number), reasons=DEATH)
+        yield Kind(f"producer_{name}", "producer", 3, partial(causes.kill_producer, number=number), 0.1)
     heavy = 1 if ground.broker.name == "rabbitmq" else 2  # it needs eight seconds to start
     for name, number in (("sigkill", signal.SIGKILL), ("sigterm", signal.SIGTERM)):
-        yield Kind(f"{ground.broker.name}_{name}", "broker", heavy, partial(restart_broker, number=number), 1)
+        yield Kind(f"{ground.broker.name}_{name}", "broker", heavy, partial(causes.restart_broker, number=number), 1)
     for name, number in (("sigkill", signal.SIGKILL), ("fast", signal.SIGINT), ("immediate", signal.SIGQUIT)):
-        yield Kind(f"postgres_{name}", "postgres", 1, partial(restart_postgres, number=number), 1)
-    yield Kind("postgres_backend_killed", "postgres", 1, kill_backend, 0.2)
+        yield Kind(f"postgres_{name}", "postgres", 1, partial(causes.restart_postgres, number=number), 1)
+    yield Kind("postgres_backend_killed", "postgres", 1, causes.kill_backend, 0.2)
     for place in ("broker", "postgres", "s3"):
-        for name in TOXICS:
+        for name, toxic in TOXICS.items():
             reasons = STORAGE if place == "s3" else ()
             link = ground.broker.name if place == "broker" else place
-            yield Kind(f"{link}_{name}", f"{place} link", 1, partial(poison, place=place, toxic=name), reasons=reasons)
+            cause = partial(causes.poison, place=place, toxic=toxic)
+            yield Kind(f"{link}_{name}", f"{place} link", 1, cause, reasons=reasons)
     for how in MISBEHAVIOURS:
-        yield Kind(f"s3_answers_{how}", "s3", 1, partial(misbehave, how=how), reasons=(REASONS[how], *STORAGE))
-    yield Kind("s3_listing_refused", "s3", 1, refuse_listing)
+        yield Kind(f"s3_answers_{how}", "s3", 1, partial(causes.misbehave, how=how), reasons=(REASONS[how], *STORAGE))
+    yield Kind("s3_listing_refused", "s3", 1, causes.refuse_listing)
     for how in ("die", "hang", "fail", "crash"):
-        yield Kind(f"engine_{how}", "engine", 1, partial(strike_engine, how=how), 3, DEATH)
-    yield Kind("message_twice", "messages", 2, publish_copies, 0.1)
-    yield Kind("message_malformed", "messages", 1, publish_malformed, 0.1)
+        yield Kind(f"engine_{how}", "engine", 1, partial(causes.strike_engine, how=how), 3, DEATH)
+    yield Kind("message_twice", "messages", 2, causes.publish_copies, 0.1)
+    yield Kind("message_malformed", "messages", 1, causes.publish_malformed, 0.1)
     if "full_disk" not in ground.missing:
-        yield Kind("full_disk", "postgres", 1, fill_disk)
+        yield Kind("full_disk", "postgres", 1, causes.fill_disk)
     if "clock_jump" not in ground.missing:
-        yield Kind("clock_jump", "clock", 1.5, jump, 2.5)
-
-
-def kill_worker(ground: Ground, chance: Random, number: signal.Signals) -> Heal:
-    """Sends the signal to a worker that takes messages."""
-    ready = [worker for worker in ground.workers if ground.ready(worker)]
-    struck = bool(ready) and chance.choice(ready).send(number)
-    return lambda: struck
-
-
-def kill_producer(ground: Ground, chance: Random, number: signal.Signals) -> Heal:
-    """Sends the signal to a producer that is connected to the broker."""
-    at_work = [one for one in ground.producers if _connected(one, ground.links["broker"].port)]
-    struck = bool(at_work) and chance.choice(at_work).send(number)
-    return lambda: struck
-
-
-def _connected(kept: Kept, port: int) -> bool:
-    try:
-        return kept.pid is not None and any(
-            one.raddr and one.raddr.port == port for one in psutil.Process(kept.pid).net_connections("tcp")
-        )
-    except psutil.Error:
-        return False
-
-
-def restart_broker(ground: Ground, chance: Random, number: signal.Signals) -> Heal:
-    """Ends the broker and, to heal, starts it again."""
-    ground.broker.stop(number)
-    return _started(ground.broker.start)
-
-
-def restart_postgres(ground: Ground, chance: Random, number: signal.Signals) -> Heal:
-    """Ends Postgres and, to heal, starts it again."""
-    ground.postgres.stop(number)
-    return _started(ground.postgres.start)
-
-
-def _started(start: Callable[[], None]) -> Heal:
-    def heal() -> bool:
-        start()
-        return True
-
-    return heal
-
-
-def kill_backend(ground: Ground, chance: Random) -> Heal:
-    """Kills a process of Postgres that serves a connection: Postgres then ends all others and recovers."""
-    with psycopg.connect(ground.postgres.url, autocommit=True) as connection:
-        query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'fakesweep'"
-        pids = [row[0] for row in connection.execute(query).fetchall()]
-    with suppress(psutil.Error):
-        if pids:
-            psutil.Process(chance.choice(pids)).kill()
-
-    def heal() -> bool:
-        ground.postgres.start()  # which only waits: it has not ended
-        return bool(pids)
-
-    return heal
-
-
-def poison(ground: Ground, chance: Random, place: str, toxic: str) -> Heal:
-    """Puts a toxic on the connections to a service."""
-    proxy = ground.links[place]
-    put = proxy.add(TOXICS[toxic](chance))
-
-    def heal() -> bool:
-        proxy.remove(put)
-        return put.met > 0
-
-    return heal
-
-
-def misbehave(ground: Ground, chance: Random, how: str) -> Heal:
-    """Lets S3 answer badly, for some or for all objects."""
-    ground.bucket.misbehave(how, chance.choice((0.2, 1)))
-
-    def heal() -> bool:
-        ground.bucket.behave()
-        return ground.bucket.misbehaved > 0
-
-    return heal
-
-
-def refuse_listing(ground: Ground, chance: Random) -> Heal:
-    """Lets S3 refuse to list."""
-    ground.bucket.misbehaved, ground.bucket.listing_refused = 0, True
-
-    def heal() -> bool:
-        ground.bucket.behave()
-        return ground.bucket.misbehaved > 0
-
-    return heal
-
-
-def strike_engine(ground: Ground, chance: Random, how: str) -> Heal:
-    """Lets the next image in an engine meet a failure."""
-    order = ground.engine / how
-    order.touch()
-
-    def heal() -> bool:
-        met = not order.exists()
-        order.unlink(missing_ok=True)
-        return met
-
-    return heal
-
-
-def publish_copies(ground: Ground, chance: Random) -> Heal:
-    """Publishes messages of the round's scan again, twice, as a producer does that lost its confirmations."""
-    query = "SELECT messages FROM unpublished JOIN scans ON scans.id = scan_id WHERE source = %s"
-    with psycopg.connect(ground.postgres.url) as connection:
-        messages = [one for row in connection.execute(query, (ground.source,)).fetchall() for one in row[0]]
-    app = broker.create_app(ground.broker.url)
-    for message in chance.sample(messages, min(2, len(messages))):
-        for _ in range(2):
-            broker.publish(app, JudgeImages.parse(message), SCAN_QUEUE)
-    return lambda: bool(messages)
-
-
-def publish_malformed(ground: Ground, chance: Random) -> Heal:
-    """Publishes a message that no worker can understand: it must end in the dead letters."""
-    message_id = str(uuid4())
-    bad: Sequence[object] = ({"version": 99}, {"images": []}, "no object", {"images": [{"uri": f"http://{NAME}/a"}]})
-    app = broker.create_app(ground.broker.url)
-    write(ground.malformed, "attempted", message_id, "-")
-    app.send_task(JUDGE_IMAGES, args=[chance.choice(bad)], queue=SCAN_QUEUE, task_id=message_id, confirm_timeout=10)
-    write(ground.malformed, "confirmed", message_id, "-")
-    return lambda: True
-
-
-def fill_disk(ground: Ground, chance: Random) -> Heal:
-    """Leaves Postgres no room. Postgres refuses to write, or ends when it cannot write its log."""
-    ground.disk.fill()
-
-    def heal() -> bool:
-        met = not _can_write(ground.postgres.url)
-        ground.disk.free()
-        ground.postgres.start()
-        return met
-
-    return heal
-
-
-def _can_write(url: str) -> bool:
-    try:
-        with psycopg.connect(url, connect_timeout=2, autocommit=True) as connection:
-            connection.execute("CREATE TABLE room AS SELECT repeat('x', 1000) FROM generate_series(1, 100000)")
-            connection.execute("DROP TABLE room")
-    except psycopg.Error:
-        return False
-    return True
-
-
-def jump(ground: Ground, chance: Random) -> Heal:
-    """Sets a worker's clock fast or slow. It is right again afterwards, which is another jump."""
-    ground.clock.jump(chance.choice((-3600, -30, -5, 5)))
-    seen = time.monotonic()
-
-    def heal() -> bool:
-        time.sleep(max(0, 1.2 - (time.monotonic() - seen)))  # libfaketime looks once a second
-        ground.clock.jump(0)
-        return True
-
-    return heal
+        yield Kind("clock_jump", "clock", 1.5, causes.jump, 2.5)

@@ -164,9 +164,10 @@ def _prepare(made: Ground) -> None:
 
 def _keep_logs(folder: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    for log in (*folder.glob("*.log"), folder / "deliveries"):
-        if log.exists():
-            subprocess.run(["cp", str(log), str(target)], check=False)
+    # Redis' own log of all that was written tells the whole story of a message.
+    kept = (*folder.glob("*.log"), folder / "deliveries", folder / "malformed", folder / "broker" / "appendonlydir")
+    for one in kept:
+        subprocess.run(["cp", "-r", str(one), str(target)], check=False, capture_output=True)
 
 
 def pause(chance: random.Random, least_s: float, most_s: float) -> None:

@@ -25,7 +25,13 @@ from worker.testing import ScriptedEngine, scripted_description
 VISIBILITY_S = 8
 """On Redis, what a killed worker held comes back after this time. More than the longest delay of a retry here."""
 
-REDIS_OPTIONS = {"visibility_timeout": VISIBILITY_S, "unacked_restore_interval": 1, "unacked_restore_throttle": 1}
+REDIS_OPTIONS = {
+    "visibility_timeout": VISIBILITY_S,
+    "unacked_restore_interval": 1,
+    "unacked_restore_throttle": 1,
+    # A worker that is killed while it puts messages back keeps others from doing so for this time; 300 s by default.
+    "unacked_mutex_expire": 5,
+}
 
 
 class FailingEngine(ScriptedEngine):
