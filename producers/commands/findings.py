@@ -26,20 +26,18 @@ def status(
     database = open_database(environment())
     if scan_id is None:
         recent = results.recent_scans(database)
-        stalled = results.stalled_scans(database)
         if as_json:
-            print_json({"scans": recent, "stalled": [scan["scan"] for scan in stalled]})
-            return
-        progress.print_scans(recent)
-        progress.say_stalled(stalled)
+            print_json({"scans": recent})
+        else:
+            progress.print_scans(recent)
+            progress.say_stalled(recent)
         return
     found = results.summary(database, scan_id)
     if as_json:
         print_json(found)
         return
     progress.print_summary(found)
-    if found["stalled_s"] is not None:
-        progress.say_stalled([found])
+    progress.say_stalled([found])
 
 
 @app.command(name="results")

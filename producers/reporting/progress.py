@@ -135,8 +135,10 @@ def say_paused(counts: Mapping[str, Any]) -> None:
 
 
 def say_stalled(scans: Sequence[Mapping[str, Any]]) -> None:
-    """One line for each scan that stands still: since when, and what to look at."""
+    """One line for each of the scans that stands still: since when, and what to look at."""
     for scan in scans:
+        if scan["stalled_s"] is None:
+            continue
         still, left = timedelta(seconds=scan["stalled_s"]), scan["listed"] - _decided(scan)
         say(f"scan {scan['scan']} ({scan['name']}) stands still: no image got its outcome for {still}, {left} images "
             "have none. Does a worker run? Does `fakesweep dead list` show something? "

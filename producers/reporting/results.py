@@ -73,18 +73,13 @@ def progress(database: Database, scan_id: UUID) -> dict[str, Any]:
 
 
 def recent_scans(database: Database, limit: int = 20) -> list[dict[str, Any]]:
-    """The newest scans first."""
+    """The newest scans first, and after them older ones that stand still (`stalled_s`)."""
+    newest = select(Scan).order_by(col(Scan.created_at).desc())
     with transaction(database) as session:
-        query = select(Scan).order_by(col(Scan.created_at).desc()).limit(limit)
-        return [_counts(scan) for scan in session.execute(query).scalars()]
-
-
-def stalled_scans(database: Database) -> list[dict[str, Any]]:
-    """Scans that should move and do not, the oldest first; see figures.stalled_s."""
-    with transaction(database) as session:
-        query = select(Scan).where(col(Scan.status).in_(ACTIVE)).order_by(col(Scan.created_at))
-        counts = [_counts(scan) for scan in session.execute(query).scalars()]
-    return [one for one in counts if one["stalled_s"] is not None]
+        recent = [_counts(scan) for scan in session.execute(newest.limit(limit)).scalars()]
+        older = newest.where(col(Scan.status).in_(ACTIVE), col(Scan.id).not_in([scan["scan"] for scan in recent]))
+        active = [_counts(scan) for scan in session.execute(older).scalars()]
+    return recent + [scan for scan in active if scan["stalled_s"] is not None]
 
 
 def rows(database: Database, scan_id: UUID) -> Iterator[dict[str, Any]]:

@@ -297,14 +297,19 @@ def test_results_replace_a_file_only_when_they_are_whole(environment: Environmen
 def test_a_scan_that_stands_still_is_named(environment: Environment, bucket: str, s3_environment: str) -> None:
     put(bucket, s3_environment, {"1.png": FAKE})
     scan = told("scan", f"s3://{bucket}/", "--name", "forgotten", environment=environment)["scan"]
-    assert told("status", environment=environment)["stalled"] == []
+
+    def stalled() -> list[str]:
+        scans = told("status", environment=environment)["scans"]
+        return [one["scan"] for one in scans if one["stalled_s"] is not None]
+
+    assert stalled() == []
     assert "stands still" not in ran("status", scan, environment=environment).stderr
     with psycopg.connect(environment["DATABASE_URL"]) as connection:
         connection.execute("UPDATE scans SET created_at = now() - interval '2 hours'")
-    assert told("status", environment=environment)["stalled"] == [scan]
+    assert stalled() == [scan]
     assert 7200 <= told("status", scan, environment=environment)["stalled_s"] < 7300
     for arguments in (["status"], ["status", scan]):
         (line,) = ran(*arguments, environment=environment).stderr.splitlines()
         assert all(part in line for part in (scan, "forgotten", "2:00:0", "1 images have none", "dead list"))
     ran("pause", scan, environment=environment)
-    assert told("status", environment=environment)["stalled"] == [], "a paused scan is not meant to move"
+    assert stalled() == [], "a paused scan is not meant to move"
