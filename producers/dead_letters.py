@@ -1,8 +1,8 @@
 """Looks through the dead letters, publishes them again, or throws them away: `fakesweep dead`.
 
 No broker lets a queue be read in place, and RabbitMQ counts each time that a message is given back. So each letter is
-taken, its copy is published to the same queue, and then it is acknowledged: after a killed command a letter may be
-there twice, and never not at all.
+taken, its copy is published to the same queue, and then it is acknowledged. A killed command may leave a letter twice.
+On RabbitMQ it never loses one.
 """
 
 import hashlib
@@ -114,15 +114,9 @@ def read(message: Any) -> DeadLetter:
     except Exception:  # noqa: BLE001 - anything may lie there
         letter = None
     if isinstance(letter, dict) and {"reason", "payload"} <= letter.keys():
-        known = {name: letter.get(name) for name in ("queue", "at")}
-        return DeadLetter(
-            letter_id,
-            str(letter["reason"]),
-            str(letter.get("message_id") or ""),
-            letter["payload"],
-            **known,
-            message=message,
-        )
+        texts = [value if isinstance(value := letter.get(name), str) else None for name in ("queue", "at")]
+        reason, message_id = str(letter["reason"]), str(letter.get("message_id") or "")
+        return DeadLetter(letter_id, reason, message_id, letter["payload"], texts[0], texts[1], message)
     reason = f"RabbitMQ: {headers.get('x-first-death-reason', 'unknown')}"
     queue = headers.get("x-first-death-queue")
     return DeadLetter(letter_id, reason, str(headers.get("id") or ""), text, queue, None, message)

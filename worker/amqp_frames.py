@@ -5,6 +5,8 @@ from typing import Any, cast
 
 from amqp.method_framing import frame_handler
 
+from worker.envelope import without_compression
+
 _HEADER_FRAME = 2
 _FIXED_HEADER = 12
 """Bytes of a header frame before the properties: class, weight, length of the body (AMQP 0-9-1, 4.2.6.1)."""
@@ -15,7 +17,14 @@ def tolerant_frames(connection: Any, callback: Any) -> Callable[[Any], bool]:
 
     A message whose properties cannot be read comes without any, so that the worker dead-letters it.
     """
-    read = cast("Callable[[Any], bool]", frame_handler(connection, callback))
+
+    def hand_over(channel: Any, method: Any, arguments: Any, message: Any) -> Any:
+        headers = message.properties.get("application_headers") if message is not None else None
+        if headers:
+            message.properties["application_headers"] = without_compression(headers)
+        return callback(channel, method, arguments, message)
+
+    read = cast("Callable[[Any], bool]", frame_handler(connection, hand_over))
 
     def on_frame(frame: Any) -> bool:
         try:

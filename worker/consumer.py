@@ -7,7 +7,7 @@ import structlog
 from celery.worker.consumer import Consumer
 
 from worker import broker
-from worker.envelope import open_envelope
+from worker.envelope import is_id, open_envelope
 from worker.errors import BrokerUnavailableError, InvalidMessageError
 from worker.lanes import queue_of
 
@@ -24,10 +24,11 @@ class DeadLetteringConsumer(Consumer):  # type: ignore[misc]  # Celery is not ty
         def on_message(message: Any) -> None:
             try:
                 envelope = open_envelope(message.headers, message.body, message.content_type)
+                headers, body = envelope.headers, envelope.body
             except Exception as error:  # noqa: BLE001 - whatever it is, the message is the cause
                 self._bury(message, error)
                 return
-            message.headers, message.properties, message.body = envelope.headers, {}, envelope.body
+            message.headers, message.properties, message.body = headers, {}, body
             message.content_encoding = "utf-8"
             try:
                 take(message)
@@ -55,7 +56,8 @@ class DeadLetteringConsumer(Consumer):  # type: ignore[misc]  # Celery is not ty
         log.warning("message_dead_lettered", reason=str(reason))
         try:
             queue = queue_of(str((message.delivery_info or {}).get("routing_key")))
-            message_id = str((message.headers or {}).get("id", ""))
+            given = (message.headers or {}).get("id", "")
+            message_id = given if is_id(given) else ascii(given)[:100]
             broker.dead_letter(self.app, _text(message.body), reason, message_id, queue=queue)
         except BrokerUnavailableError as unavailable:
             log.warning("dead_letter_not_published", reason=str(unavailable))

@@ -16,7 +16,10 @@ from worker.errors import InvalidMessageError
 from worker.messages import JUDGE_IMAGES
 
 UNREADABLE = "fakesweep-unreadable"
-"""The header that worker.redis_entries sets on what is no message at all. It says why."""
+"""The header that worker.redis_entries and worker.amqp_frames set on what is no message for a worker. It says why."""
+
+REFUSED = "fakesweep-refused"
+"""The header of a valid message that is not to be moderated: its images fail, and it becomes a dead letter."""
 
 DELIVERIES = "x-delivery-count"
 """RabbitMQ's header on messages of quorum queues: how often a message was given back. Redis has none."""
@@ -27,6 +30,11 @@ MAX_WAIT = timedelta(minutes=25)
 worker asks for, below the 30 minutes after which RabbitMQ takes a message back from a worker.
 """
 
+MAX_DEPTH = 20
+"""Levels of lists and objects in each other. A valid message has four. Python's JSON stops at about a thousand, or
+earlier when it is called from deep in the stack.
+"""
+
 _NOT_SUPPORTED = ("callbacks", "errbacks", "chain", "chord")
 
 
@@ -35,19 +43,21 @@ class Envelope:
     """A message that Celery can take. `payload` is the JudgeImages object, which is not checked yet.
 
     `eta` is when it is to be handled, None for now. `deliveries` counts how often it was given back, where that is
-    known.
+    known. `refused` says why the message is not to be moderated.
     """
 
     id: str
     payload: Any
     eta: datetime | None
     deliveries: int
+    refused: str | None = None
 
     @property
     def headers(self) -> dict[str, Any]:
         """Celery's headers, with nothing but what is known here."""
         eta = {"eta": self.eta.isoformat()} if self.eta else {}
-        return {"task": JUDGE_IMAGES, "id": self.id, DELIVERIES: self.deliveries, **eta}
+        refused = {REFUSED: self.refused} if self.refused else {}
+        return {"task": JUDGE_IMAGES, "id": self.id, DELIVERIES: self.deliveries, **eta, **refused}
 
     @property
     def body(self) -> bytes:
@@ -60,8 +70,8 @@ def open_envelope(
 ) -> Envelope:
     """Reads what surrounds a message. `now` is the time with a zone; without it, it is the clock's.
 
-    Raises InvalidMessageError with the reason when the message is not as docs/message.md says, when it has expired, or
-    when its ETA is too far away.
+    A message that has expired, or whose ETA is too far away, is `refused`.
+    Raises InvalidMessageError with the reason when the message is not as docs/message.md says.
     """
     now = now or datetime.now(UTC)
     if UNREADABLE in headers:
@@ -72,12 +82,25 @@ def open_envelope(
     if content_type != "application/json":
         raise InvalidMessageError(f"the content type must be application/json, not {_shown(content_type)}")
     expires, eta = _time(headers, "expires", now), _time(headers, "eta", now)
+    refused = None
     if expires and expires <= (eta or now):
-        raise InvalidMessageError(f"the message expired at {expires.isoformat()}")
-    if eta and eta > now + MAX_WAIT:
+        refused = f"the message expired at {expires.isoformat()}"
+    elif eta and eta > now + MAX_WAIT:
         minutes = int(MAX_WAIT.total_seconds() // 60)
-        raise InvalidMessageError(f"eta {eta.isoformat()} is over {minutes} minutes away: publish the message later")
-    return Envelope(message_id, _payload(body), eta if eta and eta > now else None, _deliveries(headers))
+        refused = f"eta {eta.isoformat()} is over {minutes} minutes away: publish the message later"
+    waits = eta is not None and eta > now and not refused
+    return Envelope(message_id, _payload(body), eta if waits else None, _deliveries(headers), refused)
+
+
+def without_compression(headers: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The headers, so that kombu unpacks nothing: a small body could fill the memory before the message is read here.
+
+    A compressed message is UNREADABLE. Whoever publishes cannot set that header.
+    """
+    given = {name: value for name, value in headers.items() if name not in {"compression", UNREADABLE, REFUSED}}
+    if headers.get("compression"):
+        given[UNREADABLE] = "compressed messages are not supported: publish without the header compression"
+    return given
 
 
 def _check_task(headers: Mapping[Any, Any]) -> None:
@@ -134,6 +157,8 @@ def _payload(body: bytes | str | None) -> Any:
         content = json.loads(body or b"")
     except Exception as error:
         raise InvalidMessageError(f"the body is not JSON in UTF-8: {error}") from error
+    if is_deep(content):
+        raise InvalidMessageError(f"the body is nested in more than {MAX_DEPTH} levels")
     match content:
         case [[payload], kwargs, options] if _is_empty(kwargs) and _has_no(options):
             return payload
@@ -141,6 +166,21 @@ def _payload(body: bytes | str | None) -> Any:
         "the body must be [[message], {}, {}]: the task takes one positional argument, the JudgeImages object, "
         "and Celery's callbacks, chains and chords are not supported"
     )
+
+
+def is_deep(value: object) -> bool:
+    """Whether lists and objects are nested in more than MAX_DEPTH levels."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, list | tuple | dict)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _is_empty(kwargs: object) -> bool:

@@ -16,7 +16,7 @@ FakesweepError
 │   Of one row of a source, one message or one image.
 ├── BadRowError             the row names no image: told with its line, counted, passed over
 ├── InvalidMessageError     the message can never be understood: dead-lettered with the reason
-├── TooManyDeliveriesError  the message came back again and again: its images fail, and it is dead-lettered
+├── MessageGivenUpError     a valid message that is not moderated: its images fail, and it is dead-lettered
 ├── ImageError              this image's outcome is `failed` with the reason code
 │   Of something outside.
 ├── TransientError          may pass by itself: tried again, in place or with a delay
@@ -105,8 +105,8 @@ class InvalidMessageError(FakesweepError):
     """A message that does not validate. The text says what is wrong with it."""
 
 
-class TooManyDeliveriesError(FakesweepError):
-    """A message that was delivered again and again, and never came to an end."""
+class MessageGivenUpError(FakesweepError):
+    """A valid message that has expired, or was delivered again and again and never came to an end."""
 
 
 class ImageError(FakesweepError):

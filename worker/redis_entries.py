@@ -9,7 +9,11 @@ from base64 import b64decode, b64encode
 from typing import Any
 from uuid import uuid4
 
-from worker.envelope import UNREADABLE
+from kombu.utils import json as kombu_json
+
+from worker.envelope import MAX_DEPTH, UNREADABLE, is_deep, without_compression
+
+_FIELDS = ("body", "content-type", "content-encoding", "properties")
 
 
 def readable(entry: bytes, queue: str) -> dict[str, Any]:
@@ -19,7 +23,8 @@ def readable(entry: bytes, queue: str) -> dict[str, Any]:
     """
     try:
         envelope = _envelope(entry)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        kombu_json.loads(kombu_json.dumps(envelope))  # as kombu does when a message goes back to its queue
+    except Exception as error:  # noqa: BLE001 - the entry may be anything, and so may its error
         envelope = {
             "body": b64encode(entry).decode(),
             "headers": {UNREADABLE: f"the list's entry is not an envelope of kombu's: {error}"},
@@ -29,23 +34,26 @@ def readable(entry: bytes, queue: str) -> dict[str, Any]:
     info = given.get("delivery_info")
     redelivered = isinstance(info, dict) and info.get("redelivered") is True
     own = {"exchange": "moderation", "routing_key": queue, "redelivered": redelivered}
-    properties = {"delivery_tag": str(uuid4()), "delivery_info": own, "delivery_mode": 2, "priority": 0}
+    texts = {name: given[name] for name in ("correlation_id", "reply_to") if isinstance(given.get(name), str)}
+    properties = texts | {"delivery_tag": str(uuid4()), "delivery_info": own, "delivery_mode": 2, "priority": 0}
     if given.get("body_encoding"):
         properties["body_encoding"] = "base64"
     return envelope | {"properties": properties}
 
 
 def _envelope(entry: bytes) -> dict[str, Any]:
-    """Raises ValueError, TypeError, KeyError or RecursionError when kombu could not read it."""
+    """What is read of an envelope. Raises when kombu, or a worker, could not read it."""
     envelope = json.loads(entry)
     if not isinstance(envelope, dict):
         raise TypeError(f"it is of type {type(envelope).__name__}, not an object")
     for name, kind in (("body", str), ("headers", dict), ("properties", dict)):
         if not isinstance(envelope.get(name), kind):
             raise TypeError(f"{name} is missing or has another type")
+    if is_deep(envelope):
+        raise ValueError(f"it is nested in more than {MAX_DEPTH} levels")
     encoding = envelope["properties"].get("body_encoding")
     if encoding == "base64":
         b64decode(envelope["body"])
     elif encoding:
         raise ValueError(f"body_encoding is {encoding!r}")
-    return envelope
+    return {name: envelope.get(name) for name in _FIELDS} | {"headers": without_compression(envelope["headers"])}

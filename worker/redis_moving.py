@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any
 
 from kombu.transport import redis as kombu_redis
+from redis.exceptions import ConnectionError, OutOfMemoryError  # noqa: A004
 
 from worker.redis_entries import readable
 
@@ -86,6 +87,9 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is not typed
         try:
             try:
                 entry = self.client.parse_response(connection, "BRPOPLPUSH", **options)
+            except OutOfMemoryError as error:  # Redis is full and moves nothing; later it may
+                connection.disconnect()
+                raise ConnectionError(str(error)) from error
             except self.connection_errors:
                 connection.disconnect()
                 raise

@@ -85,7 +85,7 @@ class Settings(BaseSettings):
 
     retry_limit: int = Field(default=5, ge=0, lt=MAX_ATTEMPT)
     """Delayed re-publishings of an image whose storage is away, before that becomes its outcome."""
-    retry_delay_s: int = Field(default=30, ge=1)
+    retry_delay_s: int = Field(default=30, ge=1, le=900)
     """Before the first of them; doubled each time, up to 15 minutes."""
 
     nightly: Path | None = None

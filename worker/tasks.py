@@ -1,7 +1,9 @@
 """The thin door between Celery and the path: message in; acknowledge, publish again, put back or dead-letter out."""
 
 import random
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -12,14 +14,14 @@ from celery.exceptions import Reject
 
 from worker import broker, telemetry
 from worker.database.suspects import message_tried
-from worker.envelope import DELIVERIES
+from worker.envelope import DELIVERIES, REFUSED
 from worker.errors import (
     BrokerUnavailableError,
     DatabaseUnavailableError,
     EngineDeadError,
     InvalidMessageError,
+    MessageGivenUpError,
     ShuttingDownError,
-    TooManyDeliveriesError,
 )
 from worker.lanes import queue_of
 from worker.messages import DEAD_QUEUE, JUDGE_IMAGES, JudgeImages
@@ -48,12 +50,17 @@ def register_tasks(
             queue_of(str(info.get("routing_key"))),
             came_back=bool(info.get("redelivered")),
             deliveries=self.request.get(DELIVERIES) or 0,
+            refused=self.request.get(REFUSED),
         )
         with telemetry.bound(message_id=str(delivered.message_id), queue=delivered.queue):
             try:
                 _take(app, parts[delivered.queue], delivered, retry_delay_s)
-            except (ShuttingDownError, BrokerUnavailableError) as error:
-                # Also when a dead letter or a retry could not be published: better again than lost.
+            except ShuttingDownError as error:
+                raise Reject(str(error), requeue=True) from error
+            except BrokerUnavailableError as error:
+                # A dead letter or a retry could not be published: better again than lost, but not at once, because
+                # RabbitMQ counts how often a message is given back.
+                _pause(parts[delivered.queue], delivered.deliveries)
                 raise Reject(str(error), requeue=True) from error
             except EngineDeadError as error:
                 on_engine_death(error)
@@ -61,11 +68,21 @@ def register_tasks(
     return judge_images
 
 
+def _pause(parts: Parts, deliveries: int) -> None:
+    """Waits for a second, and up to a minute when the message came back often; not when the worker stops."""
+    until = time.monotonic() + min(2.0 ** min(deliveries, 6), 60)
+    with suppress(ShuttingDownError):
+        while time.monotonic() < until:
+            parts.files.check()
+            time.sleep(0.5)
+
+
 @dataclass(frozen=True)
 class _Delivered:
     """What the broker says of a message beside its `payload`.
 
-    `came_back`: it was delivered before. `deliveries` says how often, on RabbitMQ.
+    `came_back`: it was delivered before. `deliveries` says how often, on RabbitMQ. `refused` says why it is not to be
+    moderated.
     """
 
     payload: Any
@@ -73,11 +90,17 @@ class _Delivered:
     queue: str
     came_back: bool
     deliveries: int
+    refused: str | None
 
 
 def _take(app: Celery, parts: Parts, message: _Delivered, retry_delay_s: int) -> None:
     try:
         job = JudgeImages.parse(message.payload)
+    except Exception as error:  # noqa: BLE001 - without a job there is nothing else to do with the message
+        log.warning("message_dead_lettered", reason=str(error))
+        _bury(app, message, error)
+        return
+    try:
         telemetry.bind(scan_id=str(job.scan_id or message.message_id))
         _moderate(app, parts, job, message, retry_delay_s)
     except InvalidMessageError as error:
@@ -85,6 +108,9 @@ def _take(app: Celery, parts: Parts, message: _Delivered, retry_delay_s: int) ->
         _bury(app, message, error)
     except DatabaseUnavailableError as error:
         _publish_again(app, job, message, retry_delay_s, error)
+    except MessageGivenUpError as error:
+        log.warning("message_dead_lettered", reason=str(error))
+        _give_up(app, parts, job, message, retry_delay_s, error)
     except (ShuttingDownError, BrokerUnavailableError, EngineDeadError):
         raise
     except (SystemExit, KeyboardInterrupt):
@@ -97,8 +123,10 @@ def _take(app: Celery, parts: Parts, message: _Delivered, retry_delay_s: int) ->
 
 def _moderate(app: Celery, parts: Parts, job: JudgeImages, message: _Delivered, retry_delay_s: int) -> None:
     """Moderates the message, and publishes what is left for later."""
+    if message.refused:
+        raise MessageGivenUpError(message.refused)
     if message.deliveries >= broker.DELIVERY_LIMIT - 1:
-        raise TooManyDeliveriesError(f"the message was delivered {message.deliveries} times and never ended")
+        raise MessageGivenUpError(f"the message was delivered {message.deliveries} times and never ended")
     with (
         parts.in_hand.only(message.message_id, parts.files.check) as here,
         message_tried(parts.database, message.message_id, came_back=message.came_back and not here) as deaths,

@@ -1,16 +1,23 @@
 """The command for messages that nobody could handle."""
 
+import json
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producers.commands.options import Json, environment, open_broker, print_json
+from producers.commands.options import Json, environment, open_broker
 from worker.errors import InvalidMessageError, UsageError
+
+if TYPE_CHECKING:
+    from producers.dead_letters import DeadLetter
 
 app = typer.Typer()
 
 EXIT_FAILED = 1
+LEAST_OF_AN_ID = 6
+"""Characters: an empty variable of a script must not name every letter."""
 
 
 class Action(StrEnum):
@@ -26,7 +33,8 @@ class Action(StrEnum):
 def dead(
     action: Annotated[Action, typer.Argument(metavar="list|show|replay|discard", help="What to do with them.")],
     letters: Annotated[
-        list[str] | None, typer.Argument(metavar="[LETTER...]", help="Ids, as list prints them, or their beginnings.")
+        list[str] | None,
+        typer.Argument(metavar="[LETTER...]", help="Ids as list prints them; six characters are enough."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Replay or discard all of them.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Discard without asking.")] = False,
@@ -41,39 +49,47 @@ def dead(
     from producers.dead_letters import Act
 
     wanted = {Action.REPLAY: Act.REPLAY, Action.DISCARD: Act.DISCARD}.get(action, Act.KEEP)
-    _check(action, letters or [], every=every)
+    _check(action, letters or [], every=every, ask=not yes and as_json)
     celery = open_broker(environment())
+    there = {letter.id: letter for letter, _ in dead_letters.look_through(celery, lambda _: Act.KEEP)}
+    chosen = set(there) if every or action is Action.LIST else {_one(there, given) for given in letters or []}
+    refused = {} if wanted is not Act.REPLAY else _refused(there[one] for one in chosen)
+    for one, reason in refused.items():
+        typer.echo(f"{one} cannot be replayed: {reason}", err=True)
+    chosen -= set(refused)
     if action is Action.DISCARD and not yes:
-        typer.confirm(f"Throw {'all dead letters' if every else ', '.join(letters or [])} away?", abort=True)
-    missing, refused = set(letters or []), 0
-    rows = []
-
-    def act(letter: dead_letters.DeadLetter) -> Act:
-        nonlocal refused
-        named = {one for one in letters or [] if letter.id.startswith(one)}
-        missing.difference_update(named)
-        if not (named or every or action is Action.LIST):
-            return Act.KEEP
-        if wanted is Act.REPLAY:
-            try:
-                letter.job()
-            except InvalidMessageError as error:
-                refused += 1
-                typer.echo(f"{letter.id} cannot be replayed: {error}", err=True)
-                return Act.KEEP
-        rows.append(letter.row())
-        return wanted
-
-    for _ in dead_letters.look_through(celery, act):
-        continue
-    _show(action, rows, as_json=as_json)
-    if missing:
-        raise UsageError(f"no dead letter has the id {', '.join(sorted(missing))}; fakesweep dead list prints them")
+        typer.confirm(f"Throw {len(chosen)} dead letters away?", abort=True, err=True)
+    if wanted is not Act.KEEP:
+        for _ in dead_letters.look_through(celery, lambda letter: wanted if letter.id in chosen else Act.KEEP):
+            continue
+    _show(action, [letter.row() for letter in there.values() if letter.id in chosen], as_json=as_json)
     if refused:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _check(action: Action, letters: list[str], *, every: bool) -> None:
+def _one(there: "Mapping[str, DeadLetter]", given: str) -> str:
+    """The id that begins so. Before anything is done: one wrong id must not leave half of the work done."""
+    found = [one for one in there if one.startswith(given)] if len(given) >= LEAST_OF_AN_ID else []
+    if len(found) != 1:
+        what = "several dead letters have ids that begin with" if found else "no dead letter has the id"
+        raise UsageError(f"{what} {given!r}: give an id as fakesweep dead list prints it")
+    return found[0]
+
+
+def _refused(letters: "Iterable[DeadLetter]") -> dict[str, str]:
+    """Why letters cannot be replayed, by their ids."""
+    reasons = {}
+    for letter in letters:
+        try:
+            letter.job()
+        except InvalidMessageError as error:
+            reasons[letter.id] = str(error)
+    return reasons
+
+
+def _check(action: Action, letters: list[str], *, every: bool, ask: bool) -> None:
+    if action is Action.DISCARD and ask:
+        raise UsageError("discard --json asks no question: give --yes")
     if action is Action.LIST:
         if letters or every:
             raise UsageError("list takes no ids: it prints all dead letters")
@@ -85,12 +101,12 @@ def _show(action: Action, rows: list[dict[str, object]], *, as_json: bool) -> No
     from producers.reporting.progress import printable
 
     if as_json:
-        print_json(rows)
+        typer.echo(json.dumps({"letters": rows}))  # in ASCII: a payload may be no Unicode
     elif action is Action.SHOW:
         for row in rows:
-            print_json(row)
+            typer.echo(json.dumps(row))
     elif action is Action.LIST:
         for row in rows:
             typer.echo(printable(f"{row['id']}  {row['at'] or '-'}  {row['queue'] or '-'}  {row['reason']}"))
     else:
-        typer.echo(f"{len(rows)} dead letters {'replayed' if action is Action.REPLAY else 'discarded'}")
+        typer.echo(f"dead letters {'replayed' if action is Action.REPLAY else 'discarded'}: {len(rows)}")

@@ -35,6 +35,14 @@ def counted(broker_url: str, database_url: str) -> tuple[int, int]:
         return dead, findings
 
 
+def ended(broker_url: str, database_url: str) -> int:
+    """How many messages ended: in a finding, in a dead letter, or in both when a valid one is given up."""
+    with psycopg.connect(database_url) as postgres:
+        given_up = "SELECT count(*) FROM findings WHERE reason = 'engine_failed'"
+        (both,) = postgres.execute(given_up).fetchone() or (0,)
+    return sum(counted(broker_url, database_url)) - int(both)
+
+
 def letters(broker_url: str) -> list[dict[str, Any]]:
     taken = []
     with Connection(broker_url) as connection:
@@ -58,10 +66,11 @@ def test_each_kind_of_bad_message_becomes_a_dead_letter_with_its_reason(
     environment = environment_of(database_url, clean_broker_url)
     with running_worker(["tests.scripted_worker", "0", "-1"], environment, tmp_path / "log", ready_s=60) as worker:
         publish(clean_broker_url, LIVE_QUEUE, [*bad[1::2], good(mark)])
-        wait_for(lambda: counted(clean_broker_url, database_url) == (len(bad), 1), 30, worker.process, worker.log)
+        # Two are valid and refused: their image, in one submission, fails. The good one's image is not there.
+        wait_for(lambda: counted(clean_broker_url, database_url) == (len(bad), 2), 30, worker.process, worker.log)
         assert worker.stop() == 0
     dead = letters(clean_broker_url)
-    assert all(letter["reason"].startswith("InvalidMessageError: ") for letter in dead)
+    assert {letter["reason"].partition(":")[0] for letter in dead} == {"InvalidMessageError", "MessageGivenUpError"}
     assert {letter["queue"] for letter in dead} == {SCAN_QUEUE, LIVE_QUEUE}
 
 
@@ -105,16 +114,20 @@ def test_dead_letters_are_listed_shown_replayed_and_discarded(
             return fakesweep("dead", *arguments, environment=environment)
 
         for _ in range(3):  # looking changes nothing
-            rows = json.loads(dead("list", "--json").stdout)
+            rows = json.loads(dead("list", "--json").stdout)["letters"]
             assert sorted(row["queue"] for row in rows) == [LIVE_QUEUE, LIVE_QUEUE]
         (valid,) = (row for row in rows if "no scan" in row["reason"])
         (broken,) = (row for row in rows if row is not valid)
         assert json.loads(dead("show", valid["id"]).stdout)["payload"] == [job]
         assert dead("replay", broken["id"]).returncode == 1
-        assert "no dead letter has the id ffff" in dead("replay", "ffff").stderr
-        assert dead("discard", broken["id"], "--yes").stdout == "1 dead letters discarded\n"
+        for wrong in ("", "f", "ffffffff"):
+            refused = dead("discard", broken["id"], wrong, "--yes")
+            assert (refused.returncode, refused.stdout) == (2, "")
+        assert counted(clean_broker_url, database_url)[0] == 2, "a wrong id stops everything before it begins"
+        assert dead("discard", broken["id"], "--json").returncode == 2
+        assert dead("discard", broken["id"][:8], "--yes").stdout == "dead letters discarded: 1\n"
         add_scan(database_url, scan)
-        assert dead("replay", "--all").stdout == "1 dead letters replayed\n"
+        assert dead("replay", "--all").stdout == "dead letters replayed: 1\n"
         wait_for(lambda: counted(clean_broker_url, database_url) == (0, 1), 30, worker.process, worker.log)
 
 
@@ -180,7 +193,7 @@ def test_of_drawn_messages_each_ends_as_a_finding_or_as_a_dead_letter(
     long_worker: tuple[RunningWorker, str, str], messages: list[Sent]
 ) -> None:
     worker, broker_url, database_url = long_worker
-    before = sum(counted(broker_url, database_url))
+    before = ended(broker_url, database_url)
     publish(broker_url, SCAN_QUEUE, messages)
-    wait_for(lambda: sum(counted(broker_url, database_url)) >= before + 10, 20, worker.process, worker.log)
-    assert sum(counted(broker_url, database_url)) == before + 10
+    wait_for(lambda: ended(broker_url, database_url) >= before + 10, 20, worker.process, worker.log)
+    assert ended(broker_url, database_url) == before + 10

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu.utils import json as kombu_json
 
-from worker.envelope import DELIVERIES, Envelope, open_envelope
+from worker.envelope import DELIVERIES, MAX_DEPTH, REFUSED, UNREADABLE, Envelope, open_envelope, without_compression
 from worker.errors import InvalidMessageError
 from worker.messages import JUDGE_IMAGES
 
@@ -65,20 +65,44 @@ def test_a_uuid_as_celery_writes_it() -> None:
         ({"timelimit": ["a", None]}, "timelimit"),
         ({"eta": "tomorrow"}, "header eta"),
         ({"eta": 5}, "header eta"),
-        ({"eta": "2026-11-27T12:00:00+00:00"}, "over 25 minutes away"),
-        ({"eta": "9999-12-31T23:59:59.999999-14:00"}, "eta"),
-        ({"expires": "2020-01-01T00:00:00+00:00"}, "expired"),
-        ({"expires": "2020-01-01T00:00:00"}, "expired"),
-        ({"expires": -1}, "expired"),
+        ({"eta": "9999-12-31T23:59:59.999999-14:00"}, "header eta"),
         ({"expires": 10**400}, "header expires"),
         ({"expires": float("nan")}, "header expires"),
         ({"expires": ["2020"]}, "header expires"),
-        ({"expires": "2026-11-26T12:05:00+00:00", "eta": "2026-11-26T12:10:00+00:00"}, "expired"),
     ],
 )  # fmt: skip
 def test_headers_that_celery_would_stumble_over(headers: dict[str, Any], word: str) -> None:
     with pytest.raises(InvalidMessageError, match=word):
         opened(headers)
+
+
+@pytest.mark.parametrize(
+    ("headers", "word"),
+    [
+        ({"eta": "2026-11-27T12:00:00+00:00"}, "over 25 minutes away"),
+        ({"expires": "2020-01-01T00:00:00+00:00"}, "expired"),
+        ({"expires": "2020-01-01T00:00:00"}, "expired"),
+        ({"expires": -1}, "expired"),
+        ({"expires": "2026-11-26T12:05:00+00:00", "eta": "2026-11-26T12:10:00+00:00"}, "expired"),
+    ],
+)
+def test_a_valid_message_that_is_not_to_be_moderated(headers: dict[str, Any], word: str) -> None:
+    envelope = opened(headers)
+    assert word in str(envelope.refused)
+    assert (envelope.eta, envelope.headers[REFUSED]) == (None, envelope.refused)
+
+
+def test_what_could_exhaust_the_memory_or_the_stack() -> None:
+    headers = without_compression({"task": JUDGE_IMAGES, "compression": "application/x-gzip", UNREADABLE: "x", "a": 1})
+    assert headers.keys() == {"task", UNREADABLE, "a"}
+    with pytest.raises(InvalidMessageError, match="compressed messages are not supported"):
+        opened(headers)
+    assert without_compression({UNREADABLE: "x", REFUSED: "y"}) == {}, "nobody else may set these"
+    deep: Any = JOB
+    for _ in range(MAX_DEPTH):
+        deep = {"a": deep}
+    with pytest.raises(InvalidMessageError, match="nested in more than"):
+        opened(body=[[deep], {}, {}])
 
 
 @pytest.mark.parametrize(

@@ -65,14 +65,12 @@ def test_that_it_came_back_is_kept() -> None:
         json.dumps(GOOD | {"properties": {"body_encoding": "rot13"}}).encode(),
         json.dumps(GOOD | {"body": "%%%a", "properties": {"body_encoding": "base64"}}).encode(),
         json.dumps(GOOD | {"properties": {"body_encoding": ["base64"]}}).encode(),
-        json.dumps(GOOD | {"content-type": 5}).encode(),
-        json.dumps(GOOD | {"headers": {"compression": "application/x-bz2"}}).encode(),
+        json.dumps(GOOD | {"headers": {"a": {"__type__": "x", "__value__": 1}}}).encode(),
+        json.dumps(GOOD | {"headers": {"a": json.loads("[" * 30 + "]" * 30)}}).encode(),
     ],
 )  # fmt: skip
 def test_what_is_no_envelope_is_kept_whole_with_the_reason(entry: bytes) -> None:
     made = readable(entry, SCAN_QUEUE)
-    if "compression" in made["headers"] or made.get("content-type") == 5:
-        return  # kombu reads these, and the door refuses them
     assert "not an envelope" in read(entry).headers[UNREADABLE]
     assert b64decode(made["body"]) == entry
 

@@ -8,13 +8,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
+import structlog
 from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
 from worker.database.connection import Database, transaction
-from worker.errors import BrokerUnavailableError, EngineDeadError, ShuttingDownError
+from worker.errors import BrokerUnavailableError, DatabaseUnavailableError, EngineDeadError, ShuttingDownError
 from worker.tables import MessageTry, Suspect
+
+log = structlog.get_logger(__name__)
 
 
 @contextmanager
@@ -32,14 +35,25 @@ def message_tried(database: Database, message_id: UUID, *, came_back: bool) -> I
     except EngineDeadError:
         raise
     except (ShuttingDownError, BrokerUnavailableError):
-        _give_back(database, message_id)
+        with _logged():
+            _give_back(database, message_id)
         raise
     except BaseException:
         if came_back:
-            _end(database, message_id)
+            with _logged():
+                _end(database, message_id)
         raise
     if came_back:
         _end(database, message_id)
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """What is not written is no reason to hide the error that ended the try."""
+    try:
+        yield
+    except DatabaseUnavailableError as error:
+        log.warning("try_not_taken_back", reason=str(error))
 
 
 def _start(database: Database, message_id: UUID) -> int:
@@ -77,7 +91,8 @@ def tried_alone(database: Database, scan_id: UUID, uri: str) -> Iterator[int]:
     except EngineDeadError:
         raise
     except BaseException:
-        _strike_out(database, scan_id, uri)
+        with _logged():
+            _strike_out(database, scan_id, uri)
         raise
     with transaction(database) as session:
         session.execute(delete(Suspect).where(*_is(scan_id, uri)))
