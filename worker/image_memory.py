@@ -77,7 +77,8 @@ def decode_bytes(
             kept + _RGB * (pixels + _square_pixels(image.size, edge, fit, max_pixels)),
         ]
         if isinstance(image, JpegFile) and image.cut is not None:
-            steps.append(whole + coefficients)  # it is looked at in full size
+            # It is looked at in full size, and the file is joined with an end for that, and copied once more.
+            steps.append(whole + coefficients + 2 * len(data))
         has_more = is_deep(image.mode) or isinstance(image, HeifFile)
         return max(steps) + _beside_pixels(header, data) + (2 * _SLACK if has_more else _SLACK)
 
