@@ -253,3 +253,16 @@ def test_a_lossless_jpeg_is_read_in_full_size() -> None:
     assert np.array_equal(np.asarray(opened.pixels), pixels)
     assert 1400 * 1300 * 4 < decode_bytes(data) < 1400 * 1300 * 20
     assert reason_of(data[: len(data) // 2]) == Reason.CORRUPT
+
+
+@pytest.mark.parametrize("compression", [1, 2])
+def test_a_bmp_of_runs_has_a_limit_of_its_own(compression: int) -> None:
+    def bmp(width: int, height: int) -> bytes:
+        bits, colours = (8, 256) if compression == 1 else (4, 16)
+        row = b"\xff\x11" * -(-width // 255) + b"\x00\x00"
+        about = struct.pack("<I2i2H6I", 40, width, height, 1, bits, compression, 0, 0, 0, colours, 0)
+        start = 14 + len(about) + 4 * colours
+        return struct.pack("<2sI4xI", b"BM", 0, start) + about + bytes(4 * colours) + row * height + b"\x00\x01"
+
+    assert open_image(bmp(640, 480)).size == (640, 480)
+    assert reason_of(bmp(5000, 2001)) == Reason.UNSUPPORTED_FORMAT
