@@ -77,7 +77,8 @@ def decode_bytes(
             kept + _RGB * (pixels + _square_pixels(image.size, edge, fit, max_pixels)),
         ]
         if isinstance(image, JpegFile) and image.cut is not None:
-            steps.append(whole + coefficients)  # it is looked at in full size
+            # It is looked at in full size, and the file is joined with an end for that, and copied once more.
+            steps.append(whole + coefficients + 2 * len(data))
         has_more = is_deep(image.mode) or isinstance(image, HeifFile)
         return max(steps) + _beside_pixels(header, data) + (2 * _SLACK if has_more else _SLACK)
 
@@ -141,10 +142,10 @@ def _planes(image: Image.Image, data: bytes) -> int:
 
 
 def _while_heif(image: HeifFile, data: bytes) -> int:
-    """Bytes of a HEIC's planes and of the samples that are made of them: twice as many for more than 8 bits."""
+    """Bytes of the planes of a HEIC and its parts, and of the samples made of them: twice as many for over 8 bits."""
     depths = [one[0] & 7 for one in re.findall(rb"hvcC.{17}(.)", data[: 2**16], re.DOTALL)]  # less 8
     deep = not depths or any(depths)
-    return int(image.channels * (5 if deep else 2.5) * image.width * image.height)
+    return int(image.channels * (5 if deep else 2.5) * (image.width * image.height + image.decoded))
 
 
 def _strips(image: TiffImageFile) -> int:

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +13,7 @@ from tests.chaos.fuzz_images import fuzz
 from tests.tiffs import LONG, SHORT, Tag, grey_tiff
 from worker.errors import ImageError, Reason
 from worker.image_memory import decode_bytes
-from worker.images import MIN_EDGE, open_image
+from worker.images import MIN_EDGE, Decoding, open_for, open_image
 from worker.images.limits import MAX_BLOCKS, MAX_SCANS
 
 
@@ -215,13 +216,13 @@ def test_what_is_no_picture(data: bytes) -> None:
 
 def test_rare_forms_of_formats_that_are_read() -> None:
     twelve = encoded("JPEG").replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c", 1)
-    lossless = encoded("JPEG").replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc3\x00\x11\x08", 1)
+    hierarchical = encoded("JPEG").replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc5\x00\x11\x08", 1)
     apple = encoded("PNG")[:8] + struct.pack(">I4sII", 4, b"CgBI", 0, 0) + encoded("PNG")[8:]
     bmp = bytearray(encoded("BMP"))
     bmp[30] = 4  # a JPEG inside
     tiff = grey_tiff((64, 48), 8, bytes(3072), compression=34712)
     planes = grey_tiff((64, 48), 8, bytes(3072), photometric=9)
-    for data in (twelve, lossless, apple, bytes(bmp), tiff, planes):
+    for data in (twelve, hierarchical, apple, bytes(bmp), tiff, planes):
         assert reason_of(data) == Reason.UNSUPPORTED_FORMAT
 
 
@@ -242,3 +243,26 @@ def test_mutated_files_end_in_a_picture_or_a_reason() -> None:
     assert report.faults == []
     assert len(report.outcomes) == 8
     assert all(counts["judged"] for counts in report.outcomes.values())
+
+
+def test_a_lossless_jpeg_is_read_in_full_size() -> None:
+    pixels = np.asarray(noise(1400, 1300))
+    data = bytes(imagecodecs.jpeg_encode(pixels, lossless=True, predictor=1))
+    assert data.count(b"\xff\xc3")
+    opened = open_for(data, decoding=Decoding.REDUCED)
+    assert np.array_equal(np.asarray(opened.pixels), pixels)
+    assert 1400 * 1300 * 4 < decode_bytes(data) < 1400 * 1300 * 20
+    assert reason_of(data[: len(data) // 2]) == Reason.CORRUPT
+
+
+@pytest.mark.parametrize("compression", [1, 2])
+def test_a_bmp_of_runs_has_a_limit_of_its_own(compression: int) -> None:
+    def bmp(width: int, height: int) -> bytes:
+        bits, colours = (8, 256) if compression == 1 else (4, 16)
+        row = b"\xff\x11" * -(-width // 255) + b"\x00\x00"
+        about = struct.pack("<I2i2H6I", 40, width, height, 1, bits, compression, 0, 0, 0, colours, 0)
+        start = 14 + len(about) + 4 * colours
+        return struct.pack("<2sI4xI", b"BM", 0, start) + about + bytes(4 * colours) + row * height + b"\x00\x01"
+
+    assert open_image(bmp(640, 480)).size == (640, 480)
+    assert reason_of(bmp(5000, 2001)) == Reason.UNSUPPORTED_FORMAT

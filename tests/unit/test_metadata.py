@@ -204,3 +204,26 @@ def test_the_first_exif_header() -> None:
     block = header() + directory(8, [ORIENTATION])
     for prefix in (b"", b"Exif\0\0", b"Exif\0\0Exif\0\0"):
         assert open_image(webp_with(prefix + block)).size == TURNED
+
+
+def test_only_what_a_format_calls_metadata_turns_a_picture() -> None:
+    block, xmp = exif(ORIENTATION), b'<x tiff:Orientation="6"/>'
+    for marker in (0xFE, 0xE2, 0xED, 0xEF):
+        assert open_image(jpeg_with((marker, block))).size == SIZE
+    for flag, data in ((0x08, webp_with(exif_block=block)), (0x04, webp_with(xmp=xmp))):
+        at = data.index(b"VP8X") + 8
+        assert data[at] == flag
+        assert open_image(data).size == TURNED
+        assert open_image(data[:at] + bytes([data[at] & ~flag]) + data[at + 1 :]).size == SIZE
+    simple = encoded("WEBP")
+    assert b"VP8X" not in simple
+    assert open_image(simple + b"EXIF" + struct.pack("<I", len(block)) + block + bytes(len(block) % 2)).size == SIZE
+
+
+def test_an_avif_is_turned_by_the_file_only() -> None:
+    assert open_image(encoded("AVIF", xmp=b'<x tiff:Orientation="6"/>', speed=10)).size == SIZE
+    written = Image.Exif()
+    written[0x010F] = "m" * 300
+    data = encoded("AVIF", exif=written, speed=10)
+    stored = written.tobytes()[6:]
+    assert open_image(data.replace(stored, exif(ORIENTATION)[6:].ljust(len(stored), b"\x00"))).size == SIZE

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
+from worker.errors import ImageError, Reason
+
 _AVIF = {b"avif", b"avis"}
 _HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
-_MAX_BOXES = 1000  # of one level
+_MAX_BOXES = 10_000  # of one level
 
 
 def brand_of(data: bytes) -> str | None:
@@ -57,3 +59,5 @@ def boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
         if size < 8:  # noqa: PLR2004 - a broken one
             return
         at += size
+    if at + 8 <= end:  # what is not seen here is seen by decoders
+        raise ImageError(Reason.CORRUPT, f"more than {_MAX_BOXES} boxes in one")

@@ -29,7 +29,8 @@ _OPENERS: dict[str, Callable[[bytes, int], Header]] = {
     "JPEG": open_jpeg, "PNG": open_png, "WEBP": open_webp, "GIF": open_gif, "BMP": open_bmp, "TIFF": open_tiff,
     "AVIF": open_avif, "HEIF": open_heif,
 }  # fmt: skip
-_NOT_READ = ("unsupported", "not supported", "not yet supported", "cannot handle", "unknown pixel mode", "unknown data")
+_NOT_READ = ("unsupported", "not supported", "not yet supported", "cannot handle", "unknown pixel mode", "unknown data",
+             "unknown raw mode", "has not been built in")  # fmt: skip
 """In what decoders say of intact files that they do not read."""
 
 

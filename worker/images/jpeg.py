@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 _END = b"\xff\xd9"
 _SCAN, _COMMENT, _ADOBE = 0xDA, 0xFE, 0xEE
 _ALONE = {0x01, *range(0xD0, 0xDA)}
-_APPLICATION = range(0xE1, 0xF0)
-_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
-_OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
-"""Lossless, hierarchical and JPEG-LS: rare forms that libjpeg does not read."""
+_APPLICATION, _METADATA = range(0xE1, 0xF0), 0xE1
+_LOSSLESS = 0xC3
+_FRAMES = {0xC0, 0xC1, 0xC2, _LOSSLESS, 0xC9, 0xCA}
+_OTHER_FRAMES = {0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
+"""Hierarchical, lossless with arithmetic coding, and JPEG-LS: rare forms that libjpeg does not read."""
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 """Any marker but the restarts, which belong to the pixels."""
 _EXIF, _XMP = b"Exif\x00\x00", b"http://ns.adobe.com/xap/1.0/\x00"
@@ -40,6 +41,8 @@ class JpegFile(JpegImageFile):
 
     cut: bytes | None = None
     """The file, when it has no end marker."""
+    is_lossless: bool = False
+    """Such a file holds no frequencies, so libjpeg cannot decode it smaller."""
 
     def load(self) -> "PixelAccess | None":
         """Decodes. Raises ImageError with corrupt when pixels are missing.
@@ -73,6 +76,7 @@ class _Head:
     scan_at: int = 0
     """Of the first scan; 0 when there is none."""
     frame: bytes = b""
+    is_lossless: bool = False
 
 
 def open_jpeg(data: bytes, max_pixels: int) -> Header:
@@ -84,6 +88,7 @@ def open_jpeg(data: bytes, max_pixels: int) -> Header:
     parts = [*head.kept, _END] if is_cut else head.kept
     bare = data if len(parts) == 1 else b"".join(parts)
     image = JpegFile(io.BytesIO(bare))
+    image.is_lossless = head.is_lossless
     _check_scans(data, head, image, max_pixels)
     if is_cut:
         image.cut = bare[: -len(_END)]
@@ -97,7 +102,7 @@ def reduce_jpeg(image: Image.Image, *, edge: int, decoding: Decoding) -> None:
     frequencies, so the high ones need not be computed. `image.size` is the smaller size afterwards.
     """
     least = decoding.least(edge)
-    if least and isinstance(image, JpegImageFile):
+    if least and isinstance(image, JpegImageFile) and not (isinstance(image, JpegFile) and image.is_lossless):
         image.draft(None, (least, least))
 
 
@@ -110,9 +115,10 @@ def _read_head(data: bytes) -> _Head:
         if marker in _OTHER_FRAMES:
             raise ImageError(Reason.UNSUPPORTED_FORMAT, f"a JPEG of a rare kind (marker FF{marker:02X})")
         if marker in _FRAMES:
-            head.frame = data[at + 4 : end]
+            head.frame, head.is_lossless = data[at + 4 : end], marker == _LOSSLESS
         if marker == _COMMENT or (marker in _APPLICATION and marker != _ADOBE):
-            _read_metadata(data[at + 4 : end], head)
+            if marker == _METADATA:
+                _read_metadata(data[at + 4 : end], head)
             head.kept.append(view[start:at])
             start = end
     head.kept.append(view[start:])

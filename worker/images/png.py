@@ -28,7 +28,10 @@ _PIECE = 200
 
 @dataclass
 class _Chunks:
-    """`kept` are whole chunks, `pixels` the bodies of IDAT; `texts` holds the kind and body of each text."""
+    """`kept` are the first IHDR and the first PLTE, as whole chunks, and `pixels` the bodies of IDAT.
+
+    What comes after the first pixels is not kept: it would change them. `texts` holds the kind and body of each text.
+    """
 
     kept: list[memoryview] = field(default_factory=list)
     pixels: list[memoryview] = field(default_factory=list)
@@ -55,10 +58,10 @@ def _read(data: bytes) -> _Chunks:
             raise ImageError(Reason.UNSUPPORTED_FORMAT, "a PNG in the form that only Apple's devices read")
         if kind == b"IDAT":
             found.pixels.append(view[at:end])
-        elif kind == b"IHDR":
+        elif kind == b"IHDR" and not (found.kept or found.pixels):
             colour_type = data[at + 9] if at + 9 < end else None
             found.kept.append(view[at - 8 : end + _CRC])
-        elif kind == b"PLTE" and colour_type == _PALETTE_TYPE:
+        elif kind == b"PLTE" and colour_type == _PALETTE_TYPE and not (len(found.kept) > 1 or found.pixels):
             found.kept.append(view[at - 8 : end + _CRC])
         elif kind == b"eXIf":
             found.exif = data[at:end]

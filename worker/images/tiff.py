@@ -12,15 +12,15 @@ from worker.errors import ImageError, Reason
 from worker.images.directory import Directory, directory_at, first_directory
 from worker.images.grey import Levels
 from worker.images.header import Header
-from worker.images.limits import MAX_PASSES, check_blocks, check_pixels
 from worker.images.orientation import orientation_in
+from worker.images.tiff_layout import check_is_read, check_work
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _FORMAT = 256, 257, 258, 259, 262, 277, 339
 _SUBFILE, _OLD_SUBFILE, _SUB_DIRECTORIES, _DNG_VERSION = 254, 255, 330, 50706
-_ROWS, _TILE_WIDTH, _TILE_HEIGHT, _SUBSAMPLING, _XMP, _COLOUR_MAP = 278, 322, 323, 530, 700, 320
+_PLANAR, _SUBSAMPLING, _XMP, _COLOUR_MAP = 284, 530, 700, 320
 _PIXEL_TAGS = {
-    _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _FORMAT, _ROWS, _TILE_WIDTH, _TILE_HEIGHT,
-    _SUBSAMPLING, _COLOUR_MAP, 266, 273, 279, 284, 292, 293, 317, 324, 325, 332, 338, 347, *range(512, 522), 529, 531,
+    _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _FORMAT, _PLANAR, _SUBSAMPLING,
+    _COLOUR_MAP, 266, 273, 278, 279, 292, 293, 317, 322, 323, 324, 325, 332, 338, 347, *range(512, 522), 529, 531,
     532,
 }  # fmt: skip
 """What Pillow and libtiff need to decode: sizes, layout, compression, colour. All else is left out."""
@@ -32,7 +32,6 @@ _RAW_COMPRESSIONS = {32767, 32769, 32770, 34713, 65000, 65535}
 """Of Sony, Epson, Samsung, Nikon, Kodak and Pentax."""
 _CR2 = b"*\x00\x10\x00\x00\x00CR\x02"
 _PHASE_ONE = {b"IIIITwaR", b"MMMMRawT"}
-_JPEG = {6, 7}
 _MAX_DIRECTORIES = 32
 _NATIVE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 
@@ -54,9 +53,10 @@ def open_tiff(data: bytes, max_pixels: int) -> Header:
     if page is None or not page.is_whole:
         raise ImageError(Reason.CORRUPT, "the file's directory is missing, or a part of it")
     _check_is_picture(page)
-    _check_scans(page, max_pixels)
+    check_is_read(page)
+    check_work(page, _PIXEL_TAGS, max_pixels)
     levels = _levels(page)
-    bare = _bare(page, _as_pillow_knows(levels))
+    bare = _bare(page, _as_pillow_knows(page, levels))
     image = TiffFile(io.BytesIO(bare))
     if image.use_load_libtiff:  # it gives numbers in the order of this machine, which Pillow expects only of some modes
         image.tile = [tile._replace(args=_native(tile.args)) for tile in image.tile]
@@ -66,9 +66,9 @@ def open_tiff(data: bytes, max_pixels: int) -> Header:
     return Header(image, orientation_in(page, _xmp(page)), len(bare), levels)
 
 
-def _as_pillow_knows(levels: Levels | None) -> dict[int, int]:
+def _as_pillow_knows(page: Directory, levels: Levels | None) -> dict[int, int]:
     """Tags to be changed so that Pillow reads all numbers alike: to_8_bit() inverts them, and takes off their sign."""
-    changed = {}
+    changed = {_PLANAR: 1} if page.number(_SAMPLES, 1) == 1 else {}  # one sample is one plane
     if levels and levels.is_inverted:
         changed[_PHOTOMETRIC] = 1
     if levels and levels.bits == 32 and not levels.is_signed:  # noqa: PLR2004
@@ -121,17 +121,6 @@ def _others(page: Directory) -> Iterator[Directory]:
         at = other.next_at
 
 
-def _check_scans(page: Directory, max_pixels: int) -> None:
-    """A JPEG in a TIFF may have as many scans as any other: see worker.images.limits.MAX_PASSES."""
-    if page.number(_COMPRESSION, 1) in _JPEG:
-        width, height = page.number(_WIDTH, 0), page.number(_HEIGHT, 0)
-        strip = page.number(_TILE_WIDTH, int(width)) * min(
-            height, page.number(_TILE_HEIGHT, int(page.number(_ROWS, int(height))))
-        )
-        scans = page.data.count(b"\xff\xda")
-        check_pixels(int(scans * strip), MAX_PASSES * max_pixels, f"{scans} scans of {strip} pixels each")
-
-
 def _levels(page: Directory) -> Levels | None:
     """For one sample a pixel that is a grey level; None where Pillow reads it as it should."""
     bits, photometric = int(page.number(_BITS, 1)), page.number(_PHOTOMETRIC, 0)
@@ -155,7 +144,6 @@ def _bare(page: Directory, changed: dict[int, int]) -> bytes:
         if tag in _NEEDED_TAGS and entry.values_at is None:
             raise ImageError(Reason.CORRUPT, f"the values of TIFF tag {tag} are not in the file")
         if tag in _PIXEL_TAGS and entry.values_at is not None:
-            check_blocks(entry.count, f"values in TIFF tag {tag}")
             size = 20 if page.is_big else 12
             new = struct.pack(order + ("HHQHHI" if page.is_big else "HHIHH"), tag, 3, 1, changed.get(tag, 0), 0,
                               *((0,) if page.is_big else ()))  # fmt: skip

@@ -16,7 +16,7 @@ from PIL import Image, ImageFile
 
 from worker.errors import ImageError, Reason
 from worker.images.header import Header
-from worker.images.limits import check_blocks
+from worker.images.limits import check_blocks, check_pixels
 from worker.images.orientation import orientation_of
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _BITSTREAMS = {b"VP8 ", b"VP8L"}
 _ANIMATED = 0x02
 _ALPHA = 0x10
+_EXIF, _XMP = 0x08, 0x04
 _FRAME_HEADER = 16  # bytes
 
 
@@ -72,25 +73,29 @@ class WebPFile(ImageFile.ImageFile):
         return Image.Image.load(self)
 
 
-def open_webp(data: bytes, max_pixels: int) -> Header:  # noqa: ARG001 - one signature for all formats
+def open_webp(data: bytes, max_pixels: int) -> Header:
     """Raises ImageError, and what Pillow and imagecodecs raise for broken files."""
     image = WebPFile(io.BytesIO(data))
     contents = image.contents
+    (left, top), (wide, high) = contents.place, contents.frame_size
+    check_pixels(wide * high, max_pixels, f"a frame of {wide} x {high} pixels")
+    if left + wide > contents.size[0] or top + high > contents.size[1]:
+        raise ImageError(Reason.CORRUPT, "the first frame lies outside of its canvas")
     return Header(image, orientation_of(contents.exif, contents.xmp), sum(len(body) for _, body in contents.parts))
 
 
 def _read(data: memoryview) -> _Contents:
     found = _Contents()
-    is_animated = False
+    flags = 0
     for kind, body in _chunks(data, 12):
         if kind == b"VP8X" and len(body) >= 10:  # noqa: PLR2004 - flags and the canvas
             found.size = found.frame_size = _size(body, 4)
-            is_animated = bool(body[0] & _ANIMATED)
-        elif kind == b"EXIF":
+            flags = body[0]
+        elif kind == b"EXIF" and flags & _EXIF:
             found.exif = found.exif or bytes(body)
-        elif kind == b"XMP ":
+        elif kind == b"XMP " and flags & _XMP:
             found.xmp = found.xmp or bytes(body)
-        elif kind == b"ANMF" and is_animated and not found.parts:
+        elif kind == b"ANMF" and flags & _ANIMATED and not found.parts:
             left, top = (int.from_bytes(body[at : at + 3], "little") * 2 for at in (0, 3))
             found.place, found.frame_size = (left, top), _size(body, 6)
             found.parts = _parts(body, _FRAME_HEADER)
