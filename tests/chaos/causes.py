@@ -23,9 +23,12 @@ Heal = Callable[[], bool]
 
 
 def kill_worker(ground: Ground, chance: Random, number: signal.Signals) -> Heal:
-    """Sends the signal to a worker that takes messages."""
+    """Sends the signal to a worker that takes messages: as soon as it does, or when it has some in hand."""
     ready = [worker for worker in ground.workers if ground.ready(worker)]
-    struck = bool(ready) and chance.choice(ready).send(number)
+    if not ready:
+        return lambda: False
+    time.sleep(chance.choice((0, 1, 2)))
+    struck = chance.choice(ready).send(number)
     return lambda: struck
 
 

@@ -42,6 +42,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--twice", choices=("alternate", "yes", "no"), default=sizes.twice, help="all messages")
     parser.add_argument("--image-s", type=float, default=0.1, help="an image is so long in the engine")
     parser.add_argument("--fuzz", type=int, default=0, help="also fuzz so many image files")
+    parser.add_argument("--part", action="store_true", help="print no table: another process does")
     return parser.parse_args(arguments)
 
 
@@ -54,7 +55,8 @@ def main(arguments: Sequence[str]) -> int:
         fuzzed = fuzz(options.fuzz, options.seed) if options.fuzz else None
     whole = report.merged(reports, seed=options.seed, **({"fuzz": fuzzed} if fuzzed else {}))
     report.write(options.report, whole)
-    print(report.table(whole), flush=True)
+    if not options.part:
+        print(report.table(whole), flush=True)
     if fuzzed:
         print(f"{options.fuzz} damaged image files: {'good' if fuzzed['code'] == 0 else fuzzed['said']}", flush=True)
     return 1 if whole["problems"] or (fuzzed and fuzzed["code"]) else 0
@@ -67,7 +69,7 @@ def side_by_side(names: Sequence[str], options: argparse.Namespace, arguments: S
         path = options.report.with_name(f"{options.report.stem}-{name}.json")
         path.unlink(missing_ok=True)
         command = [sys.executable, "-m", "tests.chaos.run", *arguments, "--brokers", name, "--report", str(path)]
-        started[path] = subprocess.Popen([*command, "--fuzz", "0"], cwd=ROOT, start_new_session=True)
+        started[path] = subprocess.Popen([*command, "--fuzz", "0", "--part"], cwd=ROOT, start_new_session=True)
     try:
         for process in started.values():
             process.wait()

@@ -18,7 +18,7 @@ from tests.processes import ROOT
 
 ROUND = ["--rounds", "1", "--seed", "1", "--images", "160", "--submissions", "24"]
 SHORT = [*ROUND, "--storm-s", "10"]
-SLOW = [*ROUND, "--brokers", "redis", "--storm-s", "20", "--settle-s", "45", "--image-s", "0.2"]
+SLOW = [*ROUND, "--brokers", "redis", "--storm-s", "25", "--settle-s", "45", "--image-s", "0.2"]
 """An image takes so long that a death meets some."""
 
 DEATHS = ["--faults", "worker_sigkill,engine_crash", "--twice", "no"]
