@@ -6,7 +6,7 @@ On RabbitMQ it never loses one.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -63,12 +63,13 @@ class DeadLetter:
         return {name: getattr(self, name) for name in ("id", "at", "queue", "reason", "message_id", "payload")}
 
 
-def look_through(app: Celery, act: Callable[[DeadLetter], Act]) -> Iterator[tuple[DeadLetter, Act]]:
-    """Calls `act` with each letter that is there now, and does what it answers. Yields each letter when that is done.
+def look_through(app: Celery, act: Callable[[DeadLetter], Act]) -> list[DeadLetter]:
+    """Calls `act` with each letter that is there now, and does what it answers. Returns the letters.
 
-    Keep on taking from it to the end, or the rest is not looked at. A message that is replayed is judged again where it
-    failed before. Raises BrokerUnavailableError; InvalidMessageError when a letter that is to be replayed cannot be.
+    A message that is replayed is judged again where it failed before.
+    Raises BrokerUnavailableError; InvalidMessageError when a letter that is to be replayed cannot be.
     """
+    letters: list[DeadLetter] = []
     with broker.unavailable(InvalidMessageError), app.connection_for_write() as connection:
         channel = connection.default_channel
         queue = broker.dead_queue()(channel)
@@ -76,15 +77,16 @@ def look_through(app: Celery, act: Callable[[DeadLetter], Act]) -> Iterator[tupl
         for _ in range(broker.dead_count(channel)):
             message = queue.get(no_ack=False)
             if message is None:
-                return
+                break
             letter = read(message)
+            letters.append(letter)
             wanted = act(letter)
             if wanted is Act.KEEP:
                 _publish_copy(app, connection, message)
             elif wanted is Act.REPLAY:
                 _replay(app, letter)
             message.ack()
-            yield letter, wanted
+    return letters
 
 
 def _replay(app: Celery, letter: DeadLetter) -> None:

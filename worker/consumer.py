@@ -18,7 +18,10 @@ class DeadLetteringConsumer(Consumer):  # type: ignore[misc]  # Celery is not ty
     """Hands Celery the messages that it can take, and publishes all others to the dead letters."""
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
-        """See Consumer: what is called with each message. This one never raises, for that would end the worker."""
+        """See Consumer: what is called with each message.
+
+        It raises nothing but errors of the connection, which Celery makes anew: others would end the worker.
+        """
         take = super().create_task_handler(*args, **options)
 
         def on_message(message: Any) -> None:

@@ -69,7 +69,7 @@ def decode_bytes(
         whole = own * image.width * image.height
         reduce_jpeg(image, edge=edge, decoding=decoding)
         pixels = image.width * image.height
-        kept = _kept_by_decoder(image, data)
+        kept = _planes(image, data)
         steps = [
             own * pixels + coefficients + _while_loading(image, data),
             kept + own * pixels * (1 if header.orientation == 1 else 2),
@@ -127,13 +127,11 @@ def _while_webp(image: WebPFile) -> int:
     return a_pixel * width * height
 
 
-def _kept_by_decoder(image: Image.Image, data: bytes) -> int:
-    """Bytes that the decoder holds until the file is closed, when the pixels are RGB."""
-    return _planes(image, data)
-
-
 def _planes(image: Image.Image, data: bytes) -> int:
-    """Bytes of an AVIF's planes: two copies, without subsampling, two bytes a sample when any item has over 8 bits."""
+    """Bytes of an AVIF's planes, held until the file is closed: two copies, without subsampling.
+
+    Two bytes a sample when any item has over 8 bits.
+    """
     if image.format != "AVIF":
         return 0
     items = re.findall(rb"av1C..(.)", data[: 2**16], re.DOTALL)

@@ -51,7 +51,7 @@ def dead(
     wanted = {Action.REPLAY: Act.REPLAY, Action.DISCARD: Act.DISCARD}.get(action, Act.KEEP)
     _check(action, letters or [], every=every, ask=not yes and as_json)
     celery = open_broker(environment())
-    there = {letter.id: letter for letter, _ in dead_letters.look_through(celery, lambda _: Act.KEEP)}
+    there = {letter.id: letter for letter in dead_letters.look_through(celery, lambda _: Act.KEEP)}
     chosen = set(there) if every or action is Action.LIST else {_one(there, given) for given in letters or []}
     refused = {} if wanted is not Act.REPLAY else _refused(there[one] for one in chosen)
     for one, reason in refused.items():
@@ -60,8 +60,7 @@ def dead(
     if action is Action.DISCARD and not yes:
         typer.confirm(f"Throw {len(chosen)} dead letters away?", abort=True, err=True)
     if wanted is not Act.KEEP:
-        for _ in dead_letters.look_through(celery, lambda letter: wanted if letter.id in chosen else Act.KEEP):
-            continue
+        dead_letters.look_through(celery, lambda letter: wanted if letter.id in chosen else Act.KEEP)
     _show(action, [letter.row() for letter in there.values() if letter.id in chosen], as_json=as_json)
     if refused:
         raise typer.Exit(EXIT_FAILED)

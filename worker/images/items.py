@@ -54,7 +54,7 @@ class Items:
         return found
 
     def check(self, max_pixels: int) -> int:
-        """The pixels of the largest item that is decoded.
+        """The pixels of the largest item that is decoded for the primary one. That itself counts if it has no parts.
 
         Raises ImageError with unsupported_format, or too_many_pixels.
         """
@@ -66,7 +66,7 @@ class Items:
         check_pixels(
             work, _WORK * max_pixels, f"items of {work} pixels together, of which {_WORK} times as many may be"
         )
-        return largest
+        return max((size for item, size in sizes.items() if item not in self.parts), default=largest)
 
 
 def read_items(data: bytes) -> Items:
