@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from kombu.transport import redis as kombu_redis
-from redis.exceptions import ConnectionError, OutOfMemoryError  # noqa: A004
+from redis.exceptions import OutOfMemoryError
 
 from worker.redis_entries import readable
 
@@ -87,9 +87,6 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is not typed
         try:
             try:
                 entry = self.client.parse_response(connection, "BRPOPLPUSH", **options)
-            except OutOfMemoryError as error:  # Redis is full and moves nothing; later it may
-                connection.disconnect()
-                raise ConnectionError(str(error)) from error
             except self.connection_errors:
                 connection.disconnect()
                 raise
@@ -105,6 +102,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is not typed
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]  # kombu is not typed
-    """kombu's transport with such channels."""
+    """kombu's transport with such channels. A Redis that is full counts as one that cannot be reached."""
 
     Channel = Channel
+    connection_errors = (*kombu_redis.Transport.connection_errors, OutOfMemoryError)

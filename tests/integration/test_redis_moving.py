@@ -3,15 +3,22 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 from kombu import Connection, Consumer, Exchange, Queue
 from redis import Redis
 
+from deploy.demo.services import embedded_redis
 from tests.chaos.proxy import proxy_to
 from tests.chaos.toxics import Timeout
+from tests.drawn_messages import good
+from tests.drawn_messages import publish as publish_messages
+from tests.processes import running_worker, wait_for
+from worker.messages import SCAN_QUEUE
 from worker.redis_moving import MOVING, SEEN, Transport
 
 QUEUE = Queue("on-its-way", Exchange("on-its-way"), routing_key="on-its-way")
@@ -111,3 +118,19 @@ def test_what_has_arrived_is_not_put_back(clean_redis_url: str, redis: Redis) ->
     redis.zadd(QUEUE.name + SEEN, {entry: 1})
     assert received(clean_redis_url, 1) == ["first"]
     assert received(clean_redis_url, 0) == []
+
+
+def test_a_redis_that_is_full_ends_no_worker(database_url: str, tmp_path: Path) -> None:
+    """Redis moves nothing then. The worker connects again until there is room."""
+    with embedded_redis(tmp_path / "redis") as url, Redis.from_url(url) as client:
+        environment = {"DATABASE_URL": database_url, "BROKER_URL": url, "FAKESWEEP_THREADS": "2"}
+        with running_worker(["tests.scripted_worker", "0", "-1"], environment, tmp_path / "log", 60) as worker:
+            client.set("large", "x" * 3_000_000)
+            client.config_set("maxmemory", "2mb")
+            wait_for(lambda: "when used memory" in worker.log.read_text(), 20, worker.process, worker.log)
+            client.config_set("maxmemory", "0")
+            publish_messages(url, SCAN_QUEUE, [good("full")])
+            with psycopg.connect(database_url, autocommit=True) as postgres:
+                found = "SELECT reason FROM findings"
+                wait_for(lambda: bool(postgres.execute(found).fetchall()), 30, worker.process, worker.log)
+            assert worker.stop() == 0
