@@ -24,7 +24,7 @@ from PIL import Image, TiffImagePlugin
 
 from benchmarks.scratch import write_result
 from worker.image_memory import decode_bytes
-from worker.images import Decoding, decode, opened_header
+from worker.images import Decoding, SizeLimits, decode, opened_header
 
 MAX_PIXELS = 200_000_000
 _Result = TypeVar("_Result")
@@ -141,12 +141,12 @@ def picture(width: int, height: int, mode: str) -> Image.Image:
 def measure(path: Path, decoding: Decoding) -> dict[str, int]:
     """Peak and promise in bytes for the file, in a process that has decoded nothing large yet."""
     data = path.read_bytes()
-    with opened_header(data, max_pixels=MAX_PIXELS) as header:
+    with opened_header(data, limits=SizeLimits(max_pixels=MAX_PIXELS)) as header:
         pixels = header.image.width * header.image.height
-    bound = decode_bytes(data, decoding=decoding, max_pixels=MAX_PIXELS)
+    bound = decode_bytes(data, decoding=decoding, limits=SizeLimits(max_pixels=MAX_PIXELS))
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # sets VmHWM back
     before = _held("VmRSS")
-    decode(data, decoding=decoding, max_pixels=MAX_PIXELS)
+    decode(data, decoding=decoding, limits=SizeLimits(max_pixels=MAX_PIXELS))
     return {"pixels": pixels, "file": len(data), "peak": _held("VmHWM") - before, "bound": bound}
 
 

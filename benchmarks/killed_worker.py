@@ -2,10 +2,11 @@
 
     python -m benchmarks.killed_worker [--kills 5] [--every 60]
     python -m benchmarks.killed_worker --scripted --kills 50 --every 3
+    python -m benchmarks.killed_worker --signal SIGTERM --kills 10 --every 15
 
 One worker is left alone for as long as the killed ones are ready together. Each of the others is killed `every` seconds
-after it is ready, and a last one ends the scan. The engine is vLLM with the demo detector, or with --scripted one that
-takes 20 ms for an image.
+after it is ready, and with --scripted a last one ends the scan. The engine is vLLM with the demo detector, or with
+--scripted one that takes 20 ms for an image. --signal SIGTERM asks the workers to stop instead.
 """
 
 import argparse
@@ -31,6 +32,7 @@ CHUNK = 500
 SCRIPTED = ["tests.scripted_worker", "0.02", "-1"]
 _COUNTS = """
 SELECT count(*) FILTER (WHERE outcome = 'judged') AS judged, count(*) FILTER (WHERE outcome = 'failed') AS failed,
+       (SELECT count(*) - count(DISTINCT sha256) FROM verdicts) AS judged_again,
        (SELECT count(*) FROM suspects) + (SELECT count(*) FROM message_tries) AS rows_left_behind
 FROM findings WHERE scan_id = :scan
 """
@@ -41,20 +43,27 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--every", type=float, default=60, metavar="SECONDS")
     parser.add_argument("--scripted", action="store_true")
+    parser.add_argument("--signal", choices=["SIGKILL", "SIGTERM"], default="SIGKILL")
     options = parser.parse_args()
     module = SCRIPTED if options.scripted else ["worker"]
-    ready_s = options.kills * options.every
+    ready_s, end = options.kills * options.every, signal.Signals[options.signal]
     with rig() as services:
         files = [_grey()] if options.scripted else drawings(200)
         count = round(ready_s * IMAGES_A_SECOND[options.scripted]) + 500
         alone = _judged(services, module, _stored(services, "alone", files, count), ready_s, 1, signal.SIGTERM)[0]
         services.empty_queues()
         refs = _stored(services, "killed", files, count)
-        killed, scan = _judged(services, module, refs, options.every, options.kills, signal.SIGKILL)
+        killed, apart, scan = _judged(services, module, refs, options.every, options.kills, end)
         after = _ended(services, module, scan) if options.scripted else _counts(services, scan)
     result = {"kills": options.kills, "ready_seconds": ready_s, "judged_when_left_alone": alone}
-    more = {"judged_when_killed": killed, "ratio": round(killed / alone, 3), "of_the_killed_scan_at_last": after}
-    write_result("killed_worker_scripted" if options.scripted else "killed_worker", result | more)
+    more = {
+        "judged_when_killed": killed,
+        "ratio": round(killed / alone, 3),
+        "messages_taken_apart": apart,
+        "of_the_killed_scan_at_last": after,
+    }
+    name = "killed_worker" if end is signal.SIGKILL else "stopped_worker"
+    write_result(f"{name}_scripted" if options.scripted else name, result | more)
 
 
 def _stored(services: Rig, name: str, files: Sequence[bytes], count: int) -> list[ImageRef]:
@@ -74,14 +83,18 @@ def _grey() -> bytes:
 
 def _judged(
     services: Rig, module: list[str], refs: list[ImageRef], seconds: float, times: int, end: signal.Signals
-) -> tuple[int, UUID]:
-    """How many images of a scan workers judge that are ended so many seconds after they are ready; and the scan."""
-    scan = services.start_scan(refs)
+) -> tuple[int, int, UUID]:
+    """What workers do with a scan that are ended so many seconds after they are ready, one after the other.
+
+    Returns how many images they judged, how many messages they took apart because of suspicion, and the scan.
+    """
+    scan, taken_apart = services.start_scan(refs), 0
     for _ in range(times):
         with services.worker(module, SMALL_ENGINE, end=end):
             time.sleep(seconds)
             judged = _counts(services, scan)["judged"]
-    return judged, scan
+        taken_apart += services.log_of(module).count('"images_taken_alone"')
+    return judged, taken_apart, scan
 
 
 def _ended(services: Rig, module: list[str], scan: UUID) -> dict[str, Any]:

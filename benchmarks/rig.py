@@ -82,7 +82,7 @@ class Rig:
         self, module: Sequence[str], changes: Mapping[str, str], *, end: signal.Signals = signal.SIGTERM
     ) -> Iterator[psutil.Process]:
         """A worker that is ready; ended with that signal, and its children with it."""
-        log = self.folder / f"{module[0]}.log"
+        log = self._log(module)
         log.unlink(missing_ok=True)
         command = [sys.executable, "-m", *module]
         environment = self.environment | dict(changes)
@@ -90,6 +90,13 @@ class Rig:
             "the worker", command, log, lambda _: _is_ready(log), end=end, start_limit_s=900, env=environment
         ) as process:
             yield psutil.Process(process.pid)
+
+    def log_of(self, module: Sequence[str]) -> str:
+        """What the last worker of this module wrote."""
+        return self._log(module).read_text(errors="replace")
+
+    def _log(self, module: Sequence[str]) -> Path:
+        return self.folder / f"{module[0]}.log"
 
     def empty_queues(self) -> None:
         """Throws away what lies in our queues of the broker."""

@@ -83,6 +83,11 @@ _HEADERS = st.sampled_from(
     ["task", "id", "eta", "expires", "timelimit", "retries", "group", "shadow", "compression", "x-delivery-count",
      "redelivered", "root_id", "argsrepr", "stamps", "ignore_result", "sentry-trace"]
 )  # fmt: skip
+_TRAPS = st.one_of(
+    st.integers(10, 300).map(lambda depth: json.loads("[" * depth + "]" * depth)),
+    st.fixed_dictionaries({"__type__": st.sampled_from(["uuid", "datetime", "bytes", "x"]), "__value__": _ANYTHING}),
+)
+"""Values in which a reader of JSON, or kombu's own, stops."""
 _PROPERTIES = st.sampled_from(["correlation_id", "reply_to", "type", "app_id", "content_encoding"])
 
 
@@ -91,7 +96,7 @@ def drawn(draw: st.DrawFn) -> Sent:
     """A good message with one thing or two changed; sometimes with nothing."""
     sent = good(uuid.uuid4().hex)
     for what in draw(
-        st.lists(st.sampled_from(["headers", "drop", "body", "job", "kind", "properties", "raw"]), max_size=2)
+        st.lists(st.sampled_from(["headers", "drop", "body", "job", "trap", "kind", "properties", "raw"]), max_size=2)
     ):
         match what:
             case "headers":
@@ -107,6 +112,12 @@ def drawn(draw: st.DrawFn) -> Sent:
                 more = draw(st.dictionaries(names | st.text(max_size=5), _ANYTHING, min_size=1, max_size=2))
                 first = sent.body[0][0]
                 sent = replace(sent, body=[[first | more] if isinstance(first, dict) else [more], {}, {}])
+            case "trap":
+                trap, headers = draw(_TRAPS), draw(st.booleans())
+                wrong: dict[str, Any] = (
+                    {"headers": sent.headers | {"x": trap}} if headers else {"body": [[trap], {}, {}]}
+                )
+                sent = replace(sent, **wrong)
             case "kind":
                 sent = replace(sent, kind=draw(st.none() | st.text(max_size=20)))
             case "properties":

@@ -1,9 +1,6 @@
-"""The worker as a process, but for the model: Celery, broker, S3 and Postgres are real, the engine is scripted.
+"""The worker as a process, but for the model: Celery, broker, S3 and Postgres are real, the engine is scripted."""
 
-`python -m tests.scripted_worker [seconds an image takes] [grey level that kills the process] [file]`. Each image that
-is judged adds a line to the file.
-"""
-
+import argparse
 import os
 import sys
 import time
@@ -11,19 +8,26 @@ from pathlib import Path
 
 from PIL.Image import Image
 
+from tests.redis_visibility import come_back_after
 from worker.__main__ import main
 from worker.testing import ScriptedEngine, scripted_description
 
 if __name__ == "__main__":
-    seconds, poison = float(sys.argv[1]), int(sys.argv[2])
-    judged_file = Path(sys.argv[3]) if sys.argv[3:] else None
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("seconds", type=float, help="that an image takes")
+    parser.add_argument("poison", type=int, help="grey level that kills the process")
+    parser.add_argument("--judged", type=Path, help="each image that is judged adds a line to this file")
+    parser.add_argument("--visibility", type=int, help="seconds until messages come back on Redis")
+    options = parser.parse_args()
+    if options.visibility:
+        come_back_after(options.visibility)
 
     def judged(image: Image) -> None:
-        time.sleep(seconds)
-        if image.getpixel((0, 0)) == (poison, poison, poison):
+        time.sleep(options.seconds)
+        if image.getpixel((0, 0)) == (options.poison,) * 3:
             os._exit(139)
-        if judged_file:
-            with judged_file.open("a") as file:
+        if options.judged:
+            with options.judged.open("a") as file:
                 file.write("judged\n")
 
     engine = ScriptedEngine(fail=judged)

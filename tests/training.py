@@ -71,7 +71,7 @@ def train_in_process(base: Path, dataset: Path, output: Path, *stages: Stage, **
     description, folder = described(base)
     recipe = Recipe(stages=stages, save_steps=job.pop("save_steps", 100))
     content = digest(dataset, [record.image for record in records])
-    source = ImageSource(open_stores(Settings()), str(dataset.parent), description.preprocessing, max_pixels=10**8)
+    source = ImageSource(open_stores(Settings()), str(dataset.parent), description.preprocessing)
     whole: dict[str, Any] = {"name": "trained", "output": output, "digest": content, "hold_out": 0.0} | job
     train(Job(recipe, description, folder, **whole), records, source, faults.append)
     return faults

@@ -26,6 +26,7 @@ from worker.detector.start import start_detector
 from worker.detector.supply import load_description
 from worker.errors import ConfigurationError, EngineDeadError, FakesweepError
 from worker.health import Health, Status
+from worker.images import SizeLimits
 from worker.lanes import LaneAMQP, LanePool
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE
 from worker.migrate import check_schema
@@ -111,8 +112,7 @@ def build(
         pixels=memory.pixels,
         decoders=_decoders(),
         max_bytes=settings.max_bytes,
-        max_pixels=settings.max_pixels,
-        min_edge=settings.min_edge,
+        limits=SizeLimits(settings.max_pixels, settings.min_edge),
         retry_limit=settings.retry_limit,
     )
     # A live image never waits for one of a scan: it has its own connections and decoders, and a part of the budgets.

@@ -32,7 +32,15 @@ from PIL.TiffImagePlugin import (
     TiffImageFile,
 )
 
-from worker.images import EDGE, MAX_PIXELS, MIN_EDGE, Decoding, Fit, opened_header, reduce_jpeg
+from worker.images import (
+    DEFAULT_LIMITS,
+    EDGE,
+    Decoding,
+    Fit,
+    SizeLimits,
+    opened_header,
+    reduce_jpeg,
+)
 from worker.images.grey import is_deep
 from worker.images.header import Header
 from worker.images.heif import HeifFile
@@ -54,15 +62,14 @@ def decode_bytes(
     edge: int = EDGE,
     fit: Fit = Fit.CROP,
     decoding: Decoding = Decoding.FULL,
-    max_pixels: int = MAX_PIXELS,
-    min_edge: int = MIN_EDGE,
+    limits: SizeLimits = DEFAULT_LIMITS,
 ) -> int:
     """How many bytes worker.images.decode() holds at most with these arguments, beside `data` itself.
 
     Only the header is read. Raises the ImageError that decode() raises when the header cannot be read or names too
     many or too few pixels; a file that is broken further on gets a bound like a whole one.
     """
-    with opened_header(data, max_pixels=max_pixels, min_edge=min_edge) as header:
+    with opened_header(data, limits=limits) as header:
         image = header.image
         own = _bytes_a_pixel(image.mode)
         coefficients = _coefficients(image)
@@ -74,7 +81,7 @@ def decode_bytes(
             own * pixels + coefficients + _while_loading(image, data),
             kept + own * pixels * (1 if header.orientation == 1 else 2),
             kept + _while_made_rgb(header) * pixels,
-            kept + _RGB * (pixels + _square_pixels(image.size, edge, fit, max_pixels)),
+            kept + _RGB * (pixels + _square_pixels(image.size, edge, fit, limits.max_pixels)),
         ]
         if isinstance(image, JpegFile) and image.cut is not None:
             # It is looked at in full size, and the file is joined with an end for that, and copied once more.

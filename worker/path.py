@@ -19,7 +19,7 @@ from worker.detector.judge import judge
 from worker.detector.verdicts import Judgement, Reader
 from worker.errors import EngineGenerateError, ImageError, Reason, StorageUnavailableError
 from worker.image_memory import decode_bytes
-from worker.images import MAX_PIXELS, MIN_EDGE, open_for, to_square
+from worker.images import DEFAULT_LIMITS, SizeLimits, open_for, to_square
 from worker.in_hand import InHand
 from worker.messages import ImageRef
 from worker.storage import ImageStore
@@ -44,8 +44,7 @@ class Parts:
     """Room for one suspect image in the whole process, so that we know which one killed it."""
     in_hand: InHand = field(default_factory=InHand)
     max_bytes: int = 64 * 2**20
-    max_pixels: int = MAX_PIXELS
-    min_edge: int = MIN_EDGE
+    limits: SizeLimits = DEFAULT_LIMITS
     retry_limit: int = 5
     live: bool = False
     """Whether these parts are for live images, which may use what scans leave free in the budgets."""
@@ -147,8 +146,7 @@ def _decode(image: _Fetched | Case, parts: Parts) -> _Decoded | Case:
             edge=form.edge,
             fit=form.fit,
             decoding=form.decode,
-            max_pixels=parts.max_pixels,
-            min_edge=parts.min_edge,
+            limits=parts.limits,
         )
         _check_memory(needed, parts)
         with parts.pixels.take(needed, live=parts.live), parts.decoders:
@@ -156,11 +154,10 @@ def _decode(image: _Fetched | Case, parts: Parts) -> _Decoded | Case:
                 image.data,
                 edge=form.edge,
                 decoding=form.decode,
-                max_pixels=parts.max_pixels,
-                min_edge=parts.min_edge,
+                limits=parts.limits,
             )
             size = opened.size
-            pixels = to_square(opened.pixels, edge=form.edge, fit=form.fit, max_pixels=parts.max_pixels)
+            pixels = to_square(opened.pixels, edge=form.edge, fit=form.fit, max_pixels=parts.limits.max_pixels)
     except ImageError as error:
         return Case(image.ref, Failed(error, image.content, size))
     return _Decoded(image.ref, image.content, size, pixels)

@@ -11,6 +11,7 @@ import typer
 
 from producers.commands.options import environment
 from worker.errors import ConfigurationError, UsageError
+from worker.images import SizeLimits
 
 if TYPE_CHECKING:
     from worker.lab.datasets.faults import Faults
@@ -90,7 +91,10 @@ def train(
         weights_are_spread=_weights_are_spread(),
     )
     source = squares.ImageSource(
-        open_stores(settings), images, description.preprocessing, settings.max_pixels, min_edge=settings.min_edge
+        open_stores(settings),
+        images,
+        description.preprocessing,
+        SizeLimits(settings.max_pixels, settings.min_edge),
     )
     trained = train.train(job, records, source, tell)
     if not _is_first():

@@ -11,7 +11,7 @@ from PIL import Image
 
 from producers.reporting.tally import Row
 from worker.errors import FakesweepError
-from worker.images import open_image
+from worker.images import SizeLimits, open_image
 
 Fetch = Callable[[str, str | None], bytes]
 """Gets an image by uri and ETag."""
@@ -33,7 +33,7 @@ def with_thumbnails(rows: list[Row], fetch: Fetch) -> Generator[tuple[Row, dict[
         try:
             data = fetch(row["uri"], row["etag"])
             with decoding:
-                return _thumbnail(open_image(data, max_pixels=THUMBNAIL_MAX_PIXELS))
+                return _thumbnail(open_image(data, limits=SizeLimits(max_pixels=THUMBNAIL_MAX_PIXELS)))
         except FakesweepError as error:
             return {"problem": str(error)[:300]}
 

@@ -15,6 +15,7 @@ from typing import Any
 from celery import signals
 from PIL.Image import Image
 
+from tests.redis_visibility import come_back_after
 from worker.__main__ import main
 from worker.detector.engine import Completion
 from worker.detector.progress import Progress
@@ -24,14 +25,6 @@ from worker.testing import ScriptedEngine, scripted_description
 
 VISIBILITY_S = 8
 """On Redis, what a killed worker held comes back after this time. More than the longest delay of a retry here."""
-
-REDIS_OPTIONS = {
-    "visibility_timeout": VISIBILITY_S,
-    "unacked_restore_interval": 1,
-    "unacked_restore_throttle": 1,
-    # A worker that is killed while it puts messages back keeps others from doing so for this time; 300 s by default.
-    "unacked_mutex_expire": 5,
-}
 
 
 class FailingEngine(ScriptedEngine):
@@ -91,16 +84,10 @@ def watch_deliveries(file: Path, ready: Path) -> None:
     signals.worker_ready.connect(is_ready, weak=False)
 
 
-def configure(conf: Any, **_: Any) -> None:
-    """Celery calls it before it connects."""
-    if str(conf.broker_url).startswith("redis"):
-        conf.broker_transport_options = {**conf.broker_transport_options, **REDIS_OPTIONS}
-
-
 def _main() -> int:
     folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
     watch_deliveries(folder / "deliveries", folder / "ready")
-    signals.celeryd_init.connect(configure, weak=False)
+    come_back_after(VISIBILITY_S)
 
     def start(description: Any, settings: Settings) -> Any:
         return description, FailingEngine(folder / "engine", seconds, settings.engine_stall_s)

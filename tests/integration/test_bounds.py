@@ -11,6 +11,7 @@ from tests.integration.test_moderate import BRIGHT, DARK, counts, findings, job,
 from worker.budget import HELD_BYTES, Budget, Held
 from worker.database import Database
 from worker.image_memory import decode_bytes
+from worker.images import SizeLimits
 from worker.messages import ImageRef
 from worker.moderate import moderate
 from worker.path import Parts
@@ -53,7 +54,7 @@ def test_an_image_that_decoding_has_no_room_for_is_an_outcome_that_says_so(
 
 def test_an_image_below_the_smallest_size_is_not_judged(database: Database, make_parts: Callable[..., Parts]) -> None:
     objects = {"s3://b/1": png(BRIGHT, size=(1, 1)), "s3://b/2": png(DARK, size=(20, 30))}
-    parts = replace(make_parts(objects), min_edge=20)
+    parts = replace(make_parts(objects), limits=SizeLimits(min_edge=20))
     scan = start(database, 2)
     moderate(job(scan, *objects), uuid4(), parts)
     rows = findings(database, scan.id)
@@ -61,7 +62,7 @@ def test_an_image_below_the_smallest_size_is_not_judged(database: Database, make
     assert "FAKESWEEP_MIN_EDGE" in (rows["s3://b/1"].detail or "")
     assert rows["s3://b/2"].verdict == "real"
     scan = start(database, 2)
-    moderate(job(scan, *objects), uuid4(), replace(parts, min_edge=1))
+    moderate(job(scan, *objects), uuid4(), replace(parts, limits=SizeLimits(min_edge=1)))
     assert findings(database, scan.id)["s3://b/1"].verdict == "fake"
 
 

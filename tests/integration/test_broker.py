@@ -36,7 +36,8 @@ def settings_for(database_url: str, broker_url: str, **more: str) -> dict[str, s
 
 def worker(seconds: str, poison: str, environment: dict[str, str], tmp_path: Path) -> Any:
     log = tmp_path / f"worker-{uuid.uuid4().hex[:6]}.log"
-    return running_worker(["tests.scripted_worker", seconds, poison], environment, log, ready_s=60)
+    module = ["tests.scripted_worker", seconds, poison, "--visibility", "4"]
+    return running_worker(module, environment, log, ready_s=60)
 
 
 def put(bucket: str, url: str, levels: dict[str, int]) -> None:
@@ -157,7 +158,8 @@ def test_workers_that_are_stopped_under_full_load_lose_nothing_and_judge_nothing
         return len(judged.read_text().splitlines()) if judged.exists() else 0
 
     def started(seconds: str) -> Any:
-        return running_worker(["tests.scripted_worker", seconds, NO_POISON, str(judged)], environment, log, 60)
+        module = ["tests.scripted_worker", seconds, NO_POISON, "--judged", str(judged)]
+        return running_worker(module, environment, log, 60)
 
     for _ in range(3):
         before = lines()
@@ -178,12 +180,12 @@ def test_workers_that_are_stopped_under_full_load_lose_nothing_and_judge_nothing
     assert query(database_url, "SELECT count(*) FROM message_tries") == [(0,)]
 
 
-@pytest.mark.rabbitmq
+@BOTH
 def test_a_killed_worker_costs_what_it_had_in_hand_and_accuses_nobody(
-    clean_amqp_url: str, database_url: str, bucket: str, s3_environment: str, tmp_path: Path
+    clean_broker_url: str, database_url: str, bucket: str, s3_environment: str, tmp_path: Path
 ) -> None:
     put(bucket, s3_environment, {f"{number}.png": number for number in range(160)})
-    environment = settings_for(database_url, clean_amqp_url)
+    environment = settings_for(database_url, clean_broker_url)
     scan = fakesweep("scan", f"s3://{bucket}/", environment=environment).stdout.strip()
     with worker(SLOW, NO_POISON, environment, tmp_path) as running:
         wait_for(lambda: query(database_url, "SELECT judged FROM scans")[0][0] > 0, 30, running.process, running.log)
@@ -204,12 +206,12 @@ def _wait_done(scan: str, environment: dict[str, str], running: RunningWorker, t
     wait_for(done, timeout_s, running.process, running.log)
 
 
-@pytest.mark.rabbitmq
+@BOTH
 def test_a_poison_image_ends_as_an_outcome_and_takes_no_other_with_it(
-    clean_amqp_url: str, database_url: str, bucket: str, s3_environment: str, tmp_path: Path
+    clean_broker_url: str, database_url: str, bucket: str, s3_environment: str, tmp_path: Path
 ) -> None:
     put(bucket, s3_environment, {f"{number}.png": number * 10 for number in range(16)})
-    environment = settings_for(database_url, clean_amqp_url)
+    environment = settings_for(database_url, clean_broker_url)
     scan = fakesweep("scan", f"s3://{bucket}/", environment=environment).stdout.strip()
     deaths = 0
     for _ in range(6):

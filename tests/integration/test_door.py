@@ -17,6 +17,8 @@ from tests.processes import RunningWorker, fakesweep, running_worker, wait_for
 from worker import broker
 from worker.database import connect, transaction
 from worker.database.partitions import ensure_partition
+from worker.envelope import open_envelope
+from worker.errors import InvalidMessageError
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE
 from worker.tables import Scan, ScanStatus
 
@@ -95,7 +97,13 @@ def test_properties_that_are_no_text_cannot_end_the_reading(properties: bytes) -
     read((2, 1, b"\x00\x3c\x00\x00" + (5).to_bytes(8, "big") + properties))
     read((3, 1, b"hello"))
     (message,) = got
-    assert (bytes(message.body), message.properties) == (b"hello", {})
+    assert bytes(message.body) == b"hello"
+    with pytest.raises(InvalidMessageError, match=r"^the properties of the message cannot be read: "):
+        open_envelope(message.headers, message.body, "application/json")
+    read((1, 1, b"\x00\x3c\x00\x3c" + b"the method's arguments"))
+    read((2, 1, b"\x00\x3c\x00\x00" + (5).to_bytes(8, "big") + b"\0\0"))
+    read((3, 1, b"hello"))
+    assert got[1].headers == {}, "the next message is not to blame"
 
 
 @BOTH

@@ -2,16 +2,20 @@
 
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
+from threading import Timer
 from uuid import uuid4
 
+import psycopg
 import pytest
+from sqlalchemy import make_url
 from sqlmodel import Session, select
 
 from producers.retention import forget_messages
 from worker.database import Database
+from worker.database.counters import finish_if_full
 from worker.database.suspects import deaths_alone, message_tried, tried_alone
-from worker.errors import BrokerUnavailableError, EngineDeadError, ShuttingDownError
-from worker.tables import MessageTry, Suspect
+from worker.errors import BrokerUnavailableError, DatabaseUnavailableError, EngineDeadError, ShuttingDownError
+from worker.tables import MessageTry, Scan, ScanStatus, Suspect
 
 
 def rows(database: Database) -> tuple[int, int]:
@@ -74,6 +78,35 @@ def test_an_image_that_survives_alone_is_forgotten_and_one_that_kills_is_not(dat
     with tried_alone(database, scan, "s3://b/2") as deaths:
         assert deaths == 2
     assert rows(database) == (0, 0), "it has its outcome now"
+
+
+def test_a_restart_of_postgres_is_no_death(database: Database, database_url: str) -> None:
+    """Postgres goes away while an image is alone, and comes back soon after."""
+    scan = uuid4()
+    name = make_url(database_url).database
+
+    def allow(connections: bool) -> None:
+        with psycopg.connect(
+            make_url(database_url).set(database="postgres").render_as_string(False), autocommit=True
+        ) as admin:
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {connections}")
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+
+    with suppress(DatabaseUnavailableError), tried_alone(database, scan, "s3://b/1"):
+        allow(False)
+        Timer(0.5, allow, [True]).start()
+        rows(database)
+    assert rows(database) == (0, 0)
+
+
+def test_a_scan_that_is_done_leaves_no_suspect_behind(database: Database) -> None:
+    scan = Scan(name="n", source="s", policy={}, partition="p", status=ScanStatus.RUNNING)
+    with Session(database, expire_on_commit=False) as session:
+        session.add_all([scan, Suspect(scan_id=scan.id, uri="s3://b/1"), Suspect(scan_id=uuid4(), uri="s3://b/1")])
+        session.commit()
+        assert finish_if_full(session, scan.id)
+        session.commit()
+    assert rows(database) == (0, 1)
 
 
 def test_retention_forgets_messages_that_never_came_back(database: Database) -> None:

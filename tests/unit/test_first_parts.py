@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from worker.errors import ImageError, Reason
-from worker.images import open_image
+from worker.images import SizeLimits, open_image
 
 
 def encoded(form: str, image: Image.Image, **options: object) -> bytes:
@@ -54,5 +54,5 @@ def test_a_frame_of_a_webp_lies_on_its_canvas() -> None:
             open_image(data)
         assert caught.value.reason == Reason.CORRUPT
     with pytest.raises(ImageError) as caught:
-        open_image(animation((16, 16), (400, 300)), max_pixels=100_000)
+        open_image(animation((16, 16), (400, 300)), limits=SizeLimits(max_pixels=100_000))
     assert caught.value.reason == Reason.TOO_MANY_PIXELS

@@ -5,7 +5,7 @@ import pytest
 from tests.heifs import Item, coded, grid, heif, ispe
 from worker.errors import ImageError, Reason
 from worker.image_memory import decode_bytes
-from worker.images import MAX_PIXELS, open_image
+from worker.images import MAX_PIXELS, SizeLimits, open_image
 
 TILE = coded(256, 256)
 
@@ -13,16 +13,16 @@ TILE = coded(256, 256)
 def reason_of(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Reason:
     """What reads only the header says the same."""
     with pytest.raises(ImageError) as caught:
-        open_image(data, max_pixels=max_pixels)
+        open_image(data, limits=SizeLimits(max_pixels=max_pixels))
     with pytest.raises(ImageError) as promised:
-        decode_bytes(data, max_pixels=max_pixels)
+        decode_bytes(data, limits=SizeLimits(max_pixels=max_pixels))
     assert promised.value.reason == caught.value.reason
     return caught.value.reason
 
 
 def test_a_grid_is_read() -> None:
     data = heif([TILE, grid(2, 2, 500, 400)], [(b"dimg", 2, [1] * 4)], primary=2)
-    assert open_image(data, max_pixels=200_000).size == (500, 400)
+    assert open_image(data, limits=SizeLimits(max_pixels=200_000)).size == (500, 400)
 
 
 def test_a_large_item_behind_a_small_picture_counts() -> None:
@@ -43,7 +43,7 @@ def test_a_large_item_behind_a_small_picture_counts() -> None:
 
 def test_one_item_that_is_named_very_often() -> None:
     data = heif([TILE, grid(8, 8, 64, 64)], [(b"dimg", 2, [1] * 64)], primary=2)
-    assert open_image(data, max_pixels=32 * 65_536).size == (64, 64)
+    assert open_image(data, limits=SizeLimits(max_pixels=32 * 65_536)).size == (64, 64)
     assert reason_of(data, max_pixels=32 * 65_536 - 1) == Reason.TOO_MANY_PIXELS
 
 

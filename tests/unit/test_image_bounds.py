@@ -13,8 +13,8 @@ from tests.chaos.fuzz_images import fuzz
 from tests.tiffs import LONG, SHORT, Tag, grey_tiff
 from worker.errors import ImageError, Reason
 from worker.image_memory import decode_bytes
-from worker.images import MIN_EDGE, Decoding, open_for, open_image
-from worker.images.limits import MAX_BLOCKS, MAX_SCANS
+from worker.images import Decoding, SizeLimits, open_for, open_image
+from worker.images.limits import MAX_BLOCKS, MAX_SCANS, MIN_EDGE
 
 
 def noise(width: int = 90, height: int = 70, mode: str = "RGB") -> Image.Image:
@@ -31,7 +31,7 @@ def encoded(form: str, image: Image.Image | None = None, **options: object) -> b
 def reason_of(data: bytes, **limits: int) -> Reason:
     """Both of those that read a header say the same."""
     with pytest.raises(ImageError) as caught:
-        open_image(data, **limits)
+        open_image(data, limits=SizeLimits(**limits))
     assert caught.value.detail
     return caught.value.reason
 
@@ -60,13 +60,13 @@ def test_a_jpeg_of_very_many_scans_is_refused() -> None:
     for data, max_pixels in ((many_scans(1100, MAX_SCANS + 1), 10**8), (many_scans(1100, 200), 2_000_000)):
         assert reason_of(data, max_pixels=max_pixels) == Reason.TOO_MANY_PIXELS
         with pytest.raises(ImageError):
-            decode_bytes(data, max_pixels=max_pixels)
+            decode_bytes(data, limits=SizeLimits(max_pixels=max_pixels))
 
 
 def test_the_scans_of_an_encoder_are_no_matter() -> None:
     data = encoded("JPEG", progressive=True)
     assert data.count(b"\xff\xda") > 5
-    assert open_image(data, max_pixels=90 * 70).size == (90, 70)
+    assert open_image(data, limits=SizeLimits(max_pixels=90 * 70)).size == (90, 70)
     hidden = data[:-2] + segment(0xE5, b"\xff\xd9" + b"\xff\xda" * 2000) + b"\xff\xd9" + b"\xff\xda" * 5000
     assert open_image(hidden).tobytes() == open_image(data).tobytes(), (
         "what is in a segment or behind the end is no scan"
@@ -115,7 +115,7 @@ def test_only_the_first_frame_is_read() -> None:
 def test_below_a_smallest_size_nothing_is_judged(form: str, size: tuple[int, int]) -> None:
     assert reason_of(encoded(form, Image.new("RGB", size))) == Reason.TOO_SMALL
     assert open_image(encoded(form, Image.new("RGB", (MIN_EDGE, MIN_EDGE)))).size == (MIN_EDGE, MIN_EDGE)
-    assert open_image(encoded(form, Image.new("RGB", size)), min_edge=1).size == size
+    assert open_image(encoded(form, Image.new("RGB", size)), limits=SizeLimits(min_edge=1)).size == size
 
 
 @pytest.mark.filterwarnings("error")
@@ -126,7 +126,7 @@ def test_the_setting_is_the_only_limit_on_pixels(form: str) -> None:
     options = {"compression": "group4"} if form == "TIFF" else {}
     data = encoded(form, image, **options)
     del image
-    assert open_image(data, max_pixels=200_000_000).size == (20_000, 9_500)
+    assert open_image(data, limits=SizeLimits(max_pixels=200_000_000)).size == (20_000, 9_500)
     assert reason_of(data) == Reason.TOO_MANY_PIXELS
 
 
@@ -134,7 +134,7 @@ def test_the_setting_is_the_only_limit_on_pixels(form: str) -> None:
 def test_a_gif_whose_frame_is_larger_than_its_screen() -> None:
     data = encoded("GIF", Image.new("L", (20_000, 9_500)))
     small = data[:6] + struct.pack("<2H", 10, 10) + data[10:]
-    assert open_image(small, max_pixels=200_000_000).size == (20_000, 9_500)
+    assert open_image(small, limits=SizeLimits(max_pixels=200_000_000)).size == (20_000, 9_500)
     assert reason_of(small) == Reason.TOO_MANY_PIXELS
 
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from worker.errors import ImageError, Reason
 from worker.image_memory import decode_bytes
-from worker.images import Decoding, Fit, decode, open_image
+from worker.images import Decoding, Fit, SizeLimits, decode, open_image
 
 MIB = 2**20
 
@@ -81,7 +81,7 @@ def test_a_strip_is_small_and_its_resized_form_is_not() -> None:
     grown = 336 * (336 * 60_000 // 100) * 4
     assert decode_bytes(strip) > grown
     assert decode_bytes(strip, fit=Fit.STRETCH) < grown
-    assert decode_bytes(strip, max_pixels=10_000_000) < grown  # to_square() refuses it
+    assert decode_bytes(strip, limits=SizeLimits(max_pixels=10_000_000)) < grown  # to_square() refuses it
 
 
 def test_a_tile_may_be_larger_than_the_image_in_it() -> None:
@@ -106,7 +106,7 @@ def test_what_cannot_be_opened_is_refused_as_by_decode(data: bytes, reason: Reas
     said = []
     for refuse in (decode_bytes, decode):
         with pytest.raises(ImageError) as caught:
-            refuse(data, max_pixels=40_000)
+            refuse(data, limits=SizeLimits(max_pixels=40_000))
         said.append((caught.value.reason, caught.value.detail))
     assert said[0] == said[1]
     assert said[0][0] == reason

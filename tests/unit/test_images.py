@@ -12,7 +12,7 @@ from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from worker.errors import ImageError, Reason
-from worker.images import EDGE, MAX_PIXELS, Fit, decode, open_image, to_square
+from worker.images import EDGE, MAX_PIXELS, Fit, SizeLimits, decode, open_image, to_square
 
 REFERENCE = CLIPImageProcessorPil(
     size={"shortest_edge": EDGE}, crop_size={"height": EDGE, "width": EDGE}, do_rescale=False, do_normalize=False
@@ -37,7 +37,7 @@ def reference(image: Image.Image) -> np.ndarray:
 
 def reason_of(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Reason:
     with pytest.raises(ImageError) as caught:
-        decode(data, max_pixels=max_pixels)
+        decode(data, limits=SizeLimits(max_pixels=max_pixels))
     return caught.value.reason
 
 

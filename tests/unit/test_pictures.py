@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.tiffs import LONG, SHORT, Tag, directory, grey_tiff, header
 from worker.errors import ImageError, Reason
-from worker.images import open_image
+from worker.images import SizeLimits, open_image
 
 SIZE = WIDTH, HEIGHT = 64, 48
 RAMP = np.linspace(0, 1, WIDTH * HEIGHT).reshape(HEIGHT, WIDTH)
@@ -185,7 +185,7 @@ def test_heic_of_more_than_8_bits(monkeypatch: pytest.MonkeyPatch, *, to_12_bit:
 def test_heic_has_the_limits_of_other_formats() -> None:
     data = heic(Image.new("RGB", (200, 200)))
     with pytest.raises(ImageError) as caught:
-        open_image(data, max_pixels=39_999)
+        open_image(data, limits=SizeLimits(max_pixels=39_999))
     assert caught.value.reason == Reason.TOO_MANY_PIXELS
     assert refusal(data[: len(data) // 2]).reason == Reason.CORRUPT
     assert refusal(data.replace(b"hvc1", b"j2k1")).reason == Reason.UNSUPPORTED_FORMAT

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from worker.detector.description import Preprocessing
 from worker.errors import ImageError, Reason
-from worker.images import MAX_PIXELS, Decoding, Fit, decode, open_for, open_image, to_square
+from worker.images import MAX_PIXELS, Decoding, Fit, SizeLimits, decode, open_for, open_image, to_square
 from worker.lab.datasets.records import Record
 from worker.lab.evaluation.journal import Journal
 from worker.lab.evaluation.run import EvaluationParts, judge_records
@@ -132,14 +132,14 @@ def test_nothing_is_reduced_where_nobody_asks_for_it() -> None:
 
 def reason_of(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Reason:
     with pytest.raises(ImageError) as caught:
-        decode(data, edge=EDGE, decoding=REDUCED, max_pixels=max_pixels)
+        decode(data, edge=EDGE, decoding=REDUCED, limits=SizeLimits(max_pixels=max_pixels))
     return caught.value.reason
 
 
 def test_pixels_are_counted_in_full_size() -> None:
     data = jpeg(photo(450, 340))
     assert reason_of(data, max_pixels=450 * 340 - 1) == Reason.TOO_MANY_PIXELS
-    assert decode(data, edge=EDGE, decoding=REDUCED, max_pixels=450 * 340).size == (EDGE, EDGE)
+    assert decode(data, edge=EDGE, decoding=REDUCED, limits=SizeLimits(max_pixels=450 * 340)).size == (EDGE, EDGE)
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -159,7 +159,7 @@ def record(number: int) -> Record:
 def test_training_sees_what_the_worker_sees(tmp_path: Path) -> None:
     data = jpeg(photo(450, 340))
     form = Preprocessing(edge=EDGE, decode=REDUCED)
-    source = ImageSource(InMemoryImageStore({"s3://b/0.jpg": data}), "s3://b", form, max_pixels=10**6)
+    source = ImageSource(InMemoryImageStore({"s3://b/0.jpg": data}), "s3://b", form)
     learned = prepare([record(0)], source, tmp_path, "key", lambda _fault: None)
     assert learned.pixels[0].tobytes() == decode(data, edge=EDGE, decoding=REDUCED).tobytes()
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from worker.detector.description import Preprocessing
 from worker.errors import ConfigurationError, StorageUnavailableError
-from worker.images import Fit
+from worker.images import Fit, SizeLimits
 from worker.lab.datasets.records import Cause, Fault, Record
 from worker.lab.training.squares import ImageSource, TrainingSet, classes_of, prepare, value_of
 from worker.testing import InMemoryImageStore
@@ -36,7 +36,7 @@ RECORDS = [record(number) for number in range(6)]
 def source_of(objects: Mapping[str, bytes | Exception]) -> tuple[ImageSource, InMemoryImageStore]:
     store = InMemoryImageStore(objects)
     return ImageSource(
-        store, "s3://bucket/set", Preprocessing(edge=EDGE, fit=Fit.CROP), max_pixels=10**6, threads=2
+        store, "s3://bucket/set", Preprocessing(edge=EDGE, fit=Fit.CROP), limits=SizeLimits(max_pixels=10**6), threads=2
     ), store
 
 
@@ -143,7 +143,7 @@ def test_pixels_that_are_half_replaced_are_not_taken_for_the_old_ones(tmp_path: 
 
 def test_a_disk_without_room_is_said_before_anything_is_decoded(tmp_path: Path) -> None:
     source, store = source_of(whole())
-    large = ImageSource(store, source.images, Preprocessing(edge=4096), source.max_pixels)
+    large = ImageSource(store, source.images, Preprocessing(edge=4096), source.limits)
     with pytest.raises(ConfigurationError, match=r"--output: .* no room for 960000000 MiB"):
         prepared(tmp_path, large, records=[RECORDS[0]] * 20_000_000)
     assert store.fetched == []

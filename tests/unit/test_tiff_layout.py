@@ -9,14 +9,14 @@ import pytest
 
 from tests.tiffs import LONG, SHORT, Tag, directory, grey_tiff, header
 from worker.errors import ImageError, Reason
-from worker.images import MAX_PIXELS, open_image
+from worker.images import MAX_PIXELS, SizeLimits, open_image
 
 RAMP = np.arange(64 * 48).reshape(48, 64)
 
 
 def reason_of(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Reason:
     with pytest.raises(ImageError) as caught:
-        open_image(data, max_pixels=max_pixels)
+        open_image(data, limits=SizeLimits(max_pixels=max_pixels))
     return caught.value.reason
 
 
@@ -52,9 +52,10 @@ def planes(
 def test_tiles_are_counted_however_small_the_picture_is(compression: int) -> None:
     block = bytes(256 * 256) if compression == 1 else zlib.compress(bytes(256 * 256))
     one = tiled((8, 256), (256, 256), block, compression=compression)
-    assert open_image(one, max_pixels=65_536).size == (8, 256)
+    assert open_image(one, limits=SizeLimits(max_pixels=65_536)).size == (8, 256)
     assert reason_of(one, max_pixels=65_535) == Reason.TOO_MANY_PIXELS
-    assert open_image(tiled((8, 1024), (256, 256), block, compression=compression), max_pixels=65_536).size == (8, 1024)
+    four = tiled((8, 1024), (256, 256), block, compression=compression)
+    assert open_image(four, limits=SizeLimits(max_pixels=65_536)).size == (8, 1024)
     five = tiled((8, 1025), (256, 256), block, compression=compression)
     assert reason_of(five, max_pixels=65_536) == Reason.TOO_MANY_PIXELS
 

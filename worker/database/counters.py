@@ -8,7 +8,7 @@ from sqlmodel import Session, col
 
 from worker.database.figures import RATE_WINDOW_S
 from worker.database.lifecycle import ACTIVE
-from worker.tables import Finding, Repaired, Scan, ScanStatus, Unpublished
+from worker.tables import Finding, Repaired, Scan, ScanStatus, Suspect, Unpublished
 
 COUNTERS = ("judged", "reused", "failed", "fake", "uncertain", "real")
 """Columns of `scans`. The first three count outcomes, the others split those with a verdict."""
@@ -60,6 +60,7 @@ def finish_if_full(session: Session, scan_id: UUID) -> bool:
         session.execute(_quietly(update(Scan).where(col(Scan.id) == scan_id).values(again)))
         return False
     session.execute(delete(Unpublished).where(col(Unpublished.scan_id) == scan_id))
+    session.execute(delete(Suspect).where(col(Suspect.scan_id) == scan_id))
     return True
 
 

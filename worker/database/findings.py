@@ -11,25 +11,19 @@ from typing import Any
 
 from sqlalchemy import delete
 from sqlmodel import col
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from worker.case import Case, Content, Delivery, End, Failed, Judged, Later, Reused
 from worker.database.connection import Database, autocommit, transaction
 from worker.database.counters import settle
+from worker.database.patience import patient
 from worker.database.saving import save_statement
 from worker.detector.verdicts import verdict_of
-from worker.errors import DatabaseUnavailableError
 from worker.messages import FilledPolicy
 from worker.tables import Finding, Outcome
 from worker.texts import storable
 
 
-@retry(
-    retry=retry_if_exception_type(DatabaseUnavailableError),
-    wait=wait_random_exponential(max=5),
-    stop=stop_after_attempt(4),
-    reraise=True,
-)
+@patient
 def save(database: Database, cases: Sequence[Case], delivery: Delivery) -> None:
     """Saves the ends of a message's images together. Images that are left for later are skipped.
 

@@ -4,8 +4,9 @@ A try is counted before the work, and taken back afterwards. What is still count
 there at a death.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -14,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
 from worker.database.connection import Database, transaction
+from worker.database.patience import patient
 from worker.errors import BrokerUnavailableError, DatabaseUnavailableError, EngineDeadError, ShuttingDownError
 from worker.tables import MessageTry, Suspect
 
@@ -35,23 +37,20 @@ def message_tried(database: Database, message_id: UUID, *, came_back: bool) -> I
     except EngineDeadError:
         raise
     except (ShuttingDownError, BrokerUnavailableError):
-        with _logged():
-            _give_back(database, message_id)
+        _taken_back(partial(_give_back, database, message_id))
         raise
     except BaseException:
         if came_back:
-            with _logged():
-                _end(database, message_id)
+            _taken_back(partial(_end, database, message_id))
         raise
     if came_back:
         _end(database, message_id)
 
 
-@contextmanager
-def _logged() -> Iterator[None]:
-    """What is not written is no reason to hide the error that ended the try."""
+def _taken_back(write: Callable[[], None]) -> None:
+    """Tries for some seconds, in which Postgres can restart. What is not written hides no error that ended the try."""
     try:
-        yield
+        patient(write)()
     except DatabaseUnavailableError as error:
         log.warning("try_not_taken_back", reason=str(error))
 
@@ -91,8 +90,7 @@ def tried_alone(database: Database, scan_id: UUID, uri: str) -> Iterator[int]:
     except EngineDeadError:
         raise
     except BaseException:
-        with _logged():
-            _strike_out(database, scan_id, uri)
+        _taken_back(partial(_strike_out, database, scan_id, uri))
         raise
     with transaction(database) as session:
         session.execute(delete(Suspect).where(*_is(scan_id, uri)))

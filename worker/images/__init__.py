@@ -7,11 +7,11 @@ checks its size, decodes it, turns it upright and makes it RGB; `square` makes t
 from worker.images.decoding import Opened, decode, open_for, open_image, opened_header
 from worker.images.formats import FORMATS
 from worker.images.jpeg import reduce_jpeg
-from worker.images.limits import MAX_PIXELS, MIN_EDGE
+from worker.images.limits import DEFAULT_LIMITS, MAX_PIXELS, SizeLimits
 from worker.images.preprocessing import EDGE, PREPROCESSING_REVISIONS, Decoding, Fit
 from worker.images.square import to_square
 
 __all__ = [
-    "EDGE", "FORMATS", "MAX_PIXELS", "MIN_EDGE", "PREPROCESSING_REVISIONS", "Decoding", "Fit", "Opened", "decode",
-    "open_for", "open_image", "opened_header", "reduce_jpeg", "to_square",
+    "DEFAULT_LIMITS", "EDGE", "FORMATS", "MAX_PIXELS", "PREPROCESSING_REVISIONS", "Decoding", "Fit", "Opened",
+    "SizeLimits", "decode", "open_for", "open_image", "opened_header", "reduce_jpeg", "to_square",
 ]  # fmt: skip

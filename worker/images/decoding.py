@@ -17,7 +17,7 @@ from worker.images.grey import is_deep, to_8_bit
 from worker.images.header import Header
 from worker.images.heif import open_heif
 from worker.images.jpeg import open_jpeg, reduce_jpeg
-from worker.images.limits import MAX_PIXELS, MIN_EDGE, check_size
+from worker.images.limits import DEFAULT_LIMITS, SizeLimits, check_size
 from worker.images.orientation import is_on_its_side, upright
 from worker.images.png import open_png
 from worker.images.preprocessing import EDGE, Decoding, Fit
@@ -51,20 +51,19 @@ def decode(
     edge: int = EDGE,
     fit: Fit = Fit.CROP,
     decoding: Decoding = Decoding.FULL,
-    max_pixels: int = MAX_PIXELS,
-    min_edge: int = MIN_EDGE,
+    limits: SizeLimits = DEFAULT_LIMITS,
 ) -> Image.Image:
     """The upright image in `data` as `edge` x `edge` RGB.
 
     Raises ImageError with empty, not_an_image, unsupported_format, too_many_pixels, too_small or corrupt.
     """
-    opened = open_for(data, edge=edge, decoding=decoding, max_pixels=max_pixels, min_edge=min_edge)
-    return to_square(opened.pixels, edge=edge, fit=fit, max_pixels=max_pixels)
+    opened = open_for(data, edge=edge, decoding=decoding, limits=limits)
+    return to_square(opened.pixels, edge=edge, fit=fit, max_pixels=limits.max_pixels)
 
 
-def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS, min_edge: int = MIN_EDGE) -> Image.Image:
+def open_image(data: bytes, *, limits: SizeLimits = DEFAULT_LIMITS) -> Image.Image:
     """The image in `data` in full size: first frame, upright, 8-bit RGB. Raises like decode()."""
-    pixels = open_for(data, max_pixels=max_pixels, min_edge=min_edge).pixels
+    pixels = open_for(data, limits=limits).pixels
     return pixels if pixels.mode == "RGB" else pixels.convert("RGB")
 
 
@@ -73,11 +72,10 @@ def open_for(
     *,
     edge: int = EDGE,
     decoding: Decoding = Decoding.FULL,
-    max_pixels: int = MAX_PIXELS,
-    min_edge: int = MIN_EDGE,
+    limits: SizeLimits = DEFAULT_LIMITS,
 ) -> Opened:
     """The image in `data` as open_image() gives it, in the size that to_square() needs. Raises like decode()."""
-    with opened_header(data, max_pixels=max_pixels, min_edge=min_edge) as header:
+    with opened_header(data, limits=limits) as header:
         image = header.image
         width, height = image.size
         reduce_jpeg(image, edge=edge, decoding=decoding)
@@ -93,7 +91,7 @@ def open_for(
 
 
 @contextmanager
-def opened_header(data: bytes, *, max_pixels: int = MAX_PIXELS, min_edge: int = MIN_EDGE) -> Iterator[Header]:
+def opened_header(data: bytes, *, limits: SizeLimits = DEFAULT_LIMITS) -> Iterator[Header]:
     """The file's header, before any pixel is decoded.
 
     Raises like decode(), also for what Pillow raises in the body: there the image is decoded.
@@ -102,9 +100,9 @@ def opened_header(data: bytes, *, max_pixels: int = MAX_PIXELS, min_edge: int = 
         raise ImageError(Reason.EMPTY, "the object has no bytes")
     form = format_of(data)
     try:
-        header = _OPENERS[form](data, max_pixels)
+        header = _OPENERS[form](data, limits.max_pixels)
         with header.image as image:
-            check_size(image.width, image.height, max_pixels=max_pixels, min_edge=min_edge)
+            check_size(image.width, image.height, limits)
             yield header
     except Image.DecompressionBombError as error:
         raise ImageError(Reason.TOO_MANY_PIXELS, str(error)) from None

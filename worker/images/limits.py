@@ -1,10 +1,23 @@
 """What a file may ask of a decoder."""
 
+from dataclasses import dataclass
+
 from worker.errors import ImageError, Reason
 
 MAX_PIXELS = 100_000_000
 MIN_EDGE = 8
 """Pixels of the shorter edge: the side of a JPEG's block. Smaller files are spacers and tracking pixels."""
+
+
+@dataclass(frozen=True)
+class SizeLimits:
+    """An image has `max_pixels` at most, and each of its edges `min_edge` pixels at least."""
+
+    max_pixels: int = MAX_PIXELS
+    min_edge: int = MIN_EDGE
+
+
+DEFAULT_LIMITS = SizeLimits()
 
 MAX_BLOCKS = 100_000
 """Segments of a JPEG, chunks of a PNG, blocks of a GIF, strips of a TIFF: Python takes about 2 us for each.
@@ -17,13 +30,13 @@ they may visit as many pixels as MAX_PASSES images of the largest allowed size h
 """
 
 
-def check_size(width: int, height: int, *, max_pixels: int, min_edge: int) -> None:
+def check_size(width: int, height: int, limits: SizeLimits) -> None:
     """Raises ImageError with too_many_pixels or too_small."""
-    check_pixels(width * height, max_pixels, f"{width} x {height} pixels")
-    if min(width, height) < min_edge:
+    check_pixels(width * height, limits.max_pixels, f"{width} x {height} pixels")
+    if min(width, height) < limits.min_edge:
         raise ImageError(
             Reason.TOO_SMALL,
-            f"{width} x {height} pixels; the shorter edge needs {min_edge} (FAKESWEEP_MIN_EDGE)",
+            f"{width} x {height} pixels; the shorter edge needs {limits.min_edge} (FAKESWEEP_MIN_EDGE)",
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from worker.detector.description import DetectorDescription
 from worker.detector.verdicts import Reader
 from worker.errors import AnnotationStoppedError, ImageError, NotAnnotatedError, StorageUnavailableError
-from worker.images import MAX_PIXELS, MIN_EDGE, open_image
+from worker.images import DEFAULT_LIMITS, SizeLimits, open_image
 from worker.lab.annotation.answers import AgreedPoint, Point, agreed, contradicts_label, explanation, full_answer
 from worker.lab.annotation.asking import AGGREGATOR, Asked, Asking
 from worker.lab.annotation.costs import Costs
@@ -52,8 +52,7 @@ class AnnotationParts:
     """The folder or s3://bucket/prefix that the records' names start from."""
     concurrency: int = 4
     """Records at once, and so the most requests in flight."""
-    max_pixels: int = MAX_PIXELS
-    min_edge: int = MIN_EDGE
+    limits: SizeLimits = DEFAULT_LIMITS
 
     @cached_property
     def reader(self) -> Reader:
@@ -131,7 +130,7 @@ def _with_image(text: str, record: Record, parts: AnnotationParts) -> list[dict[
     """The parts of a message to an annotator."""
     try:
         data = parts.store.fetch(image_ref(record.image, parts.images))
-        image = open_image(data, max_pixels=parts.max_pixels, min_edge=parts.min_edge)
+        image = open_image(data, limits=parts.limits)
     except (ImageError, StorageUnavailableError) as error:
         raise NotAnnotatedError(cause_of(error), str(error)) from None
     return [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": data_url(image)}}]

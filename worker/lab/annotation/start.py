@@ -7,6 +7,7 @@ from typing import Any
 
 from worker.detector.supply import load_description
 from worker.errors import ConfigurationError
+from worker.images import SizeLimits
 from worker.lab.annotation import pictures
 from worker.lab.annotation.costs import Costs, Price, read_prices
 from worker.lab.annotation.endpoint import Address, Endpoint, find_key
@@ -71,8 +72,7 @@ def annotate_as_asked(
             store=open_stores(settings),
             images=options.images,
             concurrency=options.concurrency,
-            max_pixels=settings.max_pixels,
-            min_edge=settings.min_edge,
+            limits=SizeLimits(settings.max_pixels, settings.min_edge),
         )
         wanted = records[: options.limit]
         outcome = annotate_dataset(wanted, faults, parts, files, strict=options.strict, warn=warn, tell=tell)

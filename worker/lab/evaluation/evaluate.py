@@ -10,6 +10,7 @@ from worker.detector.judge import warm_up
 from worker.detector.start import start_engine
 from worker.detector.supply import load_description, supply
 from worker.errors import ConfigurationError
+from worker.images import SizeLimits
 from worker.lab.datasets.digest import digest
 from worker.lab.datasets.faults import FAULTS, Faults, Say, read_records, say_faults, write_faults
 from worker.lab.datasets.records import Record
@@ -64,8 +65,7 @@ def evaluate_detector(
         explain=explain,
         perturbations=tuple(PERTURBATIONS) if robustness else (CLEAN,),
         threads=settings.threads or default_threads(),
-        max_pixels=settings.max_pixels,
-        min_edge=settings.min_edge,
+        limits=SizeLimits(settings.max_pixels, settings.min_edge),
     )
     return evaluate_records(
         dataset, records, parts, faults, output, embeddings=embeddings, resamples=resamples, say=say, advance=advance

@@ -15,7 +15,7 @@ from worker.detector.engine import Engine
 from worker.detector.judge import judge
 from worker.detector.verdicts import Judgement, Reader
 from worker.errors import EngineGenerateError, ImageError, StorageUnavailableError
-from worker.images import MAX_PIXELS, MIN_EDGE, decode, open_image, reduce_jpeg, to_square
+from worker.images import DEFAULT_LIMITS, SizeLimits, decode, open_image, reduce_jpeg, to_square
 from worker.lab.datasets.images import cause_of, image_ref
 from worker.lab.datasets.records import Cause, Fault, Record
 from worker.lab.evaluation.journal import Journal
@@ -44,8 +44,7 @@ class EvaluationParts:
     perturbations: tuple[str, ...] = (CLEAN,)
     threads: int = 4
     """Calls of the engine at once; vLLM batches over all of them."""
-    max_pixels: int = MAX_PIXELS
-    min_edge: int = MIN_EDGE
+    limits: SizeLimits = DEFAULT_LIMITS
 
     @cached_property
     def reader(self) -> Reader:
@@ -167,15 +166,14 @@ def _squares(data: bytes, task: _Task, parts: EvaluationParts) -> list[Image.Ima
                     edge=form.edge,
                     fit=form.fit,
                     decoding=form.decode,
-                    max_pixels=parts.max_pixels,
-                    min_edge=parts.min_edge,
+                    limits=parts.limits,
                 )
             )
             continue
-        whole = whole or open_image(data, max_pixels=parts.max_pixels, min_edge=parts.min_edge)
+        whole = whole or open_image(data, limits=parts.limits)
         changed = PERTURBATIONS[one](whole, task.record.image)
         reduce_jpeg(changed, edge=form.edge, decoding=form.decode)
-        squares.append(to_square(changed, edge=form.edge, fit=form.fit, max_pixels=parts.max_pixels))
+        squares.append(to_square(changed, edge=form.edge, fit=form.fit, max_pixels=parts.limits.max_pixels))
     return squares
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from worker.detector.description import Preprocessing
 from worker.errors import ConfigurationError, ImageError
 from worker.files import replacing
-from worker.images import MIN_EDGE, decode
+from worker.images import DEFAULT_LIMITS, SizeLimits, decode
 from worker.lab.datasets.images import cause_of, image_ref
 from worker.lab.datasets.records import Cause, Fault, Record
 from worker.storage import ImageStore
@@ -68,9 +68,8 @@ class ImageSource:
     store: ImageStore
     images: str
     form: Preprocessing
-    max_pixels: int
+    limits: SizeLimits = DEFAULT_LIMITS
     threads: int = 8
-    min_edge: int = MIN_EDGE
 
 
 def prepare(
@@ -171,8 +170,7 @@ def _square(record: Record, source: ImageSource) -> tuple[str, Pixels] | Fault:
             edge=form.edge,
             fit=form.fit,
             decoding=form.decode,
-            max_pixels=source.max_pixels,
-            min_edge=source.min_edge,
+            limits=source.limits,
         )
     except ImageError as error:
         return Fault(record.line, record.image, cause_of(error), str(error))
