@@ -313,7 +313,9 @@ def upgrade() -> None:
     # In the order in which workers lock them, or the two could wait for each other.
     op.execute("LOCK TABLE scans, contents IN SHARE ROW EXCLUSIVE MODE")
     # Not of old rows: by hand, people could write reviews of scans that were never there.
-    op.create_foreign_key(op.f("fk_reviews_scan_id"), "reviews", "scans", ["scan_id"], ["id"], postgresql_not_valid=True)
+    op.create_foreign_key(
+        op.f("fk_reviews_scan_id"), "reviews", "scans", ["scan_id"], ["id"], postgresql_not_valid=True
+    )
     op.create_foreign_key(op.f("fk_reviews_reviewer"), "reviews", "reviewers", ["reviewer"], ["name"])
     op.execute(_CHECKED.replace("{lock}", str(_LOCK)))
     op.execute(_STANDS.replace("{lock}", str(_LOCK)))
