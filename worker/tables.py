@@ -320,8 +320,8 @@ class ContentHistory(SQLModel, table=True):
     """What became known of a content that a detector called fake or uncertain. Triggers on `findings` keep it.
 
     `verdict` and `score` are those of its newest finding; `verdict_id`, `uri` and `scan_id` those of the newest one
-    that was not real. `superseded`: another detector has judged the content since. `places` counts uris. `statement` is what
-    people decided about the content at last, null while nobody has.
+    that was not real. `superseded`: another detector has judged the content since. `places` counts uris. `statement`
+    is what people decided about the content at last, null while nobody has.
     """
 
     __tablename__ = "contents"
