@@ -61,11 +61,12 @@ def review(database: Database, stated: Stated) -> Review:
     """
     values = {name: storable(one) if type(one) is str else one for name, one in asdict(stated).items()}
     with _refused(), transaction(database) as session:
-        return session.execute(insert(Review).values(**values).returning(Review)).scalar_one()
+        row: Review = session.execute(insert(Review).values(**values).returning(Review)).scalar_one()
+    return row
 
 
 def add_reviewer(database: Database, name: str) -> None:
-    """Lets somebody review, by a pseudonym; also somebody who was disabled. Raises UsageError for a name that is none."""
+    """Lets somebody review, by a pseudonym; also who was disabled. Raises UsageError for a name that cannot be."""
     if name != name.strip() or not name.isprintable() or not 0 < len(name) <= MAX_NAME:
         raise UsageError(f"a reviewer's name has 1 to {MAX_NAME} printable characters, and no space at its ends")
     query = insert_or(Reviewer).values(name=name)

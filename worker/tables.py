@@ -432,7 +432,7 @@ class Review(SQLModel, table=True):
 
     `scan_id` and `uri` are where its author saw the content. `verdict_id` is the verdict that was shown there,
     `detector_id` whose it is, `verdict` and `score` how it read under the scan's policy. Triggers fill these, and
-    refuse what does not belong together. Whether a person and the detector agree follows from `statement` and `verdict`.
+    refuse what does not belong together. Whether the two agree follows from `statement` and `verdict`.
 
     `decision` is of the release before; triggers fill it, and nothing reads it. Only reviews from before migration 0006
     may have no `statement`, `sha256` or `verdict`: `decision` is then all that their author said.
@@ -476,7 +476,7 @@ class Review(SQLModel, table=True):
 
 
 class ReviewedVerdict(SQLModel, table=True):
-    """What a detector had said of a content when people first reviewed it, and what stands. Triggers on `reviews` keep it.
+    """What a detector had said of a content when people first reviewed it, and what stands. Triggers keep it.
 
     `verdict` is what the first reviewer who saw this detector's word was shown; `week` is the Monday of that week, in
     UTC. `statement` is null while the reviews of the content contradict each other.

@@ -195,7 +195,10 @@ BEGIN
 END $$;
 CREATE TRIGGER contents_added AFTER INSERT ON contents REFERENCING NEW TABLE AS added
 FOR EACH STATEMENT EXECUTE FUNCTION contents_added();
-UPDATE contents c SET statement = s.statement, reviewed_at = s.reviewed_at FROM review_status s WHERE s.sha256 = c.sha256;
+UPDATE contents c
+SET statement = s.statement, reviewed_at = s.reviewed_at
+FROM review_status s
+WHERE s.sha256 = c.sha256;
 INSERT INTO reviewed_verdicts (sha256, detector_id, verdict, first_reviewed_at, week, statement)
 SELECT DISTINCT ON (r.sha256, r.detector_id) r.sha256, r.detector_id, r.verdict, r.created_at, week_of(r.created_at),
        s.statement
@@ -239,7 +242,8 @@ LEFT JOIN (
 ) AS appeal USING (sha256);
 CREATE VIEW review_queue AS
 SELECT c.sha256, c.detector_id, (SELECT d.name FROM detectors d WHERE d.id = c.detector_id) AS detector_name,
-       c.verdict, c.score, c.verdict_id, c.uri, c.scan_id, c.first_at, extract(epoch FROM now() - c.first_at)::float AS age_s, c.places,
+       c.verdict, c.score, c.verdict_id, c.uri, c.scan_id, c.first_at,
+       extract(epoch FROM now() - c.first_at)::float AS age_s, c.places,
        (SELECT count(*) FROM reviews r WHERE r.sha256 = c.sha256 AND r.statement IS NOT NULL) AS reviews,
        coalesce((SELECT s.disputed FROM review_status s WHERE s.sha256 = c.sha256), false) AS disputed
 FROM contents c

@@ -1,6 +1,6 @@
 """What people decided, content by content: its reviews, and the one label that they come to.
 
-A review states what a content is. Which statement stands, the view `review_status` says, and nobody else: the rule is in
+A review states what a content is. The view `review_status` alone says which statement stands, by the rule of
 docs/decisions/0016.
 """
 
@@ -41,9 +41,7 @@ class Cause(StrEnum):
 
     CANNOT_TELL = "cannot_tell"
     CONFLICT = "conflict"  # as many reviewers say fake as real, and there is no appeal
-    UNCERTAIN_VERDICT = (
-        "uncertain_verdict"  # of a release before: confirmed or overturned, it says neither fake nor real
-    )
+    UNCERTAIN_VERDICT = "uncertain_verdict"  # in reviews of a release before: neither word was said
     NO_VERDICT = "no_verdict"  # likewise: of an image that had failed
     REPLACED = "replaced"  # as far as is known, something else lies at its uri by now
     BAD_LINE = "bad_line"
