@@ -100,7 +100,9 @@ def _judged(
 def _ended(services: Rig, module: list[str], scan: UUID) -> dict[str, Any]:
     with services.worker(module, SMALL_ENGINE):
         services.wait_for(scan)
-        while services.waiting():  # messages whose images are decided already
+        until = time.monotonic() + 60
+        # Messages whose images are decided already: those that wait, and those that the worker has in hand.
+        while services.waiting() or (_counts(services, scan)["rows_left_behind"] and time.monotonic() < until):
             time.sleep(0.2)
     return _counts(services, scan)
 

@@ -106,18 +106,34 @@ def _array(texts: Iterable[str | None]) -> str:
     return to_json(list(texts)).decode()
 
 
+def changed_query(rule: ReuseRule) -> Any:
+    """Builds the query of the numbers, from 1, of the refs that the rule has not looked at before as they are.
+
+    For any other ref, the rule would make of the same stored verdict what it made of it last time.
+    """
+    listed = _listed()
+    same = (col(StoredObject.uri) == listed.c.uri) & (col(StoredObject.etag) == listed.c.etag)
+    there = select(col(StoredObject.uri)).where(same, col(StoredObject.rule) == rule.fingerprint).exists()
+    return select(listed.c.n).where(not_(there)).order_by(listed.c.n)
+
+
+def _listed() -> Any:
+    names = column("n", BigInteger), column("uri", Text), column("etag", Text), column("external_id", Text)
+    return text(_LISTED).columns(*names).cte("listed")
+
+
 def unchanged_query(rule: ReuseRule) -> Any:
     """Builds the query of the refs that are unchanged and have a verdict that the rule allows.
 
     Its columns are those of the ref, of its object and of its verdict. `n` is the ref's number, from 1. `remembered`:
-    the object names that verdict already.
+    the object names that verdict already. `said`: the verdict of the last finding there.
     """
-    names = column("n", BigInteger), column("uri", Text), column("etag", Text), column("external_id", Text)
-    listed = text(_LISTED).columns(*names).cte("listed")
+    listed = _listed()
     same = (col(StoredObject.uri) == listed.c.uri) & (col(StoredObject.etag) == listed.c.etag)
     newest = _newest(col(StoredObject.sha256), rule, preferred_id=col(StoredObject.verdict_id))
     remembered = (col(StoredObject.verdict_id) == newest.c.verdict_id).is_(True).label("remembered")
-    columns: list[Any] = [listed, StoredObject.sha256, StoredObject.size, newest, remembered]
+    said: Any = col(StoredObject.verdict).label("said")
+    columns: list[Any] = [listed, StoredObject.sha256, StoredObject.size, said, newest, remembered]
     query = select(*columns).select_from(listed).join(StoredObject, same).join(newest, true())
     return query.cte("known")
 
