@@ -27,7 +27,8 @@ INSERT INTO findings_hourly AS kept
 SELECT date_trunc('hour', f.decided_at, 'UTC'),
        CASE WHEN s.kind = 'live' THEN '00000000-0000-0000-0000-000000000000'::uuid ELSE f.scan_id END,
        bucket_of(f.uri), coalesce(v.detector_id, 0), f.outcome, coalesce(f.verdict, ''), coalesce(f.reason, ''),
-       CASE WHEN f.score IS NULL THEN -1 ELSE least(floor(f.score * 20), 19) END::smallint, (pg_backend_pid() & 15)::smallint, {sign}count(*)
+       CASE WHEN f.score IS NULL THEN -1 ELSE least(floor(f.score * 20), 19) END::smallint,
+       (pg_backend_pid() & 15)::smallint, {sign}count(*)
 FROM {rows} f
 LEFT JOIN scans s ON s.id = f.scan_id
 LEFT JOIN verdicts v ON v.id = f.verdict_id
