@@ -10,7 +10,7 @@ from sqlmodel import Session, col
 
 from worker.case import ReuseRule
 from worker.database.detectors import started_last
-from worker.database.known import changed_query, refs_as_json
+from worker.database.known import changed_query, etags_as_json, refs_as_json
 from worker.database.lifecycle import fill_thresholds
 from worker.database.saving import insert_unchanged, update_objects
 from worker.messages import ImageRef
@@ -47,7 +47,7 @@ def reuse_unchanged(session: Session, scan: Scan, refs: Sequence[ImageRef], rule
     changed = refs
     if scan.record == Record.CHANGES:
         # Most images of a nightly scan: nothing is read of them but their rows of `objects`.
-        numbers = session.execute(changed_query(rule), refs_as_json(refs)).scalars()
+        numbers = session.execute(changed_query(rule), etags_as_json(refs)).scalars()
         changed = [refs[n - 1] for n in numbers]
     passed = len(refs) - len(changed)
     found = _reuse(session, scan, changed, rule) if changed else Deduped(changed)

@@ -43,8 +43,11 @@ def named(row: Mapping[str, Any]) -> Row:
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    found = (row.get(name) for name in names)
-    return next((value for value in found if value is not None and value != ""), None)
+    for name in names:  # no generator: a million rows come this way
+        value = row.get(name)
+        if value is not None and value != "":
+            return value
+    return None
 
 
 def _uri(row: Mapping[str, Any]) -> Any:
@@ -54,7 +57,7 @@ def _uri(row: Mapping[str, Any]) -> Any:
             return s3_uri(row.get("bucket"), row.get("key"))
         except BadRowError as error:
             raise BadRowError(f"no uri, and {error}") from None
-    text = as_text("uri", given)
+    text = given if isinstance(given, str) else as_text("uri", given)
     return given_uri(text.lstrip(" \t")) if isinstance(text, str) else text
 
 
