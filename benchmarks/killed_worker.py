@@ -69,8 +69,7 @@ def main() -> None:
 
 
 def _stored(services: Rig, name: str, files: Sequence[bytes], count: int) -> list[ImageRef]:
-    """Stores `count` objects with different contents: the files, with the object's name after the end of the picture.
-    """
+    """Stores `count` objects with different contents: the files, with the object's name after their end."""
     refs: list[ImageRef] = []
     for start in range(0, count, CHUNK):
         names = [f"{name}/{number:06d}" for number in range(start, min(start + CHUNK, count))]
@@ -96,7 +95,7 @@ def _judged(
         with services.worker(module, SMALL_ENGINE, end=end):
             time.sleep(seconds)
             judged = _counts(services, scan)["judged"]
-        taken_apart += services.log_of(module).count('"images_taken_alone"')
+        taken_apart += services.log_of(module).count('"images_judged_one_by_one"')
     return judged, taken_apart, scan
 
 

@@ -107,8 +107,7 @@ def _publish_copy(app: Celery, connection: Any, message: Any) -> None:
 
 
 def read(message: Any) -> DeadLetter:
-    """Returns the letter in a message of the dead queue. A worker wrote it, or RabbitMQ itself moved the message there.
-    """
+    """Returns the letter in a message of the dead queue. A worker wrote it, or RabbitMQ moved a message there."""
     body = message.body if isinstance(message.body, bytes) else bytes(message.body or "", "utf-8", "surrogatepass")
     letter_id, text = hashlib.sha256(body).hexdigest()[:12], body.decode(errors="backslashreplace")
     headers = message.headers or {}

@@ -51,8 +51,7 @@ def _gunzipped(data: bytes, max_bytes: int) -> bytes:
 
 
 def _inflated(data: bytes, max_bytes: int) -> bytes:
-    """Unpacks deflate, with zlib's header as in HTTP, or without it as some programs write. Leaves other bytes as is.
-    """
+    """Unpacks deflate, with zlib's header as in HTTP, or without it as some programs write. Keeps other bytes."""
     for window in (zlib.MAX_WBITS, -zlib.MAX_WBITS):
         inflating = zlib.decompressobj(window)
         try:

@@ -99,7 +99,7 @@ def _save_all(
             raise
         except Exception:
             log.exception("message_failed_together", scan_id=str(delivery.scan.id))
-    log.warning("images_taken_alone", scan_id=str(delivery.scan.id), images=len(unchanged) + len(refs))
+    log.warning("images_judged_one_by_one", scan_id=str(delivery.scan.id), images=len(unchanged) + len(refs))
     later: list[ImageRef] = []
     rest = [*_not_saved(unchanged, delivery, parts), *refs]
     deaths = deaths_alone(parts.database, delivery.scan.id, [ref.uri for ref in rest])

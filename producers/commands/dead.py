@@ -17,7 +17,7 @@ app = typer.Typer()
 
 EXIT_FAILED = 1
 LEAST_OF_AN_ID = 6
-"""Characters that an id must have at least. Otherwise an empty variable in a script would choose a letter."""
+"""Characters that an id must have at least. Otherwise an empty variable in a script could choose a letter."""
 
 
 class Action(StrEnum):

@@ -21,7 +21,8 @@ _HEADERS = {*COLUMNS, "id", "file", "filename", "file_name", "filepath", "file_p
 
 
 def csv_rows(lines: Iterable[str], source: str) -> Iterator[Row]:
-    """Yields a row for each line of a CSV file, None for a blank line. Raises SourceError if the first line is unknown.
+    """Yields a row for each line of a CSV file, None for a blank line. Raises SourceError for a first line of another
+    form.
 
     A header names `uri` (or another column of URI_COLUMNS), or `bucket` and `key`, in which nothing is escaped. Commas,
     semicolons or tabs separate the columns. Without a header, the file has the form of S3 Inventory: the first two

@@ -18,7 +18,8 @@ def text_lines(file: BinaryIO, *, newline: str = "") -> io.TextIOWrapper:
     """Returns the lines of a seekable file, with their line ends. `newline` has the same meaning as in open().
 
     A byte-order mark decides the encoding. Without one it is UTF-8. A gzip file is unpacked, whatever its name is. A
-    byte that is not UTF-8 becomes a lone surrogate (surrogateescape). The code that reads the row then handles it.
+    byte that is not UTF-8 becomes a lone surrogate (surrogateescape). given_uri() accepts it in paths, but not in keys
+    of S3.
     """
     packed = file.read(2) == _GZIP
     file.seek(0)

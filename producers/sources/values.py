@@ -1,5 +1,4 @@
-"""named() makes the fields of an ImageRef from the columns of a row, and turns numbers into text where text is meant.
-"""
+"""named() makes the fields of an ImageRef from the columns of a row. Numbers become text where text is meant."""
 
 import math
 from collections.abc import Mapping

@@ -1,5 +1,4 @@
-"""Reads the directories of TIFF files. EXIF blocks are TIFF directories too. A broken entry does not harm the others.
-"""
+"""Reads the directories of TIFF files. EXIF blocks are TIFF directories too. A broken entry harms no other entry."""
 
 import struct
 from collections.abc import Iterator

@@ -61,8 +61,7 @@ class HeifFile(ImageFile.ImageFile):
 
 
 def open_heif(data: bytes, max_pixels: int) -> Header:
-    """Opens a HEIC or HEIF file without its metadata. Raises ImageError, and what pillow_heif raises for broken files.
-    """
+    """Opens a HEIF file without its metadata. Raises ImageError, and what pillow_heif raises for broken files."""
     if has_meta(data) is False:
         raise ImageError(Reason.UNSUPPORTED_FORMAT, "a HEIF file without a still image")
     items = read_items(data)

@@ -40,8 +40,7 @@ _MADE_UP = (b"\xa5\x3c\x96\x0f" * 64, b"\x5a\xc3\x69\xf0" * 64)
 
 
 class JpegFile(JpegImageFile):
-    """Pillow's JPEG image, of a file that may lack its end marker. load() then checks whether pixels are missing too.
-    """
+    """Pillow's JPEG image. If the file has no end marker, load() checks whether pixels are missing too."""
 
     cut: bytes | None = None
     """The file without an end marker. None if the file has its end marker."""
@@ -73,8 +72,7 @@ def _digest(data: bytes) -> bytes:
 
 @dataclass
 class _Head:
-    """What was read before the pixels. `kept`: the parts of the file that decide the pixels, and the pixels themselves.
-    """
+    """What was read before the pixels. `kept`: the parts of the file that decide the pixels, and the pixels."""
 
     kept: list[memoryview | bytes] = field(default_factory=list)
     exif: bytes = b""

@@ -44,8 +44,7 @@ def check_size(width: int, height: int, limits: SizeLimits) -> None:
 
 
 def check_pixels(pixels: int, max_pixels: int, what: str) -> None:
-    """Raises ImageError with too_many_pixels if `pixels` is more than `max_pixels`. `what` names these pixels in words.
-    """
+    """Raises ImageError with too_many_pixels if `pixels` is more than `max_pixels`. `what` names them in words."""
     if pixels > max_pixels:
         raise ImageError(Reason.TOO_MANY_PIXELS, f"{what}; the limit is {max_pixels} pixels (FAKESWEEP_MAX_PIXELS)")
 

@@ -113,8 +113,7 @@ def _unpacked(kind: bytes, body: bytes) -> bytes:
 
 
 def _unhex(text: bytes) -> bytes:
-    """Returns the EXIF that ImageMagick writes as text: a line `exif`, a line with its length, and hexadecimal digits.
-    """
+    """Returns the EXIF that ImageMagick writes as text: a line `exif`, a line with the length, and hex digits."""
     try:
         return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
     except ValueError:

@@ -90,8 +90,7 @@ def _native(args: Any) -> Any:
 
 
 def _check_is_picture(page: Directory) -> None:
-    """Raises ImageError with unsupported_format for camera raw files, for previews, and for colours that are not read.
-    """
+    """Raises ImageError with unsupported_format for camera raw files, for previews, and for what Pillow cannot read."""
     others = list(_others(page))
     is_raw = _DNG_VERSION in page.entries or page.data[2:11] == _CR2 or page.data[8:16] in _PHASE_ONE
     if is_raw or any(_is_raw(one) for one in (page, *others)):
@@ -118,8 +117,7 @@ def _area(page: Directory) -> float:
 
 
 def _others(page: Directory) -> Iterator[Directory]:
-    """Yields the other pages, but not all of very many: the sub-pages of the first one, and the pages that follow it.
-    """
+    """Yields the sub-pages of the first page, and the pages that follow it, up to _MAX_DIRECTORIES of each."""
     for place in page.numbers(_SUB_DIRECTORIES)[:_MAX_DIRECTORIES]:
         if other := directory_at(page.data, int(place), page.order, is_big=page.is_big):
             yield other
@@ -133,8 +131,7 @@ def _others(page: Directory) -> Iterator[Directory]:
 
 
 def _levels(page: Directory) -> Levels | None:
-    """Returns what the numbers of a grey image mean. None for a colour image, and for grey that Pillow reads correctly.
-    """
+    """Returns what the numbers of a grey image mean. None for colour, and for grey that Pillow reads correctly."""
     bits, photometric = int(page.number(_BITS, 1)), page.number(_PHOTOMETRIC, 0)
     form = page.number(_FORMAT, 1)
     is_signed = form != 1  # two's complement, or floats, which have a sign of their own
