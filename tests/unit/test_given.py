@@ -83,7 +83,7 @@ def test_no_name_is_ever_taken_for_another_one(
         ("./a.jpg", "not a uri: give s3://bucket/key, file:///path or an absolute path"),
         ("'s3://b/k'", "quotation mark"),
         ('"/a.jpg"', "quotation mark"),
-        ("/a.jpg\0/b.jpg\0", "NUL: give UTF-8 text, and each name in a line of its own"),
+        ("/a.jpg\0/b.jpg\0", "NUL: give UTF-8 text, with one name in each line"),
         ("/nowhere/a.jpg ", "ends in white space"),
         ("file:///nowhere/a%20b.jpg", "there is no such file: give the plain path"),
         ("s3://b/caf\udce9.jpg", "not UTF-8"),
