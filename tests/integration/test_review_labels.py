@@ -38,10 +38,9 @@ def test_a_calibration_is_fitted_on_statements_about_uncertain_findings(desk: De
     trained_on = read_records(desk.output / "train.json", faults)
     assert {record.is_fake for record in trained_on} == {True, False}
     assert faults == []
-    sets = []
     for part in ("train", "test"):
         evaluate_scripted(desk.output / f"{part}.json", tmp_path / part, ScriptedEngine(), (CLEAN,))
-        sets.append(read_evaluated(tmp_path / part))
-    found = calibrate(scripted_description(), *sets, Wanted(method="platt", false_positive_rate=0.5))
+    fit, report = (read_evaluated(tmp_path / part) for part in ("train", "test"))
+    found = calibrate(scripted_description(), fit, report, Wanted(method="platt", false_positive_rate=0.5))
     assert found.fit.fake + found.fit.real + found.report.fake + found.report.real == len(LEVELS)
     assert found.calibration.slope > 1, "among uncertain images, the brighter ones are fake more often than it believes"
