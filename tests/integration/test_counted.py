@@ -1,7 +1,7 @@
 """What a worker counts and measures: Postgres is real; images, engine and broker are in memory."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, replace
 from typing import Any
 from uuid import uuid4
@@ -117,9 +117,9 @@ class Door:
         lanes = {SCAN_QUEUE: parts, LIVE_QUEUE: live}
         self.task: Task = register_tasks(self.app, lanes, retry_delay_s=30, on_engine_death=_no_death)
 
-    def take(self, payload: object, queue: str = SCAN_QUEUE, *, redelivered: bool = False, **headers: Any) -> None:
-        info = {"routing_key": queue, "redelivered": redelivered}
-        self.task.push_request(id=str(uuid4()), delivery_info=info, **headers)
+    def take(self, payload: object, queue: str = SCAN_QUEUE, headers: Mapping[str, Any] | None = None) -> None:
+        info = {"routing_key": queue, "redelivered": False}
+        self.task.push_request(**{"id": str(uuid4()), "delivery_info": info, **(headers or {})})
         try:
             self.task.run(payload)
         finally:
@@ -133,10 +133,11 @@ def _no_death(error: Exception) -> None:
 def test_how_long_a_message_waited(database: Database, make_parts: MakeParts) -> None:
     parts = make_parts({"s3://b/1": png(BRIGHT)})
     door, payload = Door(parts), job(start(database, 9), "s3://b/1").payload()
-    door.take(payload, **{SINCE: time.time() - 100})
-    door.take(payload, LIVE_QUEUE, **{SINCE: time.time() + 5})
+    earlier = {SINCE: time.time() - 100}
+    door.take(payload, headers=earlier)
+    door.take(payload, LIVE_QUEUE, {SINCE: time.time() + 5})
     door.take(payload)
-    door.take(payload, redelivered=True, **{SINCE: time.time() - 100})
+    door.take(payload, headers={**earlier, "delivery_info": {"routing_key": SCAN_QUEUE, "redelivered": True}})
     assert value(parts, "message_wait_seconds_count") == 1
     assert 100 <= (value(parts, "message_wait_seconds_sum") or 0) < 130
     assert value(parts, "message_wait_seconds_count", LIVE_QUEUE) == 1
@@ -187,7 +188,7 @@ def test_dead_letters_by_their_cause(database: Database, make_parts: MakeParts) 
     assert raised(parts, "dead_letters_total") == {("invalid",): 1}
     assert value(parts, "dead_letters_total", LIVE_QUEUE, cause="invalid") == 1
     door.take(payload)
-    door.take(payload, **{REFUSED: "the message expired"})
+    door.take(payload, headers={REFUSED: "the message expired"})
     assert raised(parts, "dead_letters_total") == {("invalid",): 1, ("fault",): 1, ("given_up",): 1}
     assert raised(parts, "images_total") == {("failed", "engine_failed"): 1}
 
@@ -204,7 +205,8 @@ def _published(database: Database, parts: Parts, images: int) -> Counts:
     assert isinstance(store, InMemoryImageStore)
     refs = [ImageRef(uri=uri, etag=store.etag(uri)) for uri in list(store.objects)[:images]]
     scan = scans.start_scan(database, scans.Listing(sources=("s3://b/",)))
-    publisher, told = InMemoryPublisher(), []
+    publisher = InMemoryPublisher()
+    told: list[Counts] = []
     publishing.publish_scan(
         publisher, database, scan.id, chunk_size=20, count=told.append,
         opened=lambda _sources, rules, _warn: InMemorySource(refs, rules),

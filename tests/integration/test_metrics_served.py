@@ -1,4 +1,4 @@
-"""What real processes serve to Prometheus: a worker under load, nightly, and a listener. Their figures are the truth."""
+"""What real processes serve to Prometheus: a worker under load, `fakesweep nightly`, and a listener."""
 
 import http.client
 import json
