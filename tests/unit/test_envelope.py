@@ -181,7 +181,7 @@ ANYTHING = st.recursive(
     max_leaves=8,
 )  # fmt: skip
 NAMES = st.sampled_from(
-    ["task", "id", "eta", "expires", "timelimit", "retries", "group", DELIVERIES, "fakesweep-unreadable"]
+    ["task", "id", "eta", "expires", "published_at", "timelimit", "retries", "group", DELIVERIES, UNREADABLE]
 )
 
 
