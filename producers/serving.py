@@ -12,7 +12,7 @@ from worker import endpoint
 from worker.database import Database
 from worker.database.figures import review_backlog
 from worker.metrics import Metrics
-from worker.metrics.declared import DEAD_LETTERS, LISTED, PRODUCER, PUBLISHED, UNCHANGED
+from worker.metrics.declared import DEAD_LETTERS, KNOWN, LISTED, PRODUCER, PUBLISHED
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ def _counting(metrics: Metrics) -> Count:
     def count(counts: Counts) -> None:
         metrics.count(LISTED, counts.listed)
         metrics.count(PUBLISHED, counts.published)
-        metrics.count(UNCHANGED, counts.unchanged)
+        metrics.count(KNOWN, counts.known)
         metrics.count(DEAD_LETTERS, counts.dead_lettered, queue="sqs", cause="invalid")
 
     return count

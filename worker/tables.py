@@ -13,7 +13,19 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, Identity, Index, String, Text, func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    SmallInteger,
+    String,
+    Text,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
@@ -41,6 +53,13 @@ class Verdict(StrEnum):
     FAKE = "fake"
     UNCERTAIN = "uncertain"
     REAL = "real"
+
+
+class Record(StrEnum):
+    """Of which images a scan keeps findings: of all, or of those that are not as they were last time."""
+
+    ALL = "all"
+    CHANGES = "changes"
 
 
 class ScanStatus(StrEnum):
@@ -101,8 +120,9 @@ class Detector(SQLModel, table=True):
 class Scan(SQLModel, table=True):
     """One sweep over a source, or one submission to the live queue (`kind`).
 
-    `listed` counts distinct images; `judged + reused + failed` reaches it exactly when the scan is done. `fake`,
-    `uncertain` and `real` split judged + reused. `policy` is messages.Policy.
+    `listed` counts distinct images; `judged + reused + unchanged + failed` reaches it exactly when the scan is done.
+    `fake`, `uncertain` and `real` split judged + reused. `policy` is messages.Policy. `record` is a Record: whether
+    images that are as they were leave findings, or are counted as `unchanged`.
 
     `listing` is producers.scans.Listing: what is listed, by which rules; `cursor` is how far that is; `skipped` counts
     what was passed over, `skipped_by` by cause. `rejudge`: verdicts from before the scan are not reused. A share of
@@ -116,8 +136,15 @@ class Scan(SQLModel, table=True):
     __table_args__ = (
         CheckConstraint("kind IN ('scan', 'live')", name="kind"),
         _one_of("status", ScanStatus),
+        _one_of("record", Record),
         Index(None, "created_at"),
         Index(None, "partition"),
+        Index(
+            "ix_scans_active",
+            "kind",
+            "created_at",
+            postgresql_where=text("status IN ('listing', 'repairing', 'running')"),
+        ),
         Index(None, "schedule", "due_at", postgresql_where=text("schedule IS NOT NULL")),
     )
 
@@ -134,6 +161,7 @@ class Scan(SQLModel, table=True):
     skipped: int = Field(default=0, sa_type=BigInteger)
     judged: int = Field(default=0, sa_type=BigInteger)
     reused: int = Field(default=0, sa_type=BigInteger)
+    unchanged: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
     failed: int = Field(default=0, sa_type=BigInteger)
     fake: int = Field(default=0, sa_type=BigInteger)
     uncertain: int = Field(default=0, sa_type=BigInteger)
@@ -142,6 +170,7 @@ class Scan(SQLModel, table=True):
     finished_at: datetime | None = _timestamp(nullable=True)
     listing: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
     skipped_by: dict[str, int] | None = Field(default=None, sa_type=JSONB)
+    record: str = Field(default="all", sa_type=String(8), sa_column_kwargs={"server_default": "all"})
     rejudge: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     max_flagged_share: float | None = None
     max_failed_share: float | None = None
@@ -174,7 +203,8 @@ class Unpublished(SQLModel, table=True):
 class StoredObject(SQLModel, table=True):
     """What lay at a uri when it was last fetched: what a re-scan asks before it fetches anything.
 
-    `verdict_id` is the verdict that was given or reused there: the first one that a re-scan looks at.
+    `verdict_id` is the verdict that was given or reused there: the first one that a re-scan looks at. `verdict` is what
+    the last finding there said, and `rule` the fingerprint of the ReuseRule by which it did.
     """
 
     __tablename__ = "objects"
@@ -184,6 +214,8 @@ class StoredObject(SQLModel, table=True):
     sha256: str = Field(sa_type=String(64))
     size: int = Field(sa_type=BigInteger)
     verdict_id: int | None = Field(default=None, sa_type=BigInteger)
+    verdict: str | None = Field(default=None, sa_type=String(16))
+    rule: int | None = Field(default=None, sa_type=BigInteger)
     fetched_at: datetime = _timestamp()
 
 
@@ -260,6 +292,78 @@ class Finding(SQLModel, table=True):
     height: int | None = None
     attempts: int = 1
     decided_at: datetime = _timestamp()
+
+
+class HourlyCount(SQLModel, table=True):
+    """How many findings of a kind there were in an hour. Triggers on `findings` keep it; retention takes nothing away.
+
+    `scan_id` has zeros alone for all submissions together, `detector_id` is 0 and a text empty where there is none.
+    `score_bin` is the score in twentieths, rounded down: 0 to 19, and -1 without a score. Rows that differ only in
+    `shard` belong together: each connection has its own, so that they do not wait for each other.
+    """
+
+    __tablename__ = "findings_hourly"
+
+    hour: datetime = Field(sa_type=DateTime(timezone=True), primary_key=True)
+    scan_id: UUID = Field(primary_key=True)
+    bucket: str = _text(primary_key=True)
+    detector_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    outcome: str = Field(sa_type=String(8), primary_key=True)
+    verdict: str = Field(sa_type=String(16), primary_key=True)
+    reason: str = Field(sa_type=String(32), primary_key=True)
+    score_bin: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    shard: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    findings: int = Field(sa_type=BigInteger)
+
+
+class ContentHistory(SQLModel, table=True):
+    """What became known of a content that a detector called fake or uncertain. Triggers on `findings` keep it.
+
+    `verdict` and `score` are those of its newest finding; `verdict_id`, `uri` and `scan_id` those of the newest one
+    that was not real. `superseded`: another detector has judged the content since. `places` counts uris. `statement`
+    is what people decided about the content at last, null while nobody has.
+    """
+
+    __tablename__ = "contents"
+    __table_args__ = (
+        Index(
+            "ix_contents_to_review",
+            text("score DESC NULLS LAST"),
+            "first_at",
+            postgresql_where=text("verdict <> 'real' AND statement IS NULL AND NOT superseded"),
+        ),
+        Index(None, "first_flagged_at"),
+    )
+
+    sha256: str = Field(sa_type=String(64), primary_key=True)
+    detector_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    verdict: str = Field(sa_type=String(16))
+    score: float | None = None
+    verdict_id: int = Field(sa_type=BigInteger)
+    uri: str = _text()
+    scan_id: UUID
+    first_at: datetime = Field(sa_type=DateTime(timezone=True))
+    last_at: datetime = Field(sa_type=DateTime(timezone=True))
+    places: int = Field(sa_type=BigInteger)
+    first_flagged_at: datetime | None = _timestamp(nullable=True)
+    first_flagged_uri: str | None = _text(default=None)
+    first_flagged_scan_id: UUID | None = None
+    last_flagged_at: datetime | None = _timestamp(nullable=True)
+    last_flagged_uri: str | None = _text(default=None)
+    last_flagged_scan_id: UUID | None = None
+    superseded: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    statement: str | None = Field(default=None, sa_type=String(16))
+    reviewed_at: datetime | None = _timestamp(nullable=True)
+
+
+class ContentPlace(SQLModel, table=True):
+    """A uri at which a detector called a content fake or uncertain."""
+
+    __tablename__ = "content_places"
+
+    sha256: str = Field(sa_type=String(64), primary_key=True)
+    detector_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    uri: str = _text(primary_key=True)
 
 
 class MessageTry(SQLModel, table=True):

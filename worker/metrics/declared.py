@@ -135,14 +135,14 @@ WORKER_INFO = Metric(
 
 LISTED = Metric(Kind.COUNTER, "fakesweep_producer_images_listed_total", "Images that were listed.")
 PUBLISHED = Metric(Kind.COUNTER, "fakesweep_producer_images_published_total", "Images in the messages published.")
-UNCHANGED = Metric(
-    Kind.COUNTER, "fakesweep_producer_images_unchanged_total",
-    "Images that got their finding at once and no message, because they are unchanged and have a verdict.",
+KNOWN = Metric(
+    Kind.COUNTER, "fakesweep_producer_images_known_total",
+    "Images that needed no message, because they are unchanged and have a verdict.",
 )  # fmt: skip
 
 BACKLOG = Metric(Kind.GAUGE, "fakesweep_review_backlog", "Contents that wait for a person's review.")
 """Served by producers.backlog, which leaves it out while the number is not known."""
 
 WORKER = (IMAGES, REUSED, IN_FLIGHT, WAIT, FETCH, DECODE, ENGINE, SAVE, TOKENS, RETRIED, DEAD_LETTERS, WORKER_INFO)
-PRODUCER = (LISTED, PUBLISHED, UNCHANGED, DEAD_LETTERS)
+PRODUCER = (LISTED, PUBLISHED, KNOWN, DEAD_LETTERS)
 DECLARED = (*WORKER, *(one for one in PRODUCER if one not in WORKER), BACKLOG)
