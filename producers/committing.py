@@ -201,7 +201,7 @@ def end_listing(database: Database, taken: TakenUp) -> None:
             # Locked, so that no outcome is committed between the two counts.
             session.execute(select(col(Scan.id)).where(col(Scan.id) == scan.id).with_for_update())
             to_come = counters.settle_repaired(session, scan.id, scan.partition)
-            ended["listed"] = Scan.judged + Scan.reused + Scan.failed + to_come
+            ended["listed"] = Scan.judged + Scan.reused + Scan.unchanged + Scan.failed + to_come
         _update(session, taken, ended)
         counters.finish_if_full(session, scan.id)
 

@@ -35,7 +35,7 @@ def save(database: Database, cases: Sequence[Case], delivery: Delivery) -> None:
         return
     rows = {
         "verdicts": _json(_verdict(case, delivery) for case in cases),
-        "objects": _json(_object(case) for case in cases),
+        "objects": _json(_object(case, delivery) for case in cases),
         "findings": _json(findings),
     }
     parameters = {**rows, "scan_id": delivery.scan.id, "detector_id": delivery.detector_id, "replaced": 0}
@@ -94,17 +94,20 @@ def _verdict(case: Case, delivery: Delivery) -> dict[str, Any] | None:
     }
 
 
-def _object(case: Case) -> dict[str, Any] | None:
+def _object(case: Case, delivery: Delivery) -> dict[str, Any] | None:
     """The row of `objects`, when the content is known and `objects` does not say so already."""
     content = _content(case.end)
     if content is None or (isinstance(case.end, Reused) and case.end.remembered):
         return None
+    verdict = (_outcome(case.end, delivery.policy) or {}).get("verdict")
     return {
         "uri": case.ref.uri,
         "etag": case.ref.etag,
         "sha256": content.sha256,
         "size": content.size,
         "verdict_id": _known_verdict_id(case.end),
+        "verdict": verdict,
+        "rule": delivery.rule.fingerprint if verdict else None,  # what failed is tried again by the next scan
     }
 
 
