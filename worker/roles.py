@@ -131,7 +131,9 @@ def _ownership(connection: Connection, wanted: Wanted) -> Iterator[Step]:
         joining = {name for name, is_superuser in former if not is_superuser and name != own}
         for name in sorted(joining):
             if not has_rights_of(connection, name, own):
-                yield Step(f"{name} has the rights of {own}", [f"GRANT {quoted(own)} TO {quoted(name)}"])
+                # Without --take-over it was the other way round, and no role is a member of its own member.
+                back = [f"REVOKE {quoted(name)} FROM {quoted(own)}"] if has_rights_of(connection, own, name) else []
+                yield Step(f"{name} has the rights of {own}", [*back, f"GRANT {quoted(own)} TO {quoted(name)}"])
     elif not has_rights_of(connection, own, owner):
         what = f"the tables stay with {owner}, and {own} has its rights; --take-over moves them"
         yield Step(what, [f"GRANT {quoted(owner)} TO {quoted(own)}"])
