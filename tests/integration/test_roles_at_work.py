@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from celery import Celery
+from sqlalchemy.engine import make_url
 
 from producers.nightly.checkins import CheckIns
 from producers.nightly.children import Children
@@ -137,9 +138,9 @@ def test_without_roles_a_migration_grants_nothing(bare: Home) -> None:
 def test_an_admin_who_is_no_superuser_makes_the_roles(bare: Home) -> None:
     """As on managed Postgres: a login that may make roles and owns the database and what is in it."""
     admin = bare.make_login("admin", "CREATEROLE")
-    bare.sql(f"ALTER DATABASE {bare.url.rpartition('/')[2]} OWNER TO {admin}")
+    bare.sql(f"ALTER DATABASE {make_url(bare.url).database} OWNER TO {admin}")
     give_all(bare, admin)
-    bare.make_login("board")
+    bare.make_login("board", url=bare.url_of("admin"))
     bare.make_roles((Role.DASHBOARD, bare.login("board")), url=bare.url_of("admin"))
     assert bare.sql(NOT_OURS.format(owner=f"{bare.prefix}_owner")) == []
     assert bare.sql("SHOW statement_timeout", bare.url_of("board")) == [("30s",)]
