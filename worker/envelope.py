@@ -26,6 +26,12 @@ REFUSED = "fakesweep-refused"
 DELIVERIES = "x-delivery-count"
 """RabbitMQ's header on messages of quorum queues: how often the message came back to its queue. Redis has none."""
 
+PUBLISHED_AT = "published_at"
+"""The header that says when a message was published. It is there to be measured, and changes nothing else."""
+
+SINCE = "fakesweep-since"
+"""The header that tells our task since when the message could be taken, in seconds of Unix time."""
+
 MAX_ID_CHARACTERS = 255
 MAX_WAIT = timedelta(minutes=25)
 """The longest time that a worker keeps a message until its ETA.
@@ -40,6 +46,11 @@ MAX_DEPTH = 20
 Python's JSON fails at about a thousand levels, or earlier when the stack is already deep.
 """
 
+_BELIEVED = (timedelta(days=30), timedelta(minutes=1))
+"""How long ago a message may have been published, and how far clocks may differ. One wrong clock among the publishers
+would spoil the sum of all measurements.
+"""
+
 _NOT_SUPPORTED = ("callbacks", "errbacks", "chain", "chord")
 
 
@@ -48,7 +59,8 @@ class Envelope:
     """A message that Celery can read. `payload` is the JudgeImages object, which is not checked yet.
 
     `eta` is the time when the message must be handled; None means now. `deliveries` counts how often the message came
-    back to its queue, 0 if that is not known. `refused` says why the message must not be moderated.
+    back to its queue, 0 if that is not known. `refused` says why the message must not be moderated. `since` is when the
+    message could be taken first, None if that is not known.
     """
 
     id: str
@@ -56,13 +68,15 @@ class Envelope:
     eta: datetime | None
     deliveries: int
     refused: str | None = None
+    since: datetime | None = None
 
     @property
     def headers(self) -> dict[str, Any]:
         """New headers for Celery, which hold only what this envelope knows."""
         eta = {"eta": self.eta.isoformat()} if self.eta else {}
         refused = {REFUSED: self.refused} if self.refused else {}
-        return {"task": JUDGE_IMAGES, "id": self.id, DELIVERIES: self.deliveries, **eta, **refused}
+        since = {SINCE: self.since.timestamp()} if self.since else {}
+        return {"task": JUDGE_IMAGES, "id": self.id, DELIVERIES: self.deliveries, **eta, **refused, **since}
 
     @property
     def body(self) -> bytes:
@@ -95,7 +109,8 @@ def open_envelope(
         minutes = int(MAX_WAIT.total_seconds() // 60)
         refused = f"eta {eta.isoformat()} is more than {minutes} minutes away: publish the message later"
     waits = eta is not None and eta > now and not refused
-    return Envelope(message_id, _payload(body), eta if waits else None, _deliveries(headers), refused)
+    since = _since(headers, eta, now)
+    return Envelope(message_id, _payload(body), eta if waits else None, _deliveries(headers), refused, since)
 
 
 def without_compression(headers: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -162,6 +177,17 @@ def _time(headers: Mapping[Any, Any], name: str, now: datetime) -> datetime | No
     except (ValueError, OverflowError):
         pass
     raise InvalidMessageError(f"the header {name} must be a time in ISO 8601, not {_shown(value)}")
+
+
+def _since(headers: Mapping[Any, Any], eta: datetime | None, now: datetime) -> datetime | None:
+    """When the message was published, or its ETA when that is later. None for what cannot be right."""
+    try:
+        published = _time(headers, PUBLISHED_AT, now)
+    except InvalidMessageError:
+        return None  # nobody loses an image over a measurement
+    if published is None or not now - _BELIEVED[0] <= published <= now + _BELIEVED[1]:
+        return None
+    return max(published, eta) if eta else published
 
 
 def _payload(body: bytes | str | None) -> Any:

@@ -71,7 +71,8 @@ VIEWS: Mapping[str, Mapping[Role, str]] = {
     "failures": _EVERYBODY,
     "contents_flagged": _EVERYBODY,
     "queue_age": _EVERYBODY,
-    "review_queue": _EVERYBODY,
+    # `nightly` and `listen` count the review backlog.
+    "review_queue": {**_EVERYBODY, PRODUCER: "SELECT"},
     "review_status": _EVERYBODY,
     "detector_quality": _EVERYBODY,
 }

@@ -110,7 +110,7 @@ def test_a_scans_own_thresholds_are_what_is_shown(desk: Desk) -> None:
     retention.drop_scan(desk.database, strict)
     shown = desk.state("a", "fake", scan_id=strict, sha256=desk.sha256("a"))
     assert shown.verdict == "fake", "also when its findings are gone"
-    with pytest.raises(NoSuchContentError, match=r"no detector has judged the image at s3://b/a; .*name the content"):
+    with pytest.raises(NoSuchContentError, match=r"judged the image at s3://b/a; scan it first, or name the content"):
         desk.state("a", "fake", scan_id=strict)
 
 
@@ -171,7 +171,7 @@ def test_the_surest_and_the_oldest_come_first(desk: Desk) -> None:
         ({"reviewer": "r3"}, InactiveReviewerError, "the reviewer r3 is disabled; fakesweep reviewer add"),
         ({"sha256": "00" * 32}, NoSuchContentError, "no detector has judged the content 0000"),
         ({"uri": "s3://b/none"}, NoSuchContentError, "found nothing at s3://b/none; name a scan"),
-        ({"uri": "s3://b/text"}, NoSuchContentError, "no detector has judged the image at"),
+        ({"uri": "s3://b/text"}, NoSuchContentError, "no detector has judged the content"),
         ({"verdict_id": 99}, NoSuchContentError, "there is no verdict 99"),
         ({"verdict_id": 2, "sha256": "{a}"}, NoSuchContentError, "verdict 2 is about the content"),
         ({"verdict_id": 2}, NoSuchContentError, "is not known to have been at s3://b/a; name a place"),
