@@ -14,7 +14,8 @@ from sqlalchemy.engine import make_url
 from tests.conftest import drop_database, url_of
 from worker.database import connect
 from worker.grants import Role
-from worker.roles import Step, Wanted, make_roles
+from worker.role_steps import Step
+from worker.roles import Wanted, make_roles
 
 PASSWORD = "secret"
 
