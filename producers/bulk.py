@@ -102,13 +102,14 @@ class BulkPublisher:
 
     def _send(self, queue: str, messages: Sequence[dict[str, Any]]) -> None:
         _connection, producer, confirmations = self._opened()
+        headers = {"task": JUDGE_IMAGES, **broker.published_now()}  # they are all sent within milliseconds
         for message in messages:
             message_id = str(uuid4())
             if confirmations:
                 confirmations.expect()
             producer.publish(
                 [[message], {}, {}], exchange=broker.EXCHANGE, routing_key=queue, serializer="json", delivery_mode=2,
-                headers={"task": JUDGE_IMAGES, "id": message_id}, correlation_id=message_id, mandatory=True,
+                headers={**headers, "id": message_id}, correlation_id=message_id, mandatory=True,
             )  # fmt: skip
         if confirmations:
             confirmations.wait()

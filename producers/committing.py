@@ -72,11 +72,16 @@ def take_up(database: Database, scan_id: UUID) -> tuple[TakenUp, list[dict[str, 
 
 @dataclass(frozen=True)
 class Committed:
-    """What a chunk leaves to publish, its row in `unpublished`, and how many images of the scan are listed by then."""
+    """What a chunk leaves to publish, its row in `unpublished`, and how many images of the scan are listed by then.
+
+    `images` are those of the chunk alone, and `unchanged` those of them that have their finding.
+    """
 
     messages: list[dict[str, Any]]
     outbox_id: int | None
     listed: int
+    images: int
+    unchanged: int
 
 
 def commit(database: Database, taken: TakenUp, chunks: Iterable[Page]) -> Generator[Committed]:
@@ -152,7 +157,7 @@ def _commit(
             session.flush()
         _advance(session, taken, chunk, deduped)
         listed = scan.listed  # before the next chunk raises it
-    return Committed(messages, row.id if row else None, listed)
+    return Committed(messages, row.id if row else None, listed, len(chunk.refs), len(refs) - len(deduped.left))
 
 
 def _advance(session: Session, taken: TakenUp, chunk: Page, deduped: Deduped) -> None:

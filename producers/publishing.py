@@ -8,6 +8,7 @@ from uuid import UUID
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from producers.committing import check_active, commit, end_listing, take_up
+from producers.counting import Count, Counts, count_nothing
 from producers.listing import Rules, Source, Warn, ahead, chunks
 from producers.scans import Listing, find_scan
 from producers.sources import open_source
@@ -53,13 +54,14 @@ def publish_scan(
     warn: Warn = lambda _line: None,
     listed: Callable[[int], None] = lambda _count: None,
     waiting: Callable[[], None] = lambda: None,
+    count: Count = count_nothing,
 ) -> ScanStatus:
     """Lists the scan's source from where its cursor stands and publishes what is not known. Returns its status.
 
     What is listed is committed before it is published, and kept in `unpublished` until a later chunk is committed:
     a producer that is killed anywhere loses nothing and counts nothing twice. If two producers work on one scan,
     the one that commits second stops. While a scan is repaired, only what has no outcome yet is published. `listed` is
-    told the count after each chunk, `waiting` is called while the queue is full.
+    told the count after each chunk, `waiting` is called while the queue is full, and `count` is told what was done.
     Raises SourceError, BrokerUnavailableError, DatabaseUnavailableError. Run it again to continue.
     """
     taken, left_behind = take_up(database, scan_id)
@@ -71,6 +73,7 @@ def publish_scan(
 
     def publish(messages: Sequence[dict[str, Any]]) -> None:
         publisher.publish(LIVE_QUEUE if scan.kind == "live" else SCAN_QUEUE, messages, waiting=check_and_wait)
+        count(Counts(published=sum(len(message["images"]) for message in messages)))
 
     try:
         publish(left_behind)
@@ -82,6 +85,7 @@ def publish_scan(
                 closing(commit(database, taken, pages)) as committed,
             ):
                 for chunk in committed:
+                    count(Counts(listed=chunk.images, unchanged=chunk.unchanged))
                     publish(chunk.messages)
                     listed(chunk.listed)
         end_listing(database, taken)

@@ -13,6 +13,7 @@ import psutil
 import structlog
 from celery import Celery, signals
 from celery.apps.worker import Worker
+from prometheus_client import CollectorRegistry
 
 from worker import broker, telemetry
 from worker.budget import divide_memory
@@ -29,6 +30,8 @@ from worker.health import Health, Status
 from worker.images import SizeLimits
 from worker.lanes import LaneAMQP, LanePool
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE
+from worker.metrics import Metrics
+from worker.metrics.declared import WORKER, WORKER_INFO
 from worker.migrate import check_schema
 from worker.path import Parts
 from worker.replicas import Replica
@@ -50,11 +53,12 @@ def main(
     describe: LoadDescription = load_description,
     start: StartDetector = start_detector,
     open_store: OpenStore = open_stores,
+    registry: CollectorRegistry | None = None,
 ) -> int:
     """Runs a worker until it is told to stop. Returns the exit code.
 
     The arguments make the parts that tests and benchmarks replace: the detector's description, its engine, and the
-    store that images are fetched from.
+    store that images are fetched from. Our own metrics are made in `registry`, or in a new one.
     """
     signal.signal(signal.SIGTERM, _exit_before_ready)
     replica = Replica.join()
@@ -64,9 +68,12 @@ def main(
         telemetry.init_sentry(settings)
         if replica:
             telemetry.name_replica(replica.number)
-        health = Health(_die)
+        metrics = Metrics.declare(WORKER, registry)
+        health = Health(_die, metrics.registry)
         with health.served(settings.health_port):
-            app, parts = build(settings, describe, start, open_store)
+            app, parts = build(settings, describe, start, open_store, metrics)
+            detector = parts[SCAN_QUEUE].description.name
+            metrics.inform(WORKER_INFO, replica=str(replica.number) if replica else "", detector=detector)
             return serve(app, parts, settings, health, replica.node_name if replica else None)
     except ConfigurationError as error:
         if replica:
@@ -86,7 +93,7 @@ def main(
 
 
 def build(
-    settings: Settings, describe: LoadDescription, start: StartDetector, open_store: OpenStore
+    settings: Settings, describe: LoadDescription, start: StartDetector, open_store: OpenStore, metrics: Metrics
 ) -> tuple[Celery, dict[str, Parts]]:
     """Builds the Celery app with its task, and the parts that the task works with, by queue. Cheap checks come first.
 
@@ -99,6 +106,7 @@ def build(
     check_schema(database)
     app = broker.create_app(settings.broker_url.get_secret_value(), amqp=LaneAMQP)
     app.conf.lane_threads = {queue: threads[queue] for queue in settings.queues}
+    app.conf.metrics = metrics
     broker.check_broker(app)
     description, engine = start(description, settings)
     warm_up(engine, description.preprocessing.edge)
@@ -114,9 +122,11 @@ def build(
         max_bytes=settings.max_bytes,
         limits=SizeLimits(settings.max_pixels, settings.min_edge),
         retry_limit=settings.retry_limit,
+        metrics=metrics.bound(queue=SCAN_QUEUE),
     )
     # A live image never waits for one of a scan: it has its own connections and decoders, and a part of the budgets.
-    live = replace(scans, live=True, database=for_live, decoders=_decoders())
+    counted = metrics.bound(queue=LIVE_QUEUE)
+    live = replace(scans, live=True, database=for_live, decoders=_decoders(), metrics=counted)
     parts = {SCAN_QUEUE: scans, LIVE_QUEUE: live}
     register_tasks(app, parts, retry_delay_s=settings.retry_delay_s, on_engine_death=_die)
     return app, parts

@@ -13,6 +13,7 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.utils.url import maybe_sanitize_url
 
 from worker.amqp_frames import tolerant_frames
+from worker.envelope import PUBLISHED_AT
 from worker.errors import BrokerUnavailableError, ConfigurationError, FakesweepError
 from worker.messages import DEAD_QUEUE, JUDGE_IMAGES, LIVE_QUEUE, SCAN_QUEUE, JudgeImages
 
@@ -122,8 +123,13 @@ def publish(
     with unavailable():
         app.send_task(
             JUDGE_IMAGES, args=[job.payload()], queue=queue,
-            countdown=countdown_s, task_id=message_id, confirm_timeout=30,
+            countdown=countdown_s, task_id=message_id, confirm_timeout=30, headers=published_now(),
         )  # fmt: skip
+
+
+def published_now() -> dict[str, str]:
+    """The header with the time of publishing, from which workers measure how long a message has waited."""
+    return {PUBLISHED_AT: datetime.now(UTC).isoformat(timespec="milliseconds")}
 
 
 def dead_letter(app: Celery, payload: Any, error: BaseException, message_id: str, *, queue: str | None = None) -> None:

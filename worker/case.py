@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
+from typing import Literal, Self
 
 from worker.detector.verdicts import Judgement
 from worker.errors import ImageError
@@ -81,11 +81,15 @@ class Judged:
 
 @dataclass(frozen=True)
 class Reused:
-    """The same content has a verdict already. `remembered`: `objects` names this content and this verdict already."""
+    """The same content has a verdict already. `remembered`: `objects` names this content and this verdict already.
+
+    `found` says how we know: the uri is unchanged, the content was seen before, or a twin is in the same message.
+    """
 
     content: Content
     verdict: KnownVerdict
     remembered: bool = False
+    found: Literal["unchanged", "seen", "twin"] = "seen"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from worker import broker
 from worker.envelope import is_id, open_envelope
 from worker.errors import BrokerUnavailableError, InvalidMessageError
 from worker.lanes import queue_of
+from worker.metrics.declared import DEAD_LETTERS
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +68,8 @@ class DeadLetteringConsumer(Consumer):  # type: ignore[misc]  # Celery is not ty
             if not message.acknowledged:
                 message.reject_log_error(log, self.connection_errors, requeue=True)
         else:
+            if metrics := self.app.conf.get("metrics"):
+                metrics.count(DEAD_LETTERS, queue=queue, cause="invalid")
             if not message.acknowledged:
                 message.ack_log_error(log, self.connection_errors)
 

@@ -24,6 +24,12 @@ REFUSED = "fakesweep-refused"
 DELIVERIES = "x-delivery-count"
 """RabbitMQ's header on messages of quorum queues: how often a message was given back. Redis has none."""
 
+PUBLISHED_AT = "published_at"
+"""The header that says when a message was published. It is there to be measured, and changes nothing else."""
+
+SINCE = "fakesweep-since"
+"""The header that tells our task since when the message could be taken, in seconds of Unix time."""
+
 MAX_ID_CHARACTERS = 255
 MAX_WAIT = timedelta(minutes=25)
 """The longest time that a worker keeps a message for its ETA. Above the 22.5 minutes of the longest delay that the
@@ -35,6 +41,11 @@ MAX_DEPTH = 20
 earlier when it is called from deep in the stack.
 """
 
+_BELIEVED = (timedelta(days=30), timedelta(minutes=1))
+"""How long ago a message may have been published, and how far clocks may differ. One wrong clock among the publishers
+would spoil the sum of all measurements.
+"""
+
 _NOT_SUPPORTED = ("callbacks", "errbacks", "chain", "chord")
 
 
@@ -43,7 +54,8 @@ class Envelope:
     """A message that Celery can take. `payload` is the JudgeImages object, which is not checked yet.
 
     `eta` is when it is to be handled, None for now. `deliveries` counts how often it was given back, where that is
-    known. `refused` says why the message is not to be moderated.
+    known. `refused` says why the message is not to be moderated. `since`: since when it could be taken, None when that
+    is not known.
     """
 
     id: str
@@ -51,13 +63,15 @@ class Envelope:
     eta: datetime | None
     deliveries: int
     refused: str | None = None
+    since: datetime | None = None
 
     @property
     def headers(self) -> dict[str, Any]:
         """Celery's headers, with nothing but what is known here."""
         eta = {"eta": self.eta.isoformat()} if self.eta else {}
         refused = {REFUSED: self.refused} if self.refused else {}
-        return {"task": JUDGE_IMAGES, "id": self.id, DELIVERIES: self.deliveries, **eta, **refused}
+        since = {SINCE: self.since.timestamp()} if self.since else {}
+        return {"task": JUDGE_IMAGES, "id": self.id, DELIVERIES: self.deliveries, **eta, **refused, **since}
 
     @property
     def body(self) -> bytes:
@@ -89,7 +103,8 @@ def open_envelope(
         minutes = int(MAX_WAIT.total_seconds() // 60)
         refused = f"eta {eta.isoformat()} is over {minutes} minutes away: publish the message later"
     waits = eta is not None and eta > now and not refused
-    return Envelope(message_id, _payload(body), eta if waits else None, _deliveries(headers), refused)
+    since = _since(headers, eta, now)
+    return Envelope(message_id, _payload(body), eta if waits else None, _deliveries(headers), refused, since)
 
 
 def without_compression(headers: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -149,6 +164,17 @@ def _time(headers: Mapping[Any, Any], name: str, now: datetime) -> datetime | No
     except (ValueError, OverflowError):
         pass
     raise InvalidMessageError(f"the header {name} must be a time in ISO 8601, not {_shown(value)}")
+
+
+def _since(headers: Mapping[Any, Any], eta: datetime | None, now: datetime) -> datetime | None:
+    """When the message was published, or its ETA when that is later. None for what cannot be right."""
+    try:
+        published = _time(headers, PUBLISHED_AT, now)
+    except InvalidMessageError:
+        return None  # nobody loses an image over a measurement
+    if published is None or not now - _BELIEVED[0] <= published <= now + _BELIEVED[1]:
+        return None
+    return max(published, eta) if eta else published
 
 
 def _payload(body: bytes | str | None) -> Any:

@@ -34,7 +34,9 @@ FakesweepError
 ├── NotAnnotatedError       the record gets no explanation: counted with its cause, the others go on
 ├── MalformedAnswerError    the model is asked again, then NotAnnotatedError
 ├── RefusedError            at once NotAnnotatedError
-└── NotAnsweredError        likewise, after the retries of the client
+├── NotAnsweredError        likewise, after the retries of the client
+│   Of this code.
+└── UndeclaredMetricError   worker/metrics/declared.py does not declare the metric, the label or its value
 """
 
 from enum import StrEnum
@@ -183,3 +185,7 @@ class RefusedError(FakesweepError):
 
 class NotAnsweredError(FakesweepError):
     """No answer to this request after all retries: others may have one."""
+
+
+class UndeclaredMetricError(FakesweepError):
+    """A metric, a label or a label's value that is not declared. The text names it."""

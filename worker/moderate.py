@@ -10,11 +10,12 @@ from uuid import UUID
 import structlog
 from sqlmodel import Session
 
-from worker.case import Case, Delivery, Failed, Later
+from worker.case import Case, Delivery, Failed, Later, Reused
 from worker.database import counters, findings, known, lifecycle, transaction
 from worker.database.suspects import deaths_alone, tried_alone
 from worker.errors import FakesweepError, ImageError, Reason
 from worker.messages import ImageRef, JudgeImages
+from worker.metrics.declared import IMAGES, REUSED, SAVE
 from worker.path import Parts, judge_images
 
 log = structlog.get_logger(__name__)
@@ -134,5 +135,17 @@ def _alone(ref: ImageRef, delivery: Delivery, parts: Parts) -> list[ImageRef]:
 
 def _save(cases: Sequence[Case], delivery: Delivery, parts: Parts) -> list[ImageRef]:
     """Saves the ends of these images. Returns what is left for later."""
-    findings.save(parts.database, cases, delivery)
+    with parts.metrics.timed(SAVE):
+        saved = findings.save(parts.database, cases, delivery)
+    _count(saved, delivery, parts)
     return [case.ref for case in cases if isinstance(case.end, Later)]
+
+
+def _count(saved: Sequence[Case], delivery: Delivery, parts: Parts) -> None:
+    for case in saved:
+        outcome = findings.outcome_of(case.end, delivery.policy) or {}
+        parts.metrics.count(
+            IMAGES, outcome=outcome["outcome"], verdict=outcome.get("verdict", ""), reason=outcome.get("reason", "")
+        )
+        if isinstance(case.end, Reused):
+            parts.metrics.count(REUSED, found=case.end.found)

@@ -21,7 +21,9 @@ from worker.errors import EngineGenerateError, ImageError, Reason, StorageUnavai
 from worker.image_memory import decode_bytes
 from worker.images import DEFAULT_LIMITS, SizeLimits, open_for, to_square
 from worker.in_hand import InHand
-from worker.messages import ImageRef
+from worker.messages import SCAN_QUEUE, ImageRef
+from worker.metrics import Metrics
+from worker.metrics.declared import DECODE, ENGINE, FETCH, TOKENS
 from worker.storage import ImageStore
 
 
@@ -48,6 +50,8 @@ class Parts:
     retry_limit: int = 5
     live: bool = False
     """Whether these parts are for live images, which may use what scans leave free in the budgets."""
+    metrics: Metrics = field(default_factory=lambda: Metrics.declare().bound(queue=SCAN_QUEUE))
+    """What is counted and measured, for the queue of these parts."""
 
     @cached_property
     def reader(self) -> Reader:
@@ -110,7 +114,8 @@ def _expected_bytes(refs: Iterable[ImageRef], parts: Parts) -> int:
 def _fetch(ref: ImageRef, delivery: Delivery, parts: Parts) -> _Fetched | Case:
     parts.files.check()
     try:
-        data = parts.store.fetch(ref)
+        with parts.metrics.timed(FETCH):
+            data = parts.store.fetch(ref)
     except ImageError as error:
         return Case(ref, Failed(error))
     except StorageUnavailableError as error:
@@ -149,7 +154,7 @@ def _decode(image: _Fetched | Case, parts: Parts) -> _Decoded | Case:
             limits=parts.limits,
         )
         _check_memory(needed, parts)
-        with parts.pixels.take(needed, live=parts.live), parts.decoders:
+        with parts.pixels.take(needed, live=parts.live), parts.decoders, parts.metrics.timed(DECODE):
             opened = open_for(
                 image.data,
                 edge=form.edge,
@@ -179,7 +184,7 @@ def _judge(images: Sequence[_Decoded | Case], delivery: Delivery, parts: Parts) 
         if isinstance(image, _Decoded):
             first.setdefault(image.content.sha256, image)
     pixels = [image.pixels for image in first.values()]
-    answers = judge(parts.engine, parts.reader, pixels, delivery.policy, live=parts.live) if pixels else []
+    answers = _ask(pixels, delivery, parts) if pixels else []
     ends = {sha256: _end(image, answer) for (sha256, image), answer in zip(first.items(), answers, strict=True)}
     cases = []
     for image in images:
@@ -189,6 +194,15 @@ def _judge(images: Sequence[_Decoded | Case], delivery: Delivery, parts: Parts) 
         else:
             cases.append(image)
     return cases
+
+
+def _ask(pixels: Sequence[Image], delivery: Delivery, parts: Parts) -> list[Judgement | EngineGenerateError]:
+    with parts.metrics.timed(ENGINE):
+        answers = judge(parts.engine, parts.reader, pixels, delivery.policy, live=parts.live)
+    judgements = [answer for answer in answers if isinstance(answer, Judgement)]
+    parts.metrics.count(TOKENS, sum(one.prompt_tokens for one in judgements), kind="prompt")
+    parts.metrics.count(TOKENS, sum(one.completion_tokens for one in judgements), kind="completion")
+    return answers
 
 
 def _end(image: _Decoded, answer: Judgement | EngineGenerateError) -> Judged | Failed:
@@ -202,4 +216,4 @@ def _twin(first: _Decoded, end: Judged | Failed) -> Reused | Failed:
     if isinstance(end, Failed):
         return end
     width, height = first.size
-    return Reused(first.content, KnownVerdict(None, first.ref.uri, end.judgement.score, width, height))
+    return Reused(first.content, KnownVerdict(None, first.ref.uri, end.judgement.score, width, height), found="twin")

@@ -51,6 +51,10 @@ class Settings(BaseSettings):
     """
     health_port: int | None = Field(default=None, ge=0, le=65535)
     """Port of GET /health and /metrics; none without it. GPU n's replica listens on port + n; 0 is any free port."""
+    nightly_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port on which `fakesweep nightly` answers GET /metrics; none without it."""
+    listen_port: int | None = Field(default=None, ge=0, le=65535)
+    """The same of `fakesweep listen`. One of its own: both may run beside a worker, with the same environment."""
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
     max_num_seqs: int = Field(default=384, ge=1)
     max_num_batched_tokens: int | None = Field(default=None, ge=800)

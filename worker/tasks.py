@@ -14,7 +14,7 @@ from celery.exceptions import Reject
 
 from worker import broker, telemetry
 from worker.database.suspects import message_tried
-from worker.envelope import DELIVERIES, REFUSED
+from worker.envelope import DELIVERIES, REFUSED, SINCE
 from worker.errors import (
     BrokerUnavailableError,
     DatabaseUnavailableError,
@@ -25,6 +25,7 @@ from worker.errors import (
 )
 from worker.lanes import queue_of
 from worker.messages import DEAD_QUEUE, JUDGE_IMAGES, JudgeImages
+from worker.metrics.declared import DEAD_LETTERS, IN_FLIGHT, RETRIED, WAIT
 from worker.moderate import give_up, moderate
 from worker.path import Parts
 
@@ -52,20 +53,30 @@ def register_tasks(
             deliveries=self.request.get(DELIVERIES) or 0,
             refused=self.request.get(REFUSED),
         )
+        own = parts[delivered.queue]
         with telemetry.bound(message_id=str(delivered.message_id), queue=delivered.queue):
+            _measure_wait(own, delivered, self.request.get(SINCE))
             try:
-                _take(app, parts[delivered.queue], delivered, retry_delay_s)
+                _take(app, own, delivered, retry_delay_s)
             except ShuttingDownError as error:
+                own.metrics.count(RETRIED, cause="shutting_down")
                 raise Reject(str(error), requeue=True) from error
             except BrokerUnavailableError as error:
                 # A dead letter or a retry could not be published: better again than lost, but not at once, because
                 # RabbitMQ counts how often a message is given back.
-                _pause(parts[delivered.queue], delivered.deliveries)
+                own.metrics.count(RETRIED, cause="broker_unavailable")
+                _pause(own, delivered.deliveries)
                 raise Reject(str(error), requeue=True) from error
             except EngineDeadError as error:
                 on_engine_death(error)
 
     return judge_images
+
+
+def _measure_wait(parts: Parts, message: "_Delivered", since: float | None) -> None:
+    """Measures how long the message waited in the queue. One that came back was in a worker meanwhile."""
+    if since is not None and not message.came_back:
+        parts.metrics.observe(WAIT, max(time.time() - since, 0.0))  # the clocks of two machines differ
 
 
 def _pause(parts: Parts, deliveries: int) -> None:
@@ -98,16 +109,16 @@ def _take(app: Celery, parts: Parts, message: _Delivered, retry_delay_s: int) ->
         job = JudgeImages.parse(message.payload)
     except Exception as error:  # noqa: BLE001 - without a job there is nothing else to do with the message
         log.warning("message_dead_lettered", reason=str(error))
-        _bury(app, message, error)
+        _bury(app, parts, message, error)
         return
     try:
         telemetry.bind(scan_id=str(job.scan_id or message.message_id))
         _moderate(app, parts, job, message, retry_delay_s)
     except InvalidMessageError as error:
         log.warning("message_dead_lettered", reason=str(error))
-        _bury(app, message, error)
+        _bury(app, parts, message, error)
     except DatabaseUnavailableError as error:
-        _publish_again(app, job, message, retry_delay_s, error)
+        _publish_again(app, parts, job, message, retry_delay_s, error)
     except MessageGivenUpError as error:
         log.warning("message_dead_lettered", reason=str(error))
         _give_up(app, parts, job, message, retry_delay_s, error)
@@ -130,18 +141,21 @@ def _moderate(app: Celery, parts: Parts, job: JudgeImages, message: _Delivered, 
     with (
         parts.in_hand.only(message.message_id, parts.files.check) as here,
         message_tried(parts.database, message.message_id, came_back=message.came_back and not here) as deaths,
+        parts.metrics.during(IN_FLIGHT, len(job.images)),
     ):
         later = moderate(job, message.message_id, parts, deaths=deaths)
         if later:
-            _publish_later(app, later, message.queue, retry_delay_s)
+            _publish_later(app, parts, later, message.queue, retry_delay_s)
 
 
 def _publish_again(
-    app: Celery, job: JudgeImages, message: _Delivered, retry_delay_s: int, error: DatabaseUnavailableError
-) -> None:
+    app: Celery, parts: Parts, job: JudgeImages, message: _Delivered, retry_delay_s: int,
+    error: DatabaseUnavailableError,
+) -> None:  # fmt: skip
     """Publishes the same message under the same id. This never counts as an attempt, however long Postgres is away."""
     log.warning("database_unavailable", reason=str(error))
     broker.publish(app, job, message.queue, countdown_s=retry_delay_s, message_id=str(message.message_id))
+    parts.metrics.count(RETRIED, cause="database_unavailable")
 
 
 def _give_up(
@@ -152,15 +166,17 @@ def _give_up(
         detail = f"the message went to {DEAD_QUEUE} ({type(error).__name__}); see the worker's log"
         give_up(job, message.message_id, parts, detail)
     except DatabaseUnavailableError as unavailable:
-        _publish_again(app, job, message, retry_delay_s, unavailable)
+        _publish_again(app, parts, job, message, retry_delay_s, unavailable)
         return
     except Exception:
         log.exception("images_without_outcome", images=len(job.images))
-    _bury(app, message, error)
+    _bury(app, parts, message, error)
 
 
-def _bury(app: Celery, message: _Delivered, error: BaseException) -> None:
+def _bury(app: Celery, parts: Parts, message: _Delivered, error: BaseException) -> None:
     broker.dead_letter(app, [message.payload], error, str(message.message_id), queue=message.queue)
+    causes = {InvalidMessageError: "invalid", MessageGivenUpError: "given_up"}
+    parts.metrics.count(DEAD_LETTERS, cause=causes.get(type(error), "fault"))
 
 
 def _message_id(task_id: str) -> UUID:
@@ -171,7 +187,8 @@ def _message_id(task_id: str) -> UUID:
         return uuid5(NAMESPACE_URL, task_id)
 
 
-def _publish_later(app: Celery, later: JudgeImages, queue: str, retry_delay_s: int) -> None:
+def _publish_later(app: Celery, parts: Parts, later: JudgeImages, queue: str, retry_delay_s: int) -> None:
     delay_s = min(retry_delay_s * 2 ** min(later.attempt - 1, 20), MAX_DELAY_S) * random.uniform(0.5, 1.5)  # noqa: S311
     log.warning("images_published_again", images=len(later.images), attempt=later.attempt, delay_s=round(delay_s))
     broker.publish(app, later, queue, countdown_s=delay_s)
+    parts.metrics.count(RETRIED, cause="storage_unavailable")

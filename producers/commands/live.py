@@ -16,6 +16,7 @@ from producers.commands.options import (
     Suffix,
     checked,
     environment,
+    metrics_on,
     open_broker,
     open_database,
     print_json,
@@ -76,6 +77,7 @@ def listen(
     once: Annotated[bool, typer.Option("--once", help="End when the queue is empty.")] = False,
 ) -> None:
     """Put what S3 says is new on the live queue, until SIGTERM."""
+    from producers.counting import count_nothing
     from producers.listening import listen as listening
     from producers.listing import Rules
     from worker import telemetry
@@ -85,6 +87,9 @@ def listen(
     telemetry.configure_logging(settings)
     telemetry.init_sentry(settings)
     try:
-        listening.listen(open_broker(settings), queue_url, rules=rules, explain=explain, once=once)
+        with metrics_on(settings.listen_port, "FAKESWEEP_LISTEN_PORT") as count:
+            listening.listen(
+                open_broker(settings), queue_url, rules=rules, explain=explain, once=once, count=count or count_nothing
+            )
     finally:
         telemetry.flush()

@@ -5,6 +5,8 @@ The commands import what they work with when they run: see `producers/commands/_
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from uuid import UUID
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from producers.bulk import BulkPublisher
+    from producers.counting import Count
     from worker.database import Database
     from worker.settings import Settings
 
@@ -111,6 +114,21 @@ def open_publisher(settings: "Settings", warn: Any) -> "BulkPublisher":
     from producers.bulk import BulkPublisher
 
     return BulkPublisher(open_broker(settings), max_depth=settings.max_queue_depth, warn=warn)
+
+
+@contextmanager
+def metrics_on(port: int | None, setting: str, database: "Database | None" = None) -> "Iterator[Count | None]":
+    """Serves /metrics on the port while the body runs, and gives what counts. Without a port, nothing is loaded for it.
+
+    Raises ConfigurationError.
+    """
+    if port is None:
+        yield None
+        return
+    from producers.serving import metrics_served
+
+    with metrics_served(port, setting, database) as count:
+        yield count
 
 
 def print_json(value: Any) -> None:

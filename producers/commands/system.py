@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from producers.commands.options import ScanId, environment, open_broker, open_database, open_publisher
+from producers.commands.options import ScanId, environment, metrics_on, open_broker, open_database, open_publisher
 from producers.garbage import collect_seldom
 
 app = typer.Typer()
@@ -51,17 +51,25 @@ def nightly() -> None:
 
     telemetry.configure_logging(settings)
     telemetry.init_sentry(settings)
-    serve(scans, open_broker(settings), open_database(settings), settings.timezone)
+    celery, database = open_broker(settings), open_database(settings)
+    with metrics_on(settings.nightly_port, "FAKESWEEP_NIGHTLY_PORT", database) as count:
+        serve(scans, celery, database, settings.timezone, count)
 
 
 @app.command(hidden=True)
-def publish(scan_id: ScanId) -> None:
+def publish(
+    scan_id: ScanId,
+    counts: Annotated[bool, typer.Option("--counts", help="Say what is done, as JSON Lines.")] = False,
+) -> None:
     """Go on with the listing of SCAN, as `nightly` has it done. Unlike `resume`, it leaves a paused scan paused."""
     from producers import publishing
+    from producers.counting import count_nothing, tell_parent
     from producers.reporting import progress
 
     settings = environment()
     database = open_database(settings)
     collect_seldom()
     with open_publisher(settings, progress.Warnings()) as publisher:
-        publishing.publish_scan(publisher, database, scan_id, warn=progress.Warnings())
+        publishing.publish_scan(
+            publisher, database, scan_id, warn=progress.Warnings(), count=tell_parent if counts else count_nothing
+        )

@@ -13,6 +13,7 @@ import structlog
 from celery import Celery
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
 
+from producers.counting import Count, Counts, count_nothing
 from producers.listening import events
 from producers.listening.sqs import LONG_POLL_S, EventQueue
 from producers.listening.stopping import Stop, stop_on_signals
@@ -49,11 +50,13 @@ def listen(
     explain: Explain | None = None,
     once: bool = False,
     wait_s: int = LONG_POLL_S,
+    count: Count = count_nothing,
 ) -> None:
     """Receives, publishes and deletes until SIGTERM or SIGINT; with `once`, until the queue is empty.
 
-    `explain` None leaves it to the workers' default. Raises ConfigurationError when the queue cannot be used. Waits
-    while broker or SQS are away; with `once` it raises BrokerUnavailableError or QueueUnavailableError instead, because
+    `explain` None leaves it to the workers' default. `count` is told what was done.
+
+    Raises ConfigurationError when the queue cannot be used. Waits while broker or SQS are away; with `once` it raises BrokerUnavailableError or QueueUnavailableError instead, because
     SQS hides what was received and not deleted, and the queue would look empty.
     """
     with stop_on_signals() as stop:
@@ -64,7 +67,7 @@ def listen(
             if once and not messages:
                 break
             try:
-                _take(app, queue, messages, rules, explain)
+                _take(app, queue, messages, rules, explain, count)
             except BrokerUnavailableError as error:
                 if once:
                     raise
@@ -80,8 +83,9 @@ def _received(queue: EventQueue, wait_s: int, stop: Stop) -> list[dict[str, Any]
 
 
 def _take(
-    app: Celery, queue: EventQueue, messages: Sequence[dict[str, Any]], rules: Rules, explain: Explain | None
-) -> None:
+    app: Celery, queue: EventQueue, messages: Sequence[dict[str, Any]], rules: Rules, explain: Explain | None,
+    count: Count,
+) -> None:  # fmt: skip
     """Publishes what the messages say, then deletes them. If the broker fails, those published before are deleted."""
     counts: Counter[str] = Counter()
     ignored: Counter[str] = Counter()
@@ -91,7 +95,9 @@ def _take(
             reading = events.read(message["Body"], rules)
             _publish(app, message["MessageId"], reading, explain)
             published.append(message)
-            counts.update(images=len(reading.images), dead_lettered=int(reading.fault is not None))
+            images, faults = len(reading.images), int(reading.fault is not None)
+            counts.update(images=images, dead_lettered=faults)
+            count(Counts(listed=images, published=images, dead_lettered=faults))
             ignored.update(reading.ignored)
     finally:
         if published:

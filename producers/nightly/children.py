@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,6 +10,8 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import structlog
+
+from producers.counting import Count, hear
 
 log = structlog.get_logger(__name__)
 
@@ -33,10 +36,23 @@ class Child(Protocol):
     def wait(self, timeout: float | None = None) -> int: ...
 
 
-def publishing_process(scan_id: UUID) -> Child:
-    """Goes on with the scan's listing in a process of its own: its memory and its crashes are not ours."""
+def publishing_process(scan_id: UUID, count: Count | None = None) -> Child:
+    """Goes on with the scan's listing in a process of its own: its memory and its crashes are not ours.
+
+    `count` is told what the process does.
+    """
     command = [sys.executable, "-m", "producers", "publish", str(scan_id)]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # noqa: S603 - our own
+    if count is None:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # noqa: S603 - our own
+    process = subprocess.Popen([*command, "--counts"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)  # noqa: S603
+    threading.Thread(target=_hear, args=(process, count), name="counts", daemon=True).start()
+    return process
+
+
+def _hear(process: "subprocess.Popen[bytes]", count: Count) -> None:
+    if process.stdout:
+        with process.stdout as lines:
+            hear(lines, count)
 
 
 class Position(NamedTuple):

@@ -13,8 +13,9 @@ from celery.schedules import crontab
 from sqlalchemy import and_, exists, or_, select
 from sqlmodel import col
 
+from producers.counting import Count
 from producers.nightly.checkins import CheckIns
-from producers.nightly.children import Children, Position
+from producers.nightly.children import Children, Position, publishing_process
 from producers.nightly.nightly_lock import NightlyLock
 from producers.nightly.schedule import NightlyScan
 from producers.scans import Listing, start_scan
@@ -34,11 +35,17 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def serve(nightly: Mapping[str, NightlyScan], app: Celery, database: Database, timezone: str) -> None:
-    """Runs beat until SIGTERM or SIGINT. `nightly` by name; `timezone` is that of its crontabs."""
+def serve(
+    nightly: Mapping[str, NightlyScan], app: Celery, database: Database, timezone: str, count: Count | None = None
+) -> None:
+    """Runs beat until SIGTERM or SIGINT. `nightly` by name; `timezone` is that of its crontabs.
+
+    `count` is told what the processes do that list its scans.
+    """
     app.conf.timezone = timezone
+    children = Children(utc_now, partial(publishing_process, count=count))
     scheduler = partial(
-        NightlyScheduler, nightly=nightly, database=database, clock=utc_now, children=Children(utc_now),
+        NightlyScheduler, nightly=nightly, database=database, clock=utc_now, children=children,
         checkins=CheckIns(timezone, utc_now), lock=NightlyLock(database),
     )  # fmt: skip
     service = beat.Service(app, scheduler_cls=scheduler, remote_control=False)

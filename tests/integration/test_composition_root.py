@@ -8,6 +8,7 @@ from tests.integration.test_moderate import BRIGHT, counts, findings, job, png, 
 from worker.__main__ import build
 from worker.database import Database
 from worker.messages import JUDGE_IMAGES, LIVE_QUEUE, SCAN_QUEUE
+from worker.metrics import Metrics
 from worker.moderate import moderate
 from worker.settings import Settings
 from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
@@ -26,6 +27,7 @@ def test_the_root_builds_a_worker_of_the_parts_that_it_is_given(
         describe=lambda _: scripted_description(),
         start=lambda _description, _settings: (started, engine),
         open_store=lambda _: store,
+        metrics=(metrics := Metrics.declare()),
     )
     parts, live = lanes[SCAN_QUEUE], lanes[LIVE_QUEUE]
     assert (parts.store, parts.engine, parts.description, parts.retry_limit) == (store, engine, started, 3)
@@ -39,5 +41,10 @@ def test_the_root_builds_a_worker_of_the_parts_that_it_is_given(
     assert app.conf.lane_threads[LIVE_QUEUE] == 4
     scan = start(database, 1)
     moderate(job(scan, "s3://b/1"), uuid4(), parts)
+    moderate(job(None, "s3://b/1"), uuid4(), live)
+    judged = {"outcome": "judged", "verdict": "fake", "reason": ""}
+    for queue, one in ((SCAN_QUEUE, judged), (LIVE_QUEUE, judged | {"outcome": "reused"})):
+        assert metrics.registry.get_sample_value("fakesweep_images_total", {"queue": queue, **one}) == 1
+    assert app.conf.metrics is metrics
     assert findings(database, scan.id)["s3://b/1"].verdict == "fake"
     assert counts(database, scan.id)["status"] == "done"

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu.utils import json as kombu_json
 
-from worker.envelope import DELIVERIES, MAX_DEPTH, REFUSED, UNREADABLE, Envelope, open_envelope, without_compression
+from worker.envelope import (
+    DELIVERIES,
+    MAX_DEPTH,
+    REFUSED,
+    SINCE,
+    UNREADABLE,
+    Envelope,
+    open_envelope,
+    without_compression,
+)
 from worker.errors import InvalidMessageError
 from worker.messages import JUDGE_IMAGES
 
@@ -90,6 +99,38 @@ def test_a_valid_message_that_is_not_to_be_moderated(headers: dict[str, Any], wo
     envelope = opened(headers)
     assert word in str(envelope.refused)
     assert (envelope.eta, envelope.headers[REFUSED]) == (None, envelope.refused)
+
+
+@pytest.mark.parametrize(
+    ("headers", "since"),
+    [
+        ({"published_at": "2026-11-26T11:59:30.250+00:00"}, "2026-11-26T11:59:30.250+00:00"),
+        ({"published_at": "2026-11-26T12:59:30+01:00"}, "2026-11-26T11:59:30+00:00"),
+        ({"published_at": "2026-11-26T11:59:30"}, "2026-11-26T11:59:30+00:00"),
+        ({"published_at": "2026-11-26T11:00:00Z", "eta": "2026-11-26T11:10:00Z"}, "2026-11-26T11:10:00+00:00"),
+        ({"published_at": "2026-11-26T11:00:00Z", "eta": "2026-11-26T12:10:00Z"}, "2026-11-26T12:10:00+00:00"),
+        ({"published_at": "2026-11-26T11:00:00Z", "eta": "2026-11-26T10:10:00Z"}, "2026-11-26T11:00:00+00:00"),
+        ({"published_at": "2026-11-26T12:00:30Z"}, "2026-11-26T12:00:30+00:00"),
+    ],
+)
+def test_since_when_a_message_could_be_taken(headers: dict[str, Any], since: str) -> None:
+    envelope = opened(headers)
+    assert envelope.since == datetime.fromisoformat(since)
+    assert envelope.headers[SINCE] == datetime.fromisoformat(since).timestamp()
+
+
+@pytest.mark.parametrize(
+    "published_at",
+    [
+        None, "", "yesterday", 1764158370, 1e400, True, b"2026-11-26T11:59:30Z", ["2026-11-26"], {"a": 1}, NOW,
+        "0001-01-01T00:00:00+14:00", "2026-10-01T12:00:00Z", "2026-11-26T12:02:00Z", "9999-12-31T23:59:59-14:00", "x" * 10**6,
+    ],
+)  # fmt: skip
+def test_a_time_of_publishing_that_cannot_be_is_ignored(published_at: object) -> None:
+    envelope = opened({"published_at": published_at})
+    assert (envelope.since, envelope.refused) == (None, None)
+    assert envelope.headers == {"task": JUDGE_IMAGES, "id": ID, DELIVERIES: 0}
+    assert SINCE not in opened({SINCE: 5}).headers, "nobody else may set it"
 
 
 def test_what_could_exhaust_the_memory_or_the_stack() -> None:

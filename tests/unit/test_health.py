@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from prometheus_client import Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from worker.errors import ConfigurationError, EngineDeadError
 from worker.health import Health, Status
@@ -91,6 +91,17 @@ def test_metrics_are_those_of_the_process_as_vllm_registers_them() -> None:
         assert "\ntest_health_level 7.0\n" in text
         assert "\nprocess_resident_memory_bytes " in text
         assert get(port, "/nothing")[0] == 404
+
+
+def test_metrics_of_our_own_are_served_beside_them() -> None:
+    registry = CollectorRegistry()
+    Counter("test_health_own", "In a registry of the test's own.", registry=registry).inc(3)
+    with Health(Deaths(), registry).served(0) as port:
+        text = get(port, "/metrics")[1]
+        assert "\ntest_health_own_total 3.0\n" in text
+        assert "\nprocess_resident_memory_bytes " in text
+    with Health(Deaths(), CollectorRegistry()).served(0) as port:
+        assert "test_health_own" not in get(port, "/metrics")[1]
 
 
 def test_one_who_connects_and_asks_nothing_keeps_no_other_waiting() -> None:

@@ -1,8 +1,11 @@
-"""Shares and the rate, computed from a scan's row."""
+"""Shares and the rate, computed from a scan's row; and how much waits for people."""
 
 import math
 from datetime import datetime
 
+from sqlalchemy import text
+
+from worker.database.connection import Database, transaction
 from worker.tables import Scan, ScanStatus
 
 RATE_WINDOW_S = 60.0
@@ -39,3 +42,14 @@ def stalled_s(scan: Scan, now: datetime) -> float | None:
         return None
     still_s = (now - (scan.counted_at or scan.created_at)).total_seconds()
     return still_s if still_s > STALLED_AFTER_S else None
+
+
+def review_backlog(database: Database, *, timeout_s: int = 5) -> int:
+    """How many contents wait for a person's review.
+
+    Raises DatabaseUnavailableError, also when counting takes too long, and SQLAlchemy's error when the database has no
+    view `review_queue`.
+    """
+    with transaction(database) as session:
+        session.execute(text(f"SET LOCAL statement_timeout = '{timeout_s}s'"))
+        return int(session.execute(text("SELECT count(*) FROM review_queue")).scalar_one())

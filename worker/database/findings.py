@@ -7,9 +7,9 @@ message: see saving.insert_unchanged.
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import delete
+from sqlalchemy import Result, delete
 from sqlmodel import col
 
 from worker.case import Case, Content, Delivery, End, Failed, Judged, Later, Reused
@@ -24,42 +24,55 @@ from worker.texts import storable
 
 
 @patient
-def save(database: Database, cases: Sequence[Case], delivery: Delivery) -> None:
+def save(database: Database, cases: Sequence[Case], delivery: Delivery) -> Sequence[Case]:
     """Saves the ends of a message's images together. Images that are left for later are skipped.
 
-    A message that is saved twice is counted once. If retention has dropped the scan meanwhile, no finding is saved.
+    Returns the cases whose findings were new: a message that is saved twice is counted once. If retention has dropped
+    the scan meanwhile, no finding is saved.
     Raises DatabaseUnavailableError.
     """
     findings = [row for case in cases if (row := _finding(case, delivery))]
     if not findings:
-        return
+        return []
     rows = {
         "verdicts": _json(_verdict(case, delivery) for case in cases),
         "objects": _json(_object(case) for case in cases),
         "findings": _json(findings),
     }
-    parameters = {**rows, "scan_id": delivery.scan.id, "detector_id": delivery.detector_id, "replaced": 0}
-    due = _save_again(database, cases, delivery, parameters) if delivery.again else _save(database, parameters)
+    ids = {"scan_id": delivery.scan.id, "detector_id": delivery.detector_id}
+    parameters = {**rows, **ids, "given": len(findings), "replaced": 0}
+    new = _save_again(database, cases, delivery, parameters) if delivery.again else _save(database, parameters)
     # Also when nothing was new: perhaps an earlier try was saved, and the connection broke before it was settled.
-    if due is not False:
+    if new is None or new.due:
         with transaction(database) as session:
             settle(session, delivery.scan.id)
+    if new is None:
+        return []
+    return [
+        case for case in cases if not isinstance(case.end, Later) and (new.uris is None or case.ref.uri in new.uris)
+    ]
 
 
-def _save(database: Database, parameters: dict[str, Any]) -> bool | None:
-    """Saves in one statement. Returns whether `settle` must run, or None when nothing was new.
+class _New(NamedTuple):
+    """What the statement returns: whether `settle` must run, and which findings were new, or None for all of them."""
+
+    due: bool
+    uris: list[str] | None
+
+
+def _save(database: Database, parameters: dict[str, Any]) -> _New | None:
+    """Saves in one statement. Returns None when nothing was new.
 
     The statement commits by itself. All workers on a scan update the same row of `scans`, so it is locked only while
     Postgres works, and not until a thread of this process has its turn to commit.
     """
     with autocommit(database) as session:
-        due: bool | None = session.execute(save_statement(), parameters).scalar()
-        return due
+        return _new(session.execute(save_statement(), parameters))
 
 
 def _save_again(
     database: Database, cases: Sequence[Case], delivery: Delivery, parameters: dict[str, Any]
-) -> bool | None:
+) -> _New | None:
     """As `_save`, but new findings take the place of failures.
 
     Findings are locked before objects here, which is the other way round than elsewhere. If that meets a late delivery
@@ -70,8 +83,12 @@ def _save_again(
     failed = delete(Finding).where(*own, col(Finding.uri).in_(uris), col(Finding.outcome) == Outcome.FAILED)
     with transaction(database) as session:
         replaced = len(session.execute(failed.returning(col(Finding.uri))).all())
-        due: bool | None = session.execute(save_statement(), {**parameters, "replaced": replaced}).scalar()
-        return due
+        return _new(session.execute(save_statement(), {**parameters, "replaced": replaced}))
+
+
+def _new(result: Result[Any]) -> _New | None:
+    row = result.one_or_none()
+    return None if row is None else _New(*row)
 
 
 def _json(rows: Iterable[dict[str, Any] | None]) -> str:
@@ -110,7 +127,7 @@ def _object(case: Case) -> dict[str, Any] | None:
 
 def _finding(case: Case, delivery: Delivery) -> dict[str, Any] | None:
     """The row of `findings`; None for an image that is left for later."""
-    outcome, content = _outcome(case.end, delivery.policy), _content(case.end)
+    outcome, content = outcome_of(case.end, delivery.policy), _content(case.end)
     return outcome and {
         "partition": delivery.scan.partition,
         "scan_id": delivery.scan.id,
@@ -124,7 +141,7 @@ def _finding(case: Case, delivery: Delivery) -> dict[str, Any] | None:
     }
 
 
-def _outcome(end: End, policy: FilledPolicy) -> dict[str, Any] | None:
+def outcome_of(end: End, policy: FilledPolicy) -> dict[str, Any] | None:
     """The columns of `findings` that depend on the end alone."""
     match end:
         case Judged(_, judgement, size):

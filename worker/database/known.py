@@ -63,7 +63,7 @@ def unchanged(session: Session, refs: Sequence[ImageRef], rule: ReuseRule) -> li
         return []
     rows = session.execute(select(unchanged_query(rule)), refs_as_json(refs))
     return [
-        Case(refs[row.n - 1], Reused(Content(row.sha256, row.size), _verdict(row), remembered=row.remembered))
+        Case(refs[row.n - 1], Reused(Content(row.sha256, row.size), _verdict(row), row.remembered, "unchanged"))
         for row in rows
     ]
 

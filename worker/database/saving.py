@@ -34,8 +34,9 @@ def save_statement() -> Any:
 
     Its parameters `verdicts`, `objects` and `findings` are JSON arrays of rows of these tables. Where `verdict_id` is
     null, it becomes the id of the verdict that the statement adds on the same content. `replaced` is how many failures
-    of the scan were deleted to make room; the others are `scan_id` and `detector_id`. It returns what
-    counters.increase_statement returns, and no row when no finding was new.
+    of the scan were deleted to make room, and `given` how many findings there are; the others are `scan_id` and
+    `detector_id`. It returns what counters.increase_statement returns, and the uris of the findings that were new, or
+    NULL when all were. It returns no row when none was.
     """
     scan_id = bindparam("scan_id", type_=Uuid)
     added = _verdicts_insert().cte("added")
@@ -48,9 +49,11 @@ def save_statement() -> Any:
     columns = [count.label(name) for name, count in counts.items()]
     # Objects are counted so that they are written before the scan's row is locked, not after it.
     objects = select(func.count()).select_from(remembered).scalar_subquery().label("objects")
-    new = select(scan_id.label("scan_id"), *columns, func.count().label("findings"), objects).select_from(found)
+    some = case((func.count() < bindparam("given"), func.array_agg(found.c.uri))).label("uris")
+    new = select(scan_id.label("scan_id"), *columns, func.count().label("findings"), objects, some).select_from(found)
     rows = new.subquery("new")
-    return increase_statement(rows, bindparam("detector_id")).where(rows.c.findings > 0, rows.c.objects >= 0)
+    increased = increase_statement(rows, bindparam("detector_id")).returning(rows.c.uris)
+    return increased.where(rows.c.findings > 0, rows.c.objects >= 0)
 
 
 def _verdicts_insert() -> Any:
@@ -77,7 +80,7 @@ def _findings_insert(added: CTE, scan_id: Any) -> Any:
     there = select(col(Scan.id)).where(col(Scan.id) == scan_id, col(Scan.dropped_at).is_(None)).exists()
     rows = _with_verdict_ids(given, names, added).where(there)
     statement = insert(Finding).from_select(names, rows).on_conflict_do_nothing()
-    return statement.returning(col(Finding.outcome), col(Finding.verdict))
+    return statement.returning(col(Finding.uri), col(Finding.outcome), col(Finding.verdict))
 
 
 def _with_verdict_ids(given: Any, names: list[str], added: CTE) -> Any:

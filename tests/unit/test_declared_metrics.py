@@ -1,0 +1,113 @@
+"""What is declared of our metrics: the document says the same, and nothing else can be counted."""
+
+import re
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from tests.documents import ROOT
+from worker.errors import Reason, UndeclaredMetricError
+from worker.messages import LIVE_QUEUE, SCAN_QUEUE
+from worker.metrics import Metrics
+from worker.metrics.declared import (
+    BACKLOG,
+    DECLARED,
+    FETCH,
+    IMAGES,
+    IN_FLIGHT,
+    PRODUCER,
+    REUSED,
+    TOKENS,
+    WORKER,
+    WORKER_INFO,
+    Kind,
+    Metric,
+)
+
+MET = {"outcome": "failed", "verdict": "", "reason": "corrupt"}
+BY_NAME = {metric.name: metric for metric in DECLARED}
+
+
+def test_the_document_names_every_metric_with_its_kind_and_labels_and_no_other() -> None:
+    text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(fakesweep_\w+)` \| (\w+) \| ([^|]*)\| \S", text, re.MULTILINE)
+    told = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    assert told == {metric.name: (metric.kind, metric.labels) for metric in DECLARED}
+    assert Counter(name for name, *_ in rows).most_common(1)[0][1] == 1
+
+
+def test_the_document_says_what_the_values_of_labels_are() -> None:
+    text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    values = {
+        value
+        for metric in DECLARED
+        for one in metric.series or ()
+        for label, value in zip(metric.labels, one, strict=True)
+        if label in {"queue", "found", "kind", "cause"}
+    }
+    assert {value for value in values if f"`{value}`" not in text} == set()
+    mentioned = set(re.findall(r"\b(fakesweep_\w+?)(?:_bucket)?\b(?![\w.])", text))
+    assert mentioned == set(BY_NAME)
+
+
+@pytest.mark.parametrize("metric", DECLARED, ids=lambda metric: metric.name)
+def test_names_are_as_prometheus_wants_them(metric: Metric) -> None:
+    assert re.fullmatch(r"fakesweep_[a-z_]+", metric.name)
+    assert metric.name.endswith("_total") == (metric.kind == Kind.COUNTER)
+    assert metric.name.endswith("_seconds") == (metric.kind == Kind.HISTOGRAM)
+    assert metric.meaning.endswith(".")
+    assert bool(metric.buckets) == (metric.kind == Kind.HISTOGRAM)
+    assert all(low < high for low, high in pairwise(metric.buckets))
+    assert not {"uri", "scan", "scan_id", "message_id"} & set(metric.labels)
+    assert metric.series is None or all(len(one) == len(metric.labels) for one in metric.series)
+
+
+def test_every_series_is_there_before_its_first_event() -> None:
+    metrics = Metrics.declare()
+    reasons = {
+        sample.labels["reason"]
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "fakesweep_images_total" and sample.labels["queue"] == SCAN_QUEUE
+    }
+    assert reasons == {*Reason, ""}
+    assert metrics.registry.get_sample_value("fakesweep_images_total", {"queue": LIVE_QUEUE, **MET}) == 0
+
+
+def test_what_is_counted_is_of_its_queue_and_its_registry() -> None:
+    metrics, other = Metrics.declare(), Metrics.declare()
+    metrics.bound(queue=SCAN_QUEUE).count(IMAGES, **MET)
+    metrics.bound(queue=LIVE_QUEUE).count(IMAGES, 2, **MET)
+    for registry, scan, live in ((metrics.registry, 1, 2), (other.registry, 0, 0)):
+        assert registry.get_sample_value("fakesweep_images_total", {"queue": SCAN_QUEUE, **MET}) == scan
+        assert registry.get_sample_value("fakesweep_images_total", {"queue": LIVE_QUEUE, **MET}) == live
+
+
+def test_a_body_that_fails_is_measured_and_over() -> None:
+    metrics = Metrics.declare().bound(queue=SCAN_QUEUE)
+    with pytest.raises(OSError), metrics.timed(FETCH), metrics.during(IN_FLIGHT, 3):
+        assert metrics.registry.get_sample_value("fakesweep_images_in_flight", {"queue": SCAN_QUEUE}) == 3
+        raise OSError
+    labels = {"queue": SCAN_QUEUE}
+    assert metrics.registry.get_sample_value("fakesweep_images_in_flight", labels) == 0
+    assert metrics.registry.get_sample_value("fakesweep_image_fetch_seconds_count", labels) == 1
+
+
+def test_what_is_not_declared_is_refused() -> None:
+    metrics = Metrics.declare(WORKER)
+    scans = metrics.bound(queue=SCAN_QUEUE)
+    undeclared = Metric(Kind.COUNTER, "fakesweep_surprises_total", "Surprises.")
+    with pytest.raises(UndeclaredMetricError, match="fakesweep_surprises_total"):
+        metrics.count(undeclared)
+    with pytest.raises(UndeclaredMetricError, match="colour"):
+        scans.count(TOKENS, kind="prompt", colour="red")
+    with pytest.raises(UndeclaredMetricError, match="guess"):
+        scans.count(REUSED, found="guess")
+    with pytest.raises(UndeclaredMetricError):
+        metrics.count(REUSED, found="seen")  # of no queue
+    with pytest.raises(UndeclaredMetricError, match="host"):
+        metrics.inform(WORKER_INFO, replica="", detector="x", host="a")
+    with pytest.raises(UndeclaredMetricError):
+        Metrics.declare(PRODUCER).bound(queue=SCAN_QUEUE).count(TOKENS, kind="prompt")
+    assert BACKLOG not in (*WORKER, *PRODUCER), "its collector serves it"

@@ -1,0 +1,53 @@
+"""The review backlog as Prometheus sees it: known, old, unknown, and slow to come."""
+
+import threading
+
+from prometheus_client import CollectorRegistry
+
+from producers.backlog import ReviewBacklog
+
+
+class Asked:
+    """Answers with the next of these; an error is raised."""
+
+    def __init__(self, *answers: int | Exception) -> None:
+        self.left = list(answers)
+
+    def __call__(self) -> int:
+        answer = self.left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def shown(backlog: ReviewBacklog) -> float | None:
+    registry = CollectorRegistry()
+    registry.register(backlog)
+    return registry.get_sample_value("fakesweep_review_backlog")
+
+
+def test_it_is_asked_once_in_a_while_and_absent_while_it_is_not_known() -> None:
+    now = [0.0]
+    asked = Asked(3, 5, RuntimeError("relation review_queue does not exist"), 0)
+    backlog = ReviewBacklog(asked, keep_s=60, patience_s=10, clock=lambda: now[0])
+    assert asked.left[0] == 3, "to make it asks nothing"
+    seen = []
+    for now[0] in (0, 59, 60, 119, 120, 179, 180):
+        seen.append(shown(backlog))
+    assert seen == [3, 3, 5, 5, None, None, 0]
+
+
+def test_a_slow_database_keeps_no_scrape_waiting_and_is_asked_by_one_thread() -> None:
+    release, asked = threading.Event(), []
+
+    def ask() -> int:
+        asked.append(threading.current_thread())
+        assert release.wait(30)
+        return 7
+
+    backlog = ReviewBacklog(ask, keep_s=60, patience_s=0.01, clock=lambda: 0.0)
+    assert [shown(backlog), shown(backlog)] == [None, None]
+    assert len(asked) == 1
+    release.set()
+    asked[0].join()
+    assert shown(backlog) == 7

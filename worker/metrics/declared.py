@@ -1,0 +1,148 @@
+"""Every metric of our own, declared once: its name, its labels, their values, and what it means.
+
+docs/metrics.md tells operators what each is good for; a test compares the two. Metrics of Python's process and of vLLM
+are not declared here, and are served beside ours (worker/endpoint.py).
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import product
+
+from worker.errors import Reason
+from worker.messages import LIVE_QUEUE, SCAN_QUEUE
+from worker.tables import Outcome, Verdict
+
+
+class Kind(StrEnum):
+    """What a metric is to Prometheus."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A declaration. `name` is as Prometheus shows it: `_total` ends a counter, and the unit stands in it.
+
+    `series` are all combinations of the labels' values. Each of them is served from the start, with 0: a series that
+    began with its first event would hide that event from `rate` and `increase`. None stands for values that are known
+    only when a process starts; they must be few. `buckets` are the upper limits of a histogram's, in seconds.
+    """
+
+    kind: Kind
+    name: str
+    meaning: str
+    labels: tuple[str, ...] = ()
+    series: tuple[tuple[str, ...], ...] | None = ((),)
+    buckets: tuple[float, ...] = ()
+
+
+_QUEUES = (LIVE_QUEUE, SCAN_QUEUE)
+_ENDS = (
+    *((outcome, verdict, "") for outcome in (Outcome.JUDGED, Outcome.REUSED) for verdict in Verdict),
+    *((Outcome.FAILED, "", reason) for reason in Reason),
+)
+
+
+def _seconds(name: str, meaning: str, *buckets: float) -> Metric:
+    """A histogram of times, by queue."""
+    return Metric(Kind.HISTOGRAM, name, meaning, ("queue",), tuple((queue,) for queue in _QUEUES), buckets)
+
+
+IMAGES = Metric(
+    Kind.COUNTER, "fakesweep_images_total",
+    "Images whose finding this worker saved, by outcome; with the verdict, or with the reason of a failure.",
+    ("queue", "outcome", "verdict", "reason"), tuple((queue, *end) for queue in _QUEUES for end in _ENDS),
+)  # fmt: skip
+
+REUSED = Metric(
+    Kind.COUNTER, "fakesweep_images_reused_total",
+    "Images whose verdict was reused: unchanged since their last fetch, seen before with the same SHA-256, "
+    "or the twin of an image in the same message.",
+    ("queue", "found"), tuple(product(_QUEUES, ("unchanged", "seen", "twin"))),
+)  # fmt: skip
+
+IN_FLIGHT = Metric(
+    Kind.GAUGE, "fakesweep_images_in_flight", "Images of the messages that this worker works on now.",
+    ("queue",), tuple((queue,) for queue in _QUEUES),
+)  # fmt: skip
+
+WAIT = _seconds(
+    "fakesweep_message_wait_seconds",
+    "Time from the publishing of a message (or from its ETA) to its start in a worker. One value a message.",
+    # Seconds matter for live images, hours for scans when no worker runs.
+    0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 21600,
+)  # fmt: skip
+
+FETCH = _seconds(
+    "fakesweep_image_fetch_seconds",
+    "Time to fetch the bytes of an image, or to fail at it. One value an image.",
+    # S3 answers within 10 to 100 ms. FAKESWEEP_FETCH_TIMEOUT_S is 20 s, and it is tried again.
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60,
+)  # fmt: skip
+
+DECODE = _seconds(
+    "fakesweep_image_decode_seconds",
+    "Time to decode an image and bring it to the detector's size, without waiting for memory. One value an image.",
+    # A thumbnail takes a millisecond, 12 megapixels about 100 ms, the allowed 100 megapixels seconds.
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
+)  # fmt: skip
+
+ENGINE = _seconds(
+    "fakesweep_message_engine_seconds",
+    "Time until the engine had answered for all images of a message, waiting in the engine included. "
+    "One value a message that had images to judge.",
+    # From one live image on an idle GPU to FAKESWEEP_ENGINE_STALL_S.
+    0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300,
+)  # fmt: skip
+
+SAVE = _seconds(
+    "fakesweep_message_save_seconds",
+    "Time to save the findings of a message, until they were committed. One value a save: one a message, "
+    "and one an image when images are taken alone.",
+    # One statement takes 5 to 20 ms. Seconds mean that Postgres was away and the save was tried again.
+    0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60,
+)  # fmt: skip
+
+TOKENS = Metric(
+    Kind.COUNTER, "fakesweep_tokens_total", "Tokens of the prompts that were judged, and of the answers to them.",
+    ("queue", "kind"), tuple(product(_QUEUES, ("prompt", "completion"))),
+)  # fmt: skip
+
+RETRIED = Metric(
+    Kind.COUNTER, "fakesweep_messages_retried_total",
+    "Messages that will be handled again, by cause: published again because the storage or the database was away, "
+    "or given back to the queue because the broker was away or the worker stopped.",
+    ("queue", "cause"),
+    tuple(product(
+        _QUEUES, ("storage_unavailable", "database_unavailable", "broker_unavailable", "shutting_down")
+    )),
+)  # fmt: skip
+
+DEAD_LETTERS = Metric(
+    Kind.COUNTER, "fakesweep_dead_letters_total",
+    "Messages that became dead letters, by cause: invalid, given_up (expired, or delivered too often), "
+    "or a fault of the worker. The queue sqs is that of `fakesweep listen`.",
+    ("queue", "cause"), tuple(product((*_QUEUES, "sqs"), ("invalid", "given_up", "fault"))),
+)  # fmt: skip
+
+WORKER_INFO = Metric(
+    Kind.GAUGE, "fakesweep_worker_info",
+    "Always 1. Its labels name the replica (none of a single process) and the detector.",
+    ("replica", "detector"), None,
+)  # fmt: skip
+
+LISTED = Metric(Kind.COUNTER, "fakesweep_producer_images_listed_total", "Images that were listed.")
+PUBLISHED = Metric(Kind.COUNTER, "fakesweep_producer_images_published_total", "Images in the messages published.")
+UNCHANGED = Metric(
+    Kind.COUNTER, "fakesweep_producer_images_unchanged_total",
+    "Images that got their finding at once and no message, because they are unchanged and have a verdict.",
+)  # fmt: skip
+
+BACKLOG = Metric(Kind.GAUGE, "fakesweep_review_backlog", "Contents that wait for a person's review.")
+"""Served by producers.backlog, which leaves it out while the number is not known."""
+
+WORKER = (IMAGES, REUSED, IN_FLIGHT, WAIT, FETCH, DECODE, ENGINE, SAVE, TOKENS, RETRIED, DEAD_LETTERS, WORKER_INFO)
+PRODUCER = (LISTED, PUBLISHED, UNCHANGED, DEAD_LETTERS)
+DECLARED = (*WORKER, *(one for one in PRODUCER if one not in WORKER), BACKLOG)
