@@ -81,7 +81,7 @@ _ANYTHING = st.recursive(
 )
 _HEADERS = st.sampled_from(
     ["task", "id", "eta", "expires", "timelimit", "retries", "group", "shadow", "compression", "x-delivery-count",
-     "redelivered", "root_id", "argsrepr", "stamps", "ignore_result", "sentry-trace"]
+     "redelivered", "published_at", "root_id", "argsrepr", "stamps", "ignore_result", "sentry-trace"]
 )  # fmt: skip
 _TRAPS = st.one_of(
     st.integers(10, 300).map(lambda depth: json.loads("[" * depth + "]" * depth)),

@@ -135,6 +135,8 @@ def _alone(ref: ImageRef, delivery: Delivery, parts: Parts) -> list[ImageRef]:
 
 def _save(cases: Sequence[Case], delivery: Delivery, parts: Parts) -> list[ImageRef]:
     """Saves the ends of these images. Returns what is left for later."""
+    if not cases:
+        return []
     with parts.metrics.timed(SAVE):
         saved = findings.save(parts.database, cases, delivery)
     _count(saved, delivery, parts)

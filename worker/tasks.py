@@ -175,7 +175,7 @@ def _give_up(
 
 def _bury(app: Celery, parts: Parts, message: _Delivered, error: BaseException) -> None:
     broker.dead_letter(app, [message.payload], error, str(message.message_id), queue=message.queue)
-    causes = {InvalidMessageError: "invalid", MessageGivenUpError: "given_up"}
+    causes: dict[type[BaseException], str] = {InvalidMessageError: "invalid", MessageGivenUpError: "given_up"}
     parts.metrics.count(DEAD_LETTERS, cause=causes.get(type(error), "fault"))
 
 

@@ -56,8 +56,9 @@ def listen(
 
     `explain` None leaves it to the workers' default. `count` is told what was done.
 
-    Raises ConfigurationError when the queue cannot be used. Waits while broker or SQS are away; with `once` it raises BrokerUnavailableError or QueueUnavailableError instead, because
-    SQS hides what was received and not deleted, and the queue would look empty.
+    Raises ConfigurationError when the queue cannot be used. Waits while broker or SQS are away; with `once` it raises
+    BrokerUnavailableError or QueueUnavailableError instead, because SQS hides what was received and not deleted, and
+    the queue would look empty.
     """
     with stop_on_signals() as stop:
         queue = EventQueue(queue_url)

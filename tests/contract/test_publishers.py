@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -225,11 +226,15 @@ def test_the_fake_goes_away_once_in_the_middle() -> None:
 
 @ON_BOTH
 def test_messages_travel_as_the_documentation_says(clean_broker_url: str) -> None:
-    count = UNCONFIRMED + 5
+    count, before = UNCONFIRMED + 5, datetime.now(UTC)
     with bulk(clean_broker_url) as publisher:
         publisher.publish(SCAN_QUEUE, numbered(count))
     taken = take(clean_broker_url)
     assert [message.headers["task"] for message in taken] == [JUDGE_IMAGES] * count
+    assert all(
+        -1 < (datetime.fromisoformat(message.headers["published_at"]) - before).total_seconds() < 60
+        for message in taken
+    )
     ids = [message.headers["id"] for message in taken]
     assert len({UUID(one) for one in ids}) == count
     assert [message.properties["correlation_id"] for message in taken] == ids

@@ -1,14 +1,16 @@
 """What a worker counts and measures: Postgres is real; images, engine and broker are in memory."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from celery import Celery, Task
 from celery.exceptions import Reject
+from kombu import Message
 from PIL import Image
 
 from producers import publishing, scans
@@ -18,7 +20,7 @@ from tests.integration.test_moderate import BRIGHT, DARK, GREY, job, png, start
 from worker import broker
 from worker.database import Database, connect
 from worker.database.detectors import register_detector
-from worker.envelope import REFUSED, SINCE
+from worker.envelope import REFUSED, SINCE, open_envelope
 from worker.errors import StorageUnavailableError
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE, ImageRef, JudgeImages
 from worker.moderate import moderate
@@ -109,21 +111,40 @@ def test_a_suspect_of_a_scan_counts_as_one_of_a_scan(database: Database, make_pa
 
 
 class Door:
-    """The task with a broker in memory."""
+    """The task, with a broker in memory whose queues are empty."""
 
     def __init__(self, parts: Parts, url: str = "memory://") -> None:
         live = replace(parts, live=True, metrics=parts.metrics.bound(queue=LIVE_QUEUE))
         self.app: Celery = broker.create_app(url)
         lanes = {SCAN_QUEUE: parts, LIVE_QUEUE: live}
         self.task: Task = register_tasks(self.app, lanes, retry_delay_s=30, on_engine_death=_no_death)
+        if url == "memory://":
+            self.published()
 
-    def take(self, payload: object, queue: str = SCAN_QUEUE, *, redelivered: bool = False, **headers: Any) -> None:
-        info = {"routing_key": queue, "redelivered": redelivered}
-        self.task.push_request(id=str(uuid4()), delivery_info=info, **headers)
+    def take(self, payload: object, queue: str = SCAN_QUEUE, headers: Mapping[str, Any] | None = None) -> None:
+        info = {"routing_key": queue, "redelivered": False}
+        self.task.push_request(**{"id": str(uuid4()), "delivery_info": info, **(headers or {})})
         try:
             self.task.run(payload)
         finally:
             self.task.pop_request()
+
+    def published(self) -> list[Message]:
+        """Takes the messages of all queues."""
+        found: list[Message] = []
+        with self.app.connection_for_write() as connection:
+            broker.declare_queues(connection)
+            for queue in (broker.work_queue(SCAN_QUEUE), broker.work_queue(LIVE_QUEUE), broker.dead_queue()):
+                while message := queue(connection.default_channel).get(no_ack=True):
+                    found.append(message)
+        return found
+
+
+@pytest.fixture(autouse=True)
+def _empty_memory(make_parts: MakeParts) -> Iterator[None]:
+    """kombu's queues in memory belong to the process, and so to all of its tests."""
+    yield
+    Door(make_parts({}))
 
 
 def _no_death(error: Exception) -> None:
@@ -133,10 +154,11 @@ def _no_death(error: Exception) -> None:
 def test_how_long_a_message_waited(database: Database, make_parts: MakeParts) -> None:
     parts = make_parts({"s3://b/1": png(BRIGHT)})
     door, payload = Door(parts), job(start(database, 9), "s3://b/1").payload()
-    door.take(payload, **{SINCE: time.time() - 100})
-    door.take(payload, LIVE_QUEUE, **{SINCE: time.time() + 5})
+    earlier = {SINCE: time.time() - 100}
+    door.take(payload, headers=earlier)
+    door.take(payload, LIVE_QUEUE, {SINCE: time.time() + 5})
     door.take(payload)
-    door.take(payload, redelivered=True, **{SINCE: time.time() - 100})
+    door.take(payload, headers={**earlier, "delivery_info": {"routing_key": SCAN_QUEUE, "redelivered": True}})
     assert value(parts, "message_wait_seconds_count") == 1
     assert 100 <= (value(parts, "message_wait_seconds_sum") or 0) < 130
     assert value(parts, "message_wait_seconds_count", LIVE_QUEUE) == 1
@@ -153,6 +175,16 @@ def test_images_in_flight(database: Database, make_parts: MakeParts) -> None:
     Door(parts).take(job(start(database, 2), "s3://b/1", "s3://b/2").payload())
     assert seen == [2, 2]
     assert value(parts, "images_in_flight") == 0
+
+
+def test_a_message_that_is_published_again_is_measured_anew(database: Database, make_parts: MakeParts) -> None:
+    parts = make_parts({"s3://b/1": StorageUnavailableError("503")})
+    door, before = Door(parts), datetime.now(UTC)
+    door.take(job(start(database, 1), "s3://b/1").payload())
+    (message,) = door.published()
+    assert -1 < (datetime.fromisoformat(message.headers["published_at"]) - before).total_seconds() < 60
+    envelope = open_envelope(message.headers, message.body, message.content_type)
+    assert envelope.since == envelope.eta == datetime.fromisoformat(message.headers["eta"])
 
 
 def test_retries_by_their_cause(database: Database, make_parts: MakeParts) -> None:
@@ -187,7 +219,7 @@ def test_dead_letters_by_their_cause(database: Database, make_parts: MakeParts) 
     assert raised(parts, "dead_letters_total") == {("invalid",): 1}
     assert value(parts, "dead_letters_total", LIVE_QUEUE, cause="invalid") == 1
     door.take(payload)
-    door.take(payload, **{REFUSED: "the message expired"})
+    door.take(payload, headers={REFUSED: "the message expired"})
     assert raised(parts, "dead_letters_total") == {("invalid",): 1, ("fault",): 1, ("given_up",): 1}
     assert raised(parts, "images_total") == {("failed", "engine_failed"): 1}
 
@@ -204,7 +236,8 @@ def _published(database: Database, parts: Parts, images: int) -> Counts:
     assert isinstance(store, InMemoryImageStore)
     refs = [ImageRef(uri=uri, etag=store.etag(uri)) for uri in list(store.objects)[:images]]
     scan = scans.start_scan(database, scans.Listing(sources=("s3://b/",)))
-    publisher, told = InMemoryPublisher(), []
+    publisher = InMemoryPublisher()
+    told: list[Counts] = []
     publishing.publish_scan(
         publisher, database, scan.id, chunk_size=20, count=told.append,
         opened=lambda _sources, rules, _warn: InMemorySource(refs, rules),

@@ -35,7 +35,7 @@ def test_what_publishes(environment: dict[str, str], tmp_path: Path) -> None:
     image = tmp_path / "a.jpg"
     image.touch()
     first = (["submit", image.as_uri()], ["scan", str(tmp_path)])
-    again = (["resume", NOBODY], ["retry", NOBODY], ["repair", NOBODY])
+    again = (["resume", NOBODY], ["retry", NOBODY], ["repair", NOBODY], ["publish", NOBODY, "--counts"])
     loaded = loaded_by(*first, *again, environment=environment, codes=(0, 1))
     assert "kombu" in loaded
     assert not loaded & NOT_FOR_A_FOLDER

@@ -1,4 +1,4 @@
-"""What real processes serve to Prometheus: a worker under load, nightly, and a listener. Their figures are the truth."""
+"""What real processes serve to Prometheus: a worker under load, `fakesweep nightly`, and a listener."""
 
 import http.client
 import json
@@ -108,6 +108,45 @@ def test_what_a_worker_serves_agrees_with_the_findings(
     assert figures["fakesweep_dead_letters_total"] == {("invalid", LIVE_QUEUE): 1, ("invalid", SCAN_QUEUE): 1}
     assert figures["fakesweep_worker_info"] == {("scripted", ""): 1}
     assert figures["process_resident_memory_bytes"]
+
+
+REPLICAS = """
+import asyncio, sys
+from worker.replicas import Replicas
+command = (sys.executable, "-m", "tests.scripted_worker", "0", "-1")
+sys.exit(asyncio.run(Replicas({0: "0", 3: "1"}, int(sys.argv[1]), command=command).run()))
+"""
+
+
+def test_replicas_are_told_apart_by_their_ports_and_by_a_label(
+    clean_redis_url: str, database_url: str, tmp_path: Path
+) -> None:
+    base = four_free_ports()
+    environment = os.environ | settings_for(database_url, clean_redis_url)
+    log = tmp_path / "replicas.log"
+    with log.open("wb") as file:
+        command = [sys.executable, "-c", REPLICAS, str(base)]
+        parent = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env=environment)
+    try:
+        wait_for(lambda: log.read_text().count('"worker_ready"') == 2, 90, parent, log)
+        for number in (0, 3):
+            assert scraped(base + number)["fakesweep_worker_info"] == {("scripted", str(number)): 1}
+        parent.terminate()
+        assert parent.wait(30) == 0
+    finally:
+        parent.kill()
+
+
+def four_free_ports() -> int:
+    """The first of four ports in a row on which nothing listened a moment ago."""
+    while True:
+        with closing(socket.create_server(("", 0))) as first:
+            base = int(first.getsockname()[1])
+            try:
+                with closing(socket.create_server(("", base + 3))):
+                    return base
+            except OSError:
+                continue
 
 
 def nightly_environment(database_url: str, broker_url: str, folder: Path, *, port: int = 0) -> dict[str, str]:

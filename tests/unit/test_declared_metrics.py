@@ -77,8 +77,8 @@ def test_every_series_is_there_before_its_first_event() -> None:
 
 def test_what_is_counted_is_of_its_queue_and_its_registry() -> None:
     metrics, other = Metrics.declare(), Metrics.declare()
-    metrics.bound(queue=SCAN_QUEUE).count(IMAGES, **MET)
-    metrics.bound(queue=LIVE_QUEUE).count(IMAGES, 2, **MET)
+    metrics.bound(queue=SCAN_QUEUE).count(IMAGES, amount=1, **MET)
+    metrics.bound(queue=LIVE_QUEUE).count(IMAGES, amount=2, **MET)
     for registry, scan, live in ((metrics.registry, 1, 2), (other.registry, 0, 0)):
         assert registry.get_sample_value("fakesweep_images_total", {"queue": SCAN_QUEUE, **MET}) == scan
         assert registry.get_sample_value("fakesweep_images_total", {"queue": LIVE_QUEUE, **MET}) == live
@@ -86,10 +86,15 @@ def test_what_is_counted_is_of_its_queue_and_its_registry() -> None:
 
 def test_a_body_that_fails_is_measured_and_over() -> None:
     metrics = Metrics.declare().bound(queue=SCAN_QUEUE)
-    with pytest.raises(OSError), metrics.timed(FETCH), metrics.during(IN_FLIGHT, 3):
-        assert metrics.registry.get_sample_value("fakesweep_images_in_flight", {"queue": SCAN_QUEUE}) == 3
-        raise OSError
     labels = {"queue": SCAN_QUEUE}
+
+    def fail() -> None:
+        with metrics.timed(FETCH), metrics.during(IN_FLIGHT, 3):
+            assert metrics.registry.get_sample_value("fakesweep_images_in_flight", labels) == 3
+            raise OSError
+
+    with pytest.raises(OSError):
+        fail()
     assert metrics.registry.get_sample_value("fakesweep_images_in_flight", labels) == 0
     assert metrics.registry.get_sample_value("fakesweep_image_fetch_seconds_count", labels) == 1
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib import import_module
 
+import pytest
 from typer.main import get_group
 
 from producers.commands.lazy import COMMANDS
@@ -22,6 +23,13 @@ def test_a_worker_loads_nothing_of_the_papers_side() -> None:
     code = f"import sys, worker.__main__; print([name for name in {unwanted} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["producers.nightly.nightly", "producers.listening.listen", "producers.publishing"])
+def test_a_producer_that_serves_no_metrics_loads_nothing_for_them(module: str) -> None:
+    code = f"import sys, {module}; print('prometheus_client' in sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "False"
 
 
 def test_the_help_of_all_loads_no_command() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from sqlalchemy import Result, delete
+from sqlalchemy import delete
 from sqlmodel import col
 
 from worker.case import Case, Content, Delivery, End, Failed, Judged, Later, Reused
@@ -46,11 +46,10 @@ def save(database: Database, cases: Sequence[Case], delivery: Delivery) -> Seque
     if new is None or new.due:
         with transaction(database) as session:
             settle(session, delivery.scan.id)
+    decided = [case for case in cases if not isinstance(case.end, Later)]
     if new is None:
         return []
-    return [
-        case for case in cases if not isinstance(case.end, Later) and (new.uris is None or case.ref.uri in new.uris)
-    ]
+    return decided if new.uris is None else [case for case in decided if case.ref.uri in new.uris]
 
 
 class _New(NamedTuple):
@@ -86,7 +85,7 @@ def _save_again(
         return _new(session.execute(save_statement(), {**parameters, "replaced": replaced}))
 
 
-def _new(result: Result[Any]) -> _New | None:
+def _new(result: Any) -> _New | None:
     row = result.one_or_none()
     return None if row is None else _New(*row)
 
