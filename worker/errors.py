@@ -9,6 +9,9 @@ FakesweepError
 │   └── UnknownSourceError  the user must name another source: exit code 2
 ├── NoSuchScanError         the command names a scan that is not there
 ├── ScanStateError          the command asks of a scan what its status does not allow
+├── NoSuchContentError      a review is about a content or a place that is not known: name another one
+├── NoSuchReviewerError     a review, or a command, names a reviewer who is not there: add the reviewer
+├── InactiveReviewerError   a review is by a reviewer who is disabled
 ├── NothingToExportError    people must review or label something before an export
 ├── AnnotationStoppedError  the annotation cannot go on: the same command later goes on with it
 │   Of a producer.
@@ -85,6 +88,18 @@ class NoSuchScanError(FakesweepError):
 
 class ScanStateError(FakesweepError):
     """The scan's status does not allow what a command asks for."""
+
+
+class NoSuchContentError(FakesweepError):
+    """No detector has judged the content, or no scan found it at that uri."""
+
+
+class NoSuchReviewerError(FakesweepError):
+    """There is no reviewer of that name."""
+
+
+class InactiveReviewerError(FakesweepError):
+    """The reviewer is disabled, and reviews nothing more."""
 
 
 class NothingToExportError(FakesweepError):

@@ -2,13 +2,13 @@
 
     detectors 1--n verdicts n--1 (sha256) 1--n objects
     scans     1--n findings n--1 verdicts
-    reviews   human decisions about a finding, append-only
+    reviewers 1--n reviews n--1 (sha256)   what people state that a content is, append-only
 
 Sized for 10^8 findings: `findings` is partitioned by list, one partition a scan (`scan_…`) and one a month for
 submissions (`live_2026_11`), so that an old scan is dropped, not deleted row by row.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
@@ -320,8 +320,8 @@ class ContentHistory(SQLModel, table=True):
     """What became known of a content that a detector called fake or uncertain. Triggers on `findings` keep it.
 
     `verdict` and `score` are those of its newest finding; `verdict_id`, `uri` and `scan_id` those of the newest one
-    that was not real. `superseded`: another detector has judged the content since. `places` counts uris. `statement` is what
-    people decided about the content at last, null while nobody has.
+    that was not real. `superseded`: another detector has judged the content since. `places` counts uris. `statement`
+    is what people decided about the content at last, null while nobody has.
     """
 
     __tablename__ = "contents"
@@ -401,23 +401,92 @@ class Repaired(SQLModel, table=True):
     uri: str = _text(primary_key=True)
 
 
+class Statement(StrEnum):
+    """What a person says that a content is."""
+
+    FAKE = "fake"
+    REAL = "real"
+    CANNOT_TELL = "cannot_tell"
+
+
+class ReviewKind(StrEnum):
+    """Whose turn a review was: the first reviewer's, a later one's, or an appeal, which outranks both."""
+
+    FIRST = "first"
+    SECOND = "second"
+    APPEAL = "appeal"
+
+
+class Reviewer(SQLModel, table=True):
+    """Who may review, by a pseudonym. Who is not `active` cannot review; their reviews count all the same."""
+
+    __tablename__ = "reviewers"
+
+    name: str = _text(primary_key=True)
+    active: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
+    created_at: datetime = _timestamp()
+
+
 class Review(SQLModel, table=True):
-    """A person's decision about a content under a finding. Append-only; `reviewer` is a pseudonym."""
+    """What a person states that a content is, and what its author saw of the detector. Append-only.
+
+    `scan_id` and `uri` are where its author saw the content. `verdict_id` is the verdict that was shown there,
+    `detector_id` whose it is, `verdict` and `score` how it read under the scan's policy. Triggers fill these, and
+    refuse what does not belong together. Whether the two agree follows from `statement` and `verdict`.
+
+    `decision` is of the release before; triggers fill it, and nothing reads it. Only reviews from before migration 0006
+    may have no `statement`, `sha256` or `verdict`: `decision` is then all that their author said.
+    """
 
     __tablename__ = "reviews"
     __table_args__ = (
         CheckConstraint("decision IN ('confirmed', 'overturned', 'cannot_tell')", name="decision"),
-        Index(None, "sha256"),
+        _one_of("statement", Statement),
+        _one_of("kind", ReviewKind),
+        _one_of("verdict", Verdict),
+        Index(
+            "ix_reviews_by_reviewer",
+            *("sha256", "reviewer", text("created_at DESC"), text("id DESC")),
+            postgresql_include=["kind", "statement"],
+        ),
+        Index(
+            "ix_reviews_appeals",
+            *("sha256", text("created_at DESC"), text("id DESC")),
+            postgresql_where=text("kind = 'appeal'"),
+            postgresql_include=["statement"],
+        ),
         Index(None, "uri"),
     )
 
     id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
-    scan_id: UUID
+    scan_id: UUID = Field(foreign_key="scans.id")
     uri: str = _text()
     sha256: str | None = Field(default=None, sa_type=String(64))
     verdict_id: int | None = Field(default=None, sa_type=BigInteger)
-    decision: str = Field(sa_type=String(16))
+    decision: str | None = Field(default=None, sa_type=String(16), nullable=False)
     reason_code: str | None = _text(default=None)
     note: str | None = _text(default=None)
-    reviewer: str = _text()
+    reviewer: str = _text(foreign_key="reviewers.name")
     created_at: datetime = _timestamp()
+    kind: str | None = Field(default=None, sa_type=String(8), nullable=False)
+    statement: str | None = Field(default=None, sa_type=String(16))
+    detector_id: int | None = Field(default=None, sa_type=BigInteger)
+    verdict: str | None = Field(default=None, sa_type=String(16))
+    score: float | None = None
+
+
+class ReviewedVerdict(SQLModel, table=True):
+    """What a detector had said of a content when people first reviewed it, and what stands. Triggers keep it.
+
+    `verdict` is what the first reviewer who saw this detector's word was shown; `week` is the Monday of that week, in
+    UTC. `statement` is null while the reviews of the content contradict each other.
+    """
+
+    __tablename__ = "reviewed_verdicts"
+
+    sha256: str = Field(sa_type=String(64), primary_key=True)
+    detector_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    verdict: str = Field(sa_type=String(16))
+    first_reviewed_at: datetime = Field(sa_type=DateTime(timezone=True))
+    week: date
+    statement: str | None = Field(default=None, sa_type=String(16))

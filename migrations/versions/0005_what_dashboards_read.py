@@ -195,7 +195,7 @@ SELECT scan_id, kind, name, source, status, listed, judged, reused, failed, fake
        created_at, finished_at,
        CASE WHEN decided > 0 THEN failed::float / decided END AS share_failed,
        skipped, note, schedule, due_at, dropped_at{more}
-FROM (SELECT *, id AS scan_id, {decided} AS decided{rate} FROM scans) AS counted
+FROM scans CROSS JOIN LATERAL (SELECT id AS scan_id, {decided} AS decided{rate}) AS counted
 """
 _MORE = """,
        record, unchanged, skipped_by, rate_now AS images_per_s, listed - decided AS images_left,

@@ -1,7 +1,7 @@
-"""What people decided, content by content: the reviews of each, and the one label that they come to.
+"""What people decided, content by content: its reviews, and the one label that they come to.
 
-A review says whether the verdict of a finding holds. Reviews are append-only, so of each reviewer at each uri the
-newest one about a content counts; when those that remain say both fake and real, nothing is concluded.
+A review states what a content is. The view `review_status` alone says which statement stands, by the rule of
+docs/decisions/0016.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,43 +15,34 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlmodel import Session
 
-from worker.detector.verdicts import Answer, verdict_of
-from worker.tables import Verdict
+from worker.detector.verdicts import Answer
+from worker.tables import Statement
 
 FAKE, REAL = 0, 1
 """FakeClue's labels."""
+_LABELS: dict[str | None, int] = {Statement.FAKE: FAKE, Statement.REAL: REAL}
 
 _REVIEWS = text("""
-SELECT coalesce(r.sha256, v.sha256, r.uri) COLLATE "C" AS content,
-       r.scan_id, r.uri, r.decision, r.reviewer, r.created_at,
-       (s.policy ->> 'fake_from')::float AS fake_from, (s.policy ->> 'real_to')::float AS real_to,
-       v.id AS verdict_id, v.score, v.answer, v.explanation, v.contradicts, v.cut_off, v.width, v.height, v.detector_id,
-       coalesce(o.sha256 = coalesce(r.sha256, v.sha256), false) AS still_there
+SELECT coalesce(r.sha256, r.uri) COLLATE "C" AS content, r.scan_id, r.uri, r.statement, r.verdict, r.created_at,
+       s.statement AS stands, coalesce(s.disputed, false) AS disputed,
+       v.answer, v.explanation, v.contradicts, v.cut_off, v.width, v.height, v.detector_id,
+       coalesce(o.sha256 = r.sha256, false) AS still_there
 FROM reviews r
-LEFT JOIN scans s ON s.id = r.scan_id
-LEFT JOIN LATERAL (
-    SELECT verdict_id FROM findings f
-    WHERE r.verdict_id IS NULL AND f.partition = s.partition AND f.scan_id = r.scan_id AND f.uri = r.uri
-      AND f.decided_at <= r.created_at
-    LIMIT 1
-) f ON true
-LEFT JOIN verdicts v ON v.id = coalesce(r.verdict_id, f.verdict_id) AND v.sha256 = coalesce(r.sha256, v.sha256)
+LEFT JOIN review_status s ON s.sha256 = r.sha256
+LEFT JOIN verdicts v ON v.id = r.verdict_id AND v.sha256 = r.sha256
 LEFT JOIN objects o ON o.uri = r.uri
-ORDER BY content, r.created_at, r.id
+ORDER BY content, r.created_at DESC, r.id DESC
 """)
-"""Oldest first within a content. One that nobody could fetch goes by its uri. The findings of old scans may have been
-dropped; the verdict's score under the scan's policy says the same. A failure that was judged only after the review has
-no verdict that the reviewer saw.
-"""
+"""Newest first within a content. One that nobody could fetch goes by its uri: a release before allowed such reviews."""
 
 
 class Cause(StrEnum):
     """Why a decision, or a line of one's own labels, does not become a record. Those of images are worker.errors'."""
 
     CANNOT_TELL = "cannot_tell"
-    CONFLICT = "conflict"
-    UNCERTAIN_VERDICT = "uncertain_verdict"  # confirmed or overturned, it says neither fake nor real
-    NO_VERDICT = "no_verdict"
+    CONFLICT = "conflict"  # as many reviewers say fake as real, and there is no appeal
+    UNCERTAIN_VERDICT = "uncertain_verdict"  # in reviews of a release before: neither word was said
+    NO_VERDICT = "no_verdict"  # likewise: of an image that had failed
     REPLACED = "replaced"  # as far as is known, something else lies at its uri by now
     BAD_LINE = "bad_line"
     UNKNOWN_IMAGE = "unknown_image"
@@ -123,22 +114,17 @@ def reviewed(session: Session, selection: Selection) -> Iterator[Decided]:
 
 
 def _decide(content: str, reviews: Sequence[Row[Any]], selection: Selection) -> Decided:
-    newest: dict[tuple[str, str], Row[Any]] = {}
-    for review in reversed(reviews):
-        newest.setdefault((review.reviewer, review.uri), review)
-    counting = list(newest.values())
-    labels = {label for review in counting if (label := _label(review)) is not None}
     asked_for = any(selection.takes(review) for review in reviews)
-    if len(labels) != 1:
-        cause = Cause.CONFLICT if labels else _no_label(counting[0])
-        return Decided(content, None, "review", cause, asked_for=asked_for)
-    (label,) = labels
-    agreeing = [review for review in counting if _label(review) == label]
+    newest = reviews[0]
+    label = _LABELS.get(newest.stands)
+    if label is None:
+        return Decided(content, None, "review", _no_label(newest), asked_for=asked_for)
+    agreeing = [review for review in reviews if review.statement == newest.stands]
     return Decided(
         content,
         label,
         "review",
-        uri=still_at(counting),
+        uri=still_at(reviews),
         scan_id=agreeing[0].scan_id,
         width=agreeing[0].width,
         height=agreeing[0].height,
@@ -148,24 +134,12 @@ def _decide(content: str, reviews: Sequence[Row[Any]], selection: Selection) -> 
     )
 
 
-def _label(review: Row[Any]) -> int | None:
-    verdict = _verdict(review)
-    if review.decision == "cannot_tell" or verdict not in {Verdict.FAKE, Verdict.REAL}:
-        return None
-    is_fake = (verdict == Verdict.FAKE) == (review.decision == "confirmed")
-    return FAKE if is_fake else REAL
-
-
-def _verdict(review: Row[Any]) -> Verdict | None:
-    if review.verdict_id is None or review.fake_from is None or review.real_to is None:
-        return None
-    return verdict_of(review.score, fake_from=review.fake_from, real_to=review.real_to)
-
-
-def _no_label(review: Row[Any]) -> Cause:
-    if review.decision == "cannot_tell":
+def _no_label(newest: Row[Any]) -> Cause:
+    if newest.disputed:
+        return Cause.CONFLICT
+    if Statement.CANNOT_TELL in {newest.stands, newest.statement}:
         return Cause.CANNOT_TELL
-    return Cause.NO_VERDICT if _verdict(review) is None else Cause.UNCERTAIN_VERDICT
+    return Cause.UNCERTAIN_VERDICT if newest.verdict else Cause.NO_VERDICT
 
 
 def still_at(rows: Iterable[Row[Any]]) -> str | None:

@@ -1,0 +1,101 @@
+"""Reviews: what people state that a content is, and who they are. The database checks them (migration 0006)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from uuid import UUID
+
+from psycopg.errors import IntegrityError as Refused
+from sqlalchemy import insert, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_or
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import col
+
+from worker.database import Database, transaction
+from worker.errors import (
+    FakesweepError,
+    InactiveReviewerError,
+    NoSuchContentError,
+    NoSuchReviewerError,
+    NoSuchScanError,
+    UsageError,
+)
+from worker.tables import Review, Reviewer, ReviewKind, Statement
+from worker.texts import storable
+
+MAX_NAME = 100
+"""Characters of a reviewer's name."""
+
+_REFUSED: dict[str, type[FakesweepError]] = {
+    "review_scan": NoSuchScanError,
+    "review_content": NoSuchContentError,
+    "review_reviewer": NoSuchReviewerError,
+    "review_active_reviewer": InactiveReviewerError,
+}
+"""By the names that the trigger review_checked gives to what is missing."""
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a reviewer states of a content, and where they saw it.
+
+    Without `sha256` it is about what the scan found at the uri, without `verdict_id` about the verdict that is shown
+    there. Without `kind` it is the first review of the content, or a second one when somebody else has reviewed it.
+    """
+
+    scan_id: UUID
+    uri: str
+    statement: Statement
+    reviewer: str
+    sha256: str | None = None
+    verdict_id: int | None = None
+    kind: ReviewKind | None = None
+    reason_code: str | None = None
+    note: str | None = None
+
+
+def review(database: Database, stated: Stated) -> Review:
+    """Stores a review; its row, with what its author saw. What stands then, the view `review_status` says.
+
+    Raises NoSuchScanError, NoSuchContentError, NoSuchReviewerError and InactiveReviewerError.
+    """
+    values = {name: storable(one) if type(one) is str else one for name, one in asdict(stated).items()}
+    with _refused(), transaction(database) as session:
+        row: Review = session.execute(insert(Review).values(**values).returning(Review)).scalar_one()
+    return row
+
+
+def add_reviewer(database: Database, name: str) -> None:
+    """Lets somebody review, by a pseudonym; also who was disabled. Raises UsageError for a name that cannot be."""
+    if name != name.strip() or not name.isprintable() or not 0 < len(name) <= MAX_NAME:
+        raise UsageError(f"a reviewer's name has 1 to {MAX_NAME} printable characters, and no space at its ends")
+    query = insert_or(Reviewer).values(name=name)
+    with transaction(database) as session:
+        session.execute(query.on_conflict_do_update(index_elements=["name"], set_={"active": True}))
+
+
+def disable_reviewer(database: Database, name: str) -> None:
+    """Lets somebody review no more. Their reviews stay, and count. Raises NoSuchReviewerError."""
+    query = update(Reviewer).where(col(Reviewer.name) == name).values(active=False).returning(col(Reviewer.name))
+    with transaction(database) as session:
+        if session.execute(query).first() is None:
+            raise NoSuchReviewerError(f"there is no reviewer {name}; fakesweep reviewer list names them")
+
+
+def reviewers(database: Database) -> list[Reviewer]:
+    """All reviewers, by name."""
+    with transaction(database) as session:
+        return list(session.execute(select(Reviewer).order_by(col(Reviewer.name))).scalars())
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Turns what the database says of a review into an error of one line, with the remedy."""
+    try:
+        yield
+    except IntegrityError as error:
+        said = error.orig.diag if isinstance(error.orig, Refused) else None
+        kind = _REFUSED.get(said.constraint_name or "") if said else None
+        if said is None or kind is None:
+            raise
+        raise kind(f"{said.message_primary}; {said.message_hint}") from error
