@@ -55,7 +55,7 @@ def review_backlog(database: Database, *, timeout_s: int = 5) -> int:
 
 
 def drift_alarms(database: Database, *, timeout_s: int = 20) -> int:
-    """How many detectors and buckets the view `drift` gives the alarm for yesterday. Raises as `review_backlog` does."""
+    """For how many detectors and buckets `drift` has the alarm yesterday. Raises as `review_backlog` does."""
     query = "SELECT count(*) FROM drift WHERE alarm AND day = date_trunc('day', now(), 'UTC') - interval '24 hours'"
     return int(_asked(database, query, timeout_s)[0][0])
 

@@ -162,7 +162,7 @@ OVERDUE = Metric(
     ("schedule",), None,
 )  # fmt: skip
 DRIFTED = Metric(
-    Kind.GAUGE, "fakesweep_drift_alarms", "Detectors and buckets whose last seven days raise the alarm of docs/drift.md.",
+    Kind.GAUGE, "fakesweep_drift_alarms", "Detectors and buckets whose last seven days have the alarm of docs/drift.md.",
 )  # fmt: skip
 
 WORKER = (
