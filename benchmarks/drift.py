@@ -53,6 +53,7 @@ def main() -> None:
             "five_percent_replaced": {
                 bucket.name: replaced(connection, random, bucket, options.changes) for bucket in BUCKETS
             },
+            "many_buckets": many_buckets(connection),
         }
     write_result("drift", figures)
 
@@ -100,6 +101,21 @@ def replaced(connection: Connection, random: np.random.Generator, bucket: Bucket
         "images_until_noticed": spread(images),
         "days_until_noticed": spread(days),
     }
+
+
+def many_buckets(connection: Connection, buckets: int = 40) -> dict[str, Any]:
+    """How long the view takes when so many buckets are judged at all hours, in each of 12 score bins."""
+    connection.execute("TRUNCATE findings_hourly")
+    connection.execute(
+        "INSERT INTO findings_hourly SELECT date_trunc('hour', now()) - hour * interval '1 hour', gen_random_uuid(),"
+        " 'bucket ' || bucket, 1, 'judged', 'real', '', score_bin, 0, 10 FROM generate_series(1, 26 * 168) hour,"
+        f" generate_series(1, {buckets}) bucket, generate_series(0, 11) score_bin".encode()
+    )
+    connection.execute("ANALYZE findings_hourly")
+    row = connection.execute("SELECT count(*) FROM findings_hourly").fetchone() or (0,)
+    began = time.perf_counter()
+    connection.execute("SELECT count(*) FROM drift").fetchone()
+    return {"buckets": buckets, "hourly_counts": row[0], "view_takes_s": round(time.perf_counter() - began, 1)}
 
 
 def spread(values: Sequence[int]) -> dict[str, int] | None:

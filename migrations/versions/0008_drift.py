@@ -12,17 +12,20 @@ depends_on = None
 
 _DAILY = """
 daily AS (
-    SELECT (hour AT TIME ZONE 'UTC')::date AS day, detector_id, bucket, sum(findings) AS images,
-           sum(findings) FILTER (WHERE verdict = 'fake') AS flagged,
-           sum(findings) FILTER (WHERE score_bin BETWEEN 0 AND 3) AS score_0,
-           sum(findings) FILTER (WHERE score_bin BETWEEN 4 AND 7) AS score_2,
-           sum(findings) FILTER (WHERE score_bin BETWEEN 8 AND 11) AS score_4,
-           sum(findings) FILTER (WHERE score_bin BETWEEN 12 AND 15) AS score_6,
-           sum(findings) FILTER (WHERE score_bin BETWEEN 16 AND 19) AS score_8,
-           sum(findings) FILTER (WHERE score_bin = -1) AS no_score, 0 AS reviewed, 0 AS overturned
-    FROM findings_hourly
-    WHERE outcome = 'judged' AND hour >= date_trunc('day', now(), 'UTC') - interval '4368 hours'  -- 26 weeks
-    GROUP BY 1, 2, 3
+    SELECT day, detector_id, bucket, sum(n) AS images,
+           sum(n) FILTER (WHERE verdict = 'fake') AS flagged,
+           sum(n) FILTER (WHERE score_bin BETWEEN 0 AND 3) AS score_0,
+           sum(n) FILTER (WHERE score_bin BETWEEN 4 AND 7) AS score_2,
+           sum(n) FILTER (WHERE score_bin BETWEEN 8 AND 11) AS score_4,
+           sum(n) FILTER (WHERE score_bin BETWEEN 12 AND 15) AS score_6,
+           sum(n) FILTER (WHERE score_bin BETWEEN 16 AND 19) AS score_8,
+           sum(n) FILTER (WHERE score_bin = -1) AS no_score, 0 AS reviewed, 0 AS overturned
+    FROM (
+        SELECT (hour AT TIME ZONE 'UTC')::date AS day, detector_id, bucket, verdict, score_bin, findings::float AS n
+        FROM findings_hourly
+        WHERE outcome = 'judged' AND hour >= date_trunc('day', now(), 'UTC') - interval '4368 hours'  -- 26 weeks
+    ) AS judged
+    GROUP BY day, detector_id, bucket
     UNION ALL
     SELECT (created_at AT TIME ZONE 'UTC')::date, detector_id, bucket_of(uri), 0, 0, 0, 0, 0, 0, 0, 0,
            count(*), count(*) FILTER (WHERE statement <> verdict)

@@ -162,7 +162,7 @@ OVERDUE = Metric(
     ("schedule",), None,
 )  # fmt: skip
 DRIFTED = Metric(
-    Kind.GAUGE, "fakesweep_drift_alarms", "Detectors and buckets whose last seven days have the alarm of docs/drift.md.",
+    Kind.GAUGE, "fakesweep_drift_alarms", "Detectors and buckets with the alarm of docs/drift.md on the last full day.",
 )  # fmt: skip
 
 WORKER = (
