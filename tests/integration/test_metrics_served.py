@@ -106,6 +106,7 @@ def test_what_a_worker_serves_agrees_with_the_findings(
     assert spent == [(tokens["prompt"], tokens["completion"])]
     assert figures["fakesweep_message_wait_seconds_count"] == {(LIVE_QUEUE,): 1, (SCAN_QUEUE,): 26}
     assert figures["fakesweep_dead_letters_total"] == {("invalid", LIVE_QUEUE): 1, ("invalid", SCAN_QUEUE): 1}
+    assert figures["fakesweep_worker_ready"] == {(): 1}
     assert figures["fakesweep_worker_info"] == {("scripted", ""): 1}
     assert figures["process_resident_memory_bytes"]
 

@@ -17,6 +17,7 @@ from worker.metrics.declared import (
     IMAGES,
     IN_FLIGHT,
     PRODUCER,
+    READY,
     REUSED,
     TOKENS,
     WORKER,
@@ -97,6 +98,14 @@ def test_a_body_that_fails_is_measured_and_over() -> None:
         fail()
     assert metrics.registry.get_sample_value("fakesweep_images_in_flight", labels) == 0
     assert metrics.registry.get_sample_value("fakesweep_image_fetch_seconds_count", labels) == 1
+
+
+def test_a_gauge_that_is_watched_is_asked_when_it_is_served() -> None:
+    metrics, ready = Metrics.declare(), [0.0]
+    metrics.watch(READY, lambda: ready[0])
+    assert metrics.registry.get_sample_value("fakesweep_worker_ready") == 0
+    ready[0] = 1
+    assert metrics.registry.get_sample_value("fakesweep_worker_ready") == 1
 
 
 def test_what_is_not_declared_is_refused() -> None:
