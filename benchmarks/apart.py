@@ -18,6 +18,7 @@ BENCHMARKS = {
     "large_jpeg": "benchmarks.large_jpeg",
     "publish": "benchmarks.publish",
     "second_scan": "benchmarks.second_scan",
+    "second_night": "benchmarks.second_night",
     "load_findings": "benchmarks.load_findings",
     "memory": "benchmarks.memory",
 }

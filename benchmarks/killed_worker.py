@@ -1,12 +1,13 @@
-"""A worker is killed (SIGKILL) again and again: how much of its work is lost, and does a healthy image fail?
+"""Measures how much work is lost when a worker is killed (SIGKILL) again and again, and whether healthy images fail.
 
     python -m benchmarks.killed_worker [--kills 5] [--every 60]
     python -m benchmarks.killed_worker --scripted --kills 50 --every 3
     python -m benchmarks.killed_worker --signal SIGTERM --kills 10 --every 15
 
-One worker is left alone for as long as the killed ones are ready together. Each of the others is killed `every` seconds
-after it is ready, and with --scripted a last one ends the scan. The engine is vLLM with the demo detector, or with
---scripted one that takes 20 ms for an image. --signal SIGTERM asks the workers to stop instead.
+First one worker judges a scan and is not killed. It runs for KILLS times EVERY seconds. Then workers judge another
+scan, one after the other. Each is killed EVERY seconds after it is ready. With --scripted, a last worker is not killed
+and ends the scan. The engine is vLLM with the demo detector. With --scripted it is an engine that takes 20 ms for an
+image. With --signal SIGTERM, the workers are asked to stop instead.
 """
 
 import argparse
@@ -26,9 +27,10 @@ from benchmarks.scratch import write_result
 from worker.messages import ImageRef
 
 IMAGES_A_SECOND = {False: 20, True: 300}
-"""With vLLM and with --scripted: more than are judged, so that no scan ends before its time."""
+"""Images of a scan for each second, by --scripted. They are more than a worker can judge, so that no scan ends early.
+"""
 CHUNK = 500
-"""Objects that are in memory at once."""
+"""How many objects are in memory at once."""
 SCRIPTED = ["tests.scripted_worker", "0.02", "-1"]
 _COUNTS = """
 SELECT count(*) FILTER (WHERE outcome = 'judged') AS judged, count(*) FILTER (WHERE outcome = 'failed') AS failed,
@@ -67,7 +69,7 @@ def main() -> None:
 
 
 def _stored(services: Rig, name: str, files: Sequence[bytes], count: int) -> list[ImageRef]:
-    """So many objects of different contents: the files, with a name behind the end of the picture."""
+    """Stores `count` objects with different contents: the files, with the object's name after their end."""
     refs: list[ImageRef] = []
     for start in range(0, count, CHUNK):
         names = [f"{name}/{number:06d}" for number in range(start, min(start + CHUNK, count))]
@@ -84,23 +86,25 @@ def _grey() -> bytes:
 def _judged(
     services: Rig, module: list[str], refs: list[ImageRef], seconds: float, times: int, end: signal.Signals
 ) -> tuple[int, int, UUID]:
-    """What workers do with a scan that are ended so many seconds after they are ready, one after the other.
+    """Runs workers on a scan, one after the other, each for `seconds` after it is ready.
 
-    Returns how many images they judged, how many messages they took apart because of suspicion, and the scan.
+    Returns how many images they judged, how many suspect messages they judged image by image, and the scan.
     """
     scan, taken_apart = services.start_scan(refs), 0
     for _ in range(times):
         with services.worker(module, SMALL_ENGINE, end=end):
             time.sleep(seconds)
             judged = _counts(services, scan)["judged"]
-        taken_apart += services.log_of(module).count('"images_taken_alone"')
+        taken_apart += services.log_of(module).count('"images_judged_one_by_one"')
     return judged, taken_apart, scan
 
 
 def _ended(services: Rig, module: list[str], scan: UUID) -> dict[str, Any]:
     with services.worker(module, SMALL_ENGINE):
         services.wait_for(scan)
-        while services.waiting():  # messages whose images are decided already
+        until = time.monotonic() + 60
+        # Messages whose images are decided already: those that wait, and those that the worker has in hand.
+        while services.waiting() or (_counts(services, scan)["rows_left_behind"] and time.monotonic() < until):
             time.sleep(0.2)
     return _counts(services, scan)
 

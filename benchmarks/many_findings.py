@@ -17,7 +17,7 @@ import psycopg
 from benchmarks.load_findings import KnownImages, copy, copy_of, load
 from benchmarks.scratch import know_images, scratch_database, uri_of, write_result
 from producers import retention
-from producers.reporting import results
+from producers.reporting import contents, results
 from worker.database import Database
 from worker.database.detectors import register_detector
 from worker.testing import scripted_description
@@ -60,7 +60,7 @@ def queries(database: Database, scan_id: UUID, images: int) -> dict[str, dict[st
     numbers = iter(range(0, images, max(1, images // (REPETITIONS + 2))))
     asked: dict[str, Callable[[], object]] = {
         "status": lambda: results.summary(database, scan_id),
-        "newest_100_flagged": lambda: results.newest_flagged(database, 100),
+        "newest_100_flagged": lambda: contents.flagged(database, contents.Wanted(), 100),
         "history_of_an_object": lambda: results.history(database, uri_of(next(numbers))),
     }
     return {name: timed(question) for name, question in asked.items()}

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,9 @@ def write_manifest(folder: Path, keys: int) -> Path:
     return path
 
 
-def sweep(manifest: Path, url: str, rabbit: Connection, *, code: Path = HERE) -> dict[str, Any]:
+def sweep(
+    manifest: Path, url: str, rabbit: Connection, *, code: Path = HERE, options: Sequence[str] = ()
+) -> dict[str, Any]:
     """Runs the command of the code in this folder to its end, and takes its messages off the queue again."""
     environment = environment_of(code) | {
         "DATABASE_URL": url,
@@ -49,7 +51,7 @@ def sweep(manifest: Path, url: str, rabbit: Connection, *, code: Path = HERE) ->
         "FAKESWEEP_MAX_QUEUE_DEPTH": "10000000",  # nobody takes them off
     }
     started = time.perf_counter()
-    command = [sys.executable, "-m", "producers", "scan", str(manifest), "--json"]
+    command = [sys.executable, "-m", "producers", "scan", str(manifest), "--json", *options]
     process = subprocess.Popen(command, env=environment, cwd=code, stdout=subprocess.PIPE, text=True)
     ended, status, peak_kib = 0, 0, 0
     while not ended:
@@ -59,12 +61,13 @@ def sweep(manifest: Path, url: str, rabbit: Connection, *, code: Path = HERE) ->
     seconds = time.perf_counter() - started
     messages = rabbit.default_channel.queue_purge(SCAN_QUEUE)
     counts = json.loads((process.stdout and process.stdout.read()) or "{}")
-    if status or messages * MAX_IMAGES < counts["listed"] - counts["reused"]:
+    if status or messages * MAX_IMAGES < counts["listed"] - counts["reused"] - counts.get("unchanged", 0):
         raise RuntimeError(f"the scan failed: {counts}")
     return {
         "keys_per_s": round(counts["listed"] / seconds),
         "messages": messages,
         "reused": counts["reused"],
+        "unchanged": counts.get("unchanged", 0),  # an earlier commit does not count them
         "status": counts["status"],
         "cpu_us_per_key": round((usage.ru_utime + usage.ru_stime) / counts["listed"] * 1e6, 1),
         "peak_memory_mib": round(peak_kib / 1024, 1),

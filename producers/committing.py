@@ -74,14 +74,14 @@ def take_up(database: Database, scan_id: UUID) -> tuple[TakenUp, list[dict[str, 
 class Committed:
     """What a chunk leaves to publish, its row in `unpublished`, and how many images of the scan are listed by then.
 
-    `images` are those of the chunk alone, and `unchanged` those of them that have their finding.
+    `images` are those of the chunk alone, and `known` those of them that need no message.
     """
 
     messages: list[dict[str, Any]]
     outbox_id: int | None
     listed: int
     images: int
-    unchanged: int
+    known: int
 
 
 def commit(database: Database, taken: TakenUp, chunks: Iterable[Page]) -> Generator[Committed]:
@@ -206,7 +206,7 @@ def end_listing(database: Database, taken: TakenUp) -> None:
             # Locked, so that no outcome is committed between the two counts.
             session.execute(select(col(Scan.id)).where(col(Scan.id) == scan.id).with_for_update())
             to_come = counters.settle_repaired(session, scan.id, scan.partition)
-            ended["listed"] = Scan.judged + Scan.reused + Scan.failed + to_come
+            ended["listed"] = Scan.judged + Scan.reused + Scan.unchanged + Scan.failed + to_come
         _update(session, taken, ended)
         counters.finish_if_full(session, scan.id)
 

@@ -17,12 +17,12 @@ _STDOUT = 1
 class Counts:
     """What a producer has done since it said so last: images, and messages that became dead letters.
 
-    `unchanged` images got their finding at once and no message.
+    `known` images needed no message: they are unchanged, and have a verdict.
     """
 
     listed: int = 0
     published: int = 0
-    unchanged: int = 0
+    known: int = 0
     dead_lettered: int = 0
 
 

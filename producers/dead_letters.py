@@ -1,8 +1,8 @@
-"""Looks through the dead letters, publishes them again, or throws them away: `fakesweep dead`.
+"""Reads the dead letters, publishes their messages again, or deletes them: `fakesweep dead`.
 
-No broker lets a queue be read in place, and RabbitMQ counts each time that a message is given back. So each letter is
-taken, its copy is published to the same queue, and then it is acknowledged. A killed command may leave a letter twice.
-On RabbitMQ it never loses one.
+No broker can show the messages of a queue and leave them there. If we gave a message back, RabbitMQ would count that.
+So we take each letter, publish a copy of it to the same queue, and then acknowledge it. If the command is killed, a
+letter may be there twice. On RabbitMQ, no letter is lost. On Redis, the letter that was being taken may be lost.
 """
 
 import hashlib
@@ -30,10 +30,10 @@ class Act(StrEnum):
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A message that nobody could handle. Texts are as they were received, which may be anything.
+    """A message that no worker could handle. Its texts are as they were received, and may be anything.
 
-    `id` comes from the letter's bytes: the same letter always has the same one. `at` is a time in ISO 8601; it and
-    `queue`, where the message came from, are None when they are not known.
+    `id` is made from the letter's bytes, so the same letter always has the same id. `at` is a time in ISO 8601. `queue`
+    is where the message came from. Both are None if they are not known.
     """
 
     id: str
@@ -45,7 +45,7 @@ class DeadLetter:
     message: Any = field(repr=False)
 
     def job(self) -> JudgeImages:
-        """The message in it. Raises InvalidMessageError when there is none that a worker could handle."""
+        """Returns the message in the letter. Raises InvalidMessageError if no worker could handle it."""
         payload = self.payload
         if isinstance(payload, str):
             try:
@@ -59,15 +59,15 @@ class DeadLetter:
         return JudgeImages.parse(payload)
 
     def row(self) -> dict[str, Any]:
-        """The letter as JSON shows it."""
+        """Returns the letter as it is printed in JSON."""
         return {name: getattr(self, name) for name in ("id", "at", "queue", "reason", "message_id", "payload")}
 
 
 def look_through(app: Celery, act: Callable[[DeadLetter], Act]) -> list[DeadLetter]:
-    """Calls `act` with each letter that is there now, and does what it answers. Returns the letters.
+    """Calls `act` with each letter that is there now, and does what `act` returns. Returns the letters.
 
-    A message that is replayed is judged again where it failed before.
-    Raises BrokerUnavailableError; InvalidMessageError when a letter that is to be replayed cannot be.
+    If a message is replayed, its images that failed are judged again.
+    Raises BrokerUnavailableError, and InvalidMessageError when a letter cannot be replayed.
     """
     letters: list[DeadLetter] = []
     with broker.unavailable(InvalidMessageError), app.connection_for_write() as connection:
@@ -90,10 +90,10 @@ def look_through(app: Celery, act: Callable[[DeadLetter], Act]) -> list[DeadLett
 
 
 def _replay(app: Celery, letter: DeadLetter) -> None:
-    # Its images may have the outcome `failed` already: `again` replaces that.
+    # Its images may already have the outcome `failed`. With `again`, a new outcome replaces it.
     job = letter.job().model_copy(update={"attempt": 0, "again": True})
     queue = letter.queue if letter.queue in {LIVE_QUEUE, SCAN_QUEUE} else SCAN_QUEUE
-    # A submission is named by its message: under another id its verdicts would be looked for in vain.
+    # The id of a submission is that of its message. With another id, nobody would find its verdicts.
     message_id = letter.message_id if is_id(letter.message_id) else None
     broker.publish(app, job, queue, message_id=message_id)
 
@@ -107,13 +107,13 @@ def _publish_copy(app: Celery, connection: Any, message: Any) -> None:
 
 
 def read(message: Any) -> DeadLetter:
-    """The letter in a message of the dead queue: a worker's own, or what RabbitMQ put there by itself."""
+    """Returns the letter in a message of the dead queue. A worker wrote it, or RabbitMQ moved a message there."""
     body = message.body if isinstance(message.body, bytes) else bytes(message.body or "", "utf-8", "surrogatepass")
     letter_id, text = hashlib.sha256(body).hexdigest()[:12], body.decode(errors="backslashreplace")
     headers = message.headers or {}
     try:
         letter = json.loads(text)
-    except Exception:  # noqa: BLE001 - anything may lie there
+    except Exception:  # noqa: BLE001 - anything may be in the queue
         letter = None
     if isinstance(letter, dict) and {"reason", "payload"} <= letter.keys():
         texts = [value if isinstance(value := letter.get(name), str) else None for name in ("queue", "at")]

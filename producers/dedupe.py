@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, func, not_, select
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from worker.case import ReuseRule
 from worker.database.detectors import started_last
-from worker.database.known import refs_as_json
+from worker.database.known import changed_query, etags_as_json, refs_as_json
 from worker.database.lifecycle import fill_thresholds
-from worker.database.saving import insert_unchanged
+from worker.database.saving import insert_unchanged, update_objects
 from worker.messages import ImageRef
-from worker.tables import Finding, Outcome, Scan
+from worker.tables import Finding, Outcome, Record, Scan
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,24 @@ def fill_reuse_rule(session: Session, scan: Scan) -> ReuseRule | None:
 
 
 def reuse_unchanged(session: Session, scan: Scan, refs: Sequence[ImageRef], rule: ReuseRule | None) -> Deduped:
-    """Writes the findings of the unchanged images that have a verdict which the rule allows. Returns the other refs."""
+    """Reuses the verdicts on unchanged images that the rule allows. Returns the other refs.
+
+    It writes a finding for each, or counts the image as unchanged: see Record.
+    """
     if rule is None or not refs:
         return Deduped(refs)
+    changed = refs
+    if scan.record == Record.CHANGES:
+        # Most images of a nightly scan: nothing is read of them but their rows of `objects`.
+        numbers = session.execute(changed_query(rule), etags_as_json(refs)).scalars()
+        changed = [refs[n - 1] for n in numbers]
+    passed = len(refs) - len(changed)
+    found = _reuse(session, scan, changed, rule) if changed else Deduped(changed)
+    unchanged = found.counters.get("unchanged", 0) + passed
+    return Deduped(found.left, found.counters | {"unchanged": unchanged})
+
+
+def _reuse(session: Session, scan: Scan, refs: Sequence[ImageRef], rule: ReuseRule) -> Deduped:
     parameters = refs_as_json(refs)
     try:
         # ON CONFLICT makes an insertion 50 % slower, and a finding is there only if
@@ -49,31 +64,35 @@ def reuse_unchanged(session: Session, scan: Scan, refs: Sequence[ImageRef], rule
             found = session.execute(_statement(scan, rule, len(refs)), parameters).one()
     except IntegrityError:
         found = session.execute(_statement(scan, rule, len(refs), careful=True), parameters).one()
-    counters: dict[str, int] = found.counters or {}
+    verdicts: dict[str, int] = found.counters or {}
     known = range(1, found.known + 1) if found.numbers is None else set(found.numbers)
     left = [ref for n, ref in enumerate(refs, start=1) if n not in known]
-    return Deduped(left, {**counters, Outcome.REUSED.value: sum(counters.values())})
+    return Deduped(left, verdicts | {Outcome.REUSED.value: sum(verdicts.values()), "unchanged": found.unchanged})
 
 
 def _statement(scan: Scan, rule: ReuseRule, size: int, *, careful: bool = False) -> Any:
     """Builds the statement that inserts the findings of unchanged images.
 
-    It returns one row: `counters` by verdict, how many images are `known`, and their `numbers` in the page, when these
-    are not none or all of its `size`.
+    It returns one row: `counters` by verdict, how many images are `known` and how many of them leave no finding
+    (`unchanged`), and the `numbers` of the known ones in the page, when these are not none or all of its `size`.
     """
-    known, verdict, inserting = insert_unchanged(scan, rule)
+    known, recorded, verdict, inserting = insert_unchanged(scan, rule)
     if careful:
         reused = inserting.on_conflict_do_nothing().returning(col(Finding.verdict)).cte("reused")
         verdicts = select(reused.c.verdict)
     else:
         # All are inserted, or none is: asking for what was inserted would make it a sixth slower.
         reused = inserting.cte("reused")
-        verdicts = select(verdict.label("verdict")).select_from(known)
+        verdicts = select(verdict.label("verdict")).select_from(known).where(recorded)
     each = verdicts.subquery("each")
     by_verdict = select(each.c.verdict, func.count().label("images")).group_by(each.c.verdict).subquery()
     some = case((func.count().between(1, size - 1), func.array_agg(known.c.n)))
-    return select(
+    counted = select(
         select(func.jsonb_object_agg(by_verdict.c.verdict, by_verdict.c.images)).scalar_subquery().label("counters"),
         select(func.count()).select_from(known).scalar_subquery().label("known"),
+        select(func.count()).select_from(known).where(not_(recorded)).scalar_subquery().label("unchanged"),
         select(some).select_from(known).scalar_subquery().label("numbers"),
     ).add_cte(reused)
+    if scan.record == Record.CHANGES:
+        counted = counted.add_cte(update_objects(known, verdict, rule).cte("looked_at"))
+    return counted

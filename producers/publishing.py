@@ -85,7 +85,7 @@ def publish_scan(
                 closing(commit(database, taken, pages)) as committed,
             ):
                 for chunk in committed:
-                    count(Counts(listed=chunk.images, unchanged=chunk.unchanged))
+                    count(Counts(listed=chunk.images, known=chunk.known))
                     publish(chunk.messages)
                     listed(chunk.listed)
         end_listing(database, taken)

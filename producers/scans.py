@@ -14,7 +14,7 @@ from producers.listing import Rules
 from worker.database import Database, counters, figures, lifecycle, partitions, transaction
 from worker.errors import NoSuchScanError, ScanStateError
 from worker.messages import Policy, Text
-from worker.tables import Repaired, Scan, ScanStatus, Unpublished
+from worker.tables import Record, Repaired, Scan, ScanStatus, Unpublished
 
 
 class Listing(BaseModel):
@@ -76,12 +76,12 @@ def start_scan(
     return scan
 
 
-def check_same(scan: Scan, listing: Listing, policy: Policy, *, rejudge: bool) -> None:
+def check_same(scan: Scan, listing: Listing, policy: Policy, *, rejudge: bool, record: Record) -> None:
     """Raises ScanStateError when the scan, of a token that was used before, is another one than is asked for."""
     stored = Policy.model_validate(scan.policy).model_dump()
     wanted = policy.model_dump(exclude_none=True)  # thresholds that were left open are filled in by now
     same = {name: stored[name] for name in wanted} == wanted
-    if Listing.of(scan) != listing or not same or scan.rejudge != rejudge:
+    if Listing.of(scan) != listing or not same or scan.rejudge != rejudge or scan.record != record:
         raise ScanStateError(
             f"token {scan.token} is scan {scan.id} of {scan.source}, or one with other options: take another token, or "
             "the same options again"
@@ -152,7 +152,8 @@ def repair(database: Database, scan_id: UUID) -> None:
             # Whatever is piped in now, nothing tells whether it is all of what was piped in then.
             raise ScanStateError(f"scan {scan_id} read standard input, which cannot be listed again: start a new scan")
         scan.status, scan.paused_from, scan.note, scan.finished_at = ScanStatus.REPAIRING, None, None, None
-        scan.cursor, scan.skipped, scan.skipped_by = None, 0, None
+        # Unchanged images have no finding: the new listing counts them again.
+        scan.cursor, scan.skipped, scan.skipped_by, scan.unchanged = None, 0, None, 0
         session.execute(delete(Unpublished).where(col(Unpublished.scan_id) == scan_id))
         session.execute(delete(Repaired).where(col(Repaired.scan_id) == scan_id))
 

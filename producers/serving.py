@@ -17,6 +17,7 @@ from worker.metrics.declared import (
     BACKLOG,
     DEAD_LETTERS,
     DRIFTED,
+    KNOWN,
     LISTED,
     OVERDUE,
     PRODUCER,
@@ -24,7 +25,6 @@ from worker.metrics.declared import (
     QUEUE_IMAGES,
     QUEUE_OLDEST,
     QUEUE_STILL,
-    UNCHANGED,
 )
 
 _DRIFT_KEEP_S = 600.0
@@ -80,7 +80,7 @@ def _counting(metrics: Metrics) -> Count:
     def count(counts: Counts) -> None:
         metrics.count(LISTED, counts.listed)
         metrics.count(PUBLISHED, counts.published)
-        metrics.count(UNCHANGED, counts.unchanged)
+        metrics.count(KNOWN, counts.known)
         metrics.count(DEAD_LETTERS, counts.dead_lettered, queue="sqs", cause="invalid")
 
     return count

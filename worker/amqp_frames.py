@@ -1,4 +1,4 @@
-"""py-amqp's reader of frames, except that a message whose properties are not text cannot end the worker."""
+"""py-amqp's reader of frames, changed so that a message with unreadable properties cannot end the worker."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -9,15 +9,16 @@ from worker.envelope import UNREADABLE, without_compression
 
 _HEADER_FRAME = 2
 _FIXED_HEADER = 12
-"""Bytes of a header frame before the properties: class, weight, length of the body (AMQP 0-9-1, 4.2.6.1)."""
+"""How many bytes of a header frame come before the properties: class, weight, body length (AMQP 0-9-1, 4.2.6.1)."""
 
 
 def tolerant_frames(connection: Any, callback: Any) -> Callable[[Any], bool]:
-    """Reads frames for a connection, which takes this as its `frame_handler`.
+    """Returns a reader of frames. A connection takes this function as its `frame_handler`.
 
-    A message whose properties cannot be read comes with the header UNREADABLE alone: the worker dead-letters it.
+    If the properties of a message cannot be read, the message gets only the header UNREADABLE, and the worker
+    dead-letters it.
     """
-    unreadable: dict[int, str] = {}  # by channel: there is one message at a time on each
+    unreadable: dict[int, str] = {}  # by channel: each channel receives one message at a time
 
     def hand_over(channel: Any, method: Any, arguments: Any, message: Any) -> Any:
         if message is not None:

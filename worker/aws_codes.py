@@ -1,7 +1,7 @@
-"""The error codes of S3 and SQS, and what each of them means.
+"""kind_of() says what an error code of S3 or SQS means.
 
-S3's own: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html; MinIO's `cmd/api-errors.go`, Ceph's and
-StorageGRID's lists have a few more.
+S3's codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. The lists of MinIO
+(`cmd/api-errors.go`), Ceph and StorageGRID have a few more.
 """
 
 import re
@@ -10,19 +10,19 @@ from http import HTTPStatus
 
 
 class Kind(Enum):
-    """What an error means, as far as callers act on it in different ways."""
+    """What an error means. Callers act differently on each kind."""
 
-    NO_OBJECT = auto()  # nothing has that key, or nothing can have it
+    NO_OBJECT = auto()  # no object has this key, or no object can have it
     NO_BUCKET = auto()
     NO_QUEUE = auto()
-    ACCESS_DENIED = auto()  # by a policy, or because its key of encryption is not to be had
-    ARCHIVED = auto()  # it is there, and must be restored before anybody can read it
-    CHANGED = auto()  # it is no longer the version that was asked for
-    BAD_NAME = auto()  # no bucket can have that name
+    ACCESS_DENIED = auto()  # because of a policy, or because the encryption key is not available
+    ARCHIVED = auto()  # the object is there, but must be restored before anybody can read it
+    CHANGED = auto()  # the object is no longer the version that was asked for
+    BAD_NAME = auto()  # no bucket can have this name
     NO_CREDENTIALS = auto()
     MISCONFIGURED = auto()  # a setting is wrong: profile, region, endpoint
-    REFUSED = auto()  # credentials, clock, region or another setting are wrong: no object is at fault
-    MAY_PASS = auto()  # 5xx, throttling, the network, an answer that broke off
+    REFUSED = auto()  # credentials, clock, region or another setting are wrong: the object is not the cause
+    MAY_PASS = auto()  # 5xx, throttling, the network, an answer that was cut off
 
 
 _BY_KIND = {
@@ -36,7 +36,7 @@ _BY_KIND = {
     Kind.NO_QUEUE: ("QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"),
     Kind.ACCESS_DENIED: (
         "AccessDenied", "AccessDeniedException", "AllAccessDisabled", "InvalidPayer", "MethodNotAllowed",
-        # The key that an object was encrypted with (SSE-C) must come with each request for it, and we have none.
+        # With SSE-C, each request for an object must send the key that it was encrypted with. We do not have this key.
         "InvalidRequest", "InvalidEncryptionAlgorithmError", "InvalidSSECustomerAlgorithm", "XMinioObjectTampered",
     ),
     Kind.ARCHIVED: ("InvalidObjectState", "ObjectNotInActiveTierError"),
@@ -49,7 +49,7 @@ _BY_KIND = {
         "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired", "UnauthorizedAccess",
         "UnrecognizedClientException", "XAmzContentSHA256Mismatch", "XMinioInsecureClientRequest",
     ),
-    # 4xx after which botocore itself tries again (botocore/retries/standard.py).
+    # Errors with 4xx after which botocore itself tries again (botocore/retries/standard.py).
     Kind.MAY_PASS: (
         "RequestTimeout", "RequestTimeoutException", "RequestThrottled", "RequestThrottledException", "SlowDown",
         "Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException",
@@ -58,14 +58,14 @@ _BY_KIND = {
 _CODES = {code: kind for kind, codes in _BY_KIND.items() for code in codes}
 
 _KMS = re.compile(r"(?:XMinio)?KMS", re.IGNORECASE)
-"""S3 hands on what KMS said: KMS.DisabledException, KMS.NotFoundException, KMS.KMSInvalidStateException, …"""
+"""Codes that S3 passes on from KMS: KMS.DisabledException, KMS.NotFoundException, KMS.KMSInvalidStateException, …"""
 _PASSING = re.compile(r"Throttl|Internal|Time|Unavailable|Limit")
 
 _OF_THE_SENDER = re.compile(r"authorization|AWS4-HMAC|signature|content-sha256|accelerat", re.IGNORECASE)
-"""In what S3 says with InvalidRequest and InvalidArgument, when it does not like how we ask, whatever the object."""
+"""Found in S3's text for InvalidRequest and InvalidArgument if our request is wrong, and not the object."""
 
 _BY_STATUS: dict[int, Kind] = {
-    HTTPStatus.NOT_FOUND: Kind.NO_OBJECT,  # the answer to a HEAD has no body, and so no code but its status
+    HTTPStatus.NOT_FOUND: Kind.NO_OBJECT,  # the answer to a HEAD request has no body, so the status is its only code
     HTTPStatus.GONE: Kind.NO_OBJECT,
     HTTPStatus.REQUEST_URI_TOO_LONG: Kind.NO_OBJECT,
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: Kind.NO_OBJECT,
@@ -81,7 +81,7 @@ _BY_STATUS: dict[int, Kind] = {
 
 
 def kind_of(code: str, status: int, said: str) -> Kind:
-    """What an answer with this code, this HTTP status and this text means. For an unknown code the status decides."""
+    """Returns what an answer with this code, HTTP status and text means. For an unknown code, the status decides."""
     if _KMS.match(code):
         return Kind.MAY_PASS if _PASSING.search(code) else Kind.ACCESS_DENIED
     if code in {"InvalidRequest", "InvalidArgument"} and _OF_THE_SENDER.search(said):

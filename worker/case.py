@@ -1,5 +1,7 @@
 """One image on its way: what it shares with the other images of its message, and the one end that it comes to."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Self
@@ -26,6 +28,13 @@ class ReuseRule:
     def of(cls, scan: Scan, policy: FilledPolicy, detector_id: int) -> Self:
         """The rule of a scan. A scan that judges again reuses its own verdicts only."""
         return cls(detector_id, policy, scan.created_at if scan.rejudge else None)
+
+    @property
+    def fingerprint(self) -> int:
+        """A signed number of 64 bits that differs between rules: the same rule makes the same of a stored verdict."""
+        parts = [self.detector_id, self.policy.stored(), self.since and self.since.isoformat()]
+        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+        return int.from_bytes(digest[:8], signed=True)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Celery's consumer behind a door of our own: every message is read here before Celery reads it."""
+"""Celery's consumer, with a check in front of it: every message is read here before Celery reads it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +16,13 @@ log = structlog.get_logger(__name__)
 
 
 class DeadLetteringConsumer(Consumer):  # type: ignore[misc]  # Celery is not typed
-    """Hands Celery the messages that it can take, and publishes all others to the dead letters."""
+    """Hands Celery the messages that it can read, and publishes all others to the dead letters."""
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
-        """See Consumer: what is called with each message.
+        """See Consumer. Returns the function that is called with each message.
 
-        It raises nothing but errors of the connection, which Celery makes anew: others would end the worker.
+        This function raises only errors of the connection, after which Celery connects again. Any other error would
+        end the worker.
         """
         take = super().create_task_handler(*args, **options)
 
@@ -29,7 +30,7 @@ class DeadLetteringConsumer(Consumer):  # type: ignore[misc]  # Celery is not ty
             try:
                 envelope = open_envelope(message.headers, message.body, message.content_type)
                 headers, body = envelope.headers, envelope.body
-            except Exception as error:  # noqa: BLE001 - whatever it is, the message is the cause
+            except Exception as error:  # noqa: BLE001 - the message is the cause of any error here
                 self._bury(message, error)
                 return
             message.headers, message.properties, message.body = headers, {}, body
@@ -45,11 +46,11 @@ class DeadLetteringConsumer(Consumer):  # type: ignore[misc]  # Celery is not ty
         return on_message
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """kombu could not unpack the body."""
+        """Dead-letters a message whose body kombu could not decode."""
         self._bury(message, exc)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Celery refuses what open_envelope() has let pass."""
+        """Dead-letters a message that open_envelope() accepted and Celery refuses."""
         del body
         self._bury(message, exc)
 

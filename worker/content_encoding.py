@@ -1,7 +1,7 @@
-"""From the bytes of an object to the image in them, where the object was stored with a `Content-Encoding`.
+"""Unpacks the bytes of an object that was stored with a `Content-Encoding`.
 
-S3 stores that header and does nothing else with it, and neither boto3 nor obstore unpacks. What people write into it is
-often not true: "base64" or "utf-8" stand beside bytes that are the plain image. So the bytes have the last word.
+S3 only stores this header, and neither boto3 nor obstore unpacks the bytes. The header is often wrong: people write
+"base64" or "utf-8" beside bytes that are the plain image. So the bytes decide whether they are unpacked.
 """
 
 import gzip
@@ -18,11 +18,12 @@ _MOST_LAYERS = 4
 
 
 def unpacked(data: bytes, encodings: str | None, max_bytes: int) -> bytes:
-    """The image in `data`, which was stored under this `Content-Encoding` (a comma list, in the order of packing).
+    """Returns the image in `data`. `encodings` is its `Content-Encoding`: a comma list, in the order of packing.
 
-    gzip and deflate are unpacked; bytes that are an image already are left as they are, and so is what has another
-    encoding that packs nothing. Raises ImageError: `too_large` for more than `max_bytes`, `corrupt` for gzip that is
-    broken, `unsupported_format` for br, zstd and compress.
+    gzip and deflate are unpacked. Bytes that are already an image stay as they are. So do bytes with another encoding,
+    except br, zstd and compress, which cannot be unpacked here.
+    Raises ImageError: `too_large` if the result has more than `max_bytes`, `corrupt` for broken gzip,
+    `unsupported_format` for br, zstd and compress.
     """
     names = [name.strip().lower() for name in (encodings or "").split(",")]
     for name in names[: -_MOST_LAYERS - 1 : -1]:
@@ -32,7 +33,7 @@ def unpacked(data: bytes, encodings: str | None, max_bytes: int) -> bytes:
             data = _inflated(data, max_bytes)
         elif name in _UNREADABLE and not _is_image(data):
             raise ImageError(
-                Reason.UNSUPPORTED_FORMAT, f"stored with Content-Encoding: {name}; gzip and deflate can be read"
+                Reason.UNSUPPORTED_FORMAT, f"stored with Content-Encoding: {name}; only gzip and deflate can be read"
             )
     return data
 
@@ -46,11 +47,11 @@ def _gunzipped(data: bytes, max_bytes: int) -> bytes:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
             return _checked(file.read(max_bytes + 1), max_bytes)
     except (OSError, EOFError, zlib.error) as error:
-        raise ImageError(Reason.CORRUPT, f"stored with Content-Encoding: gzip, and broken: {error}") from error
+        raise ImageError(Reason.CORRUPT, f"stored with Content-Encoding: gzip, but broken: {error}") from error
 
 
 def _inflated(data: bytes, max_bytes: int) -> bytes:
-    """With zlib's frame as HTTP has it, or without one as some write it; what is neither is left as it is."""
+    """Unpacks deflate, with zlib's header as in HTTP, or without it as some programs write. Keeps other bytes."""
     for window in (zlib.MAX_WBITS, -zlib.MAX_WBITS):
         inflating = zlib.decompressobj(window)
         try:
@@ -66,6 +67,6 @@ def _checked(data: bytes, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise ImageError(
             Reason.TOO_LARGE,
-            f"more than {max_bytes} bytes when unpacked; that is the limit (FAKESWEEP_MAX_BYTES)",
+            f"more than {max_bytes} bytes when unpacked, which is the limit (FAKESWEEP_MAX_BYTES)",
         )
     return data

@@ -1,8 +1,9 @@
-"""open_envelope(): what Celery's headers and body say around a JudgeImages message. Nothing in them is trusted.
+"""open_envelope() reads and checks Celery's headers and body around a JudgeImages message.
 
-Any program may publish to the queues. Celery's own worker stops, or loses the message, when a header or the body is not
-what Celery writes. So the worker reads every message here first, and Celery sees only what `Envelope.body` and
-`Envelope.headers` make of it. The form is Celery's message protocol 2; docs/message.md tells other languages.
+Nothing in them is trusted, because any program may publish to the queues. Celery's own worker stops, or loses the
+message, when a header or the body is not what Celery writes. So the worker reads every message here first. Celery then
+sees only `Envelope.headers` and `Envelope.body`. Their form is Celery's message protocol 2. docs/message.md describes
+it for other languages.
 """
 
 from collections.abc import Mapping
@@ -16,13 +17,14 @@ from worker.errors import InvalidMessageError
 from worker.messages import JUDGE_IMAGES
 
 UNREADABLE = "fakesweep-unreadable"
-"""The header that worker.redis_entries and worker.amqp_frames set on what is no message for a worker. It says why."""
+"""The header that worker.redis_entries and worker.amqp_frames set on a message that a worker cannot read. It says why.
+"""
 
 REFUSED = "fakesweep-refused"
 """The header of a valid message that is not to be moderated: its images fail, and it becomes a dead letter."""
 
 DELIVERIES = "x-delivery-count"
-"""RabbitMQ's header on messages of quorum queues: how often a message was given back. Redis has none."""
+"""RabbitMQ's header on messages of quorum queues: how often the message came back to its queue. Redis has none."""
 
 PUBLISHED_AT = "published_at"
 """The header that says when a message was published. It is there to be measured, and changes nothing else."""
@@ -32,13 +34,16 @@ SINCE = "fakesweep-since"
 
 MAX_ID_CHARACTERS = 255
 MAX_WAIT = timedelta(minutes=25)
-"""The longest time that a worker keeps a message for its ETA. Above the 22.5 minutes of the longest delay that the
-worker asks for, below the 30 minutes after which RabbitMQ takes a message back from a worker.
+"""The longest time that a worker keeps a message until its ETA.
+
+It is longer than the longest delay that a worker asks for (22.5 minutes). It is shorter than the 30 minutes after which
+RabbitMQ takes a message back from a worker.
 """
 
 MAX_DEPTH = 20
-"""Levels of lists and objects in each other. A valid message has four. Python's JSON stops at about a thousand, or
-earlier when it is called from deep in the stack.
+"""How many levels of lists and objects a body may have. A valid message has five.
+
+Python's JSON fails at about a thousand levels, or earlier when the stack is already deep.
 """
 
 _BELIEVED = (timedelta(days=30), timedelta(minutes=1))
@@ -51,11 +56,11 @@ _NOT_SUPPORTED = ("callbacks", "errbacks", "chain", "chord")
 
 @dataclass(frozen=True)
 class Envelope:
-    """A message that Celery can take. `payload` is the JudgeImages object, which is not checked yet.
+    """A message that Celery can read. `payload` is the JudgeImages object, which is not checked yet.
 
-    `eta` is when it is to be handled, None for now. `deliveries` counts how often it was given back, where that is
-    known. `refused` says why the message is not to be moderated. `since`: since when it could be taken, None when that
-    is not known.
+    `eta` is the time when the message must be handled; None means now. `deliveries` counts how often the message came
+    back to its queue, 0 if that is not known. `refused` says why the message must not be moderated. `since` is when the
+    message could be taken first, None if that is not known.
     """
 
     id: str
@@ -67,7 +72,7 @@ class Envelope:
 
     @property
     def headers(self) -> dict[str, Any]:
-        """Celery's headers, with nothing but what is known here."""
+        """New headers for Celery, which hold only what this envelope knows."""
         eta = {"eta": self.eta.isoformat()} if self.eta else {}
         refused = {REFUSED: self.refused} if self.refused else {}
         since = {SINCE: self.since.timestamp()} if self.since else {}
@@ -82,9 +87,10 @@ class Envelope:
 def open_envelope(
     headers: Mapping[Any, Any], body: bytes | str | None, content_type: object, *, now: datetime | None = None
 ) -> Envelope:
-    """Reads what surrounds a message. `now` is the time with a zone; without it, it is the clock's.
+    """Reads the headers and the body of a message, and returns what Celery may see of them.
 
-    A message that has expired, or whose ETA is too far away, is `refused`.
+    A message that has expired, or whose ETA is too far away, is `refused`. `now` is a time with a zone; the default is
+    the current time.
     Raises InvalidMessageError with the reason when the message is not as docs/message.md says.
     """
     now = now or datetime.now(UTC)
@@ -101,16 +107,17 @@ def open_envelope(
         refused = f"the message expired at {expires.isoformat()}"
     elif eta and eta > now + MAX_WAIT:
         minutes = int(MAX_WAIT.total_seconds() // 60)
-        refused = f"eta {eta.isoformat()} is over {minutes} minutes away: publish the message later"
+        refused = f"eta {eta.isoformat()} is more than {minutes} minutes away: publish the message later"
     waits = eta is not None and eta > now and not refused
     since = _since(headers, eta, now)
     return Envelope(message_id, _payload(body), eta if waits else None, _deliveries(headers), refused, since)
 
 
 def without_compression(headers: Mapping[Any, Any]) -> dict[Any, Any]:
-    """The headers, so that kombu unpacks nothing: a small body could fill the memory before the message is read here.
+    """Returns the headers without `compression`, so that kombu unpacks nothing.
 
-    A compressed message is UNREADABLE. Whoever publishes cannot set that header.
+    Otherwise a small compressed body could fill the memory before the message is read here. A compressed message gets
+    the header UNREADABLE. If the publisher has set one of our own headers, UNREADABLE or REFUSED, it is removed.
     """
     given = {name: value for name, value in headers.items() if name not in {"compression", UNREADABLE, REFUSED}}
     if headers.get("compression"):
@@ -126,7 +133,10 @@ def _check_task(headers: Mapping[Any, Any]) -> None:
 
 
 def _check_limits(headers: Mapping[Any, Any]) -> None:
-    """Celery's producers send `timelimit`, two numbers or nulls. It has no effect here, and no other value may pass."""
+    """Checks the header `timelimit`, which Celery's producers send: two numbers or nulls.
+
+    It has no effect here. Any other value is refused, because Celery's worker could not unpack it.
+    """
     limit = headers.get("timelimit")
     if limit is None:
         return
@@ -145,7 +155,10 @@ def _id(headers: Mapping[Any, Any]) -> str:
 
 
 def is_id(value: object) -> bool:
-    """Whether a message may have this id: text that Postgres and JSON take, without NUL or half a surrogate pair."""
+    """Whether a message may have this id.
+
+    Postgres and JSON must be able to hold it: it is text without NUL characters and without halves of surrogate pairs.
+    """
     if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_CHARACTERS:
         return False
     return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
@@ -179,7 +192,7 @@ def _since(headers: Mapping[Any, Any], eta: datetime | None, now: datetime) -> d
 
 def _payload(body: bytes | str | None) -> Any:
     try:
-        # kombu's JSON, because Celery's producers write UUIDs as its objects. Wrong ones raise anything.
+        # kombu's JSON, because Celery's producers write UUIDs in kombu's own form. A wrong form may raise any error.
         content = json.loads(body or b"")
     except Exception as error:
         raise InvalidMessageError(f"the body is not JSON in UTF-8: {error}") from error

@@ -1,19 +1,19 @@
-"""decode_bytes(): how much memory decoding an image may take, known from the file's header before it is decoded.
+"""decode_bytes() says how much memory decoding an image may take. It reads only the header of the file.
 
-The bound follows what Pillow and its libraries hold at each step. Its factors are measured: `python -m
-benchmarks.decode_memory` decodes each format in a fresh process and compares the peak with the bound
-(benchmarks/results/decode_memory.json). Bytes a pixel at the peak, Pillow 13.0, an upright RGB image:
+The bound adds up what Pillow and its libraries hold at each step. `python -m benchmarks.decode_memory` measures the
+factors: it decodes each format in a new process and compares the peak with the bound
+(benchmarks/results/decode_memory.json). Bytes a pixel at the peak, with Pillow 13.0, for an upright RGB image:
 
 | file | bytes a pixel | what they are |
 |---|---|---|
-| JPEG, PNG, BMP, TIFF | 4 | Pillow stores RGB as four bytes |
-| the same, turned by its EXIF orientation | 8 | the image before and after |
-| progressive JPEG | 7 to 10 | and the coefficients of all blocks, two bytes each, in full size even if reduced |
+| JPEG, PNG, BMP, TIFF | 4 | Pillow stores RGB in four bytes |
+| the same, turned by its EXIF orientation | 8 | the image before and after it is turned |
+| progressive JPEG | 7 to 10 | the image, and two bytes for each coefficient, of the full size even if reduced |
 | grey or palette | 5 | one byte, and the RGB image |
-| RGBA, CMYK | 8 | and the RGB image; progressive CMYK 12 |
-| WebP | 4 | libwebp writes straight into what Pillow reads; 6 with alpha, 8 when lossless, 4 more on a larger canvas |
-| AVIF | 10 to 12 | planes, RGB of them, and Pillow's image; the bound of 10 and 12 bits has twice the planes |
-| HEIC | 8 to 10 | likewise, but the planes only once |
+| RGBA, CMYK | 8 | the image, and the RGB image; progressive CMYK 12 |
+| WebP | 4 | libwebp writes into Pillow's memory; 6 with alpha, 8 if lossless, 4 more on a larger canvas |
+| AVIF | 10 to 12 | planes, the RGB made of them, and Pillow's image; with 10 and 12 bits, the planes count twice |
+| HEIC | 8 to 10 | the same as for AVIF, but only one copy of the planes |
 """
 
 import io
@@ -48,12 +48,12 @@ from worker.images.jpeg import JpegFile
 from worker.images.webp import WebPFile
 
 _RGB = 4
-"""Bytes a pixel of Pillow's RGB, RGBA, CMYK, F and all other modes but the ones below."""
+"""Bytes a pixel of Pillow's modes RGB, RGBA, CMYK, F, and all others that are not named below."""
 _NARROW = {"1": 1, "L": 1, "P": 1}
 _SLACK = 4 * 2**20
-"""Bytes. Buffers of some rows, tables, small Python objects."""
+"""Bytes for buffers of some rows, for tables, and for small Python objects."""
 _TILE = 600
-"""Bytes. What Pillow keeps in Python for each strip or tile that is not compressed."""
+"""Bytes that Pillow keeps in Python for each uncompressed strip or tile."""
 
 
 def decode_bytes(
@@ -64,10 +64,10 @@ def decode_bytes(
     decoding: Decoding = Decoding.FULL,
     limits: SizeLimits = DEFAULT_LIMITS,
 ) -> int:
-    """How many bytes worker.images.decode() holds at most with these arguments, beside `data` itself.
+    """Returns how many bytes worker.images.decode() holds at most with these arguments, without `data` itself.
 
-    Only the header is read. Raises the ImageError that decode() raises when the header cannot be read or names too
-    many or too few pixels; a file that is broken further on gets a bound like a whole one.
+    Only the header is read. If the header cannot be read, or names too many or too few pixels, this raises the same
+    ImageError as decode(). A file that is broken after its header gets the same bound as an intact file.
     """
     with opened_header(data, limits=limits) as header:
         image = header.image
@@ -84,7 +84,8 @@ def decode_bytes(
             kept + _RGB * (pixels + _square_pixels(image.size, edge, fit, limits.max_pixels)),
         ]
         if isinstance(image, JpegFile) and image.cut is not None:
-            # It is looked at in full size, and the file is joined with an end for that, and copied once more.
+            # JpegFile.load() decodes it in full size. It makes a copy of the file with another end, and then another
+            # copy.
             steps.append(whole + coefficients + 2 * len(data))
         has_more = is_deep(image.mode) or isinstance(image, HeifFile)
         return max(steps) + _beside_pixels(header, data) + (2 * _SLACK if has_more else _SLACK)
@@ -95,7 +96,10 @@ def _bytes_a_pixel(mode: str) -> int:
 
 
 def _while_made_rgb(header: Header) -> int:
-    """Bytes a pixel of the image before and after. Deep levels are 8-bit before, and the deep image is released."""
+    """Bytes a pixel of the image before it is made RGB, and after.
+
+    An image with deep levels is made 8-bit before, and the deep image is released.
+    """
     mode = header.image.mode
     if mode in {"RGB", "RGBX"}:
         return _RGB
@@ -103,7 +107,7 @@ def _while_made_rgb(header: Header) -> int:
 
 
 def _square_pixels(size: tuple[int, int], edge: int, fit: Fit, max_pixels: int) -> int:
-    """Pixels of the resized image and of what is resized in one direction only."""
+    """Pixels of the resized image, and of the image that is resized in one direction only."""
     width, height = size
     if fit is not Fit.CROP:
         return edge * (edge + height)
@@ -115,7 +119,7 @@ def _square_pixels(size: tuple[int, int], edge: int, fit: Fit, max_pixels: int) 
 
 
 def _while_loading(image: Image.Image, data: bytes) -> int:
-    """Bytes that the format's decoder needs beside Pillow's own pixels, and gives back before they are used."""
+    """Bytes that the format's decoder needs beside Pillow's pixels while it decodes."""
     pixels = image.width * image.height
     if isinstance(image, WebPFile):
         return _while_webp(image)
@@ -127,7 +131,7 @@ def _while_loading(image: Image.Image, data: bytes) -> int:
 
 
 def _while_webp(image: WebPFile) -> int:
-    """Bytes of a lossless picture's own pixels, of an alpha plane, and of a frame before it lies on its canvas."""
+    """Bytes of the pixels of a lossless picture, of an alpha plane, and of a frame before it is put on its canvas."""
     kinds = {kind for kind, _ in image.contents.parts}
     width, height = image.contents.frame_size
     a_pixel = 4 * (b"VP8L" in kinds) + 5 * (b"ALPH" in kinds) + (0 if image.contents.is_whole else _RGB)
@@ -135,9 +139,9 @@ def _while_webp(image: WebPFile) -> int:
 
 
 def _planes(image: Image.Image, data: bytes) -> int:
-    """Bytes of an AVIF's planes, held until the file is closed: two copies, without subsampling.
+    """Bytes of an AVIF's planes, which are held until the file is closed: two copies, without subsampling.
 
-    Two bytes a sample when any item has over 8 bits.
+    They take two bytes a sample if any item has more than 8 bits.
     """
     if image.format != "AVIF":
         return 0
@@ -147,16 +151,19 @@ def _planes(image: Image.Image, data: bytes) -> int:
 
 
 def _while_heif(image: HeifFile, data: bytes) -> int:
-    """Bytes of the planes of a HEIC and its parts, and of the samples made of them: twice as many for over 8 bits."""
-    depths = [one[0] & 7 for one in re.findall(rb"hvcC.{17}(.)", data[: 2**16], re.DOTALL)]  # less 8
+    """Bytes of the planes of a HEIC and its parts, and of the samples that are made of them.
+
+    They are twice as many if any item has more than 8 bits.
+    """
+    depths = [one[0] & 7 for one in re.findall(rb"hvcC.{17}(.)", data[: 2**16], re.DOTALL)]  # bits minus 8
     deep = not depths or any(depths)
     return int(image.channels * (5 if deep else 2.5) * (image.width * image.height + image.decoded))
 
 
 def _strips(image: TiffImageFile) -> int:
-    """Bytes of the largest strip or tile while it is decoded, which is as large as the file says."""
+    """Bytes of the largest strip or tile while it is decoded. The file may choose any size for it."""
     if image.tile and image.tile[0].codec_name == "raw":
-        # Pillow reads up to the next strip and adds that to what is left of the last one.
+        # Pillow reads up to the next strip, and appends that to what is left of the previous strip.
         offsets = sorted(tile.offset for tile in image.tile)
         return 3 * max((after - before for before, after in pairwise(offsets)), default=0)
     tags: Any = image.tag_v2
@@ -164,13 +171,13 @@ def _strips(image: TiffImageFile) -> int:
     height = height or min(tags.get(ROWSPERSTRIP, image.height), image.height)
     samples = tags.get(BITSPERSAMPLE) or (8,)
     a_pixel = max(_RGB, sum(samples) // 8 + 1)
-    # libtiff's own buffer and ours; a JPEG in it may be progressive, and then has two bytes for each of four samples.
+    # libtiff's buffer and ours. A JPEG in a TIFF may be progressive, and then needs two bytes for each of four samples.
     copies = 3 if "jpeg" in str(image.info.get("compression")) else 2
     return int(width) * int(height) * a_pixel * copies
 
 
 def _coefficients(image: Image.Image) -> int:
-    """Bytes of a JPEG's coefficients, which are all kept when a part of the image is in more than one scan."""
+    """Bytes of a JPEG's coefficients. All are kept if the image is not in one scan."""
     if not isinstance(image, JpegImageFile) or not image.layer or _is_one_scan(image):
         return 0
     across, down = (max(layer[place] for layer in image.layer) or 1 for place in (1, 2))
@@ -181,14 +188,14 @@ def _coefficients(image: Image.Image) -> int:
 def _is_one_scan(image: JpegImageFile) -> bool:
     if "progressive" in image.info or not isinstance(image.fp, io.BytesIO):
         return False
-    # Pillow has read up to the end of the first scan's header, which says how many components it holds.
+    # Pillow has read up to the end of the first scan's header. The header says how many components the scan holds.
     components = len(image.layer)
     header = image.fp.getvalue()[max(0, image.fp.tell() - 8 - 2 * components) :][:5]
     return header == struct.pack(">HHB", 0xFFDA, 6 + 2 * components, components)
 
 
 def _beside_pixels(header: Header, data: bytes) -> int:
-    """Bytes of the file without its metadata, of copies that some decoders make, and of many small things."""
+    """Bytes of the file without its metadata, of the copies that some decoders make, and of Pillow's list of tiles."""
     image = header.image
     again = {"JPEG": 1, "AVIF": 1, "HEIF": 1}.get(image.format or "", 0) * len(data)
     tiles = _TILE * len(image.tile) if isinstance(image, TiffImageFile) else 0

@@ -1,4 +1,7 @@
-"""The messages that this process works on. A broker hands a message over again when its connection was lost."""
+"""The messages in hand: those that this process is working on.
+
+If a connection to the broker is lost, the broker delivers its messages again, perhaps to the same process.
+"""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,7 +12,7 @@ _LOOK_AGAIN_S = 1.0
 
 
 class InHand:
-    """One thread at a time works on a message. A second delivery of it waits, and finds its images decided."""
+    """Lets only one thread at a time work on a message. A second delivery waits, and then finds its images decided."""
 
     def __init__(self) -> None:
         self._working: set[UUID] = set()
@@ -17,9 +20,9 @@ class InHand:
 
     @contextmanager
     def only(self, message_id: UUID, check: Callable[[], None]) -> Iterator[bool]:
-        """Runs the body when no other thread works on the message. Yields whether one did.
+        """Waits until no other thread works on the message, and runs the body. Yields whether it had to wait.
 
-        `check` is called while it waits, and may raise to give up.
+        While it waits, it calls `check` again and again. If `check` raises an error, it stops waiting.
         """
         with self._changed:
             waited = message_id in self._working

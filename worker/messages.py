@@ -15,7 +15,6 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     ValidationError,
-    field_validator,
     model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
@@ -66,6 +65,14 @@ Uri = Annotated[
     _Says(f"must be s3://bucket/key or file:///path: Unicode text of at most {MAX_URI_BYTES} bytes, without NUL"),
 ]
 
+# An empty one is unknown. Python is called for that alone.
+ETag = Annotated[
+    Annotated[str, Field(pattern=r"^[^\x00]+$", max_length=256)]
+    | Annotated[Literal[""], AfterValidator(lambda _: None)],
+    Field(union_mode="left_to_right"),
+    _Says(_SHORT.format(256)),
+]
+
 Text = Annotated[str, Field(pattern=_NO_NUL), _Says("must be Unicode text without NUL characters")]
 
 
@@ -87,14 +94,9 @@ class ImageRef(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     uri: Uri
-    etag: Annotated[str, Field(pattern=_NO_NUL, max_length=256), _Says(_SHORT.format(256))] | None = None
+    etag: ETag | None = None
     size: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     external_id: Annotated[str, Field(pattern=_NO_NUL, max_length=1024), _Says(_SHORT.format(1024))] | None = None
-
-    @field_validator("etag")
-    @classmethod
-    def _unknown_when_empty(cls, etag: str | None) -> str | None:
-        return etag or None
 
 
 class Policy(BaseModel):

@@ -1,6 +1,6 @@
 """Moderates a message: find its scan -> what is known? -> the path of its images -> save.
 
-The images of a message that was in hand when workers died, again and again, take the path one by one.
+If several workers died while they worked on the message, its images take the path one by one.
 """
 
 from collections.abc import Sequence
@@ -21,20 +21,23 @@ from worker.path import Parts, judge_images
 log = structlog.get_logger(__name__)
 
 SEVERAL_DEATHS = 2
-"""A message that was in hand at so many deaths of a worker is suspect. Machines and clusters kill workers, too."""
+"""A message is suspect if this many workers died while they worked on it.
+
+One death proves nothing, because machines and clusters kill workers too.
+"""
 
 MAX_DEATHS_ALONE = 2
-"""After so many deaths of a worker that had only this one of all suspect images, the image is not tried again."""
+"""An image fails if this many workers died while they judged it alone, as the only suspect image in the process."""
 
 
 def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, deaths: int = 0) -> JudgeImages | None:
     """Gives every image of the message its outcome.
 
-    Returns a message with the images whose storage cannot be reached now, else None.
+    Returns None, or a message with the images whose storage cannot be reached now.
 
-    A message that was in hand at several `deaths` of a worker is suspect, and so is one that failed with an unexpected
-    error: its images are taken one by one, so that a poison image cannot take the others with it.
-    Raises InvalidMessageError, DatabaseUnavailableError, ShuttingDownError, EngineDeadError.
+    `deaths`: how many workers died while they worked on this message. After several deaths, or after an unexpected
+    error, the message is suspect. Its images are then judged one by one, so that a poison image does not harm the
+    others. Raises InvalidMessageError, DatabaseUnavailableError, ShuttingDownError, EngineDeadError.
     """
     with transaction(parts.database) as session:
         opened = _open(session, job, message_id, parts)
@@ -63,7 +66,10 @@ def give_up(job: JudgeImages, message_id: UUID, parts: Parts, detail: str) -> No
 
 
 def _open(session: Session, job: JudgeImages, message_id: UUID, parts: Parts) -> tuple[Delivery, list[ImageRef]] | None:
-    """Finds the scan of a message. Returns the images without an outcome, or None when nobody waits for them now."""
+    """Finds the scan of a message, and its images that have no outcome yet.
+
+    Returns None if the images must not be judged now: the scan is paused or cancelled, or its findings are dropped.
+    """
     thresholds = parts.description.thresholds.model_dump()
     scan, policy = lifecycle.open_scan(session, job, message_id, **thresholds)
     if lifecycle.set_aside(session, scan, job):
@@ -76,7 +82,7 @@ def _open(session: Session, job: JudgeImages, message_id: UUID, parts: Parts) ->
     decided = known.decided_uris(session, scan, job.images, again=job.again)
     undecided = [ref for ref in job.images if ref.uri not in decided]
     if not undecided:
-        # The worker that saved them may have died before it ended the scan.
+        # The worker that saved their outcomes may have died before it ended the scan.
         counters.settle(session, scan.id)
     return delivery, undecided
 
@@ -84,7 +90,9 @@ def _open(session: Session, job: JudgeImages, message_id: UUID, parts: Parts) ->
 def _save_all(
     refs: Sequence[ImageRef], unchanged: Sequence[Case], delivery: Delivery, parts: Parts, *, suspect: bool
 ) -> list[ImageRef]:
-    """Saves the unchanged images and what becomes of the refs. Returns what is left for later."""
+    """Judges the refs, and saves their ends and those of the unchanged images. Returns the refs that are left for
+    later.
+    """
     if not suspect:
         try:
             return _save([*unchanged, *judge_images(refs, delivery, parts)], delivery, parts)
@@ -92,21 +100,21 @@ def _save_all(
             raise
         except Exception:
             log.exception("message_failed_together", scan_id=str(delivery.scan.id))
-    log.warning("images_taken_alone", scan_id=str(delivery.scan.id), images=len(unchanged) + len(refs))
+    log.warning("images_judged_one_by_one", scan_id=str(delivery.scan.id), images=len(unchanged) + len(refs))
     later: list[ImageRef] = []
     rest = [*_not_saved(unchanged, delivery, parts), *refs]
     deaths = deaths_alone(parts.database, delivery.scan.id, [ref.uri for ref in rest])
-    # What was there at a death comes last: first the others show whether they live where it died.
+    # Images that were alone at a death come last: the others first show whether a worker survives them.
     for ref in sorted(rest, key=lambda one: deaths.get(one.uri, 0)):
         parts.files.check()
         with parts.suspects.take(1, live=parts.live):
-            # As a live one, of a scan too: all other suspects wait for it.
+            # An image of a scan is judged like a live one here, because all other suspect images wait for it.
             later += _alone(ref, delivery, replace(parts, live=True))
     return later
 
 
 def _not_saved(unchanged: Sequence[Case], delivery: Delivery, parts: Parts) -> list[ImageRef]:
-    """Saves the unchanged images of a message that does not go together. Returns them when that fails, too."""
+    """Saves the unchanged images of a suspect message together. If that fails too, returns their refs."""
     try:
         _save(unchanged, delivery, parts)
     except FakesweepError:
@@ -118,10 +126,13 @@ def _not_saved(unchanged: Sequence[Case], delivery: Delivery, parts: Parts) -> l
 
 
 def _alone(ref: ImageRef, delivery: Delivery, parts: Parts) -> list[ImageRef]:
-    """The path for a suspect: an image that may kill the worker, or that fails with an unexpected error."""
+    """Judges a suspect image and saves its end: it may kill the worker, or raise an unexpected error.
+
+    Returns the ref if it is left for later.
+    """
     with tried_alone(parts.database, delivery.scan.id, ref.uri) as deaths:
         if deaths >= MAX_DEATHS_ALONE:
-            detail = f"a worker died {deaths} times while it had this image alone"
+            detail = f"{deaths} workers died while they judged this image alone"
         else:
             try:
                 return _save(judge_images([ref], delivery, parts), delivery, parts)
@@ -129,12 +140,12 @@ def _alone(ref: ImageRef, delivery: Delivery, parts: Parts) -> list[ImageRef]:
                 raise
             except Exception as error:
                 log.exception("image_failed_alone", scan_id=str(delivery.scan.id), uri=ref.uri)
-                detail = f"unforeseen {type(error).__name__}, see the worker's log"
+                detail = f"unexpected {type(error).__name__}: see the worker's log"
         return _save([Case(ref, Failed(ImageError(Reason.ENGINE_FAILED, detail)))], delivery, parts)
 
 
 def _save(cases: Sequence[Case], delivery: Delivery, parts: Parts) -> list[ImageRef]:
-    """Saves the ends of these images. Returns what is left for later."""
+    """Saves the ends of these images, and counts them. Returns the refs that are left for later."""
     if not cases:
         return []
     with parts.metrics.timed(SAVE):

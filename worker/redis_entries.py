@@ -1,7 +1,7 @@
-"""Makes an envelope of each entry of a list in Redis, so that one which is none cannot end the worker.
+"""Makes a kombu envelope of any entry of a Redis list, so that no entry can end the worker.
 
-kombu raises when an entry is not an envelope as kombu itself writes it, and nothing catches that. Here such an entry
-becomes a message whose header UNREADABLE says what is wrong, and the worker dead-letters it.
+kombu expects an envelope that kombu wrote. For any other entry it raises an error that nothing catches. Here such an
+entry becomes a message whose header UNREADABLE says what is wrong. The worker dead-letters this message.
 """
 
 import json
@@ -17,17 +17,18 @@ _FIELDS = ("body", "content-type", "content-encoding", "properties")
 
 
 def readable(entry: bytes, queue: str) -> dict[str, Any]:
-    """The envelope in a list's entry, with delivery fields of our own; around what is none, a new envelope.
+    """Returns the envelope in an entry of a list. If the entry is not an envelope, returns a new one around the entry.
 
-    Each gets a delivery tag of its own, since kombu keeps what is not acknowledged by its tag.
+    The fields about the delivery are always ours. Each envelope gets a new delivery tag, because kombu stores
+    unacknowledged messages by their tag.
     """
     try:
         envelope = _envelope(entry)
         kombu_json.loads(kombu_json.dumps(envelope))  # as kombu does when a message goes back to its queue
-    except Exception as error:  # noqa: BLE001 - the entry may be anything, and so may its error
+    except Exception as error:  # noqa: BLE001 - the entry may be anything, and reading it may raise anything
         envelope = {
             "body": b64encode(entry).decode(),
-            "headers": {UNREADABLE: f"the list's entry is not an envelope of kombu's: {error}"},
+            "headers": {UNREADABLE: f"the entry of the Redis list is not a kombu envelope: {error}"},
             "properties": {"body_encoding": "base64"},
         }
     given = envelope["properties"]
@@ -42,7 +43,7 @@ def readable(entry: bytes, queue: str) -> dict[str, Any]:
 
 
 def _envelope(entry: bytes) -> dict[str, Any]:
-    """What is read of an envelope. Raises when kombu, or a worker, could not read it."""
+    """Returns the parts of an envelope that are read. Raises an error if kombu or a worker could not read them."""
     envelope = json.loads(entry)
     if not isinstance(envelope, dict):
         raise TypeError(f"it is of type {type(envelope).__name__}, not an object")

@@ -1,9 +1,10 @@
-"""kombu's Redis transport, except that a message is never only on its way, and that each entry can be read.
+"""kombu's Redis transport, changed so that no message is lost on its way, and that any entry of a list can be read.
 
-kombu takes messages with BRPOP, which removes them. It then writes what it has received into Redis again, so that it
-comes back when the worker is killed. If the worker is killed, or the connection breaks, between the two, the message is
-nowhere. Here Redis moves each message to a list of its own in the same step, where it stays until kombu has written it.
-What stays there for the visibility timeout goes back into its queue: the message may come twice. docs/decisions/0015.
+kombu takes a message with BRPOP, which removes it from Redis. Then kombu writes the message into `unacked`, so that it
+comes back if the worker is killed. If the worker is killed between these two steps, or the connection breaks, the
+message is lost. Here Redis moves the message to a second list in one step. It stays in that list until kombu has
+written it. A message that stays there for the visibility timeout goes back into its queue, so it may come twice. See
+docs/decisions/0015.
 """
 
 from queue import Empty
@@ -16,10 +17,10 @@ from redis.exceptions import OutOfMemoryError
 from worker.redis_entries import readable
 
 MOVING = ":moving"
-"""Ends the name of the list of a queue's messages that are on their way to a worker."""
+"""The end of a list's name: `<queue>:moving` holds the messages of a queue that are on their way to a worker."""
 
 SEEN = ":moving-seen"
-"""Ends the name of the sorted set that says when each of them was first seen there, in seconds of Redis' clock."""
+"""The end of a sorted set's name: it says when each of these messages was first seen, in seconds of Redis' clock."""
 
 _RESTORE = """
 local queue, moving, seen = KEYS[1], KEYS[2], KEYS[3]
@@ -35,16 +36,18 @@ for place = 4, #KEYS do
   while redis.call('RPOPLPUSH', KEYS[place], queue) do end
 end
 """
-"""Puts back what was seen long ago. Lists of other priorities, which a single blocking command cannot wait for, are
-emptied into the queue: none of our own programs publishes with a priority.
+"""Puts messages back into the queue that were first seen longer ago than the visibility timeout.
+
+It also moves all messages with a priority into the queue. kombu has a list for each priority, but one blocking command
+can wait only for one list. Our own programs publish without a priority.
 """
 
 
 class QoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is not typed
-    """Puts back what stayed on its way, whenever kombu puts back what stayed unacknowledged."""
+    """Puts back messages that stayed on their way, each time when kombu puts back unacknowledged messages."""
 
     def restore_visible(self, *args: Any, **options: Any) -> None:
-        """See kombu. It is called for one channel of a connection only."""
+        """See kombu, which calls this for only one channel of a connection. So this covers all its channels."""
         super().restore_visible(*args, **options)
         for channel in self.channel.connection.channels:
             for queue in channel.active_queues:
@@ -52,13 +55,13 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is not typed
 
 
 class Channel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is not typed
-    """kombu's channel, which takes messages with BRPOPLPUSH, from one queue after another."""
+    """kombu's channel, changed so that it takes messages with BRPOPLPUSH, from one queue after another."""
 
     QoS = QoS
     _asked = ""
 
     def restore_moving(self, queue: str) -> None:
-        """Puts back what has been on its way for the visibility timeout."""
+        """Puts back messages that have been on their way for the visibility timeout."""
         others = [self._q_for_pri(queue, step) for step in self.priority_steps if self._q_for_pri(queue, step) != queue]
         keys = [queue, queue + MOVING, queue + SEEN, *others]
         with self.conn_or_acquire() as client:
@@ -90,7 +93,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is not typed
             except self.connection_errors:
                 connection.disconnect()
                 raise
-            if entry is None:  # an empty entry is a message, too, though none that can be read
+            if entry is None:  # an empty entry is not None: it is a message that cannot be read
                 raise Empty
             self.connection._deliver(readable(bytes(entry), queue), queue)  # noqa: SLF001 - as kombu does
         finally:
@@ -102,7 +105,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is not typed
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]  # kombu is not typed
-    """kombu's transport with such channels. A Redis that is full counts as one that cannot be reached."""
+    """kombu's transport with these channels. A Redis that is full counts as a Redis that cannot be reached."""
 
     Channel = Channel
     connection_errors = (*kombu_redis.Transport.connection_errors, OutOfMemoryError)

@@ -1,4 +1,7 @@
-"""The thin door between Celery and the path: message in; acknowledge, publish again, put back or dead-letter out."""
+"""The Celery task: it hands each message to worker.moderate, and tells the broker what becomes of the message.
+
+The message is acknowledged, published again, put back into its queue, or dead-lettered.
+"""
 
 import random
 import time
@@ -37,7 +40,7 @@ MAX_DELAY_S = 900
 def register_tasks(
     app: Celery, parts: Mapping[str, Parts], *, retry_delay_s: int, on_engine_death: Callable[[EngineDeadError], None]
 ) -> Task:
-    """Declares judge_images on the app. `parts` are those of each queue.
+    """Declares the task judge_images on the app. `parts` holds the parts for each queue, by its name.
 
     `on_engine_death` ends the process and does not return.
     """
@@ -62,8 +65,8 @@ def register_tasks(
                 own.metrics.count(RETRIED, cause="shutting_down")
                 raise Reject(str(error), requeue=True) from error
             except BrokerUnavailableError as error:
-                # A dead letter or a retry could not be published: better again than lost, but not at once, because
-                # RabbitMQ counts how often a message is given back.
+                # A dead letter or a retry could not be published. So the message goes back to its queue. It does not go
+                # back at once, because RabbitMQ counts how often a message comes back.
                 own.metrics.count(RETRIED, cause="broker_unavailable")
                 _pause(own, delivered.deliveries)
                 raise Reject(str(error), requeue=True) from error
@@ -80,7 +83,7 @@ def _measure_wait(parts: Parts, message: "_Delivered", since: float | None) -> N
 
 
 def _pause(parts: Parts, deliveries: int) -> None:
-    """Waits for a second, and up to a minute when the message came back often; not when the worker stops."""
+    """Waits for a second, or for up to a minute if the message came back often. Stops waiting when the worker stops."""
     until = time.monotonic() + min(2.0 ** min(deliveries, 6), 60)
     with suppress(ShuttingDownError):
         while time.monotonic() < until:
@@ -90,10 +93,10 @@ def _pause(parts: Parts, deliveries: int) -> None:
 
 @dataclass(frozen=True)
 class _Delivered:
-    """What the broker says of a message beside its `payload`.
+    """A message as the broker delivered it.
 
-    `came_back`: it was delivered before. `deliveries` says how often, on RabbitMQ. `refused` says why it is not to be
-    moderated.
+    `came_back`: the message was delivered before. `deliveries`: how often it came back, which only RabbitMQ counts.
+    `refused` says why the message must not be moderated.
     """
 
     payload: Any
@@ -107,7 +110,7 @@ class _Delivered:
 def _take(app: Celery, parts: Parts, message: _Delivered, retry_delay_s: int) -> None:
     try:
         job = JudgeImages.parse(message.payload)
-    except Exception as error:  # noqa: BLE001 - without a job there is nothing else to do with the message
+    except Exception as error:  # noqa: BLE001 - a message that cannot be parsed can only be dead-lettered
         log.warning("message_dead_lettered", reason=str(error))
         _bury(app, parts, message, error)
         return
@@ -127,17 +130,18 @@ def _take(app: Celery, parts: Parts, message: _Delivered, retry_delay_s: int) ->
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
-        # A fault of this code, or a panic of a library in Rust, which is no Exception: nothing is lost, nothing loops.
+        # An error in our code, or a panic of a Rust library, which is not an Exception. The images get an outcome, and
+        # the message does not come back for ever.
         log.exception("message_dead_lettered")
         _give_up(app, parts, job, message, retry_delay_s, error)
 
 
 def _moderate(app: Celery, parts: Parts, job: JudgeImages, message: _Delivered, retry_delay_s: int) -> None:
-    """Moderates the message, and publishes what is left for later."""
+    """Moderates the message, and publishes the images that are left for later."""
     if message.refused:
         raise MessageGivenUpError(message.refused)
     if message.deliveries >= broker.DELIVERY_LIMIT - 1:
-        raise MessageGivenUpError(f"the message was delivered {message.deliveries} times and never ended")
+        raise MessageGivenUpError(f"the message came back {message.deliveries} times and was never finished")
     with (
         parts.in_hand.only(message.message_id, parts.files.check) as here,
         message_tried(parts.database, message.message_id, came_back=message.came_back and not here) as deaths,
@@ -152,7 +156,7 @@ def _publish_again(
     app: Celery, parts: Parts, job: JudgeImages, message: _Delivered, retry_delay_s: int,
     error: DatabaseUnavailableError,
 ) -> None:  # fmt: skip
-    """Publishes the same message under the same id. This never counts as an attempt, however long Postgres is away."""
+    """Publishes the same message under the same id. This does not count as an attempt, even if Postgres stays away."""
     log.warning("database_unavailable", reason=str(error))
     broker.publish(app, job, message.queue, countdown_s=retry_delay_s, message_id=str(message.message_id))
     parts.metrics.count(RETRIED, cause="database_unavailable")
@@ -180,7 +184,7 @@ def _bury(app: Celery, parts: Parts, message: _Delivered, error: BaseException) 
 
 
 def _message_id(task_id: str) -> UUID:
-    """Celery ids are UUIDs; of another program's id, a UUID that is always the same."""
+    """Returns the id as a UUID. For an id that is not a UUID, returns a UUID that is always the same for this id."""
     try:
         return UUID(task_id)
     except ValueError:

@@ -27,7 +27,8 @@ INSERT INTO findings_hourly AS kept
 SELECT date_trunc('hour', f.decided_at, 'UTC'),
        CASE WHEN s.kind = 'live' THEN '00000000-0000-0000-0000-000000000000'::uuid ELSE f.scan_id END,
        bucket_of(f.uri), coalesce(v.detector_id, 0), f.outcome, coalesce(f.verdict, ''), coalesce(f.reason, ''),
-       coalesce(least(floor(f.score * 20), 19)::smallint, -1), (pg_backend_pid() & 15)::smallint, {sign}count(*)
+       CASE WHEN f.score IS NULL THEN -1 ELSE least(floor(f.score * 20), 19) END::smallint,
+       (pg_backend_pid() & 15)::smallint, {sign}count(*)
 FROM {rows} f
 LEFT JOIN scans s ON s.id = f.scan_id
 LEFT JOIN verdicts v ON v.id = f.verdict_id
@@ -189,13 +190,13 @@ CASE WHEN status NOT IN ('listing', 'repairing', 'running') OR counted_at IS NUL
 
 _PROGRESS = """
 CREATE OR REPLACE VIEW scan_progress AS
-SELECT scan_id, kind, name, source, status, listed, judged, reused, failed, fake, uncertain, real,
+SELECT id AS scan_id, kind, name, source, status, listed, judged, reused, failed, fake, uncertain, real,
        CASE WHEN listed > 0 THEN decided::float / listed ELSE 1 END AS share_done,
        CASE WHEN judged + reused > 0 THEN fake::float / (judged + reused) END AS share_flagged,
        created_at, finished_at,
-       CASE WHEN decided > 0 THEN failed::float / decided END AS share_failed,
+       CASE WHEN judged + reused + failed > 0 THEN failed::float / (judged + reused + failed) END AS share_failed,
        skipped, note, schedule, due_at, dropped_at{more}
-FROM scans CROSS JOIN LATERAL (SELECT id AS scan_id, {decided} AS decided{rate}) AS counted
+FROM scans CROSS JOIN LATERAL (SELECT {decided} AS decided{rate}) AS counted
 """
 _MORE = """,
        record, unchanged, skipped_by, rate_now AS images_per_s, listed - decided AS images_left,
@@ -298,9 +299,9 @@ def downgrade() -> None:
         op.drop_table(table)
     op.execute("DROP FUNCTION bucket_of")
     op.execute("UPDATE scans SET listed = listed - unchanged WHERE unchanged > 0")
-    op.execute(_PROGRESS.format(more="", decided="judged + reused + failed", rate=""))
     op.drop_index("ix_scans_active", "scans")
     op.drop_column("scans", "unchanged")
     op.drop_column("scans", "record")
+    op.execute(_PROGRESS.format(more="", decided="judged + reused + failed", rate=""))
     op.drop_column("objects", "rule")
     op.drop_column("objects", "verdict")

@@ -1,4 +1,4 @@
-"""The command for messages that nobody could handle."""
+"""`fakesweep dead`: the command for messages that no worker could handle."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ app = typer.Typer()
 
 EXIT_FAILED = 1
 LEAST_OF_AN_ID = 6
-"""Characters: an empty variable of a script must not name every letter."""
+"""Characters that an id must have at least. Otherwise an empty variable in a script could choose a letter."""
 
 
 class Action(StrEnum):
@@ -31,19 +31,19 @@ class Action(StrEnum):
 
 @app.command()
 def dead(
-    action: Annotated[Action, typer.Argument(metavar="list|show|replay|discard", help="What to do with them.")],
+    action: Annotated[Action, typer.Argument(metavar="list|show|replay|discard", help="What to do.")],
     letters: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[LETTER...]", help="Ids as list prints them; six characters are enough."),
+        typer.Argument(metavar="[LETTER...]", help="Ids as list prints them. The first six characters are enough."),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Replay or discard all of them.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show, replay or discard all letters.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Discard without asking.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List, show, replay or discard messages that no worker could handle.
+    """List, show, replay or discard dead letters: messages that no worker could handle.
 
-    list prints one line a letter: its id, when it came, its queue and the reason. show prints whole letters. replay
-    publishes the messages again. discard throws them away.
+    list prints one line for each letter: its id, its time, its queue and the reason. show prints whole letters. replay
+    publishes the messages again, and discard deletes them.
     """
     from producers import dead_letters
     from producers.dead_letters import Act
@@ -58,7 +58,7 @@ def dead(
         typer.echo(f"{one} cannot be replayed: {reason}", err=True)
     chosen -= set(refused)
     if action is Action.DISCARD and not yes:
-        typer.confirm(f"Throw {len(chosen)} dead letters away?", abort=True, err=True)
+        typer.confirm(f"Discard {len(chosen)} dead letters?", abort=True, err=True)
     if wanted is not Act.KEEP:
         dead_letters.look_through(celery, lambda letter: wanted if letter.id in chosen else Act.KEEP)
     _show(action, [letter.row() for letter in there.values() if letter.id in chosen], as_json=as_json)
@@ -67,16 +67,19 @@ def dead(
 
 
 def _one(there: "Mapping[str, DeadLetter]", given: str) -> str:
-    """The id that begins so. Before anything is done: one wrong id must not leave half of the work done."""
+    """Returns the one id that begins with `given`. Raises UsageError if there is none, or more than one.
+
+    All ids are checked before anything is done, so that a wrong id does not leave the work half done.
+    """
     found = [one for one in there if one.startswith(given)] if len(given) >= LEAST_OF_AN_ID else []
     if len(found) != 1:
-        what = "several dead letters have ids that begin with" if found else "no dead letter has the id"
+        what = "several dead letters have ids that begin with" if found else "no dead letter has an id like"
         raise UsageError(f"{what} {given!r}: give an id as fakesweep dead list prints it")
     return found[0]
 
 
 def _refused(letters: "Iterable[DeadLetter]") -> dict[str, str]:
-    """Why letters cannot be replayed, by their ids."""
+    """Returns why letters cannot be replayed, by their ids."""
     reasons = {}
     for letter in letters:
         try:
@@ -88,19 +91,19 @@ def _refused(letters: "Iterable[DeadLetter]") -> dict[str, str]:
 
 def _check(action: Action, letters: list[str], *, every: bool, ask: bool) -> None:
     if action is Action.DISCARD and ask:
-        raise UsageError("discard --json asks no question: give --yes")
+        raise UsageError("discard --json cannot ask for confirmation: give --yes")
     if action is Action.LIST:
         if letters or every:
             raise UsageError("list takes no ids: it prints all dead letters")
     elif bool(letters) == every:
-        raise UsageError(f"{action} takes the ids of letters, or --all")
+        raise UsageError(f"{action} needs the ids of letters, or --all")
 
 
 def _show(action: Action, rows: list[dict[str, object]], *, as_json: bool) -> None:
     from producers.reporting.progress import printable
 
     if as_json:
-        typer.echo(json.dumps({"letters": rows}))  # in ASCII: a payload may be no Unicode
+        typer.echo(json.dumps({"letters": rows}))  # in ASCII: a payload may hold halves of surrogate pairs
     elif action is Action.SHOW:
         for row in rows:
             typer.echo(json.dumps(row))

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import typer
 
-from producers.commands.options import Json, ScanId, environment, open_database, print_json, uri_of
+from producers.commands.options import Json, ScanId, environment, open_database, print_json, time_of, uri_of
 
 app = typer.Typer()
 
@@ -45,11 +45,15 @@ def results_(
     scan_id: ScanId,
     output: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
 ) -> None:
-    """Write a scan's findings as JSON Lines, one an image."""
-    from producers.reporting import results
+    """Write a scan's findings as JSON Lines, one an image.
+
+    Of a scan that records changes, images that are as they were last time have no finding.
+    """
+    from producers.reporting import progress, results
     from worker.files import replacing
 
     database = open_database(environment())
+    progress.say_unchanged(results.progress(database, scan_id))
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in results.rows(database, scan_id))
     if output is None:
         sys.stdout.writelines(lines)
@@ -81,13 +85,24 @@ def report(
 
 @app.command()
 def flagged(
+    new_since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only what was flagged first at this time or later (ISO 8601).")
+    ] = None,
+    unreviewed: Annotated[bool, typer.Option("--unreviewed", help="Only what nobody has decided about.")] = False,
+    scan: Annotated[UUID | None, typer.Option(metavar="SCAN", help="Only what this scan flagged.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """Show the newest images that any scan flagged."""
-    from producers.reporting import results
+    """Show flagged contents, the newest first: each once, with the places where it was found."""
+    from producers.reporting import contents, progress
 
-    _show(results.newest_flagged(open_database(environment()), limit), as_json=as_json)
+    wanted = contents.Wanted(since=time_of(new_since), unreviewed=unreviewed, scan_id=scan)
+    found = contents.flagged(open_database(environment()), wanted, limit)
+    if as_json:
+        print_json({"contents": found})
+        return
+    for row in found:
+        typer.echo(progress.content_line(row))
 
 
 @app.command()
@@ -96,18 +111,13 @@ def history(
     as_json: Json = False,
 ) -> None:
     """Show what every scan found at URI, newest first."""
-    from producers.reporting import results
+    from producers.reporting import progress, results
 
     # As `results` writes it, it is taken as it is: the file may be gone.
     known = uri.startswith("file:///") and uri.isascii()
-    _show(results.history(open_database(environment()), uri if known else uri_of(uri)), as_json=as_json)
-
-
-def _show(found: list[dict[str, object]], *, as_json: bool) -> None:
-    from producers.reporting import progress
-
+    found = results.history(open_database(environment()), uri if known else uri_of(uri))
     if as_json:
         print_json({"findings": found})
         return
     for row in found:
-        typer.echo(f"{row['decided_at'][:19]}\t{progress.line(row)}")  # type: ignore[index]
+        typer.echo(f"{row['decided_at'][:19]}\t{progress.line(row)}")

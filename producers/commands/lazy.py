@@ -28,7 +28,7 @@ COMMANDS = {
     "status": ("findings", "Show how far a scan is, or the newest scans."),
     "results": ("findings", "Write a scan's findings as JSON Lines, one an image."),
     "report": ("findings", "Write a scan's report: one HTML file that opens offline."),
-    "flagged": ("findings", "Show the newest images that any scan flagged."),
+    "flagged": ("findings", "Show flagged contents, the newest first: each once, with the places where it was found."),
     "history": ("findings", "Show what every scan found at URI, newest first."),
     "retention": (
         "retention",

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from worker.errors import BadRowError, UsageError
 from worker.messages import Explain
+from worker.tables import Record
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -31,6 +33,12 @@ ExplainOption = Annotated[Explain, typer.Option(help="For which images the model
 FakeFrom = Annotated[float | None, typer.Option(help="Fake from this score up; else the detector's threshold.")]
 RealTo = Annotated[float | None, typer.Option(help="Real from this score down; else the detector's threshold.")]
 MaxTokens = Annotated[int | None, typer.Option(help="Longest answer in tokens, below the detector's limit.")]
+RecordOption = Annotated[
+    Record,
+    typer.Option(
+        help="Keep a finding of each image (all), or only of those that are not as they were last time (changes)."
+    ),
+]
 Suffix = Annotated[list[str] | None, typer.Option(help="Only keys with this ending; may be given again.")]
 MinBytes = Annotated[int | None, typer.Option(help="Only objects of this size or more.")]
 MaxBytes = Annotated[int | None, typer.Option(help="Only objects of this size or less.")]
@@ -65,6 +73,17 @@ def uri_of(text: str) -> str:
         return given_uri(os.path.abspath(text) if relative else text)  # noqa: PTH100 - Path would resolve nothing else
     except BadRowError as error:
         raise UsageError(str(error)) from None
+
+
+def time_of(text: str | None) -> datetime | None:
+    """The time that an option names in ISO 8601; without a zone, it is in UTC. Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no time: write it as 2026-11-27 or 2026-11-27T02:00:00+00:00") from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def environment() -> "Settings":

@@ -15,6 +15,7 @@ from producers.commands.options import (
     MaxTokens,
     MinBytes,
     RealTo,
+    RecordOption,
     ScanId,
     Suffix,
     Watch,
@@ -28,6 +29,7 @@ from producers.garbage import collect_seldom
 from producers.limits import Limits
 from worker.errors import FakesweepError, Reason, ScanStateError
 from worker.messages import Explain, Policy
+from worker.tables import Record
 
 if TYPE_CHECKING:
     from producers.bulk import BulkPublisher
@@ -58,6 +60,7 @@ def scan(
     min_bytes: MinBytes = None,
     max_bytes: MaxBytes = None,
     rejudge: Annotated[bool, typer.Option("--rejudge", help="Reuse no verdict from before this scan.")] = False,
+    record: RecordOption = Record.ALL,
     max_flagged_share: MaxFlaggedShare = Limits.max_flagged_share,
     max_failed_share: MaxFailedShare = Limits.max_failed_share,
     watch: Watch = False,
@@ -77,10 +80,10 @@ def scan(
     with open_publisher(settings, Warnings()) as publisher:
         sources.open_source(listing.sources, rules, lambda _line: None)  # a source that is not there makes no scan
         started = scans.start_scan(
-            database, listing, name=names.name, token=names.token, policy=policy, rejudge=rejudge,
+            database, listing, name=names.name, token=names.token, policy=policy, rejudge=rejudge, record=record,
             limits=Limits(max_flagged_share, max_failed_share),
         )  # fmt: skip
-        scans.check_same(started, listing, policy, rejudge=rejudge)
+        scans.check_same(started, listing, policy, rejudge=rejudge, record=record)
         _go_on(publisher, database, started.id, watch=watch, as_json=as_json)
 
 

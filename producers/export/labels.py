@@ -82,7 +82,7 @@ def _csv_rows(lines: Iterable[str]) -> Iterator[tuple[int, Any] | LeftOut]:
         raise ConfigurationError("--labels: the first line must name the columns: label, and uri or sha256")
     for row in reader:
         if row and len(row) != len(columns):
-            yield _bad(reader.line_num, f"{len(row)} columns, not the header's {len(columns)}")
+            yield _bad(reader.line_num, f"{len(row)} columns, but the header has {len(columns)}")
         elif row:
             yield reader.line_num, {name: cell or None for name, cell in zip(columns, row, strict=True)}
 

@@ -128,7 +128,7 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
         scan = start_scan(
             self._database, Listing(sources=nightly.sources, rules=nightly.rules),
             name=name, token=f"{name}@{due.isoformat()}", policy=nightly.policy, limits=nightly.limits,
-            rejudge=nightly.rejudge, schedule=name, due_at=due,
+            rejudge=nightly.rejudge, record=nightly.record, schedule=name, due_at=due,
         )  # fmt: skip
         self._children.start(scan.id)
         self._checkins.started(name, nightly, scan)
@@ -183,5 +183,5 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
 
 
 def _position(scan: Scan) -> Position:
-    outcomes = (scan.judged + scan.reused + scan.failed, scan.counted_at)
+    outcomes = (scan.judged + scan.reused + scan.unchanged + scan.failed, scan.counted_at)
     return Position((scan.status, scan.cursor, scan.listed), outcomes)

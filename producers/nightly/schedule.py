@@ -16,6 +16,7 @@ from producers.listing import Rules
 from worker.errors import ConfigurationError
 from worker.files import read_text
 from worker.messages import Policy
+from worker.tables import Record
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 """Of a nightly scan. With "fakesweep-" before it, a slug of a Sentry monitor: 50 characters at most."""
@@ -56,6 +57,7 @@ class NightlyScan(BaseModel):
     policy: Policy
     rules: Rules
     rejudge: bool = False
+    record: Record = Record.CHANGES
     max_flagged_share: Annotated[float, Field(ge=0, le=1)] | None = Limits.max_flagged_share
     max_failed_share: Annotated[float, Field(ge=0, le=1)] | None = Limits.max_failed_share
 

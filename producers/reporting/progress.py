@@ -13,7 +13,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from producers.reporting import results
 from worker.database import Database
 from worker.errors import DatabaseUnavailableError
-from worker.tables import ScanStatus
+from worker.tables import Record, ScanStatus
 
 POLL_S = 0.5
 PLAIN_LINE_S = 5.0
@@ -121,10 +121,10 @@ def watch(database: Database, scan_id: UUID) -> dict[str, Any]:
 
 
 def _speed(counts: Mapping[str, Any]) -> str:
-    """As `8.1 images/s, 0:12:04 left, 3.2 % flagged, 0.0 % failed, 120 reused`."""
+    """As `8.1 images/s, 0:12:04 left, 3.2 % flagged, 0.0 % failed, 120 reused, 0 unchanged`."""
     left = f", {timedelta(seconds=counts['eta_s'])} left" if counts["eta_s"] is not None else ""
     shares = ", ".join(f"{100 * (counts[f'share_{name}'] or 0):.1f} % {name}" for name in ("flagged", "failed"))
-    return f"{counts['rate']:.1f} images/s{left}, {shares}, {counts['reused']} reused"
+    return f"{counts['rate']:.1f} images/s{left}, {shares}, {counts['reused']} reused, {counts['unchanged']} unchanged"
 
 
 def say_paused(counts: Mapping[str, Any]) -> None:
@@ -132,6 +132,13 @@ def say_paused(counts: Mapping[str, Any]) -> None:
     scan, note = counts["scan"], counts["note"]
     print(f"fakesweep: scan {scan} is paused: {note}. Look at its findings (`fakesweep report {scan} --output …`); "
           f"then `fakesweep resume {scan}` or `fakesweep cancel {scan}`", file=sys.stderr)  # fmt: skip
+
+
+def say_unchanged(counts: Mapping[str, Any]) -> None:
+    """One line that images of a scan have no finding because they are as they were."""
+    if counts["record"] == Record.CHANGES:
+        say(f"scan {counts['scan']} records changes: {counts['unchanged']} of {counts['listed']} images are as they "
+            "were last time and have no finding")  # fmt: skip
 
 
 def say_stalled(scans: Sequence[Mapping[str, Any]]) -> None:
@@ -146,11 +153,11 @@ def say_stalled(scans: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _decided(counts: Mapping[str, Any]) -> int:
-    return int(counts["judged"] + counts["reused"] + counts["failed"])
+    return int(counts["judged"] + counts["reused"] + counts["unchanged"] + counts["failed"])
 
 
 def _counts_line(counts: Mapping[str, Any]) -> str:
-    names = ("listed", "skipped", "judged", "reused", "failed", "fake", "uncertain", "real")
+    names = ("listed", "skipped", "judged", "reused", "unchanged", "failed", "fake", "uncertain", "real")
     why = ", ".join(f"{cause} {count}" for cause, count in (counts["skipped_by"] or {}).items())
     return "  ".join(f"{name} {counts[name]}" for name in names) + (f"  (skipped: {why})" if why else "")
 
@@ -161,6 +168,15 @@ def line(row: Mapping[str, Any]) -> str:
     what += " (contradicts itself)" if row["contradicts"] else ""
     why = row["explanation"] or row["detail"] or ""
     return "\t".join(printable(cell) for cell in (what, row["uri"], why))
+
+
+def content_line(row: Mapping[str, Any]) -> str:
+    """One flagged content on one line: since when, what is said of it, in how many places, the last one, and why."""
+    score = "" if row["score"] is None else f" {row['score']:.3f}"
+    what = f"{row['verdict']}{score}" + (f" ({row['statement']} for people)" if row["statement"] else "")
+    places = "1 place" if row["places"] == 1 else f"{row['places']} places"
+    cells = (row["first_flagged_at"][:19], what, places, row["last_flagged_uri"], row["explanation"] or "")
+    return "\t".join(printable(cell) for cell in cells)
 
 
 def print_summary(found: Mapping[str, Any]) -> None:
@@ -190,8 +206,8 @@ def print_scans(scans: Sequence[Mapping[str, Any]]) -> None:
     from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table("scan", "name", "status", "listed", "judged", "reused", "failed", "fake", "started")
+    table = Table("scan", "name", "status", "listed", "judged", "reused", "unchanged", "failed", "fake", "started")
     for scan in scans:
-        cells = (scan[name] for name in ("name", "status", "listed", "judged", "reused", "failed", "fake"))
+        cells = (scan[name] for name in ("name", "status", "listed", "judged", "reused", "unchanged", "failed", "fake"))
         table.add_row(scan["scan"], *(escape(printable(str(cell))) for cell in cells), scan["created_at"][:19])
     Console().print(table)

@@ -47,11 +47,11 @@ def summary(database: Database, scan_id: UUID) -> dict[str, Any]:
 
 
 def _counts(scan: Scan) -> dict[str, Any]:
-    names = ("name", "source", "kind", "status", "note", "listed", "skipped", "skipped_by", "judged", "reused",
-             "failed", "fake", "real", "uncertain")  # fmt: skip
+    names = ("name", "source", "kind", "record", "status", "note", "listed", "skipped", "skipped_by", "judged",
+             "reused", "unchanged", "failed", "fake", "real", "uncertain")  # fmt: skip
     flagged, failed = figures.shares(scan)
     rate = figures.rate(scan, datetime.now(UTC))
-    left = scan.listed - scan.judged - scan.reused - scan.failed
+    left = scan.listed - scan.judged - scan.reused - scan.unchanged - scan.failed
     still_s = figures.stalled_s(scan, datetime.now(UTC))
     return {
         "scan": str(scan.id),
@@ -101,21 +101,12 @@ def rows(database: Database, scan_id: UUID) -> Iterator[dict[str, Any]]:
             yield _row(row)
 
 
-def newest_flagged(database: Database, limit: int = 100) -> list[dict[str, Any]]:
-    """What scans flagged last, newest first, in the form of `rows`."""
-    return _found(database, "SELECT * FROM flagged_findings ORDER BY decided_at DESC LIMIT :limit", limit=limit)
-
-
 def history(database: Database, uri: str) -> list[dict[str, Any]]:
     """What every scan found at a uri, newest first, in the form of `rows`."""
-    return _found(database, "SELECT * FROM finding_details WHERE uri = :uri ORDER BY decided_at DESC", uri=uri)
-
-
-def _found(database: Database, statement: str, **values: Any) -> list[dict[str, Any]]:
+    query = text("SELECT * FROM finding_details WHERE uri = :uri ORDER BY decided_at DESC")
     with transaction(database) as session:
-        return [
-            {"scan": str(row["scan_id"])} | _row(row) for row in session.execute(text(statement), values).mappings()
-        ]
+        found = session.execute(query, {"uri": uri}).mappings()
+        return [{"scan": str(row["scan_id"])} | _row(row) for row in found]
 
 
 def _row(row: RowMapping) -> dict[str, Any]:

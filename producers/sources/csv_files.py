@@ -1,4 +1,4 @@
-"""CSV that names images, with a header or in S3 Inventory's form."""
+"""Reads CSV files that name images, with a header or in the form of S3 Inventory."""
 
 import csv
 import itertools
@@ -11,21 +11,22 @@ from producers.sources.values import COLUMNS, named, names_images, s3_uri
 from worker.errors import SourceError
 
 MAX_FIELD = 2**24
-"""Characters of a field of CSV. A quotation mark without its other one reads on up to here."""
+"""Characters that a CSV field may have. If a closing quotation mark is missing, the field is read up to this limit."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9 _-]*")
 _HEADERS = {*COLUMNS, "id", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "name",
             "label", "object", "object_key", "last_modified", "version_id"}  # fmt: skip
-"""What stands in the first line of CSV files: any of them shows that it is a header."""
+"""Names of columns in CSV files. If the first line has one of them, it is a header."""
 
 
 def csv_rows(lines: Iterable[str], source: str) -> Iterator[Row]:
-    """CSV with a header that names `uri` (or another of COLUMNS that does) or `bucket` and `key`, nothing escaped;
-    separated by commas, semicolons or tabs. Without a header it has S3 Inventory's form: bucket and URL-encoded key are
-    the first two columns, always.
+    """Yields a row for each line of a CSV file, None for a blank line. Raises SourceError for a first line of another
+    form.
 
-    A row's number is that of its last line. Raises SourceError for a first line that is neither.
+    A header names `uri` (or another column of URI_COLUMNS), or `bucket` and `key`, in which nothing is escaped. Commas,
+    semicolons or tabs separate the columns. Without a header, the file has the form of S3 Inventory: the first two
+    columns are the bucket and the URL-encoded key. A row of several lines has the number of its last line.
     """
     lines = iter(lines)
     first = ""
@@ -57,18 +58,20 @@ def _header(line: str, mark: str) -> list[str]:
 
 
 def _check_no_header(columns: Sequence[str], line: str, source: str) -> None:
-    """Bucket and key, and not the names of columns that nobody here knows."""
+    """Raises SourceError unless the first line holds a bucket and a key. It may be a header with unknown columns."""
     words = all(_WORD.fullmatch(column) for column in columns[:2]) and _HEADERS & set(columns)
     if words or len(columns) < 2 or not _BUCKET.fullmatch(columns[0]):  # noqa: PLR2004 - bucket and key
         raise SourceError(
-            f"{source}: line 1 is neither a bucket and a key nor a header that is known: {line.strip()[:80]!r}: "
+            f"{source}: line 1 is neither a known header nor a bucket and a key: {line.strip()[:80]!r}: "
             "give a first line that names the columns: uri, or bucket,key"
         )
 
 
 def csv_records(lines: Iterable[str], mark: str = ",") -> Iterator[list[str] | BadRow | None]:
-    """The rows of a CSV file, None for a blank one. Before a row of several lines comes a blank one for each further
-    line, so that rows count as lines do.
+    """Yields the rows of a CSV file, and None for a blank line.
+
+    Before a row of several lines, it yields None for each further line. So the number of a row is that of its last
+    line.
     """
     csv.field_size_limit(MAX_FIELD)
     reader = csv.reader(lines, delimiter=mark, strict=True)
@@ -89,5 +92,5 @@ def csv_records(lines: Iterable[str], mark: str = ",") -> Iterator[list[str] | B
 
 def _in_columns(row: list[str], columns: Sequence[str]) -> Row:
     if len(row) != len(columns):
-        return BadRow(f"{len(row)} columns, not the header's {len(columns)}")
+        return BadRow(f"{len(row)} columns, but the header has {len(columns)}")
     return named({column: value or None for column, value in zip(columns, row, strict=True)})

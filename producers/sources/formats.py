@@ -59,7 +59,7 @@ def _parsed(line: str) -> Any:
 
 def _no_entry(line: str) -> BadRow:
     if "\0" in line:
-        return BadRow("holds NUL: give UTF-8 text, and each name in a line of its own")
+        return BadRow("contains NUL: give UTF-8 text, with one name in each line")
     if any("\udc80" <= char <= "\udcff" for char in line):
         return BadRow("not UTF-8, and no JSON object with source-ref")
     return BadRow("no JSON object with source-ref")

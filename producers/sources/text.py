@@ -1,4 +1,4 @@
-"""Text as people's tools write it: byte-order marks, gzip, and bytes that are no UTF-8."""
+"""Reads text as people's tools write it: with byte-order marks, with gzip, and with bytes that are not UTF-8."""
 
 import codecs
 import gzip
@@ -15,11 +15,11 @@ _OLD_MACINTOSH = re.compile(r"\r(?=s3://|file:/|/|\{)")
 
 
 def text_lines(file: BinaryIO, *, newline: str = "") -> io.TextIOWrapper:
-    """The lines of a file that can be sought in, with their ends; `newline` as open() has it.
+    """Returns the lines of a seekable file, with their line ends. `newline` has the same meaning as in open().
 
-    A byte-order mark says the encoding, else it is UTF-8. What is packed with gzip is unpacked, whatever its name.
-
-    A byte that is no UTF-8 becomes a lone surrogate (surrogateescape): the row that holds it says so.
+    A byte-order mark decides the encoding. Without one it is UTF-8. A gzip file is unpacked, whatever its name is. A
+    byte that is not UTF-8 becomes a lone surrogate (surrogateescape). given_uri() accepts it in paths, but not in keys
+    of S3.
     """
     packed = file.read(2) == _GZIP
     file.seek(0)
@@ -31,17 +31,17 @@ def text_lines(file: BinaryIO, *, newline: str = "") -> io.TextIOWrapper:
 
 
 def decoded(lines: Iterable[bytes], source: str) -> Iterator[str]:
-    """Lines of bytes as text, as `text_lines` has it. Raises SourceError for another encoding than UTF-8."""
+    """Yields lines of bytes as text, in the same way as `text_lines`. Raises SourceError if the text is not UTF-8."""
     for number, line in enumerate(lines, start=1):
         if number == 1:
             encoding = encoding_of(line[:4])
             if not encoding.startswith("utf-8"):
-                raise SourceError(f"{source}: its text is {encoding.upper()}: pipe UTF-8 in (iconv -t UTF-8)")
+                raise SourceError(f"{source}: the text is in {encoding.upper()}: pipe UTF-8 in (iconv -t UTF-8)")
             yield line.removeprefix(codecs.BOM_UTF8).decode(errors="surrogateescape")
         else:
             yield line.decode(errors="surrogateescape")
 
 
 def several_in(line: str) -> bool:
-    """Whether the line holds several, which are ended by a carriage return alone."""
+    """Whether the line holds several lines that end with a carriage return alone."""
     return bool(_OLD_MACINTOSH.search(line))

@@ -1,4 +1,4 @@
-"""From a row's columns to an ImageRef's fields: where the image is named, and numbers where text is meant."""
+"""named() makes the fields of an ImageRef from the columns of a row. Numbers become text where text is meant."""
 
 import math
 from collections.abc import Mapping
@@ -15,20 +15,22 @@ URI_COLUMNS = ("uri", "source-ref", "source_ref", "url", "path")
 ETAGS = ("etag", "e_tag")
 IDS = ("external_id", "external-id")
 COLUMNS = (*URI_COLUMNS, "bucket", "key", *ETAGS, "size", *IDS)
-"""What is read of a manifest's rows; other columns are passed by."""
+"""The columns of a manifest that are read. Other columns are ignored."""
 
 _EXACT = 2**53
-"""Up to here a float holds every whole number."""
+"""Up to this number, a float holds every whole number exactly."""
 
 
 def names_images(columns: AbstractSet[str]) -> bool:
-    """Whether rows with these columns, in lower case, can name images."""
+    """Whether rows with these columns can name images. The columns are in lower case."""
     return not columns.isdisjoint(URI_COLUMNS) or {"bucket", "key"} <= columns
 
 
 def named(row: Mapping[str, Any]) -> Row:
-    """The fields in a row with columns of COLUMNS: `uri` or one of its other names, else `bucket` and `key`, of which
-    nothing is escaped; perhaps `etag`, `size` and `external_id`.
+    """Returns the fields of an ImageRef in a row, or a BadRow that says what is wrong.
+
+    The row has columns of COLUMNS: `uri` or one of its other names, or else `bucket` and `key`, in which nothing is
+    escaped. It may have `etag`, `size` and `external_id`.
     """
     try:
         etag, external_id = _first(row, ETAGS), _first(row, IDS)
@@ -43,8 +45,11 @@ def named(row: Mapping[str, Any]) -> Row:
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    found = (row.get(name) for name in names)
-    return next((value for value in found if value is not None and value != ""), None)
+    for name in names:  # no generator: a million rows come this way
+        value = row.get(name)
+        if value is not None and value != "":
+            return value
+    return None
 
 
 def _uri(row: Mapping[str, Any]) -> Any:
@@ -54,7 +59,7 @@ def _uri(row: Mapping[str, Any]) -> Any:
             return s3_uri(row.get("bucket"), row.get("key"))
         except BadRowError as error:
             raise BadRowError(f"no uri, and {error}") from None
-    text = as_text("uri", given)
+    text = given if isinstance(given, str) else as_text("uri", given)
     return given_uri(text.lstrip(" \t")) if isinstance(text, str) else text
 
 
@@ -63,9 +68,10 @@ def _size(size: Any) -> Any:
 
 
 def as_text(name: str, value: Any) -> Any:
-    """A number as the text that was meant; what is neither as it is, for ImageRef to refuse.
+    """Returns a number as the text that was meant. Returns a value of another type as it is: ImageRef refuses it.
 
-    pandas makes floats of whole numbers when a row has none: 17.0 means "17". Raises BadRowError where digits are lost.
+    If a row has no number in a column, pandas turns all whole numbers of the column into floats. So 17.0 means "17".
+    Raises BadRowError if a float has lost digits.
     """
     match value:
         case bytes():
@@ -77,22 +83,22 @@ def as_text(name: str, value: Any) -> Any:
         case float() if math.isnan(value):
             return None
         case float() if abs(value) > _EXACT or (name == "etag" and not value.is_integer()):
-            raise BadRowError(f"{name}: {value!r} has lost digits as a number: write it in quotation marks")
+            raise BadRowError(f"{name}: the number {value!r} has lost digits: write it in quotation marks")
         case float():
             return str(int(value)) if value.is_integer() else str(value)
     return value
 
 
 def s3_uri(bucket: Any = None, key: Any = None, *, escaped: bool = False) -> str:
-    """The object's uri, from what stands in a bucket's and a key's column; `escaped` as in S3 Inventory's CSV.
+    """Returns the uri of an object from the columns for bucket and key. Raises BadRowError.
 
-    Raises BadRowError.
+    `escaped`: the key is URL-encoded, as in S3 Inventory's CSV.
     """
     bucket, key = as_text("bucket", bucket), as_text("key", key)
     if not (isinstance(bucket, str) and isinstance(key, str) and bucket and key):
         raise BadRowError("no bucket and key")
     if "/" in bucket:
-        raise BadRowError(f"{bucket!r} is no bucket: name the columns in a first line, uri or bucket,key")
+        raise BadRowError(f"{bucket!r} is not a bucket: name the columns in the first line: uri, or bucket,key")
     try:
         return given_uri(f"s3://{bucket}/{unquote_plus(key, errors='strict') if escaped else key}")
     except UnicodeDecodeError:
@@ -100,5 +106,5 @@ def s3_uri(bucket: Any = None, key: Any = None, *, escaped: bool = False) -> str
 
 
 def bare(etag: Any) -> Any:
-    """An ETag without its quotes; None when it is empty."""
+    """Returns an ETag without its quotes, or None if it is empty."""
     return (etag.strip('"') or None) if isinstance(etag, str) else etag

@@ -1,1 +1,1 @@
-"""The fault suite: faults, drawn by a seed, on real services, and an exact account. See README.md."""
+"""The fault suite causes faults on real services, and accounts for every message and image. See README.md."""

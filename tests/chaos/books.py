@@ -1,4 +1,4 @@
-"""Reads what came of a round: findings and counters from Postgres, dead letters from the broker."""
+"""Reads the results of a round: findings and counters from Postgres, dead letters from the broker."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -17,23 +17,23 @@ from worker import broker
 
 @dataclass(frozen=True)
 class Books:
-    """Of scans whose source or uris begin with a prefix. `scans` by id; `rows` are their findings."""
+    """What Postgres says about some scans. `scans`: their rows, by id. `rows`: their findings."""
 
     scans: Mapping[str, Mapping[str, Any]]
     rows: list[Row]
 
     def of(self, scan_id: str) -> list[Row]:
-        """The findings of a scan."""
+        """Returns the findings of one scan."""
         return [row for row in self.rows if row.scan_id == scan_id]
 
 
 def books_of_scan(url: str, source: str) -> Books:
-    """Of the scan of this source."""
+    """Returns the books of the scan of this source."""
     return _books(url, "SELECT * FROM scans WHERE source = %s", source)
 
 
 def books_of_submissions(url: str, prefix: str) -> Books:
-    """Of the submissions of images under this prefix: each is a scan."""
+    """Returns the books of the submissions whose images are under this prefix. Each submission is a scan."""
     there = "SELECT 1 FROM findings WHERE scan_id = scans.id AND starts_with(uri, %s)"
     return _books(url, f"SELECT * FROM scans WHERE kind = 'live' AND EXISTS ({there})", prefix)
 
@@ -47,7 +47,10 @@ def _books(url: str, query: str, value: str) -> Books:
 
 
 def verdicts(url: str) -> tuple[int, int]:
-    """(verdicts, contents that were judged): the difference was judged in vain, because of a fault."""
+    """Returns the number of verdicts, and the number of contents that have one.
+
+    Because of a fault, a content may have been judged again. That is the difference.
+    """
     with psycopg.connect(url) as connection:
         row = connection.execute("SELECT count(*), count(DISTINCT sha256) FROM verdicts").fetchone()
     assert row
@@ -55,7 +58,7 @@ def verdicts(url: str) -> tuple[int, int]:
 
 
 def dead_letters(url: str) -> list[str]:
-    """The dead letters, as text; they are taken away."""
+    """Takes all dead letters out of their queue, and returns them as text."""
     found: list[str] = []
     with Connection(url) as connection:
         queue = broker.dead_queue()(connection.default_channel)
@@ -68,7 +71,7 @@ def dead_letters(url: str) -> list[str]:
 
 
 def unforeseen(logs: Iterable[Path]) -> list[str]:
-    """The errors that the workers' own code logged, but for a dead engine, which is a fault of ours."""
+    """Returns the unexpected errors that our own code logged. A dead engine is expected: the suite causes it."""
     found = []
     for log in logs:
         for line in log.read_text(errors="replace").splitlines():

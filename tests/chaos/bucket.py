@@ -1,4 +1,4 @@
-"""An S3 bucket that lists and gives its pictures, and misbehaves on command."""
+"""An S3 bucket that lists and serves its pictures, and misbehaves on command."""
 
 import random
 import threading
@@ -25,7 +25,7 @@ MISBEHAVIOURS: Mapping[str, Misbehaviour] = {
     "another_body": lambda _: Answer(b"<html><body>Please sign in to the network.</body></html>"),
     "changed": lambda _: error("PreconditionFailed", 412),
 }
-"""What a GET of an object may be answered instead of the object."""
+"""Bad answers to a GET request for an object, by name."""
 
 REASONS: Mapping[str, str] = {
     "500": "storage_unavailable",
@@ -39,11 +39,11 @@ REASONS: Mapping[str, str] = {
     "another_body": "not_an_image",
     "changed": "changed",
 }
-"""The reason code of an image that is never answered otherwise."""
+"""The reason code of an image whose object always gets this bad answer."""
 
 
 class Bucket:
-    """`pictures` by key. `bad` says which keys are always answered badly, and how; `url` is the endpoint."""
+    """The bucket. `url`: its endpoint. `pictures`: by key. `bad`: keys that always get a bad answer, and which one."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -55,15 +55,15 @@ class Bucket:
         self._lock = threading.Lock()
 
     def misbehave(self, how: str, share: float) -> None:
-        """Answers this share of all objects badly, until `behave`."""
+        """Gives a bad answer for this share of all requests for objects, until behave() is called."""
         self._now, self.misbehaved = (how, share), 0
 
     def behave(self) -> None:
-        """Ends it."""
+        """Ends the misbehaviour."""
         self._now, self.listing_refused = None, False
 
     def answer(self, asked: Asked) -> Answer:
-        """What a request is answered."""
+        """Returns the answer to a request."""
         address = urlsplit(asked.path)
         if "list-type" in address.query:
             return self._list({name: values[0] for name, values in parse_qs(address.query).items()})
@@ -109,7 +109,7 @@ def _page(keys: list[str], pictures: Mapping[str, Picture], *, truncated: bool) 
 
 @contextmanager
 def serving_bucket() -> Iterator[Bucket]:
-    """A bucket without pictures, over HTTP."""
+    """Serves a bucket over HTTP. It has no pictures yet."""
     with object_server() as server:
         bucket = Bucket(server.url)
         server.answer = bucket.answer

@@ -1,4 +1,4 @@
-"""How each fault is caused, and healed. A function causes one and returns how to heal it."""
+"""Causes and heals faults. Each function causes a fault and returns the function that heals it."""
 
 import signal
 import time
@@ -19,11 +19,11 @@ from worker import broker
 from worker.messages import JUDGE_IMAGES, SCAN_QUEUE, JudgeImages
 
 Heal = Callable[[], bool]
-"""Ends a fault. Returns whether the fault met anything: one that nobody noticed does not count."""
+"""Heals a fault. Returns whether the fault met anything: a fault that nothing noticed does not count."""
 
 
 def kill_worker(ground: Ground, chance: Random, number: signal.Signals) -> Heal:
-    """Sends the signal to a worker that takes messages: as soon as it does, or when it has some in hand."""
+    """Sends the signal to a worker that takes messages: at once, or one or two seconds later."""
     ready = [worker for worker in ground.workers if ground.ready(worker)]
     if not ready:
         return lambda: False
@@ -49,13 +49,13 @@ def _connected(kept: Kept, port: int) -> bool:
 
 
 def restart_broker(ground: Ground, chance: Random, number: signal.Signals) -> Heal:
-    """Ends the broker and, to heal, starts it again."""
+    """Ends the broker with the signal. Healing starts it again."""
     ground.broker.stop(number)
     return _started(ground.broker.start)
 
 
 def restart_postgres(ground: Ground, chance: Random, number: signal.Signals) -> Heal:
-    """Ends Postgres and, to heal, starts it again."""
+    """Ends Postgres with the signal. Healing starts it again."""
     ground.postgres.stop(number)
     return _started(ground.postgres.start)
 
@@ -69,7 +69,7 @@ def _started(start: Callable[[], None]) -> Heal:
 
 
 def kill_backend(ground: Ground, chance: Random) -> Heal:
-    """Kills a process of Postgres that serves a connection: Postgres then ends all others and recovers."""
+    """Kills a Postgres process that serves a connection. Postgres then ends all other such processes, and recovers."""
     with psycopg.connect(ground.postgres.url, autocommit=True) as connection:
         query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'fakesweep'"
         pids = [row[0] for row in connection.execute(query).fetchall()]
@@ -78,7 +78,7 @@ def kill_backend(ground: Ground, chance: Random) -> Heal:
             psutil.Process(chance.choice(pids)).kill()
 
     def heal() -> bool:
-        ground.postgres.start()  # which only waits: it has not ended
+        ground.postgres.start()  # only waits until Postgres answers, because its main process has not ended
         return bool(pids)
 
     return heal
@@ -97,7 +97,7 @@ def poison(ground: Ground, chance: Random, place: str, toxic: Callable[[Random],
 
 
 def misbehave(ground: Ground, chance: Random, how: str) -> Heal:
-    """Lets S3 answer badly, for some or for all objects."""
+    """Makes S3 give bad answers, to some or to all requests for objects."""
     ground.bucket.misbehave(how, chance.choice((0.2, 1)))
 
     def heal() -> bool:
@@ -108,7 +108,7 @@ def misbehave(ground: Ground, chance: Random, how: str) -> Heal:
 
 
 def refuse_listing(ground: Ground, chance: Random) -> Heal:
-    """Lets S3 refuse to list."""
+    """Makes S3 refuse to list."""
     ground.bucket.misbehaved, ground.bucket.listing_refused = 0, True
 
     def heal() -> bool:
@@ -119,7 +119,7 @@ def refuse_listing(ground: Ground, chance: Random) -> Heal:
 
 
 def strike_engine(ground: Ground, chance: Random, how: str) -> Heal:
-    """Lets the next image in an engine meet a failure."""
+    """Makes an engine fail at its next image."""
     order = ground.engine / how
     order.touch()
 
@@ -132,7 +132,7 @@ def strike_engine(ground: Ground, chance: Random, how: str) -> Heal:
 
 
 def publish_copies(ground: Ground, chance: Random) -> Heal:
-    """Publishes messages of the round's scan again, twice, as a producer does that lost its confirmations."""
+    """Publishes two messages of the round's scan again, twice each, like a producer that lost its confirmations."""
     query = "SELECT messages FROM unpublished JOIN scans ON scans.id = scan_id WHERE source = %s"
     with psycopg.connect(ground.postgres.url) as connection:
         messages = [one for row in connection.execute(query, (ground.source,)).fetchall() for one in row[0]]
@@ -144,7 +144,7 @@ def publish_copies(ground: Ground, chance: Random) -> Heal:
 
 
 def publish_malformed(ground: Ground, chance: Random) -> Heal:
-    """Publishes a message that no worker can understand: it must end in the dead letters."""
+    """Publishes a message that no worker can understand. It must become a dead letter."""
     message_id = str(uuid4())
     bad: Sequence[object] = ({"version": 99}, {"images": []}, "no object", {"images": [{"uri": f"http://{NAME}/a"}]})
     app = broker.create_app(ground.broker.url)
@@ -155,7 +155,7 @@ def publish_malformed(ground: Ground, chance: Random) -> Heal:
 
 
 def fill_disk(ground: Ground, chance: Random) -> Heal:
-    """Leaves Postgres no room. Postgres refuses to write, or ends when it cannot write its log."""
+    """Fills Postgres' disk. Postgres then refuses to write, or ends when it cannot write its log."""
     ground.disk.fill()
 
     def heal() -> bool:
@@ -178,12 +178,12 @@ def _can_write(url: str) -> bool:
 
 
 def jump(ground: Ground, chance: Random) -> Heal:
-    """Sets a worker's clock fast or slow. It is right again afterwards, which is another jump."""
+    """Sets a worker's clock fast or slow. Healing sets it right, which is another jump."""
     ground.clock.jump(chance.choice((-3600, -30, -5, 5)))
     seen = time.monotonic()
 
     def heal() -> bool:
-        time.sleep(max(0, 1.2 - (time.monotonic() - seen)))  # libfaketime looks once a second
+        time.sleep(max(0, 1.2 - (time.monotonic() - seen)))  # libfaketime reads its file once a second
         ground.clock.jump(0)
         return True
 

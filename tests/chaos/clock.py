@@ -1,4 +1,4 @@
-"""A clock for a process that can be made to jump: libfaketime, which reads its offset from a file."""
+"""A clock of a process that can be made to jump, with libfaketime, which reads its offset from a file."""
 
 import importlib.util
 import os
@@ -11,7 +11,7 @@ from tests.chaos.services import MissingError
 
 
 class Clock:
-    """The wall clock of the processes that are started with its `environment`. Monotonic clocks stay as they are."""
+    """The wall clock of all processes that are started with its `environment`. Their monotonic clocks do not jump."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -19,7 +19,7 @@ class Clock:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What loads libfaketime. Raises MissingError when it is not installed."""
+        """The environment variables that load libfaketime. Raises MissingError when it is not installed."""
         found = importlib.util.find_spec("libfaketime")
         if found is None or found.origin is None:
             raise MissingError("libfaketime is not installed")
@@ -32,7 +32,7 @@ class Clock:
         }
 
     def jump(self, offset_s: int) -> None:
-        """Sets it that much fast, or slow when negative. In force within a second."""
+        """Sets the clock fast by `offset_s`, or slow if that is negative. Processes see it within a second."""
         new = self._file.with_suffix(".new")
         new.write_text(f"{offset_s:+d}\n")
         new.replace(self._file)

@@ -11,14 +11,14 @@ SIZE_MB = 220
 
 
 class Disk:
-    """`folder` is on it. `why_not` says why it cannot be filled; None when it can."""
+    """The disk that holds `folder`. `why_not` says why it cannot be filled; None if it can be filled."""
 
     def __init__(self, folder: Path, why_not: str | None) -> None:
         self.folder, self.why_not = folder, why_not
         self._ballast = folder / "ballast"
 
     def fill(self) -> None:
-        """Leaves no byte on it."""
+        """Fills the disk until no byte is free."""
         block = bytes(2**20)
         with self._ballast.open("wb", buffering=0) as file:
             while len(block) >= 512:
@@ -31,13 +31,13 @@ class Disk:
                     block = block[: len(block) // 2]
 
     def free(self) -> None:
-        """Gives the room back."""
+        """Frees the space that fill() took."""
         self._ballast.unlink(missing_ok=True)
 
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Disk]:
-    """A tmpfs at `folder` where this account may mount one; else the folder itself, which cannot be filled."""
+    """Mounts a tmpfs at `folder`. If this account may not do that, gives the folder itself, which cannot be filled."""
     folder.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m,mode=755", "tmpfs", str(folder)]
     try:

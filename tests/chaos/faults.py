@@ -1,6 +1,6 @@
-"""The kinds of faults: what each works on, how often it comes, and what images may fail with because of it.
+"""The kinds of faults: what each works on, how often it comes, and for which reasons images may fail because of it.
 
-To add one: a function in causes.py, and a line in `kinds`.
+To add a kind, write a function in causes.py and a line in kinds().
 """
 
 import signal
@@ -18,9 +18,11 @@ from tests.chaos.toxics import Bandwidth, Latency, LimitData, ResetPeer, Slicer,
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault. No two faults work on the same `place` at the same time; a heavier `weight` comes more often.
+    """A kind of fault.
 
-    `reasons`: failures that images may have because of it.
+    No two faults work on the same `place` at the same time. A kind with a larger `weight` comes more often.
+    `longest_s`: the longest time until the fault is healed. `reasons`: the reason codes that images may have because of
+    it.
     """
 
     name: str
@@ -32,7 +34,7 @@ class Kind:
 
 
 DEATH = ("engine_failed",)
-"""An image that two workers died with alone is not tried again, whatever killed them."""
+"""An image that was alone at two deaths of a worker fails, whatever killed the workers."""
 STORAGE = ("storage_unavailable",)
 TOXICS: dict[str, Callable[[Random], Toxic]] = {
     "latency": lambda chance: Latency(latency_s=chance.uniform(0.05, 0.6), jitter_s=0.05),
@@ -46,11 +48,11 @@ TOXICS: dict[str, Callable[[Random], Toxic]] = {
 
 
 def kinds(ground: Ground) -> Iterator[Kind]:
-    """All kinds that can be caused on this ground."""
+    """Yields all kinds that can be caused on this ground."""
     for name, number in (("sigkill", signal.SIGKILL), ("sigterm", signal.SIGTERM)):
         yield Kind(f"worker_{name}", "worker", 2, partial(causes.kill_worker, number=number), reasons=DEATH)
         yield Kind(f"producer_{name}", "producer", 3, partial(causes.kill_producer, number=number), 0.1)
-    heavy = 1 if ground.broker.name == "rabbitmq" else 2  # it needs eight seconds to start
+    heavy = 1 if ground.broker.name == "rabbitmq" else 2  # RabbitMQ needs eight seconds to start
     for name, number in (("sigkill", signal.SIGKILL), ("sigterm", signal.SIGTERM)):
         yield Kind(f"{ground.broker.name}_{name}", "broker", heavy, partial(causes.restart_broker, number=number), 1)
     for name, number in (("sigkill", signal.SIGKILL), ("fast", signal.SIGINT), ("immediate", signal.SIGQUIT)):

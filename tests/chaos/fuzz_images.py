@@ -1,12 +1,12 @@
-"""Mutated files of every format, decoded: each must end in a reason code or a picture, in bounded time and memory.
+"""Decodes mutated files of every format. Each must give a picture or a reason code, within limits of time and memory.
 
     python -m tests.chaos.fuzz_images --files 20000 --seed 1
 
-prints a report as JSON: counts by format and outcome, the slowest file, the peak of resident memory beside its bound,
-and what went wrong. It needs no model, and exits 1 when anything did.
+prints a report as JSON: counts by format and outcome, the slowest file, the peak of resident memory beside its limit,
+and what went wrong. It needs no model. It exits with 1 if anything went wrong.
 
-A file is decoded as the worker does it: decode_bytes() promises how much memory, then decode() keeps to it or not. Four
-gibibytes are promised to a worker by default; a file for which more would be needed is refused there, and so here.
+A file is decoded in the same way as in a worker: decode_bytes() says how much memory decode() may take, and a file that
+needs too much is refused.
 """
 
 import argparse
@@ -34,9 +34,9 @@ from worker.images import Decoding, decode
 
 SLOWEST_S = 5.0
 PROMISED = 512 * 2**20
-"""Bytes that a file may need here. Smaller than a worker's, so that what breaks a promise shows in the peak."""
+"""Bytes that a file may need here. It is less than in a worker, so that the peak shows it if decode() takes more."""
 RESIDENT = 1024 * 2**20
-"""Bytes that the process may have: what is promised, Python and its libraries, and what the allocator keeps."""
+"""Bytes that the process may have: PROMISED, Python and its libraries, and what the allocator keeps."""
 _JUDGED = "judged"
 
 
@@ -49,10 +49,10 @@ class Report:
     slowest: str = ""
     peak_bytes: int = 0
     faults: list[str] = field(default_factory=list)
-    """What was neither a picture nor an ImageError, or took too long or too much."""
+    """Files that gave neither a picture nor an ImageError, or took too much time or memory."""
 
     def as_json(self) -> dict[str, Any]:
-        """For people and scripts."""
+        """Returns the report as it is printed."""
         return {
             "files": sum(sum(counts.values()) for counts in self.outcomes.values()),
             "outcomes": {form: dict(counts.most_common()) for form, counts in sorted(self.outcomes.items())},
@@ -65,7 +65,7 @@ class Report:
 
 
 def fuzz(files: int, seed: int) -> Report:
-    """Decodes so many mutated files; the same seed makes the same ones."""
+    """Decodes `files` mutated files, and reports. The same seed makes the same files."""
     rng = random.Random(seed)
     seeds = list(originals())
     report = Report()
@@ -106,7 +106,7 @@ def _outcome(data: bytes) -> str:
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
-    """The file with some bytes changed, cut out, doubled or cut off, mostly near its beginning, where its header is."""
+    """Returns the file with some bytes changed, added, removed or repeated, mostly near its beginning (the header)."""
     mutated = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
         _CHANGES[rng.randrange(len(_CHANGES))](mutated, rng)
@@ -153,7 +153,7 @@ _CHANGES: tuple[Callable[[bytearray, random.Random], None], ...] = (
 
 
 def originals() -> Iterator[tuple[str, bytes]]:
-    """Small intact files: their format, and their bytes."""
+    """Yields the formats and the bytes of small intact files."""
     image = picture(96, 72)
     second = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     exif = Image.Exif()
@@ -202,22 +202,22 @@ _SAVED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("AVIF", "RGB", {"exif": True, "speed": 10}),
     ("AVIF", "RGBA", {"speed": 10, "frames": True}),
 )
-"""Pillow's format and mode, and how it is saved."""
+"""Pillow's format and mode of each file, and the options with which it is saved."""
 
 
 def picture(width: int, height: int) -> Image.Image:
-    """Soft clouds of colour, the same each time."""
+    """Returns an image of soft clouds of colour, which is the same each time."""
     levels = np.random.default_rng(1).integers(0, 256, (height // 8, width // 8, 4), dtype=np.uint8)
     return Image.fromarray(levels, "RGBA").resize((width, height), Image.Resampling.BICUBIC)
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Mutated images of every format, decoded.")
+    parser = argparse.ArgumentParser(description="Decodes mutated image files of every format.")
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    warnings.simplefilter("ignore")  # Pillow's, on broken files
+    warnings.simplefilter("ignore")  # Pillow's warnings about broken files
     report = fuzz(options.files, options.seed)
     print(json.dumps(report.as_json(), indent=2))
     sys.exit(bool(report.faults))

@@ -1,4 +1,4 @@
-"""What the faults strike: the services, the proxies before them, the workers and producers of one broker."""
+"""A ground: the services, the proxies in front of them, the workers and the producers of one broker."""
 
 import random
 import subprocess
@@ -27,9 +27,9 @@ WORKERS = 2
 
 @dataclass
 class Ground:
-    """All of one broker. `links`: the proxies, by what lies behind them: broker, postgres and s3.
+    """All parts that belong to one broker. `links`: the proxies by the services behind them: broker, postgres, s3.
 
-    `missing` says which faults this machine cannot cause, and why.
+    `missing`: the kinds of faults that this machine cannot cause, and why.
     """
 
     folder: Path
@@ -48,12 +48,12 @@ class Ground:
 
     @property
     def engine(self) -> Path:
-        """Files here make an engine fail: see tests.chaos.worker."""
+        """The folder of orders to the engines: a file in it makes an engine fail. See tests.chaos.worker."""
         return self.folder / "engine"
 
     @property
     def deliveries(self) -> Path:
-        """Where workers write what was delivered to them."""
+        """The file in which workers write each delivery of a message."""
         return self.folder / "deliveries"
 
     @property
@@ -62,7 +62,7 @@ class Ground:
         return self.folder / "malformed"
 
     def environment(self) -> dict[str, str]:
-        """The settings of workers and producers: all services through their proxies."""
+        """Returns the settings of workers and producers, which reach all services through the proxies."""
         return {
             "DATABASE_URL": _through(self.postgres.url, self.links["postgres"]),
             "BROKER_URL": _through(self.broker.url, self.links["broker"]),
@@ -83,25 +83,25 @@ class Ground:
         }
 
     def ready(self, worker: Kept) -> bool:
-        """Whether the process that runs now takes messages."""
+        """Whether the worker's current process takes messages."""
         return worker.pid is not None and (self.folder / "ready" / str(worker.pid)).exists()
 
     def start_workers(self) -> None:
-        """Starts them; the first one has a clock that jumps, where that can be."""
+        """Starts the workers. The first one has a clock that can jump, if this machine can do that."""
         command = [sys.executable, "-m", "tests.chaos.worker", str(self.folder), str(self.image_s)]
         for number in range(WORKERS):
             clock = self.clock.environment if number == 0 and "clock_jump" not in self.missing else {}
             self.workers.append(Kept(command, self.environment() | clock, self.folder / f"worker-{number}.log"))
 
     def start_producer(self, name: str, *arguments: str) -> Kept:
-        """Keeps a tests.chaos.producer until it is done."""
+        """Starts a tests.chaos.producer, which is started again until it is done."""
         command = [sys.executable, "-m", "tests.chaos.producer", *arguments]
         kept = Kept(command, self.environment(), self.folder / f"{name}.log", until_done=True)
         self.producers.append(kept)
         return kept
 
     def wait_ready(self, timeout_s: float = 60) -> None:
-        """Returns when all workers take messages."""
+        """Waits until all workers take messages."""
         if not wait_until(lambda: all(map(self.ready, self.workers)), timeout_s):
             logs = [path.read_text(errors="replace")[-2000:] for path in sorted(self.folder.glob("worker-*.log"))]
             raise AssertionError("the workers do not start:\n" + "\n".join(logs))
@@ -119,9 +119,10 @@ def _through(url: str, proxy: Proxy) -> str:
 
 @contextmanager
 def ground(broker: str, *, image_s: float, keep_logs: Path) -> Iterator[Ground]:
-    """Everything for one broker, `redis` or `amqp`, with workers that take messages. Raises MissingError.
+    """Starts the ground of one broker, `redis` or `amqp`. When it is given, its workers take messages.
 
-    An image takes `image_s` in the engine. `keep_logs` gets the logs at the end.
+    The engine takes `image_s` seconds for an image. At the end, the logs are copied to the folder `keep_logs`.
+    Raises MissingError.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
@@ -164,12 +165,12 @@ def _prepare(made: Ground) -> None:
 
 def _keep_logs(folder: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    # Redis' own log of all that was written tells the whole story of a message.
+    # Redis' append-only file holds everything that happened to a message.
     kept = (*folder.glob("*.log"), folder / "deliveries", folder / "malformed", folder / "broker" / "appendonlydir")
     for one in kept:
         subprocess.run(["cp", "-r", str(one), str(target)], check=False, capture_output=True)
 
 
 def pause(chance: random.Random, least_s: float, most_s: float) -> None:
-    """Waits between the two times."""
+    """Waits for a random time between the two."""
     time.sleep(chance.uniform(least_s, most_s))

@@ -1,4 +1,4 @@
-"""The images of the suite: tiny, each with a content of its own, and each with the verdict that it must get."""
+"""The images of the suite. They are tiny. Each has a content of its own, and a verdict that it must get."""
 
 import hashlib
 import io
@@ -13,20 +13,21 @@ DARK, BRIGHT = 5, 250
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG in one grey level: dark ones are real, bright ones fake, as the scripted engine sees it. `number` makes its
-    content.
+    """A PNG in one grey level. The scripted engine calls dark images real and bright ones fake.
+
+    `number` decides the content.
     """
 
     number: int
 
     @property
     def verdict(self) -> str:
-        """What a worker must say of it."""
+        """The verdict that a worker must give."""
         return "fake" if self.number % 2 else "real"
 
     @cached_property
     def data(self) -> bytes:
-        """The file."""
+        """The bytes of the file."""
         level = BRIGHT if self.number % 2 else DARK
         image = Image.new("RGB", (EDGE, EDGE), (level, level, level))
         image.putpixel((EDGE - 1, EDGE - 1), (self.number % 256, self.number // 256 % 256, self.number // 65536 % 256))
@@ -36,5 +37,5 @@ class Picture:
 
     @cached_property
     def etag(self) -> str:
-        """MD5, without quotes, as S3 has it."""
+        """The ETag, which is the MD5 in S3, without quotes."""
         return hashlib.md5(self.data).hexdigest()

@@ -1,4 +1,4 @@
-"""Keeps processes running, as a supervisor does, and lets faults strike them."""
+"""Keeps processes running, as a supervisor does, and sends them signals."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ PAUSE_S = 0.2
 
 
 class Kept:
-    """A process that is started again whenever it ends; with `until_done`, until it ends with 0."""
+    """A process that is started again whenever it ends. With `until_done`, only until it ends with code 0."""
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], log: Path, *, until_done: bool = False
@@ -31,17 +31,17 @@ class Kept:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that runs now."""
+        """The id of the process that runs now, or None."""
         process = self._process
         return process.pid if process and process.poll() is None else None
 
     @property
     def done(self) -> bool:
-        """Whether it will not be started again."""
+        """Whether the process has ended and will not be started again."""
         return not self._thread.is_alive()
 
     def send(self, number: signal.Signals) -> bool:
-        """Whether there was a process to send it to."""
+        """Sends the signal. Returns whether there was a process to send it to."""
         process = self._process
         if process is None or process.poll() is not None:
             return False
@@ -49,12 +49,12 @@ class Kept:
         return True
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether it is done within the time."""
+        """Waits until it is done, for at most `timeout_s`. Returns whether it is."""
         self._thread.join(timeout_s)
         return self.done
 
     def end(self, grace_s: float = 15) -> None:
-        """Ends it for good: SIGTERM, then SIGKILL."""
+        """Ends the process and does not start it again: SIGTERM, then SIGKILL after `grace_s`."""
         self._ended.set()
         self.send(signal.SIGTERM)
         if not self.wait(grace_s):
@@ -76,7 +76,10 @@ class Kept:
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, *, every_s: float = 0.1) -> bool:
-    """Whether the condition holds within the time. An error of it counts as no."""
+    """Waits until the condition holds, for at most `timeout_s`. Returns whether it holds.
+
+    If the condition raises an error, it does not hold.
+    """
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
         with suppress(Exception):

@@ -1,8 +1,8 @@
-"""The account of messages and findings, in the manner of Jepsen's total-queue.
+"""The account of messages and findings, like that of Jepsen's total-queue.
 
-https://github.com/jepsen-io/jepsen/blob/main/jepsen/src/jepsen/checker.clj: what was confirmed must come out (else it
-is lost), what comes out must have been attempted (else it is unexpected). What came out twice is duplicated; what came
-out although nobody had confirmed it is recovered.
+https://github.com/jepsen-io/jepsen/blob/main/jepsen/src/jepsen/checker.clj: A confirmed message must come out of the
+queue; otherwise it is lost. A message that comes out must have been attempted; otherwise it is unexpected. A message
+that comes out twice is duplicated. A message that comes out without a confirmation is recovered.
 """
 
 from collections import Counter
@@ -14,9 +14,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Account:
-    """Names of what is wrong, and counts of what is not. The first four must be empty.
+    """The account: the first four fields name what is wrong and must be empty. The others are counts.
 
-    `doubled`: decided more than once. `wrong`: decided, but not as this image must be.
+    `doubled`: images that were decided more than once. `wrong`: images with an outcome that they may not have.
     """
 
     lost: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class Account:
         return not (self.lost or self.unexpected or self.doubled or self.wrong)
 
     def counts(self) -> dict[str, int]:
-        """All as numbers."""
+        """Returns all fields as numbers."""
         return {name: value if isinstance(value, int) else len(value) for name, value in asdict(self).items()}
 
 
@@ -52,9 +52,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Expected:
-    """What may become of an image: a verdict (None: it cannot get one), or failures with these reasons.
+    """The outcomes that an image may have: this verdict (None: it cannot get one), or a failure with these reasons.
 
-    `note` is said beside its name when it is lost.
+    `note` is written after its name if it is lost.
     """
 
     verdict: str | None
@@ -62,7 +62,7 @@ class Expected:
     note: str = ""
 
     def allows(self, row: Row) -> bool:
-        """Whether this finding may be."""
+        """Whether the image may have this finding."""
         if row.outcome == "failed":
             return row.reason in self.reasons
         return row.verdict is not None and row.verdict == self.verdict
@@ -71,7 +71,11 @@ class Expected:
 def account_of_messages(
     journal: Iterable[tuple[str, str]], decided: Collection[str], delivered: Mapping[str, int]
 ) -> Account:
-    """The account of messages. `journal`: (attempted or confirmed, message id); `delivered`: how often, by id."""
+    """Returns the account of messages.
+
+    `journal`: pairs of a step ("attempted" or "confirmed") and a message id. `decided`: the ids of messages with an
+    outcome. `delivered`: how often each message was delivered, by its id.
+    """
     steps = list(journal)
     attempted = {message for step, message in steps if step == "attempted"}
     confirmed = {message for step, message in steps if step == "confirmed"}
@@ -88,7 +92,7 @@ def account_of_messages(
 
 
 def account_of_findings(expected: Mapping[str, Expected], rows: Iterable[Row]) -> Account:
-    """The account of a scan's images. `expected` by uri: all that the scan listed."""
+    """Returns the account of a scan's images. `expected`: all images that the scan listed, by uri."""
     rows = list(rows)
     times = Counter(row.uri for row in rows)
     wrong = {f"{row.uri}: {row.outcome} {row.verdict or row.reason}" for row in rows
@@ -105,7 +109,7 @@ def account_of_findings(expected: Mapping[str, Expected], rows: Iterable[Row]) -
 
 
 def counters_that_differ(scan: Mapping[str, Any], rows: Iterable[Row]) -> dict[str, tuple[int, int]]:
-    """What a row of `scans` counts and `findings` does not: (counted, there), by name."""
+    """Returns the counters of a scan that differ from its findings, by name: (counter, number of findings)."""
     rows = list(rows)
     there = Counter(row.outcome for row in rows) + Counter(row.verdict for row in rows if row.verdict)
     there["listed"] = len(rows)
@@ -114,13 +118,13 @@ def counters_that_differ(scan: Mapping[str, Any], rows: Iterable[Row]) -> dict[s
 
 
 def write(journal: Path, step: str, message_id: str, uri: str) -> None:
-    """Adds a line in one write, so that a process that is killed leaves whole lines."""
+    """Adds a line to the journal, in one write, so that a killed process leaves only whole lines."""
     with journal.open("ab", buffering=0) as file:
         file.write(f"{step} {message_id} {uri}\n".encode())
 
 
 def lines(journal: Path) -> list[tuple[str, str, str]]:
-    """(step, message id, uri) of each line."""
+    """Returns (step, message id, uri) for each line of the journal."""
     if not journal.exists():
         return []
     rows = (line.split(" ") for line in journal.read_text().splitlines())
@@ -128,10 +132,10 @@ def lines(journal: Path) -> list[tuple[str, str, str]]:
 
 
 def attempts(journal: Path) -> list[str]:
-    """The uris that were attempted, each once."""
+    """Returns the uris that were attempted, each once."""
     return list(dict.fromkeys(uri for step, _, uri in lines(journal) if step == "attempted"))
 
 
 def deliveries(file: Path) -> Counter[str]:
-    """How often each message was delivered, by its id."""
+    """Returns how often each message was delivered, by its id."""
     return Counter(line.split(" ")[0] for line in file.read_text().splitlines()) if file.exists() else Counter()

@@ -1,8 +1,8 @@
-"""Producers that can be killed anywhere and started again.
+"""Producers that can be killed at any moment and started again.
 
-`python -m tests.chaos.producer scan SOURCE TOKEN CHUNK [twice]` starts the scan of the token, or goes on with it.
-`python -m tests.chaos.producer submit JOURNAL PREFIX COUNT [twice]` publishes COUNT live messages, and writes each to
-the journal before and after. With `twice` every message is published twice.
+`python -m tests.chaos.producer scan SOURCE TOKEN CHUNK [twice]` starts the scan with this token, or continues it.
+`python -m tests.chaos.producer submit JOURNAL PREFIX COUNT [twice]` publishes COUNT live messages. It writes each to
+the journal before and after it is published. With `twice`, every message is published twice.
 """
 
 import sys
@@ -22,11 +22,11 @@ from worker.messages import LIVE_QUEUE, ImageRef, JudgeImages
 from worker.settings import Settings
 
 PACE_S = 0.25
-"""Between two live messages, so that they come all through a round."""
+"""Seconds between two live messages, so that they come during the whole round."""
 
 
 class Twice:
-    """A Publisher that publishes every message twice through another one."""
+    """A Publisher that publishes every message twice, with another Publisher."""
 
     def __init__(self, publisher: publishing.Publisher) -> None:
         self._publisher = publisher
@@ -39,7 +39,7 @@ class Twice:
 
 
 def scan(settings: Settings, source: str, token: str, chunk: int, *, twice: bool) -> None:
-    """Commits and publishes `chunk` images at a time."""
+    """Starts or continues a scan. Commits and publishes `chunk` images at a time."""
     database = connect(settings.database_url.get_secret_value())
     celery = broker.create_app(settings.broker_url.get_secret_value())
     with BulkPublisher(celery, max_depth=settings.max_queue_depth) as bulk:
@@ -49,7 +49,10 @@ def scan(settings: Settings, source: str, token: str, chunk: int, *, twice: bool
 
 
 def submit(settings: Settings, journal: Path, prefix: str, count: int, *, twice: bool) -> None:
-    """Publishes what earlier ones have not attempted. An attempt that failed is not repeated: nobody knows its fate."""
+    """Publishes the live messages that an earlier process has not attempted.
+
+    A failed attempt is not repeated, because nobody knows whether the message was published.
+    """
     celery = broker.create_app(settings.broker_url.get_secret_value())
     for number in range(len(attempts(journal)), count):
         message_id, uri = str(uuid4()), f"{prefix}{number:06d}.png"
@@ -65,7 +68,7 @@ def submit(settings: Settings, journal: Path, prefix: str, count: int, *, twice:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """See the module."""
+    """The command line: see the module."""
     what, first, second, number, *rest = arguments
     settings = Settings.from_environment()
     if what == "scan":

@@ -1,4 +1,4 @@
-"""How many images have an outcome, looked up again and again, so that the time to recover can be told."""
+"""Watches how many images have an outcome, so that the report can say how long it took to recover from a fault."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ class Progress:
         self._url = url
         self._ended = threading.Event()
         self.steps: list[float] = []
-        """When there were more outcomes than before, in seconds of the monotonic clock."""
+        """The moments at which there were more outcomes than before, in seconds of the monotonic clock."""
         self.decided = 0
 
     def __enter__(self) -> Self:
@@ -30,7 +30,7 @@ class Progress:
         self._thread.join()
 
     def next_after(self, moment: float) -> float | None:
-        """Seconds from that moment to the next outcome; None when there was none."""
+        """Returns the seconds from that moment to the next outcome, or None if there was none."""
         place = bisect_right(self.steps, moment)
         return self.steps[place] - moment if place < len(self.steps) else None
 

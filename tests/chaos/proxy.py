@@ -1,4 +1,4 @@
-"""A TCP proxy whose connections can be made bad while it runs: see tests.chaos.toxics."""
+"""A TCP proxy that can disturb its connections while it runs. tests.chaos.toxics says how."""
 
 import asyncio
 import socket
@@ -37,7 +37,7 @@ class Connection:
             writer.transport.abort()
 
     async def pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carries one direction through the toxics until its side closes, then closes both sides."""
+        """Carries the bytes of one direction through the toxics. When the sender closes, it closes both sides."""
         with suppress(OSError, asyncio.IncompleteReadError):
             while data := await reader.read(CHUNK):
                 await self._through(list(self._proxy.toxics), partial(_send, writer))(data)
@@ -57,7 +57,7 @@ async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:
 
 
 class Proxy:
-    """Listens on `port` and takes each connection to `target`, a port of this machine. Made by `Proxies`."""
+    """Listens on `port`, and connects each connection to `target`, which is a port of this machine."""
 
     def __init__(self, loop: "LoopThread", target: int) -> None:
         self._loop, self.target = loop, target
@@ -68,12 +68,12 @@ class Proxy:
         self.port = loop.call(self._listen())
 
     def add(self, toxic: Toxic) -> Toxic:
-        """Puts the toxic on all connections, those that are open too. Returns it."""
+        """Puts the toxic on all connections, also on open ones. Returns the toxic."""
         self._loop.call(self._add(toxic))
         return toxic
 
     def remove(self, toxic: Toxic) -> None:
-        """Takes the toxic away."""
+        """Removes the toxic."""
         self._loop.call(self._remove(toxic))
 
     async def _listen(self) -> int:
@@ -92,7 +92,7 @@ class Proxy:
         for toxic in self.toxics:
             connection.beside[toxic] = asyncio.create_task(toxic.beside(connection))
         try:
-            with suppress(asyncio.CancelledError):  # at the end of all, which asyncio would call an error
+            with suppress(asyncio.CancelledError):  # when the loop ends; asyncio would log this as an error
                 await asyncio.gather(connection.pump(reader, to_service), connection.pump(from_service, writer))
         finally:
             self.connections.discard(connection)
@@ -114,7 +114,7 @@ class Proxy:
 
 
 class LoopThread:
-    """An event loop in a thread of its own; ended with the `with` block."""
+    """An event loop in a thread of its own. It ends with the `with` block."""
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -129,7 +129,7 @@ class LoopThread:
         self._loop.close()
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs it in the loop and returns what it returns."""
+        """Runs the coroutine in the loop, and returns its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
     async def _end_all(self) -> None:
@@ -141,6 +141,6 @@ class LoopThread:
 
 @contextmanager
 def proxy_to(target: int) -> Iterator[Proxy]:
-    """A proxy on a loop of its own."""
+    """Gives a proxy with a loop of its own."""
     with LoopThread() as loop:
         yield Proxy(loop, target)

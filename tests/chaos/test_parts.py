@@ -1,4 +1,4 @@
-"""The parts of the suite do to a worker what they say."""
+"""Each part of the suite causes the fault that it says."""
 
 import io
 import subprocess

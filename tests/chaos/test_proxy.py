@@ -1,4 +1,4 @@
-"""Each toxic, as a plain socket sees it."""
+"""Each toxic has the effect on a plain socket that it says."""
 
 import socket
 import threading
@@ -16,7 +16,7 @@ NOTICEABLE_S = 0.3
 
 @pytest.fixture
 def proxy() -> Iterator[Proxy]:
-    """To a server that sends back what it gets, and closes when the client has closed."""
+    """A proxy to a server that sends back what it receives, and closes the connection when it receives `close`."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=_serve, args=(server,), daemon=True).start()
         with proxy_to(server.getsockname()[1]) as proxy:
@@ -45,7 +45,7 @@ def _echo(client: socket.socket) -> None:
 def client(proxy: Proxy) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", proxy.port)) as client:
         client.settimeout(5)
-        assert echoed(client, b"hello") == b"hello"  # the connection is through before a toxic comes
+        assert echoed(client, b"hello") == b"hello"  # the connection exists before a toxic comes
         yield client
 
 

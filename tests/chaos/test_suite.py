@@ -1,5 +1,6 @@
-"""A short seed of the fault suite, and the suite itself put to the test: with each of three faults put into a copy of
-our code, it must fail, and say why.
+"""Runs a short round of the fault suite, and tests the suite itself.
+
+Each of three copies of our code gets one error. On each copy, the suite must fail and say why.
 """
 
 import json
@@ -19,7 +20,7 @@ from tests.processes import ROOT
 ROUND = ["--rounds", "1", "--seed", "1", "--images", "160", "--submissions", "24"]
 SHORT = [*ROUND, "--storm-s", "10"]
 SLOW = [*ROUND, "--brokers", "redis", "--storm-s", "25", "--settle-s", "45", "--image-s", "0.2"]
-"""An image takes so long that a death meets some."""
+"""The options for the copies. An image takes so long that a kill hits some images."""
 
 DEATHS = ["--faults", "worker_sigkill,engine_crash", "--twice", "no"]
 COPIES = ["--faults", "message_twice", "--twice", "yes"]
@@ -28,7 +29,7 @@ NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.safetensors", ".*")
 
 @dataclass(frozen=True)
 class Mutation:
-    """A change of our code that the suite must see under these faults."""
+    """A change of our code that the suite must notice when these faults are caused."""
 
     file: str
     before: str
@@ -64,7 +65,7 @@ def test_short_seed(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(600)
 def test_it_fails_with_each_mutation(tmp_path: Path) -> None:
-    """Side by side, since each mostly waits. Without a mutation, the same faults do no harm."""
+    """All copies run in parallel, because each mostly waits. Without a mutation, the same faults do no harm."""
     started = {}
     for name, mutation in MUTATIONS.items():
         folder = tmp_path / name.replace(" ", "-")
@@ -101,14 +102,14 @@ def says_why(name: str, report: Mapping[str, Any]) -> None:
 
 
 def copy_of_code(folder: Path) -> Path:
-    """A copy of what the suite runs."""
+    """Copies the code that the suite runs."""
     for name in ("worker", "producers", "migrations", "deploy", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=NOT_COPIED)
     return folder
 
 
 def mutate(code: Path, mutation: Mutation) -> None:
-    """Changes one place of the copy."""
+    """Changes one place in the copy."""
     file = code / mutation.file
     text = file.read_text()
     assert text.count(mutation.before) == 1, f"{mutation.file} has changed: write the mutation anew"
@@ -116,7 +117,7 @@ def mutate(code: Path, mutation: Mutation) -> None:
 
 
 def start(code: Path, folder: Path, options: Sequence[str]) -> subprocess.Popen[bytes]:
-    """The suite on this code; its report and its output go into `folder`."""
+    """Starts the suite on this code. It writes its report and its output into `folder`."""
     command = [sys.executable, "-m", "tests.chaos.run", *options, "--report", str(folder / "report.json")]
     with (folder / "output").open("wb") as output:
         return subprocess.Popen(
@@ -126,7 +127,7 @@ def start(code: Path, folder: Path, options: Sequence[str]) -> subprocess.Popen[
 
 
 def finished(process: subprocess.Popen[bytes], folder: Path) -> dict[str, Any]:
-    """Its report, when it has ended."""
+    """Waits until the suite has ended, and returns its report."""
     try:
         process.wait(400)
     finally:

@@ -1,4 +1,4 @@
-"""What a proxy can do to a connection: the seven toxics of toxiproxy, under its names and with its attributes.
+"""The seven toxics of toxiproxy, with the same names and attributes: each disturbs connections in another way.
 
 https://github.com/Shopify/toxiproxy#toxics describes them. A toxic works on both directions of each connection.
 """
@@ -17,20 +17,20 @@ class Link(Protocol):
     """A connection through the proxy, as a toxic sees it."""
 
     def close(self) -> None:
-        """Ends both sides; what is already written still arrives."""
+        """Closes both sides. Bytes that are already written still arrive."""
 
     def reset(self) -> None:
-        """Ends both sides with a TCP reset."""
+        """Closes both sides with a TCP reset."""
 
 
 @dataclass(eq=False, kw_only=True)
 class Toxic:
-    """Changes nothing. `met` counts how often a toxic had something to work on."""
+    """The base class, which changes nothing. `met` counts how often the toxic had something to work on."""
 
     met: int = field(default=0, init=False)
 
     async def carry(self, data: bytes, send: Send, link: Link) -> None:
-        """Takes what arrived to the next toxic, or to the other side."""
+        """Hands the bytes that arrived to the next toxic, or to the other side."""
         self.met += 1
         await send(data)
 
@@ -41,12 +41,12 @@ class Toxic:
         """Runs when one side has closed, before the other side is closed."""
 
     def lifted(self, link: Link) -> None:
-        """Runs for each open connection when the toxic is taken away."""
+        """Runs for each open connection when the toxic is removed."""
 
 
 @dataclass(eq=False, kw_only=True)
 class Latency(Toxic):
-    """Delays what passes by `latency_s`, give or take `jitter_s`."""
+    """Delays all bytes by `latency_s`, plus or minus `jitter_s`."""
 
     latency_s: float
     jitter_s: float = 0
@@ -64,7 +64,7 @@ class Bandwidth(Toxic):
     bytes_a_s: float
 
     async def carry(self, data: bytes, send: Send, link: Link) -> None:
-        """See Toxic. In pieces of a tenth of a second, so that data trickles and does not come at the end."""
+        """See Toxic. Sends a piece every tenth of a second, so that the data arrives slowly and not all at the end."""
         size = max(1, int(self.bytes_a_s / 10))
         for start in range(0, len(data), size):
             piece = data[start : start + size]
@@ -79,7 +79,7 @@ class SlowClose(Toxic):
     delay_s: float
 
     async def carry(self, data: bytes, send: Send, link: Link) -> None:
-        """See Toxic. Not counted: it only works on ends."""
+        """See Toxic. This does not count, because the toxic works only on the end of a connection."""
         await send(data)
 
     async def before_close(self) -> None:
@@ -90,7 +90,7 @@ class SlowClose(Toxic):
 
 @dataclass(eq=False, kw_only=True)
 class Timeout(Toxic):
-    """Lets nothing pass, and closes after `timeout_s`; with 0 when the toxic is taken away."""
+    """Lets nothing pass, and closes the connection after `timeout_s`. With 0, it closes when the toxic is removed."""
 
     timeout_s: float = 0
 
@@ -106,13 +106,13 @@ class Timeout(Toxic):
             link.close()
 
     def lifted(self, link: Link) -> None:
-        """See Toxic. What was dropped is missing from the stream: it cannot go on."""
+        """See Toxic. The stream cannot continue, because the dropped bytes are missing."""
         link.close()
 
 
 @dataclass(eq=False, kw_only=True)
 class ResetPeer(Toxic):
-    """Resets connections after `timeout_s`; until then nothing passes."""
+    """Lets nothing pass, and resets the connection after `timeout_s`."""
 
     timeout_s: float = 0
 
@@ -133,7 +133,7 @@ class ResetPeer(Toxic):
 
 @dataclass(eq=False, kw_only=True)
 class Slicer(Toxic):
-    """Cuts what passes into slices of `average_size` bytes, give or take `size_variation`, `delay_s` apart."""
+    """Cuts the bytes into slices of `average_size`, plus or minus `size_variation`, and waits `delay_s` after each."""
 
     average_size: int
     size_variation: int = 0
@@ -151,7 +151,7 @@ class Slicer(Toxic):
 
 @dataclass(eq=False, kw_only=True)
 class LimitData(Toxic):
-    """Closes a connection when `limit_bytes` have passed through it, both directions together."""
+    """Closes a connection when `limit_bytes` have passed through it, in both directions together."""
 
     limit_bytes: int
     _passed: Counter[int] = field(default_factory=Counter, init=False)

@@ -1,7 +1,8 @@
 """`python -m tests.chaos.worker FOLDER SECONDS`: a worker whose engine is scripted and fails on command.
 
-All else is real. An image takes SECONDS. A file in FOLDER/engine named die, hang, fail or crash strikes the next image,
-which takes the file away. Each delivery of a message is written to FOLDER/deliveries.
+Everything else is real. The engine takes SECONDS for an image. A file in FOLDER/engine is an order to the engine: if
+its name is die, hang, fail or crash, the engine fails in this way at its next image, and removes the file. Each
+delivery of a message is written to FOLDER/deliveries.
 """
 
 import os
@@ -24,11 +25,11 @@ from worker.settings import Settings
 from worker.testing import ScriptedEngine, scripted_description
 
 VISIBILITY_S = 8
-"""On Redis, what a killed worker held comes back after this time. More than the longest delay of a retry here."""
+"""Seconds after which the messages of a killed worker come back on Redis. Longer than the longest delay of a retry."""
 
 
 class FailingEngine(ScriptedEngine):
-    """The scripted engine with vLLM's watch over its progress, and with failures on command."""
+    """The scripted engine, with the watchdog of the vLLM engine, and with failures on command."""
 
     def __init__(self, folder: Path, seconds: float, stall_s: float) -> None:
         super().__init__(fail=self._strike)
@@ -70,7 +71,10 @@ class FailingEngine(ScriptedEngine):
 
 
 def watch_deliveries(file: Path, ready: Path) -> None:
-    """Writes a line for each delivery of a message: its id, and whether it is a repeated one."""
+    """Writes a line for each delivery of a message: its id, and whether it is a redelivery.
+
+    When the worker takes messages, it makes a file in `ready`, which has the name of its process id.
+    """
 
     def delivered(task_id: str, task: Any, **_: Any) -> None:
         line = f"{task_id} {int(bool((task.request.delivery_info or {}).get('redelivered')))}\n"

@@ -168,11 +168,11 @@ def test_workers_that_are_stopped_under_full_load_lose_nothing_and_judge_nothing
             asked = time.monotonic()
             assert running.stop(signal.SIGTERM) == 0
             assert time.monotonic() - asked < 30
-        assert "images_taken_alone" not in log.read_text(), "a stop accuses nobody"
+        assert "images_judged_one_by_one" not in log.read_text(), "a stop accuses nobody"
     assert 0 < query(database_url, "SELECT count(*) FROM findings")[0][0] < len(uris), "each stop met it at work"
     with started("0") as running:
         _wait_done(scan, environment, running)
-    assert "images_taken_alone" not in log.read_text()
+    assert "images_judged_one_by_one" not in log.read_text()
     warm_ups = 4  # one image for each start of a worker
     assert lines() - warm_ups == len(uris)
     assert sorted(row["uri"] for row in results_of(scan, environment)) == uris
@@ -194,7 +194,7 @@ def test_a_killed_worker_costs_what_it_had_in_hand_and_accuses_nobody(
     with worker(QUICK, NO_POISON, environment, tmp_path) as running:
         _wait_done(scan, environment, running)
     assert {row["outcome"] for row in results_of(scan, environment)} == {"judged"}
-    assert "images_taken_alone" not in running.log.read_text(), "one death is no evidence"
+    assert "images_judged_one_by_one" not in running.log.read_text(), "one death is no evidence"
     assert query(database_url, "SELECT count(*) FROM message_tries") == [(0,)]
 
 

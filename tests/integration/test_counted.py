@@ -227,7 +227,7 @@ def test_dead_letters_by_their_cause(database: Database, make_parts: MakeParts) 
 def test_what_a_producer_does(database: Database, make_parts: MakeParts) -> None:
     parts = make_parts({f"s3://b/{n}": png(f"rgb({n}, {n}, {n})") for n in range(48)})
     assert _published(database, parts, 40) == Counts(listed=40, published=40)
-    assert _published(database, parts, 48) == Counts(listed=48, published=8, unchanged=40)
+    assert _published(database, parts, 48) == Counts(listed=48, published=8, known=40)
 
 
 def _published(database: Database, parts: Parts, images: int) -> Counts:

@@ -227,10 +227,17 @@ def test_a_second_scan_reuses_and_a_rejudging_one_does_not(
     assert [(row["scan"], *judged_by(row)) for row in found] == [
         (third["scan"], "judged", "fake"), (second["scan"], "reused", "fake"), (first["scan"], "judged", "fake"),
     ]  # fmt: skip
-    newest = told("flagged", "--limit", "2", environment=environment)["findings"]
-    assert [(row["scan"], row["uri"]) for row in newest] == [
-        (scan["scan"], f"{source}x.png") for scan in (third, second)
+    (flagged,) = told("flagged", "--unreviewed", "--new-since", "2026-01-01", environment=environment)["contents"]
+    assert (flagged["first_flagged_scan_id"], flagged["last_flagged_scan_id"]) == (first["scan"], third["scan"])
+    assert (flagged["places"], flagged["last_flagged_uri"]) == (1, f"{source}x.png")
+    assert told("flagged", "--new-since", "2999-01-01", environment=environment)["contents"] == []
+    assert told("flagged", "--scan", second["scan"], environment=environment)["contents"] == [flagged]
+    assert ran("flagged", environment=environment).stdout.split("\t")[1:4] == [
+        "fake 0.980",
+        "1 place",
+        f"{source}x.png",
     ]
+    assert "is no time" in error_of("flagged", "--new-since", "yesterday", environment=environment, code=2)
     lines = ran("history", f"{source}y.png", environment=environment).stdout.splitlines()
     assert [line.split("\t")[1:3] for line in lines] == [["real 0.020", f"{source}y.png"]] * 3
 

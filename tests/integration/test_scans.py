@@ -572,13 +572,10 @@ def test_rate_and_time_left(archive: Archive) -> None:
     assert counts["share_failed"] == 0
 
 
-def test_history_and_the_newest_flagged(archive: Archive) -> None:
+def test_the_history_of_a_uri(archive: Archive) -> None:
     archive.fill(6)
     archive.sweep()
     archive.sweep()
-    found = results.newest_flagged(archive.database, 3)
-    assert [row["verdict"] for row in found] == ["fake"] * 3
-    assert [row["decided_at"] for row in found] == sorted((row["decided_at"] for row in found), reverse=True)
     history = results.history(archive.database, "s3://b/00000.png")
     assert [row["outcome"] for row in history] == ["reused", "judged"]
     assert len({row["scan"] for row in history}) == 2

@@ -95,7 +95,7 @@ def test_a_restart_of_postgres_is_no_death(database: Database, database_url: str
     with suppress(DatabaseUnavailableError), tried_alone(database, scan, "s3://b/1"):
         allow(False)
         Timer(0.5, allow, [True]).start()
-        rows(database)
+        deaths_alone(database, scan, ["s3://b/1"])
     assert rows(database) == (0, 0)
 
 

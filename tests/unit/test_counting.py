@@ -11,7 +11,7 @@ from tests.processes import ROOT
 CHILD = """
 import sys
 from producers.counting import Counts, tell_parent
-tell_parent(Counts(listed=5, unchanged=2))
+tell_parent(Counts(listed=5, known=2))
 sys.stdin.readline()
 tell_parent(Counts(published=3))
 """
@@ -31,7 +31,7 @@ def test_what_a_child_tells_is_counted() -> None:
         process.stdin.write(b"\n")
         process.stdin.close()
         hear(process.stdout, told.append)
-    assert told == [Counts(listed=5, unchanged=2), Counts(published=3)]
+    assert told == [Counts(listed=5, known=2), Counts(published=3)]
 
 
 def test_a_child_whose_parent_is_gone_goes_on() -> None:

@@ -88,7 +88,7 @@ def test_headers_that_celery_would_stumble_over(headers: dict[str, Any], word: s
 @pytest.mark.parametrize(
     ("headers", "word"),
     [
-        ({"eta": "2026-11-27T12:00:00+00:00"}, "over 25 minutes away"),
+        ({"eta": "2026-11-27T12:00:00+00:00"}, "more than 25 minutes away"),
         ({"expires": "2020-01-01T00:00:00+00:00"}, "expired"),
         ({"expires": "2020-01-01T00:00:00"}, "expired"),
         ({"expires": -1}, "expired"),

@@ -74,18 +74,18 @@ def test_no_name_is_ever_taken_for_another_one(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("C:\\photos\\a.jpg", "a path of Windows"),
-        ("c:/photos/a.jpg", "a path of Windows"),
-        ("file:///C:/photos/a.jpg", "a path of Windows"),
-        ("\\\\server\\share\\a.jpg", "a path of Windows"),
+        ("C:\\photos\\a.jpg", "a Windows path"),
+        ("c:/photos/a.jpg", "a Windows path"),
+        ("file:///C:/photos/a.jpg", "a Windows path"),
+        ("\\\\server\\share\\a.jpg", "a Windows path"),
         ("file://server/share/a.jpg", "another machine, 'server'"),
-        ("file:a.jpg", "no absolute path"),
-        ("./a.jpg", "no uri: give s3://bucket/key, file:///path or an absolute path"),
+        ("file:a.jpg", "not an absolute path"),
+        ("./a.jpg", "not a uri: give s3://bucket/key, file:///path or an absolute path"),
         ("'s3://b/k'", "quotation mark"),
         ('"/a.jpg"', "quotation mark"),
-        ("/a.jpg\0/b.jpg\0", "NUL: give UTF-8 text, and each name in a line of its own"),
+        ("/a.jpg\0/b.jpg\0", "NUL: give UTF-8 text, with one name in each line"),
         ("/nowhere/a.jpg ", "ends in white space"),
-        ("file:///nowhere/a%20b.jpg", "no such file is there: give the plain path"),
+        ("file:///nowhere/a%20b.jpg", "there is no such file: give the plain path"),
         ("s3://b/caf\udce9.jpg", "not UTF-8"),
         ("http://b/caf\udce9.jpg", "not UTF-8"),
         ("/half\ud800.jpg", "half of a surrogate pair"),
@@ -115,7 +115,7 @@ def test_both_files_there(tmp_path: Path) -> None:
         given_uri(f"file://{tmp_path}/50%25off.jpg")
     assert content(given_line(f"file://{tmp_path}/50%25off.jpg")) == b"50%25off.jpg"
     assert content(given_uri(f"{tmp_path}/50%25off.jpg")) == b"50%25off.jpg"
-    with pytest.raises(BadRowError, match="two files have this name, with a carriage return"):
+    with pytest.raises(BadRowError, match="two files have this name, one with a carriage return"):
         given_line(f"{tmp_path}/cr.jpg\r")
 
 
@@ -125,7 +125,7 @@ def test_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert uri_of("a#b.jpg") == f"{tmp_path.as_uri()}/a%23b.jpg"
     for text in ("caf\udce9.jpg", f"{tmp_path}/caf\udce9.jpg", f"file://{tmp_path}/caf\udce9.jpg"):
         assert content(uri_of(text)) == b"caf\xe9.jpg"
-    with pytest.raises(UsageError, match="no uri"):
+    with pytest.raises(UsageError, match="not a uri"):
         uri_of("gone.jpg")
 
 

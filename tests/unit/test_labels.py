@@ -85,8 +85,8 @@ def test_a_row_with_too_many_cells(tmp_path: Path) -> None:
     labels, faults = read(write(tmp_path, "labels.csv", text))
     assert [one.uri for one in labels] == ["s3://b/d"]
     assert [str(fault) for fault in faults] == [
-        "line 2: bad_line: 3 columns, not the header's 2",
-        "line 3: bad_line: 1 columns, not the header's 2",
+        "line 2: bad_line: 3 columns, but the header has 2",
+        "line 3: bad_line: 1 columns, but the header has 2",
     ]
 
 

@@ -83,7 +83,7 @@ def test_csv_with_a_header(tmp_path: Path) -> None:
         ("s3://b/a+b%20.jpg", 5, "one", "e"),
         ("s3://b/2\n.jpg", None, None, None),
     ]
-    assert lines == ["h.csv line 5: 2 columns, not the header's 5"]
+    assert lines == ["h.csv line 5: 2 columns, but the header has 5"]
 
 
 def test_parquet_has_keys_as_they_are(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_that_it_came_back_is_kept() -> None:
 )  # fmt: skip
 def test_what_is_no_envelope_is_kept_whole_with_the_reason(entry: bytes) -> None:
     made = readable(entry, SCAN_QUEUE)
-    assert "not an envelope" in read(entry).headers[UNREADABLE]
+    assert "not a kombu envelope" in read(entry).headers[UNREADABLE]
     assert b64decode(made["body"]) == entry
 
 

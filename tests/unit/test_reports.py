@@ -26,7 +26,7 @@ def summary(**changes: Any) -> dict[str, Any]:
     return {
         "scan": "0b7f8c1e-5a57-4a4e-9d0f-6f3a1f4c2d11", "name": "nightly", "source": "s3://archive/", "kind": "scan",
         "status": "done", "note": None, "skipped_by": None, "listed": 0, "skipped": 0,
-        "judged": 0, "reused": 0, "failed": 0, "fake": 0, "real": 0,
+        "record": "all", "judged": 0, "reused": 0, "unchanged": 0, "failed": 0, "fake": 0, "real": 0,
         "uncertain": 0, "policy": {"explain": "flagged", "fake_from": 0.6, "real_to": 0.4}, "notice": None,
         "created_at": "2026-11-05T01:00:00+01:00", "finished_at": "2026-11-05T02:00:00+00:00",
         "detectors": [DETECTOR],

@@ -61,7 +61,7 @@ def test_marks_and_ends_of_lines_in_standard_input() -> None:
     (line,) = lines
     assert line.startswith("standard input line 1: lines that end in a carriage return alone: make newlines of them")
     for encoding in ("utf-16", "utf-32"):
-        with pytest.raises(SourceError, match=f"standard input: its text is {encoding.upper()}: pipe UTF-8 in"):
+        with pytest.raises(SourceError, match=f"standard input: the text is in {encoding.upper()}: pipe UTF-8 in"):
             read_from("s3://b/1\n".encode(encoding))
     with pytest.raises(SourceError, match="a line of more than"):
         uris(pages_of_pipe(b"x" * (MAX_LINE_BYTES + 1)))
@@ -128,7 +128,9 @@ def test_csv_without_a_header_stays_as_it_is(tmp_path: Path) -> None:
         assert found == ["s3://" + first.replace(",", "/"), "s3://photos/a b+c.jpg"][-len(found) :]
     found, lines = listed(tmp_path / "m.csv", "photos,1.jpg\ns3://b/2.jpg,x\n")
     assert found == ["s3://photos/1.jpg"]
-    assert lines == ["m.csv line 2: 's3://b/2.jpg' is no bucket: name the columns in a first line, uri or bucket,key"]
+    assert lines == [
+        "m.csv line 2: 's3://b/2.jpg' is not a bucket: name the columns in the first line: uri, or bucket,key"
+    ]
 
 
 def test_long_fields_and_quotation_marks_of_csv(tmp_path: Path) -> None:
@@ -168,7 +170,7 @@ def test_numbers_in_other_columns(tmp_path: Path) -> None:
     (page,) = pages_of(path, lines=lines)
     assert [(ref.uri, ref.etag, ref.size) for ref in page.refs] == [("s3://b/17", "5", 7), ("s3://b/2", None, None)]
     assert [line.split(":")[0] for line in lines] == [f"m.jsonl line {number}" for number in range(3, 9)]
-    assert "lost digits as a number: write it in quotation marks" in lines[0]
+    assert "has lost digits: write it in quotation marks" in lines[0]
 
 
 def test_what_pandas_makes_of_numbers(tmp_path: Path) -> None:

@@ -19,13 +19,13 @@ __all__ = ["Database", "autocommit", "connect", "transaction"]
 
 
 def connect(url: str, *, pool_size: int = 8) -> Database:
-    """The database at a Postgres URL of any spelling; nothing is connected yet.
+    """Returns the database at a Postgres URL, such as postgresql:// or postgresql+psycopg://. It does not connect yet.
 
-    It opens `pool_size` connections at most. Statements are prepared, except through a pooler such as PgBouncer, which
-    may give each transaction another connection to Postgres. `?prepare_threshold=` in the URL decides it: statements
-    are prepared after so many executions, and with 0 never.
+    The database opens at most `pool_size` connections. Statements are prepared, but not through a pooler such as
+    PgBouncer, which may run each transaction on another connection to Postgres. `?prepare_threshold=N` in the URL
+    overrides this: a statement is prepared after N executions, and never if N is 0.
 
-    Raises ConfigurationError when the URL is missing or no Postgres URL.
+    Raises ConfigurationError when the URL is missing or is not a Postgres URL.
     """
     if not url:
         raise ConfigurationError("DATABASE_URL is not set: give postgresql://user:password@host/database")
@@ -46,7 +46,8 @@ def connect(url: str, *, pool_size: int = 8) -> Database:
             "connect_timeout": 5,
             "application_name": "fakesweep",
             "client_encoding": "utf8",
-            # A server that vanishes without a word is noticed within a minute or so, not after the system's two hours.
+            # If a server vanishes without closing its connections, we notice after about a minute. With the system's
+            # defaults it would be two hours.
             "keepalives_idle": 30,
             "keepalives_interval": 10,
             "keepalives_count": 3,
@@ -60,7 +61,7 @@ def connect(url: str, *, pool_size: int = 8) -> Database:
 
 
 def _preparing(url: URL) -> tuple[URL, dict[str, Any]]:
-    """The URL without `prepare_threshold`, and psycopg's argument for it; none where the URL does not say."""
+    """Returns the URL without `prepare_threshold`, and the argument for psycopg, if the URL has one."""
     given = url.query.get("prepare_threshold")
     if given is None:
         return url, {}
@@ -70,10 +71,11 @@ def _preparing(url: URL) -> tuple[URL, dict[str, Any]]:
 
 
 def _prepare_nothing_through_a_pooler(connection: "Connection[Any]", _record: object) -> None:
-    """A statement that was prepared in one transaction is not there in the next, when that one runs elsewhere.
+    """Turns prepared statements off for a connection that goes through a pooler.
 
-    A pooler makes up the process id that it names at the start of a connection: it is not the one of the process of
-    Postgres that answers.
+    A pooler may run the next transaction on another connection, which does not have the statements that were prepared
+    before. We recognise a pooler by the process id that it names when a connection begins. A pooler makes up this id,
+    so it is not that of the Postgres process that answers.
     """
     (answering,) = connection.execute("SELECT pg_backend_pid()").fetchone() or (None,)
     connection.rollback()
@@ -83,7 +85,7 @@ def _prepare_nothing_through_a_pooler(connection: "Connection[Any]", _record: ob
 
 @contextmanager
 def transaction(database: Database) -> Iterator[Session]:
-    """Gives a session that commits at the end.
+    """Gives a session whose transaction is committed at the end, or rolled back if the body raises an error.
 
     Raises DatabaseUnavailableError when the database cannot be reached or the connection is lost.
     """
@@ -95,7 +97,8 @@ def transaction(database: Database) -> Iterator[Session]:
 def autocommit(database: Database) -> Iterator[Session]:
     """Gives a session in which every statement is a transaction of its own. Raises like `transaction`.
 
-    Postgres releases the locks of such a statement when it has finished it. Nobody waits until this process continues.
+    Postgres releases the locks of a statement as soon as the statement has ended. So others do not wait for this
+    process.
     """
     own = database.execution_options(isolation_level="AUTOCOMMIT")
     with _unavailable(), Session(own, expire_on_commit=False) as session:
@@ -106,7 +109,7 @@ def autocommit(database: Database) -> Iterator[Session]:
 def _unavailable() -> Iterator[None]:
     try:
         yield
-    # InternalError and InterfaceError too: a demoted primary (read-only), a session that was closed.
+    # InternalError: the primary was demoted and is read-only. InterfaceError: the session was closed.
     except (OperationalError, InternalError, InterfaceError, PoolTimeoutError) as error:
         raise DatabaseUnavailableError(_first_line(error)) from error
     except DBAPIError as error:

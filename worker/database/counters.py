@@ -11,10 +11,10 @@ from worker.database.lifecycle import ACTIVE
 from worker.tables import Finding, Repaired, Scan, ScanStatus, Suspect, Unpublished
 
 COUNTERS = ("judged", "reused", "failed", "fake", "uncertain", "real")
-"""Columns of `scans`. The first three count outcomes, the others split those with a verdict."""
+"""Columns of `scans` that findings increase. The first three count outcomes, the others split those with a verdict."""
 
 LIMITS_AFTER = 1000
-"""The limits are checked only after this many outcomes: of the first ten images, five may be fake by chance."""
+"""The limits are checked only after this many findings: of the first ten images, five may be fake by chance."""
 
 
 def increase_statement(new: Any, detector_id: Any) -> Any:
@@ -25,7 +25,7 @@ def increase_statement(new: Any, detector_id: Any) -> Any:
     """
     age_s = func.extract("epoch", func.clock_timestamp() - func.coalesce(Scan.counted_at, func.now()))
     values = {name: getattr(Scan, name) + new.c[name] for name in COUNTERS} | {
-        "rate": Scan.rate * func.exp(-age_s / RATE_WINDOW_S) + func.greatest(_decided(new.c), 0) / RATE_WINDOW_S,
+        "rate": Scan.rate * func.exp(-age_s / RATE_WINDOW_S) + func.greatest(_found(new.c), 0) / RATE_WINDOW_S,
         "counted_at": func.clock_timestamp(),
         "detector_ids": with_detector(detector_id),
     }
@@ -84,16 +84,20 @@ def pause_at_limits(session: Session, scan_id: UUID) -> None:
         (_flags_too_many(), func.format("%s of %s images are flagged; the limit is a share of %s",
                                         Scan.fake, with_verdict, Scan.max_flagged_share)),
         else_=func.format("%s of %s images failed; the limit is a share of %s",
-                          Scan.failed, _decided(), Scan.max_failed_share),
+                          Scan.failed, _found(), Scan.max_failed_share),
     )  # fmt: skip
     paused = {"status": ScanStatus.PAUSED, "paused_from": Scan.status, "note": note}
     session.execute(_quietly(update(Scan).where(col(Scan.id) == scan_id, _over_limits()).values(paused)))
 
 
-def _decided(counts: Any = Scan) -> Any:
-    """How many images have an outcome."""
-    judged, reused, failed = (getattr(counts, name) for name in ("judged", "reused", "failed"))
-    return judged + reused + failed
+def _found(counts: Any = Scan) -> Any:
+    """How many images have a finding."""
+    return counts.judged + counts.reused + counts.failed
+
+
+def _decided() -> Any:
+    """How many images have a finding, or are as they were."""
+    return _found() + Scan.unchanged
 
 
 def _full() -> ColumnElement[bool]:
@@ -106,8 +110,8 @@ def _late() -> ColumnElement[bool]:
 
 
 def _over_limits() -> ColumnElement[bool]:
-    fails = Scan.failed > Scan.max_failed_share * _decided()
-    return and_(col(Scan.status).in_(ACTIVE), _decided() >= LIMITS_AFTER, or_(_flags_too_many(), fails))
+    fails = Scan.failed > Scan.max_failed_share * _found()
+    return and_(col(Scan.status).in_(ACTIVE), _found() >= LIMITS_AFTER, or_(_flags_too_many(), fails))
 
 
 def _flags_too_many() -> ColumnElement[bool]:

@@ -18,7 +18,7 @@ STALLED_AFTER_S = 3600.0
 
 
 def shares(scan: Scan) -> tuple[float, float]:
-    """Returns two shares: flagged among images with a verdict, failed among images with an outcome. 0 without any."""
+    """Returns two shares: flagged among images with a verdict, failed among images with a finding. 0 without any."""
     with_verdict = scan.judged + scan.reused
     decided = with_verdict + scan.failed
     return (scan.fake / with_verdict if with_verdict else 0.0, scan.failed / decided if decided else 0.0)

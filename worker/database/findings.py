@@ -36,7 +36,7 @@ def save(database: Database, cases: Sequence[Case], delivery: Delivery) -> Seque
         return []
     rows = {
         "verdicts": _json(_verdict(case, delivery) for case in cases),
-        "objects": _json(_object(case) for case in cases),
+        "objects": _json(_object(case, delivery) for case in cases),
         "findings": _json(findings),
     }
     ids = {"scan_id": delivery.scan.id, "detector_id": delivery.detector_id}
@@ -110,17 +110,20 @@ def _verdict(case: Case, delivery: Delivery) -> dict[str, Any] | None:
     }
 
 
-def _object(case: Case) -> dict[str, Any] | None:
+def _object(case: Case, delivery: Delivery) -> dict[str, Any] | None:
     """The row of `objects`, when the content is known and `objects` does not say so already."""
     content = _content(case.end)
     if content is None or (isinstance(case.end, Reused) and case.end.remembered):
         return None
+    verdict = (outcome_of(case.end, delivery.policy) or {}).get("verdict")
     return {
         "uri": case.ref.uri,
         "etag": case.ref.etag,
         "sha256": content.sha256,
         "size": content.size,
         "verdict_id": _known_verdict_id(case.end),
+        "verdict": verdict,
+        "rule": delivery.rule.fingerprint if verdict else None,  # what failed is tried again by the next scan
     }
 
 

@@ -1,13 +1,13 @@
 """Tries again for some seconds, in which Postgres can restart."""
 
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from worker.errors import DatabaseUnavailableError
 
 patient = retry(
     retry=retry_if_exception_type(DatabaseUnavailableError),
-    wait=wait_random_exponential(max=5),
-    stop=stop_after_attempt(4),
+    wait=wait_random_exponential(max=3),
+    stop=stop_after_delay(8),
     reraise=True,
 )
 """Decorates a function that does the same when it is called again. At last it raises DatabaseUnavailableError."""

@@ -8,6 +8,7 @@ from sqlalchemy import (
     JSON,
     ColumnElement,
     Text,
+    Update,
     Uuid,
     bindparam,
     case,
@@ -17,6 +18,8 @@ from sqlalchemy import (
     literal,
     literal_column,
     select,
+    true,
+    update,
 )
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlmodel import SQLModel, col
@@ -25,7 +28,7 @@ from worker.case import ReuseRule
 from worker.database.counters import increase_statement
 from worker.database.known import unchanged_query
 from worker.messages import FilledPolicy
-from worker.tables import Finding, Outcome, Scan, StoredObject, StoredVerdict, Verdict
+from worker.tables import Finding, Outcome, Record, Scan, StoredObject, StoredVerdict, Verdict
 
 
 @cache
@@ -69,7 +72,7 @@ def _objects_upsert(added: CTE) -> Any:
     statement = insert(StoredObject).from_select(names, rows)
     new = statement.excluded
     kept = case((col(StoredObject.sha256) == new.sha256, col(StoredObject.etag)))
-    values: dict[str, Any] = {name: new[name] for name in ("sha256", "size", "verdict_id")}
+    values: dict[str, Any] = {name: new[name] for name in ("sha256", "size", "verdict_id", "verdict", "rule")}
     values |= {"etag": func.coalesce(new.etag, kept), "fetched_at": func.now()}
     return statement.on_conflict_do_update(index_elements=["uri"], set_=values).returning(col(StoredObject.uri))
 
@@ -105,19 +108,22 @@ def _columns(model: type[SQLModel], *, without: tuple[str, ...]) -> list[str]:
     return [one.name for one in columns if one.name not in without]
 
 
-def insert_unchanged(scan: Scan, rule: ReuseRule) -> tuple[CTE, ColumnElement[str], Insert]:
-    """Builds the query of the unchanged refs, the verdict of each of its rows, and the INSERT of their findings.
+def insert_unchanged(scan: Scan, rule: ReuseRule) -> tuple[CTE, ColumnElement[bool], ColumnElement[str], Insert]:
+    """Builds the query of the unchanged refs with a verdict, and the INSERT of their findings.
 
-    The findings have the same values as `save` gives.
+    Between them: which of its rows get a finding, and the verdict of each. A scan that records changes makes findings
+    only where the last finding said something else. The findings have the same values as `save` gives.
     """
     known = unchanged_query(rule)
+    verdict = _verdict_of(known.c.score, rule.policy)
+    recorded = true() if scan.record == Record.ALL else known.c.said.is_distinct_from(verdict)
     row: dict[str, Any] = {
         "partition": literal(scan.partition),
         "scan_id": literal(scan.id),
         "uri": known.c.uri,
         "external_id": known.c.external_id,
         "outcome": literal(Outcome.REUSED.value),
-        "verdict": _verdict_of(known.c.score, rule.policy),
+        "verdict": verdict,
         "score": known.c.score,
         "verdict_id": known.c.verdict_id,
         "reused_from": known.c.judged_at,
@@ -127,7 +133,14 @@ def insert_unchanged(scan: Scan, rule: ReuseRule) -> tuple[CTE, ColumnElement[st
         "height": known.c.height,
         "attempts": literal(1),
     }
-    return known, row["verdict"], insert(Finding).from_select(list(row), select(*row.values()))
+    rows = select(*row.values()).where(recorded)
+    return known, recorded, verdict, insert(Finding).from_select(list(row), rows)
+
+
+def update_objects(known: CTE, verdict: ColumnElement[str], rule: ReuseRule) -> Update:
+    """Builds the UPDATE of the objects of unchanged refs: what is said of them now, and by which rule."""
+    values = {"verdict": verdict, "rule": rule.fingerprint}
+    return update(StoredObject).where(col(StoredObject.uri) == known.c.uri).values(values)
 
 
 def _verdict_of(score: ColumnElement[float | None], policy: FilledPolicy) -> ColumnElement[str]:

@@ -1,7 +1,7 @@
-"""Finds out what kills a worker: how often one died while it had a message, or had an image alone.
+"""Finds out what kills workers: counts how many died while they worked on a message, or judged an image alone.
 
-A try is counted before the work, and taken back afterwards. What is still counted when the same work comes again was
-there at a death.
+A try is counted before the work begins, and the count is taken back when the work has ended. If the worker dies, the
+count stays. So if the same work comes again, the count says how many workers died during it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,11 +24,12 @@ log = structlog.get_logger(__name__)
 
 @contextmanager
 def message_tried(database: Database, message_id: UUID, *, came_back: bool) -> Iterator[int]:
-    """Counts a try of a message while the body runs. Yields at how many deaths of a worker the message was in hand.
+    """Counts a try of a message while the body runs. Yields how many workers died while they worked on this message.
 
-    The first delivery of a message is not counted, so that a message that never comes back costs no statement. If one
-    `came_back`, a worker died with it, unless that worker gave it back: then the body raised ShuttingDownError or
-    BrokerUnavailableError. A dead engine counts as a death, because the process ends with it.
+    The first delivery of a message is not counted, so that a message that never comes back costs no statement.
+    `came_back`: the message was delivered before. Then a worker died with it, unless that worker gave it back. A worker
+    gives a message back when the body raises ShuttingDownError or BrokerUnavailableError. A dead engine counts as a
+    death, because the process ends with it.
     Raises DatabaseUnavailableError.
     """
     tries = _start(database, message_id) if came_back else 1
@@ -48,7 +49,10 @@ def message_tried(database: Database, message_id: UUID, *, came_back: bool) -> I
 
 
 def _taken_back(write: Callable[[], None]) -> None:
-    """Tries for some seconds, in which Postgres can restart. What is not written hides no error that ended the try."""
+    """Calls `write`, again and again for some seconds, in which Postgres can restart.
+
+    If it fails, this is only logged, so that the caller can raise the error that ended the try.
+    """
     try:
         patient(write)()
     except DatabaseUnavailableError as error:
@@ -56,7 +60,7 @@ def _taken_back(write: Callable[[], None]) -> None:
 
 
 def _start(database: Database, message_id: UUID) -> int:
-    # Without a row, the delivery before was the first one, which was not counted: this is the second.
+    # If there is no row, the previous delivery was the first one, which is not counted. So this is the second try.
     first = insert(MessageTry).values(message_id=message_id, tries=2)
     counted = first.on_conflict_do_update(
         index_elements=["message_id"], set_={"tries": col(MessageTry.tries) + 1, "started_at": func.now()}
@@ -79,10 +83,11 @@ def _end(database: Database, message_id: UUID) -> None:
 
 @contextmanager
 def tried_alone(database: Database, scan_id: UUID, uri: str) -> Iterator[int]:
-    """Counts a try of an image that is alone while the body runs. Yields how many earlier tries killed the worker.
+    """Counts a try of an image alone while the body runs. Yields in how many earlier tries the worker died.
 
-    If the worker survives, the try is taken back, also when the body raises. A dead engine counts as a death. If the
-    body ends, the image has its outcome, and nothing is kept of it. Raises DatabaseUnavailableError.
+    If the body raises an error and the worker survives, the count of this try is taken back. A dead engine counts as a
+    death. If the body ends without an error, the image has its outcome, and its count is deleted.
+    Raises DatabaseUnavailableError.
     """
     tries = _count(database, scan_id, uri)
     try:
@@ -97,7 +102,7 @@ def tried_alone(database: Database, scan_id: UUID, uri: str) -> Iterator[int]:
 
 
 def deaths_alone(database: Database, scan_id: UUID, uris: Sequence[str]) -> dict[str, int]:
-    """How often each image killed a worker that had it alone; images that never did are missing."""
+    """Returns how many workers died while they judged each image alone. Images without such a death are left out."""
     query = select(col(Suspect.uri), col(Suspect.tries)).where(
         col(Suspect.scan_id) == scan_id, col(Suspect.uri).in_(uris)
     )

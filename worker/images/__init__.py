@@ -1,7 +1,8 @@
-"""decode(bytes) -> the square RGB image that the detector sees: every format, and every guard on the way.
+"""decode(bytes) -> the square RGB image that the detector sees. It reads every format and checks every limit.
 
-`formats` says which format a file has; the module of that format opens it without its metadata (`header`); `decoding`
-checks its size, decodes it, turns it upright and makes it RGB; `square` makes the square.
+`formats` says which format a file has. The module of that format opens the file without its metadata, and returns a
+`Header`. `decoding` checks the size, decodes the file, turns the image upright and makes it RGB. `square` makes the
+square.
 """
 
 from worker.images.decoding import Opened, decode, open_for, open_image, opened_header

@@ -1,4 +1,4 @@
-"""BMP, by Pillow."""
+"""Opens BMP files, with Pillow's decoder."""
 
 import io
 
@@ -9,15 +9,17 @@ from worker.images.header import Header
 
 _RUN_LENGTHS = {1, 2}
 _LONGEST_RUNS = 16 * 2**20
-"""Bytes. Pillow reads runs in Python, at about 250 ns a byte."""
+"""Bytes of a file with run lengths. Pillow reads runs in Python, at about 250 ns a byte."""
 _MOST_PIXELS = 10_000_000
-"""Of runs, which Pillow writes in Python, too, at up to 280 ns a pixel: a few bytes may stand for many pixels."""
+"""Pixels of a file with run lengths. Pillow writes them in Python too, at up to 280 ns a pixel. A few bytes may stand
+for many pixels.
+"""
 _LONG_HEADER = 40
-"""Bytes. A shorter one names no compression."""
+"""Bytes. A shorter header does not name a compression."""
 
 
 def open_bmp(data: bytes, max_pixels: int) -> Header:  # noqa: ARG001 - one signature for all formats
-    """Raises what Pillow raises for broken files, and ImageError for what would take it long."""
+    """Opens a BMP file. Raises what Pillow raises for broken files, and ImageError for files that would take long."""
     has_runs = int.from_bytes(data[14:18], "little") >= _LONG_HEADER and (
         int.from_bytes(data[30:34], "little") in _RUN_LENGTHS
     )

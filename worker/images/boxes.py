@@ -1,4 +1,4 @@
-"""The boxes of AVIF and HEIC files (ISO/IEC 14496-12, 23008-12), as far as they must be known before decoding."""
+"""Reads the boxes of AVIF and HEIC files (ISO/IEC 14496-12, 23008-12) that must be known before decoding."""
 
 from collections.abc import Iterator
 
@@ -6,11 +6,11 @@ from worker.errors import ImageError, Reason
 
 _AVIF = {b"avif", b"avis"}
 _HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
-_MAX_BOXES = 10_000  # of one level
+_MAX_BOXES = 10_000  # in one box or in the file, without the boxes inside them
 
 
 def brand_of(data: bytes) -> str | None:
-    """AVIF, HEIF or None, by the brands that the file claims."""
+    """Returns "AVIF", "HEIF" or None, by the brands that the file names."""
     if data[4:8] != b"ftyp":
         return None
     end = min(int.from_bytes(data[:4]), 512, len(data))
@@ -21,7 +21,7 @@ def brand_of(data: bytes) -> str | None:
 
 
 def has_meta(data: bytes) -> bool | None:
-    """Whether the file names still images; None when it ends before that is known."""
+    """Whether the file has a list of still images (a `meta` box). None if the file ends before this is known."""
     at = 0
     for kind, start, end in boxes(data, 0, len(data)):
         if kind == b"meta":
@@ -31,7 +31,7 @@ def has_meta(data: bytes) -> bool | None:
 
 
 def without_descriptions(data: bytes) -> bytes:
-    """The file in which no item describes another one: decoders then look at no EXIF and no XMP."""
+    """Returns the file without the links that say which item describes another. So decoders read no EXIF and no XMP."""
     found = bytearray()
     for kind, start, end in boxes(data, 0, len(data)):
         if kind == b"meta":
@@ -45,7 +45,10 @@ def without_descriptions(data: bytes) -> bytes:
 
 
 def boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and end of the content of each box between `at` and `end`. The last one may end after the file."""
+    """Yields the kind of each box between `at` and `end`, and the start and end of its content.
+
+    The last box may end after the end of the file. Raises ImageError with corrupt if there are too many boxes.
+    """
     end = min(end, len(data))
     for _ in range(_MAX_BOXES):
         if at + 8 > end:
@@ -56,8 +59,8 @@ def boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
         if size == 0:
             size = end - at
         yield data[at + 4 : at + 8], start, at + size
-        if size < 8:  # noqa: PLR2004 - a broken one
+        if size < 8:  # noqa: PLR2004 - a broken box
             return
         at += size
-    if at + 8 <= end:  # what is not seen here is seen by decoders
-        raise ImageError(Reason.CORRUPT, f"more than {_MAX_BOXES} boxes in one")
+    if at + 8 <= end:  # decoders would read the boxes that we do not
+        raise ImageError(Reason.CORRUPT, f"more than {_MAX_BOXES} boxes beside each other")

@@ -1,4 +1,4 @@
-"""decode(bytes) -> the square RGB image that the detector sees, with every guard on the way."""
+"""decode(bytes) -> the square RGB image that the detector sees. Every limit is checked on the way."""
 
 import struct
 import zlib
@@ -31,14 +31,14 @@ _OPENERS: dict[str, Callable[[bytes, int], Header]] = {
 }  # fmt: skip
 _NOT_READ = ("unsupported", "not supported", "not yet supported", "cannot handle", "unknown pixel mode", "unknown data",
              "unknown raw mode", "has not been built in")  # fmt: skip
-"""In what decoders say of intact files that they do not read."""
+"""Found in the errors of decoders for intact files that they do not support."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An upright 8-bit image, RGB, or RGBX of which the fourth byte means nothing.
+    """An upright 8-bit image, in mode RGB or RGBX. In RGBX, the fourth byte means nothing.
 
-    `size` is its own (width, height) in pixels; `pixels` may be decoded smaller.
+    `size` is the (width, height) of the file's image, in pixels. `pixels` may be decoded smaller.
     """
 
     pixels: Image.Image
@@ -53,7 +53,7 @@ def decode(
     decoding: Decoding = Decoding.FULL,
     limits: SizeLimits = DEFAULT_LIMITS,
 ) -> Image.Image:
-    """The upright image in `data` as `edge` x `edge` RGB.
+    """Returns the upright image in `data` as `edge` x `edge` RGB.
 
     Raises ImageError with empty, not_an_image, unsupported_format, too_many_pixels, too_small or corrupt.
     """
@@ -62,7 +62,7 @@ def decode(
 
 
 def open_image(data: bytes, *, limits: SizeLimits = DEFAULT_LIMITS) -> Image.Image:
-    """The image in `data` in full size: first frame, upright, 8-bit RGB. Raises like decode()."""
+    """Returns the image in `data` in full size: the first frame, upright, 8-bit RGB. Raises like decode()."""
     pixels = open_for(data, limits=limits).pixels
     return pixels if pixels.mode == "RGB" else pixels.convert("RGB")
 
@@ -74,7 +74,7 @@ def open_for(
     decoding: Decoding = Decoding.FULL,
     limits: SizeLimits = DEFAULT_LIMITS,
 ) -> Opened:
-    """The image in `data` as open_image() gives it, in the size that to_square() needs. Raises like decode()."""
+    """Returns the upright image in `data`, in RGB or RGBX, as large as to_square() needs it. Raises like decode()."""
     with opened_header(data, limits=limits) as header:
         image = header.image
         width, height = image.size
@@ -83,7 +83,7 @@ def open_for(
         image.load()
         turned = upright(image, header.orientation)
         if turned is not image:
-            image.close()  # releases its pixels: they need not lie beside those of the RGB image
+            image.close()  # releases its pixels, so that they do not take memory beside those of the RGB image
         pixels = _to_rgb(turned, header)
     if is_reduced:
         return Opened(pixels, (height, width) if is_on_its_side(header.orientation) else (width, height))
@@ -92,9 +92,9 @@ def open_for(
 
 @contextmanager
 def opened_header(data: bytes, *, limits: SizeLimits = DEFAULT_LIMITS) -> Iterator[Header]:
-    """The file's header, before any pixel is decoded.
+    """Gives the file's header, before any pixel is decoded. The caller decodes the image in the body of the `with`.
 
-    Raises like decode(), also for what Pillow raises in the body: there the image is decoded.
+    Raises like decode(). Errors of decoders in the body become an ImageError too.
     """
     if not data:
         raise ImageError(Reason.EMPTY, "the object has no bytes")
@@ -108,7 +108,7 @@ def opened_header(data: bytes, *, limits: SizeLimits = DEFAULT_LIMITS) -> Iterat
         raise ImageError(Reason.TOO_MANY_PIXELS, str(error)) from None
     except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, RuntimeError,
             AttributeError, AssertionError, struct.error, zlib.error, MemoryError) as error:  # fmt: skip
-        # Decoders raise all of these on broken files; the bytes are the cause, not this code.
+        # Decoders raise all of these errors for broken files. The bytes are the cause, not this code.
         said = f"{form}, {type(error).__name__}: {error}"[:300]
         is_intact = any(words in str(error).lower() for words in _NOT_READ)
         raise ImageError(Reason.UNSUPPORTED_FORMAT if is_intact else Reason.CORRUPT, said) from None

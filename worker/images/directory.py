@@ -1,13 +1,13 @@
-"""Directories of TIFF files, which EXIF blocks are, too. A broken entry harms no other one."""
+"""Reads the directories of TIFF files. EXIF blocks are TIFF directories too. A broken entry harms no other entry."""
 
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 MAX_ENTRIES = 4096
-"""More than any program writes. Those that decide pixels come early, since entries are sorted by tag."""
+"""More than any program writes. The entries that decide the pixels come early, because entries are sorted by tag."""
 MAX_VALUES = 500_000
-"""Numbers in one entry: a file's strips are bounded by it."""
+"""Numbers in one entry. This also limits how many strips a file may have."""
 
 _HEADER = 8  # bytes; twice as many in a BigTIFF
 _CODES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I", 16: "Q", 17: "q",
@@ -17,33 +17,36 @@ _RATIONALS = {5: "II", 10: "ii"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry: its tag, its type and count of values, and where they lie in the file."""
+    """One entry of a directory: its tag, the type and the count of its values, and where they are in the file."""
 
     tag: int
     kind: int
     count: int
     at: int
-    """Of the entry itself."""
+    """Where the entry itself begins."""
     values_at: int | None
-    """None when they cannot be in the file."""
+    """Where its values begin. None if they would end after the end of the file."""
 
 
 @dataclass(frozen=True)
 class Directory:
-    """A directory of a TIFF: its entries by tag (the first of each), and where the next directory lies (0: nowhere)."""
+    """A directory of a TIFF: its entries by tag, and the position of the next directory (0: there is none).
+
+    If a tag comes twice, the first entry counts.
+    """
 
     data: bytes
     order: str
-    """`<` or `>`, as struct writes them."""
+    """The byte order: `<` or `>`, as in the module struct."""
     is_big: bool
     """A BigTIFF, whose positions have 64 bits."""
     entries: dict[int, Entry]
     next_at: int
     is_whole: bool
-    """Whether the file has all entries that it names."""
+    """Whether the file holds as many entries as the directory announces."""
 
     def numbers(self, tag: int) -> tuple[float, ...]:
-        """The entry's values; empty when it is absent or unreadable."""
+        """Returns the entry's values. Returns none if the entry is missing or cannot be read."""
         entry = self.entries.get(tag)
         if entry is None or entry.values_at is None or entry.count > MAX_VALUES:
             return ()
@@ -56,12 +59,12 @@ class Directory:
         return tuple(above / below if below else 0.0 for above, below in pairs)
 
     def number(self, tag: int, otherwise: int) -> float:
-        """The entry's first value."""
+        """Returns the entry's first value, or `otherwise` if there is none."""
         return next(iter(self.numbers(tag)), otherwise)
 
 
 def first_directory(data: bytes) -> Directory | None:
-    """The first directory of a TIFF or an EXIF block; None when there is none that can be read."""
+    """Returns the first directory of a TIFF or an EXIF block, or None if it cannot be read."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None or len(data) < _HEADER:
         return None
@@ -73,7 +76,7 @@ def first_directory(data: bytes) -> Directory | None:
 
 
 def directory_at(data: bytes, at: int, order: str, *, is_big: bool) -> Directory | None:
-    """The directory that begins at `at`; as many of its entries as the file holds."""
+    """Returns the directory that begins at `at`, with as many of its entries as the file holds, or None."""
     head, size, pointer = ("Q", 20, "Q") if is_big else ("H", 12, "I")
     start = at + struct.calcsize(order + head)
     if not at > 0 or start > len(data):

@@ -1,4 +1,4 @@
-"""Which format a file has, by its first bytes."""
+"""format_of() says which format a file has, by its first bytes."""
 
 import re
 
@@ -16,14 +16,14 @@ _STARTS = {
     b"GIF89a": "GIF",
     b"II*\x00": "TIFF",
     b"MM\x00*": "TIFF",
-    b"II\x00*": "TIFF",  # these two are wrong, and written
+    b"II\x00*": "TIFF",  # this and the next are wrong, but some programs write them
     b"MM*\x00": "TIFF",
     b"II+\x00": "TIFF",
     b"MM\x00+": "TIFF",
 }
 _BMP = "image/bmp"
 _BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
-"""Bytes: how long the second header of a BMP may be. Text may begin with BM, too."""
+"""How many bytes the second header of a BMP may have. This is checked because text may begin with BM too."""
 
 _OTHER_PICTURES = {
     b"\x00\x00\x00\x0cjP  \r\n\x87\n": "JPEG 2000",
@@ -65,7 +65,7 @@ _RAW_BRANDS = {b"crx ": "Canon's raw"}
 
 
 def format_of(data: bytes) -> str:
-    """One of FORMATS. Raises ImageError with unsupported_format, or not_an_image."""
+    """Returns one of FORMATS. Raises ImageError with unsupported_format or not_an_image."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADERS:
@@ -89,7 +89,7 @@ def _refusal(data: bytes) -> ImageError:
         name = "PNM, DICOM or TGA"
     if name:
         return ImageError(Reason.UNSUPPORTED_FORMAT, f"{name} is not one of {', '.join(FORMATS)}")
-    return ImageError(Reason.NOT_AN_IMAGE, f"the content is {mime or 'of no known type'}")
+    return ImageError(Reason.NOT_AN_IMAGE, f"the content is {mime or 'of an unknown type'}")
 
 
 def _is_other_picture(data: bytes) -> bool:

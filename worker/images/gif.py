@@ -1,4 +1,4 @@
-"""GIF: the first frame. Comments and other extensions before it are left out."""
+"""Opens GIF files: the first frame, without the comments and other extensions before it."""
 
 import io
 import struct
@@ -17,7 +17,7 @@ _LARGEST = 0xFFFF
 
 
 def open_gif(data: bytes, max_pixels: int) -> Header:  # noqa: ARG001 - one signature for all formats
-    """Raises what Pillow raises for broken files, and ImageError for one of endless blocks."""
+    """Opens a GIF file. Raises what Pillow raises for broken files, and ImageError for a file of too many blocks."""
     flags = data[10] if len(data) > _SCREEN else 0
     start = at = _SCREEN + (3 * (2 << (flags & 7)) if flags & _HAS_PALETTE else 0)
     control = b""
@@ -39,9 +39,9 @@ def open_gif(data: bytes, max_pixels: int) -> Header:  # noqa: ARG001 - one sign
 
 
 def _with_screen(data: bytes, at: int) -> bytes:
-    """The file's first bytes, with a screen as large as the first frame needs, which is at `at`.
+    """Returns the file's first bytes, with a screen that is large enough for the first frame, which begins at `at`.
 
-    Pillow makes it as large, too, but refuses what is above a limit of its own.
+    Pillow also enlarges the screen, but it refuses sizes above a limit of its own.
     """
     if at + _FRAME_SIZES > len(data) or data[at] != _FRAME:
         return data[:_SCREEN]
@@ -49,5 +49,5 @@ def _with_screen(data: bytes, at: int) -> bytes:
     wide, high = struct.unpack_from("<2H", data, 6)
     wide, high = max(wide, left + width), max(high, top + height)
     if max(wide, high) > _LARGEST:
-        raise ImageError(Reason.CORRUPT, "the first frame lies outside of what a GIF can show")
+        raise ImageError(Reason.CORRUPT, "the first frame lies outside the largest screen of a GIF")
     return data[:6] + struct.pack("<2H", wide, high) + data[10:_SCREEN]

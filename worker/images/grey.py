@@ -1,4 +1,4 @@
-"""Deep grey levels as 8 bits, by what the file says of its numbers."""
+"""to_8_bit() makes 8-bit levels of deeper grey levels. What the file says about its numbers decides how."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ _WIDE = 32  # bits
 
 @dataclass(frozen=True)
 class Levels:
-    """What the numbers of a grey image mean, as TIFF's BitsPerSample, SampleFormat and PhotometricInterpretation say.
+    """What the numbers of a grey image mean. TIFF says it in BitsPerSample, SampleFormat and PhotometricInterpretation.
 
-    The smallest number that the bits allow is black and the largest is white, or the other way round when
-    `is_inverted`. Signed integers are taken so, too: -32768 is black (ImageMagick reads them alike).
+    The smallest number that the bits allow is black, and the largest is white. With `is_inverted` it is the other way
+    round. This is also true for signed integers: -32768 is black, as in ImageMagick.
     """
 
     bits: int
@@ -30,7 +30,10 @@ def is_deep(mode: str) -> bool:
 
 
 def to_8_bit(image: Image.Image, levels: Levels | None) -> Image.Image:
-    """The grey image as mode L, where Pillow's convert() would clip its levels. `image` is deep, or signed 8 bits."""
+    """Returns the grey image in mode L. `image` is deep, or has signed 8-bit levels.
+
+    Pillow's convert() would clip such levels.
+    """
     if not is_deep(image.mode):
         inverted = 255 if levels and levels.is_inverted else 0
         return image.point([((level + 128) % 256) ^ inverted for level in range(256)])
@@ -45,11 +48,11 @@ def to_8_bit(image: Image.Image, levels: Levels | None) -> Image.Image:
 
 
 def _range(image: Image.Image, levels: Levels) -> tuple[float, float]:
-    """The numbers that are black and white.
+    """Returns the number that is black and the number that is white.
 
-    Floats have no range of their own: those within 0..1 are taken as that, others by the smallest of 255, 65535 and
-    their own maximum that holds them. 32-bit integers are often levels of 8 or 16 bits (Pillow saves its mode I so):
-    they are taken as that where all of them fit, and by the range of their bits otherwise.
+    Floats do not say their range. Black is 0. White is the smallest of 1, 255 and 65535 that no level exceeds, or the
+    largest level if all three are too small. 32-bit integers are often levels of 8 or 16 bits, because Pillow saves its
+    mode I in this way. If all levels fit into 8 or 16 bits, that range is used, and otherwise the range of 32 bits.
     """
     if levels.bits < _WIDE:
         low = -float(2 ** (levels.bits - 1)) if levels.is_signed else 0.0
@@ -66,7 +69,10 @@ def _range(image: Image.Image, levels: Levels) -> tuple[float, float]:
 
 
 def _pieces(image: Image.Image, levels: Levels) -> Iterator[tuple[tuple[int, int, int, int], NDArray[np.float64]]]:
-    """The levels of a grey image, piece by piece: eight bytes a level for all of it would be several times its size."""
+    """Yields the levels of a grey image piece by piece, with the box of each piece.
+
+    A level takes eight bytes here, so all levels at once would take several times the memory of the image.
+    """
     width = min(image.width, _PIECE)
     height = max(1, _PIECE // width)
     for upper in range(0, image.height, height):
@@ -74,5 +80,5 @@ def _pieces(image: Image.Image, levels: Levels) -> Iterator[tuple[tuple[int, int
             box = (left, upper, min(left + width, image.width), min(upper + height, image.height))
             numbers = np.asarray(image.crop(box))
             if levels.bits == _WIDE and not levels.is_signed and image.mode == "I":
-                numbers = numbers.view(np.uint32)  # Pillow has no mode for them, and reads them as signed
+                numbers = numbers.view(np.uint32)  # Pillow has no mode for unsigned 32 bits, and reads them as signed
             yield box, np.nan_to_num(numbers.astype(np.float64))

@@ -1,4 +1,4 @@
-"""HEIC and HEIF, by libheif. It turns the picture itself; EXIF says nothing in this format."""
+"""Opens HEIC and HEIF files, with libheif. libheif turns the picture. In this format, EXIF does not count for that."""
 
 import io
 from typing import TYPE_CHECKING, Any
@@ -16,25 +16,32 @@ if TYPE_CHECKING:
 
 _READ = {b"hvc1", *DERIVED}
 _TILES = 2
-"""libheif decodes up to 4 tiles at a time, and holds their planes: a sixth to a third of what an image takes in all."""
+"""How many tiles' pixels are counted beside the image.
+
+libheif decodes up to 4 tiles at a time and holds their planes. The planes of a tile take a sixth to a third of the
+memory that an image of this size takes in all.
+"""
 
 
 class HeifFile(ImageFile.ImageFile):
-    """The primary image for Pillow, in 8 bits: RGB, RGBa (premultiplied) or L."""
+    """The primary image of a file, as an image of Pillow's with 8 bits: RGB, RGBa (premultiplied) or L."""
 
     format = "HEIF"
     format_description = "HEIF"
     primary: Any
     channels: int
-    """Samples a pixel, with alpha."""
+    """Samples a pixel, including alpha."""
     decoded: int = 0
-    """Pixels that libheif holds beside those of the image: of what it is cut out of, or made of."""
+    """Pixels that libheif holds beside those of the image: those of its tiles, or of the larger image that it is cut
+    from.
+    """
 
     def _open(self) -> None:
         data = self.fp.read() if self.fp else b""
         opened = pillow_heif.open_heif(data, convert_hdr_to_8bit=True)
         self.primary = next((one for one in opened if one.info["primary"]), None)
-        if self.primary is None:  # libheif leaves out what it cannot read, and then calls another image primary
+        # libheif leaves out images that it cannot read, and pillow_heif would then take another image as the primary.
+        if self.primary is None:
             kind = read_items(data).kind
             reason = Reason.CORRUPT if kind in _READ else Reason.UNSUPPORTED_FORMAT
             raise ImageError(reason, f"the primary image, of type {kind!r}, cannot be read")
@@ -46,7 +53,7 @@ class HeifFile(ImageFile.ImageFile):
         """Decodes at the first call."""
         if self._im is None:
             pixels = self.primary.data
-            self._size = self.primary.size  # decoding may show another one
+            self._size = self.primary.size  # after decoding it may differ from what the header said
             form = "RGBX" if self.primary.mode == "RGBA" else self.primary.mode
             self.im = Image.frombytes(self.mode, self._size, pixels, "raw", form, self.primary.stride, 1).im
             self.primary = None
@@ -54,9 +61,9 @@ class HeifFile(ImageFile.ImageFile):
 
 
 def open_heif(data: bytes, max_pixels: int) -> Header:
-    """Raises ImageError, and what pillow_heif raises for broken files."""
+    """Opens a HEIF file without its metadata. Raises ImageError, and what pillow_heif raises for broken files."""
     if has_meta(data) is False:
-        raise ImageError(Reason.UNSUPPORTED_FORMAT, "a sequence without a still image, or an empty HEIF file")
+        raise ImageError(Reason.UNSUPPORTED_FORMAT, "a HEIF file without a still image")
     items = read_items(data)
     largest = items.check(max_pixels)
     bare = without_descriptions(data)

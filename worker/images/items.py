@@ -1,6 +1,6 @@
-"""The items of a HEIF file (ISO/IEC 23008-12), and how many pixels a decoder makes on the way to the primary one.
+"""Reads the items of a HEIF file (ISO/IEC 23008-12), and counts how many pixels must be decoded for the primary item.
 
-An item may be made of others, each of which may be far larger than what is shown, and may be named hundreds of times.
+An item may be made of other items. Each of these may be far larger than the picture, and may be used hundreds of times.
 """
 
 import struct
@@ -14,8 +14,9 @@ from worker.images.limits import check_blocks, check_pixels
 
 DERIVED = {b"grid", b"iovl", b"iden"}
 _WORK = 2
-"""All pixels that are decoded may be twice the limit for one image. A camera's grid is at most one row of tiles larger
-than its image, and its alpha has as many pixels.
+"""All decoded pixels together may be this many times the limit for one image.
+
+A camera's grid has at most one row of tiles more than its image, and alpha has as many pixels as the image.
 """
 _LONG_INDEX = 1
 _META = {b"pitm", b"iinf", b"iref", b"iprp"}
@@ -23,14 +24,14 @@ _META = {b"pitm", b"iinf", b"iref", b"iprp"}
 
 @dataclass
 class Items:
-    """What the file says of its items, by their numbers. `pixels` are those of the largest size that an item claims."""
+    """What the file says about its items, by their numbers. `pixels`: those of the largest size that the item names."""
 
     primary: int = 0
     kinds: dict[int, bytes] = field(default_factory=dict)
     parts: dict[int, list[int]] = field(default_factory=dict)
-    """What an item is made of."""
+    """The items that an item is made of."""
     extras: dict[int, list[int]] = field(default_factory=dict)
-    """An item's alpha and depth, which have as many pixels."""
+    """The alpha and depth of an item, which have as many pixels as the item."""
     pixels: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -39,12 +40,12 @@ class Items:
         return self.kinds.get(self.primary, b"")
 
     def reached(self) -> Counter[int]:
-        """How often decoding the primary item decodes each other one. Raises ImageError with unsupported_format."""
+        """Returns how often each item is decoded when the primary one is. Raises ImageError with unsupported_format."""
         found = Counter([self.primary])
         for item in (self.primary, *self.extras.get(self.primary, ())):
             for part, times in Counter(self.parts.get(item, ())).items():
                 if part in self.parts or self.kinds.get(part) in DERIVED:
-                    raise ImageError(Reason.UNSUPPORTED_FORMAT, "a HEIF image that is made of made images")
+                    raise ImageError(Reason.UNSUPPORTED_FORMAT, "a HEIF image whose parts have parts of their own")
                 found[part] += times
         for item, times in list(found.items()):
             for extra in self.extras.get(item, ()):
@@ -54,9 +55,10 @@ class Items:
         return found
 
     def check(self, max_pixels: int) -> int:
-        """The pixels of the largest item that is decoded for the primary one. That itself counts if it has no parts.
+        """Checks all items that are decoded for the primary one. Returns the pixels of the largest of them.
 
-        Raises ImageError with unsupported_format, or too_many_pixels.
+        Items that are made of others do not count, because only their parts are decoded.
+        Raises ImageError with unsupported_format or too_many_pixels.
         """
         reached = self.reached()
         sizes = {item: self.pixels.get(item, 0) for item in reached}
@@ -64,13 +66,13 @@ class Items:
         check_pixels(largest, max_pixels, f"an item of {largest} pixels")
         work = sum(sizes[item] * times for item, times in reached.items() if item not in self.parts)
         check_pixels(
-            work, _WORK * max_pixels, f"items of {work} pixels together, of which {_WORK} times as many may be"
+            work, _WORK * max_pixels, f"items of {work} pixels together, with {_WORK} times the limit for one image"
         )
         return max((size for item, size in sizes.items() if item not in self.parts), default=largest)
 
 
 def read_items(data: bytes) -> Items:
-    """Raises ImageError with corrupt for what cannot be read, or is there twice."""
+    """Reads the items of a HEIF file. Raises ImageError with corrupt if a list cannot be read, or comes twice."""
     items, seen = Items(), set[bytes]()
     try:
         for kind, start, end in boxes(data, 0, len(data)):
@@ -130,7 +132,7 @@ def _read_sizes(items: Items, data: bytes, start: int, end: int) -> None:
 
 
 def _properties(data: bytes, at: int) -> Iterator[tuple[int, int]]:
-    """Each item with the number of each of its properties, from 1 on."""
+    """Yields each item with the number of each of its properties. Numbers begin at 1."""
     number, size = (">I", 4) if data[at] else (">H", 2)
     index, mask, wide = (">H", 0x7FFF, 2) if data[at + 3] & _LONG_INDEX else (">B", 0x7F, 1)
     (items,) = struct.unpack_from(">I", data, at + 4)

@@ -1,4 +1,7 @@
-"""JPEG: without its metadata, with a bounded number of scans, and judged when only its end marker is missing."""
+"""Opens JPEG files, without their metadata. Limits the number of their scans.
+
+A file is accepted if only its end marker is missing.
+"""
 
 import hashlib
 import io
@@ -28,27 +31,28 @@ _FRAMES = {0xC0, 0xC1, 0xC2, _LOSSLESS, 0xC9, 0xCA}
 _OTHER_FRAMES = {0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
 """Hierarchical, lossless with arithmetic coding, and JPEG-LS: rare forms that libjpeg does not read."""
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-"""Any marker but the restarts, which belong to the pixels."""
+"""Any marker except the restart markers, which belong to the pixels."""
 _EXIF, _XMP = b"Exif\x00\x00", b"http://ns.adobe.com/xap/1.0/\x00"
 _LONGEST_EXIF = 2**20
-"""Bytes. The orientation is at the beginning."""
+"""Bytes that are kept of EXIF. The orientation is at the beginning."""
 _ROWS = 64
 _MADE_UP = (b"\xa5\x3c\x96\x0f" * 64, b"\x5a\xc3\x69\xf0" * 64)
 
 
 class JpegFile(JpegImageFile):
-    """Pillow's, of a file that may lack its end marker: load() says then whether pixels are missing, too."""
+    """Pillow's JPEG image. If the file has no end marker, load() checks whether pixels are missing too."""
 
     cut: bytes | None = None
-    """The file, when it has no end marker."""
+    """The file without an end marker. None if the file has its end marker."""
     is_lossless: bool = False
-    """Such a file holds no frequencies, so libjpeg cannot decode it smaller."""
+    """A lossless file holds no frequencies, so libjpeg cannot decode it at a smaller size."""
 
     def load(self) -> "PixelAccess | None":
-        """Decodes. Raises ImageError with corrupt when pixels are missing.
+        """Decodes the pixels. Raises ImageError with corrupt if some are missing.
 
-        libjpeg makes up what is missing from what follows. So if pixels are the same whatever follows, none is missing.
-        This is looked at in full size: at 1/8, a whole scan of details may be missing unseen.
+        libjpeg computes missing pixels from the bytes that follow. So we decode the file with different bytes at its
+        end. If the pixels are the same each time, none is missing. This is done in full size, because at 1/8 nobody
+        would see that a whole scan of details is missing.
         """
         if self._im is None and self.cut is not None:
             seen = {_digest(self.cut + made_up + _END) for made_up in (b"", *_MADE_UP)}
@@ -58,7 +62,7 @@ class JpegFile(JpegImageFile):
 
 
 def _digest(data: bytes) -> bytes:
-    """Of a JPEG's pixels, of which only one image at a time is held."""
+    """Returns a digest of a JPEG's pixels. So only one decoded image is in memory at a time."""
     image, digest = JpegImageFile(io.BytesIO(data)), hashlib.sha256()
     image.load()
     for top in range(0, image.height, _ROWS):
@@ -68,19 +72,19 @@ def _digest(data: bytes) -> bytes:
 
 @dataclass
 class _Head:
-    """What comes before the pixels. `kept` are the parts of the file that decide them."""
+    """What was read before the pixels. `kept`: the parts of the file that decide the pixels, and the pixels."""
 
     kept: list[memoryview | bytes] = field(default_factory=list)
     exif: bytes = b""
     xmp: bytes = b""
     scan_at: int = 0
-    """Of the first scan; 0 when there is none."""
+    """Where the first scan begins; 0 if there is none."""
     frame: bytes = b""
     is_lossless: bool = False
 
 
 def open_jpeg(data: bytes, max_pixels: int) -> Header:
-    """Raises ImageError, and what Pillow raises for broken files."""
+    """Opens a JPEG file without its metadata. Raises ImageError, and what Pillow raises for broken files."""
     head = _read_head(data)
     is_cut = bool(head.scan_at) and data.rfind(_END, head.scan_at) < 0
     if is_cut and data.endswith(_END[:1]):  # half of the end marker is there
@@ -96,10 +100,10 @@ def open_jpeg(data: bytes, max_pixels: int) -> Header:
 
 
 def reduce_jpeg(image: Image.Image, *, edge: int, decoding: Decoding) -> None:
-    """Lets a JPEG that is not decoded yet be decoded at 1/2, 1/4 or 1/8, where `decoding` wants that.
+    """Prepares a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size, if `decoding` says so. Changes `image.size`.
 
-    The smallest scale is taken whose width and height are both large enough. A JPEG stores blocks of 8 x 8 pixels as
-    frequencies, so the high ones need not be computed. `image.size` is the smaller size afterwards.
+    It takes the smallest scale whose width and height are both large enough. A JPEG stores blocks of 8 x 8 pixels as
+    frequencies. At a smaller size, the high frequencies need not be computed.
     """
     least = decoding.least(edge)
     if least and isinstance(image, JpegImageFile) and not (isinstance(image, JpegFile) and image.is_lossless):
@@ -123,12 +127,12 @@ def _read_head(data: bytes) -> _Head:
             start = end
     head.kept.append(view[start:])
     if head.frame[1:3] == b"\x00\x00":
-        raise ImageError(Reason.UNSUPPORTED_FORMAT, "a JPEG that tells its height after its pixels")
+        raise ImageError(Reason.UNSUPPORTED_FORMAT, "a JPEG that says its height only after its pixels")
     return head
 
 
 def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment from `at` on; what is between two segments is passed over."""
+    """Yields the marker, the start and the end of each segment from `at` on. Bytes between two segments are skipped."""
     for number in range(len(data)):
         check_blocks(number, "segments")
         at = data.find(b"\xff", at)
@@ -144,16 +148,16 @@ def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _read_metadata(body: bytes, head: _Head) -> None:
-    if body.startswith(_EXIF) and len(head.exif) < _LONGEST_EXIF:  # larger ones are in several segments
+    if body.startswith(_EXIF) and len(head.exif) < _LONGEST_EXIF:  # large EXIF is split over several segments
         head.exif += body[len(_EXIF) :] if head.exif else body
     elif body.startswith(_XMP):
         head.xmp = body[len(_XMP) :]
 
 
 def _check_scans(data: bytes, head: _Head, image: JpegFile, max_pixels: int) -> None:
-    """Raises ImageError with too_many_pixels when the scans are too many, and with corrupt when some are missing."""
+    """Raises ImageError with too_many_pixels if there are too many scans, and with corrupt if some are missing."""
     is_cut = data.rfind(_END, head.scan_at) < 0
-    if not is_cut and data.count(b"\xff\xda", head.scan_at) < 2:  # noqa: PLR2004 - by far the most
+    if not is_cut and data.count(b"\xff\xda", head.scan_at) < 2:  # noqa: PLR2004 - as in most files
         return
     pixels = image.width * image.height
     scans = []
@@ -165,7 +169,7 @@ def _check_scans(data: bytes, head: _Head, image: JpegFile, max_pixels: int) -> 
 
 
 def _scans(data: bytes, at: int) -> Iterator[bytes]:
-    """The header of each scan, up to the end of the image."""
+    """Yields the header of each scan, up to the end of the image."""
     while 0 < at < len(data) - 4:
         length = int.from_bytes(data[at + 2 : at + 4])
         if data[at + 1] == _SCAN:
@@ -177,7 +181,7 @@ def _scans(data: bytes, at: int) -> Iterator[bytes]:
 
 
 def _are_complete(scans: list[bytes], image: JpegFile) -> bool:
-    """Whether the scans bring every coefficient of every component to its last bit."""
+    """Whether the scans hold every coefficient of every component up to its last bit."""
     missing = {layer[0]: set(range(64)) for layer in image.layer}
     for header in scans[:MAX_SCANS]:
         count = header[0] if header else 0

@@ -1,4 +1,4 @@
-"""What a file may ask of a decoder."""
+"""How much work and memory a file may cost a decoder."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,12 @@ from worker.errors import ImageError, Reason
 
 MAX_PIXELS = 100_000_000
 MIN_EDGE = 8
-"""Pixels of the shorter edge: the side of a JPEG's block. Smaller files are spacers and tracking pixels."""
+"""Pixels of the shorter edge, as many as a block of a JPEG has. Smaller files are spacers and tracking pixels."""
 
 
 @dataclass(frozen=True)
 class SizeLimits:
-    """An image has `max_pixels` at most, and each of its edges `min_edge` pixels at least."""
+    """The sizes that an image may have: at most `max_pixels` pixels, and at least `min_edge` pixels on each edge."""
 
     max_pixels: int = MAX_PIXELS
     min_edge: int = MIN_EDGE
@@ -20,13 +20,16 @@ class SizeLimits:
 DEFAULT_LIMITS = SizeLimits()
 
 MAX_BLOCKS = 100_000
-"""Segments of a JPEG, chunks of a PNG, blocks of a GIF, strips of a TIFF: Python takes about 2 us for each.
-A file of 64 MiB that a real encoder wrote has at most some ten thousand.
+"""Segments of a JPEG, chunks of a PNG, blocks of a GIF, strips of a TIFF. Python takes about 2 us for each.
+
+A file of 64 MiB that a real encoder wrote has at most about ten thousand.
 """
 MAX_SCANS = 1000
 MAX_PASSES = 100
-"""A JPEG's scans each go over all its pixels again (30 ms for 100 megapixels, however few bytes the scan has): together
-they may visit as many pixels as MAX_PASSES images of the largest allowed size have. Encoders write about 10 scans.
+"""All scans of a JPEG together may go over as many pixels as this many images of the largest allowed size have.
+
+Each scan goes over all pixels of the image again. This takes 30 ms for 100 megapixels, even if the scan has few bytes.
+Encoders write about 10 scans.
 """
 
 
@@ -41,7 +44,7 @@ def check_size(width: int, height: int, limits: SizeLimits) -> None:
 
 
 def check_pixels(pixels: int, max_pixels: int, what: str) -> None:
-    """Raises ImageError with too_many_pixels; `what` has so many pixels, in words."""
+    """Raises ImageError with too_many_pixels if `pixels` is more than `max_pixels`. `what` names them in words."""
     if pixels > max_pixels:
         raise ImageError(Reason.TOO_MANY_PIXELS, f"{what}; the limit is {max_pixels} pixels (FAKESWEEP_MAX_PIXELS)")
 
@@ -51,12 +54,12 @@ def check_passes(passes: int, pixels: int, max_pixels: int) -> None:
     if passes > MAX_SCANS or passes * pixels > MAX_PASSES * max_pixels:
         raise ImageError(
             Reason.TOO_MANY_PIXELS,
-            f"{passes} or more scans of {pixels} pixels each; the limit is {MAX_SCANS} scans, and together "
-            f"{MAX_PASSES} times FAKESWEEP_MAX_PIXELS",
+            f"{passes} or more scans of {pixels} pixels each; the limit is {MAX_SCANS} scans, and "
+            f"{MAX_PASSES} times FAKESWEEP_MAX_PIXELS for all scans together",
         )
 
 
 def check_blocks(blocks: int, what: str) -> None:
-    """Raises ImageError with corrupt for a file of more pieces than anybody writes."""
+    """Raises ImageError with corrupt if a file has more blocks than any program writes."""
     if blocks > MAX_BLOCKS:
         raise ImageError(Reason.CORRUPT, f"more than {MAX_BLOCKS} {what}")

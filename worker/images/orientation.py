@@ -1,7 +1,7 @@
-"""Which way up a picture stands, from its EXIF and XMP. Whatever else is in them is not looked at.
+"""Reads how a picture must be turned from its EXIF and XMP, and turns it. Nothing else in them is read.
 
-The order of what counts is that of Pillow's exif_transpose(). We do not call it: it writes the EXIF back, and that
-raises when some other tag has an unexpected type.
+EXIF counts before XMP, as in Pillow's exif_transpose(). We do not call that function. It writes the EXIF back, which
+raises an error when some other tag has an unexpected type.
 """
 
 import re
@@ -25,13 +25,13 @@ _TURNS = {
 
 
 def orientation_of(exif: bytes, xmp: bytes = b"") -> int:
-    """1 to 8. XMP counts where the EXIF says nothing; what is neither stands upright."""
+    """Returns the orientation, 1 to 8. XMP counts only if the EXIF has none. If both have none, it is 1 (upright)."""
     prefix = _PREFIX.match(exif)
     return orientation_in(first_directory(exif[prefix.end() :] if prefix else exif), xmp)
 
 
 def orientation_in(directory: Directory | None, xmp: bytes) -> int:
-    """orientation_of() for EXIF whose directory is read already."""
+    """Like orientation_of(), for EXIF whose directory is already read."""
     said = directory.numbers(_ORIENTATION)[:1] if directory else ()
     if not said and (match := _IN_XMP.search(xmp)):
         said = (int(match[1]),)
@@ -39,10 +39,10 @@ def orientation_in(directory: Directory | None, xmp: bytes) -> int:
 
 
 def is_on_its_side(orientation: int) -> bool:
-    """Whether width and height change places when the picture is turned."""
+    """Whether width and height are exchanged when the picture is turned."""
     return orientation in {5, 6, 7, 8}
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """The image turned; the same one when it is upright."""
+    """Returns the image turned upright. Returns the same object if it is upright already."""
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image

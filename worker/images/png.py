@@ -1,4 +1,7 @@
-"""PNG: the chunks that decide pixels. Text, profiles, times and the other frames of an animation are left out."""
+"""Opens PNG files, with only the chunks that decide the pixels.
+
+Text, profiles, times and the later frames of an animation are left out.
+"""
 
 import io
 import re
@@ -20,17 +23,18 @@ _KIND = re.compile(rb"\w{4}")
 _TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
 _EXIF_TEXT, _RAW_EXIF, _XMP = b"exif", b"Raw profile type exif", b"XML:com.adobe.xmp"
 _TEXT = 2**20
-"""Bytes of an unpacked text that are looked at."""
+"""How many bytes of an unpacked text are read."""
 _PALETTE_TYPE = 3
 _PIECE = 200
-"""Bytes of Python's own for each piece of a file."""
+"""Bytes that Python itself needs for each piece of a file."""
 
 
 @dataclass
 class _Chunks:
-    """`kept` are the first IHDR and the first PLTE, as whole chunks, and `pixels` the bodies of IDAT.
+    """The chunks of a file that are used. `kept`: the first IHDR and the first PLTE, whole. `pixels`: the IDAT bodies.
 
-    What comes after the first pixels is not kept: it would change them. `texts` holds the kind and body of each text.
+    An IHDR or PLTE after the first pixels is not kept, because it would change them. `texts`: the kind and the body of
+    each text, by its name.
     """
 
     kept: list[memoryview] = field(default_factory=list)
@@ -40,10 +44,10 @@ class _Chunks:
 
 
 def open_png(data: bytes, max_pixels: int) -> Header:  # noqa: ARG001 - one signature for all formats
-    """Raises ImageError, and what Pillow raises for broken files."""
+    """Opens a PNG file without its metadata. Raises ImageError, and what Pillow raises for broken files."""
     chunks = _read(data)
     pixels = sum(len(body) for body in chunks.pixels)
-    # One IDAT instead of many, and its checksum and IEND made up: Pillow does not look at them.
+    # One IDAT instead of many. Its checksum is zero and IEND is new, because Pillow does not check them.
     parts: list[bytes | memoryview] = [data[:_SIGNATURE], *chunks.kept, struct.pack(">I4s", pixels, b"IDAT")]
     parts += [*chunks.pixels, bytes(_CRC), struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))]
     bare = b"".join(parts)
@@ -73,7 +77,7 @@ def _read(data: bytes) -> _Chunks:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and end of each chunk's body; the last one may be cut off. What follows IEND is not looked at."""
+    """Yields the kind of each chunk before IEND, and the start and the end of its body. The last one may be cut off."""
     at, number = _SIGNATURE, 0
     while at + 8 <= len(data):
         check_blocks(number := number + 1, "chunks")
@@ -95,7 +99,7 @@ def _orientation(chunks: _Chunks) -> int:
 
 
 def _unpacked(kind: bytes, body: bytes) -> bytes:
-    """A text without what stands before it; nothing when it is broken."""
+    """Returns the text in a chunk's body, unpacked. Returns no bytes if it is broken."""
     is_packed = kind == b"zTXt"
     if kind == b"zTXt":
         body = body[1:]
@@ -109,7 +113,7 @@ def _unpacked(kind: bytes, body: bytes) -> bytes:
 
 
 def _unhex(text: bytes) -> bytes:
-    """The EXIF that ImageMagick writes as text: a line `exif`, a line with its length, and hexadecimal digits."""
+    """Returns the EXIF that ImageMagick writes as text: a line `exif`, a line with the length, and hex digits."""
     try:
         return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
     except ValueError:

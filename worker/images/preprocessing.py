@@ -1,29 +1,29 @@
-"""How a file's pixels become what a detector sees: names and revisions, which are part of a detector's identity."""
+"""Names and revisions of the ways in which an image becomes a detector's input. They are part of its identity."""
 
 from enum import StrEnum
 
 EDGE = 336
-"""Pixels. CLIP ViT-L/14-336's input."""
+"""Pixels: the width and the height of the input of CLIP ViT-L/14-336."""
 
 
 class Fit(StrEnum):
     """How an image that is not square becomes one."""
 
-    CROP = "crop"  # the shortest edge to `edge`, then the centre: CLIP's way, and FakeVLM's
-    PAD = "pad"  # the whole image, with bars in CLIP's mean colour: LLaVA-1.5's own way
-    STRETCH = "stretch"  # the whole image, its proportions lost
+    CROP = "crop"  # resizes the shorter edge to `edge`, then takes the centre: as CLIP and FakeVLM do
+    PAD = "pad"  # the whole image, with bars in CLIP's mean colour: as LLaVA-1.5 does
+    STRETCH = "stretch"  # the whole image, without its proportions
 
 
 class Decoding(StrEnum):
-    """The size in which a file is decoded, before it becomes a square."""
+    """The size at which a file is decoded, before it becomes a square."""
 
     FULL = "full"
-    REDUCED = "reduced"  # a large JPEG at 1/2, 1/4 or 1/8, which its format allows; every other file in full
+    REDUCED = "reduced"  # large JPEGs at 1/2, 1/4 or 1/8, which their format allows; all other files in full size
 
     def least(self, edge: int) -> int | None:
-        """The smallest width and height that are allowed after decoding, in pixels. None: nothing is reduced.
+        """Returns the smallest width and height that are allowed after decoding, in pixels. None: nothing is reduced.
 
-        Twice the edge: bicubic filtering then still works on more detail than it keeps, and pixels differ from those of
+        It is twice the edge. So bicubic filtering still has more detail than it keeps. The pixels differ from those of
         the full size by about 0.5 of 255.
         """
         return 2 * edge if self is Decoding.REDUCED else None
@@ -37,8 +37,8 @@ PREPROCESSING_REVISIONS = {
     (Fit.PAD, Decoding.REDUCED): "pad-pillow-reduced-1",
     (Fit.STRETCH, Decoding.REDUCED): "stretch-pillow-reduced-1",
 }
-"""Part of a detector's identity: raise one whenever decode() may give another pixel for the same bytes.
+"""The revision of each way. Raise it whenever decode() may give another pixel for the same bytes.
 
-They were not raised when rare greys were put right (grey TIFFs that are inverted, signed, or of 12 or 32 bits): only
-pictures that were wrong changed, and a new revision would have made every verdict and every calibration an old one.
+A correction of rare pictures whose pixels are wrong does not raise it: it would make every verdict and every
+calibration an old one (docs/decisions/0014).
 """

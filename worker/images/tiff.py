@@ -1,4 +1,7 @@
-"""TIFF: the first page, by the tags that decide its pixels. Camera raw files are TIFFs, too, and are not read."""
+"""Opens the first page of TIFF files, with only the tags that decide its pixels.
+
+Camera raw files are TIFFs too. They are refused.
+"""
 
 import io
 import struct
@@ -23,13 +26,13 @@ _PIXEL_TAGS = {
     _COLOUR_MAP, 266, 273, 278, 279, 292, 293, 317, 322, 323, 324, 325, 332, 338, 347, *range(512, 522), 529, 531,
     532,
 }  # fmt: skip
-"""What Pillow and libtiff need to decode: sizes, layout, compression, colour. All else is left out."""
+"""The tags that Pillow and libtiff need for decoding: sizes, layout, compression, colour. All others are left out."""
 _NEEDED_TAGS = {_BITS, _COLOUR_MAP, 273, 279, 324, 325, 347}
-"""Of them, those that may lie elsewhere in the file and without which nothing is decoded."""
+"""Those of them whose values may be elsewhere in the file, and without which nothing can be decoded."""
 _RAW_PHOTOMETRICS = {32803, 34892}
-"""Colour filter array and linear raw: the numbers of a sensor, not yet a picture."""
+"""Colour filter array and linear raw: the numbers of a sensor, which are not yet a picture."""
 _RAW_COMPRESSIONS = {32767, 32769, 32770, 34713, 65000, 65535}
-"""Of Sony, Epson, Samsung, Nikon, Kodak and Pentax."""
+"""Compressions of Sony, Epson, Samsung, Nikon, Kodak and Pentax."""
 _CR2 = b"*\x00\x10\x00\x00\x00CR\x02"
 _PHASE_ONE = {b"IIIITwaR", b"MMMMRawT"}
 _MAX_DIRECTORIES = 32
@@ -37,37 +40,43 @@ _NATIVE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 
 
 class TiffFile(TiffImageFile):
-    """Pillow's, without its limit on pixels (ours is checked before) and without looking at EXIF after decoding."""
+    """Pillow's TIFF image, without Pillow's limit on pixels and without reading EXIF after decoding.
+
+    Our own limit is checked before.
+    """
 
     def load_prepare(self) -> None:
-        """Makes room for the pixels."""
+        """Allocates the memory for the pixels."""
         ImageFile.ImageFile.load_prepare(self)
 
     def load_end(self) -> None:
-        """Nothing remains to be done."""
+        """Does nothing. Pillow's own method reads EXIF here."""
 
 
 def open_tiff(data: bytes, max_pixels: int) -> Header:
-    """A TIFF's first page. Raises ImageError, and what Pillow raises for broken files."""
+    """Opens a TIFF's first page. Raises ImageError, and what Pillow raises for broken files."""
     page = first_directory(data)
     if page is None or not page.is_whole:
-        raise ImageError(Reason.CORRUPT, "the file's directory is missing, or a part of it")
+        raise ImageError(Reason.CORRUPT, "the file's directory is missing or cut off")
     _check_is_picture(page)
     check_is_read(page)
     check_work(page, _PIXEL_TAGS, max_pixels)
     levels = _levels(page)
     bare = _bare(page, _as_pillow_knows(page, levels))
     image = TiffFile(io.BytesIO(bare))
-    if image.use_load_libtiff:  # it gives numbers in the order of this machine, which Pillow expects only of some modes
+    if image.use_load_libtiff:  # libtiff gives numbers in this machine's byte order; Pillow expects that of some modes
         image.tile = [tile._replace(args=_native(tile.args)) for tile in image.tile]
     colours = page.numbers(_COLOUR_MAP) if image.palette else ()
-    if colours and max(colours) < 256:  # noqa: PLR2004 - old programs wrote 8 bits where TIFF has 16; libtiff looks, too
+    if colours and max(colours) < 256:  # noqa: PLR2004 - old programs wrote 8 bits instead of 16; libtiff checks it too
         image.palette = ImagePalette.raw("RGB;L", bytes(int(colour) for colour in colours))
     return Header(image, orientation_in(page, _xmp(page)), len(bare), levels)
 
 
 def _as_pillow_knows(page: Directory, levels: Levels | None) -> dict[int, int]:
-    """Tags to be changed so that Pillow reads all numbers alike: to_8_bit() inverts them, and takes off their sign."""
+    """Returns the tags that must be changed so that Pillow reads all numbers in the same way.
+
+    to_8_bit() then inverts the levels and handles their sign.
+    """
     changed = {_PLANAR: 1} if page.number(_SAMPLES, 1) == 1 else {}  # one sample is one plane
     if levels and levels.is_inverted:
         changed[_PHOTOMETRIC] = 1
@@ -81,18 +90,18 @@ def _native(args: Any) -> Any:
 
 
 def _check_is_picture(page: Directory) -> None:
-    """Raises ImageError with unsupported_format for a camera's raw file, whose first page is a small preview."""
+    """Raises ImageError with unsupported_format for camera raw files, for previews, and for what Pillow cannot read."""
     others = list(_others(page))
     is_raw = _DNG_VERSION in page.entries or page.data[2:11] == _CR2 or page.data[8:16] in _PHASE_ONE
     if is_raw or any(_is_raw(one) for one in (page, *others)):
-        raise ImageError(Reason.UNSUPPORTED_FORMAT, "a camera's raw file, whose first page is only a preview")
+        raise ImageError(Reason.UNSUPPORTED_FORMAT, "a camera raw file, whose first page is only a preview")
     if _is_reduced(page) and any(_area(one) > _area(page) for one in others):
         raise ImageError(Reason.UNSUPPORTED_FORMAT, "the first page says that it is only a preview of another one")
     compression = page.number(_COMPRESSION, 1)
     if compression not in COMPRESSION_INFO:
         raise ImageError(Reason.UNSUPPORTED_FORMAT, f"a TIFF with compression {compression}")
     if compression == 1 and page.number(_PHOTOMETRIC, 1) == 6 and page.numbers(_SUBSAMPLING)[:2] != (1, 1):  # noqa: PLR2004
-        raise ImageError(Reason.UNSUPPORTED_FORMAT, "a TIFF with subsampled colour that is not compressed")
+        raise ImageError(Reason.UNSUPPORTED_FORMAT, "a TIFF with uncompressed, subsampled colour")
 
 
 def _is_raw(page: Directory) -> bool:
@@ -108,7 +117,7 @@ def _area(page: Directory) -> float:
 
 
 def _others(page: Directory) -> Iterator[Directory]:
-    """Some of the other pages: those under the first one, and those that follow it."""
+    """Yields the sub-pages of the first page, and the pages that follow it, up to _MAX_DIRECTORIES of each."""
     for place in page.numbers(_SUB_DIRECTORIES)[:_MAX_DIRECTORIES]:
         if other := directory_at(page.data, int(place), page.order, is_big=page.is_big):
             yield other
@@ -122,7 +131,7 @@ def _others(page: Directory) -> Iterator[Directory]:
 
 
 def _levels(page: Directory) -> Levels | None:
-    """For one sample a pixel that is a grey level; None where Pillow reads it as it should."""
+    """Returns what the numbers of a grey image mean. None for colour, and for grey that Pillow reads correctly."""
     bits, photometric = int(page.number(_BITS, 1)), page.number(_PHOTOMETRIC, 0)
     form = page.number(_FORMAT, 1)
     is_signed = form != 1  # two's complement, or floats, which have a sign of their own
@@ -137,7 +146,7 @@ def _xmp(page: Directory) -> bytes:
 
 
 def _bare(page: Directory, changed: dict[int, int]) -> bytes:
-    """The file with one page that has only the tags of pixels, some of them with another value."""
+    """Returns the file with one page that has only the tags of pixels. `changed` holds new values for some of them."""
     order, data = page.order, page.data
     entries = []
     for tag, entry in sorted(page.entries.items()):

@@ -1,4 +1,4 @@
-"""How a TIFF lays out its pixels: what a decoder would have to do for them, and layouts that are not read."""
+"""Checks the layout of a TIFF's pixels: how much work it makes for a decoder, and whether Pillow can read it."""
 
 from worker.errors import ImageError, Reason
 from worker.images.directory import Directory
@@ -8,9 +8,9 @@ _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR = 256, 257
 _ROWS, _TILE_WIDTH, _TILE_HEIGHT, _COLOUR_MAP, _EXTRA = 278, 322, 323, 320, 338
 _BLOCKS = {273, 279, 324, 325}
 _SMALLEST_TILE = 16 * 16
-"""Pixels, by the format."""
+"""Pixels of the smallest tile that the format allows."""
 _TILES = 4
-"""All tiles together may have so many times the limit on pixels: they may reach over the image's edges."""
+"""All tiles together may have this many times the limit on pixels, because they may reach over the image's edges."""
 _COLOURS = 3 * 2**16
 """Numbers in a palette of 16 bits."""
 _JPEG = {6, 7}
@@ -18,10 +18,10 @@ _WEBP = 50001
 
 
 def check_work(page: Directory, tags: set[int], max_pixels: int) -> None:
-    """Raises ImageError with too_many_pixels or corrupt for what would take long or much memory.
+    """Raises ImageError with too_many_pixels or corrupt if decoding would take very long or very much memory.
 
-    `tags` are those that are read. Many tiles may share one compressed block, so the file's own size says nothing. A
-    JPEG in a TIFF may have as many scans as any other: see worker.images.limits.MAX_PASSES.
+    `tags`: the tags that are read. The size of the file is no measure, because many tiles may share one compressed
+    block. The scans of a JPEG in a TIFF are limited as in any JPEG: see worker.images.limits.MAX_PASSES.
     """
     width, height = int(page.number(_WIDTH, 0)), int(page.number(_HEIGHT, 0))
     strip = width * min(height, int(page.number(_ROWS, height)))
@@ -41,7 +41,7 @@ def check_work(page: Directory, tags: set[int], max_pixels: int) -> None:
 
 
 def _check_counts(page: Directory, tags: set[int], tiles: int) -> None:
-    """An entry may have as many numbers as the image has tiles, or as any other file has pieces."""
+    """Checks how many numbers each entry has: at most as many as the image has tiles, or at most MAX_BLOCKS."""
     planes = int(page.number(_SAMPLES, 1)) if page.number(_PLANAR, 1) == 2 else 1  # noqa: PLR2004 - by the format
     for tag in tags & page.entries.keys():
         entry = page.entries[tag]
@@ -51,7 +51,7 @@ def _check_counts(page: Directory, tags: set[int], tiles: int) -> None:
 
 
 def check_is_read(page: Directory) -> None:
-    """Raises ImageError with unsupported_format for layouts that Pillow does not read, or reads wrongly."""
+    """Raises ImageError with unsupported_format for layouts that Pillow cannot read or reads wrongly."""
     samples, bits, compression = (int(page.number(tag, 1)) for tag in (_SAMPLES, _BITS, _COMPRESSION))
     is_planar = page.number(_PLANAR, 1) == 2 and compression == 1  # noqa: PLR2004 - by the format
     said = None
@@ -62,6 +62,6 @@ def check_is_read(page: Directory) -> None:
     elif samples == 1 and bits > 8 and _PHOTOMETRIC not in page.entries:  # noqa: PLR2004
         said = "a TIFF that does not say whether its largest number is black or white"
     elif is_planar and samples > 1 and (bits != 8 or 0 in page.numbers(_EXTRA)):  # noqa: PLR2004
-        said = "a TIFF with planes that are not compressed, of 16 bits or more than the picture's"
+        said = "a TIFF with uncompressed planes that do not have 8 bits, or with an extra plane of unknown meaning"
     if said:
         raise ImageError(Reason.UNSUPPORTED_FORMAT, said)

@@ -1,7 +1,7 @@
-"""WebP: still images, and the first frame of animations.
+"""Opens WebP files: still images, and the first frame of animations.
 
-Pillow reads every WebP through libwebp's decoder of animations, which holds 16 bytes a pixel. imagecodecs calls the
-decoder of still images, of the same library and with the same pixels, which writes straight into 4 bytes a pixel.
+Pillow reads every WebP with libwebp's decoder of animations, which holds 16 bytes a pixel. imagecodecs calls the
+decoder of still images, which is in the same library and gives the same pixels. It needs only 4 bytes a pixel.
 """
 
 import io
@@ -31,24 +31,24 @@ _FRAME_HEADER = 16  # bytes
 
 @dataclass
 class _Contents:
-    """What a file or a frame of it holds. `size` is that of the canvas, `place` where the frame lies on it."""
+    """What is read of a file. `size`: the size of the canvas. `place`: where the frame is on the canvas."""
 
     size: tuple[int, int] = (0, 0)
     place: tuple[int, int] = (0, 0)
     frame_size: tuple[int, int] = (0, 0)
     parts: list[tuple[bytes, memoryview]] = field(default_factory=list)
-    """Alpha and colour, as chunks' kinds and bodies."""
+    """The kinds and bodies of the chunks that hold alpha and colour."""
     exif: bytes = b""
     xmp: bytes = b""
 
     @property
     def is_whole(self) -> bool:
-        """Whether the frame covers the canvas."""
+        """Whether the frame covers the whole canvas."""
         return self.place == (0, 0) and self.frame_size == self.size
 
 
 class WebPFile(ImageFile.ImageFile):
-    """A WebP for Pillow: RGBX, of which the fourth byte means nothing."""
+    """A WebP as an image of Pillow's, in mode RGBX. The fourth byte means nothing."""
 
     format = "WEBP"
     format_description = "WebP"
@@ -74,13 +74,15 @@ class WebPFile(ImageFile.ImageFile):
 
 
 def open_webp(data: bytes, max_pixels: int) -> Header:
-    """Raises ImageError, and what Pillow and imagecodecs raise for broken files."""
+    """Opens a WebP file without its metadata. Raises ImageError, and what Pillow and imagecodecs raise for broken
+    files.
+    """
     image = WebPFile(io.BytesIO(data))
     contents = image.contents
     (left, top), (wide, high) = contents.place, contents.frame_size
     check_pixels(wide * high, max_pixels, f"a frame of {wide} x {high} pixels")
     if left + wide > contents.size[0] or top + high > contents.size[1]:
-        raise ImageError(Reason.CORRUPT, "the first frame lies outside of its canvas")
+        raise ImageError(Reason.CORRUPT, "the first frame lies outside its canvas")
     return Header(image, orientation_of(contents.exif, contents.xmp), sum(len(body) for _, body in contents.parts))
 
 
@@ -108,7 +110,7 @@ def _read(data: memoryview) -> _Contents:
 
 
 def _parts(data: memoryview, at: int) -> list[tuple[bytes, memoryview]]:
-    """What is decoded: the first alpha and the first colour."""
+    """Returns the chunks that are decoded: the first with alpha, and the first with colour."""
     parts: list[tuple[bytes, memoryview]] = []
     for kind, body in _chunks(data, at):
         if kind == b"ALPH" and not parts:
@@ -119,7 +121,7 @@ def _parts(data: memoryview, at: int) -> list[tuple[bytes, memoryview]]:
 
 
 def _chunks(data: memoryview, at: int) -> Iterator[tuple[bytes, memoryview]]:
-    """Kind and body of each chunk; the last one may be cut off."""
+    """Yields the kind and the body of each chunk. The last body may be cut off."""
     number = 0
     while at + 8 <= len(data):
         check_blocks(number := number + 1, "chunks")
@@ -144,7 +146,7 @@ def _size_of_bitstream(kind: bytes, body: memoryview) -> tuple[int, int]:
 
 
 def _file_of(contents: _Contents) -> bytes:
-    """A still WebP of one frame: what is decoded, and nothing else."""
+    """Returns a still WebP file of one frame, which holds only the chunks that are decoded."""
     parts: list[tuple[bytes, bytes | memoryview]] = list(contents.parts)
     if parts[0][0] == b"ALPH":
         width, height = contents.frame_size

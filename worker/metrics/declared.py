@@ -139,9 +139,9 @@ READY = Metric(
 
 LISTED = Metric(Kind.COUNTER, "fakesweep_producer_images_listed_total", "Images that were listed.")
 PUBLISHED = Metric(Kind.COUNTER, "fakesweep_producer_images_published_total", "Images in the messages published.")
-UNCHANGED = Metric(
-    Kind.COUNTER, "fakesweep_producer_images_unchanged_total",
-    "Images that got their finding at once and no message, because they are unchanged and have a verdict.",
+KNOWN = Metric(
+    Kind.COUNTER, "fakesweep_producer_images_known_total",
+    "Images that needed no message, because they are unchanged and have a verdict.",
 )  # fmt: skip
 
 BACKLOG = Metric(Kind.GAUGE, "fakesweep_review_backlog", "Contents that wait for a person's review.")
@@ -180,7 +180,7 @@ WORKER = (
     WORKER_INFO,
     READY,
 )
-PRODUCER = (LISTED, PUBLISHED, UNCHANGED, DEAD_LETTERS)
+PRODUCER = (LISTED, PUBLISHED, KNOWN, DEAD_LETTERS)
 ASKED = (BACKLOG, QUEUE_IMAGES, QUEUE_OLDEST, QUEUE_STILL, OVERDUE, DRIFTED)
 """Served by producers.asked, which leaves them out while their values are not known."""
 DECLARED = (*WORKER, *(one for one in PRODUCER if one not in WORKER), *ASKED)

@@ -1,0 +1,68 @@
+"""The contents that detectors flagged, with their history: what `fakesweep flagged` shows."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlmodel import Session, col
+
+from producers.scans import find_scan
+from worker.database import Database, transaction
+from worker.errors import ScanStateError
+from worker.tables import ContentHistory, Detector, Finding, StoredVerdict, Verdict
+
+_HISTORY = ("places", "first_flagged_at", "first_flagged_uri", "first_flagged_scan_id", "last_flagged_at",
+            "last_flagged_uri", "last_flagged_scan_id", "superseded", "statement", "reviewed_at")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which flagged contents: first flagged at `since` or later, without a person's decision, flagged by this scan."""
+
+    since: datetime | None = None
+    unreviewed: bool = False
+    scan_id: UUID | None = None
+
+
+def flagged(database: Database, wanted: Wanted, limit: int) -> list[dict[str, Any]]:
+    """The contents, the one that was flagged first at the latest time before all others, as JSON shows them.
+
+    One that two detectors flagged comes twice. Raises NoSuchScanError, and ScanStateError when the findings of the
+    scan are dropped.
+    """
+    query = (
+        select(ContentHistory, col(Detector.name), col(StoredVerdict.explanation))
+        .join(Detector, col(Detector.id) == col(ContentHistory.detector_id))
+        .outerjoin(StoredVerdict, col(StoredVerdict.id) == col(ContentHistory.verdict_id))
+        .where(col(ContentHistory.first_flagged_at).is_not(None))
+        .order_by(col(ContentHistory.first_flagged_at).desc(), col(ContentHistory.sha256))
+        .limit(limit)
+    )
+    if wanted.since is not None:
+        query = query.where(col(ContentHistory.first_flagged_at) >= wanted.since)
+    if wanted.unreviewed:
+        query = query.where(col(ContentHistory.statement).is_(None))
+    with transaction(database) as session:
+        if wanted.scan_id is not None:
+            query = query.where(col(ContentHistory.sha256).in_(_of_scan(session, wanted.scan_id)))
+        return [_row(content, name, explanation) for content, name, explanation in session.execute(query)]
+
+
+def _of_scan(session: Session, scan_id: UUID) -> Any:
+    scan = find_scan(session, scan_id)
+    if scan.dropped_at is not None:
+        raise ScanStateError(f"scan {scan_id}: its findings were dropped at {scan.dropped_at:%Y-%m-%d %H:%M}")
+    own = (col(Finding.partition) == scan.partition, col(Finding.scan_id) == scan_id)
+    return select(col(Finding.sha256)).where(*own, col(Finding.verdict) == Verdict.FAKE)
+
+
+def _row(content: ContentHistory, detector: str, explanation: str | None) -> dict[str, Any]:
+    known = content.model_dump(mode="json")
+    return {
+        **{name: known[name] for name in ("sha256", "verdict", "score")},
+        "detector": detector,
+        "explanation": explanation,
+        **{name: known[name] for name in _HISTORY},
+    }

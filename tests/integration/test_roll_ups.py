@@ -1,0 +1,170 @@
+"""The counts by the hour and the history of contents, against a count over what happened."""
+
+from collections import Counter
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+from sqlmodel import Session, SQLModel
+
+from producers import retention, scans, submissions
+from producers.testing import InMemoryPublisher
+from tests.integration.test_scans import Archive, png
+from worker.database import Database, transaction
+from worker.errors import EngineGenerateError, ScanStateError
+from worker.messages import ImageRef, JudgeImages, Policy
+from worker.moderate import moderate
+from worker.tables import Record
+from worker.testing import ScriptedEngine
+
+_RAW = """
+SELECT CASE WHEN s.kind = 'live' THEN NULL ELSE f.scan_id END AS scan_id, split_part(f.uri, '/', 3) AS bucket,
+       v.detector_id, f.outcome, f.verdict, f.reason, floor(f.score * 20)::int AS bin,
+       date_trunc('hour', f.decided_at, 'UTC') AS hour, count(*) AS findings
+FROM findings f JOIN scans s ON s.id = f.scan_id LEFT JOIN verdicts v ON v.id = f.verdict_id
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+"""
+_COUNTED = """
+SELECT scan_id, bucket, detector_id, outcome, verdict, reason, round(score_from * 20)::int AS bin, hour, findings
+FROM findings_by_hour
+"""
+_FLAGGED = """
+SELECT f.sha256, v.detector_id, count(DISTINCT f.uri) AS places, min(f.decided_at) FILTER (WHERE f.verdict = 'fake'),
+       max(f.decided_at) FILTER (WHERE f.verdict = 'fake')
+FROM findings f JOIN verdicts v ON v.id = f.verdict_id WHERE f.verdict <> 'real' GROUP BY 1, 2
+"""
+_HISTORY = "SELECT sha256, detector_id, places, first_flagged_at, last_flagged_at FROM contents"
+STEPS = ("new", "replace", "copy", "night", "audit", "stricter", "rejudge", "retry", "repair", "submit", "drop")
+
+
+def counted(database: Database, query: str) -> Counter[tuple[Any, ...]]:
+    with Session(database) as session:
+        rows = session.execute(text(query)).all()
+    return Counter({tuple(row[:-1]): row[-1] for row in rows})
+
+
+class History:
+    """An archive to which things happen. `dropped` is what was counted of findings that are gone."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.archive = archive
+        self.dropped: Counter[tuple[Any, ...]] = Counter()
+        self.ended: list[UUID] = []
+        self._number, self._failing = 0, False
+        archive.engine = ScriptedEngine(fail=self._fail)
+
+    def _fail(self, image: Any) -> None:
+        if self._failing and image.getpixel((19, 19))[0] % 2:
+            raise EngineGenerateError("told to fail")
+
+    def _picture(self) -> bytes:
+        self._number += 1
+        return png((250, 5, 128)[self._number % 3], self._number)
+
+    def step(self, name: str) -> None:
+        uris = sorted(self.archive.images)
+        match name:
+            case "new":
+                self.archive.images[f"s3://{'ab'[self._number % 2]}/{self._number:05d}.png"] = self._picture()
+            case "replace" if uris:
+                self.archive.images[uris[0]] = self._picture()
+            case "copy" if uris:
+                self.archive.images[f"s3://copies/{self._number}"] = self.archive.images[uris[-1]]
+            case "night":
+                self._failing = True
+                self._sweep(record=Record.CHANGES)
+                self._failing = False
+            case "audit":
+                self._sweep()
+            case "stricter":
+                self._sweep(policy=Policy(fake_from=0.4))
+            case "rejudge":
+                self._sweep(rejudge=True)
+            case "retry" | "repair" | "drop" if self.ended:
+                getattr(self, f"_{name}")(self.ended[-1])
+            case "submit" if uris:
+                job = JudgeImages(images=(ImageRef(uri=uris[0]),))
+                moderate(job, uuid4(), self.archive.parts())
+
+    def _sweep(self, **options: Any) -> None:
+        self.ended.append(UUID(self.archive.sweep(**options)["scan"]))
+
+    def _retry(self, scan_id: UUID) -> None:
+        publisher = InMemoryPublisher()
+        submissions.retry(publisher, self.archive.database, scan_id, submissions.RETRYABLE)
+        self.archive.judge(publisher)
+
+    def _repair(self, scan_id: UUID) -> None:
+        scans.repair(self.archive.database, scan_id)
+        self.archive.judge(self.archive.publish(scan_id))
+
+    def _drop(self, scan_id: UUID) -> None:
+        before = counted(self.archive.database, _RAW)
+        retention.drop_scan(self.archive.database, scan_id)
+        self.dropped += before - counted(self.archive.database, _RAW)
+        self.ended.remove(scan_id)
+
+
+@settings(
+    max_examples=25, deadline=None, phases=[Phase.generate, Phase.shrink],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+@given(steps=st.lists(st.sampled_from(STEPS), min_size=4, max_size=14))
+def test_counts_by_the_hour_equal_a_count_over_the_raw_rows(database: Database, steps: list[str]) -> None:
+    empty(database)
+    history = History(Archive(database))
+    history.archive.fill(4)
+    for name in steps:
+        history.step(name)
+        if not history.dropped:
+            assert counted(database, _FLAGGED) == counted(database, _HISTORY)
+        assert counted(database, _RAW) + history.dropped == counted(database, _COUNTED)
+
+
+def empty(database: Database) -> None:
+    with transaction(database) as session:
+        session.execute(text("SET LOCAL session_replication_role = replica"))  # reviews and verdicts are append-only
+        for table in SQLModel.metadata.sorted_tables:
+            session.execute(text(f"DELETE FROM {table.name}"))
+
+
+def test_dropping_submissions_keeps_what_was_counted(database: Database) -> None:
+    history = History(Archive(database))
+    history.archive.fill(1)
+    history.step("submit")
+    before = counted(database, _COUNTED)
+    with Session(database) as session:
+        scan_id = session.execute(text("SELECT id FROM scans")).scalar_one()
+    retention.drop_scan(database, scan_id)
+    assert counted(database, _RAW) == Counter()
+    assert counted(database, _COUNTED) == before
+    assert sum(before.values()) == 1
+
+
+def test_a_detector_that_calls_it_real_takes_a_content_off_the_list(database: Database) -> None:
+    archive = Archive(database, {"s3://b/1.png": png(250)})
+    archive.sweep(archive.parts())
+    archive.engine = ScriptedEngine(lambda _image: 0.01)
+    archive.sweep(archive.parts(revision="2"))
+    with Session(database) as session:
+        rows = session.execute(text("SELECT verdict, superseded FROM contents")).all()
+    assert [tuple(row) for row in rows] == [("fake", True)]
+    archive.engine = ScriptedEngine(lambda _image: 0.99)
+    archive.sweep(archive.parts(revision="3"))
+    with Session(database) as session:
+        rows = session.execute(text("SELECT verdict, superseded FROM contents ORDER BY detector_id")).all()
+    assert [tuple(row) for row in rows] == [("fake", True), ("fake", False)]
+
+
+def test_a_scan_of_findings_that_are_dropped_has_no_list(database: Database) -> None:
+    from producers.reporting import contents
+
+    archive = Archive(database, {"s3://b/1.png": png(250)})
+    scan_id = UUID(archive.sweep()["scan"])
+    retention.drop_scan(database, scan_id)
+    with pytest.raises(ScanStateError, match="were dropped"):
+        contents.flagged(database, contents.Wanted(scan_id=scan_id), 10)
+    assert len(contents.flagged(database, contents.Wanted(), 10)) == 1
