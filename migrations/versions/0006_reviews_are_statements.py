@@ -45,8 +45,8 @@ WITH seen AS (
            CASE WHEN v.id IS NOT NULL THEN verdict_under(s.policy, v.score) END AS verdict
     FROM reviews r
     LEFT JOIN scans s ON s.id = r.scan_id
-    LEFT JOIN findings f ON f.partition = s.partition AND f.scan_id = r.scan_id AND f.uri = r.uri
-                            AND f.decided_at <= r.created_at
+    LEFT JOIN findings f ON r.verdict_id IS NULL AND f.partition = s.partition AND f.scan_id = r.scan_id
+                            AND f.uri = r.uri AND f.decided_at <= r.created_at
     LEFT JOIN verdicts v ON v.id = coalesce(r.verdict_id, f.verdict_id)
                             AND v.sha256 = coalesce(r.sha256, v.sha256)
 )
@@ -107,8 +107,9 @@ BEGIN
             (SELECT max(id) FROM verdicts WHERE sha256 = NEW.sha256)
         );
         IF NEW.verdict_id IS NULL THEN
-            RAISE EXCEPTION 'no detector has judged the content % at %', coalesce(NEW.sha256, 'unknown'), NEW.uri
-            USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'review_content', HINT = 'scan it first';
+            RAISE EXCEPTION 'no detector has judged the % at %', coalesce('content ' || NEW.sha256, 'image'), NEW.uri
+            USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'review_content',
+                  HINT = CASE WHEN NEW.sha256 IS NULL THEN 'scan it first, or name the content' ELSE 'scan it first' END;
         END IF;
     END IF;
     SELECT v.sha256, v.detector_id, v.score, v.uri INTO seen FROM verdicts v WHERE v.id = NEW.verdict_id;
@@ -188,9 +189,9 @@ CREATE FUNCTION contents_added() RETURNS trigger LANGUAGE plpgsql SECURITY DEFIN
 BEGIN
     PERFORM pg_advisory_xact_lock_shared({lock}, content)
     FROM (SELECT DISTINCT hashtext(sha256) AS content FROM added ORDER BY 1) AS ordered;
-    PERFORM take_statement(sha256)
-    FROM (SELECT DISTINCT sha256 FROM added) AS new
-    WHERE EXISTS (SELECT FROM reviews r WHERE r.sha256 = new.sha256);
+    PERFORM take_statement(one.sha256)
+    FROM (SELECT DISTINCT sha256 FROM added) AS one
+    WHERE EXISTS (SELECT FROM reviews r WHERE r.sha256 = one.sha256);
     RETURN NULL;
 END $$;
 CREATE TRIGGER contents_added AFTER INSERT ON contents REFERENCING NEW TABLE AS added

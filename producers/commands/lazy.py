@@ -35,6 +35,7 @@ COMMANDS = {
         "Drop the findings of old scans and submissions. Scans, verdicts, objects and reviews stay.",
     ),
     "drop": ("retention", "Drop the findings of SCAN, which has ended. The scan, its verdicts and its reviews stay."),
+    "reviewer": ("reviewers", "Add, list or disable people who may review."),
     "dead": ("dead", "List, show, replay or discard messages that no worker could handle."),
     "evaluate": (
         "evaluation",

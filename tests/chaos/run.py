@@ -33,13 +33,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=10_000, help="the most rounds on each broker")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--report", type=Path, default=Path("build/chaos/report.json"))
-    parser.add_argument("--brokers", default=",".join(BROKERS), help="names of brokers, separated by commas")
-    parser.add_argument("--faults", default="", help="only kinds whose names begin with one of these, with commas")
+    parser.add_argument("--brokers", default=",".join(BROKERS), help="a comma list: the brokers to use")
+    parser.add_argument("--faults", default="", help="a comma list: only kinds whose names begin with one of these")
     parser.add_argument("--images", type=int, default=sizes.images, help="images in the scan of a round")
     parser.add_argument("--submissions", type=int, default=sizes.submissions, help="submissions in a round")
-    parser.add_argument("--storm-s", type=float, default=sizes.storm_s, help="the longest time of faults in a round")
-    parser.add_argument("--settle-s", type=float, default=sizes.settle_s, help="the longest time to settle after that")
-    parser.add_argument("--twice", choices=("alternate", "yes", "no"), default=sizes.twice, help="publish all twice")
+    parser.add_argument("--storm-s", type=float, default=sizes.storm_s, help="how long a round has faults, at most")
+    parser.add_argument(
+        "--settle-s", type=float, default=sizes.settle_s, help="how long a round may take to settle after that"
+    )
+    parser.add_argument(
+        "--twice", choices=("alternate", "yes", "no"), default=sizes.twice, help="publish every message twice"
+    )
     parser.add_argument("--image-s", type=float, default=0.1, help="seconds that the engine takes for an image")
     parser.add_argument("--fuzz", type=int, default=0, help="also decode this many damaged image files")
     parser.add_argument("--part", action="store_true", help="print no table, because another process prints it")

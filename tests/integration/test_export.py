@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import insert, text
 
-from producers import retention
+from producers import retention, reviews
 from producers.export.dataset import PURPOSE, Export, write_dataset
 from producers.export.decisions import LeftOut, Selection
 from tests.integration.test_scans import Archive, png
@@ -74,19 +74,15 @@ class Desk:
     def sweep(self, **options: Any) -> UUID:
         return UUID(self.archive.sweep(**options)["scan"])
 
-    def review(self, scan: UUID, name: str, decision: str, reviewer: str = "r1", **columns: Any) -> None:
-        """Decides on a finding as a reviewer would: later than every decision before."""
+    def review(self, scan: UUID, name: str, statement: str, reviewer: str = "r1", **columns: Any) -> None:
+        """States what a finding's content is as a reviewer would: later than every review before."""
         self.reviews += 1
-        uri = self.uri(name)
-        seen = self.archive.rows(scan)[uri]
+        reviews.add_reviewer(self.database, reviewer)
+        row = {
+            "scan_id": scan, "uri": self.uri(name), "statement": statement, "reviewer": reviewer,
+            "created_at": START + timedelta(minutes=self.reviews),
+        }  # fmt: skip
         with self.database.begin() as connection:
-            verdict_id = connection.execute(
-                text("SELECT verdict_id FROM findings WHERE scan_id = :scan AND uri = :uri"), {"scan": scan, "uri": uri}
-            ).scalar()
-            row = {
-                "scan_id": scan, "uri": uri, "sha256": seen["sha256"], "verdict_id": verdict_id, "decision": decision,
-                "reviewer": reviewer, "created_at": START + timedelta(minutes=self.reviews),
-            }  # fmt: skip
             connection.execute(insert(Review).values(**(row | columns)))
 
     def export(self, output: Path | None = None, **wanted: Any) -> dict[str, Any]:
@@ -120,7 +116,7 @@ def desk(database: Database, tmp_path: Path) -> Desk:
 def test_a_decision_becomes_a_record_of_fakeclue(desk: Desk) -> None:
     desk.put(a=FAKE)
     scan = desk.sweep()
-    desk.review(scan, "a", "confirmed", note="seen on her phone", reason_code="face")
+    desk.review(scan, "a", "fake", note="seen on her phone", reason_code="face")
     summary = desk.export(shares=Shares(train=1, validation=0, test=0))
     (written,) = json.loads((desk.output / "train.json").read_text())
     assert written == {
@@ -150,38 +146,40 @@ def test_a_decision_becomes_a_record_of_fakeclue(desk: Desk) -> None:
     assert "her phone" not in everything
 
 
-def test_what_decisions_say(desk: Desk) -> None:
+def test_what_reviews_state_is_the_label_whatever_the_verdict(desk: Desk) -> None:
     desk.put(fake=FAKE, flagged=FAKE, real=REAL, missed=REAL, lost=REAL, unsure=UNCERTAIN, sure=UNCERTAIN, idle=FAKE)
     desk.archive.images[desk.uri("text")] = b"no image"
     scan = desk.sweep()
-    for name, decision in {
-        "fake": "confirmed", "flagged": "overturned", "real": "confirmed", "missed": "overturned",
-        "lost": "cannot_tell", "unsure": "confirmed", "sure": "overturned", "text": "confirmed",
+    for name, statement in {
+        "fake": "fake", "flagged": "real", "real": "real", "missed": "fake", "lost": "cannot_tell",
+        "unsure": "fake", "sure": "real",
     }.items():  # fmt: skip
-        desk.review(scan, name, decision)
+        desk.review(scan, name, statement)
     summary = desk.export()
-    assert desk.labels() == {"fake": 0, "flagged": 1, "real": 1, "missed": 0}
-    assert summary["left_out"] == {"cannot_tell": 1, "uncertain_verdict": 2, "no_verdict": 1}
+    assert desk.labels() == {"fake": 0, "flagged": 1, "real": 1, "missed": 0, "unsure": 0, "sure": 1}
+    assert summary["left_out"] == {"cannot_tell": 1}
     answers = {uri.removeprefix("s3://b/"): record.answer for uri, record in desk.records().items()}
     assert answers == {
         "fake": f"This is a fake image. {REASONS}",
         "flagged": "This is a real image.",
         "real": "This is a real image.",
         "missed": "This is a fake image.",
+        "unsure": f"This is a fake image. {REASONS}",
+        "sure": "This is a real image.",
     }
-    assert summary["explained"] == 1
+    assert summary["explained"] == 2
     assert desk.faults == []
 
 
 def test_the_newest_decision_of_a_reviewer_counts_across_scans(desk: Desk) -> None:
     desk.put(a=FAKE, b=FAKE, c=FAKE)
     first, second = desk.sweep(), desk.sweep()
-    desk.review(first, "a", "confirmed")
-    desk.review(second, "a", "overturned")
-    desk.review(first, "b", "overturned")
-    desk.review(first, "b", "confirmed")
-    desk.review(second, "c", "overturned", created_at=START + timedelta(days=1))
-    desk.review(first, "c", "confirmed")
+    desk.review(first, "a", "fake")
+    desk.review(second, "a", "real")
+    desk.review(first, "b", "real")
+    desk.review(first, "b", "fake")
+    desk.review(second, "c", "real", created_at=START + timedelta(days=1))
+    desk.review(first, "c", "fake")
     desk.export()
     assert desk.labels() == {"a": 1, "b": 0, "c": 1}
     desk.review(first, "a", "cannot_tell")
@@ -189,20 +187,19 @@ def test_the_newest_decision_of_a_reviewer_counts_across_scans(desk: Desk) -> No
     assert desk.labels() == {"b": 0, "c": 1}
 
 
-def test_reviewers_and_uris_that_disagree_leave_a_content_out(desk: Desk) -> None:
+def test_reviewers_who_disagree_leave_a_content_out_until_a_third_decides(desk: Desk) -> None:
     desk.put(a=FAKE, b=FAKE, c=FAKE)
     desk.archive.images[desk.uri("twin")] = desk.archive.images[desk.uri("c")]
     scan = desk.sweep()
-    desk.review(scan, "a", "confirmed", "r1")
-    desk.review(scan, "a", "overturned", "r2")
-    desk.review(scan, "b", "confirmed", "r1")
+    desk.review(scan, "a", "fake", "r1")
+    desk.review(scan, "a", "real", "r2")
+    desk.review(scan, "b", "fake", "r1")
     desk.review(scan, "b", "cannot_tell", "r2")
-    desk.review(scan, "c", "confirmed")
-    desk.review(scan, "twin", "overturned")
-    assert desk.export()["left_out"] == {"conflict": 2}
-    assert desk.labels() == {"b": 0}, "who cannot tell contradicts nobody"
-    desk.review(scan, "a", "confirmed", "r2")
-    desk.review(scan, "twin", "confirmed")
+    desk.review(scan, "c", "real")
+    desk.review(scan, "twin", "fake")
+    assert desk.export()["left_out"] == {"conflict": 1}
+    assert desk.labels() == {"b": 0, "twin": 0}, "who cannot tell contradicts nobody; one content has one label"
+    desk.review(scan, "a", "fake", "r3")
     assert desk.export()["left_out"] == {}
     assert desk.labels() == {"a": 0, "b": 0, "twin": 0}, "one content is one record, at the uri reviewed last"
 
@@ -214,6 +211,7 @@ def test_only_explanations_that_fit_are_learnt(desk: Desk) -> None:
     }  # fmt: skip
     desk.put(**dict.fromkeys(cases, FAKE))
     scan = desk.sweep()
+    verdicts: dict[str, int | None] = {}
     with transaction(desk.database) as session:
         for name, changes in cases.items():
             row: dict[str, Any] = {
@@ -224,7 +222,9 @@ def test_only_explanations_that_fit_are_learnt(desk: Desk) -> None:
             verdict = StoredVerdict(**(row | changes))
             session.add(verdict)
             session.flush()
-            desk.review(scan, name, "confirmed", verdict_id=verdict.id)
+            verdicts[name] = verdict.id
+    for name, verdict_id in verdicts.items():
+        desk.review(scan, name, "fake", verdict_id=verdict_id)
     summary = desk.export()
     answers = {uri.removeprefix("s3://b/"): record.answer for uri, record in desk.records().items()}
     assert answers == dict.fromkeys(cases, "This is a fake image.") | {"good": "This is a fake image. Its nose melts."}
@@ -237,7 +237,7 @@ def test_a_scans_own_thresholds_are_what_its_reviewers_saw(desk: Desk) -> None:
 
     desk.put(a=UNCERTAIN)
     scan = desk.sweep(policy=Policy(fake_from=0.5, real_to=0.5))
-    desk.review(scan, "a", "overturned")
+    desk.review(scan, "a", "real")
     desk.export()
     assert desk.labels() == {"a": 1}
 
@@ -245,22 +245,26 @@ def test_a_scans_own_thresholds_are_what_its_reviewers_saw(desk: Desk) -> None:
 def test_reviews_outlive_the_findings_of_their_scan(desk: Desk) -> None:
     desk.put(a=FAKE, b=REAL)
     scan = desk.sweep()
-    desk.review(scan, "a", "confirmed")
-    desk.review(scan, "b", "overturned", sha256=None)
+    desk.review(scan, "a", "fake")
+    desk.review(scan, "b", "fake")
     retention.drop_scan(desk.database, scan)
     desk.export()
     assert desk.labels() == {"a": 0, "b": 0}
 
 
-def test_a_review_that_names_no_verdict_is_about_its_findings_one(desk: Desk) -> None:
-    desk.put(a=FAKE, late=FAKE, foreign=FAKE, other=REAL)
+def test_old_decisions_that_state_nothing_are_left_out(desk: Desk) -> None:
+    """As migration 0006 leaves them: of an uncertain verdict, and of an image that nobody could fetch."""
+    desk.put(unsure=UNCERTAIN, known=FAKE)
     scan = desk.sweep()
-    desk.review(scan, "a", "overturned", verdict_id=None, sha256=None, created_at=datetime.now(UTC))
-    desk.review(scan, "late", "confirmed", verdict_id=None, created_at=START - timedelta(days=9999))
-    desk.review(scan, "foreign", "confirmed", sha256=desk.sha256("other"))
-    summary = desk.export()
-    assert desk.labels() == {"a": 1}
-    assert summary["left_out"] == {"no_verdict": 2}, "nobody saw a verdict that came later, or is about another content"
+    desk.review(scan, "known", "fake")
+    old = {"scan_id": scan, "decision": "confirmed", "kind": "first", "reviewer": "r1"}
+    unsure = {"uri": desk.uri("unsure"), "sha256": desk.sha256("unsure"), "verdict": "uncertain"}
+    with desk.database.begin() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        connection.execute(insert(Review).values(**old, **unsure))
+        connection.execute(insert(Review).values(**old, uri=desk.uri("text")))
+    assert desk.export()["left_out"] == {"no_verdict": 1, "uncertain_verdict": 1}
+    assert desk.labels() == {"known": 0}
 
 
 def test_what_was_replaced_at_its_uri_is_left_out_unless_it_lies_elsewhere(desk: Desk) -> None:
@@ -268,10 +272,10 @@ def test_what_was_replaced_at_its_uri_is_left_out_unless_it_lies_elsewhere(desk:
     desk.archive.images[desk.uri("copy")] = desk.archive.images[desk.uri("b")]
     scan = desk.sweep()
     for name in ("a", "copy", "b", "c"):
-        desk.review(scan, name, "confirmed")
+        desk.review(scan, name, "fake")
     desk.put(a=REAL, b=REAL)
     again = desk.sweep()
-    desk.review(again, "a", "confirmed")
+    desk.review(again, "a", "real")
     summary = desk.export()
     assert desk.labels() == {"a": 1, "copy": 0, "c": 0}
     assert summary["left_out"] == {"replaced": 1}
@@ -280,9 +284,9 @@ def test_what_was_replaced_at_its_uri_is_left_out_unless_it_lies_elsewhere(desk:
 def test_scans_and_dates_choose_contents_not_decisions(desk: Desk) -> None:
     desk.put(a=FAKE, b=FAKE)
     first, second = desk.sweep(), desk.sweep()
-    desk.review(first, "a", "confirmed")
-    desk.review(second, "b", "confirmed")
-    desk.review(second, "a", "overturned", created_at=START + timedelta(days=3))
+    desk.review(first, "a", "fake")
+    desk.review(second, "b", "fake")
+    desk.review(second, "a", "real", created_at=START + timedelta(days=3))
     desk.export(selection=Selection(scans=frozenset({first})))
     assert desk.labels() == {"a": 1}, "though the newest word on it was said elsewhere"
     desk.export(selection=Selection(since=START + timedelta(days=3)))
@@ -299,8 +303,8 @@ def test_scans_and_dates_choose_contents_not_decisions(desk: Desk) -> None:
 def test_own_labels(desk: Desk) -> None:
     desk.put(a=FAKE, b=REAL, c=FAKE, d=FAKE, e=FAKE, f=FAKE)
     scan = desk.sweep()
-    desk.review(scan, "c", "confirmed")
-    desk.review(scan, "d", "confirmed")
+    desk.review(scan, "c", "fake")
+    desk.review(scan, "d", "fake")
     desk.review(scan, "e", "cannot_tell")
     labels = desk.label_file(
         {"uri": "s3://b/a", "label": "fake", "category": "human"},
@@ -345,8 +349,8 @@ def test_own_labels(desk: Desk) -> None:
 def test_labels_are_not_narrowed_by_scans_and_reviews_overrule_them_all_the_same(desk: Desk) -> None:
     desk.put(a=FAKE, b=FAKE, c=FAKE)
     first, second = desk.sweep(), desk.sweep()
-    desk.review(first, "a", "confirmed")
-    desk.review(second, "b", "overturned")
+    desk.review(first, "a", "fake")
+    desk.review(second, "b", "real")
     labels = desk.label_file({"uri": "s3://b/b", "label": 0}, {"uri": "s3://b/c", "label": 0})
     desk.export(labels=labels, selection=Selection(scans=frozenset({first})))
     assert desk.labels() == {"a": 0, "b": 1, "c": 0}
@@ -370,7 +374,7 @@ def many(desk: Desk, count: int, start: int = 0) -> None:
     scan = desk.sweep()
     for number in range(start, start + count):
         if number % 3 != 2:
-            desk.review(scan, f"{number:05d}.png", "overturned" if number % 5 == 0 else "confirmed")
+            desk.review(scan, f"{number:05d}.png", "real" if number % 5 == 0 else "fake")
 
 
 def test_the_same_data_makes_the_same_bytes_and_more_data_moves_nothing(desk: Desk, tmp_path: Path) -> None:
@@ -402,8 +406,8 @@ def test_the_same_data_makes_the_same_bytes_and_more_data_moves_nothing(desk: De
 def test_the_question_and_the_openings_are_the_detectors(desk: Desk) -> None:
     desk.put(a=FAKE, b=REAL)
     scan = desk.sweep()
-    desk.review(scan, "a", "confirmed")
-    desk.review(scan, "b", "confirmed")
+    desk.review(scan, "a", "fake")
+    desk.review(scan, "b", "real")
     other = scripted_description(
         prompts={"official-raw": "USER: [IMG] Made by a machine?"},
         image_placeholder="[IMG]",
@@ -418,7 +422,7 @@ def test_images_are_copied_under_their_content_once(desk: Desk) -> None:
     desk.put(a=FAKE, b=FAKE, gone=FAKE, changed=FAKE, locked=FAKE)
     scan = desk.sweep()
     for name in ("a", "b", "gone", "changed", "locked"):
-        desk.review(scan, name, "confirmed")
+        desk.review(scan, name, "fake")
     del desk.archive.images[desk.uri("gone")]
     denied = ImageError(Reason.ACCESS_DENIED, "S3 answered 403")
     desk.archive.images |= {desk.uri("changed"): png(REAL, 99), desk.uri("locked"): denied}
@@ -448,7 +452,7 @@ def test_images_are_copied_under_their_content_once(desk: Desk) -> None:
 
 def test_storage_that_is_away_stops_the_export(desk: Desk) -> None:
     desk.put(a=FAKE)
-    desk.review(desk.sweep(), "a", "confirmed")
+    desk.review(desk.sweep(), "a", "fake")
     desk.archive.images[desk.uri("a")] = StorageUnavailableError("S3 answered SlowDown")
     with pytest.raises(StorageUnavailableError):
         desk.export(store=InMemoryImageStore(desk.archive.images))
@@ -457,7 +461,7 @@ def test_storage_that_is_away_stops_the_export(desk: Desk) -> None:
 
 def test_a_fault_may_stop_it(desk: Desk) -> None:
     desk.put(a=FAKE)
-    desk.review(desk.sweep(), "a", "confirmed")
+    desk.review(desk.sweep(), "a", "fake")
 
     def stop(fault: LeftOut) -> None:
         raise ConfigurationError(str(fault))
@@ -481,8 +485,8 @@ def test_the_command(database: Database, database_url: str, bucket: str, tmp_pat
     assert nothing.stderr == (
         "fakesweep: nothing to export: nothing is reviewed or labelled; review findings, or give --labels\n"
     )
-    for name, decision in {"a": "confirmed", "b": "confirmed", "c": "cannot_tell", "gone": "confirmed"}.items():
-        desk.review(scan, name, decision)
+    for name, statement in {"a": "fake", "b": "real", "c": "cannot_tell", "gone": "fake"}.items():
+        desk.review(scan, name, statement)
     only_train = ("--train", "1", "--validation", "0", "--test", "0", "--images")
     labels = tmp_path / "labels.csv"
     labels.write_text(f"uri,label,category\n{desk.uri('c')},fake,scene\n{desk.uri('a')},unknown,scene\n")
@@ -521,7 +525,7 @@ def test_the_command_refuses(
 ) -> None:
     desk = Desk(Archive(database), tmp_path / "dataset", bucket)
     desk.put(a=FAKE)
-    desk.review(desk.sweep(), "a", "confirmed")
+    desk.review(desk.sweep(), "a", "fake")
     labels = desk.label_file({"uri": "s3://b/nowhere", "label": 1})
     arguments = [one.format(labels=labels) for one in wrong]
     environment = {"DATABASE_URL": database_url, "COLUMNS": "200"}

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text, update
 from sqlmodel import Session, col
 
-from producers import retention, scans
+from producers import retention, reviews, scans
 from producers.reporting import results
 from tests.integration.test_scans import Archive
 from tests.processes import fakesweep
@@ -51,11 +51,12 @@ def swept(archive: Archive, ended: datetime, **more: Any) -> UUID:
     return scan_id
 
 
-def remember(database: Database, scan_id: UUID) -> None:
+def remember(database: Database, scan_id: UUID, uri: str = "s3://b/00001.png") -> None:
+    reviews.add_reviewer(database, "r1")
     with transaction(database) as session:
         session.add(Suspect(scan_id=scan_id, uri="s3://b/00001.png"))
         session.add(Unpublished(scan_id=scan_id, messages=[]))
-        session.add(Review(scan_id=scan_id, uri="s3://b/00001.png", decision="confirmed", reviewer="r1"))
+        session.add(Review(scan_id=scan_id, uri=uri, statement="real", reviewer="r1"))
 
 
 def submitted(archive: Archive, partition: str, ended: datetime, uri: str) -> UUID:
@@ -73,7 +74,7 @@ def submitted(archive: Archive, partition: str, ended: datetime, uri: str) -> UU
         session.add(Scan(id=scan_id, kind="live", partition=partition, **values))
     moderate(JudgeImages.parse({"scan_id": str(scan_id), "images": [{"uri": uri}]}), uuid4(), archive.parts())
     change(archive.database, scan_id, finished_at=ended, created_at=ended)
-    remember(archive.database, scan_id)
+    remember(archive.database, scan_id, uri)
     return scan_id
 
 
