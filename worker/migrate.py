@@ -20,6 +20,12 @@ MIGRATION_LOCK = 0x53574550
 """Advisory lock (ASCII "SWEP"): of ten workers that start at once, one migrates and nine wait."""
 _ASK_AGAIN_S = 0.2
 
+_OWNER = """
+SELECT relowner::regrole FROM pg_class
+WHERE oid = to_regclass('alembic_version') AND pg_get_userbyid(relowner) <> current_user
+  AND pg_has_role(relowner, 'MEMBER')
+"""
+
 
 def alembic_config() -> "Config":
     """Alembic's configuration; the scripts are those of the installed package."""
@@ -33,6 +39,8 @@ def alembic_config() -> "Config":
 def upgrade(database: Database) -> str:
     """Brings the schema to the newest revision, under an advisory lock; that revision.
 
+    Whoever has the rights of the tables' owner migrates as the owner, so that new tables belong to it.
+
     Raises ConfigurationError when the database cannot be reached, or cannot hold all text.
     """
     from alembic import command  # noqa: PLC0415 - likewise
@@ -42,12 +50,20 @@ def upgrade(database: Database) -> str:
     try:
         with _alone(database), database.connect() as connection:
             _check_encoding(connection)
+            _become_owner(connection)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()
     except (SQLAlchemyError, CommandError) as error:
         raise _unreachable(error) from error
     return newest()
+
+
+def _become_owner(connection: Connection) -> None:
+    """Until the end of the transaction. Does nothing in an empty database, and for who may not become the owner."""
+    owner = connection.execute(text(_OWNER)).scalar()
+    if owner is not None:
+        connection.execute(text(f"SET LOCAL ROLE {owner}"))
 
 
 @contextmanager

@@ -62,6 +62,10 @@ COMMANDS = {
         "Write explanations for labelled images, through any OpenAI-compatible endpoint. Costs money; can be resumed.",
     ),
     "migrate": ("system", "Bring the database's schema up to date. Many may start at once; one does it."),
+    "roles": (
+        "system",
+        "Make the database's roles, and give each what it needs and nothing else. Run it again at any time.",
+    ),
     "worker": ("system", "Run a worker: take messages, judge their images, write findings."),
     "nightly": ("system", "Start the scans of the file FAKESWEEP_NIGHTLY when they are due, until SIGTERM."),
     "publish": ("system", None),

@@ -7,6 +7,7 @@ import typer
 
 from producers.commands.options import ScanId, environment, metrics_on, open_broker, open_database, open_publisher
 from producers.garbage import collect_seldom
+from worker.errors import UsageError
 
 app = typer.Typer()
 
@@ -16,9 +17,47 @@ def migrate() -> None:
     """Bring the database's schema up to date. Many may start at once; one does it."""
     from worker.database import connect
     from worker.migrate import upgrade
+    from worker.roles import renew_grants
 
-    url = environment().database_url.get_secret_value()
-    typer.echo(f"schema at revision {upgrade(connect(url))}")
+    database = connect(environment().database_url.get_secret_value())
+    typer.echo(f"schema at revision {upgrade(database)}")
+    for step in renew_grants(database):
+        typer.echo(step.what)
+
+
+@app.command()
+def roles(
+    grant: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE=LOGIN", help="Make LOGIN a member of ROLE, such as worker; may be given again."),
+    ] = None,
+    prefix: Annotated[str, typer.Option(help="How the names of the roles begin.")] = "fakesweep",
+    dashboard_timeout_s: Annotated[
+        float, typer.Option(min=0.001, help="Seconds after which a statement of a dashboard ends.")
+    ] = 30,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Give the owner role tables that belong to another role.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the SQL.")] = False,
+) -> None:
+    """Make the database's roles, and give each what it needs and nothing else. Run it again at any time.
+
+    The roles are owner, worker, producer, reviewer and dashboard.
+    """
+    from worker.grants import Role
+    from worker.roles import Wanted, make_roles
+
+    try:
+        pairs = [one.split("=", 1) for one in grant or []]
+        members = [(Role(role), login) for role, login in pairs]
+    except ValueError:
+        raise UsageError(f"--grant takes ROLE=LOGIN, where ROLE is one of {', '.join(Role)}") from None
+    wanted = Wanted(prefix, members, dashboard_timeout_s, take_over)
+    for step in make_roles(open_database(environment()), wanted, dry_run=dry_run):
+        if dry_run:
+            typer.echo(f"-- {step.what}\n" + "".join(f"{statement};\n" for statement in step.statements))
+        else:
+            typer.echo(step.what)
 
 
 @app.command()

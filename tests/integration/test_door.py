@@ -143,9 +143,9 @@ def add_scan(database_url: str, scan: str) -> None:
     """A scan of one image, whose listing is complete."""
     database = connect(database_url)
     with transaction(database) as session:
-        ensure_partition(session, "late")
-        fields: dict[str, Any] = {"name": "late", "source": "test", "policy": {}, "partition": "late", "listed": 1}
-        session.add(Scan(id=uuid.UUID(scan), status=ScanStatus.RUNNING, **fields))
+        ensure_partition(session, "live_2026_01")
+        fields: dict[str, Any] = {"name": "late", "source": "test", "policy": {}, "listed": 1}
+        session.add(Scan(id=uuid.UUID(scan), partition="live_2026_01", status=ScanStatus.RUNNING, **fields))
     database.dispose()
 
 

@@ -1,0 +1,100 @@
+"""What each role of the database may do, as a table to read: `fakesweep roles` grants this and nothing else.
+
+Nobody but the owner may truncate a table, or change or delete verdicts and reviews, or change findings. Partitions of
+`findings` and identity columns need no grants: whoever may write the table may write them.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """The roles; their names in Postgres begin with a prefix, as in `fakesweep_worker`."""
+
+    OWNER = "owner"
+    WORKER = "worker"
+    PRODUCER = "producer"
+    REVIEWER = "reviewer"
+    DASHBOARD = "dashboard"
+
+
+WORKER, PRODUCER, REVIEWER, DASHBOARD = Role.WORKER, Role.PRODUCER, Role.REVIEWER, Role.DASHBOARD
+
+_COUNTED = "judged, reused, failed, fake, uncertain, real, detector_ids"
+_STATUS = "status, paused_from, note, finished_at, listed, policy"
+
+TABLES: Mapping[str, Mapping[Role, str]] = {
+    # Each process looks at start whether the schema is its own.
+    "alembic_version": {WORKER: "SELECT", PRODUCER: "SELECT", REVIEWER: "SELECT"},
+    "detectors": {WORKER: "SELECT, INSERT, UPDATE (started_at)", PRODUCER: "SELECT"},
+    # Workers open submissions, count, and end or pause a scan. They fill in thresholds, which are in the policy.
+    # What a scan is, such as its source and its token, nobody but the owner changes.
+    "scans": {
+        WORKER: f"SELECT, INSERT, UPDATE ({_COUNTED}, {_STATUS}, rate, counted_at)",
+        PRODUCER: f"SELECT, INSERT, UPDATE ({_COUNTED}, {_STATUS}, unchanged, cursor, skipped, skipped_by, "
+        "max_flagged_share, max_failed_share, dropped_at)",
+    },
+    # Producers write down what is said of an unchanged object now.
+    "objects": {WORKER: "SELECT, INSERT, UPDATE", PRODUCER: "SELECT, UPDATE (verdict, rule)"},
+    "verdicts": {WORKER: "SELECT, INSERT", PRODUCER: "SELECT"},
+    # DELETE: workers replace failed findings, producers drop a submission. The trigger findings_kept refuses the rest.
+    "findings": {WORKER: "SELECT, INSERT, DELETE", PRODUCER: "SELECT, INSERT, DELETE"},
+    "unpublished": {WORKER: "SELECT, INSERT, DELETE", PRODUCER: "SELECT, INSERT, DELETE"},
+    "repaired": {WORKER: "SELECT, DELETE", PRODUCER: "SELECT, INSERT, DELETE"},
+    # Producers forget what is left of scans that are over.
+    "suspects": {WORKER: "SELECT, INSERT, UPDATE (tries), DELETE", PRODUCER: "SELECT, DELETE"},
+    "message_tries": {WORKER: "SELECT, INSERT, UPDATE (tries, started_at), DELETE", PRODUCER: "SELECT, DELETE"},
+    # Triggers fill in the other columns. SELECT: a review that is stored is given back.
+    "reviews": {
+        PRODUCER: "SELECT",
+        REVIEWER: "SELECT, INSERT (scan_id, uri, sha256, verdict_id, statement, decision, kind, reason_code, note, "
+        "reviewer)",
+    },
+    # Only the owner says who may review.
+    "reviewers": {},
+    # `fakesweep flagged`. Triggers write it, and what comes after it, with the owner's rights.
+    "contents": {PRODUCER: "SELECT"},
+    "content_places": {},
+    "findings_hourly": {},
+    "reviewed_verdicts": {},
+}
+"""For each table: what each role may do with it. The owner may do all."""
+
+_EVERYBODY: Mapping[Role, str] = {DASHBOARD: "SELECT", REVIEWER: "SELECT"}
+
+VIEWS: Mapping[str, Mapping[Role, str]] = {
+    # Producers: `results`, `report` and `history`.
+    "finding_details": {**_EVERYBODY, PRODUCER: "SELECT"},
+    "flagged_findings": _EVERYBODY,
+    "scan_progress": _EVERYBODY,
+    "findings_by_hour": _EVERYBODY,
+    "failures": _EVERYBODY,
+    "contents_flagged": _EVERYBODY,
+    "queue_age": _EVERYBODY,
+    "review_queue": _EVERYBODY,
+    "review_status": _EVERYBODY,
+    "detector_quality": _EVERYBODY,
+}
+"""For each view. Views read with their owner's rights: who reads one needs no right on a table."""
+
+FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
+    "ensure_findings_partition": (WORKER, PRODUCER),
+    # Retention; it refuses while a scan is at work.
+    "drop_findings_partition": (PRODUCER,),
+    # Triggers that run with their owner's rights. To fire them needs no grant.
+    "findings_added": (),
+    "findings_removed": (),
+    "contents_added": (),
+    "review_checked": (),
+    "review_stands": (),
+    # These run with the rights of whoever calls them.
+    "findings_kept": None,
+    "refuse_change": None,
+    "bucket_of": None,
+    "take_statement": None,
+    "verdict_under": None,
+    "stated_by": None,
+    "week_of": None,
+    "wilson_bound": None,
+}
+"""For each function: who may call it; None means anybody."""

@@ -1,0 +1,225 @@
+"""Makes the roles of the database and gives each what `grants.py` says.
+
+roles -> ownership -> grants -> members -> time-outs of dashboards
+
+Each step is a transaction. What is there already is not done again.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from psycopg.errors import Diagnostic
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from worker.database import Database
+from worker.errors import ConfigurationError
+from worker.grants import FUNCTIONS, TABLES, VIEWS, Role
+from worker.role_queries import (
+    Place,
+    dashboards,
+    has_rights_of,
+    look,
+    objects_not_of,
+    prefixes,
+    quoted,
+    rights,
+)
+
+_LOCK = 0x524F4C45
+"""Advisory lock (ASCII "ROLE"): of two that grant at once, the second waits."""
+
+IDLE_TIMEOUT_S = 60
+"""A dashboard that leaves its transaction open would keep retention from dropping findings."""
+
+_REMEDY = "connect as a superuser, or as the owner of the database and the tables with CREATEROLE (docs/roles.md)"
+
+
+@dataclass(frozen=True)
+class Step:
+    """Statements that are done together, and what they do, for people."""
+
+    what: str
+    statements: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for. `members`: a role, and a login that becomes a member of it.
+
+    `take_over`: the owner role gets tables that belong to another role.
+    """
+
+    prefix: str = "fakesweep"
+    members: Sequence[tuple[Role, str]] = field(default=())
+    dashboard_timeout_s: float = 30
+    take_over: bool = False
+
+    def name(self, role: Role) -> str:
+        """The role's name in Postgres."""
+        return f"{self.prefix}_{role}"
+
+
+def make_roles(database: Database, wanted: Wanted, *, dry_run: bool = False) -> Iterator[Step]:
+    """Does what is missing. Gives each step when it is done, or only what it would be if it is a `dry_run`.
+
+    Raises ConfigurationError when Postgres refuses a step.
+    """
+    parts: tuple[Callable[[Connection, Wanted], Iterator[Step]], ...] = (
+        _roles, _ownership, _grants, _members, _timeouts,
+    )  # fmt: skip
+    for part in parts:
+        # Each part sees what the one before it did.
+        for step in _read(database, part, wanted):
+            if not dry_run:
+                _do(database, step)
+            yield step
+
+
+def renew_grants(database: Database) -> list[Step]:
+    """Grants anew to all roles that this database has, so that new tables have their grants after a migration.
+
+    Raises like make_roles.
+    """
+    with database.connect() as connection:
+        found = prefixes(connection)
+    steps = [step for prefix in found for step in _read(database, _grants, Wanted(prefix))]
+    for step in steps:
+        _do(database, step)
+    return steps
+
+
+def _read(database: Database, part: Callable[[Connection, Wanted], Iterator[Step]], wanted: Wanted) -> list[Step]:
+    try:
+        with database.connect() as connection:
+            return list(part(connection, wanted))
+    except SQLAlchemyError as error:
+        raise _refused("the roles cannot be looked at", str(getattr(error, "orig", None) or error)) from error
+
+
+def _roles(connection: Connection, wanted: Wanted) -> Iterator[Step]:
+    """The roles, and that they may connect and look up names."""
+    place = look(connection)
+    schema = quoted(place.schema)
+    for role, found in zip(Role, rights(connection, [wanted.name(role) for role in Role]), strict=True):
+        name = quoted(found.name)
+        statements = [] if found.there else [f"CREATE ROLE {name} NOLOGIN"]
+        if not found.connects:
+            statements.append(f"GRANT CONNECT ON DATABASE {quoted(place.database)} TO {name}")
+        if not found.uses:
+            statements.append(f"GRANT USAGE ON SCHEMA {schema} TO {name}")
+        if role is Role.OWNER and not found.creates:
+            statements.append(f"GRANT CREATE ON SCHEMA {schema} TO {name}")
+        if statements:
+            yield Step(f"role {found.name}", statements)
+    (anybody,) = rights(connection, ["public"])
+    if anybody.creates:
+        # In databases from before Postgres 15. A function of anybody's could take the place of one that ours call.
+        yield Step(
+            f"only the owner creates in schema {place.schema}", [f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC"]
+        )
+
+
+def _ownership(connection: Connection, wanted: Wanted) -> Iterator[Step]:
+    """Our tables, views and functions belong to the owner role, or to the role that has them already."""
+    place, own = look(connection), wanted.name(Role.OWNER)
+    moves = wanted.take_over or place.owner_is_superuser or place.owner in {own, place.user}
+    owner = own if moves else place.owner
+    if moves:
+        # So that who connected as the owner until now goes on as before; and ALTER … OWNER asks for it.
+        former = [(place.user, place.superuser), (place.owner, place.owner_is_superuser)]
+        joining = {name for name, is_superuser in former if not is_superuser and name != own}
+        for name in sorted(joining):
+            if not has_rights_of(connection, name, own):
+                yield Step(f"{name} has the rights of {own}", [f"GRANT {quoted(own)} TO {quoted(name)}"])
+    elif not has_rights_of(connection, own, owner):
+        what = f"the tables stay with {owner}, and {own} has its rights; --take-over moves them"
+        yield Step(what, [f"GRANT {quoted(owner)} TO {quoted(own)}"])
+    for one in objects_not_of(connection, owner):
+        place_of = f"{quoted(place.schema)}.{quoted(one.name)}"
+        yield Step(f"{one.name} belongs to {owner}", [f"ALTER {one.kind} {place_of} OWNER TO {quoted(owner)}"])
+
+
+def _grants(connection: Connection, wanted: Wanted) -> Iterator[Step]:
+    """What is in grants.py, and nothing else."""
+    place = look(connection)
+    statements = []
+    if not place.superuser and place.user != place.owner:
+        statements.append(f"SET LOCAL ROLE {quoted(place.owner)}")
+    statements += _grant_all(place, wanted)
+    count = f"{len(TABLES)} tables, {len(VIEWS)} views and {len(FUNCTIONS)} functions"
+    yield Step(f"grants on {count} to {wanted.prefix}_…", statements)
+
+
+def _grant_all(place: Place, wanted: Wanted) -> Iterator[str]:
+    schema = quoted(place.schema)
+    others = ", ".join(quoted(wanted.name(role)) for role in Role if role is not Role.OWNER)
+    for name, granted in {**TABLES, **VIEWS}.items():
+        yield f"REVOKE ALL ON {schema}.{quoted(name)} FROM {others}"
+        for role, privileges in granted.items():
+            yield f"GRANT {privileges} ON {schema}.{quoted(name)} TO {quoted(wanted.name(role))}"
+    for name, callers in FUNCTIONS.items():
+        if callers is not None:
+            yield f"REVOKE ALL ON FUNCTION {schema}.{quoted(name)} FROM PUBLIC, {others}"
+            for role in callers:
+                yield f"GRANT EXECUTE ON FUNCTION {schema}.{quoted(name)} TO {quoted(wanted.name(role))}"
+
+
+def _members(connection: Connection, wanted: Wanted) -> Iterator[Step]:
+    for role, login in wanted.members:
+        (found,) = rights(connection, [login])
+        if not found.there:
+            raise ConfigurationError(f"there is no role {login}: CREATE ROLE {quoted(login)} LOGIN PASSWORD '…'")
+        if not has_rights_of(connection, login, wanted.name(role)):
+            what = f"{login} is a {role}"
+            yield Step(what, [f"GRANT {quoted(wanted.name(role))} TO {quoted(login)}"])
+
+
+def _timeouts(connection: Connection, wanted: Wanted) -> Iterator[Step]:
+    """A setting of a role is not one of its members: each login needs its own."""
+    place = look(connection)
+    others = [wanted.name(role) for role in Role if role is not Role.DASHBOARD]
+    settings = {
+        "statement_timeout": f"{round(wanted.dashboard_timeout_s * 1000)}ms",
+        "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT_S * 1000}ms",
+    }
+    for login, there in dashboards(connection, wanted.name(Role.DASHBOARD), others).items():
+        of = f"ALTER ROLE {quoted(login)} IN DATABASE {quoted(place.database)}"
+        missing = [name for name, value in settings.items() if f"{name}={value}" not in there]
+        if missing:
+            what = f"statements of {login} end after {wanted.dashboard_timeout_s:g} s"
+            yield Step(what, [f"{of} SET {name} = '{settings[name]}'" for name in missing])
+
+
+def _do(database: Database, step: Step) -> None:
+    warnings: list[str] = []
+    try:
+        with database.connect() as connection:
+            driver = connection.connection.dbapi_connection
+            driver.add_notice_handler(_into(warnings))  # type: ignore[union-attr]  # it is psycopg's
+            connection.detach()  # with its handler
+            connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            for statement in step.statements:
+                connection.exec_driver_sql(statement)
+            if not warnings:
+                connection.commit()
+    except SQLAlchemyError as error:
+        raise _refused(step.what, str(getattr(error, "orig", None) or error)) from error
+    if warnings:
+        raise _refused(step.what, warnings[0])
+
+
+def _into(warnings: list[str]) -> Callable[[Diagnostic], None]:
+    """Collects what Postgres says of a grant that this role may not make: that is a warning, and no error."""
+
+    def handler(said: Diagnostic) -> None:
+        if said.sqlstate in {"01006", "01007"}:  # privilege_not_revoked, privilege_not_granted
+            warnings.append(said.message_primary or "")
+
+    return handler
+
+
+def _refused(what: str, why: str) -> ConfigurationError:
+    cause = " ".join(why.split())[:300]
+    return ConfigurationError(f"DATABASE_URL: {what}: {cause}: {_REMEDY}")
