@@ -6,7 +6,7 @@ They read `findings_hourly` and `reviews`, and change nothing.
 from alembic import op
 
 revision = "0008"
-down_revision = "0006"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

@@ -1,12 +1,11 @@
-"""Every query of Grafana's boards, asked of a real Postgres by a role that reads views, and of a real Prometheus.
+"""Every query of Grafana's boards, asked of a real Postgres by a login that reads views, and of a real Prometheus.
 
 A scan, a submission and a review are real, from a real worker; the weeks before are made up.
 """
 
 import re
-import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,19 +15,18 @@ import yaml
 from psycopg.rows import TupleRow
 
 from tests.boards import Target, boards, promql_of, sql_of, targets, variable_queries
-from tests.conftest import IN_CI, drop_database, empty_queues, url_of
+from tests.conftest import IN_CI, empty_queues
 from tests.documents import ROOT
 from tests.integration.test_broker import NO_POISON, QUICK, grey, settings_for, worker
 from tests.integration.test_metrics_served import nightly_environment, port_of, running
 from tests.processes import fakesweep
 from tests.prometheus import PROMETHEUS, Prometheus, scraping
+from tests.roles import Home, home, with_all_logins
 
 pytestmark = pytest.mark.skipif(not PROMETHEUS and not IN_CI, reason="there is no prometheus here")
 
 POSTGRES_UID, PROMETHEUS_UID = "fakesweep-postgres", "fakesweep-prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"
-VIEWS = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/dashboards.md").read_text().partition("\n## ")[0], re.MULTILINE)
-"""The views that docs/dashboards.md promises."""
 
 _BEFORE = """
 INSERT INTO findings_hourly (hour, scan_id, bucket, detector_id, outcome, verdict, reason, score_bin, shard, findings)
@@ -44,50 +42,25 @@ FROM (SELECT *, last_flagged_scan_id AS scan_id FROM contents_flagged LIMIT 2) f
 """
 
 
-class Reader(NamedTuple):
-    """A role that may read the views of a database, and nothing else."""
-
-    url: str
-    role: str
-
-    def ask(self, query: str) -> tuple[list[str], Sequence[TupleRow]]:
-        """The columns and rows that it gets."""
-        with psycopg.connect(self.url) as connection:
-            connection.execute(f"SET ROLE {self.role}".encode())
-            connection.execute("SET statement_timeout = '10s'")
-            connection.execute("SET default_transaction_read_only = on")
-            cursor = connection.execute(query.encode())
-            return [column.name for column in cursor.description or ()], cursor.fetchall()
-
-
 class Scene(NamedTuple):
     """Where the queries are asked."""
 
-    postgres: Reader
+    home: Home
     prometheus: Prometheus
 
 
-@contextmanager
-def read_database(server_url: str, template: str) -> Iterator[Reader]:
-    """A database of its own, with a role that reads its views."""
-    name = role = f"fakesweep_boards_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-        connection.execute(f"CREATE ROLE {role}".encode())
-    try:
-        with psycopg.connect(url_of(server_url, name)) as connection:
-            connection.execute(f"GRANT SELECT ON {', '.join(VIEWS)} TO {role}".encode())
-        yield Reader(url_of(server_url, name), role)
-    finally:
-        drop_database(server_url, name)
-        with psycopg.connect(server_url, autocommit=True) as connection:
-            connection.execute(f"DROP ROLE {role}".encode())
+def ask(home: Home, query: str) -> tuple[list[str], Sequence[TupleRow]]:
+    """The columns and rows that a login with the role `dashboard` gets."""
+    with psycopg.connect(home.url_of("dashboard")) as connection:
+        cursor = connection.execute(query.encode())
+        return [column.name for column in cursor.description or ()], cursor.fetchall()
 
 
 @pytest.fixture(scope="module")
-def empty(postgres_server_url: str, template: str) -> Iterator[Reader]:
-    with read_database(postgres_server_url, template) as reader:
-        yield reader
+def empty(postgres_server_url: str, template: str) -> Iterator[Home]:
+    with home(postgres_server_url, template) as made:
+        with_all_logins(made)
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -97,18 +70,20 @@ def scene(
     folder = tmp_path_factory.mktemp("boards")
     empty_queues(redis_url)
     with ExitStack() as stack:
-        reader = stack.enter_context(read_database(postgres_server_url, template))
-        environment = settings_for(reader.url, redis_url, FAKESWEEP_HEALTH_PORT="0")
+        made = stack.enter_context(home(postgres_server_url, template))
+        with_all_logins(made)
+        environment = settings_for(made.url_of("worker"), redis_url, FAKESWEEP_HEALTH_PORT="0")
         at_work = stack.enter_context(worker(QUICK, NO_POISON, environment, folder))
-        _fill(environment, folder)
+        nightly = nightly_environment(made.url_of("producer"), redis_url, folder)
+        _fill(nightly, folder)
+        made.sql(_BEFORE)
         log = folder / "nightly.log"
-        nightly = nightly_environment(reader.url, redis_url, folder)
         stack.enter_context(running(["nightly"], nightly, log, "metrics_listening"))
         ports = {
             "fakesweep-worker": port_of(at_work.log, "health_listening"),
             "fakesweep-producers": port_of(log, "metrics_listening"),
         }
-        yield Scene(reader, stack.enter_context(scraping(ports, folder)))
+        yield Scene(made, stack.enter_context(scraping(ports, folder)))
 
 
 def _fill(environment: dict[str, str], folder: Path) -> None:
@@ -122,13 +97,11 @@ def _fill(environment: dict[str, str], folder: Path) -> None:
     for command in (("scan", str(images), *options), ("submit", str(images / "gone.png"), "--wait")):
         done = fakesweep(*command, environment=environment)
         assert done.returncode == 0, done.stderr
-    with psycopg.connect(environment["DATABASE_URL"]) as connection:
-        connection.execute(_BEFORE)
 
 
 @pytest.mark.parametrize("target", targets(POSTGRES_UID), ids=str)
 def test_the_sql_of_every_panel_gives_rows(scene: Scene, target: Target) -> None:
-    columns, rows = scene.postgres.ask(sql_of(target.query))
+    columns, rows = ask(scene.home, sql_of(target.query))
     assert rows, "made-up and real findings should give some"
     assert len(set(columns)) == len(columns)
     if target.format == "time_series":
@@ -141,13 +114,13 @@ def test_the_sql_of_every_panel_gives_rows(scene: Scene, target: Target) -> None
 
 
 @pytest.mark.parametrize("target", targets(POSTGRES_UID), ids=str)
-def test_the_sql_of_every_panel_works_with_any_choice_and_without_data(empty: Reader, target: Target) -> None:
-    empty.ask(sql_of(target.query, chosen=r"(a\.b|it is|c)"))
+def test_the_sql_of_every_panel_works_with_any_choice_and_without_data(empty: Home, target: Target) -> None:
+    ask(empty, sql_of(target.query, chosen=r"(a\.b|it is|c)"))
 
 
 @pytest.mark.parametrize("query", variable_queries().values(), ids=variable_queries())
 def test_every_variable_has_values(scene: Scene, query: str) -> None:
-    columns, rows = scene.postgres.ask(sql_of(query))
+    columns, rows = ask(scene.home, sql_of(query))
     assert len(columns) == 1
     assert rows
     assert all(row[0] for row in rows)
@@ -160,10 +133,10 @@ def test_the_promql_of_every_panel_gives_series(scene: Scene, target: Target) ->
 
 def test_what_would_not_work_is_found(scene: Scene) -> None:
     with pytest.raises(psycopg.errors.UndefinedColumn):
-        scene.postgres.ask("SELECT no_such_column FROM drift")
+        ask(scene.home, "SELECT no_such_column FROM drift")
     for statement in ("SELECT * FROM findings", "SELECT * FROM reviews"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            scene.postgres.ask(statement)
+            ask(scene.home, statement)
     assert scene.prometheus.series("fakesweep_no_such_metric") == []
     with pytest.raises(AssertionError, match="parse error"):
         scene.prometheus.series("sum(")
