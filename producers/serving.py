@@ -1,36 +1,79 @@
 """/metrics of `nightly` and `listen`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import structlog
 from prometheus_client import CollectorRegistry
 
-from producers.backlog import ReviewBacklog
+from producers.asked import AskedGauges, Values
 from producers.counting import Count, Counts
 from worker import endpoint
 from worker.database import Database
-from worker.database.figures import review_backlog
+from worker.database.figures import drift_alarms, queues, review_backlog
+from worker.messages import LIVE_QUEUE, SCAN_QUEUE
 from worker.metrics import Metrics
-from worker.metrics.declared import DEAD_LETTERS, KNOWN, LISTED, PRODUCER, PUBLISHED
+from worker.metrics.declared import (
+    BACKLOG,
+    DEAD_LETTERS,
+    DRIFTED,
+    KNOWN,
+    LISTED,
+    OVERDUE,
+    PRODUCER,
+    PUBLISHED,
+    QUEUE_IMAGES,
+    QUEUE_OLDEST,
+    QUEUE_STILL,
+)
+
+_DRIFT_KEEP_S = 600.0
+"""The view `drift` reads 26 weeks, and tells of whole days."""
 
 log = structlog.get_logger(__name__)
 
 
 @contextmanager
 def metrics_served(
-    port: int, setting: str, database: Database | None = None, registry: CollectorRegistry | None = None
+    port: int,
+    setting: str,
+    database: Database | None = None,
+    registry: CollectorRegistry | None = None,
+    overdue: Callable[[], Mapping[str, float]] | None = None,
 ) -> Iterator[Count]:
-    """Answers GET /metrics while the body runs. Yields what counts; with a `database`, the review backlog is served.
+    """Answers GET /metrics while the body runs. Yields what counts.
+
+    With a `database`, what waits there is served, and whether results have drifted. `overdue` returns for how many
+    seconds each nightly scan has been due without starting.
 
     Raises ConfigurationError, which names the `setting`, when it cannot listen on the port.
     """
     metrics = Metrics.declare(PRODUCER, registry)
     if database is not None:
-        metrics.registry.register(ReviewBacklog(lambda: review_backlog(database)))
+        for gauges in _asked_of(database):
+            metrics.registry.register(gauges)
+    if overdue is not None:
+        metrics.registry.register(
+            AskedGauges([OVERDUE], lambda: {OVERDUE: {(name,): late_s for name, late_s in overdue().items()}})
+        )
     with endpoint.served(endpoint.only_metrics(metrics.registry), port, setting) as listening:
         log.info("metrics_listening", port=listening)
         yield _counting(metrics)
+
+
+def _asked_of(database: Database) -> tuple[AskedGauges, ...]:
+    """Apart, so that none is absent because another one takes too long."""
+
+    def waiting() -> Values:
+        found = dict.fromkeys((LIVE_QUEUE, SCAN_QUEUE), (0, 0.0, 0.0)) | queues(database)
+        metrics = (QUEUE_IMAGES, QUEUE_OLDEST, QUEUE_STILL)
+        return {metric: {(queue,): row[n] for queue, row in found.items()} for n, metric in enumerate(metrics)}
+
+    return (
+        AskedGauges([BACKLOG], lambda: {BACKLOG: {(): review_backlog(database)}}),
+        AskedGauges([QUEUE_IMAGES, QUEUE_OLDEST, QUEUE_STILL], waiting),
+        AskedGauges([DRIFTED], lambda: {DRIFTED: {(): drift_alarms(database)}}, keep_s=_DRIFT_KEEP_S),
+    )
 
 
 def _counting(metrics: Metrics) -> Count:

@@ -31,7 +31,7 @@ from worker.images import SizeLimits
 from worker.lanes import LaneAMQP, LanePool
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE
 from worker.metrics import Metrics
-from worker.metrics.declared import WORKER, WORKER_INFO
+from worker.metrics.declared import READY, WORKER, WORKER_INFO
 from worker.migrate import check_schema
 from worker.path import Parts
 from worker.replicas import Replica
@@ -70,6 +70,7 @@ def main(
             telemetry.name_replica(replica.number)
         metrics = Metrics.declare(WORKER, registry)
         health = Health(_die, metrics.registry)
+        metrics.watch(READY, lambda: health.status == Status.READY)
         with health.served(settings.health_port):
             app, parts = build(settings, describe, start, open_store, metrics)
             detector = parts[SCAN_QUEUE].description.name

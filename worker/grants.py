@@ -63,18 +63,20 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
 _EVERYBODY: Mapping[Role, str] = {DASHBOARD: "SELECT", REVIEWER: "SELECT"}
 
 VIEWS: Mapping[str, Mapping[Role, str]] = {
-    # Producers: `results`, `report` and `history`.
+    # Producers: `results`, `report` and `history`; `nightly` serves what waits, and the drift alarms, as metrics.
     "finding_details": {**_EVERYBODY, PRODUCER: "SELECT"},
     "flagged_findings": _EVERYBODY,
     "scan_progress": _EVERYBODY,
     "findings_by_hour": _EVERYBODY,
     "failures": _EVERYBODY,
     "contents_flagged": _EVERYBODY,
-    "queue_age": _EVERYBODY,
-    # `nightly` and `listen` count the review backlog.
+    # `nightly` and `listen` serve the queues' ages and the review backlog.
+    "queue_age": {**_EVERYBODY, PRODUCER: "SELECT"},
     "review_queue": {**_EVERYBODY, PRODUCER: "SELECT"},
     "review_status": _EVERYBODY,
     "detector_quality": _EVERYBODY,
+    "drift_shares": _EVERYBODY,
+    "drift": {**_EVERYBODY, PRODUCER: "SELECT"},
 }
 """For each view. Views read with their owner's rights: who reads one needs no right on a table."""
 

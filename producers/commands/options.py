@@ -5,7 +5,7 @@ The commands import what they work with when they run: see `producers/commands/_
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -135,8 +135,15 @@ def open_publisher(settings: "Settings", warn: Any) -> "BulkPublisher":
 
 
 @contextmanager
-def metrics_on(port: int | None, setting: str, database: "Database | None" = None) -> "Iterator[Count | None]":
+def metrics_on(
+    port: int | None,
+    setting: str,
+    database: "Database | None" = None,
+    overdue: "Callable[[], Mapping[str, float]] | None" = None,
+) -> "Iterator[Count | None]":
     """Serves /metrics on the port while the body runs, and gives what counts. Without a port, nothing is loaded for it.
+
+    `database` and `overdue`: see producers.serving.metrics_served.
 
     Raises ConfigurationError.
     """
@@ -145,7 +152,7 @@ def metrics_on(port: int | None, setting: str, database: "Database | None" = Non
         return
     from producers.serving import metrics_served
 
-    with metrics_served(port, setting, database) as count:
+    with metrics_served(port, setting, database, overdue=overdue) as count:
         yield count
 
 

@@ -1,5 +1,6 @@
 """Commands that run the system's processes."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -86,12 +87,15 @@ def nightly() -> None:
     settings = environment()
     scans = schedule.load(settings.nightly)  # a fault in the file is told before the slow imports
     from producers.nightly.nightly import serve
+    from producers.nightly.overdue import overdue
     from worker import telemetry
 
     telemetry.configure_logging(settings)
     telemetry.init_sentry(settings)
     celery, database = open_broker(settings), open_database(settings)
-    with metrics_on(settings.nightly_port, "FAKESWEEP_NIGHTLY_PORT", database) as count:
+    celery.conf.timezone = settings.timezone  # of the crontabs, also when Prometheus asks before the first tick
+    late = partial(overdue, scans, celery, database)
+    with metrics_on(settings.nightly_port, "FAKESWEEP_NIGHTLY_PORT", database, late) as count:
         serve(scans, celery, database, settings.timezone, count)
 
 

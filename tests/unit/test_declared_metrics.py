@@ -11,12 +11,13 @@ from worker.errors import Reason, UndeclaredMetricError
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE
 from worker.metrics import Metrics
 from worker.metrics.declared import (
-    BACKLOG,
+    ASKED,
     DECLARED,
     FETCH,
     IMAGES,
     IN_FLIGHT,
     PRODUCER,
+    READY,
     REUSED,
     TOKENS,
     WORKER,
@@ -55,7 +56,7 @@ def test_the_document_says_what_the_values_of_labels_are() -> None:
 def test_names_are_as_prometheus_wants_them(metric: Metric) -> None:
     assert re.fullmatch(r"fakesweep_[a-z_]+", metric.name)
     assert metric.name.endswith("_total") == (metric.kind == Kind.COUNTER)
-    assert metric.name.endswith("_seconds") == (metric.kind == Kind.HISTOGRAM)
+    assert metric.kind != Kind.HISTOGRAM or metric.name.endswith("_seconds")
     assert metric.meaning.endswith(".")
     assert bool(metric.buckets) == (metric.kind == Kind.HISTOGRAM)
     assert all(low < high for low, high in pairwise(metric.buckets))
@@ -99,6 +100,14 @@ def test_a_body_that_fails_is_measured_and_over() -> None:
     assert metrics.registry.get_sample_value("fakesweep_image_fetch_seconds_count", labels) == 1
 
 
+def test_a_gauge_that_is_watched_is_asked_when_it_is_served() -> None:
+    metrics, ready = Metrics.declare(), [0.0]
+    metrics.watch(READY, lambda: ready[0])
+    assert metrics.registry.get_sample_value("fakesweep_worker_ready") == 0
+    ready[0] = 1
+    assert metrics.registry.get_sample_value("fakesweep_worker_ready") == 1
+
+
 def test_what_is_not_declared_is_refused() -> None:
     metrics = Metrics.declare(WORKER)
     scans = metrics.bound(queue=SCAN_QUEUE)
@@ -115,4 +124,4 @@ def test_what_is_not_declared_is_refused() -> None:
         metrics.inform(WORKER_INFO, replica="", detector="x", host="a")
     with pytest.raises(UndeclaredMetricError):
         Metrics.declare(PRODUCER).bound(queue=SCAN_QUEUE).count(TOKENS, kind="prompt")
-    assert BACKLOG not in (*WORKER, *PRODUCER), "its collector serves it"
+    assert not {*ASKED} & {*WORKER, *PRODUCER}, "collectors of their own serve them"

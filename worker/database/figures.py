@@ -1,7 +1,8 @@
-"""Shares and the rate, computed from a scan's row; and how much waits for people."""
+"""Shares and the rate, computed from a scan's row; and what is asked of views: what waits, and what drifted."""
 
 import math
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import text
 
@@ -50,6 +51,25 @@ def review_backlog(database: Database, *, timeout_s: int = 5) -> int:
     Raises DatabaseUnavailableError, also when counting takes too long, and SQLAlchemy's error when the database has no
     view `review_queue`.
     """
+    return int(_asked(database, "SELECT count(*) FROM review_queue", timeout_s)[0][0])
+
+
+def drift_alarms(database: Database, *, timeout_s: int = 20) -> int:
+    """For how many detectors and buckets `drift` has the alarm yesterday. Raises as `review_backlog` does."""
+    query = "SELECT count(*) FROM drift WHERE alarm AND day = date_trunc('day', now(), 'UTC') - interval '24 hours'"
+    return int(_asked(database, query, timeout_s)[0][0])
+
+
+def queues(database: Database, *, timeout_s: int = 5) -> dict[str, tuple[int, float, float]]:
+    """What waits in each queue that is not empty: the view `queue_age`. Raises as `review_backlog` does.
+
+    Images without an outcome; seconds since the oldest of their scans started; seconds since any of them moved.
+    """
+    rows = _asked(database, "SELECT queue, images, oldest_s, still_s FROM queue_age", timeout_s)
+    return {queue: (int(images), oldest_s, still_s) for queue, images, oldest_s, still_s in rows}
+
+
+def _asked(database: Database, query: str, timeout_s: int) -> list[Any]:
     with transaction(database) as session:
         session.execute(text(f"SET LOCAL statement_timeout = '{timeout_s}s'"))
-        return int(session.execute(text("SELECT count(*) FROM review_queue")).scalar_one())
+        return list(session.execute(text(query)).all())

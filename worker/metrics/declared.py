@@ -133,6 +133,10 @@ WORKER_INFO = Metric(
     ("replica", "detector"), None,
 )  # fmt: skip
 
+READY = Metric(
+    Kind.GAUGE, "fakesweep_worker_ready", "1 while the worker takes messages; 0 while it starts or stops.",
+)  # fmt: skip
+
 LISTED = Metric(Kind.COUNTER, "fakesweep_producer_images_listed_total", "Images that were listed.")
 PUBLISHED = Metric(Kind.COUNTER, "fakesweep_producer_images_published_total", "Images in the messages published.")
 KNOWN = Metric(
@@ -141,8 +145,42 @@ KNOWN = Metric(
 )  # fmt: skip
 
 BACKLOG = Metric(Kind.GAUGE, "fakesweep_review_backlog", "Contents that wait for a person's review.")
-"""Served by producers.backlog, which leaves it out while the number is not known."""
+QUEUE_IMAGES = Metric(
+    Kind.GAUGE, "fakesweep_queue_images", "Images without an outcome, of scans and submissions that are not paused.",
+    ("queue",), None,
+)  # fmt: skip
+QUEUE_OLDEST = Metric(
+    Kind.GAUGE, "fakesweep_queue_oldest_seconds", "Time since the oldest scan or submission with such images started.",
+    ("queue",), None,
+)  # fmt: skip
+QUEUE_STILL = Metric(
+    Kind.GAUGE, "fakesweep_queue_still_seconds", "Time since any of these scans or submissions moved.",
+    ("queue",), None,
+)  # fmt: skip
+OVERDUE = Metric(
+    Kind.GAUGE, "fakesweep_schedule_overdue_seconds", "Time for which a nightly scan has been due without starting.",
+    ("schedule",), None,
+)  # fmt: skip
+DRIFTED = Metric(
+    Kind.GAUGE, "fakesweep_drift_alarms", "Detectors and buckets with the alarm of docs/drift.md on the last full day.",
+)  # fmt: skip
 
-WORKER = (IMAGES, REUSED, IN_FLIGHT, WAIT, FETCH, DECODE, ENGINE, SAVE, TOKENS, RETRIED, DEAD_LETTERS, WORKER_INFO)
+WORKER = (
+    IMAGES,
+    REUSED,
+    IN_FLIGHT,
+    WAIT,
+    FETCH,
+    DECODE,
+    ENGINE,
+    SAVE,
+    TOKENS,
+    RETRIED,
+    DEAD_LETTERS,
+    WORKER_INFO,
+    READY,
+)
 PRODUCER = (LISTED, PUBLISHED, KNOWN, DEAD_LETTERS)
-DECLARED = (*WORKER, *(one for one in PRODUCER if one not in WORKER), BACKLOG)
+ASKED = (BACKLOG, QUEUE_IMAGES, QUEUE_OLDEST, QUEUE_STILL, OVERDUE, DRIFTED)
+"""Served by producers.asked, which leaves them out while their values are not known."""
+DECLARED = (*WORKER, *(one for one in PRODUCER if one not in WORKER), *ASKED)

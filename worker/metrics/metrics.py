@@ -1,7 +1,7 @@
 """The metrics of a process: what is declared is counted and measured, and everything else is refused."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -77,6 +77,10 @@ class Metrics:
             yield
         finally:
             one.dec(amount)
+
+    def watch(self, metric: Metric, ask: Callable[[], float]) -> None:
+        """Has a gauge ask for its value whenever it is served."""
+        self._one(metric, {}).set_function(ask)
 
     def inform(self, metric: Metric, **labels: str) -> None:
         """Sets a gauge to 1 that has only its labels to tell."""

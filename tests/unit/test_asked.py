@@ -1,10 +1,11 @@
-"""The review backlog as Prometheus sees it: known, old, unknown, and slow to come."""
+"""A figure of Postgres as Prometheus sees it: known, old, unknown, and slow to come."""
 
 import threading
 
 from prometheus_client import CollectorRegistry
 
-from producers.backlog import ReviewBacklog
+from producers.asked import AskedGauges, Values
+from worker.metrics.declared import BACKLOG, QUEUE_IMAGES
 
 
 class Asked:
@@ -13,14 +14,14 @@ class Asked:
     def __init__(self, *answers: int | Exception) -> None:
         self.left = list(answers)
 
-    def __call__(self) -> int:
+    def __call__(self) -> Values:
         answer = self.left.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return {BACKLOG: {(): answer}}
 
 
-def shown(backlog: ReviewBacklog) -> float | None:
+def shown(backlog: AskedGauges) -> float | None:
     registry = CollectorRegistry()
     registry.register(backlog)
     return registry.get_sample_value("fakesweep_review_backlog")
@@ -29,7 +30,7 @@ def shown(backlog: ReviewBacklog) -> float | None:
 def test_it_is_asked_once_in_a_while_and_absent_while_it_is_not_known() -> None:
     now = [0.0]
     asked = Asked(3, 5, RuntimeError("relation review_queue does not exist"), 0)
-    backlog = ReviewBacklog(asked, keep_s=60, patience_s=10, clock=lambda: now[0])
+    backlog = AskedGauges([BACKLOG], asked, keep_s=60, patience_s=10, clock=lambda: now[0])
     assert asked.left[0] == 3, "to make it asks nothing"
     seen = []
     for now[0] in (0, 59, 60, 119, 120, 179, 180):
@@ -40,14 +41,22 @@ def test_it_is_asked_once_in_a_while_and_absent_while_it_is_not_known() -> None:
 def test_a_slow_database_keeps_no_scrape_waiting_and_is_asked_by_one_thread() -> None:
     release, asked = threading.Event(), []
 
-    def ask() -> int:
+    def ask() -> Values:
         asked.append(threading.current_thread())
         assert release.wait(30)
-        return 7
+        return {BACKLOG: {(): 7}}
 
-    backlog = ReviewBacklog(ask, keep_s=60, patience_s=0.01, clock=lambda: 0.0)
+    backlog = AskedGauges([BACKLOG], ask, keep_s=60, patience_s=0.01, clock=lambda: 0.0)
     assert [shown(backlog), shown(backlog)] == [None, None]
     assert len(asked) == 1
     release.set()
     asked[0].join()
     assert shown(backlog) == 7
+
+
+def test_values_are_named_by_their_labels() -> None:
+    values: Values = {QUEUE_IMAGES: {("moderation.scan",): 3, ("moderation.live",): 0}}
+    registry = CollectorRegistry()
+    registry.register(AskedGauges([QUEUE_IMAGES], lambda: values))
+    assert registry.get_sample_value("fakesweep_queue_images", {"queue": "moderation.scan"}) == 3
+    assert registry.get_sample_value("fakesweep_queue_images", {"queue": "moderation.live"}) == 0

@@ -1,0 +1,123 @@
+"""Views that say whether a detector's results have drifted. docs/drift.md explains the rule.
+
+They read `findings_hourly` and `reviews`, and change nothing.
+"""
+
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+_DAILY = """
+daily AS (
+    SELECT day, detector_id, bucket, sum(n) AS images,
+           sum(n) FILTER (WHERE verdict = 'fake') AS flagged,
+           sum(n) FILTER (WHERE score_bin BETWEEN 0 AND 3) AS score_0,
+           sum(n) FILTER (WHERE score_bin BETWEEN 4 AND 7) AS score_2,
+           sum(n) FILTER (WHERE score_bin BETWEEN 8 AND 11) AS score_4,
+           sum(n) FILTER (WHERE score_bin BETWEEN 12 AND 15) AS score_6,
+           sum(n) FILTER (WHERE score_bin BETWEEN 16 AND 19) AS score_8,
+           sum(n) FILTER (WHERE score_bin = -1) AS no_score, 0 AS reviewed, 0 AS overturned
+    FROM (
+        SELECT (hour AT TIME ZONE 'UTC')::date AS day, detector_id, bucket, verdict, score_bin, findings::float AS n
+        FROM findings_hourly
+        WHERE outcome = 'judged' AND hour >= date_trunc('day', now(), 'UTC') - interval '4368 hours'  -- 26 weeks
+    ) AS judged
+    GROUP BY day, detector_id, bucket
+    UNION ALL
+    SELECT (created_at AT TIME ZONE 'UTC')::date, detector_id, bucket_of(uri), 0, 0, 0, 0, 0, 0, 0, 0,
+           count(*), count(*) FILTER (WHERE statement <> verdict)
+    FROM reviews
+    WHERE kind = 'first' AND statement IN ('fake', 'real') AND verdict IN ('fake', 'real')
+      AND created_at >= date_trunc('day', now(), 'UTC') - interval '4368 hours'
+    GROUP BY 1, 2, 3
+)
+"""
+
+# Shares are compared on the scale 2 * asin(sqrt(share)): chance alone gives the variance 1 / images there, however rare
+# the thing is. The 3/8 makes that hold for small counts too (Anscombe, Biometrika 35, 1948).
+_COMPARED = """
+weekly AS (  -- week 0 ends with last_day, week 1 ends seven days earlier, and so on
+    SELECT last_day, detector_id, bucket, (last_day - day) / 7 AS week, sum(images) AS images, sum(flagged) AS flagged,
+           sum(score_0) AS score_0, sum(score_2) AS score_2, sum(score_4) AS score_4, sum(score_6) AS score_6,
+           sum(score_8) AS score_8, sum(no_score) AS no_score, sum(reviewed) AS reviewed, sum(overturned) AS overturned
+    FROM generate_series(1, 91) AS ago
+    CROSS JOIN LATERAL (SELECT (now() AT TIME ZONE 'UTC')::date - ago AS last_day) AS looked_at
+    JOIN daily ON day BETWEEN last_day - 90 AND last_day
+    GROUP BY 1, 2, 3, 4
+), shares AS (
+    SELECT last_day, detector_id, bucket, week, measure, of::float, coalesce(part, 0)::float AS part,
+           2 * asin(sqrt((coalesce(part, 0) + 0.375) / (of + 0.75))::float) AS angle
+    FROM weekly CROSS JOIN LATERAL (VALUES
+        ('flagged', images, flagged, 1000), ('score 0 to 0.2', images, score_0, 1000),
+        ('score 0.2 to 0.4', images, score_2, 1000), ('score 0.4 to 0.6', images, score_4, 1000),
+        ('score 0.6 to 0.8', images, score_6, 1000), ('score 0.8 to 1', images, score_8, 1000),
+        ('no score', images, no_score, 1000), ('overturned', reviewed, overturned, 50)
+    ) AS measures (measure, of, part, enough)
+    WHERE of >= enough
+), compared AS (
+    SELECT last_day, detector_id, bucket, measure, max(of) FILTER (WHERE week = 0) AS of,
+           max(part) FILTER (WHERE week = 0) AS part, max(angle) FILTER (WHERE week = 0) AS angle,
+           count(*) FILTER (WHERE week > 0) AS weeks_before, avg(part / of) FILTER (WHERE week > 0) AS share_before,
+           avg(angle) FILTER (WHERE week > 0) AS angle_before, var_samp(angle) FILTER (WHERE week > 0) AS variance,
+           avg(1 / of) FILTER (WHERE week > 0) AS chance
+    FROM shares
+    GROUP BY last_day, detector_id, bucket, measure
+    HAVING count(*) FILTER (WHERE week = 0) = 1
+), tested AS (  -- Student's t of one more week, with so many degrees of freedom
+    SELECT *, weeks_before - 1 AS freedom,
+           (angle - angle_before) / sqrt(
+               greatest(variance, chance) * (1 + 1.0 / weeks_before) + greatest(1 / of - chance, 0)) AS t
+    FROM compared
+)
+"""
+
+_SHARES = """
+CREATE VIEW drift_shares AS
+WITH {daily}, {compared}
+SELECT last_day::timestamp AT TIME ZONE 'UTC' AS day, detector_id, d.name AS detector_name, bucket, measure,
+       of::bigint AS images, part::bigint AS counted, part / of AS share, share_before, weeks_before::integer,
+       -- As a normal deviate (Wallace, Annals of Mathematical Statistics 30, 1959).
+       CASE WHEN weeks_before >= 4 THEN
+           sign(t) * (8 * freedom + 1) / (8 * freedom + 3) * sqrt(freedom * ln(1 + t * t / freedom))
+       END AS z
+FROM tested
+LEFT JOIN detectors d ON d.id = detector_id;
+"""
+
+# `chance`: the probability of a |z| as large, or a little more than that, since Mills' ratio is at most
+# 2 / (z + sqrt(z * z + 8 / pi)). Postgres has no error function before version 16.
+_DRIFT = """
+CREATE VIEW drift AS
+WITH weighed AS (
+    SELECT *, 4 * exp(z * z / -2) / sqrt(2 * pi()) / (abs(z) + sqrt(z * z + 8 / pi()))
+                  * count(z) OVER (PARTITION BY day) AS chance
+    FROM drift_shares
+), ranked AS (
+    SELECT *, row_number() OVER (cell ORDER BY abs(z) DESC NULLS LAST, measure) AS place,
+           max(images) FILTER (WHERE measure = 'flagged') OVER cell AS judged,
+           max(share) FILTER (WHERE measure = 'flagged') OVER cell AS share_flagged,
+           max(share_before) FILTER (WHERE measure = 'flagged') OVER cell AS share_flagged_before
+    FROM weighed
+    WINDOW cell AS (PARTITION BY day, detector_id, bucket)
+)
+SELECT day, detector_id, detector_name, bucket, judged AS images, share_flagged, share_flagged_before, weeks_before,
+       measure, share, share_before, z, least(chance, 1) AS false_alarm_chance,
+       coalesce(chance <= 0.01, false) AS alarm
+FROM ranked
+WHERE place = 1;
+"""
+
+
+def upgrade() -> None:
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute(_SHARES.format(daily=_DAILY, compared=_COMPARED))
+    op.execute(_DRIFT)
+
+
+def downgrade() -> None:
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute("DROP VIEW drift")
+    op.execute("DROP VIEW drift_shares")
