@@ -70,7 +70,6 @@ VIEWS: Mapping[str, Mapping[Role, str]] = {
     "findings_by_hour": _EVERYBODY,
     "failures": _EVERYBODY,
     "contents_flagged": _EVERYBODY,
-    # `nightly` and `listen` serve the queues' ages and the review backlog.
     "queue_age": {**_EVERYBODY, PRODUCER: "SELECT"},
     "review_queue": {**_EVERYBODY, PRODUCER: "SELECT"},
     "review_status": _EVERYBODY,
