@@ -7,7 +7,6 @@ import pytest
 from alembic import command
 from sqlalchemy import text
 
-from producers import retention
 from tests.integration.test_export import FAKE, REAL, START, UNCERTAIN, Desk
 from tests.integration.test_scans import Archive
 from worker.database import Database
@@ -89,7 +88,9 @@ def test_a_dropped_scan_says_what_its_reviewers_saw(desk: Desk) -> None:
     with desk.database.begin() as connection:
         row = {"scan_id": scan, "uri": desk.uri("a"), "decision": "confirmed", "reviewer": "r1", "created_at": AFTER}
         connection.execute(text(_REVIEW), seen | {"sha256": None} | row)
-    retention.drop_scan(desk.database, scan)
+    with desk.database.begin() as connection:  # as retention did it at that revision
+        connection.execute(text("UPDATE scans SET dropped_at = now() WHERE id = :scan"), {"scan": scan})
+        connection.execute(text("DELETE FROM findings WHERE scan_id = :scan"), {"scan": scan})
     migrate(desk.database, "head")
     (kept,) = rows(desk.database, "SELECT sha256, verdict, statement FROM reviews")
     assert kept == {"sha256": desk.sha256("a"), "verdict": "fake", "statement": "fake"}
