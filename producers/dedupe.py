@@ -13,8 +13,8 @@ from worker.database.detectors import started_last
 from worker.database.known import changed_query, etags_as_json, refs_as_json
 from worker.database.lifecycle import fill_thresholds
 from worker.database.saving import insert_unchanged, update_objects
-from worker.messages import ImageRef
-from worker.tables import Finding, Outcome, Record, Scan
+from worker.messages import ImageRef, Record
+from worker.tables import Finding, Outcome, Scan
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from producers.limits import Limits
 from producers.listing import Rules
 from worker.database import Database, counters, figures, lifecycle, partitions, transaction
 from worker.errors import NoSuchScanError, ScanStateError
-from worker.messages import Policy, Text
-from worker.tables import Record, Repaired, Scan, ScanStatus, Unpublished
+from worker.messages import Policy, Record, Text
+from worker.tables import Repaired, Scan, ScanStatus, Unpublished
 
 
 class Listing(BaseModel):

@@ -14,7 +14,8 @@ from sqlalchemy.engine import make_url
 from tests.conftest import drop_database, url_of
 from worker.database import connect
 from worker.grants import Role
-from worker.roles import Step, Wanted, make_roles
+from worker.role_steps import Step
+from worker.roles import Wanted, make_roles
 
 PASSWORD = "secret"
 
@@ -35,9 +36,9 @@ class Home:
         parsed = make_url(self.url).set(username=self.login(role), password=PASSWORD)
         return parsed.render_as_string(hide_password=False)
 
-    def make_login(self, role: str, options: str = "") -> str:
+    def make_login(self, role: str, options: str = "", url: str | None = None) -> str:
         """A login that has no role yet; its name."""
-        self.sql(f"CREATE ROLE \"{self.login(role)}\" LOGIN PASSWORD '{PASSWORD}' {options}")
+        self.sql(f"CREATE ROLE \"{self.login(role)}\" LOGIN PASSWORD '{PASSWORD}' {options}", url)
         return self.login(role)
 
     def make_roles(self, *members: tuple[Role, str], url: str | None = None, **more: Any) -> Sequence[Step]:
@@ -67,10 +68,12 @@ def home(server_url: str, template: str) -> Iterator[Home]:
     finally:
         drop_database(server_url, name)
         with psycopg.connect(server_url, autocommit=True) as connection:
-            roles = connection.execute("SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)", [prefix])
-            for (role,) in roles.fetchall():
-                with suppress(psycopg.errors.UndefinedObject):
-                    connection.execute(f'DROP ROLE "{role}"')
+            roles = "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)"
+            # Who has granted a membership is dropped after the members.
+            while left := connection.execute(roles, [prefix]).fetchall():
+                for (role,) in left:
+                    with suppress(psycopg.errors.DependentObjectsStillExist):
+                        connection.execute(f'DROP ROLE "{role}"')
 
 
 def with_all_logins(made: Home) -> None:

@@ -84,6 +84,13 @@ class Explain(StrEnum):
     NONE = "none"
 
 
+class Record(StrEnum):
+    """Of which images a scan keeps findings: of all, or of those that are not as they were last time."""
+
+    ALL = "all"
+    CHANGES = "changes"
+
+
 class ImageRef(BaseModel):
     """Where an image lies and what it was when it was listed.
 

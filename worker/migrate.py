@@ -60,7 +60,10 @@ def upgrade(database: Database) -> str:
 
 
 def _become_owner(connection: Connection) -> None:
-    """Until the end of the transaction. Does nothing in an empty database, and for who may not become the owner."""
+    """Until the end of the transaction, in which all migrations run: `_check_encoding` has begun it.
+
+    Does nothing in an empty database, and for who may not become the owner.
+    """
     owner = connection.execute(text(_OWNER)).scalar()
     if owner is not None:
         connection.execute(text(f"SET LOCAL ROLE {owner}"))

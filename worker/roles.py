@@ -8,8 +8,7 @@ Each step is a transaction. What is there already is not done again.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from psycopg.errors import Diagnostic
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from worker.database import Database
@@ -25,22 +24,10 @@ from worker.role_queries import (
     quoted,
     rights,
 )
-
-_LOCK = 0x524F4C45
-"""Advisory lock (ASCII "ROLE"): of two that grant at once, the second waits."""
+from worker.role_steps import Step, do_step, refused
 
 IDLE_TIMEOUT_S = 60
 """A dashboard that leaves its transaction open would keep retention from dropping findings."""
-
-_REMEDY = "connect as a superuser, or as the owner of the database and the tables with CREATEROLE (docs/roles.md)"
-
-
-@dataclass(frozen=True)
-class Step:
-    """Statements that are done together, and what they do, for people."""
-
-    what: str
-    statements: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -72,7 +59,7 @@ def make_roles(database: Database, wanted: Wanted, *, dry_run: bool = False) -> 
         # Each part sees what the one before it did.
         for step in _read(database, part, wanted):
             if not dry_run:
-                _do(database, step)
+                do_step(database, step)
             yield step
 
 
@@ -85,7 +72,7 @@ def renew_grants(database: Database) -> list[Step]:
         found = prefixes(connection)
     steps = [step for prefix in found for step in _read(database, _grants, Wanted(prefix))]
     for step in steps:
-        _do(database, step)
+        do_step(database, step)
     return steps
 
 
@@ -94,7 +81,7 @@ def _read(database: Database, part: Callable[[Connection, Wanted], Iterator[Step
         with database.connect() as connection:
             return list(part(connection, wanted))
     except SQLAlchemyError as error:
-        raise _refused("the roles cannot be looked at", str(getattr(error, "orig", None) or error)) from error
+        raise refused("the roles cannot be looked at", str(getattr(error, "orig", None) or error)) from error
 
 
 def _roles(connection: Connection, wanted: Wanted) -> Iterator[Step]:
@@ -131,7 +118,9 @@ def _ownership(connection: Connection, wanted: Wanted) -> Iterator[Step]:
         joining = {name for name, is_superuser in former if not is_superuser and name != own}
         for name in sorted(joining):
             if not has_rights_of(connection, name, own):
-                yield Step(f"{name} has the rights of {own}", [f"GRANT {quoted(own)} TO {quoted(name)}"])
+                # Without --take-over it was the other way round, and no role is a member of its own member.
+                back = [f"REVOKE {quoted(name)} FROM {quoted(own)}"] if has_rights_of(connection, own, name) else []
+                yield Step(f"{name} has the rights of {own}", [*back, f"GRANT {quoted(own)} TO {quoted(name)}"])
     elif not has_rights_of(connection, own, owner):
         what = f"the tables stay with {owner}, and {own} has its rights; --take-over moves them"
         yield Step(what, [f"GRANT {quoted(owner)} TO {quoted(own)}"])
@@ -189,37 +178,3 @@ def _timeouts(connection: Connection, wanted: Wanted) -> Iterator[Step]:
         if missing:
             what = f"statements of {login} end after {wanted.dashboard_timeout_s:g} s"
             yield Step(what, [f"{of} SET {name} = '{settings[name]}'" for name in missing])
-
-
-def _do(database: Database, step: Step) -> None:
-    warnings: list[str] = []
-    try:
-        with database.connect() as connection:
-            driver = connection.connection.dbapi_connection
-            driver.add_notice_handler(_into(warnings))  # type: ignore[union-attr]  # it is psycopg's
-            connection.detach()  # with its handler
-            connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            for statement in step.statements:
-                connection.exec_driver_sql(statement)
-            if not warnings:
-                connection.commit()
-    except SQLAlchemyError as error:
-        raise _refused(step.what, str(getattr(error, "orig", None) or error)) from error
-    if warnings:
-        raise _refused(step.what, warnings[0])
-
-
-def _into(warnings: list[str]) -> Callable[[Diagnostic], None]:
-    """Collects what Postgres says of a grant that this role may not make: that is a warning, and no error."""
-
-    def handler(said: Diagnostic) -> None:
-        if said.sqlstate in {"01006", "01007"}:  # privilege_not_revoked, privilege_not_granted
-            warnings.append(said.message_primary or "")
-
-    return handler
-
-
-def _refused(what: str, why: str) -> ConfigurationError:
-    cause = " ".join(why.split())[:300]
-    return ConfigurationError(f"DATABASE_URL: {what}: {cause}: {_REMEDY}")

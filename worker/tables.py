@@ -29,6 +29,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
+from worker.messages import Record
+
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -53,13 +55,6 @@ class Verdict(StrEnum):
     FAKE = "fake"
     UNCERTAIN = "uncertain"
     REAL = "real"
-
-
-class Record(StrEnum):
-    """Of which images a scan keeps findings: of all, or of those that are not as they were last time."""
-
-    ALL = "all"
-    CHANGES = "changes"
 
 
 class ScanStatus(StrEnum):

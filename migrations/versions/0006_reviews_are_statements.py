@@ -109,7 +109,7 @@ BEGIN
         IF NEW.verdict_id IS NULL THEN
             RAISE EXCEPTION 'no detector has judged the % at %', coalesce('content ' || NEW.sha256, 'image'), NEW.uri
             USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'review_content',
-                  HINT = CASE WHEN NEW.sha256 IS NULL THEN 'scan it first, or name the content' ELSE 'scan it first' END;
+                  HINT = concat('scan it first', CASE WHEN NEW.sha256 IS NULL THEN ', or name the content' END);
         END IF;
     END IF;
     SELECT v.sha256, v.detector_id, v.score, v.uri INTO seen FROM verdicts v WHERE v.id = NEW.verdict_id;

@@ -36,7 +36,7 @@ COMMANDS = {
     ),
     "drop": ("retention", "Drop the findings of SCAN, which has ended. The scan, its verdicts and its reviews stay."),
     "reviewer": ("reviewers", "Add, list or disable people who may review."),
-    "dead": ("dead", "List, show, replay or discard messages that no worker could handle."),
+    "dead": ("dead", "List, show, replay or discard dead letters: messages that no worker could handle."),
     "evaluate": (
         "evaluation",
         "Measure a detector on labelled images: predictions.jsonl, metrics.json and report.html.",

@@ -15,8 +15,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 
 from worker.errors import BadRowError, UsageError
-from worker.messages import Explain
-from worker.tables import Record
+from worker.messages import Explain, Record
 
 if TYPE_CHECKING:
     from celery import Celery

@@ -28,8 +28,7 @@ from producers.commands.options import (
 from producers.garbage import collect_seldom
 from producers.limits import Limits
 from worker.errors import FakesweepError, Reason, ScanStateError
-from worker.messages import Explain, Policy
-from worker.tables import Record
+from worker.messages import Explain, Policy, Record
 
 if TYPE_CHECKING:
     from producers.bulk import BulkPublisher

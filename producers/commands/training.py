@@ -11,7 +11,6 @@ import typer
 
 from producers.commands.options import environment
 from worker.errors import ConfigurationError, UsageError
-from worker.images import SizeLimits
 
 if TYPE_CHECKING:
     from worker.lab.datasets.faults import Faults
@@ -70,6 +69,7 @@ def train(
     settings = settings.model_copy(update=own)
     telemetry.configure_logging(settings)
     try:
+        from worker.images import SizeLimits
         from worker.lab.training import squares, train
         from worker.lab.training.recipe import load_recipe
     except ImportError as error:

@@ -15,8 +15,7 @@ from producers.limits import Limits
 from producers.listing import Rules
 from worker.errors import ConfigurationError
 from worker.files import read_text
-from worker.messages import Policy
-from worker.tables import Record
+from worker.messages import Policy, Record
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 """Of a nightly scan. With "fakesweep-" before it, a slug of a Sentry monitor: 50 characters at most."""

@@ -13,7 +13,8 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from producers.reporting import results
 from worker.database import Database
 from worker.errors import DatabaseUnavailableError
-from worker.tables import Record, ScanStatus
+from worker.messages import Record
+from worker.tables import ScanStatus
 
 POLL_S = 0.5
 PLAIN_LINE_S = 5.0

@@ -11,8 +11,7 @@ from producers.reporting import contents, results
 from producers.testing import InMemoryPublisher
 from tests.integration.test_scans import Archive, png
 from worker.database import Database
-from worker.messages import Policy
-from worker.tables import Record
+from worker.messages import Policy, Record
 
 COUNTS = ("listed", "judged", "reused", "unchanged", "failed")
 

@@ -23,7 +23,13 @@ def environment(database_url: str, clean_redis_url: str) -> dict[str, str]:
 
 def test_what_asks_postgres_alone(environment: dict[str, str]) -> None:
     reading = (["status", "--json"], ["results", NOBODY], ["flagged"], ["history", "s3://bucket/a.jpg"])
-    changing = (["pause", NOBODY], ["cancel", NOBODY], ["drop", NOBODY], ["retention", "--keep-days", "30"])
+    changing = (
+        ["pause", NOBODY],
+        ["cancel", NOBODY],
+        ["drop", NOBODY],
+        ["retention", "--keep-days", "30"],
+        ["reviewer", "add", "heron"],
+    )
     assert loaded_by(*reading, *changing, environment=environment, codes=(0, 1)) <= FOR_DATABASE
 
 

@@ -254,11 +254,14 @@ def test_what_was_replaced_since_can_be_reviewed_as_it_was_seen(desk: Desk) -> N
 def test_what_stands_is_known_of_another_detectors_verdict(desk: Desk) -> None:
     desk.sweep(a=FAKE, b=FAKE)
     desk.state("a", "real")
-    desk.archive.judge(desk.archive.publish(desk.archive.start(rejudge=True)), desk.archive.parts(revision="2"))
+    again = desk.archive.start(rejudge=True)
+    desk.archive.judge(desk.archive.publish(again), desk.archive.parts(revision="2"))
     kept = desk.rows(f"SELECT statement FROM contents WHERE sha256 = '{desk.sha256('a')}'")
     assert [row["statement"] for row in kept] == ["real", "real"]
     assert desk.queue() == ["b"], "once: the older detector's verdict is superseded"
     assert desk.stands("a") == "real"
+    assert desk.state("a", "real").detector_id == 1, "each scan shows the verdict of its own finding"
+    assert desk.state("a", "real", scan_id=again).detector_id == 2
 
 
 NEW_ROW = """
@@ -347,6 +350,7 @@ def test_a_content_counts_in_the_week_of_its_first_review(desk: Desk) -> None:
     )
     for uri, at, statement in (
         ("s3://b/a", sunday + timedelta(minutes=1), "fake"), ("s3://b/a", sunday, "real"), ("s3://b/b", sunday, "fake"),
+        ("s3://b/a", sunday + timedelta(days=1), "fake"),
     ):  # fmt: skip
         with desk.database.begin() as connection:
             connection.execute(insert, {"scan": desk.scan, "uri": uri, "statement": statement, "at": at})

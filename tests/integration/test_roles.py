@@ -62,7 +62,7 @@ ALLOWED = [
     ("producer", "UPDATE scans SET cursor = 'c', dropped_at = now()"),
     ("producer", "UPDATE scans SET dropped_at = now(); DELETE FROM findings"),
     ("producer", "SELECT ensure_findings_partition('scan_' || repeat('0', 32))"),
-    ("producer", "SELECT count(*) FROM reviews, contents, finding_details"),
+    ("producer", "SELECT count(*) FROM reviews, contents, finding_details, review_queue"),
     ("reviewer", REVIEW),
     ("owner", "TRUNCATE findings"),
     ("owner", "DELETE FROM findings"),

@@ -15,9 +15,8 @@ from producers.testing import InMemoryPublisher
 from tests.integration.test_scans import Archive, png
 from worker.database import Database, transaction
 from worker.errors import EngineGenerateError, ScanStateError
-from worker.messages import ImageRef, JudgeImages, Policy
+from worker.messages import ImageRef, JudgeImages, Policy, Record
 from worker.moderate import moderate
-from worker.tables import Record
 from worker.testing import ScriptedEngine
 
 _RAW = """

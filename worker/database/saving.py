@@ -27,8 +27,8 @@ from sqlmodel import SQLModel, col
 from worker.case import ReuseRule
 from worker.database.counters import increase_statement
 from worker.database.known import unchanged_query
-from worker.messages import FilledPolicy
-from worker.tables import Finding, Outcome, Record, Scan, StoredObject, StoredVerdict, Verdict
+from worker.messages import FilledPolicy, Record
+from worker.tables import Finding, Outcome, Scan, StoredObject, StoredVerdict, Verdict
 
 
 @cache

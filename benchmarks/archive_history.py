@@ -1,0 +1,102 @@
+"""A database as it looks after weeks of nightly scans: findings, contents, reviews. Made by SQL, for benchmarks."""
+
+import importlib
+import time
+from dataclasses import dataclass
+
+import psycopg
+
+_MIGRATION = "migrations.versions.0005_what_dashboards_read"
+
+# Every second content is fake or uncertain. The contents come again and again, at other places.
+_VERDICTS = """
+INSERT INTO verdicts (sha256, detector_id, uri, width, height, explain, answer, score, completion, explanation,
+                      contradicts, prompt_tokens, completion_tokens, latency_ms, created_at)
+SELECT md5(n::text) || md5('x' || n), {detector}, 's3://bucket-' || n % 5 || '/' || lpad(n::text, 10, '0'), 1024, 768,
+       'flagged', CASE WHEN n % 2 = 0 THEN 'fake' ELSE 'real' END,
+       CASE WHEN n % 2 = 0 THEN 0.401 + 0.599 * (n / 2 % 997) / 997.0 ELSE 0.4 * (n % 991) / 991.0 END,
+       'This is an image.', 'The light falls from two sides.', false, 590, 7, 20,
+       now() - interval '{scans} days'
+FROM generate_series(0, {contents} - 1) n
+"""
+_FINDINGS = """
+INSERT INTO "findings_{partition}" (partition, scan_id, uri, outcome, verdict, score, verdict_id, reason, etag, sha256,
+                                    width, height, attempts, decided_at)
+SELECT '{partition}', '{scan}', 's3://bucket-' || n % 5 || '/' || lpad(n::text, 10, '0'),
+       CASE WHEN n % 97 = 0 THEN 'failed' ELSE 'judged' END,
+       CASE WHEN n % 97 = 0 THEN NULL WHEN v.score >= 0.6 THEN 'fake' WHEN v.score > 0.4 THEN 'uncertain'
+            ELSE 'real' END,
+       CASE WHEN n % 97 <> 0 THEN v.score END, CASE WHEN n % 97 <> 0 THEN v.id END,
+       CASE WHEN n % 97 = 0 THEN 'not_found' END, v.sha256, v.sha256, 1024, 768, 1,
+       {at} + interval '6 hours' * ((n - {first})::float / {size})
+FROM generate_series({first}, {first} + {size} - 1) n
+JOIN verdicts v ON v.id = {first_verdict} + n % {contents}
+"""
+_SCAN = """
+INSERT INTO scans (id, kind, name, source, policy, partition, status, listed, skipped, judged, reused, failed, fake,
+                   uncertain, real, schedule, due_at, created_at, finished_at, counted_at, skipped_by)
+VALUES (gen_random_uuid(), 'scan', 'photos', 's3://bucket-0/',
+        '{{"explain": "flagged", "fake_from": 0.6, "real_to": 0.4}}', '{partition}', 'done', {size}, 100,
+        {size}, 0, 0, 0, 0, 0, 'photos', {at}, {at}, {at} + interval '6 hours', {at} + interval '6 hours',
+        '{{"suffix": 100}}')
+RETURNING id
+"""
+_REVIEWS = """
+INSERT INTO reviews (scan_id, uri, verdict_id, statement, reviewer, created_at)
+SELECT scan_id, uri, verdict_id, CASE WHEN random() < 0.9 THEN 'fake' ELSE 'real' END, 'r' || (random() * 5)::int,
+       last_at + interval '1 hour'
+FROM (SELECT * FROM contents WHERE verdict <> 'real' AND NOT superseded ORDER BY sha256 LIMIT {reviews}) chosen
+"""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much there is. Each scan has `findings / scans`. Half of the `contents` are not real."""
+
+    findings: int
+    contents: int
+    scans: int
+    reviews: int
+
+
+def fill(url: str, detector_id: int, size: Size) -> dict[str, float]:
+    """Fills a migrated database. Returns the seconds that counting took, as the migration does it."""
+    each = size.findings // size.scans
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET session_replication_role = replica")  # the counts are made at the end, all at once
+        connection.execute("SET work_mem = '256MB'")
+        _run(connection, _VERDICTS.format(detector=detector_id, scans=size.scans, contents=size.contents))
+        connection.execute("ANALYZE verdicts")
+        (first_verdict,) = connection.execute("SELECT min(id) FROM verdicts").fetchone() or (0,)
+        for number in range(size.scans):
+            at = f"date_trunc('day', now()) - interval '{size.scans - number} days' + interval '2 hours'"
+            scan, partition = _scan(connection, number, each, at)
+            rows = {"partition": partition, "scan": scan, "first": number * each, "size": each, "at": at}
+            _run(connection, _FINDINGS.format(**rows, first_verdict=first_verdict, contents=size.contents))
+        connection.execute("ANALYZE findings")
+        migration = importlib.import_module(_MIGRATION)
+        started = time.perf_counter()
+        _run(connection, migration._COUNT.format(sign="", rows="findings", only=""))  # noqa: SLF001 - the same SQL
+        _run(connection, migration._REMEMBER_ALL)  # noqa: SLF001 - likewise
+        seconds = time.perf_counter() - started
+        connection.execute("SET session_replication_role = origin")
+        connection.execute("INSERT INTO reviewers (name) SELECT 'r' || n FROM generate_series(0, 5) n")
+        started = time.perf_counter()
+        _run(connection, _REVIEWS.format(reviews=size.reviews))
+        reviewing = time.perf_counter() - started
+        connection.execute("VACUUM ANALYZE")
+    return {"counting_s": round(seconds, 1), "reviews_per_s": round(size.reviews / reviewing)}
+
+
+def _scan(connection: psycopg.Connection[tuple[object, ...]], number: int, size: int, at: str) -> tuple[object, str]:
+    """Adds a nightly scan that is done, and its empty partition."""
+    partition = f"bench_{number:03d}"
+    row = connection.execute(_SCAN.format(partition=partition, size=size, at=at).encode()).fetchone()
+    table = f'"findings_{partition}"'
+    _run(connection, f"CREATE TABLE {table} (LIKE findings INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
+    _run(connection, f"ALTER TABLE findings ATTACH PARTITION {table} FOR VALUES IN ('{partition}')")
+    return row[0] if row else None, partition
+
+
+def _run(connection: psycopg.Connection[tuple[object, ...]], statement: str) -> None:
+    connection.execute(statement.encode())
