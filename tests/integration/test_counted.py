@@ -20,6 +20,7 @@ from tests.integration.test_moderate import BRIGHT, DARK, GREY, job, png, start
 from worker import broker
 from worker.database import Database, connect
 from worker.database.detectors import register_detector
+from worker.database.figures import review_backlog
 from worker.envelope import REFUSED, SINCE, open_envelope
 from worker.errors import StorageUnavailableError
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE, ImageRef, JudgeImages
@@ -228,6 +229,11 @@ def test_what_a_producer_does(database: Database, make_parts: MakeParts) -> None
     parts = make_parts({f"s3://b/{n}": png(f"rgb({n}, {n}, {n})") for n in range(48)})
     assert _published(database, parts, 40) == Counts(listed=40, published=40)
     assert _published(database, parts, 48) == Counts(listed=48, published=8, known=40)
+
+
+def test_the_review_backlog_of_an_empty_database(database: Database) -> None:
+    """The schema has the view that is asked, under that name."""
+    assert review_backlog(database) == 0
 
 
 def _published(database: Database, parts: Parts, images: int) -> Counts:
