@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from alembic import command as alembic
 from celery import Celery
 from sqlalchemy.engine import make_url
 
@@ -22,6 +23,7 @@ from tests.roles import Home, home, with_all_logins
 from worker.database import connect, transaction
 from worker.database.partitions import ensure_partition
 from worker.grants import Role
+from worker.migrate import alembic_config
 
 NOT_OURS = """
 SELECT relname, relowner::regrole::text FROM pg_class
@@ -114,12 +116,14 @@ def test_nightly_scans_start_as_a_producer(roles: Home) -> None:
 
 def test_who_has_the_owner_role_migrates_as_the_owner_and_new_objects_have_their_grants(roles: Home) -> None:
     owner = {"DATABASE_URL": roles.url_of("owner")}
-    roles.sql("DROP FUNCTION drop_findings_partition(text); DROP VIEW failures")
-    roles.sql(
-        "DROP FUNCTION ensure_findings_partition(text); DROP TRIGGER findings_kept ON findings;"
-        "DROP FUNCTION findings_kept; DROP TRIGGER append_only_truncate ON verdicts;"
-        "DROP TRIGGER append_only_truncate ON reviews; UPDATE alembic_version SET version_num = '0006'"
-    )
+    database = connect(roles.url)
+    with database.connect() as connection:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        alembic.downgrade(config, "0006")
+        connection.commit()
+    database.dispose()
+    roles.sql("DROP VIEW failures")
     roles.sql(f"SET ROLE {roles.prefix}_owner; CREATE VIEW failures AS SELECT 1 AS findings")
     done = command(owner, "migrate")
     assert f"to {roles.prefix}_…" in done
