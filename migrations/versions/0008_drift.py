@@ -11,8 +11,10 @@ branch_labels = None
 depends_on = None
 
 _DAILY = """
-daily AS (
-    SELECT day, detector_id, bucket, sum(n) AS images,
+today AS (
+    SELECT (now() AT TIME ZONE 'UTC')::date AS date, date_trunc('day', now(), 'UTC') AS began
+), daily AS (
+    SELECT ago, detector_id, bucket, sum(n) AS images,
            sum(n) FILTER (WHERE verdict = 'fake') AS flagged,
            sum(n) FILTER (WHERE score_bin BETWEEN 0 AND 3) AS score_0,
            sum(n) FILTER (WHERE score_bin BETWEEN 4 AND 7) AS score_2,
@@ -21,17 +23,18 @@ daily AS (
            sum(n) FILTER (WHERE score_bin BETWEEN 16 AND 19) AS score_8,
            sum(n) FILTER (WHERE score_bin = -1) AS no_score, 0 AS reviewed, 0 AS overturned
     FROM (
-        SELECT (hour AT TIME ZONE 'UTC')::date AS day, detector_id, bucket, verdict, score_bin, findings::float AS n
-        FROM findings_hourly
-        WHERE outcome = 'judged' AND hour >= date_trunc('day', now(), 'UTC') - interval '4368 hours'  -- 26 weeks
+        SELECT date - (hour AT TIME ZONE 'UTC')::date AS ago, detector_id, bucket, verdict, score_bin,
+               findings::float AS n
+        FROM findings_hourly, today
+        WHERE outcome = 'judged' AND hour >= began - interval '4368 hours' AND hour < began  -- 26 weeks
     ) AS judged
-    GROUP BY day, detector_id, bucket
+    GROUP BY ago, detector_id, bucket
     UNION ALL
-    SELECT (created_at AT TIME ZONE 'UTC')::date, detector_id, bucket_of(uri), 0, 0, 0, 0, 0, 0, 0, 0,
+    SELECT date - (created_at AT TIME ZONE 'UTC')::date, detector_id, bucket_of(uri), 0, 0, 0, 0, 0, 0, 0, 0,
            count(*), count(*) FILTER (WHERE statement <> verdict)
-    FROM reviews
+    FROM reviews, today
     WHERE kind = 'first' AND statement IN ('fake', 'real') AND verdict IN ('fake', 'real')
-      AND created_at >= date_trunc('day', now(), 'UTC') - interval '4368 hours'
+      AND created_at >= began - interval '4368 hours' AND created_at < began
     GROUP BY 1, 2, 3
 )
 """
@@ -39,51 +42,54 @@ daily AS (
 # Shares are compared on the scale 2 * asin(sqrt(share)): chance alone gives the variance 1 / images there, however rare
 # the thing is. The 3/8 makes that hold for small counts too (Anscombe, Biometrika 35, 1948).
 _COMPARED = """
-weekly AS (  -- week 0 ends with last_day, week 1 ends seven days earlier, and so on
-    SELECT last_day, detector_id, bucket, (last_day - day) / 7 AS week, sum(images) AS images, sum(flagged) AS flagged,
-           sum(score_0) AS score_0, sum(score_2) AS score_2, sum(score_4) AS score_4, sum(score_6) AS score_6,
-           sum(score_8) AS score_8, sum(no_score) AS no_score, sum(reviewed) AS reviewed, sum(overturned) AS overturned
-    FROM generate_series(1, 91) AS ago
-    CROSS JOIN LATERAL (SELECT (now() AT TIME ZONE 'UTC')::date - ago AS last_day) AS looked_at
-    JOIN daily ON day BETWEEN last_day - 90 AND last_day
-    GROUP BY 1, 2, 3, 4
+weekly AS (  -- the seven days that end so many days ago, also where nothing happened in them
+    SELECT ago, detector_id, bucket, sum(sum(images)) OVER week AS images, sum(sum(flagged)) OVER week AS flagged,
+           sum(sum(score_0)) OVER week AS score_0, sum(sum(score_2)) OVER week AS score_2,
+           sum(sum(score_4)) OVER week AS score_4, sum(sum(score_6)) OVER week AS score_6,
+           sum(sum(score_8)) OVER week AS score_8, sum(sum(no_score)) OVER week AS no_score,
+           sum(sum(reviewed)) OVER week AS reviewed, sum(sum(overturned)) OVER week AS overturned
+    FROM (SELECT DISTINCT detector_id, bucket FROM daily) AS cells
+    CROSS JOIN generate_series(1, 182) AS ago
+    LEFT JOIN daily USING (ago, detector_id, bucket)
+    GROUP BY ago, detector_id, bucket
+    WINDOW week AS (PARTITION BY detector_id, bucket ORDER BY ago DESC ROWS BETWEEN 6 PRECEDING AND CURRENT ROW)
 ), shares AS (
-    SELECT last_day, detector_id, bucket, week, measure, of::float, coalesce(part, 0)::float AS part,
-           2 * asin(sqrt((coalesce(part, 0) + 0.375) / (of + 0.75))::float) AS angle
+    SELECT ago, detector_id, bucket, measure, of, coalesce(part, 0) AS part,
+           CASE WHEN of >= enough THEN 2 * asin(sqrt((coalesce(part, 0) + 0.375) / (of + 0.75))::float) END AS angle
     FROM weekly CROSS JOIN LATERAL (VALUES
         ('flagged', images, flagged, 1000), ('score 0 to 0.2', images, score_0, 1000),
         ('score 0.2 to 0.4', images, score_2, 1000), ('score 0.4 to 0.6', images, score_4, 1000),
         ('score 0.6 to 0.8', images, score_6, 1000), ('score 0.8 to 1', images, score_8, 1000),
         ('no score', images, no_score, 1000), ('overturned', reviewed, overturned, 50)
     ) AS measures (measure, of, part, enough)
-    WHERE of >= enough
-), compared AS (
-    SELECT last_day, detector_id, bucket, measure, max(of) FILTER (WHERE week = 0) AS of,
-           max(part) FILTER (WHERE week = 0) AS part, max(angle) FILTER (WHERE week = 0) AS angle,
-           count(*) FILTER (WHERE week > 0) AS weeks_before, avg(part / of) FILTER (WHERE week > 0) AS share_before,
-           avg(angle) FILTER (WHERE week > 0) AS angle_before, var_samp(angle) FILTER (WHERE week > 0) AS variance,
-           avg(1 / of) FILTER (WHERE week > 0) AS chance
+), compared AS (  -- with the twelve weeks before, as far as they have enough images
+    SELECT *, count(angle) OVER before AS weeks_before, avg(angle) OVER before AS angle_before,
+           var_samp(angle) OVER before AS variance,
+           avg(part / of) FILTER (WHERE angle IS NOT NULL) OVER before AS share_before,
+           avg(1 / of) FILTER (WHERE angle IS NOT NULL) OVER before AS chance
     FROM shares
-    GROUP BY last_day, detector_id, bucket, measure
-    HAVING count(*) FILTER (WHERE week = 0) = 1
+    WINDOW before AS (PARTITION BY detector_id, bucket, measure, ago % 7 ORDER BY ago DESC
+                      ROWS BETWEEN 12 PRECEDING AND 1 PRECEDING)
 ), tested AS (  -- Student's t of one more week, with so many degrees of freedom
     SELECT *, weeks_before - 1 AS freedom,
            (angle - angle_before) / sqrt(
-               greatest(variance, chance) * (1 + 1.0 / weeks_before) + greatest(1 / of - chance, 0)) AS t
+               greatest(variance, chance) * (1 + 1.0 / nullif(weeks_before, 0)) + greatest(1 / of - chance, 0)) AS t
     FROM compared
+    WHERE angle IS NOT NULL AND ago <= 91
 )
 """
 
 _SHARES = """
 CREATE VIEW drift_shares AS
 WITH {daily}, {compared}
-SELECT last_day::timestamp AT TIME ZONE 'UTC' AS day, detector_id, d.name AS detector_name, bucket, measure,
+SELECT began - ago * interval '24 hours' AS day, detector_id, d.name AS detector_name, bucket, measure,
        of::bigint AS images, part::bigint AS counted, part / of AS share, share_before, weeks_before::integer,
        -- As a normal deviate (Wallace, Annals of Mathematical Statistics 30, 1959).
        CASE WHEN weeks_before >= 4 THEN
            sign(t) * (8 * freedom + 1) / (8 * freedom + 3) * sqrt(freedom * ln(1 + t * t / freedom))
        END AS z
 FROM tested
+CROSS JOIN today
 LEFT JOIN detectors d ON d.id = detector_id;
 """
 
