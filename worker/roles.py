@@ -171,6 +171,8 @@ def _timeouts(connection: Connection, wanted: Wanted) -> Iterator[Step]:
     settings = {
         "statement_timeout": f"{round(wanted.dashboard_timeout_s * 1000)}ms",
         "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT_S * 1000}ms",
+        # To compile the query of a large view takes five times as long as to answer it.
+        "jit": "off",
     }
     for login, there in dashboards(connection, wanted.name(Role.DASHBOARD), others).items():
         of = f"ALTER ROLE {quoted(login)} IN DATABASE {quoted(place.database)}"

@@ -147,6 +147,7 @@ def test_a_slow_statement_of_a_dashboard_is_ended(roles: Home) -> None:
     roles.make_roles()
     assert roles.sql("SHOW statement_timeout", roles.url_of("dashboard")) == [("30s",)]
     assert roles.sql("SHOW idle_in_transaction_session_timeout", roles.url_of("dashboard")) == [("1min",)]
+    assert roles.sql("SHOW jit", roles.url_of("dashboard")) == [("off",)]
 
 
 def test_a_login_that_is_a_worker_too_has_no_timeout(roles: Home) -> None:
