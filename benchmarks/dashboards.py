@@ -56,7 +56,7 @@ def main() -> None:
             connection.execute(f"CREATE ROLE {LOGIN} LOGIN".encode())
         for _ in make_roles(database, Wanted(PREFIX, [(Role.DASHBOARD, LOGIN)])):
             pass
-        asked = {str(one): sql_of(one.query) for one in targets("postgres")}
+        asked = {str(one): sql_of(one.query) for one in targets("fakesweep-postgres")}
         asked |= {name: sql_of(query) for name, query in variable_queries().items()}
         with psycopg.connect(url, user=LOGIN, autocommit=True) as connection:
             figures = {name: _p95_ms(connection, query) for name, query in (VIEWS | asked).items()}

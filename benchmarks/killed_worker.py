@@ -15,6 +15,7 @@ import io
 import signal
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from sqlalchemy import text
 from benchmarks.drawings import drawings
 from benchmarks.rig import SMALL_ENGINE, Rig, rig
 from benchmarks.scratch import write_result
+from producers.retention import forget_messages
 from worker.messages import ImageRef
 
 IMAGES_A_SECOND = {False: 20, True: 300}
@@ -54,6 +56,7 @@ def main() -> None:
         count = round(ready_s * IMAGES_A_SECOND[options.scripted]) + 500
         alone = _judged(services, module, _stored(services, "alone", files, count), ready_s, 1, signal.SIGTERM)[0]
         services.empty_queues()
+        forget_messages(services.database, datetime.now(UTC))  # of those that are not in the queue any more
         refs = _stored(services, "killed", files, count)
         killed, apart, scan = _judged(services, module, refs, options.every, options.kills, end)
         after = _ended(services, module, scan) if options.scripted else _counts(services, scan)
