@@ -70,6 +70,7 @@ VIEWS: Mapping[str, Mapping[Role, str]] = {
     "findings_by_hour": _EVERYBODY,
     "failures": _EVERYBODY,
     "contents_flagged": _EVERYBODY,
+    "review_backlog": _EVERYBODY,
     "queue_age": {**_EVERYBODY, PRODUCER: "SELECT"},
     "review_queue": {**_EVERYBODY, PRODUCER: "SELECT"},
     "review_status": _EVERYBODY,

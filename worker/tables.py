@@ -327,6 +327,17 @@ class ContentHistory(SQLModel, table=True):
             "first_at",
             postgresql_where=text("verdict <> 'real' AND statement IS NULL AND NOT superseded"),
         ),
+        Index(
+            "ix_contents_waiting",
+            "first_at",
+            postgresql_where=text("verdict <> 'real' AND statement IS NULL AND NOT superseded"),
+        ),
+        Index(
+            "ix_contents_places",
+            text("places DESC"),
+            text("last_flagged_at DESC"),
+            postgresql_where=text("first_flagged_at IS NOT NULL"),
+        ),
         Index(None, "first_flagged_at"),
     )
 

@@ -171,6 +171,12 @@ SELECT c.sha256, c.detector_id, d.name AS detector_name, c.verdict, c.score, c.p
 FROM contents c
 JOIN detectors d ON d.id = c.detector_id
 WHERE c.first_flagged_at IS NOT NULL;
+CREATE VIEW review_backlog AS
+SELECT waiting.contents, oldest.at AS oldest_at, coalesce(extract(epoch FROM now() - oldest.at)::float, 0) AS oldest_s
+FROM (SELECT count(*) AS contents FROM contents
+      WHERE verdict <> 'real' AND statement IS NULL AND NOT superseded) AS waiting,
+     (SELECT min(first_at) AS at FROM contents
+      WHERE verdict <> 'real' AND statement IS NULL AND NOT superseded) AS oldest;
 CREATE VIEW queue_age AS
 SELECT CASE kind WHEN 'live' THEN 'moderation.live' ELSE 'moderation.scan' END AS queue, count(*) AS scans,
        sum(listed - judged - reused - unchanged - failed)::bigint AS images, min(created_at) AS oldest_at,
@@ -277,6 +283,14 @@ def _create_tables() -> None:
         "ix_contents_to_review", "contents", [sa.text("score DESC NULLS LAST"), "first_at"],
         postgresql_where=sa.text("verdict <> 'real' AND statement IS NULL AND NOT superseded"),
     )  # fmt: skip
+    op.create_index(
+        "ix_contents_waiting", "contents", ["first_at"],
+        postgresql_where=sa.text("verdict <> 'real' AND statement IS NULL AND NOT superseded"),
+    )  # fmt: skip
+    op.create_index(
+        "ix_contents_places", "contents", [sa.text("places DESC"), sa.text("last_flagged_at DESC")],
+        postgresql_where=sa.text("first_flagged_at IS NOT NULL"),
+    )  # fmt: skip
     op.create_index(op.f("ix_contents_first_flagged_at"), "contents", ["first_flagged_at"])
     op.create_table(
         "content_places",
@@ -290,7 +304,7 @@ def _create_tables() -> None:
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("LOCK TABLE objects, scans, findings IN ACCESS EXCLUSIVE MODE")
-    for view in ("scan_progress", "queue_age", "contents_flagged", "failures", "findings_by_hour"):
+    for view in ("scan_progress", "queue_age", "review_backlog", "contents_flagged", "failures", "findings_by_hour"):
         op.execute(f"DROP VIEW {view}")
     for name in ("findings_added", "findings_removed"):
         op.execute(f"DROP TRIGGER {name} ON findings")
