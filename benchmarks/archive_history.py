@@ -49,6 +49,8 @@ SELECT scan_id, uri, sha256, verdict_id, detector_id, verdict, score,
        CASE WHEN random() < 0.9 THEN 'fake' ELSE 'real' END, 'confirmed', 'first', 'r' || (random() * 5)::int,
        first_at + interval '1 hour'
 FROM (SELECT * FROM contents WHERE verdict <> 'real' AND NOT superseded ORDER BY sha256 LIMIT {reviews}) chosen;
+INSERT INTO content_reviews
+SELECT counted.* FROM (SELECT DISTINCT sha256 FROM reviews) AS reviewed, counted_reviews(reviewed.sha256) AS counted;
 UPDATE contents c SET statement = s.statement, reviewed_at = s.reviewed_at
 FROM review_status s WHERE s.sha256 = c.sha256;
 INSERT INTO reviewed_verdicts (sha256, detector_id, verdict, first_reviewed_at, week, statement)

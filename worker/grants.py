@@ -56,7 +56,9 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     "contents": {PRODUCER: "SELECT"},
     "content_places": {},
     "findings_hourly": {},
+    "flagged_daily": {},
     "reviewed_verdicts": {},
+    "content_reviews": {},
 }
 """For each table: what each role may do with it. The owner may do all."""
 
@@ -70,6 +72,7 @@ VIEWS: Mapping[str, Mapping[Role, str]] = {
     "findings_by_hour": _EVERYBODY,
     "failures": _EVERYBODY,
     "contents_flagged": _EVERYBODY,
+    "flagged_by_day": _EVERYBODY,
     "review_backlog": _EVERYBODY,
     "queue_age": {**_EVERYBODY, PRODUCER: "SELECT"},
     "review_queue": {**_EVERYBODY, PRODUCER: "SELECT"},
@@ -95,6 +98,7 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "refuse_change": None,
     "bucket_of": None,
     "take_statement": None,
+    "counted_reviews": None,
     "verdict_under": None,
     "stated_by": None,
     "week_of": None,

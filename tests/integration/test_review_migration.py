@@ -75,6 +75,11 @@ def test_decisions_become_statements_where_they_say_one(desk: Desk) -> None:
     assert {row["name"]: row["active"] for row in rows(database, "SELECT * FROM reviewers")} == {"r1": True, "r2": True}
     stands = {row["sha256"]: row["statement"] for row in rows(database, "SELECT sha256, statement FROM contents")}
     assert stands == {desk.sha256("a"): "real", desk.sha256("u"): "cannot_tell"}
+    status = {row["sha256"]: row for row in rows(database, "SELECT * FROM review_status")}
+    assert {sha256: status[sha256]["statement"] for sha256 in stands} == stands
+    assert (status[desk.sha256("b")]["disputed"], status[desk.sha256("a")]["reviews"]) == (True, 4)
+    (flagged,) = rows(database, "SELECT * FROM flagged_by_day")
+    assert (flagged["detector_id"], flagged["bucket"], flagged["contents"]) == (1, "b", 1)
     (week,) = rows(database, "SELECT * FROM detector_quality")
     assert (week["contents"], week["disputed"], week["fake_overturned"], week["cannot_tell"]) == (3, 1, 1, 1)
     with pytest.raises(Exception, match="append-only"), database.begin() as connection:

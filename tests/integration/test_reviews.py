@@ -1,6 +1,7 @@
 """Reviews on a real Postgres: what is refused, which statement stands, and what waits in the queue."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -289,7 +290,9 @@ def beside(database_url: str, *statement: Any) -> Iterator[psycopg.Connection[An
 
 def wait_until_locked(connection: psycopg.Connection[Any], other: psycopg.Connection[Any]) -> None:
     waiting = "SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s"
+    until = time.monotonic() + 20
     while connection.execute(waiting, [other.info.backend_pid]).fetchone() != ("Lock",):
+        assert time.monotonic() < until, "it does not wait"
         connection.execute("SELECT pg_stat_clear_snapshot()")
 
 
@@ -304,6 +307,28 @@ def test_a_row_that_is_written_during_the_review_gets_the_statement(desk: Desk, 
             wait_until_locked(connection, other)
             connection.commit()
     assert [one["statement"] for one in desk.rows("SELECT statement FROM contents")] == ["real", "real"]
+
+
+AGAIN = "WITH gone AS (DELETE FROM findings WHERE scan_id = %s RETURNING *) INSERT INTO findings SELECT * FROM gone"
+
+
+@pytest.mark.parametrize("known", [(), (1,), (1, 2)])
+def test_of_two_detectors_at_the_same_moment_the_later_one_stands(
+    desk: Desk, database_url: str, known: tuple[int, ...]
+) -> None:
+    first = desk.sweep(a=FAKE)
+    second = desk.archive.start(rejudge=True)
+    desk.archive.judge(desk.archive.publish(second), desk.archive.parts(revision="2"))
+    with psycopg.connect(database_url) as connection:
+        connection.execute("DELETE FROM contents WHERE detector_id <> ALL (%s)", [list(known)])
+        connection.commit()
+        connection.execute(AGAIN, [first])
+        with beside(database_url, AGAIN, [second]) as other:
+            wait_until_locked(connection, other)
+            connection.commit()
+    kept = desk.rows("SELECT detector_id, superseded FROM contents ORDER BY detector_id")
+    assert [(row["detector_id"], row["superseded"]) for row in kept] == [(1, True), (2, False)]
+    assert desk.queue() == ["a"]
 
 
 @pytest.mark.parametrize("level", [FAKE, REAL])

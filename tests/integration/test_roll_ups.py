@@ -35,6 +35,11 @@ SELECT f.sha256, v.detector_id, count(DISTINCT f.uri) AS places, min(f.decided_a
        max(f.decided_at) FILTER (WHERE f.verdict = 'fake')
 FROM findings f JOIN verdicts v ON v.id = f.verdict_id WHERE f.verdict <> 'real' GROUP BY 1, 2
 """
+_FIRST_FLAGGED = """
+SELECT date_trunc('day', first_flagged_at, 'UTC'), detector_id, split_part(first_flagged_uri, '/', 3), count(*)
+FROM contents WHERE first_flagged_at IS NOT NULL GROUP BY 1, 2, 3
+"""
+_BY_DAY = "SELECT day, detector_id, bucket, contents FROM flagged_by_day"
 _HISTORY = "SELECT sha256, detector_id, places, first_flagged_at, last_flagged_at FROM contents"
 STEPS = ("new", "replace", "copy", "night", "audit", "stricter", "rejudge", "retry", "repair", "submit", "drop")
 
@@ -121,6 +126,7 @@ def test_counts_by_the_hour_equal_a_count_over_the_raw_rows(database: Database, 
         if not history.dropped:
             assert counted(database, _FLAGGED) == counted(database, _HISTORY)
         assert counted(database, _RAW) + history.dropped == counted(database, _COUNTED)
+        assert counted(database, _FIRST_FLAGGED) == counted(database, _BY_DAY)
 
 
 def empty(database: Database) -> None:

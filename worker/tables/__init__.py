@@ -1,0 +1,41 @@
+"""The tables. migrations/ creates them; a test fails when the two drift apart.
+
+    detectors 1--n verdicts n--1 (sha256) 1--n objects
+    scans     1--n findings n--1 verdicts
+    reviewers 1--n reviews n--1 (sha256)   what people state that a content is, append-only
+
+Sized for 10^8 findings: `findings` is partitioned by list, one partition a scan (`scan_…`) and one a month for
+submissions (`live_2026_11`), so that an old scan is dropped, not deleted row by row.
+"""
+
+from worker.tables.columns import NAMING
+from worker.tables.findings import Detector, Finding, Outcome, StoredObject, StoredVerdict, Verdict
+from worker.tables.kept import ContentHistory, ContentPlace, FlaggedDaily, HourlyCount
+from worker.tables.reviews import ContentReviews, Review, ReviewedVerdict, Reviewer, ReviewKind, Statement
+from worker.tables.scans import MessageTry, Repaired, Scan, ScanStatus, Suspect, Unpublished
+
+__all__ = [
+    "NAMING",
+    "ContentHistory",
+    "ContentPlace",
+    "ContentReviews",
+    "Detector",
+    "Finding",
+    "FlaggedDaily",
+    "HourlyCount",
+    "MessageTry",
+    "Outcome",
+    "Repaired",
+    "Review",
+    "ReviewKind",
+    "ReviewedVerdict",
+    "Reviewer",
+    "Scan",
+    "ScanStatus",
+    "Statement",
+    "StoredObject",
+    "StoredVerdict",
+    "Suspect",
+    "Unpublished",
+    "Verdict",
+]

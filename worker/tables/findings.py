@@ -1,0 +1,146 @@
+"""Detectors, what they say of contents, and what scans found."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, Identity, Index, String, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+from worker.tables.columns import long_text, one_of, timestamp
+
+
+class Outcome(StrEnum):
+    """What became of an image in a scan. Every listed image ends with exactly one."""
+
+    JUDGED = "judged"
+    REUSED = "reused"
+    FAILED = "failed"
+
+
+class Verdict(StrEnum):
+    """What a score means under the scan's policy; an undecided answer is uncertain."""
+
+    FAKE = "fake"
+    UNCERTAIN = "uncertain"
+    REAL = "real"
+
+
+class Detector(SQLModel, table=True):
+    """A model, its revision, and everything else that can change a score. Verdicts name it by `id`.
+
+    `description` is the whole of it, prompt and calibration too, as the worker had it that stored the row. `started_at`
+    is when a worker last started with it: producers reuse the verdicts of the detector that started last.
+    """
+
+    __tablename__ = "detectors"
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
+    fingerprint: str = Field(sa_type=String(64), unique=True)
+    name: str = long_text()
+    model: str = long_text()
+    revision: str = long_text()
+    prompt_revision: str = long_text()
+    preprocessing_revision: str = long_text()
+    dtype: str = long_text()
+    quantization: str | None = long_text(default=None)
+    notice: str | None = long_text(default=None)
+    description: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
+    created_at: datetime = timestamp()
+    started_at: datetime | None = timestamp(nullable=True)
+
+
+class StoredObject(SQLModel, table=True):
+    """What lay at a uri when it was last fetched: what a re-scan asks before it fetches anything.
+
+    `verdict_id` is the verdict that was given or reused there: the first one that a re-scan looks at. `verdict` is what
+    the last finding there said, and `rule` the fingerprint of the ReuseRule by which it did.
+    """
+
+    __tablename__ = "objects"
+
+    uri: str = long_text(primary_key=True)
+    etag: str | None = long_text(default=None)
+    sha256: str = Field(sa_type=String(64))
+    size: int = Field(sa_type=BigInteger)
+    verdict_id: int | None = Field(default=None, sa_type=BigInteger)
+    verdict: str | None = Field(default=None, sa_type=String(16))
+    rule: int | None = Field(default=None, sa_type=BigInteger)
+    fetched_at: datetime = timestamp()
+
+
+class StoredVerdict(SQLModel, table=True):
+    """One answer of one detector about one content. Append-only: a rerun adds a row and overwrites nothing.
+
+    `answer` is the detector's own word: fake, real or undecided. `score` is P(fake) in 0..1, None when undecided.
+    `log_odds` is what `score` was calibrated from, in nats. `uri` is where the content lay when it was judged; `width`
+    and `height` are the upright image's, in pixels. `explain` is the mode it was asked in: an answer cut short for a
+    real image explains less than a full one. `cut_off`: the limit on its length ended it.
+    """
+
+    __tablename__ = "verdicts"
+    __table_args__ = (
+        CheckConstraint("answer IN ('fake', 'real', 'undecided')", name="answer"),
+        CheckConstraint("score BETWEEN 0 AND 1", name="score"),
+        Index(None, "sha256", "detector_id", "id"),
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
+    sha256: str = Field(sa_type=String(64))
+    detector_id: int = Field(sa_type=BigInteger, foreign_key="detectors.id")
+    uri: str = long_text()
+    width: int
+    height: int
+    explain: str = Field(sa_type=String(8))
+    answer: str = Field(sa_type=String(16))
+    score: float | None = None
+    log_odds: float | None = None
+    completion: str = long_text()
+    explanation: str | None = long_text(default=None)
+    contradicts: bool = False
+    cut_off: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    prompt_tokens: int
+    completion_tokens: int
+    latency_ms: int
+    created_at: datetime = timestamp()
+
+
+class Finding(SQLModel, table=True):
+    """What a scan found at a uri: one row, one outcome. `reused_from` is the uri whose judgement was reused."""
+
+    __tablename__ = "findings"
+    __table_args__ = (
+        one_of("outcome", Outcome),
+        one_of("verdict", Verdict),
+        CheckConstraint("(outcome = 'failed') = (reason IS NOT NULL)", name="failed_has_reason"),
+        CheckConstraint("(outcome = 'failed') = (verdict IS NULL)", name="decided_has_verdict"),
+        Index("ix_findings_uri", "uri", "decided_at"),
+        Index(
+            "ix_findings_flagged",
+            "scan_id",
+            text("score DESC NULLS LAST"),
+            postgresql_where=text("verdict = 'fake'"),
+        ),
+        Index("ix_findings_flagged_at", "decided_at", postgresql_where=text("verdict = 'fake'")),
+        {"postgresql_partition_by": "LIST (partition)"},
+    )
+
+    partition: str = Field(sa_type=String(63), primary_key=True)
+    scan_id: UUID = Field(primary_key=True)
+    uri: str = long_text(primary_key=True)
+    external_id: str | None = long_text(default=None)
+    outcome: str = Field(sa_type=String(8))
+    verdict: str | None = Field(default=None, sa_type=String(16))
+    score: float | None = None
+    verdict_id: int | None = Field(default=None, sa_type=BigInteger)
+    reused_from: str | None = long_text(default=None)
+    reason: str | None = Field(default=None, sa_type=String(32))
+    detail: str | None = long_text(default=None)
+    etag: str | None = long_text(default=None)
+    sha256: str | None = Field(default=None, sa_type=String(64))
+    width: int | None = None
+    height: int | None = None
+    attempts: int = 1
+    decided_at: datetime = timestamp()

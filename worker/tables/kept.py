@@ -1,0 +1,108 @@
+"""What triggers keep for those who ask: counts of findings, and contents with a history."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Column, DateTime, Index, SmallInteger, String, text
+from sqlmodel import Field, SQLModel
+
+from worker.tables.columns import long_text, timestamp
+
+
+class HourlyCount(SQLModel, table=True):
+    """How many findings of a kind there were in an hour. Triggers on `findings` keep it; retention takes nothing away.
+
+    `scan_id` has zeros alone for all submissions together, `detector_id` is 0 and a text empty where there is none.
+    `score_bin` is the score in twentieths, rounded down: 0 to 19, and -1 without a score. Rows that differ only in
+    `shard` belong together: each connection has its own, so that they do not wait for each other.
+    """
+
+    __tablename__ = "findings_hourly"
+
+    hour: datetime = Field(sa_type=DateTime(timezone=True), primary_key=True)
+    scan_id: UUID = Field(primary_key=True)
+    bucket: str = long_text(primary_key=True)
+    detector_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    outcome: str = Field(sa_type=String(8), primary_key=True)
+    verdict: str = Field(sa_type=String(16), primary_key=True)
+    reason: str = Field(sa_type=String(32), primary_key=True)
+    score_bin: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    shard: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    findings: int = Field(sa_type=BigInteger)
+
+
+class ContentHistory(SQLModel, table=True):
+    """What became known of a content that a detector called fake or uncertain. Triggers on `findings` keep it.
+
+    `verdict` and `score` are those of its newest finding; `verdict_id`, `uri` and `scan_id` those of the newest one
+    that was not real. `superseded`: another detector has judged the content since. `places` counts uris. `statement`
+    is what people decided about the content at last, null while nobody has.
+    """
+
+    __tablename__ = "contents"
+    __table_args__ = (
+        Index(
+            "ix_contents_to_review",
+            text("score DESC NULLS LAST"),
+            "first_at",
+            postgresql_where=text("verdict <> 'real' AND statement IS NULL AND NOT superseded"),
+        ),
+        Index(
+            "ix_contents_waiting",
+            "first_at",
+            postgresql_where=text("verdict <> 'real' AND statement IS NULL AND NOT superseded"),
+        ),
+        Index(
+            "ix_contents_places",
+            text("places DESC"),
+            text("first_flagged_at DESC"),
+            postgresql_where=text("first_flagged_at IS NOT NULL"),
+        ),
+        Index(None, "first_flagged_at"),
+        {"postgresql_with": {"fillfactor": 85}},
+    )
+
+    sha256: str = Field(sa_type=String(64), primary_key=True)
+    detector_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    verdict: str = Field(sa_type=String(16))
+    score: float | None = None
+    verdict_id: int = Field(sa_type=BigInteger)
+    uri: str = long_text()
+    scan_id: UUID
+    first_at: datetime = Field(sa_type=DateTime(timezone=True))
+    last_at: datetime = Field(sa_type=DateTime(timezone=True))
+    places: int = Field(sa_type=BigInteger)
+    first_flagged_at: datetime | None = timestamp(nullable=True)
+    first_flagged_uri: str | None = long_text(default=None)
+    first_flagged_scan_id: UUID | None = None
+    last_flagged_at: datetime | None = timestamp(nullable=True)
+    last_flagged_uri: str | None = long_text(default=None)
+    last_flagged_scan_id: UUID | None = None
+    superseded: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    statement: str | None = Field(default=None, sa_type=String(16))
+    reviewed_at: datetime | None = timestamp(nullable=True)
+
+
+class ContentPlace(SQLModel, table=True):
+    """A uri at which a detector called a content fake or uncertain."""
+
+    __tablename__ = "content_places"
+
+    sha256: str = Field(sa_type=String(64), primary_key=True)
+    detector_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    uri: str = long_text(primary_key=True)
+
+
+class FlaggedDaily(SQLModel, table=True):
+    """How many contents a detector called fake for the first time on a day. Triggers on `findings` keep it.
+
+    `bucket` is where the content lay then. `day` is the start of the day, in UTC. `shard`: see HourlyCount.
+    """
+
+    __tablename__ = "flagged_daily"
+
+    day: datetime = Field(sa_type=DateTime(timezone=True), primary_key=True)
+    detector_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    bucket: str = long_text(primary_key=True)
+    shard: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    contents: int = Field(sa_type=BigInteger)

@@ -1,0 +1,121 @@
+"""What people state that contents are."""
+
+from datetime import date, datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, Identity, Index, String, text
+from sqlmodel import Field, SQLModel
+
+from worker.tables.columns import long_text, one_of, timestamp
+from worker.tables.findings import Verdict
+
+
+class Statement(StrEnum):
+    """What a person says that a content is."""
+
+    FAKE = "fake"
+    REAL = "real"
+    CANNOT_TELL = "cannot_tell"
+
+
+class ReviewKind(StrEnum):
+    """Whose turn a review was: the first reviewer's, a later one's, or an appeal, which outranks both."""
+
+    FIRST = "first"
+    SECOND = "second"
+    APPEAL = "appeal"
+
+
+class Reviewer(SQLModel, table=True):
+    """Who may review, by a pseudonym. Who is not `active` cannot review; their reviews count all the same."""
+
+    __tablename__ = "reviewers"
+
+    name: str = long_text(primary_key=True)
+    active: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
+    created_at: datetime = timestamp()
+
+
+class Review(SQLModel, table=True):
+    """What a person states that a content is, and what its author saw of the detector. Append-only.
+
+    `scan_id` and `uri` are where its author saw the content. `verdict_id` is the verdict that was shown there,
+    `detector_id` whose it is, `verdict` and `score` how it read under the scan's policy. Triggers fill these, and
+    refuse what does not belong together. Whether the two agree follows from `statement` and `verdict`.
+
+    `decision` is of the release before; triggers fill it, and nothing reads it. Only reviews from before migration 0006
+    may have no `statement`, `sha256` or `verdict`: `decision` is then all that their author said.
+    """
+
+    __tablename__ = "reviews"
+    __table_args__ = (
+        CheckConstraint("decision IN ('confirmed', 'overturned', 'cannot_tell')", name="decision"),
+        one_of("statement", Statement),
+        one_of("kind", ReviewKind),
+        one_of("verdict", Verdict),
+        Index(
+            "ix_reviews_by_reviewer",
+            *("sha256", "reviewer", text("created_at DESC"), text("id DESC")),
+            postgresql_include=["kind", "statement"],
+        ),
+        Index(
+            "ix_reviews_appeals",
+            *("sha256", text("created_at DESC"), text("id DESC")),
+            postgresql_where=text("kind = 'appeal'"),
+            postgresql_include=["statement"],
+        ),
+        Index(None, "uri"),
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
+    scan_id: UUID = Field(foreign_key="scans.id")
+    uri: str = long_text()
+    sha256: str | None = Field(default=None, sa_type=String(64))
+    verdict_id: int | None = Field(default=None, sa_type=BigInteger)
+    decision: str | None = Field(default=None, sa_type=String(16), nullable=False)
+    reason_code: str | None = long_text(default=None)
+    note: str | None = long_text(default=None)
+    reviewer: str = long_text(foreign_key="reviewers.name")
+    created_at: datetime = timestamp()
+    kind: str | None = Field(default=None, sa_type=String(8), nullable=False)
+    statement: str | None = Field(default=None, sa_type=String(16))
+    detector_id: int | None = Field(default=None, sa_type=BigInteger)
+    verdict: str | None = Field(default=None, sa_type=String(16))
+    score: float | None = None
+
+
+class ReviewedVerdict(SQLModel, table=True):
+    """What a detector had said of a content when people first reviewed it, and what stands. Triggers keep it.
+
+    `verdict` is what the first reviewer who saw this detector's word was shown; `week` is the Monday of that week, in
+    UTC. `statement` is null while the reviews of the content contradict each other.
+    """
+
+    __tablename__ = "reviewed_verdicts"
+
+    sha256: str = Field(sa_type=String(64), primary_key=True)
+    detector_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    verdict: str = Field(sa_type=String(16))
+    first_reviewed_at: datetime = Field(sa_type=DateTime(timezone=True))
+    week: date
+    statement: str | None = Field(default=None, sa_type=String(16))
+
+
+class ContentReviews(SQLModel, table=True):
+    """Where a content stands that people have reviewed: see the view `review_status`. Triggers on `reviews` keep it."""
+
+    __tablename__ = "content_reviews"
+    __table_args__ = (Index(None, "reviewed_at", postgresql_include=["statement"]),)
+
+    sha256: str = Field(sa_type=String(64), primary_key=True)
+    statement: str | None = Field(default=None, sa_type=String(16))
+    disputed: bool
+    says_fake: int = Field(sa_type=BigInteger)
+    says_real: int = Field(sa_type=BigInteger)
+    says_cannot_tell: int = Field(sa_type=BigInteger)
+    reviews: int = Field(sa_type=BigInteger)
+    appeals: int = Field(sa_type=BigInteger)
+    first_reviewed_at: datetime = Field(sa_type=DateTime(timezone=True))
+    reviewed_at: datetime = Field(sa_type=DateTime(timezone=True))
+    last_reviewer: str = long_text()
