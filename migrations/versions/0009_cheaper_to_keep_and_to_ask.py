@@ -28,16 +28,17 @@ _DETECTOR = "(SELECT v.detector_id FROM verdicts v WHERE v.id = f.verdict_id)"
 _COUNT = f"""
 WITH grouped AS MATERIALIZED (
     SELECT f.decided_at, f.scan_id, bucket_of(f.uri) AS bucket, {_DETECTOR} AS detector_id, f.outcome, f.verdict,
-           f.reason, least(floor(f.score * 20), 19) AS score_bin, f.score IS NULL AS no_score, count(*) AS findings
+           f.reason, CASE WHEN f.score IS NULL THEN -1 ELSE least(floor(f.score * 20), 19) END AS score_bin,
+           count(*) AS findings
     FROM {{rows}} f
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 )
 INSERT INTO findings_hourly AS kept
     (hour, scan_id, bucket, detector_id, outcome, verdict, reason, score_bin, shard, findings)
 SELECT date_trunc('hour', f.decided_at, 'UTC'),
        CASE WHEN s.kind = 'live' THEN '00000000-0000-0000-0000-000000000000'::uuid ELSE f.scan_id END,
        f.bucket, coalesce(f.detector_id, 0), f.outcome, coalesce(f.verdict, ''), coalesce(f.reason, ''),
-       CASE WHEN f.no_score THEN -1 ELSE f.score_bin END::smallint, (pg_backend_pid() & 15)::smallint,
+       f.score_bin::smallint, (pg_backend_pid() & 15)::smallint,
        {{sign}}sum(f.findings)
 FROM grouped f
 LEFT JOIN scans s ON s.id = f.scan_id
@@ -50,15 +51,19 @@ DO UPDATE SET findings = kept.findings + excluded.findings;
 _NOT_DROPPED = "WHERE s.dropped_at IS NULL"
 
 # The newest finding of a content says how it stands. A verdict of another detector makes earlier ones superseded.
-# Nearly always nothing changes. Whether it does is asked one content at a time, by the index: for a join, the planner
-# reads all contents.
+# Nearly always nothing changes. Whether it does is asked one content at a time (OFFSET 0 keeps it so): for a join, the
+# planner reads all contents. The hash index answers in a quarter of the time that the primary key needs.
 _TAKE_BACK = f"""
 IF EXISTS (
     SELECT FROM added f
     WHERE f.verdict IS NOT NULL
-      AND (SELECT bool_or(CASE WHEN k.detector_id <> {_DETECTOR} THEN NOT k.superseded
-                               ELSE f.verdict = 'real' AND (k.verdict <> 'real' OR k.superseded) END)
-           FROM contents k WHERE k.sha256 = f.sha256)
+      AND EXISTS (
+          SELECT FROM contents k
+          WHERE k.sha256 = f.sha256
+            AND CASE WHEN k.detector_id <> {_DETECTOR} THEN NOT k.superseded
+                     ELSE f.verdict = 'real' AND (k.verdict <> 'real' OR k.superseded) END
+          OFFSET 0
+      )
 ) THEN
     UPDATE contents kept
     SET superseded = kept.detector_id <> f.detector_id,
@@ -126,7 +131,11 @@ _SUPERSEDE = f"""
 IF EXISTS (
     SELECT FROM added f
     WHERE f.verdict <> 'real'
-      AND (SELECT bool_or(k.detector_id <> {_DETECTOR} AND NOT k.superseded) FROM contents k WHERE k.sha256 = f.sha256)
+      AND EXISTS (
+          SELECT FROM contents k
+          WHERE k.sha256 = f.sha256 AND k.detector_id <> {_DETECTOR} AND NOT k.superseded
+          OFFSET 0
+      )
 ) THEN
     UPDATE contents kept
     SET superseded = true
@@ -271,7 +280,8 @@ def upgrade() -> None:
         "ix_contents_places", "contents", [sa.text("places DESC"), sa.text("first_flagged_at DESC")],
         postgresql_where=sa.text("first_flagged_at IS NOT NULL"),
     )  # fmt: skip
-    op.execute("ALTER TABLE contents SET (fillfactor = 85)")
+    op.create_index(op.f("ix_contents_sha256"), "contents", ["sha256"], postgresql_using="hash")
+    op.execute("ALTER TABLE contents SET (fillfactor = 50)")
 
 
 def _create_tables() -> None:
@@ -335,6 +345,7 @@ def downgrade() -> None:
     op.drop_table("flagged_daily")
     op.drop_table("content_reviews")
     op.execute("ALTER TABLE contents RESET (fillfactor)")
+    op.drop_index(op.f("ix_contents_sha256"), "contents")
     op.drop_index("ix_contents_places", "contents")
     op.create_index(
         "ix_contents_places", "contents", [sa.text("places DESC"), sa.text("last_flagged_at DESC")],

@@ -59,7 +59,8 @@ class ContentHistory(SQLModel, table=True):
             postgresql_where=text("first_flagged_at IS NOT NULL"),
         ),
         Index(None, "first_flagged_at"),
-        {"postgresql_with": {"fillfactor": 85}},
+        Index(None, "sha256", postgresql_using="hash"),
+        {"postgresql_with": {"fillfactor": 50}},
     )
 
     sha256: str = Field(sa_type=String(64), primary_key=True)
