@@ -141,8 +141,10 @@ def _commit(
         if lock_timeout_s:
             # Postgres cannot see a deadlock in which one of our transactions waits here, in this process, for another.
             session.execute(text(f"SET LOCAL lock_timeout = '{lock_timeout_s}s'"))
-        decided = decided_uris(session, scan, chunk.refs) if taken.repairing else ()
-        refs = [ref for ref in chunk.refs if ref.uri not in decided]
+        refs = chunk.refs
+        if taken.repairing:
+            decided = decided_uris(session, scan, refs)
+            refs = [ref for ref in refs if ref.uri not in decided]
         deduped = reuse_unchanged(session, scan, refs, taken.rule)
         messages = [job.payload() for job in messages_of(deduped.left, scan_id=scan.id)]
         if before is not None:

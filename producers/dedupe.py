@@ -66,7 +66,7 @@ def _reuse(session: Session, scan: Scan, refs: Sequence[ImageRef], rule: ReuseRu
         found = session.execute(_statement(scan, rule, len(refs), careful=True), parameters).one()
     verdicts: dict[str, int] = found.counters or {}
     known = range(1, found.known + 1) if found.numbers is None else set(found.numbers)
-    left = [ref for n, ref in enumerate(refs, start=1) if n not in known]
+    left = [refs[n - 1] for n in range(1, len(refs) + 1) if n not in known]
     return Deduped(left, verdicts | {Outcome.REUSED.value: sum(verdicts.values()), "unchanged": found.unchanged})
 
 

@@ -3,7 +3,7 @@
 import gc
 
 ALLOCATIONS = 50_000
-"""Objects that are made between two looks; Python's own limit is 700. A chunk has 5,000 image refs."""
+"""Objects that are made between two looks; Python's own limit is 700. A chunk has 10,000 images."""
 
 
 def collect_seldom() -> None:

@@ -1,7 +1,7 @@
 """What a listing is made of: pages of image refs, the rules that they pass, and the cursor from which it goes on."""
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from producers.parallel import in_parallel
 from worker.errors import SourceError
 from worker.messages import ImageRef
+from worker.refs import ImageRefs
 
 __all__ = ["Page", "PassedOver", "Rules", "Source", "SourceError", "Warn", "ahead", "chunks"]
 
@@ -72,7 +73,7 @@ class Page:
     `skipped` counts what was passed over in this page, by cause.
     """
 
-    refs: tuple[ImageRef, ...]
+    refs: Sequence[ImageRef]
     cursor: str
     skipped: Mapping[PassedOver, int]
 
@@ -89,18 +90,18 @@ class Source(Protocol):
 
 def chunks(pages: Iterator[Page], size: int) -> Generator[Page]:
     """The pages, joined until they hold `size` refs or more: ten thousand small prefixes make few chunks."""
-    refs: list[ImageRef] = []
+    parts: list[Sequence[ImageRef]] = []
     skipped: Counter[PassedOver] = Counter()
     cursor = None
     for page in pages:
-        refs += page.refs
+        parts.append(page.refs)
         skipped.update(page.skipped)
         cursor = page.cursor
-        if len(refs) >= size:
-            yield Page(tuple(refs), cursor, dict(skipped))
-            refs, skipped, cursor = [], Counter(), None
+        if sum(map(len, parts)) >= size:
+            yield Page(ImageRefs.joined(parts), cursor, dict(skipped))
+            parts, skipped, cursor = [], Counter(), None
     if cursor is not None:
-        yield Page(tuple(refs), cursor, dict(skipped))
+        yield Page(ImageRefs.joined(parts), cursor, dict(skipped))
 
 
 def ahead(pages: Generator[Page]) -> Generator[Page]:

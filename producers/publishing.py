@@ -17,8 +17,8 @@ from worker.errors import DatabaseUnavailableError, SupersededError
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE
 from worker.tables import ScanStatus
 
-CHUNK = 5000
-"""Images that are compared, committed and published together: five pages of S3's, 313 messages."""
+CHUNK = 10000
+"""Images that are compared, committed and published together: ten pages of S3's, 625 messages."""
 
 RESUMPTIONS = 20
 """How often one run tries again when the database cannot be reached."""

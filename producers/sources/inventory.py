@@ -18,7 +18,7 @@ from producers.sources.csv_files import csv_records
 from producers.sources.cursors import Cursor, changed, read_cursor
 from producers.sources.formats import breaking_off, need_parquet, parquet_columns
 from producers.sources.locations import Location, copied
-from producers.sources.rows import BadRow, Row, Sieve, go_to, paged
+from producers.sources.rows import BadRow, Row, Sieve, batches_of, go_to, paged
 from producers.sources.text import text_lines
 from producers.sources.values import bare, s3_uri
 from worker.errors import BadRowError, SourceError, UnknownSourceError
@@ -89,7 +89,7 @@ class InventorySource:
             _check(file, part, where.uri)
             with closing(self._rows(file, where.uri)) as rows:
                 go_to(rows, start, changed(where.uri))
-                yield from paged(rows, start, sieve, lambda behind: self._cursor(number, behind))
+                yield from paged(batches_of(rows), start, sieve, lambda behind: self._cursor(number, behind))
 
     def _cursor(self, number: int, rows: int) -> str:
         return _Place(etag=self._where.etag, file=number, rows=rows).model_dump_json()

@@ -17,7 +17,8 @@ from producers.sources.formats import (
     parquet_rows,
 )
 from producers.sources.locations import Location, copied, unchanged
-from producers.sources.rows import Row, Sieve, go_to, paged
+from producers.sources.plain_lines import json_batches
+from producers.sources.rows import Batch, Row, Sieve, batches_of, go_to, paged
 from producers.sources.text import decoded, text_lines
 from worker.errors import SourceError
 
@@ -59,31 +60,30 @@ class ManifestSource:
             # Looked at after copying: what was read is what had this ETag.
             if start.etag != where.etag or not unchanged(where):
                 raise changed(where.uri)
-            with breaking_off(where.uri), _rows(file, where) as rows, seen_uris() as seen:
+            with breaking_off(where.uri), _read(file, where) as (rows, batches), seen_uris() as seen:
                 sieve = Sieve(self._rules, self._warn, label)
                 go_to(rows, start.rows, changed(where.uri), seen)
-                yield from paged(rows, start.rows, sieve, self._cursor, seen)
+                yield from paged(batches, start.rows, sieve, self._cursor, seen)
 
     def _cursor(self, rows: int) -> str:
         return _Rows(etag=self._where.etag, rows=rows).model_dump_json()
 
 
 @contextmanager
-def _rows(file: BinaryIO, where: Location) -> Iterator[Iterator[Row]]:
+def _read(file: BinaryIO, where: Location) -> Iterator[tuple[Iterator[Row], Iterator[Batch]]]:
+    """The rows of a manifest, and batches of those that were not read as rows."""
     if where.name.lower().endswith(PARQUET):
         with closing(parquet_rows(file, where.uri)) as rows:
-            yield rows
+            yield rows, batches_of(rows)
         return
     form = where.name.lower().removesuffix(".gz").rpartition(".")[2]
     # In a list of names a carriage return may belong to a name.
     with text_lines(file, newline="\n" if form == "txt" else "") as lines:
-        match form:
-            case "csv":
-                yield csv_rows(lines, where.uri)
-            case "txt":
-                yield json_lines_or_uris(lines)
-            case _:
-                yield json_lines(lines)
+        if form == "jsonl":
+            yield json_lines(lines), json_batches(lines)
+        else:
+            read = csv_rows(lines, where.uri) if form == "csv" else json_lines_or_uris(lines)
+            yield read, batches_of(read)
 
 
 class StandardInput:
@@ -108,7 +108,7 @@ class StandardInput:
                     "pipe the same input in again"
                 )
             sieve = Sieve(self._rules, self._warn, f"{STANDARD_INPUT} line")
-            yield from paged(rows, start.rows, sieve, lambda behind: _cursor(behind, lines), seen)
+            yield from paged(batches_of(rows), start.rows, sieve, lambda behind: _cursor(behind, lines), seen)
 
 
 class _Digested:

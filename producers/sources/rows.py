@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from producers.listing import Page, PassedOver, Rules, Warn
 from worker.errors import SourceError
 from worker.messages import ImageRef
+from worker.refs import ImageRefs
 
 _REFS = TypeAdapter(list[ImageRef])
 
@@ -25,6 +26,9 @@ class BadRow(NamedTuple):
 
 Row = dict[str, Any] | BadRow | PassedOver | None
 """A row of a source: an ImageRef's fields, a fault, a cause for which it is passed over, or nothing (a blank line)."""
+
+Batch = list[Row] | ImageRefs
+"""Rows of a page, or the refs of such rows, one of each."""
 
 
 class Distinct(Protocol):
@@ -42,6 +46,7 @@ class Sieve:
     def __init__(self, rules: Rules, warn: Warn, label: str = "") -> None:
         self._rules, self._warn, self._label = rules, warn, label
         self._refs: list[ImageRef] = []
+        self._whole: list[ImageRefs] = []
         self._skipped: Counter[PassedOver] = Counter()
 
     @property
@@ -65,6 +70,14 @@ class Sieve:
         else:
             self._skipped[why] += 1
 
+    def take_all(self, refs: ImageRefs) -> None:
+        """Takes these refs into the page, or counts why not."""
+        whys = list(map(self._rules.passed_over, refs.uris, refs.sizes))
+        if any(whys):
+            self._skipped.update(why for why in whys if why is not None)
+            refs = refs.where([why is None for why in whys])
+        self._whole.append(refs)
+
     def refuse(self, text: str, number: int | None = None) -> None:
         """Counts what is no image, and tells of it."""
         self._warn(text if number is None else f"{self._label} {number}: {text}")
@@ -76,8 +89,9 @@ class Sieve:
 
     def page(self, cursor: str) -> Page:
         """What was taken since the last page."""
-        page = Page(tuple(self._refs), cursor, dict(self._skipped))
-        self._refs, self._skipped = [], Counter()
+        refs = ImageRefs.joined([*self._whole, self._refs])
+        page = Page(refs, cursor, dict(self._skipped))
+        self._refs, self._whole, self._skipped = [], [], Counter()
         return page
 
 
@@ -106,29 +120,49 @@ def go_to(rows: Iterator[Row], start: int, ended: SourceError, seen: Distinct | 
         behind += len(batch)
 
 
+def batches_of(rows: Iterator[Row]) -> Iterator[Batch]:
+    """The rows, so many at a time as a page has. Reads none ahead."""
+    while batch := list(itertools.islice(rows, PAGE_ROWS)):
+        yield batch
+
+
 def paged(
-    rows: Iterator[Row], behind: int, sieve: Sieve, cursor: Callable[[int], str], seen: Distinct | None = None
+    batches: Iterator[Batch], behind: int, sieve: Sieve, cursor: Callable[[int], str], seen: Distinct | None = None
 ) -> Iterator[Page]:
-    """Pages of the rows, which come after `behind` others; `cursor` is told how many are behind a page.
+    """A page of each batch of rows. `behind` rows came before; `cursor` is told how many are behind a page.
 
     What `seen` knows is passed over as a duplicate.
     """
-    while batch := list(itertools.islice(rows, PAGE_ROWS)):
-        first = _first_of_their_uri(batch, seen)
-        known = set() if first is None else set(range(len(batch))) - first
-        images = iter(refs_of([row for n, row in enumerate(batch) if isinstance(row, dict) and n not in known]))
-        for place, row in enumerate(batch):
-            number = behind + place + 1
-            if place in known:
-                sieve.pass_over(PassedOver.DUPLICATE)
-            elif isinstance(row, dict):
-                sieve.take(next(images), number)
-            elif isinstance(row, BadRow):
-                sieve.refuse(row.text, number)
-            elif row is not None:
-                sieve.pass_over(row)
+    for batch in batches:
+        if isinstance(batch, ImageRefs):
+            _take_refs(batch, sieve, seen)
+        else:
+            _take_rows(batch, behind, sieve, seen)
         behind += len(batch)
         yield sieve.page(cursor(behind))
+
+
+def _take_refs(refs: ImageRefs, sieve: Sieve, seen: Distinct | None) -> None:
+    new = range(len(refs)) if seen is None else seen.new(refs.uris)
+    for _ in range(len(refs) - len(new)):
+        sieve.pass_over(PassedOver.DUPLICATE)
+    sieve.take_all(refs if len(new) == len(refs) else refs.where([n in new for n in range(len(refs))]))
+
+
+def _take_rows(batch: list[Row], behind: int, sieve: Sieve, seen: Distinct | None) -> None:
+    first = _first_of_their_uri(batch, seen)
+    known = set() if first is None else set(range(len(batch))) - first
+    images = iter(refs_of([row for n, row in enumerate(batch) if isinstance(row, dict) and n not in known]))
+    for place, row in enumerate(batch):
+        number = behind + place + 1
+        if place in known:
+            sieve.pass_over(PassedOver.DUPLICATE)
+        elif isinstance(row, dict):
+            sieve.take(next(images), number)
+        elif isinstance(row, BadRow):
+            sieve.refuse(row.text, number)
+        elif row is not None:
+            sieve.pass_over(row)
 
 
 def _first_of_their_uri(batch: list[Row], seen: Distinct | None) -> set[int] | None:

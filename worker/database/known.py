@@ -29,6 +29,7 @@ from sqlmodel import Session, col
 
 from worker.case import Case, Content, KnownVerdict, Reused, ReuseRule
 from worker.messages import Explain, ImageRef
+from worker.refs import ImageRefs
 from worker.tables import Finding, Outcome, Scan, StoredObject, StoredVerdict
 
 _EXPLAINS_AS_MUCH = {
@@ -94,12 +95,13 @@ def _listed(*names: str) -> Any:
 
 def refs_as_json(refs: Sequence[ImageRef]) -> dict[str, str]:
     """The parameters of `unchanged_query`. Each is a JSON array."""
-    return etags_as_json(refs) | {"external_ids": _array([ref.external_id for ref in refs])}
+    return etags_as_json(refs) | {"external_ids": _array(ImageRefs.of(refs).external_ids)}
 
 
 def etags_as_json(refs: Sequence[ImageRef]) -> dict[str, str]:
     """The parameters of `changed_query`. Each is a JSON array."""
-    return {"uris": _array([ref.uri for ref in refs]), "etags": _array([ref.etag for ref in refs])}
+    columns = ImageRefs.of(refs)
+    return {"uris": _array(columns.uris), "etags": _array(columns.etags)}
 
 
 def _array(texts: list[str | None] | list[str]) -> str:

@@ -1,0 +1,85 @@
+"""Reads many JSON Lines at once, where all of them name their image in the plainest way.
+
+Nearly all manifests are such. What is in the least unusual is left to formats.json_lines, which understands every form
+and says what is wrong. Both give the same refs.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from pydantic_core import from_json
+
+from producers.sources.formats import json_lines
+from producers.sources.rows import PAGE_ROWS, Batch
+from producers.sources.values import ETAGS, IDS, URI_COLUMNS
+from worker.messages import MAX_URI_BYTES
+from worker.refs import ImageRefs
+
+_URIS = re.compile(r"(?:s3://[^/\n]+/[^\n]+\n)*")
+_URI_NAMES, _ETAG_NAMES, _ID_NAMES = frozenset(URI_COLUMNS), frozenset(ETAGS), frozenset(IDS)
+
+
+TRIES = 3
+"""Batches in a row that are not plain. After so many, the rest of the file is read line by line."""
+
+
+def json_batches(lines: Iterator[str]) -> Iterator[Batch]:
+    """Batches of JSON Lines: refs where all of its lines are plain, and the rows of the others."""
+    tries = TRIES
+    while batch := list(islice(lines, PAGE_ROWS)):
+        refs = plain_refs(batch) if tries else None
+        tries = TRIES if refs else max(0, tries - 1)
+        yield list(json_lines(batch)) if refs is None else refs
+
+
+def plain_refs(lines: Sequence[str]) -> ImageRefs | None:
+    """Returns a ref for each line; None where the lines are not plain, so that each must be looked at.
+
+    Plain: every line is an object with an `s3://` uri under one and the same name, and perhaps an ETag without quotes,
+    a size and an external id. All is ASCII.
+    """
+    try:
+        # A line break within a text is not JSON. So no text reaches from one line into the next, and only a value that
+        # is no text, number or null could. Those are refused below.
+        rows = from_json("[" + ",".join(lines) + "]", cache_strings="keys")
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if len(rows) != len(lines) or set(map(type, rows)) != {dict}:
+        return None
+    names = set().union(*rows)
+    columns = [names & _URI_NAMES, names & _ETAG_NAMES, names & {"size"}, names & _ID_NAMES]
+    if len(columns[0]) != 1 or max(map(len, columns)) > 1 or sum(map(len, columns)) != len(names):
+        return None
+    uris, etags, sizes, ids = (_column(rows, *name) for name in columns)
+    if _are_uris(uris) and _are_texts(etags, 256, but='"') and _are_sizes(sizes) and _are_texts(ids, 1024):
+        return ImageRefs(uris, etags, sizes, ids)
+    return None
+
+
+def _column(rows: list[dict[str, Any]], name: str = "") -> list[Any]:
+    return [row.get(name) for row in rows] if name else [None] * len(rows)
+
+
+def _are_uris(uris: list[Any]) -> bool:
+    if set(map(type, uris)) != {str} or max(map(len, uris)) > MAX_URI_BYTES:
+        return False
+    text = "\n".join(uris) + "\n"
+    return text.isascii() and "\0" not in text and text.count("\n") == len(uris) and _URIS.fullmatch(text) is not None
+
+
+def _are_texts(values: list[Any], longest: int, but: str = "\0") -> bool:
+    """Whether each is None, or a text of 1 to `longest` ASCII characters without NUL and without `but`."""
+    texts = [value for value in values if value is not None]
+    if not texts:
+        return True
+    if set(map(type, texts)) != {str} or "" in texts or max(map(len, texts)) > longest:
+        return False
+    joined = "".join(texts)
+    return joined.isascii() and "\0" not in joined and but not in joined
+
+
+def _are_sizes(values: list[Any]) -> bool:
+    sizes = [value for value in values if value is not None]
+    return not sizes or (set(map(type, sizes)) == {int} and min(sizes) >= 0 and max(sizes) < 2**63)
