@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import psycopg
 
 _MIGRATION = "migrations.versions.0005_what_dashboards_read"
+_LATER_MIGRATION = "migrations.versions.0009_cheaper_to_keep_and_to_ask"
 
 # Every second content is fake or uncertain. The contents come again and again, at other places.
 _VERDICTS = """
@@ -35,32 +36,41 @@ JOIN verdicts v ON v.id = {first_verdict} + n % {contents}
 _SCAN = """
 INSERT INTO scans (id, kind, name, source, policy, partition, status, listed, skipped, judged, reused, failed, fake,
                    uncertain, real, schedule, due_at, created_at, finished_at, counted_at, skipped_by)
-VALUES (gen_random_uuid(), 'scan', 'photos', 's3://bucket-0/',
+VALUES (gen_random_uuid(), '{kind}', 'photos', 's3://bucket-0/',
         '{{"explain": "flagged", "fake_from": 0.6, "real_to": 0.4}}', '{partition}', 'done', {size}, 100,
         {size}, 0, 0, 0, 0, 0, 'photos', {at}, {at}, {at} + interval '6 hours', {at} + interval '6 hours',
         '{{"suffix": 100}}')
 RETURNING id
 """
 _REVIEWS = """
-INSERT INTO reviewers (name) SELECT 'r' || n FROM generate_series(0, 5) n;
+INSERT INTO reviewers (name) SELECT 'r' || n FROM generate_series(0, 6) n;
 INSERT INTO reviews (scan_id, uri, sha256, verdict_id, detector_id, verdict, score, statement, decision, kind, reviewer,
                      created_at)
 SELECT scan_id, uri, sha256, verdict_id, detector_id, verdict, score,
        CASE WHEN random() < 0.9 THEN 'fake' ELSE 'real' END, 'confirmed', 'first', 'r' || (random() * 5)::int,
        first_at + interval '1 hour'
 FROM (SELECT * FROM contents WHERE verdict <> 'real' AND NOT superseded ORDER BY sha256 LIMIT {reviews}) chosen;
+INSERT INTO reviews (scan_id, uri, sha256, verdict_id, detector_id, verdict, score, statement, decision, kind, reviewer,
+                     created_at)
+SELECT scan_id, uri, sha256, verdict_id, detector_id, verdict, score,
+       CASE statement WHEN 'fake' THEN 'real' ELSE 'fake' END, 'confirmed', 'second', 'r6', created_at + interval '1 hour'
+FROM reviews WHERE id % 20 = 0;
 INSERT INTO content_reviews
 SELECT counted.* FROM (SELECT DISTINCT sha256 FROM reviews) AS reviewed, counted_reviews(reviewed.sha256) AS counted;
 UPDATE contents c SET statement = s.statement, reviewed_at = s.reviewed_at
 FROM review_status s WHERE s.sha256 = c.sha256;
 INSERT INTO reviewed_verdicts (sha256, detector_id, verdict, first_reviewed_at, week, statement)
-SELECT sha256, detector_id, verdict, created_at, week_of(created_at), statement FROM reviews;
+SELECT r.sha256, r.detector_id, r.verdict, r.created_at, week_of(r.created_at), s.statement
+FROM reviews r JOIN content_reviews s USING (sha256) WHERE r.kind = 'first';
 """
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much there is. Each scan has `findings / scans`. Half of the `contents` are not real."""
+    """How much there is. Each scan has `findings / scans`; every tenth is live. Half of the `contents` are not real.
+
+    A twentieth of the `reviews` is contradicted by another one.
+    """
 
     findings: int
     contents: int
@@ -87,6 +97,7 @@ def fill(url: str, detector_id: int, size: Size) -> dict[str, float]:
         started = time.perf_counter()
         _run(connection, migration._COUNT.format(sign="", rows="findings", only=""))  # noqa: SLF001 - the same SQL
         _run(connection, migration._REMEMBER_ALL)  # noqa: SLF001 - likewise
+        _run(connection, importlib.import_module(_LATER_MIGRATION)._FLAGGED_SO_FAR)  # noqa: SLF001 - likewise
         seconds = time.perf_counter() - started
         _run(connection, _REVIEWS.format(reviews=size.reviews))
         connection.execute("VACUUM ANALYZE")
@@ -96,7 +107,8 @@ def fill(url: str, detector_id: int, size: Size) -> dict[str, float]:
 def _scan(connection: psycopg.Connection[tuple[object, ...]], number: int, size: int, at: str) -> tuple[object, str]:
     """Adds a nightly scan that is done, and its empty partition."""
     partition = f"bench_{number:03d}"
-    row = connection.execute(_SCAN.format(partition=partition, size=size, at=at).encode()).fetchone()
+    kind = "live" if number % 10 == 9 else "scan"
+    row = connection.execute(_SCAN.format(partition=partition, size=size, at=at, kind=kind).encode()).fetchone()
     table = f'"findings_{partition}"'
     _run(connection, f"CREATE TABLE {table} (LIKE findings INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
     _run(connection, f"ALTER TABLE findings ATTACH PARTITION {table} FOR VALUES IN ('{partition}')")

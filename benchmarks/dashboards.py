@@ -37,6 +37,9 @@ VIEWS = {
     "failures": "SELECT * FROM failures",
     "queue_age": "SELECT * FROM queue_age",
     "drift": "SELECT * FROM drift",
+    "drift_shares": "SELECT * FROM drift_shares",
+    "flagged_by_day": "SELECT * FROM flagged_by_day",
+    "review_backlog": "SELECT * FROM review_backlog",
     "flagged_findings, newest": "SELECT * FROM flagged_findings ORDER BY decided_at DESC LIMIT 100",
     "finding_details of a uri": "SELECT * FROM finding_details WHERE uri = 's3://bucket-0/0000001000'",
 }
