@@ -53,7 +53,8 @@ FROM (SELECT * FROM contents WHERE verdict <> 'real' AND NOT superseded ORDER BY
 INSERT INTO reviews (scan_id, uri, sha256, verdict_id, detector_id, verdict, score, statement, decision, kind, reviewer,
                      created_at)
 SELECT scan_id, uri, sha256, verdict_id, detector_id, verdict, score,
-       CASE statement WHEN 'fake' THEN 'real' ELSE 'fake' END, 'confirmed', 'second', 'r6', created_at + interval '1 hour'
+       CASE statement WHEN 'fake' THEN 'real' ELSE 'fake' END, 'confirmed', 'second', 'r6',
+       created_at + interval '1 hour'
 FROM reviews WHERE id % 20 = 0;
 INSERT INTO content_reviews
 SELECT counted.* FROM (SELECT DISTINCT sha256 FROM reviews) AS reviewed, counted_reviews(reviewed.sha256) AS counted;

@@ -14,7 +14,7 @@ from worker.database.known import changed_query, etags_as_json, refs_as_json
 from worker.database.lifecycle import fill_thresholds
 from worker.database.saving import insert_unchanged, update_objects
 from worker.messages import ImageRef, Record
-from worker.tables import Finding, Outcome, Scan
+from worker.tables import Finding, Outcome, Scan, ScanStatus
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ def reuse_unchanged(session: Session, scan: Scan, refs: Sequence[ImageRef], rule
     changed = refs
     if scan.record == Record.CHANGES:
         # Most images of a nightly scan: nothing is read of them but their rows of `objects`.
-        numbers = session.execute(changed_query(rule), etags_as_json(refs)).scalars()
+        fetched_before = scan.created_at if scan.status == ScanStatus.REPAIRING else None
+        numbers = session.execute(changed_query(rule, fetched_before), etags_as_json(refs)).scalars()
         changed = [refs[n - 1] for n in numbers]
     passed = len(refs) - len(changed)
     found = _reuse(session, scan, changed, rule) if changed else Deduped(changed)

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import structlog
+from celery import Celery
 from prometheus_client import CollectorRegistry
 
 from producers.asked import AskedGauges, Values
 from producers.counting import Count, Counts
-from worker import endpoint
+from worker import broker, endpoint
 from worker.database import Database
 from worker.database.figures import drift_alarms, queues, review_backlog
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE
@@ -23,6 +25,7 @@ from worker.metrics.declared import (
     PRODUCER,
     PUBLISHED,
     QUEUE_IMAGES,
+    QUEUE_MESSAGES,
     QUEUE_OLDEST,
     QUEUE_STILL,
 )
@@ -39,12 +42,13 @@ def metrics_served(
     setting: str,
     database: Database | None = None,
     registry: CollectorRegistry | None = None,
+    app: Celery | None = None,
     overdue: Callable[[], Mapping[str, float]] | None = None,
 ) -> Iterator[Count]:
     """Answers GET /metrics while the body runs. Yields what counts.
 
-    With a `database`, what waits there is served, and whether results have drifted. `overdue` returns for how many
-    seconds each nightly scan has been due without starting.
+    With a `database`, what waits there is served, and whether results have drifted. With an `app`, how many messages
+    wait in the broker's queues. `overdue` returns for how many seconds each nightly scan has been due without starting.
 
     Raises ConfigurationError, which names the `setting`, when it cannot listen on the port.
     """
@@ -52,6 +56,8 @@ def metrics_served(
     if database is not None:
         for gauges in _asked_of(database):
             metrics.registry.register(gauges)
+    if app is not None:
+        metrics.registry.register(AskedGauges([QUEUE_MESSAGES], partial(_messages, app)))
     if overdue is not None:
         metrics.registry.register(
             AskedGauges([OVERDUE], lambda: {OVERDUE: {(name,): late_s for name, late_s in overdue().items()}})
@@ -74,6 +80,10 @@ def _asked_of(database: Database) -> tuple[AskedGauges, ...]:
         AskedGauges([QUEUE_IMAGES, QUEUE_OLDEST, QUEUE_STILL], waiting),
         AskedGauges([DRIFTED], lambda: {DRIFTED: {(): drift_alarms(database)}}, keep_s=_DRIFT_KEEP_S),
     )
+
+
+def _messages(app: Celery) -> Values:
+    return {QUEUE_MESSAGES: {(queue,): broker.depth(app, queue) for queue in (LIVE_QUEUE, SCAN_QUEUE)}}
 
 
 def _counting(metrics: Metrics) -> Count:

@@ -35,7 +35,7 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
         "max_flagged_share, max_failed_share, dropped_at)",
     },
     # Producers write down what is said of an unchanged object now.
-    "objects": {WORKER: "SELECT, INSERT, UPDATE", PRODUCER: "SELECT, UPDATE (verdict, rule)"},
+    "objects": {WORKER: "SELECT, INSERT, UPDATE", PRODUCER: "SELECT, UPDATE (verdict, verdict_id, rule)"},
     "verdicts": {WORKER: "SELECT, INSERT", PRODUCER: "SELECT"},
     # DELETE: workers replace failed findings, producers drop a submission. The trigger findings_kept refuses the rest.
     "findings": {WORKER: "SELECT, INSERT, DELETE", PRODUCER: "SELECT, INSERT, DELETE"},
@@ -95,6 +95,8 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "review_stands": (),
     # These run with the rights of whoever calls them.
     "findings_kept": None,
+    "findings_of_the_living": None,
+    "scan_kept": None,
     "refuse_change": None,
     "bucket_of": None,
     "take_statement": None,

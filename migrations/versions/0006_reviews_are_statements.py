@@ -15,10 +15,11 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-# What verdict_of in worker/detector/verdicts.py says; empty where the scan's policy has no thresholds.
+# What verdict_of in worker/detector/verdicts.py says; empty where the scan's policy has no thresholds, and where there
+# is no scan: old reviews may name one that never existed.
 _FUNCTIONS = """
 CREATE FUNCTION verdict_under(policy jsonb, score float) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-SELECT CASE WHEN NOT policy ?& '{fake_from,real_to}' THEN NULL
+SELECT CASE WHEN coalesce(NOT policy ?& '{fake_from,real_to}', true) THEN NULL
             WHEN score >= (policy ->> 'fake_from')::float THEN 'fake'
             WHEN score <= (policy ->> 'real_to')::float THEN 'real'
             ELSE 'uncertain' END

@@ -76,6 +76,25 @@ IF EXISTS (
 END IF;
 """  # noqa: S608 - a constant of this file
 
+# Two detectors that judge a content at the same moment take turns, and so do a detector and a reviewer: whoever writes
+# a row of `contents` that was not there, or did not stand, has this lock. The key leaves room for 4,096 locks, so that
+# a chunk of a producer cannot fill Postgres' table of locks.
+_KEY = "hashtext({content}) & 4095"
+_LOCK_NEW = f"""
+PERFORM pg_advisory_xact_lock({{lock}}, key)
+FROM (
+    SELECT DISTINCT {_KEY.format(content="f.sha256")} AS key
+    FROM added f
+    WHERE f.verdict <> 'real'
+      AND NOT EXISTS (
+          SELECT FROM contents k
+          WHERE k.sha256 = f.sha256 AND k.detector_id = {_DETECTOR} AND NOT k.superseded
+          OFFSET 0
+      )
+    ORDER BY 1
+) AS ordered;
+"""  # noqa: S608 - a constant of this file
+
 # A content is newly flagged when its newest finding worth attention is the first one that called it fake.
 _REMEMBER = f"""
 WITH attention AS MATERIALIZED (
@@ -151,6 +170,7 @@ BEGIN
 {_COUNT.format(sign="", rows="added", only="")}
 {_TAKE_BACK}
 IF EXISTS (SELECT FROM added WHERE verdict <> 'real') THEN
+{_LOCK_NEW}
 {_REMEMBER}
 {_SUPERSEDE}
 END IF;
@@ -222,24 +242,48 @@ BEGIN
 END $$;
 """
 
-# The lock was shared, and not taken when a detector's row stands again: of two detectors that judged a content at the
-# same moment, neither saw the other's row. For each row, in the order in which they are written: by content.
-_CONTENTS_ADDED = """
-DROP TRIGGER contents_added ON contents;
+# Shared, the lock kept reviewers apart, but not detectors.
+_CONTENTS_ADDED = f"""
 CREATE OR REPLACE FUNCTION contents_added() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock({lock}, hashtext(NEW.sha256));
-    PERFORM take_statement(NEW.sha256);
+    PERFORM pg_advisory_xact_lock({{lock}}, key)
+    FROM (SELECT DISTINCT {_KEY.format(content="sha256")} AS key FROM added ORDER BY 1) AS ordered;
+    PERFORM take_statement(one.sha256)
+    FROM (SELECT DISTINCT sha256 FROM added) AS one
+    WHERE EXISTS (SELECT FROM reviews r WHERE r.sha256 = one.sha256);
     RETURN NULL;
 END $$;
-CREATE TRIGGER contents_added AFTER INSERT ON contents FOR EACH ROW EXECUTE FUNCTION contents_added();
-CREATE TRIGGER contents_stand_again AFTER UPDATE OF superseded ON contents FOR EACH ROW
-WHEN (OLD.superseded AND NOT NEW.superseded) EXECUTE FUNCTION contents_added();
-"""
-_CONTENTS_ADDED_BEFORE = """
-CREATE TRIGGER contents_added AFTER INSERT ON contents REFERENCING NEW TABLE AS added
-FOR EACH STATEMENT EXECUTE FUNCTION contents_added();
+"""  # noqa: S608 - a constant of this file
+
+# Only the owner takes back that a scan was dropped, or writes findings into such a scan: otherwise who may drop a scan
+# could rewrite what it found. A worker that meets a drop tries again, and finds the scan dropped.
+_DROPPED_FOR_GOOD = """
+CREATE FUNCTION scan_kept() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    IF pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE') THEN
+        RETURN NEW;
+    END IF;
+    IF OLD.dropped_at IS NOT NULL THEN
+        RAISE EXCEPTION 'scan % is dropped, and stays so', OLD.id USING ERRCODE = 'insufficient_privilege';
+    ELSIF OLD.kind = 'scan' AND OLD.status NOT IN ('done', 'cancelled') THEN
+        RAISE EXCEPTION 'scan % is not over', OLD.id
+        USING ERRCODE = 'insufficient_privilege', HINT = 'cancel it first';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER scan_kept BEFORE UPDATE OF dropped_at ON scans FOR EACH ROW
+WHEN (OLD.dropped_at IS DISTINCT FROM NEW.dropped_at) EXECUTE FUNCTION scan_kept();
+CREATE FUNCTION findings_of_the_living() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    IF NOT pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE')
+       AND EXISTS (SELECT FROM scans s WHERE s.dropped_at IS NOT NULL AND s.id IN (SELECT scan_id FROM added)) THEN
+        RAISE EXCEPTION 'the scan is dropped: no finding of it is stored' USING ERRCODE = 'serialization_failure';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER findings_of_the_living AFTER INSERT ON findings REFERENCING NEW TABLE AS added
+FOR EACH STATEMENT EXECUTE FUNCTION findings_of_the_living();
 """
 
 _VIEWS = """
@@ -247,6 +291,15 @@ CREATE OR REPLACE VIEW review_status AS
 SELECT sha256, statement::varchar, disputed, says_fake, says_real, says_cannot_tell, reviews, appeals,
        first_reviewed_at, reviewed_at, last_reviewer
 FROM content_reviews;
+CREATE OR REPLACE VIEW queue_age AS
+SELECT CASE kind WHEN 'live' THEN 'moderation.live' ELSE 'moderation.scan' END AS queue, count(*) AS scans,
+       sum(listed - judged - reused - unchanged - failed)::bigint AS images, min(created_at) AS oldest_at,
+       extract(epoch FROM now() - min(created_at))::float AS oldest_s,
+       extract(epoch FROM now() - max(coalesce(counted_at, created_at)))::float AS still_s
+FROM scans
+WHERE status IN ('listing', 'repairing', 'running') AND listed > judged + reused + unchanged + failed
+      AND dropped_at IS NULL
+GROUP BY kind;
 CREATE VIEW flagged_by_day AS
 SELECT f.day, f.detector_id, d.name AS detector_name, f.bucket, sum(f.contents)::bigint AS contents
 FROM flagged_daily f
@@ -265,14 +318,18 @@ GROUP BY 1, 2, 3;
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     # In the order in which workers and reviewers lock them, or the two could wait for each other.
-    op.execute("LOCK TABLE reviews IN SHARE ROW EXCLUSIVE MODE")
+    op.execute("LOCK TABLE scans, findings, reviews IN SHARE ROW EXCLUSIVE MODE")
     op.execute("LOCK TABLE contents IN ACCESS EXCLUSIVE MODE")
     _create_tables()
     op.execute(_COUNTED)
     op.execute(_COUNT_ALL)
     op.execute(_FLAGGED_SO_FAR)
     op.execute(_VIEWS)
-    for function in (_FINDINGS_ADDED, _FINDINGS_REMOVED, _REVIEW_STANDS, _CONTENTS_ADDED):
+    checked = _of(_revision("0006")._CHECKED, "review_checked")
+    for function in (
+        _FINDINGS_ADDED, _FINDINGS_REMOVED, _REVIEW_STANDS, _CONTENTS_ADDED, _DROPPED_FOR_GOOD,
+        checked.replace("hashtext(NEW.sha256)", _KEY.format(content="NEW.sha256")),
+    ):  # fmt: skip
         _replace(function)
     # Without the time of the newest finding in any index, a content that comes again is updated within its page.
     op.drop_index("ix_contents_places", "contents")
@@ -324,23 +381,34 @@ def _revision(number: str) -> Any:
     return importlib.import_module(f"migrations.versions.{names[number]}")
 
 
+def _of(sql: str, name: str) -> str:
+    """The statement that replaces this function, from the SQL of the revision that made it."""
+    (found,) = re.findall(rf"CREATE FUNCTION {name}\(.*?END \$\$;", sql, re.DOTALL)
+    return str(found).replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
+
+
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    op.execute("LOCK TABLE reviews, contents IN ACCESS EXCLUSIVE MODE")
+    op.execute("LOCK TABLE scans, findings, reviews, contents IN ACCESS EXCLUSIVE MODE")
     counting, reviewing = _revision("0005"), _revision("0006")
-    for trigger in ("contents_added", "contents_stand_again"):
-        op.execute(f"DROP TRIGGER {trigger} ON contents")
+    for trigger, table in (("findings_of_the_living", "findings"), ("scan_kept", "scans")):
+        op.execute(f"DROP TRIGGER {trigger} ON {table}")
+        op.execute(f"DROP FUNCTION {trigger}")
     op.execute("DROP VIEW flagged_by_day")
-    op.execute(reviewing._VIEWS.partition(";")[0].replace("CREATE VIEW", "CREATE OR REPLACE VIEW"))
+    for sql, name in ((counting._VIEWS, "queue_age"), (reviewing._VIEWS, "review_status")):
+        (view,) = (one for one in sql.split(";") if f"CREATE VIEW {name} " in one)
+        op.execute(view.replace("CREATE VIEW", "CREATE OR REPLACE VIEW"))
     added = counting._COUNT.format(sign="", rows="added", only="") + counting._REMEMBER.format(rows="added")
     removed = counting._COUNT.format(sign="-", rows="removed", only=counting._NOT_DROPPED)
-    for function in (
-        counting._FUNCTION.format(name="findings_added", body=added),
-        counting._FUNCTION.format(name="findings_removed", body=removed),
-        *re.findall(r"CREATE FUNCTION (?:review_stands|contents_added)\(.*?END \$\$;", reviewing._STANDS, re.DOTALL),
-    ):
-        _replace(function.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
-    op.execute(_CONTENTS_ADDED_BEFORE)
+    counts = "".join(
+        counting._FUNCTION.format(name=name, body=body)
+        for name, body in (("findings_added", added), ("findings_removed", removed))
+    )
+    _replace(_of(counts, "findings_added"))
+    _replace(_of(counts, "findings_removed"))
+    _replace(_of(reviewing._CHECKED, "review_checked"))
+    _replace(_of(reviewing._STANDS, "review_stands"))
+    _replace(_of(reviewing._STANDS, "contents_added"))
     op.execute("DROP FUNCTION counted_reviews")
     op.drop_table("flagged_daily")
     op.drop_table("content_reviews")

@@ -140,10 +140,11 @@ def metrics_on(
     setting: str,
     database: "Database | None" = None,
     overdue: "Callable[[], Mapping[str, float]] | None" = None,
+    app: "Celery | None" = None,
 ) -> "Iterator[Count | None]":
     """Serves /metrics on the port while the body runs, and gives what counts. Without a port, nothing is loaded for it.
 
-    `database` and `overdue`: see producers.serving.metrics_served.
+    `database`, `overdue` and `app`: see producers.serving.metrics_served.
 
     Raises ConfigurationError.
     """
@@ -152,7 +153,7 @@ def metrics_on(
         return
     from producers.serving import metrics_served
 
-    with metrics_served(port, setting, database, overdue=overdue) as count:
+    with metrics_served(port, setting, database, app=app, overdue=overdue) as count:
         yield count
 
 

@@ -95,7 +95,7 @@ def nightly() -> None:
     celery, database = open_broker(settings), open_database(settings)
     celery.conf.timezone = settings.timezone  # of the crontabs, also when Prometheus asks before the first tick
     late = partial(overdue, scans, celery, database)
-    with metrics_on(settings.nightly_port, "FAKESWEEP_NIGHTLY_PORT", database, late) as count:
+    with metrics_on(settings.nightly_port, "FAKESWEEP_NIGHTLY_PORT", database, late, celery) as count:
         serve(scans, celery, database, settings.timezone, count)
 
 

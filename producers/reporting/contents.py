@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 from sqlmodel import Session, col
 
 from producers.scans import find_scan
@@ -46,7 +46,8 @@ def flagged(database: Database, wanted: Wanted, limit: int) -> list[dict[str, An
         query = query.where(col(ContentHistory.statement).is_(None))
     with transaction(database) as session:
         if wanted.scan_id is not None:
-            query = query.where(col(ContentHistory.sha256).in_(_of_scan(session, wanted.scan_id)))
+            judged = tuple_(col(ContentHistory.sha256), col(ContentHistory.detector_id))
+            query = query.where(judged.in_(_of_scan(session, wanted.scan_id)))
         return [_row(content, name, explanation) for content, name, explanation in session.execute(query)]
 
 
@@ -55,7 +56,9 @@ def _of_scan(session: Session, scan_id: UUID) -> Any:
     if scan.dropped_at is not None:
         raise ScanStateError(f"scan {scan_id}: its findings were dropped at {scan.dropped_at:%Y-%m-%d %H:%M}")
     own = (col(Finding.partition) == scan.partition, col(Finding.scan_id) == scan_id)
-    return select(col(Finding.sha256)).where(*own, col(Finding.verdict) == Verdict.FAKE)
+    found = select(col(Finding.sha256), col(StoredVerdict.detector_id))
+    found = found.join(StoredVerdict, col(StoredVerdict.id) == col(Finding.verdict_id))
+    return found.where(*own, col(Finding.verdict) == Verdict.FAKE)
 
 
 def _row(content: ContentHistory, detector: str, explanation: str | None) -> dict[str, Any]:

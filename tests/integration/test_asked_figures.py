@@ -33,6 +33,8 @@ def test_what_waits(database: Database) -> None:
     assert list(queues(database)) == [SCAN_QUEUE]
     images, oldest_s, still_s = queues(database)[SCAN_QUEUE]
     assert (images, round(oldest_s / 3600), round(still_s / 3600)) == (42, 2, 2)
+    change(database, "UPDATE scans SET dropped_at = now()")
+    assert queues(database) == {}, "what is dropped waits for nobody"
 
 
 def test_all_are_served_also_when_nothing_waits(database: Database) -> None:

@@ -1,6 +1,6 @@
 """Scans that record what changed: what is as it was leaves nothing behind but a number."""
 
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
@@ -11,7 +11,8 @@ from producers.reporting import contents, results
 from producers.testing import InMemoryPublisher
 from tests.integration.test_scans import Archive, png
 from worker.database import Database
-from worker.messages import Policy, Record
+from worker.messages import JudgeImages, Policy, Record
+from worker.moderate import moderate
 
 COUNTS = ("listed", "judged", "reused", "unchanged", "failed")
 
@@ -76,6 +77,32 @@ def test_another_detector_records_all(archive: Archive) -> None:
     assert archive.sweep(newer, record=Record.CHANGES)["unchanged"] == 40
 
 
+def test_a_copy_that_another_detector_judged_elsewhere_is_recorded(archive: Archive) -> None:
+    archive.images["s3://b/a-copy.png"] = archive.images["s3://b/00000.png"]
+    tonight(archive)
+    newer = archive.parts(revision="2")
+    for uri in list(archive.images):
+        if uri != "s3://b/00000.png":
+            del archive.images[uri]
+    archive.sweep(newer, record=Record.CHANGES)
+    archive.images["s3://b/a-copy.png"] = archive.images["s3://b/00000.png"]
+    night = archive.sweep(newer, record=Record.CHANGES)
+    assert [night[name] for name in COUNTS] == [2, 0, 1, 1, 0]
+    standing = [row for row in contents.flagged(archive.database, contents.Wanted(), 100) if not row["superseded"]]
+    assert [row["places"] for row in standing if row["first_flagged_uri"] == "s3://b/00000.png"] == [2]
+
+
+def test_after_a_roll_back_the_older_detector_s_verdicts_stand_again(archive: Archive) -> None:
+    tonight(archive)
+    archive.sweep(archive.parts(revision="2"), record=Record.CHANGES)
+    back = archive.sweep(archive.parts(), record=Record.CHANGES)
+    assert [back[name] for name in COUNTS] == [40, 0, 40, 0, 0]
+    with Session(archive.database) as session:
+        standing = session.execute(text("SELECT DISTINCT detector_id FROM review_queue")).scalars().all()
+    assert standing == [1]
+    assert archive.sweep(archive.parts(), record=Record.CHANGES)["unchanged"] == 40
+
+
 def test_what_failed_is_recorded_every_night(archive: Archive) -> None:
     archive.images["s3://b/text.png"] = b"text"
     tonight(archive)
@@ -99,6 +126,20 @@ def test_a_repair_counts_what_is_unchanged_once(archive: Archive) -> None:
     archive.judge(archive.publish(UUID(scan)))
     repaired = results.progress(archive.database, UUID(scan))
     assert (repaired["status"], *(repaired[name] for name in COUNTS)) == ("done", 42, 2, 0, 40, 0)
+
+
+def test_a_repair_counts_no_image_whose_message_comes_late(archive: Archive) -> None:
+    tonight(archive)
+    archive.images["s3://b/new.png"] = png(5, 8888)
+    scan_id = archive.start(record=Record.CHANGES)
+    waiting = archive.publish(scan_id)
+    assert waiting.uris == ["s3://b/new.png"]
+    moderate(JudgeImages(images=(archive.refs()[-1],)), uuid4(), archive.parts())
+    scans.repair(archive.database, scan_id)
+    archive.judge(archive.publish(scan_id))
+    archive.judge(waiting)
+    counts = results.progress(archive.database, scan_id)
+    assert (counts["status"], *(counts[name] for name in COUNTS)) == ("done", 41, 0, 1, 40, 0)
 
 
 def test_a_night_without_etags_finds_out_by_content(archive: Archive) -> None:

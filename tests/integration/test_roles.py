@@ -5,7 +5,13 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg.errors import InsufficientPrivilege, InvalidParameterValue, QueryCanceled, RaiseException
+from psycopg.errors import (
+    InsufficientPrivilege,
+    InvalidParameterValue,
+    QueryCanceled,
+    RaiseException,
+    SerializationFailure,
+)
 
 from producers import reviews
 from producers.reviews import Stated
@@ -92,6 +98,8 @@ REFUSED = [
     ("worker", "SELECT drop_findings_partition(partition) FROM scans"),
     ("producer", "SELECT drop_findings_partition(partition) FROM scans"),
     ("producer", COPY_VERDICT),
+    ("producer", "UPDATE scans SET dropped_at = now(); UPDATE scans SET dropped_at = NULL"),
+    ("producer", "UPDATE scans SET status = 'running'; UPDATE scans SET dropped_at = now()"),
     *((role, "SELECT ensure_findings_partition('live_2031_01')") for role in ("reviewer", "dashboard")),
     *((role, "SELECT drop_findings_partition('live_2031_01')") for role in ("reviewer", "dashboard")),
 ]
@@ -106,6 +114,11 @@ def test_what_a_role_may_do(roles: Home, role: str, statement: str) -> None:
 def test_what_is_refused(roles: Home, role: str, statement: str) -> None:
     with pytest.raises(InsufficientPrivilege):
         run(roles, role, statement)
+
+
+def test_a_dropped_scan_gets_no_findings(roles: Home) -> None:
+    with pytest.raises(SerializationFailure, match="is dropped"):
+        run(roles, "producer", f"UPDATE scans SET dropped_at = now(); {COPY_FINDING}")
 
 
 @pytest.mark.parametrize("statement", ["TRUNCATE {}", "DELETE FROM {}", "UPDATE {} SET uri = 's3://b/other.png'"])

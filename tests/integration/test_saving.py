@@ -176,6 +176,8 @@ def test_a_submission_that_is_dropped_while_it_is_judged_gets_no_findings(databa
     assert moderate(job(None, "s3://b/1"), message_id, parts) is None
     assert findings(database, message_id) == {}
     assert counts(database, message_id)["judged"] == 0
+    with Session(database) as session:
+        assert session.exec(select(StoredObject.rule)).one() is None, "a night that records changes looks at it again"
 
 
 @pytest.mark.parametrize("kind", ["scan", "submission"])

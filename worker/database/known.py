@@ -6,6 +6,7 @@ the same content and the scan's ReuseRule allows it. The content is the same whe
 """
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 
 from pydantic_core import to_json
@@ -108,13 +109,16 @@ def _array(texts: list[str | None] | list[str]) -> str:
     return to_json(texts).decode()
 
 
-def changed_query(rule: ReuseRule) -> Any:
+def changed_query(rule: ReuseRule, fetched_before: datetime | None = None) -> Any:
     """Builds the query of the numbers, from 1, of the refs that the rule has not looked at before as they are.
 
-    For any other ref, the rule would make of the same stored verdict what it made of it last time.
+    For any other ref, the rule would make of the same stored verdict what it made of it last time. With
+    `fetched_before`, objects that were fetched later count as changed.
     """
     listed = _listed("uri", "etag")
     same = (col(StoredObject.uri) == listed.c.uri) & (col(StoredObject.etag) == listed.c.etag)
+    if fetched_before is not None:
+        same &= col(StoredObject.fetched_at) < fetched_before
     there = select(col(StoredObject.uri)).where(same, col(StoredObject.rule) == rule.fingerprint).exists()
     return select(listed.c.n).where(not_(there)).order_by(listed.c.n)
 
@@ -123,14 +127,18 @@ def unchanged_query(rule: ReuseRule) -> Any:
     """Builds the query of the refs that are unchanged and have a verdict that the rule allows.
 
     Its columns are those of the ref, of its object and of its verdict. `n` is the ref's number, from 1. `remembered`:
-    the object names that verdict already. `said`: the verdict of the last finding there.
+    the object names that verdict already. `said` and `said_by`: the verdict of the last finding there, and the id of
+    the detector whose it was. `fetched_at`: when the object was fetched.
     """
     listed = _listed("uri", "etag", "external_id")
     same = (col(StoredObject.uri) == listed.c.uri) & (col(StoredObject.etag) == listed.c.etag)
     newest = _newest(col(StoredObject.sha256), rule, preferred_id=col(StoredObject.verdict_id))
     remembered = (col(StoredObject.verdict_id) == newest.c.verdict_id).is_(True).label("remembered")
     said: Any = col(StoredObject.verdict).label("said")
-    columns: list[Any] = [listed, StoredObject.sha256, StoredObject.size, said, newest, remembered]
+    by = select(col(StoredVerdict.detector_id)).where(col(StoredVerdict.id) == col(StoredObject.verdict_id))
+    said_by = by.scalar_subquery().label("said_by")
+    of_object = (StoredObject.sha256, StoredObject.size, StoredObject.fetched_at)
+    columns: list[Any] = [listed, *of_object, said, said_by, newest, remembered]
     query = select(*columns).select_from(listed).join(StoredObject, same).join(newest, true())
     return query.cte("known")
 

@@ -28,7 +28,7 @@ from worker.case import ReuseRule
 from worker.database.counters import increase_statement
 from worker.database.known import unchanged_query
 from worker.messages import FilledPolicy, Record
-from worker.tables import Finding, Outcome, Scan, StoredObject, StoredVerdict, Verdict
+from worker.tables import Finding, Outcome, Scan, ScanStatus, StoredObject, StoredVerdict, Verdict
 
 
 @cache
@@ -43,7 +43,7 @@ def save_statement() -> Any:
     """
     scan_id = bindparam("scan_id", type_=Uuid)
     added = _verdicts_insert().cte("added")
-    remembered = _objects_upsert(added).cte("remembered")
+    remembered = _objects_upsert(added, scan_id).cte("remembered")
     found = _findings_insert(added, scan_id).cte("found")
     outcomes = {outcome.value: found.c.outcome == outcome.value for outcome in Outcome}
     verdicts = {verdict.value: found.c.verdict == verdict.value for verdict in Verdict}
@@ -65,10 +65,13 @@ def _verdicts_insert() -> Any:
     return statement.returning(col(StoredVerdict.id), col(StoredVerdict.sha256))
 
 
-def _objects_upsert(added: CTE) -> Any:
-    """Inserts or updates `objects`. A stored ETag is kept when the same content comes without one."""
+def _objects_upsert(added: CTE, scan_id: Any) -> Any:
+    """Inserts or updates `objects`. A stored ETag is kept when the same content comes without one.
+
+    Of a scan that is dropped, no finding is saved: then the next scan must look at the image again.
+    """
     given, names = _given(StoredObject, "objects"), _columns(StoredObject, without=("fetched_at",))
-    rows = _with_verdict_ids(given, names, added)
+    rows = _with_verdict_ids(given, names, added, rule=case((_is_there(scan_id), given.c.rule)))
     statement = insert(StoredObject).from_select(names, rows)
     new = statement.excluded
     kept = case((col(StoredObject.sha256) == new.sha256, col(StoredObject.etag)))
@@ -80,14 +83,17 @@ def _objects_upsert(added: CTE) -> Any:
 def _findings_insert(added: CTE, scan_id: Any) -> Any:
     """Inserts the findings that are new, unless the scan is dropped."""
     given, names = _given(Finding, "findings"), _columns(Finding, without=("decided_at",))
-    there = select(col(Scan.id)).where(col(Scan.id) == scan_id, col(Scan.dropped_at).is_(None)).exists()
-    rows = _with_verdict_ids(given, names, added).where(there)
+    rows = _with_verdict_ids(given, names, added).where(_is_there(scan_id))
     statement = insert(Finding).from_select(names, rows).on_conflict_do_nothing()
     return statement.returning(col(Finding.uri), col(Finding.outcome), col(Finding.verdict))
 
 
-def _with_verdict_ids(given: Any, names: list[str], added: CTE) -> Any:
-    columns = {name: given.c[name] for name in names}
+def _is_there(scan_id: Any) -> Any:
+    return select(col(Scan.id)).where(col(Scan.id) == scan_id, col(Scan.dropped_at).is_(None)).exists()
+
+
+def _with_verdict_ids(given: Any, names: list[str], added: CTE, **other: Any) -> Any:
+    columns = {name: other.get(name, given.c[name]) for name in names}
     columns["verdict_id"] = func.coalesce(given.c.verdict_id, added.c.id)
     rows = select(*columns.values()).select_from(given.outerjoin(added, added.c.sha256 == given.c.sha256))
     # In one order everywhere, so that two messages with the same uris cannot lock each other out. By code points, as
@@ -112,11 +118,16 @@ def insert_unchanged(scan: Scan, rule: ReuseRule) -> tuple[CTE, ColumnElement[bo
     """Builds the query of the unchanged refs with a verdict, and the INSERT of their findings.
 
     Between them: which of its rows get a finding, and the verdict of each. A scan that records changes makes findings
-    only where the last finding said something else. The findings have the same values as `save` gives.
+    only where the last finding said something else, or was of another detector. A repair also makes them where the
+    object was fetched since the scan began: perhaps a message with this image is still on its way, and without a
+    finding the image would be counted twice. The findings have the same values as `save` gives.
     """
     known = unchanged_query(rule)
     verdict = _verdict_of(known.c.score, rule.policy)
-    recorded = true() if scan.record == Record.ALL else known.c.said.is_distinct_from(verdict)
+    new = known.c.said.is_distinct_from(verdict) | known.c.said_by.is_distinct_from(rule.detector_id)
+    if scan.status == ScanStatus.REPAIRING:
+        new |= known.c.fetched_at >= scan.created_at
+    recorded = true() if scan.record == Record.ALL else new
     row: dict[str, Any] = {
         "partition": literal(scan.partition),
         "scan_id": literal(scan.id),
@@ -139,7 +150,7 @@ def insert_unchanged(scan: Scan, rule: ReuseRule) -> tuple[CTE, ColumnElement[bo
 
 def update_objects(known: CTE, verdict: ColumnElement[str], rule: ReuseRule) -> Update:
     """Builds the UPDATE of the objects of unchanged refs: what is said of them now, and by which rule."""
-    values = {"verdict": verdict, "rule": rule.fingerprint}
+    values = {"verdict": verdict, "verdict_id": known.c.verdict_id, "rule": rule.fingerprint}
     return update(StoredObject).where(col(StoredObject.uri) == known.c.uri).values(values)
 
 

@@ -145,8 +145,13 @@ KNOWN = Metric(
 )  # fmt: skip
 
 BACKLOG = Metric(Kind.GAUGE, "fakesweep_review_backlog", "Contents that wait for a person's review.")
+QUEUE_MESSAGES = Metric(
+    Kind.GAUGE, "fakesweep_queue_messages", "Messages that wait in the broker's queue for a worker to take them.",
+    ("queue",), None,
+)  # fmt: skip
 QUEUE_IMAGES = Metric(
-    Kind.GAUGE, "fakesweep_queue_images", "Images without an outcome, of scans and submissions that are not paused.",
+    Kind.GAUGE, "fakesweep_queue_images",
+    "Images without an outcome, of scans that are not paused and of submissions that a worker has seen.",
     ("queue",), None,
 )  # fmt: skip
 QUEUE_OLDEST = Metric(
@@ -181,6 +186,6 @@ WORKER = (
     READY,
 )
 PRODUCER = (LISTED, PUBLISHED, KNOWN, DEAD_LETTERS)
-ASKED = (BACKLOG, QUEUE_IMAGES, QUEUE_OLDEST, QUEUE_STILL, OVERDUE, DRIFTED)
+ASKED = (BACKLOG, QUEUE_MESSAGES, QUEUE_IMAGES, QUEUE_OLDEST, QUEUE_STILL, OVERDUE, DRIFTED)
 """Served by producers.asked, which leaves them out while their values are not known."""
 DECLARED = (*WORKER, *(one for one in PRODUCER if one not in WORKER), *ASKED)
