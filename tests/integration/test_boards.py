@@ -4,6 +4,7 @@ A scan, a submission and a review are real, from a real worker; the weeks before
 """
 
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -128,7 +129,11 @@ def test_every_variable_has_values(scene: Scene, query: str) -> None:
 
 @pytest.mark.parametrize("target", targets(PROMETHEUS_UID), ids=str)
 def test_the_promql_of_every_panel_gives_series(scene: Scene, target: Target) -> None:
-    assert scene.prometheus.series(promql_of(target.query).removesuffix(" > 0"))
+    query = promql_of(target.query).removesuffix(" > 0")
+    until = time.monotonic() + 10  # a subquery has a value every five seconds
+    while not (series := scene.prometheus.series(query)) and time.monotonic() < until:
+        time.sleep(0.5)
+    assert series
 
 
 def test_what_would_not_work_is_found(scene: Scene) -> None:

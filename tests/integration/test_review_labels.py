@@ -7,12 +7,14 @@ import pytest
 from tests.integration.test_export import Desk
 from tests.integration.test_scans import Archive
 from tests.scripted_evaluation import evaluate_scripted
+from tests.training import train_in_process, weights, write_base
 from worker.database import Database
 from worker.lab.datasets.faults import Faults, read_records
 from worker.lab.datasets.splits import Shares
 from worker.lab.evaluation.calibrate import Wanted, calibrate
 from worker.lab.evaluation.evaluated import read_evaluated
 from worker.lab.evaluation.perturbations import CLEAN
+from worker.lab.training.recipe import Stage
 from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
 
 LEVELS = range(104, 152)
@@ -22,6 +24,20 @@ LEVELS = range(104, 152)
 @pytest.fixture
 def desk(database: Database, tmp_path: Path) -> Desk:
     return Desk(Archive(database), tmp_path / "dataset")
+
+
+def test_a_detector_is_trained_on_statements_about_uncertain_findings(desk: Desk, tmp_path: Path) -> None:
+    desk.put(u1=110, u2=120, u3=130, u4=140)
+    scan = desk.sweep()
+    assert {row["verdict"] for row in desk.archive.rows(scan).values()} == {"uncertain"}
+    for name, statement in (("u1", "real"), ("u2", "fake"), ("u3", "fake"), ("u4", "real")):
+        desk.review(scan, name, statement)
+    desk.export(shares=Shares(train=1, validation=0, test=0), store=InMemoryImageStore(desk.archive.images))
+    base = write_base(tmp_path / "base")
+    stage = Stage(crop=56, steps=2, batch_size=4, learning_rate=1e-3)
+    assert train_in_process(base, desk.output / "train.json", tmp_path / "trained", stage) == []
+    before, after = weights(base), weights(tmp_path / "trained")
+    assert any(not before[name].equal(after[name]) for name in before)
 
 
 def test_a_calibration_is_fitted_on_statements_about_uncertain_findings(desk: Desk, tmp_path: Path) -> None:

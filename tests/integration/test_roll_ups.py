@@ -17,6 +17,7 @@ from worker.database import Database, transaction
 from worker.errors import EngineGenerateError, ScanStateError
 from worker.messages import ImageRef, JudgeImages, Policy, Record
 from worker.moderate import moderate
+from worker.path import Parts
 from worker.testing import ScriptedEngine
 
 _RAW = """
@@ -41,7 +42,31 @@ FROM contents WHERE first_flagged_at IS NOT NULL GROUP BY 1, 2, 3
 """
 _BY_DAY = "SELECT day, detector_id, bucket, contents FROM flagged_by_day"
 _HISTORY = "SELECT sha256, detector_id, places, first_flagged_at, last_flagged_at FROM contents"
-STEPS = ("new", "replace", "copy", "night", "audit", "stricter", "rejudge", "retry", "repair", "submit", "drop")
+_STANDS = """
+WITH told AS (
+    SELECT f.sha256, v.detector_id, f.verdict, f.decided_at FROM findings f JOIN verdicts v ON v.id = f.verdict_id
+), newest AS (
+    SELECT DISTINCT ON (sha256, detector_id) * FROM told
+    ORDER BY sha256, detector_id, decided_at DESC, verdict = 'fake' DESC, verdict = 'uncertain' DESC
+)
+SELECT n.sha256, n.detector_id, n.verdict,
+       EXISTS (SELECT FROM told o WHERE o.sha256 = n.sha256 AND o.decided_at > n.decided_at
+               AND o.detector_id <> n.detector_id) AS superseded, 1
+FROM newest n
+WHERE EXISTS (SELECT FROM told o
+              WHERE (o.sha256, o.detector_id) = (n.sha256, n.detector_id) AND o.verdict <> 'real')
+"""
+_KEPT = "SELECT sha256, detector_id, verdict, superseded, 1 FROM contents"
+_UNEVEN = """
+SELECT id, 1 FROM scans
+WHERE judged + reused + unchanged + failed <> listed AND dropped_at IS NULL OR status <> 'done'
+"""
+SWEEPS: dict[str, dict[str, Any]] = {
+    "audit": {}, "stricter": {"policy": Policy(fake_from=0.4)}, "rejudge": {"rejudge": True},
+}  # fmt: skip
+STEPS = (
+    "new", "replace", "copy", "night", "audit", "stricter", "rejudge", "retry", "repair", "submit", "drop", "detector"
+)  # fmt: skip
 
 
 def counted(database: Database, query: str) -> Counter[tuple[Any, ...]]:
@@ -57,7 +82,7 @@ class History:
         self.archive = archive
         self.dropped: Counter[tuple[Any, ...]] = Counter()
         self.ended: list[UUID] = []
-        self._number, self._failing = 0, False
+        self._number, self._failing, self._revision = 0, False, "1"
         archive.engine = ScriptedEngine(fail=self._fail)
 
     def _fail(self, image: Any) -> None:
@@ -81,29 +106,30 @@ class History:
                 self._failing = True
                 self._sweep(record=Record.CHANGES)
                 self._failing = False
-            case "audit":
-                self._sweep()
-            case "stricter":
-                self._sweep(policy=Policy(fake_from=0.4))
-            case "rejudge":
-                self._sweep(rejudge=True)
+            case "audit" | "stricter" | "rejudge":
+                self._sweep(**SWEEPS[name])
+            case "detector":
+                self._revision = "2" if self._revision == "1" else "1"
             case "retry" | "repair" | "drop" if self.ended:
                 getattr(self, f"_{name}")(self.ended[-1])
             case "submit" if uris:
                 job = JudgeImages(images=(ImageRef(uri=uris[0]),))
-                moderate(job, uuid4(), self.archive.parts())
+                moderate(job, uuid4(), self._parts())
+
+    def _parts(self) -> Parts:
+        return self.archive.parts(revision=self._revision)
 
     def _sweep(self, **options: Any) -> None:
-        self.ended.append(UUID(self.archive.sweep(**options)["scan"]))
+        self.ended.append(UUID(self.archive.sweep(self._parts(), **options)["scan"]))
 
     def _retry(self, scan_id: UUID) -> None:
         publisher = InMemoryPublisher()
         submissions.retry(publisher, self.archive.database, scan_id, submissions.RETRYABLE)
-        self.archive.judge(publisher)
+        self.archive.judge(publisher, self._parts())
 
     def _repair(self, scan_id: UUID) -> None:
         scans.repair(self.archive.database, scan_id)
-        self.archive.judge(self.archive.publish(scan_id))
+        self.archive.judge(self.archive.publish(scan_id), self._parts())
 
     def _drop(self, scan_id: UUID) -> None:
         before = counted(self.archive.database, _RAW)
@@ -125,8 +151,10 @@ def test_counts_by_the_hour_equal_a_count_over_the_raw_rows(database: Database, 
         history.step(name)
         if not history.dropped:
             assert counted(database, _FLAGGED) == counted(database, _HISTORY)
+            assert counted(database, _STANDS) == counted(database, _KEPT)
         assert counted(database, _RAW) + history.dropped == counted(database, _COUNTED)
         assert counted(database, _FIRST_FLAGGED) == counted(database, _BY_DAY)
+        assert counted(database, _UNEVEN) == Counter()
 
 
 def empty(database: Database) -> None:
