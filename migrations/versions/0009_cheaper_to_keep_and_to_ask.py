@@ -78,10 +78,14 @@ END IF;
 
 # Two detectors that judge a content at the same moment take turns, and so do a detector and a reviewer: whoever writes
 # a row of `contents` that was not there, or did not stand, has this lock. The key leaves room for 4,096 locks, so that
-# a chunk of a producer cannot fill Postgres' table of locks.
+# a chunk of a producer cannot fill Postgres' table of locks. While there is one detector, the lock is shared: only
+# reviewers have to wait. A worker takes it after the scan's row and a producer before, so they must not exclude each
+# other without need.
 _KEY = "hashtext({content}) & 4095"
+_LOCK = """CASE WHEN (SELECT count(*) FROM detectors WHERE started_at > now() - interval '7 days') > 1
+             THEN pg_advisory_xact_lock({lock}, key) ELSE pg_advisory_xact_lock_shared({lock}, key) END"""
 _LOCK_NEW = f"""
-PERFORM pg_advisory_xact_lock({{lock}}, key)
+PERFORM {_LOCK}
 FROM (
     SELECT DISTINCT {_KEY.format(content="f.sha256")} AS key
     FROM added f
@@ -242,12 +246,12 @@ BEGIN
 END $$;
 """
 
-# Shared, the lock kept reviewers apart, but not detectors.
+# As in 0006, with that lock.
 _CONTENTS_ADDED = f"""
 CREATE OR REPLACE FUNCTION contents_added() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock({{lock}}, key)
+    PERFORM {_LOCK}
     FROM (SELECT DISTINCT {_KEY.format(content="sha256")} AS key FROM added ORDER BY 1) AS ordered;
     PERFORM take_statement(one.sha256)
     FROM (SELECT DISTINCT sha256 FROM added) AS one
