@@ -123,22 +123,22 @@ def changed_query(rule: ReuseRule, fetched_before: datetime | None = None) -> An
     return select(listed.c.n).where(not_(there)).order_by(listed.c.n)
 
 
-def unchanged_query(rule: ReuseRule) -> Any:
+def unchanged_query(rule: ReuseRule, *, with_last: bool = False) -> Any:
     """Builds the query of the refs that are unchanged and have a verdict that the rule allows.
 
     Its columns are those of the ref, of its object and of its verdict. `n` is the ref's number, from 1. `remembered`:
-    the object names that verdict already. `said` and `said_by`: the verdict of the last finding there, and the id of
-    the detector whose it was. `fetched_at`: when the object was fetched.
+    the object names that verdict already. `with_last` adds `said` and `said_by`, the verdict of the last finding there
+    and the id of the detector whose it was, and `fetched_at`, when the object was fetched.
     """
     listed = _listed("uri", "etag", "external_id")
     same = (col(StoredObject.uri) == listed.c.uri) & (col(StoredObject.etag) == listed.c.etag)
     newest = _newest(col(StoredObject.sha256), rule, preferred_id=col(StoredObject.verdict_id))
     remembered = (col(StoredObject.verdict_id) == newest.c.verdict_id).is_(True).label("remembered")
-    said: Any = col(StoredObject.verdict).label("said")
-    by = select(col(StoredVerdict.detector_id)).where(col(StoredVerdict.id) == col(StoredObject.verdict_id))
-    said_by = by.scalar_subquery().label("said_by")
-    of_object = (StoredObject.sha256, StoredObject.size, StoredObject.fetched_at)
-    columns: list[Any] = [listed, *of_object, said, said_by, newest, remembered]
+    columns: list[Any] = [listed, StoredObject.sha256, StoredObject.size, newest, remembered]
+    if with_last:
+        by = select(col(StoredVerdict.detector_id)).where(col(StoredVerdict.id) == col(StoredObject.verdict_id))
+        said: Any = col(StoredObject.verdict).label("said")
+        columns += [said, by.scalar_subquery().label("said_by"), StoredObject.fetched_at]
     query = select(*columns).select_from(listed).join(StoredObject, same).join(newest, true())
     return query.cte("known")
 

@@ -117,17 +117,12 @@ def _columns(model: type[SQLModel], *, without: tuple[str, ...]) -> list[str]:
 def insert_unchanged(scan: Scan, rule: ReuseRule) -> tuple[CTE, ColumnElement[bool], ColumnElement[str], Insert]:
     """Builds the query of the unchanged refs with a verdict, and the INSERT of their findings.
 
-    Between them: which of its rows get a finding, and the verdict of each. A scan that records changes makes findings
-    only where the last finding said something else, or was of another detector. A repair also makes them where the
-    object was fetched since the scan began: perhaps a message with this image is still on its way, and without a
-    finding the image would be counted twice. The findings have the same values as `save` gives.
+    Between them: which of its rows get a finding, and the verdict of each. The findings have the same values as `save`
+    gives.
     """
-    known = unchanged_query(rule)
+    known = unchanged_query(rule, with_last=scan.record == Record.CHANGES)
     verdict = _verdict_of(known.c.score, rule.policy)
-    new = known.c.said.is_distinct_from(verdict) | known.c.said_by.is_distinct_from(rule.detector_id)
-    if scan.status == ScanStatus.REPAIRING:
-        new |= known.c.fetched_at >= scan.created_at
-    recorded = true() if scan.record == Record.ALL else new
+    recorded = true() if scan.record == Record.ALL else _is_new(known, verdict, scan, rule)
     row: dict[str, Any] = {
         "partition": literal(scan.partition),
         "scan_id": literal(scan.id),
@@ -146,6 +141,18 @@ def insert_unchanged(scan: Scan, rule: ReuseRule) -> tuple[CTE, ColumnElement[bo
     }
     rows = select(*row.values()).where(recorded)
     return known, recorded, verdict, insert(Finding).from_select(list(row), rows)
+
+
+def _is_new(known: CTE, verdict: ColumnElement[str], scan: Scan, rule: ReuseRule) -> ColumnElement[bool]:
+    """Whether the last finding said something else, or was of another detector.
+
+    In a repair, also whether the object was fetched since the scan began: perhaps a message with this image is still on
+    its way, and without a finding the image would be counted twice.
+    """
+    new = known.c.said.is_distinct_from(verdict) | known.c.said_by.is_distinct_from(rule.detector_id)
+    if scan.status == ScanStatus.REPAIRING:
+        new |= known.c.fetched_at >= scan.created_at
+    return new
 
 
 def update_objects(known: CTE, verdict: ColumnElement[str], rule: ReuseRule) -> Update:
