@@ -91,15 +91,18 @@ class Source(Protocol):
 def chunks(pages: Iterator[Page], size: int) -> Generator[Page]:
     """The pages, joined until they hold `size` refs or more: ten thousand small prefixes make few chunks."""
     parts: list[Sequence[ImageRef]] = []
+    held = 0
     skipped: Counter[PassedOver] = Counter()
     cursor = None
     for page in pages:
-        parts.append(page.refs)
+        if page.refs:
+            parts.append(page.refs)
+            held += len(page.refs)
         skipped.update(page.skipped)
         cursor = page.cursor
-        if sum(map(len, parts)) >= size:
+        if held >= size:
             yield Page(ImageRefs.joined(parts), cursor, dict(skipped))
-            parts, skipped, cursor = [], Counter(), None
+            parts, held, skipped, cursor = [], 0, Counter(), None
     if cursor is not None:
         yield Page(ImageRefs.joined(parts), cursor, dict(skipped))
 

@@ -1,9 +1,9 @@
 """What triggers keep for dashboards costs less to write and less to read.
 
 The triggers on `findings` look up each detector once, by the id of the verdict, and touch `contents` only where it can
-matter. A content that two detectors judge at the same moment stands once. `content_reviews` keeps where each reviewed
-content stands, and `flagged_daily` how many contents were called fake for the first time. Both were counted anew for
-every question.
+matter. If two detectors judge a content at the same moment, only the later finding stands. `content_reviews` keeps
+where each reviewed content stands, and `flagged_daily` how many contents were called fake for the first time. Both were
+counted anew for every question.
 
 Additive: the release before reads the same views, and its statements fire the same triggers.
 """
@@ -77,26 +77,30 @@ END IF;
 """  # noqa: S608 - a constant of this file
 
 # Two detectors that judge a content at the same moment take turns, and so do a detector and a reviewer: whoever writes
-# a row of `contents` that was not there, or did not stand, has this lock. The key leaves room for 4,096 locks, so that
-# a chunk of a producer cannot fill Postgres' table of locks. While there is one detector, the lock is shared: only
-# reviewers have to wait. A worker takes it after the scan's row and a producer before, so they must not exclude each
-# other without need.
+# a row of `contents` that was not there, or did not stand, has this lock before any row. The key leaves room for 4,096
+# locks, so that a chunk of a producer cannot fill Postgres' table of locks. Findings of the detector that started last
+# share the lock; those of an older detector take it alone. A worker takes it after the scan's row and a producer
+# before, so they must not exclude each other without need.
 _KEY = "hashtext({content}) & 4095"
-_LOCK = """CASE WHEN (SELECT count(*) FROM detectors WHERE started_at > now() - interval '7 days') > 1
-             THEN pg_advisory_xact_lock({lock}, key) ELSE pg_advisory_xact_lock_shared({lock}, key) END"""
+_NEWEST = "(SELECT id FROM detectors ORDER BY started_at DESC NULLS LAST LIMIT 1)"
+_LOCK = """CASE WHEN alone THEN pg_advisory_xact_lock({lock}, key)
+             ELSE pg_advisory_xact_lock_shared({lock}, key) END"""
 _LOCK_NEW = f"""
-PERFORM {_LOCK}
-FROM (
-    SELECT DISTINCT {_KEY.format(content="f.sha256")} AS key
-    FROM added f
-    WHERE f.verdict <> 'real'
-      AND NOT EXISTS (
-          SELECT FROM contents k
-          WHERE k.sha256 = f.sha256 AND k.detector_id = {_DETECTOR} AND NOT k.superseded
-          OFFSET 0
-      )
-    ORDER BY 1
-) AS ordered;
+IF EXISTS (SELECT FROM added WHERE verdict <> 'real') THEN
+    PERFORM {_LOCK}
+    FROM (
+        SELECT {_KEY.format(content="f.sha256")} AS key, bool_or({_DETECTOR} <> {_NEWEST}) AS alone
+        FROM added f
+        WHERE f.verdict <> 'real'
+          AND NOT EXISTS (
+              SELECT FROM contents k
+              WHERE k.sha256 = f.sha256 AND k.detector_id = {_DETECTOR} AND NOT k.superseded
+              OFFSET 0
+          )
+        GROUP BY 1
+        ORDER BY 1
+    ) AS ordered;
+END IF;
 """  # noqa: S608 - a constant of this file
 
 # A content is newly flagged when its newest finding worth attention is the first one that called it fake.
@@ -172,9 +176,9 @@ CREATE OR REPLACE FUNCTION findings_added() RETURNS trigger LANGUAGE plpgsql SEC
 SET search_path FROM CURRENT SET jit = off SET enable_seqscan = off AS $$
 BEGIN
 {_COUNT.format(sign="", rows="added", only="")}
+{_LOCK_NEW}
 {_TAKE_BACK}
 IF EXISTS (SELECT FROM added WHERE verdict <> 'real') THEN
-{_LOCK_NEW}
 {_REMEMBER}
 {_SUPERSEDE}
 END IF;
@@ -252,7 +256,12 @@ CREATE OR REPLACE FUNCTION contents_added() RETURNS trigger LANGUAGE plpgsql SEC
 SET search_path FROM CURRENT AS $$
 BEGIN
     PERFORM {_LOCK}
-    FROM (SELECT DISTINCT {_KEY.format(content="sha256")} AS key FROM added ORDER BY 1) AS ordered;
+    FROM (
+        SELECT {_KEY.format(content="sha256")} AS key, bool_or(detector_id <> {_NEWEST}) AS alone
+        FROM added
+        GROUP BY 1
+        ORDER BY 1
+    ) AS ordered;
     PERFORM take_statement(one.sha256)
     FROM (SELECT DISTINCT sha256 FROM added) AS one
     WHERE EXISTS (SELECT FROM reviews r WHERE r.sha256 = one.sha256);
@@ -260,8 +269,8 @@ BEGIN
 END $$;
 """  # noqa: S608 - a constant of this file
 
-# Only the owner takes back that a scan was dropped, or writes findings into such a scan: otherwise who may drop a scan
-# could rewrite what it found. A worker that meets a drop tries again, and finds the scan dropped.
+# Only the owner may undo that a scan was dropped, or write findings into a dropped scan. Otherwise, whoever may drop a
+# scan could rewrite its findings. A worker that meets a drop tries again, and then sees that the scan is dropped.
 _DROPPED_FOR_GOOD = """
 CREATE FUNCTION scan_kept() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -321,7 +330,8 @@ GROUP BY 1, 2, 3;
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    # In the order in which workers and reviewers lock them, or the two could wait for each other.
+    # In the order in which workers and reviewers lock them. Producers lock findings before scans: if the migration
+    # meets one, Postgres ends one of the two. Then run the migration again.
     op.execute("LOCK TABLE scans, findings, reviews IN SHARE ROW EXCLUSIVE MODE")
     op.execute("LOCK TABLE contents IN ACCESS EXCLUSIVE MODE")
     _create_tables()
@@ -330,9 +340,13 @@ def upgrade() -> None:
     op.execute(_FLAGGED_SO_FAR)
     op.execute(_VIEWS)
     checked = _of(_revision("0006")._CHECKED, "review_checked")
+    checked = checked.replace("hashtext(NEW.sha256)", _KEY.format(content="NEW.sha256"))
+    # The content first and then its rows, in the order of findings_added().
+    rows, lock = re.findall(r"    PERFORM (?:FROM contents|pg_advisory_xact_lock)[^;]*;\n", checked)
+    checked = checked.replace(rows + lock, lock + rows)
     for function in (
         _FINDINGS_ADDED, _FINDINGS_REMOVED, _REVIEW_STANDS, _CONTENTS_ADDED, _DROPPED_FOR_GOOD,
-        checked.replace("hashtext(NEW.sha256)", _KEY.format(content="NEW.sha256")),
+        checked,
     ):  # fmt: skip
         _replace(function)
     # Without the time of the newest finding in any index, a content that comes again is updated within its page.

@@ -71,7 +71,7 @@ class ManifestSource:
 
 @contextmanager
 def _read(file: BinaryIO, where: Location) -> Iterator[tuple[Iterator[Row], Iterator[Batch]]]:
-    """The rows of a manifest, and batches of those that were not read as rows."""
+    """Gives the rows of a manifest one by one, and in batches, which begin where the rows stopped."""
     if where.name.lower().endswith(PARQUET):
         with closing(parquet_rows(file, where.uri)) as rows:
             yield rows, batches_of(rows)

@@ -1,7 +1,7 @@
 """Reads many JSON Lines at once, where all of them name their image in the plainest way.
 
-Nearly all manifests are such. What is in the least unusual is left to formats.json_lines, which understands every form
-and says what is wrong. Both give the same refs.
+Nearly all manifests are such. Anything unusual is left to formats.json_lines, which understands every form and says
+what is wrong. Both give the same refs.
 """
 
 import re
@@ -26,7 +26,7 @@ TRIES = 3
 
 
 def json_batches(lines: Iterator[str]) -> Iterator[Batch]:
-    """Batches of JSON Lines: refs where all of its lines are plain, and the rows of the others."""
+    """Reads JSON Lines in batches. A batch whose lines are all plain becomes refs; any other becomes rows."""
     tries = TRIES
     while batch := list(islice(lines, PAGE_ROWS)):
         refs = plain_refs(batch) if tries else None
@@ -38,15 +38,10 @@ def plain_refs(lines: Sequence[str]) -> ImageRefs | None:
     """Returns a ref for each line; None where the lines are not plain, so that each must be looked at.
 
     Plain: every line is an object with an `s3://` uri under one and the same name, and perhaps an ETag without quotes,
-    a size and an external id. All is ASCII.
+    a size and an external id. All is ASCII, and no brace is within a line's object.
     """
-    try:
-        # A line break within a text is not JSON. So no text reaches from one line into the next, and only a value that
-        # is no text, number or null could. Those are refused below.
-        rows = from_json("[" + ",".join(lines) + "]", cache_strings="keys")
-    except (ValueError, TypeError, RecursionError):
-        return None
-    if len(rows) != len(lines) or set(map(type, rows)) != {dict}:
+    rows = _objects(lines)
+    if rows is None:
         return None
     names = set().union(*rows)
     columns = [names & _URI_NAMES, names & _ETAG_NAMES, names & {"size"}, names & _ID_NAMES]
@@ -56,6 +51,22 @@ def plain_refs(lines: Sequence[str]) -> ImageRefs | None:
     if _are_uris(uris) and _are_texts(etags, 256, but='"') and _are_sizes(sizes) and _are_texts(ids, 1024):
         return ImageRefs(uris, etags, sizes, ids)
     return None
+
+
+def _objects(lines: Sequence[str]) -> list[dict[str, Any]] | None:
+    """The object in each line; None where the lines are something else, or have a brace within an object."""
+    # Each line opens with its only "{" and closes with its only "}", so no object reaches into the next line. Neither
+    # can a text: JSON allows no line break in one.
+    joined = ",".join(lines)
+    if joined.count("{") != len(lines) or joined.count("}") != len(lines):
+        return None
+    if not all(line.startswith("{") and line.rstrip().endswith("}") for line in lines):
+        return None
+    try:
+        rows: list[Any] = from_json(f"[{joined}]", cache_strings="keys")
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return rows if len(rows) == len(lines) and set(map(type, rows)) == {dict} else None
 
 
 def _column(rows: list[dict[str, Any]], name: str = "") -> list[Any]:

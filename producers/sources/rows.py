@@ -28,7 +28,7 @@ Row = dict[str, Any] | BadRow | PassedOver | None
 """A row of a source: an ImageRef's fields, a fault, a cause for which it is passed over, or nothing (a blank line)."""
 
 Batch = list[Row] | ImageRefs
-"""Rows of a page, or the refs of such rows, one of each."""
+"""The rows of a page, or one ref for each of them."""
 
 
 class Distinct(Protocol):

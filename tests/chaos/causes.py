@@ -23,13 +23,31 @@ Heal = Callable[[], bool]
 
 
 def kill_worker(ground: Ground, chance: Random, number: signal.Signals) -> Heal:
-    """Sends the signal to a worker that takes messages: at once, or one or two seconds later."""
+    """Sends the signal to a worker that has just begun with a message: at once, or one or two seconds later.
+
+    If none begins within two seconds, a worker gets it that waits for messages.
+    """
     ready = [worker for worker in ground.workers if ground.ready(worker)]
     if not ready:
         return lambda: False
+    chosen = _began(ground, ready) or chance.choice(ready)
     time.sleep(chance.choice((0, 1, 2)))
-    struck = chance.choice(ready).send(number)
+    struck = chosen.send(number)
     return lambda: struck
+
+
+def _began(ground: Ground, workers: Sequence[Kept], patience_s: float = 2.0) -> Kept | None:
+    """Returns the worker to which the next message is delivered. Without this, kills on a slow machine hit nothing."""
+    file, until = ground.deliveries, time.monotonic() + patience_s
+    known = file.stat().st_size if file.exists() else 0
+    while time.monotonic() < until:
+        lines = file.read_bytes()[known:].decode().splitlines() if file.exists() else []
+        began = {int(line.rpartition(" ")[2]) for line in lines if line.count(" ") == 2}
+        for worker in workers:
+            if worker.pid in began:
+                return worker
+        time.sleep(0.05)
+    return None
 
 
 def kill_producer(ground: Ground, chance: Random, number: signal.Signals) -> Heal:

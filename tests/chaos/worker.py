@@ -71,13 +71,13 @@ class FailingEngine(ScriptedEngine):
 
 
 def watch_deliveries(file: Path, ready: Path) -> None:
-    """Writes a line for each delivery of a message: its id, and whether it is a redelivery.
+    """Writes a line for each delivery of a message: its id, whether it is a redelivery, and the worker's process id.
 
     When the worker takes messages, it makes a file in `ready`, which has the name of its process id.
     """
 
     def delivered(task_id: str, task: Any, **_: Any) -> None:
-        line = f"{task_id} {int(bool((task.request.delivery_info or {}).get('redelivered')))}\n"
+        line = f"{task_id} {int(bool((task.request.delivery_info or {}).get('redelivered')))} {os.getpid()}\n"
         with file.open("ab", buffering=0) as journal:
             journal.write(line.encode())
 

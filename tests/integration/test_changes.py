@@ -11,7 +11,7 @@ from producers.reporting import contents, results
 from producers.testing import InMemoryPublisher
 from tests.integration.test_scans import Archive, png
 from worker.database import Database
-from worker.messages import JudgeImages, Policy, Record
+from worker.messages import Explain, JudgeImages, Policy, Record
 from worker.moderate import moderate
 
 COUNTS = ("listed", "judged", "reused", "unchanged", "failed")
@@ -140,6 +140,21 @@ def test_a_repair_counts_no_image_whose_message_comes_late(archive: Archive) -> 
     archive.judge(waiting)
     counts = results.progress(archive.database, scan_id)
     assert (counts["status"], *(counts[name] for name in COUNTS)) == ("done", 41, 0, 1, 40, 0)
+
+
+def test_a_repair_counts_no_image_whose_verdict_came_from_a_copy(archive: Archive) -> None:
+    tonight(archive)
+    scan_id = archive.start(record=Record.CHANGES, policy=Policy(explain=Explain.ALL))
+    waiting = archive.publish(scan_id)
+    archive.images["s3://b/copy.png"] = archive.images["s3://b/00001.png"]
+    moderate(JudgeImages(images=(archive.refs()[-1],), explain=Explain.ALL), uuid4(), archive.parts())
+    del archive.images["s3://b/copy.png"]
+    scans.repair(archive.database, scan_id)
+    archive.judge(archive.publish(scan_id))
+    archive.judge(waiting)
+    counts = results.progress(archive.database, scan_id)
+    assert counts["status"] == "done"
+    assert counts["judged"] + counts["reused"] + counts["unchanged"] + counts["failed"] == counts["listed"] == 40
 
 
 def test_a_night_without_etags_finds_out_by_content(archive: Archive) -> None:

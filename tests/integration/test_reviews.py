@@ -320,6 +320,7 @@ def test_of_two_detectors_at_the_same_moment_the_later_one_stands(
     second = desk.archive.start(rejudge=True)
     desk.archive.judge(desk.archive.publish(second), desk.archive.parts(revision="2"))
     with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE detectors SET started_at = now() - interval '30 days' WHERE id = 1")
         connection.execute("DELETE FROM contents WHERE detector_id <> ALL (%s)", [list(known)])
         connection.commit()
         connection.execute(AGAIN, [first])

@@ -24,6 +24,12 @@ NOT_PLAIN = {
     "two objects in a line, and a list over two": [
         '{"source-ref": "s3://b/a", "x": [{}\n', "{}]}\n", PLAIN.strip() + "," + PLAIN,
     ],
+    "a row over two lines, and another": ['{"source-ref": "s3://b/a"\n', '"size": 3},{"source-ref": "s3://b/c"}\n'],
+    "two rows, the second over two lines": ['{"uri":"s3://b/a"},{"uri":"s3://b/b"\n', '"etag":"x"}\n'],
+    "a name that hides a value over two lines": [
+        '{"uri":"s3://b/1"},{"uri":[{}\n', '{}],"uri":"s3://b/2"}\n',
+    ],
+    "a brace in a key": ['{"source-ref": "s3://b/{a}"}\n'],
     "two objects in a line": [PLAIN.strip() + "," + PLAIN],
     "a column that is not known": ['{"source-ref": "s3://b/a", "label": 1}\n'],
     "two names of the uri": ['{"source-ref": "s3://b/a"}\n', '{"uri": "s3://b/c"}\n'],
@@ -94,6 +100,17 @@ def test_the_two_ways_of_reading_never_disagree(entries: list[dict[str, object]]
     assert refs is None or refs == one_by_one(lines)
 
 
+@given(
+    text=st.lists(st.sampled_from([*'{}[],:"\n', '"uri"', '"s3://b/a"', '"size"', "3", '"x"']), max_size=24).map(
+        "".join
+    )
+)
+def test_the_two_ways_of_reading_never_disagree_over_broken_lines(text: str) -> None:
+    lines = [*text.splitlines(keepends=True), PLAIN]
+    refs = plain_refs(lines)
+    assert refs is None or refs == one_by_one(lines)
+
+
 def test_a_file_of_another_form_is_not_tried_again_and_again() -> None:
     labelled = PLAIN.replace("}", ', "label": 1}')
     lines = [labelled] * PAGE_ROWS * TRIES + [PLAIN] * PAGE_ROWS
@@ -102,7 +119,7 @@ def test_a_file_of_another_form_is_not_tried_again_and_again() -> None:
 
 
 def test_columns_are_a_sequence_of_refs() -> None:
-    refs = [ImageRef(uri=f"s3://b/{n}", etag=str(n) or None, size=n, external_id=f"x{n}") for n in range(4)]
+    refs = [ImageRef(uri=f"s3://b/{n}", etag=str(n) if n else None, size=n, external_id=f"x{n}") for n in range(4)]
     columns = ImageRefs.of(refs)
     assert columns == refs
     assert (columns[1], columns[-1], list(columns[1:3])) == (refs[1], refs[3], refs[1:3])

@@ -128,7 +128,8 @@ def unchanged_query(rule: ReuseRule, *, with_last: bool = False) -> Any:
 
     Its columns are those of the ref, of its object and of its verdict. `n` is the ref's number, from 1. `remembered`:
     the object names that verdict already. `with_last` adds `said` and `said_by`, the verdict of the last finding there
-    and the id of the detector whose it was, and `fetched_at`, when the object was fetched.
+    the id of the detector whose it was, the fingerprint of the `rule` by which it was made, and `fetched_at`, when the
+    object was fetched.
     """
     listed = _listed("uri", "etag", "external_id")
     same = (col(StoredObject.uri) == listed.c.uri) & (col(StoredObject.etag) == listed.c.etag)
@@ -138,7 +139,7 @@ def unchanged_query(rule: ReuseRule, *, with_last: bool = False) -> Any:
     if with_last:
         by = select(col(StoredVerdict.detector_id)).where(col(StoredVerdict.id) == col(StoredObject.verdict_id))
         said: Any = col(StoredObject.verdict).label("said")
-        columns += [said, by.scalar_subquery().label("said_by"), StoredObject.fetched_at]
+        columns += [said, by.scalar_subquery().label("said_by"), StoredObject.rule, StoredObject.fetched_at]
     query = select(*columns).select_from(listed).join(StoredObject, same).join(newest, true())
     return query.cte("known")
 

@@ -146,12 +146,13 @@ def insert_unchanged(scan: Scan, rule: ReuseRule) -> tuple[CTE, ColumnElement[bo
 def _is_new(known: CTE, verdict: ColumnElement[str], scan: Scan, rule: ReuseRule) -> ColumnElement[bool]:
     """Whether the last finding said something else, or was of another detector.
 
-    In a repair, also whether the object was fetched since the scan began: perhaps a message with this image is still on
-    its way, and without a finding the image would be counted twice.
+    In a repair, also whether the object was fetched since the scan began, or was last looked at by another rule: the
+    listing publishes such images. Perhaps a message with this image is still on its way, and without a finding the
+    image would be counted twice.
     """
     new = known.c.said.is_distinct_from(verdict) | known.c.said_by.is_distinct_from(rule.detector_id)
     if scan.status == ScanStatus.REPAIRING:
-        new |= known.c.fetched_at >= scan.created_at
+        new |= (known.c.fetched_at >= scan.created_at) | known.c.rule.is_distinct_from(rule.fingerprint)
     return new
 
 
