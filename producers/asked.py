@@ -1,4 +1,4 @@
-"""Metrics whose values Postgres knows: how much waits, and whether results have drifted."""
+"""Metrics whose values Postgres or the broker knows: how much waits, and whether results have drifted."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ Values = Mapping[Metric, Mapping[tuple[str, ...], float]]
 class AskedGauges:
     """A collector of prometheus_client. It asks when Prometheus does, but once in `keep_s` seconds at most.
 
-    `ask` returns the values of these `metrics`. While they cannot be known (the database is away, or takes too long),
+    `ask` returns the values of these `metrics`. While they cannot be known (the database or the broker is away, or takes too long),
     the metrics are absent, and the others are served: a scrape waits for the answer no longer than `patience_s`.
     """
 
@@ -50,7 +50,7 @@ class AskedGauges:
         """The metrics, when they are known."""
         with self._lock:
             if self._asking is None and (self._asked_at is None or self._clock() - self._asked_at >= self._keep_s):
-                self._asking = threading.Thread(target=self._refresh, name="asks-postgres", daemon=True)
+                self._asking = threading.Thread(target=self._refresh, name="asks-for-metrics", daemon=True)
                 self._asking.start()
             asking = self._asking
         if asking is not None:

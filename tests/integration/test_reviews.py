@@ -332,6 +332,19 @@ def test_of_two_detectors_at_the_same_moment_the_later_one_stands(
     assert desk.queue() == ["a"]
 
 
+def test_a_reviewer_waits_for_a_content_before_taking_its_rows(desk: Desk, database_url: str) -> None:
+    """As triggers on findings do. In another order, the two could wait for each other."""
+    desk.sweep(a=FAKE)
+    key = f"hashtext('{desk.sha256('a')}') & 4095"
+    with psycopg.connect(database_url) as connection:
+        connection.execute(f"SELECT pg_advisory_xact_lock({0x52455649}, {key})".encode())
+        with beside(database_url, A_REVIEW, (desk.scan, "real", "r1")) as other:
+            wait_until_locked(connection, other)
+            connection.execute("SELECT FROM contents FOR UPDATE NOWAIT")
+            connection.commit()
+    assert desk.stands("a") == "real"
+
+
 @pytest.mark.parametrize("level", [FAKE, REAL])
 def test_two_reviews_at_the_same_time_know_of_each_other(desk: Desk, database_url: str, level: int) -> None:
     desk.sweep(a=level)
