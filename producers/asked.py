@@ -22,8 +22,9 @@ Values = Mapping[Metric, Mapping[tuple[str, ...], float]]
 class AskedGauges:
     """A collector of prometheus_client. It asks when Prometheus does, but once in `keep_s` seconds at most.
 
-    `ask` returns the values of these `metrics`. While they cannot be known (the database or the broker is away, or takes too long),
-    the metrics are absent, and the others are served: a scrape waits for the answer no longer than `patience_s`.
+    `ask` returns the values of these `metrics`. While they cannot be known (the database or the broker is away, or
+    takes too long), the metrics are absent, and the others are served: a scrape waits for the answer no longer than
+    `patience_s`.
     """
 
     def __init__(
