@@ -95,7 +95,7 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "review_stands": (),
     # These run with the rights of whoever calls them.
     "findings_kept": None,
-    "findings_of_the_living": None,
+    "findings_of_dropped_refused": None,
     "scan_kept": None,
     "refuse_change": None,
     "bucket_of": None,

@@ -39,9 +39,9 @@ class ImageRefs(Sequence[ImageRef]):
         )
 
     @classmethod
-    def joined(cls, parts: Sequence[Iterable[ImageRef]]) -> "ImageRefs":
-        """Returns the refs of all parts, in their order."""
-        columns = [cls.of(part) for part in parts]
+    def joined(cls, parts: Sequence[Sequence[ImageRef]]) -> "ImageRefs":
+        """Returns the refs of all parts, in their order. A part that is alone is not copied."""
+        columns = [cls.of(part) for part in parts if part]
         if len(columns) == 1:
             return columns[0]
         return cls(

@@ -287,7 +287,7 @@ BEGIN
 END $$;
 CREATE TRIGGER scan_kept BEFORE UPDATE OF dropped_at ON scans FOR EACH ROW
 WHEN (OLD.dropped_at IS DISTINCT FROM NEW.dropped_at) EXECUTE FUNCTION scan_kept();
-CREATE FUNCTION findings_of_the_living() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+CREATE FUNCTION findings_of_dropped_refused() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     IF NOT pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE')
        AND EXISTS (SELECT FROM scans s WHERE s.dropped_at IS NOT NULL AND s.id IN (SELECT scan_id FROM added)) THEN
@@ -295,8 +295,8 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
-CREATE TRIGGER findings_of_the_living AFTER INSERT ON findings REFERENCING NEW TABLE AS added
-FOR EACH STATEMENT EXECUTE FUNCTION findings_of_the_living();
+CREATE TRIGGER findings_of_dropped_refused AFTER INSERT ON findings REFERENCING NEW TABLE AS added
+FOR EACH STATEMENT EXECUTE FUNCTION findings_of_dropped_refused();
 """
 
 _VIEWS = """
@@ -409,7 +409,7 @@ def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("LOCK TABLE scans, findings, reviews, contents IN ACCESS EXCLUSIVE MODE")
     counting, reviewing = _revision("0005"), _revision("0006")
-    for trigger, table in (("findings_of_the_living", "findings"), ("scan_kept", "scans")):
+    for trigger, table in (("findings_of_dropped_refused", "findings"), ("scan_kept", "scans")):
         op.execute(f"DROP TRIGGER {trigger} ON {table}")
         op.execute(f"DROP FUNCTION {trigger}")
     op.execute("DROP VIEW flagged_by_day")
