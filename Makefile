@@ -76,9 +76,9 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/installed-demo: $(LOCKED) | $(BIN)/python
-	$(BIN)/python deploy/demo/install.py cpu,embedded
+	$(BIN)/python deploy/demo/install.py cpu,embedded,web
 	@touch $@
 
 $(VENV)/installed-test: $(LOCKED) | $(BIN)/python
-	$(BIN)/python deploy/demo/install.py cpu,embedded,dev,evaluate,train,annotate
+	$(BIN)/python deploy/demo/install.py cpu,embedded,web,dev,evaluate,train,annotate
 	@touch $@ $(VENV)/installed-demo

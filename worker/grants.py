@@ -16,9 +16,13 @@ class Role(StrEnum):
     PRODUCER = "producer"
     REVIEWER = "reviewer"
     DASHBOARD = "dashboard"
+    WEB = "web"
 
 
-WORKER, PRODUCER, REVIEWER, DASHBOARD = Role.WORKER, Role.PRODUCER, Role.REVIEWER, Role.DASHBOARD
+WORKER, PRODUCER, REVIEWER, DASHBOARD, WEB = Role.WORKER, Role.PRODUCER, Role.REVIEWER, Role.DASHBOARD, Role.WEB
+
+INCLUDES: Mapping[Role, tuple[Role, ...]] = {WEB: (PRODUCER, REVIEWER)}
+"""The roles whose rights another role has too: the review desk reviews, submits images and starts scans."""
 
 _COUNTED = "judged, reused, failed, fake, uncertain, real, detector_ids"
 _STATUS = "status, paused_from, note, finished_at, listed, policy"
@@ -50,8 +54,14 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
         REVIEWER: "SELECT, INSERT (scan_id, uri, sha256, verdict_id, statement, decision, kind, reason_code, note, "
         "reviewer)",
     },
-    # Only the owner says who may review.
-    "reviewers": {},
+    # Only the owner says who may review, who comes in as whom, and who has a token.
+    "reviewers": {WEB: "SELECT"},
+    "logins": {WEB: "SELECT"},
+    "api_tokens": {WEB: "SELECT"},
+    "claims": {WEB: "SELECT, INSERT, UPDATE, DELETE"},
+    "skips": {WEB: "SELECT, INSERT, UPDATE, DELETE"},
+    "second_looks": {WEB: "SELECT, INSERT, DELETE"},
+    "idempotency_keys": {WEB: "SELECT, INSERT, UPDATE (published_at), DELETE"},
     # `fakesweep flagged`. Triggers write it, and what comes after it, with the owner's rights.
     "contents": {PRODUCER: "SELECT"},
     "content_places": {},

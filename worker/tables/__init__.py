@@ -3,26 +3,33 @@
     detectors 1--n verdicts n--1 (sha256) 1--n objects
     scans     1--n findings n--1 verdicts
     reviewers 1--n reviews n--1 (sha256)   what people state that a content is, append-only
+    claims, skips, second_looks, logins, api_tokens, idempotency_keys      the review desk and the API
 
 Sized for 10^8 findings: `findings` is partitioned by list, one partition a scan (`scan_…`) and one a month for
 submissions (`live_2026_11`), so that an old scan is dropped, not deleted row by row.
 """
 
 from worker.tables.columns import NAMING
+from worker.tables.desk import ApiToken, Claim, IdempotencyKey, Login, Scope, SecondLook, Skip
 from worker.tables.findings import Detector, Finding, Outcome, StoredObject, StoredVerdict, Verdict
 from worker.tables.kept import ContentHistory, ContentPlace, FlaggedDaily, HourlyCount
-from worker.tables.reviews import ContentReviews, Review, ReviewedVerdict, Reviewer, ReviewKind, Statement
+from worker.tables.reviews import ContentReviews, DeskRole, Review, ReviewedVerdict, Reviewer, ReviewKind, Statement
 from worker.tables.scans import MessageTry, Repaired, Scan, ScanStatus, Suspect, Unpublished
 
 __all__ = [
     "NAMING",
+    "ApiToken",
+    "Claim",
     "ContentHistory",
     "ContentPlace",
     "ContentReviews",
+    "DeskRole",
     "Detector",
     "Finding",
     "FlaggedDaily",
     "HourlyCount",
+    "IdempotencyKey",
+    "Login",
     "MessageTry",
     "Outcome",
     "Repaired",
@@ -32,6 +39,9 @@ __all__ = [
     "Reviewer",
     "Scan",
     "ScanStatus",
+    "Scope",
+    "SecondLook",
+    "Skip",
     "Statement",
     "StoredObject",
     "StoredVerdict",

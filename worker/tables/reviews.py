@@ -27,14 +27,24 @@ class ReviewKind(StrEnum):
     APPEAL = "appeal"
 
 
+class DeskRole(StrEnum):
+    """What somebody may do at the review desk; each role may do what the one before it may."""
+
+    REVIEWER = "reviewer"
+    LEAD = "lead"
+    ADMIN = "admin"
+
+
 class Reviewer(SQLModel, table=True):
     """Who may review, by a pseudonym. Who is not `active` cannot review; their reviews count all the same."""
 
     __tablename__ = "reviewers"
+    __table_args__ = (one_of("role", DeskRole),)
 
     name: str = long_text(primary_key=True)
     active: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
     created_at: datetime = timestamp()
+    role: str = Field(default=DeskRole.REVIEWER, sa_type=String(8), sa_column_kwargs={"server_default": "reviewer"})
 
 
 class Review(SQLModel, table=True):

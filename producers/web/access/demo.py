@@ -1,0 +1,59 @@
+"""The login of the demo: anybody on this machine chooses who they are. It works on loopback alone."""
+
+import ipaddress
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Depends, Form, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy import select
+from sqlmodel import col
+
+from producers.web.access.people import ForbiddenError, NotLoggedInError
+from producers.web.csrf import csrf_checked
+from producers.web.pages import Pages, pages_of
+from producers.web.parts import Parts, parts_of
+from worker.database import transaction
+from worker.tables import Reviewer
+
+router = APIRouter(include_in_schema=False)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's own."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def on_loopback(request: Request) -> None:
+    """A dependency: the client, and the name by which it calls us, are this machine. Raises ForbiddenError.
+
+    Without a look at the name, a page of another site could reach us through a name that leads here.
+    """
+    called = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    client = request.client.host if request.client else ""
+    if not (is_loopback(client) and is_loopback(called)):
+        raise ForbiddenError("the demo's login works on this machine alone")
+
+
+@router.get("/login", dependencies=[Depends(on_loopback)])
+def choose(pages: Annotated[Pages, Depends(pages_of)], parts: Annotated[Parts, Depends(parts_of)]) -> HTMLResponse:
+    """Shows who there is."""
+    query = select(Reviewer).where(col(Reviewer.active)).order_by(col(Reviewer.name))
+    with transaction(parts.database) as session:
+        people = list(session.execute(query).scalars())
+    return pages.show("login_demo.html.j2", people=people)
+
+
+@router.post("/login", dependencies=[Depends(on_loopback), Depends(csrf_checked)])
+def enter(request: Request, name: Annotated[str, Form()], parts: Annotated[Parts, Depends(parts_of)]) -> Response:
+    """Takes who they say they are."""
+    query = select(col(Reviewer.name)).where(col(Reviewer.name) == name, col(Reviewer.active))
+    with transaction(parts.database) as session:
+        if session.execute(query).first() is None:
+            raise NotLoggedInError
+    request.session.clear()
+    request.session["reviewer"] = name
+    return RedirectResponse("/", status_code=303)

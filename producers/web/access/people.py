@@ -1,0 +1,65 @@
+"""Who asks, and what they may do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy import select
+from sqlmodel import col
+
+from producers.web.parts import Parts, parts_of
+from worker.database import transaction
+from worker.tables import DeskRole, Reviewer
+
+_RANK = {role: rank for rank, role in enumerate(DeskRole)}
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who asks: a reviewer by their pseudonym."""
+
+    name: str
+    role: DeskRole
+
+    def may(self, role: DeskRole) -> bool:
+        """Whether they may do what this role may."""
+        return _RANK[self.role] >= _RANK[role]
+
+
+class NotLoggedInError(Exception):
+    """Nobody is logged in: the app answers with the way to the login page."""
+
+
+class ForbiddenError(Exception):
+    """Who asks may not do this. The text says which role may."""
+
+
+def person_of(request: Request, parts: Annotated[Parts, Depends(parts_of)]) -> Person:
+    """Who asks. Their role is looked up each time, so that somebody who is disabled is out at once.
+
+    Raises NotLoggedInError.
+    """
+    name = request.session.get("reviewer")
+    query = select(col(Reviewer.role)).where(col(Reviewer.name) == name, col(Reviewer.active))
+    with transaction(parts.database) as session:
+        role = session.execute(query).scalar()
+    if role is None:
+        raise NotLoggedInError
+    return Person(str(name), DeskRole(role))
+
+
+def at_least(role: DeskRole) -> Callable[[Person], Person]:
+    """A dependency: who asks, if they have this role or a higher one. It raises ForbiddenError."""
+
+    def checked(person: Annotated[Person, Depends(person_of)]) -> Person:
+        if not person.may(role):
+            raise ForbiddenError(f"only a {role} may do this")
+        return person
+
+    return checked
+
+
+AReviewer = Annotated[Person, Depends(person_of)]
+ALead = Annotated[Person, Depends(at_least(DeskRole.LEAD))]
+AnAdmin = Annotated[Person, Depends(at_least(DeskRole.ADMIN))]

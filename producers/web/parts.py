@@ -1,0 +1,34 @@
+"""What the web process works with; put together in producers.web.serve, or from fakes in a test."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import HTTPConnection
+
+from producers.web.settings import WebSettings
+from worker.database import Database
+from worker.storage import ImageStore
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of the web process."""
+
+    settings: WebSettings
+    database: Database
+    store: ImageStore
+    """Where pictures are fetched from."""
+    broker: "Celery"
+    """What submissions are published with."""
+    max_bytes: int = 64 * 2**20
+    max_pixels: int = 100_000_000
+
+
+def parts_of(connection: HTTPConnection) -> Parts:
+    """The parts of the app that answers: for FastAPI's Depends."""
+    parts: Any = connection.app.state.parts
+    assert isinstance(parts, Parts)  # noqa: S101 - for the type checker
+    return parts

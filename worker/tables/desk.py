@@ -1,0 +1,102 @@
+"""What the review desk and the API keep: who works on what, who may come in, and what was already asked for."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import ARRAY, BigInteger, Column, DateTime, ForeignKey, Identity, Index, String, Text
+from sqlmodel import Field, SQLModel
+
+from worker.tables.columns import long_text, timestamp
+
+
+class Claim(SQLModel, table=True):
+    """Who works on a content now. It holds until `until`; the desk moves that on while the page is open.
+
+    `id` is new for each claim, so that a page knows whether its own claim still holds.
+    """
+
+    __tablename__ = "claims"
+    __table_args__ = (Index(None, "reviewer"),)
+
+    sha256: str = Field(sa_type=String(64), primary_key=True)
+    id: UUID
+    reviewer: str = long_text(foreign_key="reviewers.name")
+    since: datetime = timestamp()
+    until: datetime = Field(sa_type=DateTime(timezone=True))
+
+
+class Skip(SQLModel, table=True):
+    """A content that a reviewer passed over: they are not given it again before `until`. Others are."""
+
+    __tablename__ = "skips"
+
+    reviewer: str = long_text(primary_key=True, foreign_key="reviewers.name")
+    sha256: str = Field(sa_type=String(64), primary_key=True)
+    until: datetime = Field(sa_type=DateTime(timezone=True))
+
+
+class SecondLook(SQLModel, table=True):
+    """A content that a second reviewer is to look at, who is not `first_reviewer`. It goes when they have decided."""
+
+    __tablename__ = "second_looks"
+    __table_args__ = (Index(None, "wanted_at"),)
+
+    sha256: str = Field(sa_type=String(64), primary_key=True)
+    first_reviewer: str = long_text(foreign_key="reviewers.name")
+    wanted_at: datetime = timestamp()
+
+
+class Login(SQLModel, table=True):
+    """Which reviewer somebody is who comes in as `identity`. Only this table links a person with a pseudonym."""
+
+    __tablename__ = "logins"
+    __table_args__ = (Index(None, "reviewer"),)
+
+    identity: str = long_text(primary_key=True)
+    reviewer: str = long_text(foreign_key="reviewers.name")
+    created_at: datetime = timestamp()
+
+
+class Scope(StrEnum):
+    """What a token of the API may do."""
+
+    SUBMIT = "submit"
+    READ = "read"
+    REVIEW = "review"
+    SCAN = "scan"
+
+
+class ApiToken(SQLModel, table=True):
+    """A token of the API, by the SHA-256 of its text. `reviewer` is who reviews with it, for the scope `review`."""
+
+    __tablename__ = "api_tokens"
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
+    name: str = long_text(unique=True)
+    token_sha256: str = Field(sa_type=String(64), unique=True)
+    scopes: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    reviewer: str | None = long_text(default=None, foreign_key="reviewers.name")
+    created_at: datetime = timestamp()
+    expires_at: datetime | None = timestamp(nullable=True)
+    withdrawn_at: datetime | None = timestamp(nullable=True)
+
+
+class IdempotencyKey(SQLModel, table=True):
+    """A request of the API that may come again, and the scan that it made.
+
+    `request_sha256` is of the request's body: the same key with another body is refused. `published_at` is null until
+    all its messages are in the broker.
+    """
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index(None, "created_at"),)
+
+    token_id: int = Field(
+        sa_column=Column(BigInteger, ForeignKey("api_tokens.id"), primary_key=True, autoincrement=False)
+    )
+    key: str = long_text(primary_key=True)
+    request_sha256: str = Field(sa_type=String(64))
+    scan_id: UUID
+    created_at: datetime = timestamp()
+    published_at: datetime | None = timestamp(nullable=True)
