@@ -2,15 +2,13 @@
 
 from importlib.resources import files
 
-from fastapi import FastAPI, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.sessions import SessionMiddleware
 
 from producers.web import pages
 from producers.web.access import demo
-from producers.web.access.people import ForbiddenError, NotLoggedInError
-from producers.web.csrf import CsrfError
+from producers.web.faults import add_faults
 from producers.web.parts import Parts
 from producers.web.settings import LoginKind
 
@@ -29,18 +27,8 @@ def create_app(parts: Parts) -> FastAPI:
         same_site="lax",
         https_only=settings.login is not LoginKind.DEMO,
     )
-    app.add_exception_handler(NotLoggedInError, _to_login)
-    app.add_exception_handler(ForbiddenError, _refused)
-    app.add_exception_handler(CsrfError, _refused)
+    add_faults(app)
     if settings.login is LoginKind.DEMO:
         app.include_router(demo.router)
     app.mount("/static", StaticFiles(directory=str(files("producers.web") / "static")), name="static")
     return app
-
-
-def _to_login(_request: Request, _error: Exception) -> Response:
-    return RedirectResponse("/login", status_code=303)
-
-
-def _refused(request: Request, error: Exception) -> Response:
-    return pages.Pages(request).show("refused.html.j2", status=403, why=str(error))

@@ -46,7 +46,9 @@ def person_of(request: Request, parts: Annotated[Parts, Depends(parts_of)]) -> P
         role = session.execute(query).scalar()
     if role is None:
         raise NotLoggedInError
-    return Person(str(name), DeskRole(role))
+    person = Person(str(name), DeskRole(role))
+    request.state.person = person  # for the line at the top of each page
+    return person
 
 
 def at_least(role: DeskRole) -> Callable[[Person], Person]:
