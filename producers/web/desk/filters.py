@@ -1,0 +1,59 @@
+"""The filters of the queue, as an address has them."""
+
+from typing import Annotated
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import Depends, Query
+
+from producers.near import near_duplicates
+from producers.web.desk.queue import Filters
+from producers.web.parts import Parts, parts_of
+from worker.errors import UsageError
+from worker.tables import Verdict
+
+_SHA256 = r"^[0-9a-f]{64}$"
+
+
+class Asked:
+    """What an address asks for: filters, and the query that takes them on to the next page."""
+
+    def __init__(
+        self,
+        parts: Annotated[Parts, Depends(parts_of)],
+        scan: Annotated[str, Query(max_length=36)] = "",
+        bucket: Annotated[str, Query(max_length=255)] = "",
+        detector: Annotated[str, Query(max_length=20)] = "",
+        verdict: Annotated[str, Query(max_length=10)] = "",
+        external_id: Annotated[str, Query(max_length=1024)] = "",
+        near: Annotated[str, Query(pattern=f"^$|{_SHA256}")] = "",
+    ) -> None:
+        self.near = near
+        given = {
+            "scan": scan, "bucket": bucket, "detector": detector, "verdict": verdict, "external_id": external_id,
+            "near": near,
+        }  # fmt: skip
+        self._given = {name: value for name, value in given.items() if value}
+        try:
+            self.filters = Filters(
+                scan_id=UUID(scan) if scan else None,
+                bucket=bucket or None,
+                detector_id=int(detector) if detector else None,
+                verdict=Verdict(verdict) if verdict else None,
+                external_id=external_id or None,
+                contents=_near(parts, near) if near else None,
+            )
+        except ValueError:
+            raise UsageError("the address has a filter that cannot be: choose the filters again") from None
+
+    def query(self, **more: str) -> str:
+        """The query of an address with the same filters, with its question mark; empty without any."""
+        given = self._given | more
+        return f"?{urlencode(given)}" if given else ""
+
+
+def _near(parts: Parts, sha256: str) -> tuple[str, ...]:
+    return (sha256, *(one.sha256 for one in near_duplicates(parts.database, sha256)))
+
+
+AskedFor = Annotated[Asked, Depends(Asked)]

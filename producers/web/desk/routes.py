@@ -1,0 +1,171 @@
+"""The pages of the desk: the queue, and the way from one item to the next."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Form, Query
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+
+from producers.near import near_counts
+from producers.web.access.people import ALead, AReviewer
+from producers.web.csrf import csrf_checked
+from producers.web.desk import claims, deciding, queue
+from producers.web.desk.agreement import agreement
+from producers.web.desk.claims import Claimed
+from producers.web.desk.deciding import ClaimLostError, Decided, Decision, GoneError, SecondShare, Shown
+from producers.web.desk.filters import Asked, AskedFor
+from producers.web.desk.pace import pace
+from producers.web.desk.reasons import read_reasons
+from producers.web.desk.showing import Sha256, Showing, Typed
+from producers.web.desk.undo import undo_last
+from producers.web.pages import Pages, minute, pages_of, words
+from producers.web.parts import Parts, parts_of
+from producers.web.pictures import address
+from worker.errors import UsageError
+
+router = APIRouter(include_in_schema=False, dependencies=[Depends(csrf_checked)])
+
+PAGE = 25
+
+ThePages = Annotated[Pages, Depends(pages_of)]
+TheParts = Annotated[Parts, Depends(parts_of)]
+TheShowing = Annotated[Showing, Depends(Showing)]
+
+
+@router.get("/")
+def start() -> Response:
+    """Leads to the queue."""
+    return RedirectResponse("/queue", status_code=303)
+
+
+@router.get("/queue")
+def show_queue(
+    person: AReviewer, asked: AskedFor, parts: TheParts, pages: ThePages, after: Annotated[str, Query()] = ""
+) -> Response:
+    """What waits, one row a content."""
+    page = queue.waiting(parts.database, person, asked.filters, after=after or None, limit=PAGE)
+    return pages.show(
+        "queue.html.j2",
+        count=queue.how_many(parts.database, asked.filters),
+        page=page,
+        filters=asked.filters,
+        near=asked.near,
+        choices=queue.choices(parts.database),
+        near_counts=near_counts(parts.database, [one.sha256 for one in page.items]),
+        pictures={one.sha256: address(parts, person, one.sha256, one.uri, "small") for one in page.items},
+        query=asked.query(),
+        next_query=asked.query(after=page.next) if page.next else "",
+    )
+
+
+@router.post("/next")
+def next_item(person: AReviewer, asked: AskedFor, parts: TheParts, pages: ThePages) -> Response:
+    """Gives the reviewer the next content."""
+    return pages.go_on(_next(person, asked, parts, pages))
+
+
+@router.get("/items/{sha256}")
+def show_item(sha256: Sha256, asked: AskedFor, showing: TheShowing) -> Response:
+    """A content, and the form to decide about it for who holds it."""
+    return showing.page(sha256, asked)
+
+
+@router.post("/items/{sha256}/claim")
+def claim_item(
+    sha256: Sha256, person: AReviewer, asked: AskedFor, parts: TheParts, pages: ThePages, showing: TheShowing,
+    typed: Annotated[Typed, Form()],
+) -> Response:  # fmt: skip
+    """Gives the reviewer this content. What they had typed stays in the form."""
+    found = claims.claim(parts.database, person, sha256, parts.settings.claim_s)
+    if not isinstance(found, Claimed):
+        return showing.page(sha256, asked, typed=typed, status=409)
+    return showing.page(sha256, asked, typed=typed) if typed.anything else pages.go_on(_item(sha256, asked))
+
+
+@router.post("/items/{sha256}/decide")
+def decide(
+    sha256: Sha256, person: AReviewer, asked: AskedFor, parts: TheParts, pages: ThePages, showing: TheShowing,
+    typed: Annotated[Typed, Form()],
+) -> Response:  # fmt: skip
+    """Stores a decision and goes on with the next content. Sent twice, it is stored once."""
+    try:
+        if typed.claim is None or typed.scan_id is None or typed.verdict_id is None or typed.statement is None:
+            raise UsageError("say fake, real or cannot tell, on the page of an item that you hold")
+        settings = parts.settings
+        decided = deciding.decide(
+            parts.database, person, typed.claim, sha256,
+            Shown(typed.scan_id, typed.uri, typed.verdict_id),
+            Decision(typed.statement, typed.reason_code or None, typed.note.strip() or None, typed.also),
+            SecondShare(settings.secret.get_secret_value().encode(), settings.second_share),
+            read_reasons(settings.reasons),
+        )  # fmt: skip
+    except (ClaimLostError, GoneError, UsageError) as error:
+        why = f"{error}. What you typed stays here."
+        if pages.asked_by_script:
+            return JSONResponse({"why": why, "lost": not isinstance(error, UsageError)}, 409)
+        return showing.page(sha256, asked, typed=typed, status=409, trouble=why)
+    pages.say(_told(decided))
+    return pages.go_on(_next(person, asked, parts, pages))
+
+
+@router.post("/items/{sha256}/skip")
+def skip(sha256: Sha256, person: AReviewer, asked: AskedFor, parts: TheParts, pages: ThePages) -> Response:
+    """Leaves a content to somebody else, and goes on with the next one."""
+    claims.skip(parts.database, person, sha256)
+    pages.say(f"You skipped {sha256[:12]}. It still waits.")
+    return pages.go_on(_next(person, asked, parts, pages))
+
+
+@router.post("/items/{sha256}/keep")
+def keep(sha256: Sha256, person: AReviewer, parts: TheParts, claim: Annotated[UUID, Form()]) -> Response:
+    """The heartbeat of a page that is open: the claim holds on."""
+    until = claims.keep(parts.database, person, claim, parts.settings.claim_s)
+    if until is None:
+        holder = claims.holder(parts.database, sha256)
+        whose = f" {holder.reviewer} works on it now." if holder and holder.reviewer != person.name else ""
+        why = f"You do not hold this item any more.{whose} What you typed stays here."
+        return JSONResponse({"why": why, "lost": True}, 409)
+    return JSONResponse({"until": minute(until)})
+
+
+@router.post("/undo")
+def undo(person: AReviewer, asked: AskedFor, parts: TheParts, pages: ThePages) -> Response:
+    """Takes the reviewer's newest decision back, and shows its content again."""
+    undone = undo_last(parts.database, person, claim_s=parts.settings.claim_s)
+    if undone is None:
+        pages.say("There is no decision of yours to take back.")
+        return pages.go_on(f"/queue{asked.query()}")
+    along = f" and of {len(undone.also)} near duplicates" if undone.also else ""
+    pages.say(f"You took back what you said of {undone.sha256[:12]}{along}: {words(undone.statement)}.")
+    return pages.go_on(_item(undone.sha256, asked))
+
+
+@router.get("/me")
+def me(person: AReviewer, parts: TheParts, pages: ThePages) -> Response:
+    """A reviewer's own counts, for themselves alone."""
+    return pages.show("me.html.j2", pace=pace(parts.database, person))
+
+
+@router.get("/agreement")
+def show_agreement(_lead: ALead, parts: TheParts, pages: ThePages) -> Response:
+    """How far reviewers agree."""
+    return pages.show("agreement.html.j2", found=agreement(parts.database))
+
+
+def _told(decided: Decided) -> str:
+    also = f" and of {len(decided.also)} near duplicates" if decided.also else ""
+    left_out = f" {len(decided.left_out)} near duplicates were not decided: they do not wait any more, or somebody works on them." if decided.left_out else ""
+    return f"You said {words(decided.statement)} of {decided.sha256[:12]}{also}. Undo takes it back.{left_out}"
+
+
+def _next(person: AReviewer, asked: Asked, parts: Parts, pages: Pages) -> str:
+    """The address of the next content, which is claimed; else that of the queue."""
+    found = claims.next_content(parts.database, person, asked.filters, parts.settings.claim_s)
+    if found is None:
+        pages.say("Nothing else waits for you here.")
+        return f"/queue{asked.query()}"
+    return _item(found.sha256, asked)
+
+
+def _item(sha256: str, asked: Asked) -> str:
+    return f"/items/{sha256}{asked.query()}"

@@ -1,0 +1,92 @@
+"""The page of a content."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Path
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from producers.near import near_duplicates
+from producers.web.access.people import AReviewer
+from producers.web.desk import claims
+from producers.web.desk.filters import Asked
+from producers.web.desk.item import item
+from producers.web.desk.marking import marked
+from producers.web.desk.reasons import read_reasons
+from producers.web.pages import Pages, pages_of
+from producers.web.parts import Parts, parts_of
+from producers.web.pictures import address
+from worker.errors import NoSuchContentError
+from worker.tables import Statement
+
+MAX_NOTE = 4000
+"""Characters of a note."""
+
+MAX_ALSO = 100
+"""Near duplicates that one decision may be about."""
+
+Sha256 = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Typed(BaseModel):
+    """What the form of an item carries."""
+
+    model_config = ConfigDict(frozen=True)
+
+    statement: Statement | None = None
+    claim: UUID | None = None
+    reason_code: str = Field(default="", max_length=100)
+    note: str = Field(default="", max_length=MAX_NOTE)
+    also: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = Field(default=(), max_length=MAX_ALSO)
+    scan_id: UUID | None = None
+    uri: str = Field(default="", max_length=4096)
+    verdict_id: int | None = None
+
+    @field_validator("claim", "scan_id", "verdict_id", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is something that must not be lost."""
+        return bool(self.note or self.reason_code)
+
+
+class Showing:
+    """Makes the page of a content for who asks."""
+
+    def __init__(
+        self, person: AReviewer, parts: Annotated[Parts, Depends(parts_of)], pages: Annotated[Pages, Depends(pages_of)]
+    ) -> None:
+        self._person, self._parts, self._pages = person, parts, pages
+
+    def page(
+        self, sha256: str, asked: Asked, *, typed: Typed | None = None, status: int = 200, trouble: str = ""
+    ) -> Response:
+        """The page. `trouble` is why what was asked for was not done. Raises NoSuchContentError."""
+        parts, person = self._parts, self._person
+        found = item(parts.database, person, sha256)
+        if found is None:
+            raise NoSuchContentError(f"no detector has judged a content {sha256}")
+        mine = claims.own(parts.database, person, sha256)
+        near = near_duplicates(parts.database, sha256)
+        return self._pages.show(
+            "item.html.j2",
+            status=status,
+            item=found,
+            claim=mine,
+            held=None if mine else found.held,
+            typed=typed or Typed(),
+            trouble=trouble,
+            near=near,
+            pictures={kind: address(parts, person, sha256, found.uri, kind) for kind in ("clear", "blurred")},
+            near_pictures={one.sha256: address(parts, person, one.sha256, one.uri, "small") for one in near},
+            picture_edge=parts.settings.picture_edge,
+            explanation=marked(found.explanation or "", found.answer),
+            reasons=read_reasons(parts.settings.reasons),
+            max_note=MAX_NOTE,
+            keep_every_s=max(1, round(parts.settings.claim_s / 10)),
+            query=asked.query(),
+        )
