@@ -1,5 +1,7 @@
 """The composition root of the web process: parts -> app."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.resources import files
 
 from fastapi import FastAPI
@@ -10,13 +12,16 @@ from producers.web import pages
 from producers.web.access import demo
 from producers.web.faults import add_faults
 from producers.web.parts import Parts
+from producers.web.pictures import Pictures
+from producers.web.pictures import router as pictures
 from producers.web.settings import LoginKind
 
 
 def create_app(parts: Parts) -> FastAPI:
     """The app that answers for the desk and for the API."""
-    app = FastAPI(title="Fakesweep", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="Fakesweep", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
     app.state.parts = parts
+    app.state.pictures = Pictures(parts)
     app.state.templates = pages.environment()
     settings = parts.settings
     app.add_middleware(
@@ -30,5 +35,12 @@ def create_app(parts: Parts) -> FastAPI:
     add_faults(app)
     if settings.login is LoginKind.DEMO:
         app.include_router(demo.router)
+    app.include_router(pictures)
     app.mount("/static", StaticFiles(directory=str(files("producers.web") / "static")), name="static")
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    app.state.pictures.close()
