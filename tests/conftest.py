@@ -20,6 +20,7 @@ from kombu import Connection
 from sqlalchemy.engine import make_url
 
 from deploy.demo import services
+from tests.chromium import browser, page_of
 from tests.two_processes import PROCESS, WholeModules, group_of, keep_to_one_core
 from worker.database import Database, connect
 from worker.detector.description import DetectorDescription
@@ -33,6 +34,8 @@ DEMO_DETECTOR = Path(__file__).parents[1] / "deploy" / "demo" / "detector"
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+__all__ = ["browser", "page_of"]  # fixtures of another module
 
 IN_CI = bool(os.environ.get("CI"))
 keep_to_one_core()

@@ -20,7 +20,7 @@ from producers.web.desk.showing import Sha256, Showing, Typed
 from producers.web.desk.undo import undo_last
 from producers.web.pages import Pages, minute, pages_of, words
 from producers.web.parts import Parts, parts_of
-from producers.web.pictures import address
+from producers.web.pictures import Kind, address
 from worker.errors import UsageError
 
 router = APIRouter(include_in_schema=False, dependencies=[Depends(csrf_checked)])
@@ -52,7 +52,7 @@ def show_queue(
         near=asked.near,
         choices=queue.choices(parts.database),
         near_counts=near_counts(parts.database, [one.sha256 for one in page.items]),
-        pictures={one.sha256: address(parts, person, one.sha256, one.uri, "small") for one in page.items},
+        pictures={one.sha256: address(parts, person, one.sha256, one.uri, Kind.SMALL_BLURRED) for one in page.items},
         query=asked.query(),
         next_query=asked.query(after=page.next) if page.next else "",
     )

@@ -16,7 +16,7 @@ from producers.web.desk.marking import marked
 from producers.web.desk.reasons import read_reasons
 from producers.web.pages import Pages, pages_of
 from producers.web.parts import Parts, parts_of
-from producers.web.pictures import address
+from producers.web.pictures import Kind, address
 from worker.errors import NoSuchContentError
 from worker.tables import Statement
 
@@ -81,8 +81,8 @@ class Showing:
             typed=typed or Typed(),
             trouble=trouble,
             near=near,
-            pictures={kind: address(parts, person, sha256, found.uri, kind) for kind in ("clear", "blurred")},
-            near_pictures={one.sha256: address(parts, person, one.sha256, one.uri, "small") for one in near},
+            pictures={kind: address(parts, person, sha256, found.uri, kind) for kind in (Kind.CLEAR, Kind.BLURRED)},
+            near_pictures={one.sha256: address(parts, person, one.sha256, one.uri, Kind.SMALL_BLURRED) for one in near},
             picture_edge=parts.settings.picture_edge,
             explanation=marked(found.explanation or "", found.answer),
             reasons=read_reasons(parts.settings.reasons),

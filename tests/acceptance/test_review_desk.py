@@ -1,0 +1,251 @@
+"""People decide in a real browser: by keys alone, two at once, and while the server goes away."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+from sqlmodel import Session, col, select
+
+from tests.chromium import PageOf
+from tests.desk import Desk, drawn, in_folder, person, serving, swept
+from worker.database import Database
+from worker.storage import LocalImageStore
+from worker.tables import Review
+
+IMAGES = 100
+DECIDED = {"f": "fake", "r": "real", "c": "cannot_tell"}
+
+
+@pytest.fixture
+def desk(database: Database, tmp_path: Path) -> Iterator[Desk]:
+    """A desk with 100 images, two reviewers and a lead."""
+    refs = in_folder(tmp_path / "images", drawn(IMAGES))
+    swept(database, LocalImageStore(max_bytes=2**20), refs)
+    for name in ("heron", "wren"):
+        person(database, name)
+    with serving(database, tmp_path) as running:
+        yield running
+
+
+def log_in(page: Page, desk: Desk, name: str = "heron") -> Page:
+    """Logs in with the keyboard."""
+    page.goto(f"{desk.address}/login")
+    page.get_by_role("button", name=name).focus()
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{desk.address}/queue")
+    return page
+
+
+def begin(page: Page, desk: Desk, name: str = "heron") -> Page:
+    """Logs in and takes the first item, with the keyboard."""
+    log_in(page, desk, name)
+    page.keyboard.press("Enter")
+    return on_item(page)
+
+
+def on_item(page: Page, other_than: str = "-") -> Page:
+    """Waits until an item is shown that is held, and that is another one."""
+    page.wait_for_function(
+        "other => document.querySelector('#item[data-claim]') && document.querySelector('#item').dataset.sha !== other",
+        arg=other_than,
+    )
+    return page
+
+
+def sha_of(page: Page) -> str:
+    return str(page.locator("#item").get_attribute("data-sha"))
+
+
+def reviews(database: Database) -> list[Review]:
+    with Session(database) as session:
+        return list(session.exec(select(Review).order_by(col(Review.id))))
+
+
+def press(page: Page, key: str) -> None:
+    """Presses a key that decides or skips, and waits for the next item."""
+    before = sha_of(page)
+    page.keyboard.press(key)
+    on_item(page, before)
+
+
+def test_a_hundred_images_are_decided_by_keyboard_alone(database: Database, desk: Desk, page_of: PageOf) -> None:
+    page = begin(page_of(), desk)
+    expected = {}
+    for number in range(IMAGES):
+        key = "frc"[number % 3]
+        expected[sha_of(page)] = DECIDED[key]
+        if number < IMAGES - 1:
+            press(page, key)
+        else:
+            page.keyboard.press(key)
+    expect(page.get_by_text("Nothing else waits for you here.")).to_be_visible()
+    assert {one.sha256: one.statement for one in reviews(database)} == expected
+    assert len(reviews(database)) == IMAGES
+
+
+def test_what_each_key_does(database: Database, desk: Desk, page_of: PageOf) -> None:
+    page = begin(page_of(), desk)
+    first = sha_of(page)
+    page.keyboard.down("b")
+    expect(page.locator(".clear")).to_be_visible()
+    page.keyboard.up("b")
+    expect(page.locator(".clear")).to_be_hidden()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("f")  # no key decides behind the list of keys
+    page.keyboard.press("Escape")
+    page.keyboard.press("g")
+    expect(page.get_by_label("Grey")).to_be_checked()
+    page.keyboard.press("z")
+    expect(page.get_by_label("Full size")).to_be_checked()
+    page.keyboard.press("2")
+    page.keyboard.press("n")
+    page.keyboard.type("frcsub?123")  # in a text field, all of them are letters
+    expect(page.get_by_label("Note")).to_have_value("frcsub?123")
+    page.keyboard.press("Escape")
+    for combined in ("Control+f", "Alt+r", "Shift+C", "Meta+s"):
+        page.keyboard.press(combined)
+    assert sha_of(page) == first
+    assert not reviews(database)
+    press(page, "s")
+    assert not reviews(database)
+    second = sha_of(page)
+    press(page, "f")
+    page.keyboard.press("u")
+    page.wait_for_function("sha => document.querySelector('#item').dataset.sha === sha", arg=second)
+    expect(page.get_by_text("You took back")).to_be_visible()
+    press(page, "r")
+    assert [(one.sha256, one.statement) for one in reviews(database)] == [(second, "fake"), (second, "real")]
+
+
+def test_undo_takes_back_one_decision_after_the_other(database: Database, desk: Desk, page_of: PageOf) -> None:
+    page = begin(page_of(), desk)
+    decided = []
+    for key in "frc":
+        decided.append(sha_of(page))
+        press(page, key)
+    for sha256 in reversed(decided):
+        page.keyboard.press("u")
+        page.wait_for_function("sha => document.querySelector('#item').dataset.sha === sha", arg=sha256)
+    press(page, "r")
+    last = reviews(database)[-1]
+    assert (last.sha256, last.statement) == (decided[0], "real")
+
+
+def test_a_reason_and_a_note_are_stored(database: Database, desk: Desk, page_of: PageOf) -> None:
+    page = begin(page_of(), desk)
+    page.keyboard.press("1")
+    page.keyboard.press("n")
+    page.keyboard.type("six fingers <b>")
+    page.keyboard.press("Escape")
+    chosen = page.get_by_label("Reason").input_value()
+    assert chosen
+    press(page, "f")
+    (stored,) = reviews(database)
+    assert (stored.note, stored.reason_code) == ("six fingers <b>", chosen)
+
+
+def test_keys_can_be_turned_off(database: Database, desk: Desk, page_of: PageOf) -> None:
+    page = begin(page_of(), desk)
+    page.keyboard.press("?")
+    page.get_by_label("Use these keys").uncheck()
+    page.get_by_role("button", name="Close").click()
+    page.keyboard.press("f")
+    page.wait_for_timeout(300)
+    assert not reviews(database)
+
+
+def test_two_browsers_never_have_the_same_item(database: Database, desk: Desk, page_of: PageOf) -> None:
+    one, other = begin(page_of(), desk, "heron"), begin(page_of(), desk, "wren")
+    seen: Counter[str] = Counter()
+    for _ in range(5):
+        assert sha_of(one) != sha_of(other)
+        seen.update((sha_of(one), sha_of(other)))
+        press(one, "f")
+        press(other, "r")
+    assert set(seen.values()) == {1}
+    other.goto(f"{desk.address}/items/{sha_of(one)}")
+    expect(other.get_by_text("heron works on this item")).to_be_visible()
+    expect(other.get_by_role("button", name="Fake")).to_have_count(0)
+
+
+def test_a_lease_that_runs_out_says_so_and_keeps_what_was_typed(
+    database: Database, tmp_path: Path, page_of: PageOf
+) -> None:
+    swept(database, LocalImageStore(max_bytes=2**20), in_folder(tmp_path / "images", drawn(1)))
+    for name in ("heron", "wren"):
+        person(database, name)
+    with serving(database, tmp_path, FAKESWEEP_WEB_CLAIM_S="2") as desk:
+        page = page_of()
+        page.route("**/keep", Route.abort)  # as in a browser that sleeps
+        page_of.expected.append("net::ERR_FAILED")
+        begin(page, desk)
+        page.keyboard.press("n")
+        page.keyboard.type("not finished")
+        page.keyboard.press("Escape")
+        other = log_in(page_of(), desk, "wren")
+        other.wait_for_timeout(2500)
+        other.keyboard.press("Enter")
+        on_item(other)
+        page.keyboard.press("f")
+        expect(page.get_by_role("alert")).to_contain_text("wren")
+        expect(page.get_by_label("Note")).to_have_value("not finished")
+        assert not reviews(database)
+        page.reload()
+        expect(page.get_by_text("wren works on this item")).to_be_visible()
+
+
+def test_an_open_page_keeps_its_lease(database: Database, tmp_path: Path, page_of: PageOf) -> None:
+    swept(database, LocalImageStore(max_bytes=2**20), in_folder(tmp_path / "images", drawn(1)))
+    for name in ("heron", "wren"):
+        person(database, name)
+    with serving(database, tmp_path, FAKESWEEP_WEB_CLAIM_S="3") as desk:
+        page = begin(page_of(), desk)
+        other = log_in(page_of(), desk, "wren")
+        other.wait_for_timeout(6000)
+        other.keyboard.press("Enter")
+        expect(other.get_by_text("Nothing else waits for you here.")).to_be_visible()
+        page.keyboard.press("f")
+        expect(page.get_by_text("Nothing else waits for you here.")).to_be_visible()
+        assert len(reviews(database)) == 1
+
+
+def test_a_server_that_goes_away_in_mid_decision_loses_nothing(
+    database: Database, desk: Desk, page_of: PageOf
+) -> None:
+    page = page_of()
+    page_of.expected.append("net::ERR_")
+    begin(page, desk)
+    first = sha_of(page)
+    page.keyboard.press("n")
+    page.keyboard.type("typed before it went")
+    page.keyboard.press("Escape")
+    desk.kill()
+    page.keyboard.press("f")
+    expect(page.get_by_role("alert")).to_contain_text("The server does not answer")
+    page.keyboard.press("r")  # a second decision must not overtake the first
+    desk.start()
+    on_item(page, first)
+    (stored,) = reviews(database)
+    assert (stored.sha256, stored.statement, stored.note) == (first, "fake", "typed before it went")
+
+
+def test_everything_but_the_keys_works_without_javascript(database: Database, desk: Desk, page_of: PageOf) -> None:
+    page = page_of(java_script_enabled=False)
+    page.goto(f"{desk.address}/login")
+    page.get_by_role("button", name="heron").click()
+    page.get_by_role("button", name="Review the next one").click()
+    first = sha_of(page)
+    page.get_by_label("Show it").check()
+    expect(page.locator(".clear")).to_be_visible()
+    page.get_by_label("Reason").select_option(index=1)
+    page.get_by_label("Note").fill("by hand")
+    page.get_by_role("button", name="Fake").click()
+    assert sha_of(page) != first
+    page.get_by_role("button", name="Skip").click()
+    page.get_by_role("button", name="Undo").click()
+    assert sha_of(page) == first
+    page.get_by_role("button", name="Cannot tell").click()
+    assert [one.statement for one in reviews(database)] == ["fake", "cannot_tell"]

@@ -1,0 +1,97 @@
+"""A real browser for tests: the machine's Chromium, one for all tests of a process, driven by Playwright.
+
+tests/conftest.py offers the fixtures `browser` and `page_of`. Where there is no Chromium, these tests are skipped by
+name, and never in CI.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+Scheme = Literal["light", "dark"]
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+IN_CI = bool(os.environ.get("CI"))
+WIDTHS = (390, 1600)
+
+
+class PageOf:
+    """Opens pages, each in a context of its own: no cookie, storage or tab of another page.
+
+    `faults` are JavaScript errors, and what a page did against its own content policy; `expected` are parts of those
+    that a test provokes.
+    """
+
+    def __init__(self, browser: Browser, contexts: ExitStack) -> None:
+        self._browser, self._contexts = browser, contexts
+        self.faults: list[str] = []
+        self.expected: list[str] = []
+
+    def __call__(
+        self, url: str | None = None, *, scheme: Scheme = "light", width: int = 1280, height: int = 900, **context: Any
+    ) -> Page:
+        """Opens a page, at this address."""
+        size = {"width": width, "height": height}
+        made = self._contexts.enter_context(self._browser.new_context(color_scheme=scheme, viewport=size, **context))
+        made.on("page", self._watch)
+        page = made.new_page()
+        if url is not None:
+            page.goto(url)
+        return page
+
+    def unexpected(self) -> list[str]:
+        """The faults that no test provoked."""
+        return [fault for fault in self.faults if not any(part in fault for part in self.expected)]
+
+    def _watch(self, page: Page) -> None:
+        def said(message: ConsoleMessage) -> None:
+            if message.type == "error":
+                self.faults.append(f"{page.url}: {message.text}")  # Chromium reports what a policy forbids so
+
+        page.on("pageerror", lambda error: self.faults.append(f"{page.url}: {error}"))
+        page.on("console", said)
+
+
+def chromium() -> str:
+    """The path of the machine's Chromium. Skips the test where there is none; fails it in CI."""
+    for name in NAMES:
+        if found := shutil.which(name):
+            return found
+    if IN_CI:
+        pytest.fail("there is no Chromium here: apt-get install chromium")
+    pytest.skip("there is no Chromium here (apt-get install chromium)")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests of this process, without a window."""
+    path = chromium()
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page_of(browser: Browser) -> Iterator[PageOf]:
+    """Opens pages, and fails the test when one of them has faults that the test did not provoke."""
+    with ExitStack() as contexts:
+        opened = PageOf(browser, contexts)
+        yield opened
+    assert not opened.unexpected(), "\n".join(opened.unexpected())
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds on the page: each rule with the elements that break it."""
+    found = Axe().run(page).response["violations"]
+    return [f"{rule['id']}: {', '.join(node['html'][:200] for node in rule['nodes'][:5])}" for rule in found]
+
+
+def overflow(page: Page) -> int:
+    """How many pixels the page is wider than its window."""
+    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
