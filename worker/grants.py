@@ -1,6 +1,6 @@
 """What each role of the database may do, as a table to read: `fakesweep roles` grants this and nothing else.
 
-Nobody but the owner may truncate a table, or change or delete verdicts and reviews, or change findings. Partitions of
+Nobody but the owner may truncate a table, or change or delete verdicts, reviews and withdrawals, or change findings. Partitions of
 `findings` and identity columns need no grants: whoever may write the table may write them.
 """
 
@@ -52,8 +52,10 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     "reviews": {
         PRODUCER: "SELECT",
         REVIEWER: "SELECT, INSERT (scan_id, uri, sha256, verdict_id, statement, decision, kind, reason_code, note, "
-        "reviewer)",
+        "reviewer, claim_id)",
     },
+    # Who exports labels leaves out what is withdrawn. A trigger lets nobody withdraw the review of another.
+    "withdrawals": {PRODUCER: "SELECT", REVIEWER: "SELECT", WEB: "INSERT (review_id, reviewer)"},
     # Only the owner says who may review, who comes in as whom, and who has a token.
     "reviewers": {WEB: "SELECT"},
     "logins": {WEB: "SELECT"},
@@ -66,6 +68,7 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     "contents": {PRODUCER: "SELECT"},
     # Where else a picture may lie.
     "content_places": {WEB: "SELECT"},
+    "content_external_ids": {WEB: "SELECT"},
     "findings_hourly": {},
     "flagged_daily": {},
     "reviewed_verdicts": {},
@@ -104,6 +107,9 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "contents_added": (),
     "review_checked": (),
     "review_stands": (),
+    "withdrawal_checked": (),
+    "review_withdrawn": (),
+    "findings_named": (),
     # These run with the rights of whoever calls them.
     "findings_kept": None,
     "findings_of_dropped_refused": None,
@@ -111,6 +117,7 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "refuse_change": None,
     "bucket_of": None,
     "take_statement": None,
+    "recount_reviews": None,
     "counted_reviews": None,
     "verdict_under": None,
     "stated_by": None,

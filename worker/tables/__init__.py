@@ -3,6 +3,7 @@
     detectors 1--n verdicts n--1 (sha256) 1--n objects
     scans     1--n findings n--1 verdicts
     reviewers 1--n reviews n--1 (sha256)   what people state that a content is, append-only
+    reviews   1--1 withdrawals             what their authors took back, append-only
     claims, skips, second_looks, logins, api_tokens, idempotency_keys      the review desk and the API
 
 Sized for 10^8 findings: `findings` is partitioned by list, one partition a scan (`scan_…`) and one a month for
@@ -12,14 +13,24 @@ submissions (`live_2026_11`), so that an old scan is dropped, not deleted row by
 from worker.tables.columns import NAMING
 from worker.tables.desk import ApiToken, Claim, IdempotencyKey, Login, Scope, SecondLook, Skip
 from worker.tables.findings import Detector, Finding, Outcome, StoredObject, StoredVerdict, Verdict
-from worker.tables.kept import ContentHistory, ContentPlace, FlaggedDaily, HourlyCount
-from worker.tables.reviews import ContentReviews, DeskRole, Review, ReviewedVerdict, Reviewer, ReviewKind, Statement
+from worker.tables.kept import ContentExternalId, ContentHistory, ContentPlace, FlaggedDaily, HourlyCount
+from worker.tables.reviews import (
+    ContentReviews,
+    DeskRole,
+    Review,
+    ReviewedVerdict,
+    Reviewer,
+    ReviewKind,
+    Statement,
+    Withdrawal,
+)
 from worker.tables.scans import MessageTry, Repaired, Scan, ScanStatus, Suspect, Unpublished
 
 __all__ = [
     "NAMING",
     "ApiToken",
     "Claim",
+    "ContentExternalId",
     "ContentHistory",
     "ContentPlace",
     "ContentReviews",
@@ -48,4 +59,5 @@ __all__ = [
     "Suspect",
     "Unpublished",
     "Verdict",
+    "Withdrawal",
 ]

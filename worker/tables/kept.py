@@ -31,6 +31,10 @@ class HourlyCount(SQLModel, table=True):
     findings: int = Field(sa_type=BigInteger)
 
 
+_WAITING = text("verdict <> 'real' AND statement IS NULL AND NOT superseded")
+_MOST_SEVERE = (text("score DESC NULLS LAST"), "first_at")
+
+
 class ContentHistory(SQLModel, table=True):
     """What became known of a content that a detector called fake or uncertain. Triggers on `findings` keep it.
 
@@ -41,17 +45,12 @@ class ContentHistory(SQLModel, table=True):
 
     __tablename__ = "contents"
     __table_args__ = (
-        Index(
-            "ix_contents_to_review",
-            text("score DESC NULLS LAST"),
-            "first_at",
-            postgresql_where=text("verdict <> 'real' AND statement IS NULL AND NOT superseded"),
-        ),
-        Index(
-            "ix_contents_waiting",
-            "first_at",
-            postgresql_where=text("verdict <> 'real' AND statement IS NULL AND NOT superseded"),
-        ),
+        Index("ix_contents_to_review", *_MOST_SEVERE, postgresql_where=_WAITING),
+        Index("ix_contents_to_review_by_scan", "scan_id", *_MOST_SEVERE, postgresql_where=_WAITING),
+        Index("ix_contents_to_review_by_bucket", text("bucket_of(uri)"), *_MOST_SEVERE, postgresql_where=_WAITING),
+        Index("ix_contents_to_review_by_detector", "detector_id", *_MOST_SEVERE, postgresql_where=_WAITING),
+        Index("ix_contents_to_review_by_verdict", "verdict", *_MOST_SEVERE, postgresql_where=_WAITING),
+        Index("ix_contents_waiting", "first_at", postgresql_where=_WAITING),
         Index(
             "ix_contents_places",
             text("places DESC"),
@@ -92,6 +91,16 @@ class ContentPlace(SQLModel, table=True):
     sha256: str = Field(sa_type=String(64), primary_key=True)
     detector_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     uri: str = long_text(primary_key=True)
+
+
+class ContentExternalId(SQLModel, table=True):
+    """An external id under which a content was found fake or uncertain. A trigger on `findings` keeps it."""
+
+    __tablename__ = "content_external_ids"
+    __table_args__ = (Index(None, "sha256"),)
+
+    external_id: str = long_text(primary_key=True)
+    sha256: str = Field(sa_type=String(64), primary_key=True)
 
 
 class FlaggedDaily(SQLModel, table=True):

@@ -56,6 +56,9 @@ class Review(SQLModel, table=True):
 
     `decision` is of the release before; triggers fill it, and nothing reads it. Only reviews from before migration 0006
     may have no `statement`, `sha256` or `verdict`: `decision` is then all that their author said.
+
+    `claim_id` is the claim under which it was decided at the review desk: near duplicates that were decided in the same
+    stroke share it, and a request that comes again finds what it did. A review that is withdrawn stays: see Withdrawal.
     """
 
     __tablename__ = "reviews"
@@ -76,6 +79,10 @@ class Review(SQLModel, table=True):
             postgresql_include=["statement"],
         ),
         Index(None, "uri"),
+        Index("ix_reviews_reviewer", "reviewer", text("id DESC")),
+        Index(
+            "uq_reviews_claim", "claim_id", "sha256", unique=True, postgresql_where=text("claim_id IS NOT NULL")
+        ),
     )
 
     id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
@@ -93,6 +100,20 @@ class Review(SQLModel, table=True):
     detector_id: int | None = Field(default=None, sa_type=BigInteger)
     verdict: str | None = Field(default=None, sa_type=String(16))
     score: float | None = None
+    claim_id: UUID | None = None
+
+
+class Withdrawal(SQLModel, table=True):
+    """A review that its author took back: it counts nowhere. Append-only; triggers check it and count anew.
+
+    No foreign key to `reviews`: with one, TRUNCATE … CASCADE is what Postgres proposes to who may not truncate them.
+    """
+
+    __tablename__ = "withdrawals"
+
+    review_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    reviewer: str = long_text(foreign_key="reviewers.name")
+    withdrawn_at: datetime = timestamp()
 
 
 class ReviewedVerdict(SQLModel, table=True):
@@ -116,7 +137,10 @@ class ContentReviews(SQLModel, table=True):
     """Where a content stands that people have reviewed: see the view `review_status`. Triggers on `reviews` keep it."""
 
     __tablename__ = "content_reviews"
-    __table_args__ = (Index(None, "reviewed_at", postgresql_include=["statement"]),)
+    __table_args__ = (
+        Index(None, "reviewed_at", postgresql_include=["statement"]),
+        Index("ix_content_reviews_disputed", "sha256", postgresql_where=text("disputed")),
+    )
 
     sha256: str = Field(sa_type=String(64), primary_key=True)
     statement: str | None = Field(default=None, sa_type=String(16))
