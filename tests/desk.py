@@ -84,7 +84,7 @@ def desk_app(database: Database, **changes: Any) -> FastAPI:
 
 
 def drawn(count: int, *, edge: int = 160, first: int = 0) -> dict[str, bytes]:
-    """Bright pictures, which the scripted detector calls fake, by name. Each is another content, and looks different."""
+    """Bright pictures, which the scripted detector calls fake, by name. Each is another content."""
     pictures = {}
     for number in range(first, first + count):
         image = Image.new("RGB", (edge, edge * 3 // 4), "white")
@@ -163,6 +163,10 @@ class Desk:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+    def policy_broken(self) -> bool:
+        """Whether a browser has reported that a page did what our content policy forbids."""
+        return "csp_violation" in self._log.read_text(errors="replace")
 
     def _answers(self) -> bool:
         try:

@@ -212,9 +212,7 @@ def test_an_open_page_keeps_its_lease(database: Database, tmp_path: Path, page_o
         assert len(reviews(database)) == 1
 
 
-def test_a_server_that_goes_away_in_mid_decision_loses_nothing(
-    database: Database, desk: Desk, page_of: PageOf
-) -> None:
+def test_a_server_that_goes_away_in_mid_decision_loses_nothing(database: Database, desk: Desk, page_of: PageOf) -> None:
     page = page_of()
     page_of.expected.append("net::ERR_")
     begin(page, desk)

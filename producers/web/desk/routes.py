@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Form, Query
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from producers.near import near_counts
-from producers.web.access.people import ALead, AReviewer
+from producers.web.access.people import ALead, AReviewer, Person
 from producers.web.csrf import csrf_checked
 from producers.web.desk import claims, deciding, queue
 from producers.web.desk.agreement import agreement
@@ -89,16 +89,7 @@ def decide(
 ) -> Response:  # fmt: skip
     """Stores a decision and goes on with the next content. Sent twice, it is stored once."""
     try:
-        if typed.claim is None or typed.scan_id is None or typed.verdict_id is None or typed.statement is None:
-            raise UsageError("say fake, real or cannot tell, on the page of an item that you hold")
-        settings = parts.settings
-        decided = deciding.decide(
-            parts.database, person, typed.claim, sha256,
-            Shown(typed.scan_id, typed.uri, typed.verdict_id),
-            Decision(typed.statement, typed.reason_code or None, typed.note.strip() or None, typed.also),
-            SecondShare(settings.secret.get_secret_value().encode(), settings.second_share),
-            read_reasons(settings.reasons),
-        )  # fmt: skip
+        decided = _decide(parts, person, sha256, typed)
     except (ClaimLostError, GoneError, UsageError) as error:
         why = f"{error}. What you typed stays here."
         if pages.asked_by_script:
@@ -152,10 +143,29 @@ def show_agreement(_lead: ALead, parts: TheParts, pages: ThePages) -> Response:
     return pages.show("agreement.html.j2", found=agreement(parts.database))
 
 
+def _decide(parts: Parts, person: Person, sha256: str, typed: Typed) -> Decided:
+    """Stores what the form says. Raises ClaimLostError, GoneError, UsageError."""
+    if typed.claim is None or typed.scan_id is None or typed.verdict_id is None or typed.statement is None:
+        raise UsageError("say fake, real or cannot tell, on the page of an item that you hold")
+    settings = parts.settings
+    return deciding.decide(
+        parts.database,
+        person,
+        typed.claim,
+        sha256,
+        Shown(typed.scan_id, typed.uri, typed.verdict_id),
+        Decision(typed.statement, typed.reason_code or None, typed.note.strip() or None, typed.also),
+        SecondShare(settings.secret.get_secret_value().encode(), settings.second_share),
+        read_reasons(settings.reasons),
+    )
+
+
 def _told(decided: Decided) -> str:
-    also = f" and of {len(decided.also)} near duplicates" if decided.also else ""
-    left_out = f" {len(decided.left_out)} near duplicates were not decided: they do not wait any more, or somebody works on them." if decided.left_out else ""
-    return f"You said {words(decided.statement)} of {decided.sha256[:12]}{also}. Undo takes it back.{left_out}"
+    along = f" and of {len(decided.also)} near duplicates" if decided.also else ""
+    told = f"You said {words(decided.statement)} of {decided.sha256[:12]}{along}. Undo takes it back."
+    if decided.left_out:
+        told += f" {len(decided.left_out)} near duplicates are left: they do not wait, or somebody works on them."
+    return told
 
 
 def _next(person: AReviewer, asked: Asked, parts: Parts, pages: Pages) -> str:
