@@ -7,35 +7,51 @@ from importlib.resources import files
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.sessions import SessionMiddleware
+from starlette.types import ASGIApp
 
-from producers.web import pages
-from producers.web.access import demo
+from producers.web import csp_reports, pages
+from producers.web.access import demo, leaving, oidc, proxy
 from producers.web.faults import add_faults
+from producers.web.guards import BodyLimit, OwnNames, SecurityHeaders
 from producers.web.parts import Parts
 from producers.web.pictures import Pictures
 from producers.web.pictures import router as pictures
 from producers.web.settings import LoginKind
 
+_LOGINS = {LoginKind.DEMO: demo.router, LoginKind.OIDC: oidc.router, LoginKind.PROXY: proxy.router}
+
+
+class Desk(FastAPI):
+    """The app behind its guards. They stand outside of all else, so that answers to errors pass them too."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """See Starlette."""
+        inner = BodyLimit(super().build_middleware_stack())
+        return SecurityHeaders(OwnNames(inner, self.state.parts.settings))
+
 
 def create_app(parts: Parts) -> FastAPI:
     """The app that answers for the desk and for the API."""
-    app = FastAPI(title="Fakesweep", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
+    app = Desk(title="Fakesweep", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
+    settings = parts.settings
     app.state.parts = parts
     app.state.pictures = Pictures(parts)
     app.state.templates = pages.environment()
-    settings = parts.settings
+    app.state.csp_reports = csp_reports.Reports()
+    is_secure = settings.url.startswith("https://")
     app.add_middleware(
         SessionMiddleware,
         secret_key=settings.secret.get_secret_value(),
-        session_cookie="fakesweep",
+        session_cookie="__Host-fakesweep" if is_secure else "fakesweep",
         max_age=settings.session_s,
         same_site="lax",
-        https_only=settings.login is not LoginKind.DEMO,
+        https_only=is_secure,
     )
     add_faults(app)
-    if settings.login is LoginKind.DEMO:
-        app.include_router(demo.router)
-    app.include_router(pictures)
+    if settings.login is LoginKind.OIDC:
+        app.state.oidc = oidc.client_of(settings)
+    for router in (_LOGINS[settings.login], leaving.router, csp_reports.router, pictures):
+        app.include_router(router)
     app.mount("/static", StaticFiles(directory=str(files("producers.web") / "static")), name="static")
     return app
 

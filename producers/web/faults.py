@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
+from producers.web.access import sessions
 from producers.web.access.people import ForbiddenError, NotLoggedInError
 from producers.web.csrf import CsrfError
 from producers.web.pages import Pages
@@ -44,6 +45,10 @@ def _to_login(request: Request, _error: Exception) -> Response:
     if Pages(request).asked_by_script:
         why = "You are not logged in any more. Log in in another tab, then do this again: what you typed stays here."
         return JSONResponse({"why": why}, HTTPStatus.UNAUTHORIZED)
+    if request.headers.get("sec-fetch-dest", "document") != "document":
+        # A picture of an old page: it must not begin a login of its own.
+        return Response(status_code=HTTPStatus.UNAUTHORIZED)
+    sessions.remember(request)
     return RedirectResponse("/login", status_code=HTTPStatus.SEE_OTHER)
 
 
