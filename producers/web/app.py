@@ -1,13 +1,17 @@
 """The composition root of the web process: parts -> app."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from importlib.resources import files
 
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware.sessions import SessionMiddleware
 
-from producers.web import pages
+from producers.web import overview, pages
 from producers.web.access import demo
 from producers.web.access.people import ForbiddenError, NotLoggedInError
 from producers.web.csrf import CsrfError
@@ -17,7 +21,9 @@ from producers.web.settings import LoginKind
 
 def create_app(parts: Parts) -> FastAPI:
     """The app that answers for the desk and for the API."""
-    app = FastAPI(title="Fakesweep", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Fakesweep", lifespan=partial(_lifespan, parts), docs_url=None, redoc_url=None, openapi_url=None
+    )
     app.state.parts = parts
     app.state.templates = pages.environment()
     settings = parts.settings
@@ -34,8 +40,15 @@ def create_app(parts: Parts) -> FastAPI:
     app.add_exception_handler(CsrfError, _refused)
     if settings.login is LoginKind.DEMO:
         app.include_router(demo.router)
+    app.include_router(overview.router)
     app.mount("/static", StaticFiles(directory=str(files("producers.web") / "static")), name="static")
     return app
+
+
+@asynccontextmanager
+async def _lifespan(parts: Parts, _app: FastAPI) -> AsyncIterator[None]:
+    yield
+    await run_in_threadpool(parts.scans.close)
 
 
 def _to_login(_request: Request, _error: Exception) -> Response:
