@@ -53,14 +53,8 @@ def days(counts: Mapping[tuple[date, str], int], last: date, length: int) -> Day
     ranked = sorted(totals, key=lambda name: (-totals[name], name))
     kept = ranked if len(ranked) <= MOST_SERIES else ranked[: MOST_SERIES - 1]
     rest = ranked[len(kept) :]
-    table = [
-        (
-            day,
-            [counts.get((day, name), 0) for name in kept]
-            + [sum(counts.get((day, name), 0) for name in rest)] * bool(rest),
-        )
-        for day in shown
-    ]
+    groups = [[name] for name in kept] + ([rest] if rest else [])
+    table = [(day, [sum(counts.get((day, name), 0) for name in group) for group in groups]) for day in shown]
     top = _round_up(max((sum(numbers) for _, numbers in table), default=0))
     rectangles = [part for place, (_, numbers) in enumerate(table) for part in _stack(place, numbers, top, length)]
     return Days([*kept, OTHERS] if rest else kept, rectangles, top, table)

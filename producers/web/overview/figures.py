@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Result, text
 
 from producers.scans import find_scan
 from worker.database import Database, transaction
@@ -77,10 +77,14 @@ WHERE scan_id = :scan_id GROUP BY reason, bucket ORDER BY images DESC, reason, b
 """
 
 
+def _rows(found: Result[Any]) -> list[Row]:
+    return [dict(row) for row in found.mappings()]
+
+
 def of_the_night(database: Database) -> dict[str, Sequence[Row]]:
     """The rows of each of QUERIES."""
     with transaction(database) as session:
-        return {name: list(session.execute(text(query)).mappings()) for name, query in QUERIES.items()}
+        return {name: _rows(session.execute(text(query))) for name, query in QUERIES.items()}
 
 
 def of_scan(database: Database, scan_id: UUID) -> Row:
@@ -88,19 +92,19 @@ def of_scan(database: Database, scan_id: UUID) -> Row:
     with transaction(database) as session:
         find_scan(session, scan_id)
         query = text("SELECT * FROM scan_progress WHERE scan_id = :scan_id")
-        return session.execute(query, {"scan_id": scan_id}).mappings().one()
+        return _rows(session.execute(query, {"scan_id": scan_id}))[0]
 
 
 def failures_of(database: Database, scan_id: UUID) -> Sequence[Row]:
     """How many images of the scan failed for which reason in which bucket, the most frequent first."""
     with transaction(database) as session:
-        return list(session.execute(text(_FAILURES_OF_SCAN), {"scan_id": scan_id}).mappings())
+        return _rows(session.execute(text(_FAILURES_OF_SCAN), {"scan_id": scan_id}))
 
 
 def findings_of(database: Database, scan_id: UUID, *, after: str | None = None) -> Sequence[Row]:
-    """Up to PAGE findings of the scan: the flagged ones with the highest scores; or all by uri, those behind `after`."""
+    """Up to PAGE findings of the scan: the flagged ones with the highest scores, or those of any kind behind a uri."""
     with transaction(database) as session:
         values = {"partition": find_scan(session, scan_id).partition, "scan_id": scan_id, "page": PAGE}
         if after is None:
-            return list(session.execute(text(_FLAGGED_FINDINGS), values).mappings())
-        return list(session.execute(text(_ALL_FINDINGS), values | {"after": after}).mappings())
+            return _rows(session.execute(text(_FLAGGED_FINDINGS), values))
+        return _rows(session.execute(text(_ALL_FINDINGS), values | {"after": after}))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Depends, Form
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from producers import scans
@@ -55,8 +55,8 @@ ACTS = {
         ),
         Act(
             "publish", "Go on publishing", "Go on publishing this scan?",
-            "A process starts that lists the source from where the last one stopped. If another process does so already, "
-            "one of the two stops, and nothing is counted twice.",
+            "A process starts that lists the source from where the last one stopped. If another process does so "
+            "already, one of the two stops, and nothing is counted twice.",
             UNLISTED,
         ),
         Act(
@@ -97,9 +97,7 @@ def _show_form(pages: Pages, given: StartForm, error: WrongFormError | None = No
 
 
 @router.get("/scans/{scan_id:uuid}")
-def scan_page(
-    request: Request, person: ALead, pages: APages, parts: AParts, scan_id: UUID, after: str | None = None
-) -> HTMLResponse:
+def scan_page(person: ALead, pages: APages, parts: AParts, scan_id: UUID, after: str | None = None) -> HTMLResponse:
     """Shows a scan: its counters, its failures and a page of its findings, flagged ones or (`after`) all by uri."""
     try:
         scan = figures.of_scan(parts.database, scan_id)
@@ -136,7 +134,7 @@ def _ask(
     except NoSuchScanError as error:
         return _not_there(pages, error)
     return pages.show(
-        "overview_act.html.j2", status=422 if wrong else 200, scan=scan, act=wanted, given=given or {},
+        "overview_act.html.j2", status=422 if wrong else 200, scan=scan, act=wanted, given=given or {"max_flagged_share": "", "max_failed_share": ""},
         wrong={wrong.field: str(wrong)} if wrong else {},
     )  # fmt: skip
 
