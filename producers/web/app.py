@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from importlib.resources import files
 
 from fastapi import FastAPI, Request
@@ -16,15 +15,16 @@ from producers.web.access import demo
 from producers.web.access.people import ForbiddenError, NotLoggedInError
 from producers.web.csrf import CsrfError
 from producers.web.parts import Parts
+from producers.web.pictures import Pictures
+from producers.web.pictures import router as pictures
 from producers.web.settings import LoginKind
 
 
 def create_app(parts: Parts) -> FastAPI:
     """The app that answers for the desk and for the API."""
-    app = FastAPI(
-        title="Fakesweep", lifespan=partial(_lifespan, parts), docs_url=None, redoc_url=None, openapi_url=None
-    )
+    app = FastAPI(title="Fakesweep", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
     app.state.parts = parts
+    app.state.pictures = Pictures(parts)
     app.state.templates = pages.environment()
     settings = parts.settings
     app.add_middleware(
@@ -41,14 +41,16 @@ def create_app(parts: Parts) -> FastAPI:
     if settings.login is LoginKind.DEMO:
         app.include_router(demo.router)
     app.include_router(overview.router)
+    app.include_router(pictures)
     app.mount("/static", StaticFiles(directory=str(files("producers.web") / "static")), name="static")
     return app
 
 
 @asynccontextmanager
-async def _lifespan(parts: Parts, _app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
-    await run_in_threadpool(parts.scans.close)
+    app.state.pictures.close()
+    await run_in_threadpool(app.state.parts.scans.close)
 
 
 def _to_login(_request: Request, _error: Exception) -> Response:

@@ -1,15 +1,21 @@
 """The settings of `fakesweep web`, beside those that all processes share (worker/settings.py)."""
 
+import ipaddress
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import ConfigurationError
+from worker.settings import CommaList
 
 PREFIX = "FAKESWEEP_WEB_"
+LEAST_OF_A_SECRET = 32
+"""Characters."""
+MAKE_ONE = "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
 
 
 class LoginKind(StrEnum):
@@ -29,6 +35,10 @@ class WebSettings(BaseSettings):
     port: int = Field(default=8400, ge=0, le=65535)
     secret: SecretStr = SecretStr("")
     """Signs sessions and addresses of pictures; 32 characters or more. All web processes share it."""
+    url: str = ""
+    """Where people reach the desk, such as https://review.example.org. The demo's login needs none."""
+    trusted_proxies: CommaList = ()
+    """Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
     login: LoginKind = LoginKind.OIDC
     oidc_issuer: str = ""
     oidc_client_id: str = ""
@@ -47,6 +57,8 @@ class WebSettings(BaseSettings):
     """How long the address of a picture works."""
     picture_edge: int = Field(default=1600, ge=64, le=4096)
     """The longer edge of a picture on a page, in pixels."""
+    image_memory_mib: int = Field(default=2048, ge=256)
+    """Memory for pictures that are being made: files, and images in full size while they are decoded."""
     session_s: int = Field(default=8 * 3600, gt=0)
     """How long somebody stays logged in."""
 
@@ -59,3 +71,46 @@ class WebSettings(BaseSettings):
             fault = error.errors()[0]
             name = f"{PREFIX}{str(fault['loc'][0]).upper()}"
             raise ConfigurationError(f"{name} is not valid: {fault['msg']} (it is {fault['input']!r})") from None
+
+    def check(self) -> None:
+        """Raises ConfigurationError for settings that do not suffice, or do not fit together."""
+        _check_secret("SECRET", self.secret)
+        if self.login is LoginKind.DEMO:
+            if not is_loopback(self.host) or self.trusted_proxies:
+                raise ConfigurationError(
+                    f"{PREFIX}LOGIN is demo, which lets anybody in: {PREFIX}HOST must be 127.0.0.1, ::1 or localhost, "
+                    f"and {PREFIX}TRUSTED_PROXIES empty; for others than yourself, set {PREFIX}LOGIN to oidc or proxy"
+                )
+            return
+        _check_url("URL", self.url, "https://review.example.org")
+        if self.login is LoginKind.PROXY:
+            _check_secret("PROXY_SECRET", self.proxy_secret)
+        else:
+            _check_url("OIDC_ISSUER", self.oidc_issuer, "https://accounts.example.org")
+            if not self.oidc_client_id:
+                raise ConfigurationError(f"{PREFIX}OIDC_CLIENT_ID is not set: give what the provider calls this client")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's own."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_secret(name: str, secret: SecretStr) -> None:
+    length = len(secret.get_secret_value())
+    if length < LEAST_OF_A_SECRET:
+        said = f"has {length} characters, and needs {LEAST_OF_A_SECRET}" if length else "is not set"
+        raise ConfigurationError(f"{PREFIX}{name} {said}: make one with {MAKE_ONE}")
+
+
+def _check_url(name: str, url: str, example: str) -> None:
+    """Only https, but on this machine, where tests and trials run."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+    if not (safe and host) or parts.query or parts.fragment or parts.username:
+        said = f"is {url!r}" if url else "is not set"
+        raise ConfigurationError(f"{PREFIX}{name} {said}: give an https address, such as {example}")

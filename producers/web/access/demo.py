@@ -1,6 +1,5 @@
 """The login of the demo: anybody on this machine chooses who they are. It works on loopback alone."""
 
-import ipaddress
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -13,18 +12,11 @@ from producers.web.access.people import ForbiddenError, NotLoggedInError
 from producers.web.csrf import csrf_checked
 from producers.web.pages import Pages, pages_of
 from producers.web.parts import Parts, parts_of
+from producers.web.settings import is_loopback
 from worker.database import transaction
 from worker.tables import Reviewer
 
 router = APIRouter(include_in_schema=False)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address is this machine's own."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def on_loopback(request: Request) -> None:

@@ -1,0 +1,78 @@
+"""Signed addresses of pictures."""
+
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+
+from itsdangerous import BadSignature, SignatureExpired, TimestampSigner, URLSafeTimedSerializer
+
+from producers.web.access.people import Person
+from producers.web.parts import Parts
+from producers.web.settings import WebSettings
+
+PATH = "/pictures/"
+_SALT = "fakesweep.pictures"
+_STEPS = 4
+"""An address stays the same for a quarter of its life, so that a browser that has loaded a picture ahead shows it."""
+
+
+class Kind(StrEnum):
+    """The forms of a picture. In the blurred ones nothing can be recognised, whatever the browser does with them."""
+
+    CLEAR = "clear"
+    BLURRED = "blurred"
+    SMALL = "small"
+    SMALL_BLURRED = "small_blurred"
+
+
+class WrongAddressError(Exception):
+    """We did not make this address, or not for who asks."""
+
+
+class ExpiredAddressError(Exception):
+    """The address was right, and is too old."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an address names: a content, where it lies, and in which form it is shown."""
+
+    sha256: str
+    uri: str
+    kind: Kind
+
+
+class _SteppedSigner(TimestampSigner):
+    """Signs with a time that moves on in steps."""
+
+    step_s = 1
+
+    def get_timestamp(self) -> int:
+        return int(time.time()) // self.step_s * self.step_s
+
+
+def address(parts: Parts, person: Person, sha256: str, uri: str, kind: Kind) -> str:
+    """The address at which this person sees this content for a while, as a path.
+
+    It works for FAKESWEEP_WEB_PICTURE_TTL_S at most, and for three quarters of that at least.
+    """
+    return PATH + str(_serializer(parts.settings).dumps([sha256, uri, kind, person.name]))
+
+
+def read(parts: Parts, person: Person, signed: str) -> Wanted:
+    """What the last part of an address names. Raises WrongAddressError and ExpiredAddressError."""
+    try:
+        sha256, uri, kind, name = _serializer(parts.settings).loads(signed, max_age=parts.settings.picture_ttl_s)
+    except SignatureExpired as error:
+        raise ExpiredAddressError from error
+    except BadSignature as error:
+        raise WrongAddressError from error
+    if name != person.name:
+        raise WrongAddressError
+    return Wanted(sha256, uri, Kind(kind))
+
+
+def _serializer(settings: WebSettings) -> URLSafeTimedSerializer:
+    step_s = max(1, settings.picture_ttl_s // _STEPS)
+    signer = type("Signer", (_SteppedSigner,), {"step_s": step_s})
+    return URLSafeTimedSerializer(settings.secret.get_secret_value(), salt=_SALT, signer=signer)

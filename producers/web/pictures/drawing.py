@@ -1,0 +1,96 @@
+"""Makes our own JPEGs of a file: upright, bounded, without metadata. Decoding is bounded as in the worker."""
+
+import io
+import threading
+from dataclasses import dataclass
+
+from PIL import Image
+
+from producers.web.pictures.addresses import Kind
+from worker.budget import Budget
+from worker.errors import ImageError, Reason
+from worker.image_memory import decode_bytes
+from worker.images import Decoding, Fit, SizeLimits, open_for, opened_header
+
+SMALL_EDGE = 320
+BLURRED_EDGE = 16
+"""Pixels of the longer edge that a blurred picture is made from: fewer than a face or a letter needs."""
+_QUALITY, _BLURRED_QUALITY = 90, 60
+_RGB = 4
+"""Bytes a pixel, as Pillow stores it."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A content in all its forms, each a JPEG."""
+
+    forms: dict[Kind, bytes]
+
+    def size(self) -> int:
+        """Bytes in all."""
+        return sum(map(len, self.forms.values()))
+
+
+class Drawing:
+    """Makes pictures: as many at once as there are CPUs, in a bounded memory.
+
+    `edge` is the longer edge of a clear picture in pixels, `pixels` the budget for what decoders hold.
+    """
+
+    def __init__(self, edge: int, limits: SizeLimits, pixels: Budget, decoders: int) -> None:
+        self._edge, self._limits, self._pixels = edge, limits, pixels
+        self._decoders = threading.BoundedSemaphore(decoders)
+
+    def make(self, data: bytes) -> Made:
+        """All forms of the image in `data`. Raises ImageError as worker.images.decode does, and ShuttingDownError."""
+        with opened_header(data, limits=self._limits) as header:
+            size = header.image.size
+        # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that is enough. The worker's code takes half the edge.
+        half = -(-min(_fitted(size, self._edge)) // 2)
+        needed = decode_bytes(data, edge=half, fit=Fit.STRETCH, decoding=Decoding.REDUCED, limits=self._limits)
+        needed += _RGB * self._edge * (2 * self._edge + min(size))
+        if needed > (limit := self._pixels.limit(live=True)):
+            raise ImageError(
+                Reason.TOO_MANY_PIXELS,
+                f"decoding needs up to {needed >> 20} MiB, and {limit >> 20} MiB are allowed "
+                "(raise FAKESWEEP_WEB_IMAGE_MEMORY_MIB)",
+            )
+        with self._pixels.take(needed, live=True), self._decoders:
+            opened = open_for(data, edge=half, decoding=Decoding.REDUCED, limits=self._limits)
+            return forms_of(opened.pixels, _fitted(opened.size, self._edge))
+
+
+def forms_of(image: Image.Image, size: tuple[int, int]) -> Made:
+    """All forms of an upright image (RGB or RGBX) whose clear form has this width and height in pixels."""
+    clear = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3) if image.size != size else image
+    clear = clear if clear.mode == "RGB" else clear.convert("RGB")
+    small = clear.resize(_fitted(size, SMALL_EDGE), Image.Resampling.BICUBIC, reducing_gap=2)
+    return Made({
+        Kind.CLEAR: jpeg(clear, _QUALITY),
+        Kind.BLURRED: jpeg(blurred(small, size), _BLURRED_QUALITY),
+        Kind.SMALL: jpeg(small, _QUALITY),
+        Kind.SMALL_BLURRED: jpeg(blurred(small, small.size), _BLURRED_QUALITY),
+    })  # fmt: skip
+
+
+def blurred(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """A picture of this size that holds no more than the mean colours of at most 16 x 16 fields."""
+    fields = image.resize(_fitted(image.size, BLURRED_EDGE), Image.Resampling.BOX)
+    return fields.resize(size, Image.Resampling.BICUBIC)
+
+
+def jpeg(image: Image.Image, quality: int) -> bytes:
+    """The RGB image as a JPEG that holds nothing but its pixels."""
+    image.info.clear()  # or Pillow copies the original's comment
+    target = io.BytesIO()
+    image.save(target, "JPEG", quality=quality)
+    return target.getvalue()
+
+
+def _fitted(size: tuple[int, int], edge: int) -> tuple[int, int]:
+    """Width and height with the same proportions and no edge longer than that; never larger than they were."""
+    longer = max(size)
+    if longer <= edge:
+        return size
+    width, height = (max(1, round(one * edge / longer)) for one in size)
+    return width, height

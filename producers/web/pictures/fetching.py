@@ -1,0 +1,115 @@
+"""Gets a content, makes its pictures, and keeps the newest ones in memory."""
+
+import asyncio
+import hashlib
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import structlog
+from cachetools import LRUCache
+
+from producers.web.parts import Parts
+from producers.web.pictures.drawing import Drawing, Made
+from producers.web.pictures.places import other_places
+from worker.budget import Budget
+from worker.cpus import usable_cpus
+from worker.errors import ImageError, Reason, StorageUnavailableError
+from worker.images import SizeLimits
+from worker.messages import ImageRef
+
+log = structlog.get_logger(__name__)
+
+FETCHERS = 8
+"""Threads of their own: a storage that does not answer must not take the threads in which people decide."""
+MOST_WAITING = 64
+WAIT_S = 30.0
+"""How long a browser waits for a picture."""
+KEPT_BYTES = 64 * 2**20
+"""Of pictures that are made already: about 200 contents in all their forms."""
+_FILES_SHARE = 0.25
+
+
+class BusyError(Exception):
+    """Too many pictures are under way."""
+
+
+class Pictures:
+    """The pictures of a web process. `show` may be called by many at once; each content is fetched and decoded once."""
+
+    def __init__(self, parts: Parts, *, wait_s: float = WAIT_S) -> None:
+        self._parts, self._wait_s = parts, wait_s
+        memory = parts.settings.image_memory_mib * 2**20
+        self._files = Budget(max(round(memory * _FILES_SHARE), parts.max_bytes))
+        limits = SizeLimits(parts.max_pixels, min_edge=1)
+        pixels = Budget(memory - round(memory * _FILES_SHARE))
+        self._drawing = Drawing(parts.settings.picture_edge, limits, pixels, usable_cpus())
+        self._pool = ThreadPoolExecutor(FETCHERS, thread_name_prefix="pictures")
+        self._lock = threading.Lock()
+        self._under_way: dict[str, Future[Made]] = {}
+        self._made: LRUCache[str, Made] = LRUCache(KEPT_BYTES, getsizeof=Made.size)
+
+    async def show(self, sha256: str, uri: str) -> Made:
+        """The pictures of a content that lies at `uri`, or else at another place that is known.
+
+        Raises ImageError, with the reason for which there is none, and BusyError.
+        """
+        with self._lock:
+            made = self._made.get(sha256)
+        if made is not None:
+            return made
+        future = asyncio.wrap_future(self._ask(sha256, uri))
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may end after all have gone
+        try:
+            # Shielded: who waits for the same content goes on when another browser goes away.
+            return await asyncio.wait_for(asyncio.shield(future), self._wait_s)
+        except TimeoutError:
+            raise ImageError(Reason.STORAGE_UNAVAILABLE, f"not within {self._wait_s:g} s") from None
+
+    def close(self) -> None:
+        """Begins nothing more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self, sha256: str, uri: str) -> "Future[Made]":
+        with self._lock:
+            future = self._under_way.get(sha256)
+            if future is not None:
+                return future
+            if len(self._under_way) >= MOST_WAITING:
+                raise BusyError
+            future = self._under_way[sha256] = self._pool.submit(self._make, sha256, uri)
+        future.add_done_callback(lambda done: self._end(sha256, done))
+        return future
+
+    def _end(self, sha256: str, done: "Future[Made]") -> None:
+        with self._lock:
+            self._under_way.pop(sha256, None)
+            # One that alone is larger than all that is kept is not kept: that is what ValueError would say.
+            if not done.cancelled() and done.exception() is None and done.result().size() <= KEPT_BYTES:
+                self._made[sha256] = done.result()
+
+    def _make(self, sha256: str, uri: str) -> Made:
+        """Tries the named place, then a few others at which this content was found. The first error counts."""
+        with self._files.take(self._parts.max_bytes, live=True) as held:
+            data = self._fetch_any(sha256, uri)
+            held.shrink(len(data))
+            return self._drawing.make(data)
+
+    def _fetch_any(self, sha256: str, uri: str) -> bytes:
+        try:
+            return self._fetch(sha256, uri)
+        except (ImageError, StorageUnavailableError) as error:
+            first = error
+        for other in other_places(self._parts.database, sha256, uri):
+            try:
+                return self._fetch(sha256, other)
+            except (ImageError, StorageUnavailableError) as error:
+                log.info("picture_not_there", sha256=sha256, uri=other, reason=str(error))
+        log.info("picture_not_there", sha256=sha256, uri=uri, reason=str(first))
+        raise first if isinstance(first, ImageError) else ImageError(Reason.STORAGE_UNAVAILABLE, str(first))
+
+    def _fetch(self, sha256: str, uri: str) -> bytes:
+        """The bytes at a place, if they are this content."""
+        data = self._parts.store.fetch(ImageRef(uri=uri))
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise ImageError(Reason.CHANGED, "another content lies there now")
+        return data

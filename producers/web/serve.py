@@ -1,0 +1,101 @@
+"""Runs the web process: settings -> parts -> app -> uvicorn, until SIGTERM."""
+
+import signal
+import socket
+from types import FrameType
+
+import structlog
+import typer
+import uvicorn
+
+from producers.web.app import create_app
+from producers.web.parts import Parts
+from producers.web.settings import PREFIX, WebSettings
+from worker import broker, telemetry
+from worker.database import Database
+from worker.errors import ConfigurationError
+from worker.settings import Settings
+from worker.storage import open_stores
+
+log = structlog.get_logger(__name__)
+
+EXIT_OK, EXIT_FAILED = 0, 1
+GRACE_S = 20
+"""Seconds in which requests that are under way may end after SIGTERM."""
+_WAITING = 2048
+"""Connections that may wait to be accepted."""
+
+
+def serve(settings: Settings, own: WebSettings, database: Database) -> int:
+    """Answers until SIGTERM or SIGINT; the exit code. Requests that are under way are finished.
+
+    Raises ConfigurationError.
+    """
+    telemetry.configure_logging(settings)
+    telemetry.init_sentry(settings)
+    listening = _listen(own)
+    try:
+        app = create_app(parts_for(settings, own, database))
+        server = uvicorn.Server(_uvicorn(app, own))
+        host, port = listening.getsockname()[:2]
+        log.info("web_listening", host=host, port=port, login=own.login)
+        typer.echo(own.url or f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        # uvicorn raises the signal once more when it has stopped: without a handler, that would be the exit code.
+        signal.signal(signal.SIGTERM, _stopped)
+        server.run(sockets=[listening])
+    finally:
+        listening.close()
+        database.dispose()
+        telemetry.flush()
+    log.info("web_stopped")
+    return EXIT_OK if server.started else EXIT_FAILED
+
+
+def parts_for(settings: Settings, own: WebSettings, database: Database) -> Parts:
+    """The parts of a web process. Raises ConfigurationError.
+
+    A broker that is away is no hindrance: reviews need none.
+    """
+    celery = broker.create_app(settings.broker_url.get_secret_value())
+    return Parts(
+        settings=own,
+        database=database,
+        store=open_stores(settings),
+        broker=celery,
+        max_bytes=settings.max_bytes,
+        max_pixels=settings.max_pixels,
+    )
+
+
+def _uvicorn(app: object, own: WebSettings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        log_config=None,  # uvicorn's lines go where ours go
+        access_log=False,  # an access log would hold the signed addresses of pictures
+        ws="none",
+        server_header=False,
+        proxy_headers=bool(own.trusted_proxies),
+        forwarded_allow_ips=list(own.trusted_proxies),
+        timeout_graceful_shutdown=GRACE_S,
+    )
+
+
+def _listen(own: WebSettings) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            own.host, own.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(_WAITING)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{PREFIX}HOST and {PREFIX}PORT: cannot listen on {own.host}, port {own.port}: {error.strerror}; "
+            "give another port, or 0 for any"
+        ) from error
+    return listening
+
+
+def _stopped(_number: int, _frame: FrameType | None) -> None:
+    """The handler of a signal that uvicorn has obeyed already."""
