@@ -5,9 +5,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import pytest
 from celery import Celery
+from fastapi.testclient import TestClient
 
 from producers.web.overview.dead import LONGEST
 from tests.desk import csrf_of, desk_app, logged_in, person
@@ -26,8 +26,8 @@ class Desk:
     """A lead and an admin at their browsers, and the broker."""
 
     celery: Celery
-    lead: httpx.Client
-    admin: httpx.Client
+    lead: TestClient
+    admin: TestClient
 
     def bury(self, payload: Any, reason: str = "it is no message") -> None:
         broker.dead_letter(self.celery, payload, InvalidMessageError(reason), "no id", queue=LIVE_QUEUE)
@@ -36,7 +36,7 @@ class Desk:
         with self.celery.connection_for_write() as connection:
             return broker.dead_count(connection.default_channel)
 
-    def send(self, browser: httpx.Client, path: str, **values: str) -> httpx.Response:
+    def send(self, browser: TestClient, path: str, **values: str) -> Any:
         return browser.post(path, data={"csrf": csrf_of(browser.get("/dead-letters").text), **values})
 
     def ids(self) -> list[str]:

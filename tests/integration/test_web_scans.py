@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import httpx
 import psutil
 import pytest
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from producers.web.scans import ScanProcesses
 from tests.desk import csrf_of, desk_app, logged_in, person
@@ -30,7 +30,7 @@ class Desk:
     """A lead at their browser, with a broker and a bucket of images."""
 
     app: FastAPI
-    browser: httpx.Client
+    browser: TestClient
     url: str
     source: str
 
@@ -38,7 +38,7 @@ class Desk:
         """The hidden fields of a page's form."""
         return dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', self.browser.get(path).text))
 
-    def send(self, path: str, **values: str) -> httpx.Response:
+    def send(self, path: str, **values: str) -> Any:
         return self.browser.post(path, data=values)
 
     def start(self, **values: str) -> UUID:
@@ -46,7 +46,7 @@ class Desk:
         assert answer.status_code == 303, answer.text
         return UUID(answer.headers["location"].rpartition("/")[2])
 
-    def act(self, scan: UUID, act: str, **values: str) -> httpx.Response:
+    def act(self, scan: UUID, act: str, **values: str) -> Any:
         return self.send(f"/scans/{scan}/{act}", **self.form(f"/scans/{scan}/{act}"), **values)
 
     def scan(self, scan: UUID, *columns: str) -> tuple[Any, ...]:

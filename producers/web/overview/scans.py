@@ -25,6 +25,7 @@ router = APIRouter()
 AParts = Annotated[Parts, Depends(parts_of)]
 APages = Annotated[Pages, Depends(pages_of)]
 
+_NO_LIMITS = {"max_flagged_share": "", "max_failed_share": ""}
 UNLISTED = (ScanStatus.LISTING, ScanStatus.REPAIRING)
 ACTIVE = (*UNLISTED, ScanStatus.RUNNING)
 
@@ -134,7 +135,7 @@ def _ask(
     except NoSuchScanError as error:
         return _not_there(pages, error)
     return pages.show(
-        "overview_act.html.j2", status=422 if wrong else 200, scan=scan, act=wanted, given=given or {"max_flagged_share": "", "max_failed_share": ""},
+        "overview_act.html.j2", status=422 if wrong else 200, scan=scan, act=wanted, given=given or _NO_LIMITS,
         wrong={wrong.field: str(wrong)} if wrong else {},
     )  # fmt: skip
 
