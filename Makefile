@@ -9,10 +9,11 @@ LOCKED := pyproject.toml constraints.txt deploy/demo/install.py deploy/demo/torc
 export IMAGES
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos check bench detector lock clean
+.PHONY: help install demo review test chaos check bench detector lock clean
 
 help:
 	@echo "make demo [IMAGES=folder]   sweep the folder's images, or some drawn ones, on this machine"
+	@echo "make review [IMAGES=folder] the same, and then the review desk in your browser, until Ctrl-C"
 	@echo "make test [ARGS=...]        run the tests"
 	@echo "make chaos [ARGS='--seed 2']   faults on real services, and what they lose; takes under 30 minutes"
 	@echo "make check                  lint, formatting, types and the direction of imports"
@@ -26,6 +27,9 @@ install: $(VENV)/installed-test
 
 demo: $(VENV)/installed-demo
 	@$(BIN)/python -m deploy.demo.run "$$IMAGES"
+
+review: $(VENV)/installed-demo
+	@$(BIN)/python -m deploy.demo.review "$$IMAGES"
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)

@@ -37,48 +37,27 @@ class UsageError(Exception):
 
 def main(folder: str) -> int:
     """Runs the demo; its exit code."""
+    return ended("make demo", lambda: run(checked(folder, HOME) if folder else None))
+
+
+def ended(command: str, work: Callable[[], None]) -> int:
+    """Does the work until it is done or interrupted; the exit code of `command`, which is told on stderr."""
     try:
         with sigterm_as_interrupt():
-            run(_checked(folder) if folder else None)
+            work()
     except KeyboardInterrupt:
-        print("make demo: interrupted; everything is stopped", file=sys.stderr)
+        print(f"{command}: interrupted; everything is stopped", file=sys.stderr)
         return 130
     except (UsageError, SweepError, StartError) as error:
-        print(f"make demo: {error}", file=sys.stderr)
+        print(f"{command}: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     return 0
 
 
 def run(folder: Path | None) -> None:
     """draw -> start parts -> migrate -> start worker -> upload -> scan -> show; stopped in reverse, however it ends."""
-    notice = tomllib.loads((DETECTOR / "detector.toml").read_text(encoding="utf-8"))["notice"]
-    screen.warn(console, notice)
-    shutil.rmtree(HOME, ignore_errors=True)
-    HOME.mkdir(parents=True)
-    images = folder or _draw()
-    with ExitStack() as stack:
-        with _shown("Starting Postgres, Redis and S3"):
-            endpoint = stack.enter_context(services.s3_server(HOME))
-            sweep = Sweep(
-                home=HOME,
-                detector=DETECTOR,
-                database_url=stack.enter_context(services.embedded_postgres(HOME)),
-                broker_url=stack.enter_context(services.embedded_redis(HOME)),
-                s3_endpoint=endpoint,
-            )
-        sweep.migrate()
-        with _shown(f"Starting the worker; vLLM takes a minute or two (log: {_short(sweep.worker_log)})"):
-            stack.enter_context(sweep.worker())
-        stack.callback(console.print, "Stopping what was started")
-        with _shown(f"Uploading {images}") as update:
-            uploaded = upload_folder(
-                images,
-                BUCKET,
-                endpoint=endpoint,
-                without=HOME.parent,
-                stored=lambda count: update(f"Uploading: {count}"),
-            )
-        screen.show_upload(console, uploaded)
+    notice = warned()
+    with at_work(folder, HOME) as sweep:
         files = sweep.scan(f"s3://{BUCKET}/")
         screen.show_findings(console, files.results, f"s3://{BUCKET}/")
         if folder is None:
@@ -88,12 +67,55 @@ def run(folder: Path | None) -> None:
     screen.warn(console, notice)
 
 
-def _checked(folder: str) -> Path:
+def warned() -> str:
+    """Says what the detector is not; the text."""
+    notice = str(tomllib.loads((DETECTOR / "detector.toml").read_text(encoding="utf-8"))["notice"])
+    screen.warn(console, notice)
+    return notice
+
+
+@contextmanager
+def at_work(folder: Path | None, home: Path) -> Iterator[Sweep]:
+    """Fakesweep at work, with the images of the folder (else drawn ones) in S3. `home` is made anew.
+
+    Everything is stopped in reverse, however the body ends. Raises StartError and SweepError.
+    """
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    images = folder or _draw(home)
+    with ExitStack() as stack:
+        with shown("Starting Postgres, Redis and S3"):
+            endpoint = stack.enter_context(services.s3_server(home))
+            sweep = Sweep(
+                home=home,
+                detector=DETECTOR,
+                database_url=stack.enter_context(services.embedded_postgres(home)),
+                broker_url=stack.enter_context(services.embedded_redis(home)),
+                s3_endpoint=endpoint,
+            )
+        sweep.migrate()
+        with shown(f"Starting the worker; vLLM takes a minute or two (log: {_short(sweep.worker_log)})"):
+            stack.enter_context(sweep.worker())
+        stack.callback(console.print, "Stopping what was started")
+        with shown(f"Uploading {images}") as update:
+            uploaded = upload_folder(
+                images,
+                BUCKET,
+                endpoint=endpoint,
+                without=home.parent,
+                stored=lambda count: update(f"Uploading: {count}"),
+            )
+        screen.show_upload(console, uploaded)
+        yield sweep
+
+
+def checked(folder: str, home: Path) -> Path:
+    """The folder of images. Raises UsageError."""
     path = Path(folder).expanduser().resolve()
     if not path.is_dir():
         raise UsageError(f"IMAGES: {folder} is not a folder")
-    if path.is_relative_to(HOME):
-        raise UsageError(f"IMAGES: {folder} lies in {_short(HOME)}, which every run makes anew; copy it elsewhere")
+    if path.is_relative_to(home):
+        raise UsageError(f"IMAGES: {folder} lies in {_short(home)}, which every run makes anew; copy it elsewhere")
     return path
 
 
@@ -101,22 +123,22 @@ def _short(path: Path) -> str:
     return os.path.relpath(path)
 
 
-def _draw() -> Path:
+def _draw(home: Path) -> Path:
     """Draws in a process of its own: a pool of processes and Ctrl-C do not go together."""
-    log = HOME / "draw.log"
+    log = home / "draw.log"
     script = ROOT / "deploy" / "demo" / "draw.py"
-    command: Command = [sys.executable, script, HOME, f"--count={DRAWN}", f"--seed={SEED}"]
+    command: Command = [sys.executable, script, home, f"--count={DRAWN}", f"--seed={SEED}"]
     with (
-        _shown(f"Drawing {DRAWN} images, half of them as a camera would see them, half with a generator's artefacts"),
+        shown(f"Drawing {DRAWN} images, half of them as a camera would see them, half with a generator's artefacts"),
         running("drawing", command, log, lambda _: True) as process,
     ):
         if process.wait():
             raise SweepError(f"drawing failed:\n{tail(log)}")
-    return HOME / "images"
+    return home / "images"
 
 
 @contextmanager
-def _shown(what: str) -> Iterator[Callable[[str], None]]:
+def shown(what: str) -> Iterator[Callable[[str], None]]:
     """Shows what is being done and for how long, on a terminal; elsewhere a line. Yields how to change the text."""
     if not console.is_terminal:
         console.print(what, markup=False, soft_wrap=True)

@@ -53,35 +53,38 @@ class Sweep:
 
     def migrate(self) -> None:
         """Makes the tables."""
-        self._run("migrate")
+        self.run("migrate")
 
     @contextmanager
     def worker(self) -> Iterator[None]:
         """A worker that is ready. Raises StartError with the end of its log when it ends before that."""
         command, log = [*FAKESWEEP, "worker"], self.worker_log
         with running(
-            "the worker", command, log, lambda _: READY in log.read_bytes(), env=self._environment(), cwd=ROOT,
+            "the worker", command, log, lambda _: READY in log.read_bytes(), env=self.environment(), cwd=ROOT,
             start_limit_s=WORKER_START_S, stop_limit_s=WORKER_STOP_S,
         ) as self._worker:  # fmt: skip
             yield
 
     def scan(self, source: str) -> Files:
         """Scans the source to its end and writes results, summary and report."""
-        scan = str(json.loads(self._run("scan", source, "--name", "demo", "--watch", "--json"))["scan"])
+        scan = str(json.loads(self.run("scan", source, "--name", "demo", "--watch", "--json"))["scan"])
         files = Files(*(self.home / name for name in ("results.jsonl", "summary.json", "report.html")))
-        self._run("results", scan, "--output", str(files.results))
-        files.summary.write_bytes(self._run("status", scan, "--json"))
-        self._run("report", scan, "--output", str(files.report))
+        self.run("results", scan, "--output", str(files.results))
+        files.summary.write_bytes(self.run("status", scan, "--json"))
+        self.run("report", scan, "--output", str(files.report))
         return files
 
-    def _run(self, *arguments: str) -> bytes:
-        """What the command prints on stdout; its stderr is ours. Raises SweepError when it or the worker ends ill."""
+    def run(self, *arguments: str) -> bytes:
+        """What the command of `fakesweep` prints on stdout; its stderr is ours.
+
+        Raises SweepError when it or the worker ends ill.
+        """
         process = None
         with TemporaryFile() as output:
             try:
                 with signals_held():  # an interrupt inside Popen would lose the process
                     process = subprocess.Popen(
-                        [*FAKESWEEP, *arguments], stdin=subprocess.DEVNULL, stdout=output, env=self._environment(),
+                        [*FAKESWEEP, *arguments], stdin=subprocess.DEVNULL, stdout=output, env=self.environment(),
                         cwd=ROOT, start_new_session=True,
                     )  # fmt: skip
                 self._wait(process)
@@ -96,11 +99,15 @@ class Sweep:
     def _wait(self, process: Process) -> None:
         """Until the command ends. Without the worker a scan would wait for ever: its end is ours."""
         while process.poll() is None:
-            if self._worker is not None and self._worker.poll() is not None:
-                raise SweepError(f"the worker ended with code {self._worker.returncode}:\n{tail(self.worker_log)}")
+            self.check()
             time.sleep(0.05)
 
-    def _environment(self) -> dict[str, str]:
+    def check(self) -> None:
+        """Raises SweepError when the worker has ended."""
+        if self._worker is not None and self._worker.poll() is not None:
+            raise SweepError(f"the worker ended with code {self._worker.returncode}:\n{tail(self.worker_log)}")
+
+    def environment(self) -> dict[str, str]:
         """The environment with the demo's settings in place of the user's."""
         return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)} | {
             "DATABASE_URL": self.database_url,

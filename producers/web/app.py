@@ -6,11 +6,13 @@ from importlib.resources import files
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.types import ASGIApp
 
-from producers.web import csp_reports, pages
+from producers.web import csp_reports, overview, pages
 from producers.web.access import demo, leaving, oidc, proxy
+from producers.web.desk.routes import router as desk
 from producers.web.faults import add_faults
 from producers.web.guards import BodyLimit, OwnNames, SecurityHeaders
 from producers.web.parts import Parts
@@ -50,7 +52,7 @@ def create_app(parts: Parts) -> FastAPI:
     add_faults(app)
     if settings.login is LoginKind.OIDC:
         app.state.oidc = oidc.client_of(settings)
-    for router in (_LOGINS[settings.login], leaving.router, csp_reports.router, pictures):
+    for router in (_LOGINS[settings.login], leaving.router, csp_reports.router, pictures, overview.router, desk):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=str(files("producers.web") / "static")), name="static")
     return app
@@ -60,3 +62,4 @@ def create_app(parts: Parts) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     app.state.pictures.close()
+    await run_in_threadpool(app.state.parts.scans.close)

@@ -1,10 +1,11 @@
 """What the web process works with; put together in producers.web.serve, or from fakes in a test."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import HTTPConnection
 
+from producers.web.scans import ScanProcesses
 from producers.web.settings import WebSettings
 from worker.database import Database
 from worker.storage import ImageStore
@@ -23,6 +24,8 @@ class Parts:
     """Where pictures are fetched from."""
     broker: "Celery"
     """What submissions are published with."""
+    scans: ScanProcesses = field(default_factory=ScanProcesses)
+    """Publishes the scans that are started here. Whoever makes the parts closes it."""
     max_bytes: int = 64 * 2**20
     max_pixels: int = 100_000_000
 

@@ -1,0 +1,147 @@
+"""Dead letters: a lead looks at them, an admin publishes them again or discards them.
+
+Reading them moves them: see producers.dead_letters. So they are read when somebody asks for it by a button, and never
+because a page is loaded. The page that a reading answers with is shown at once, and not behind a redirect: it is what
+was read, and there is nowhere to keep it that all web processes share.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Form
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from producers import dead_letters
+from producers.dead_letters import DeadLetter
+from producers.web.access.people import ALead, AnAdmin
+from producers.web.csrf import csrf_checked
+from producers.web.pages import Pages, pages_of
+from producers.web.parts import Parts, parts_of
+from worker import broker
+from worker.errors import BrokerUnavailableError, InvalidMessageError
+from worker.tables import DeskRole
+from worker.texts import storable
+
+router = APIRouter()
+
+AParts = Annotated[Parts, Depends(parts_of)]
+APages = Annotated[Pages, Depends(pages_of)]
+
+MOST_LETTERS = 100
+LONGEST = 4000
+"""Characters of a payload that are shown."""
+
+DONE = {
+    "replayed": "The message is published again, and the letter is gone.",
+    "discarded": "The letter is deleted.",
+    "gone": "That letter is not there any more. Somebody else may have taken it.",
+}
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A letter as the page shows it. `refused` says why its message cannot be published again."""
+
+    id: str
+    at: str
+    queue: str
+    reason: str
+    payload: str
+    cut: int
+    refused: str | None
+
+
+def shown(letter: DeadLetter) -> Letter:
+    """The letter, cut to a length and in characters that a page can hold."""
+    payload = letter.payload if isinstance(letter.payload, str) else json.dumps(letter.payload, indent=1)
+    return Letter(
+        letter.id, _short(letter.at or "", 40), _short(letter.queue or "", 80), _short(letter.reason, 500),
+        _short(payload, LONGEST), max(len(payload) - LONGEST, 0), _refused(letter),
+    )  # fmt: skip
+
+
+def _short(text: str, longest: int) -> str:
+    return storable(text[:longest])
+
+
+def _refused(letter: DeadLetter) -> str | None:
+    try:
+        letter.job()
+    except InvalidMessageError as error:
+        return _short(str(error), 500)
+    return None
+
+
+@router.get("/dead-letters")
+def how_many(person: ALead, pages: APages, parts: AParts, done: str = "") -> HTMLResponse:
+    """Says how many there are. That asks the broker for a number and moves nothing."""
+    try:
+        with broker.unavailable(), parts.broker.connection_for_write() as connection:
+            count = broker.dead_count(connection.default_channel)
+    except BrokerUnavailableError as error:
+        return _away(pages, error)
+    return _show(pages, person, count=count, said=DONE.get(done))
+
+
+@router.post("/dead-letters", dependencies=[Depends(csrf_checked)])
+def read(person: ALead, pages: APages, parts: AParts) -> HTMLResponse:
+    """Reads them all, which puts a copy of each back into the queue, and shows the first hundred."""
+    try:
+        letters = dead_letters.look_through(parts.broker, lambda _letter: dead_letters.Act.KEEP)
+    except BrokerUnavailableError as error:
+        return _away(pages, error)
+    return _show(pages, person, count=len(letters), letters=[shown(one) for one in letters[:MOST_LETTERS]])
+
+
+@router.post("/dead-letters/replay", dependencies=[Depends(csrf_checked)])
+def replay(_admin: AnAdmin, pages: APages, parts: AParts, letter: Annotated[str, Form()]) -> Response:
+    """Publishes the letter's message again."""
+    return _take(pages, parts, letter, dead_letters.Act.REPLAY, "replayed")
+
+
+@router.post("/dead-letters/discard", dependencies=[Depends(csrf_checked)])
+def discard(
+    _admin: AnAdmin, pages: APages, parts: AParts, letter: Annotated[str, Form()], sure: Annotated[str, Form()] = ""
+) -> Response:
+    """Deletes the letter, if the box is ticked that says so."""
+    if not sure:
+        return pages.show(
+            "overview_fault.html.j2", status=422, title="Nothing is discarded", back="/dead-letters",
+            why="Tick the box beside the button first: a letter that is discarded is gone for good.",
+        )  # fmt: skip
+    return _take(pages, parts, letter, dead_letters.Act.DISCARD, "discarded")
+
+
+def _take(pages: Pages, parts: Parts, wanted: str, what: dead_letters.Act, done: str) -> Response:
+    taken: list[str] = []
+    refused: list[str] = []
+
+    def act(letter: DeadLetter) -> dead_letters.Act:
+        if letter.id != wanted or taken:
+            return dead_letters.Act.KEEP
+        if what is dead_letters.Act.REPLAY and (why := _refused(letter)):
+            refused.append(why)
+            return dead_letters.Act.KEEP
+        taken.append(letter.id)
+        return what
+
+    try:
+        dead_letters.look_through(parts.broker, act)
+    except BrokerUnavailableError as error:
+        return _away(pages, error)
+    if refused:
+        return pages.show("overview_fault.html.j2", status=409, title="It cannot be published again",
+                          why=f"No worker could handle this message: {refused[0]}", back="/dead-letters")  # fmt: skip
+    return RedirectResponse(f"/dead-letters?done={done if taken else 'gone'}", status_code=303)
+
+
+def _show(pages: Pages, person: ALead, **values: Any) -> HTMLResponse:
+    given = {"letters": None, "said": None, "most": MOST_LETTERS, **values}
+    return pages.show("overview_dead.html.j2", admin=person.may(DeskRole.ADMIN), **given)
+
+
+def _away(pages: Pages, error: BrokerUnavailableError) -> HTMLResponse:
+    del error  # it names the broker's address
+    return pages.show("overview_fault.html.j2", status=503, title="The broker cannot be reached", back="/overview",
+                      why="Nothing was changed. Try again in a moment; if it stays so, see the log.")  # fmt: skip

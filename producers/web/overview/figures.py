@@ -1,0 +1,110 @@
+"""The figures of the overview, asked of the views of docs/dashboards.md. Each query is bounded in rows and in time."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Result, text
+
+from producers.scans import find_scan
+from worker.database import Database, transaction
+
+Row = Mapping[str, Any]
+
+DAYS = 30
+PAGE = 50
+
+SCANS = """
+SELECT * FROM scan_progress
+WHERE kind = 'scan' AND (created_at >= now() - interval '24 hours' OR status NOT IN ('done', 'cancelled'))
+ORDER BY created_at DESC LIMIT 50
+"""
+SUBMISSIONS = """
+SELECT coalesce(sum(findings), 0)::bigint AS images,
+       coalesce(sum(findings) FILTER (WHERE verdict = 'fake'), 0)::bigint AS fake,
+       coalesce(sum(findings) FILTER (WHERE verdict = 'uncertain'), 0)::bigint AS uncertain,
+       coalesce(sum(findings) FILTER (WHERE outcome = 'failed'), 0)::bigint AS failed
+FROM findings_by_hour WHERE kind = 'live' AND hour >= date_trunc('hour', now()) - interval '24 hours'
+"""
+FLAGGED_BY_DAY = """
+SELECT day, detector_name, sum(contents)::bigint AS contents FROM flagged_by_day
+WHERE day >= date_trunc('day', now(), 'UTC') - interval '29 days' GROUP BY 1, 2 ORDER BY 1, 2
+"""
+TODAY = "SELECT date_trunc('day', now(), 'UTC')"
+BACKLOG = "SELECT contents, oldest_at, oldest_s FROM review_backlog"
+QUEUES = "SELECT * FROM queue_age ORDER BY queue"
+OVERTURNED = """
+SELECT detector_name, overturned, decided, overturned::float / nullif(decided, 0) AS overturn_rate,
+       wilson_bound(overturned, decided, -1) AS overturn_low, wilson_bound(overturned, decided, 1) AS overturn_high
+FROM (SELECT detector_name, sum(fake_overturned + real_overturned)::bigint AS overturned,
+             sum(fake_confirmed + fake_overturned + real_confirmed + real_overturned)::bigint AS decided
+      FROM detector_quality WHERE week >= current_date - 28 GROUP BY detector_name) AS four_weeks
+WHERE decided > 0 ORDER BY decided DESC, detector_name LIMIT 50
+"""
+FAILURES = """
+SELECT reason, sum(findings)::bigint AS images, count(DISTINCT scan_id) AS scans, max(last_hour) AS last
+FROM failures WHERE last_hour >= now() - interval '7 days' GROUP BY reason ORDER BY images DESC, reason LIMIT 50
+"""
+DRIFT = """
+SELECT detector_name, bucket, images, measure, share, share_before, z FROM drift
+WHERE day = date_trunc('day', now(), 'UTC') - interval '24 hours' AND alarm ORDER BY abs(z) DESC NULLS LAST LIMIT 50
+"""
+
+QUERIES = {
+    "scans": SCANS,
+    "submissions": SUBMISSIONS,
+    "flagged": FLAGGED_BY_DAY,
+    "today": TODAY,
+    "backlog": BACKLOG,
+    "queues": QUEUES,
+    "overturned": OVERTURNED,
+    "failures": FAILURES,
+    "drift": DRIFT,
+}
+"""By what they tell. A benchmark asks them all."""
+
+_FLAGGED_FINDINGS = """
+SELECT uri, external_id, outcome, verdict, score, reason, detail, sha256, decided_at FROM flagged_findings
+WHERE partition = :partition AND scan_id = :scan_id ORDER BY score DESC NULLS LAST LIMIT :page
+"""
+_ALL_FINDINGS = """
+SELECT uri, external_id, outcome, verdict, score, reason, detail, sha256, decided_at FROM finding_details
+WHERE partition = :partition AND scan_id = :scan_id AND uri > :after ORDER BY partition, scan_id, uri LIMIT :page
+"""
+_FAILURES_OF_SCAN = """
+SELECT reason, bucket, sum(findings)::bigint AS images, max(last_hour) AS last FROM failures
+WHERE scan_id = :scan_id GROUP BY reason, bucket ORDER BY images DESC, reason, bucket LIMIT 50
+"""
+
+
+def _rows(found: Result[Any]) -> list[Row]:
+    return [dict(row) for row in found.mappings()]
+
+
+def of_the_night(database: Database) -> dict[str, Sequence[Row]]:
+    """The rows of each of QUERIES."""
+    with transaction(database) as session:
+        return {name: _rows(session.execute(text(query))) for name, query in QUERIES.items()}
+
+
+def of_scan(database: Database, scan_id: UUID) -> Row:
+    """The scan's row of `scan_progress`. Raises NoSuchScanError."""
+    with transaction(database) as session:
+        find_scan(session, scan_id)
+        query = text("SELECT * FROM scan_progress WHERE scan_id = :scan_id")
+        return _rows(session.execute(query, {"scan_id": scan_id}))[0]
+
+
+def failures_of(database: Database, scan_id: UUID) -> Sequence[Row]:
+    """How many images of the scan failed for which reason in which bucket, the most frequent first."""
+    with transaction(database) as session:
+        return _rows(session.execute(text(_FAILURES_OF_SCAN), {"scan_id": scan_id}))
+
+
+def findings_of(database: Database, scan_id: UUID, *, after: str | None = None) -> Sequence[Row]:
+    """Up to PAGE findings of the scan: the flagged ones with the highest scores, or those of any kind behind a uri."""
+    with transaction(database) as session:
+        values = {"partition": find_scan(session, scan_id).partition, "scan_id": scan_id, "page": PAGE}
+        if after is None:
+            return _rows(session.execute(text(_FLAGGED_FINDINGS), values))
+        return _rows(session.execute(text(_ALL_FINDINGS), values | {"after": after}))

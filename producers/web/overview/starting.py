@@ -1,0 +1,142 @@
+"""The form that starts a scan: read, checked as the command line checks it, and made a row of `scans`."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from pydantic import BaseModel, Field, ValidationError
+
+from producers import scans, sources
+from producers.limits import Limits
+from producers.listing import Rules
+from worker.database import Database
+from worker.errors import ScanStateError, SourceError, UnknownSourceError
+from worker.messages import Explain, Policy, Record
+from worker.tables import Scan
+
+MOST_SOURCES = 100
+_PREFIX = "desk-"
+"""Of tokens, so that a form cannot name the scan of a nightly schedule."""
+_TOKEN = re.compile("[0-9a-f]{32}")
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class WrongFormError(Exception):
+    """What was given does not do. `field` is the name of the input that it is about."""
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(text)
+        self.field = field
+
+
+class StartForm(BaseModel):
+    """What the form holds, as it was typed. Nothing that is typed is lost when it is not valid."""
+
+    token: str = ""
+    sources: str = ""
+    name: str = ""
+    explain: str = Explain.FLAGGED.value
+    fake_from: str = ""
+    real_to: str = ""
+    max_tokens: str = ""
+    suffixes: str = ""
+    min_bytes: str = ""
+    max_bytes: str = ""
+    record: str = Record.ALL.value
+    rejudge: str = ""
+    max_flagged_share: str = str(Limits.max_flagged_share)
+    max_failed_share: str = str(Limits.max_failed_share)
+
+
+def new_form() -> StartForm:
+    """An empty form. Its token makes one scan, however often the form is sent."""
+    return StartForm(token=uuid4().hex)
+
+
+class Shares(BaseModel):
+    """The limits of a scan; without a value, there is none."""
+
+    max_flagged_share: float | None = Field(default=None, ge=0, le=1)
+    max_failed_share: float | None = Field(default=None, ge=0, le=1)
+
+
+class _Recorded(BaseModel):
+    record: Record
+
+
+def checked(model: type[Model], **values: str | None) -> Model:
+    """The model of what was typed; an empty text is no value. Raises WrongFormError."""
+    try:
+        return model(**{name: value.strip() or None for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        raise _wrong(error, values) from None
+
+
+def start(database: Database, form: StartForm) -> Scan:
+    """The scan of this form. The same form again is the same scan. Raises WrongFormError."""
+    policy = checked(
+        Policy, explain=form.explain, fake_from=form.fake_from, real_to=form.real_to, max_tokens=form.max_tokens
+    )
+    limits = checked(Shares, max_flagged_share=form.max_flagged_share, max_failed_share=form.max_failed_share)
+    record = checked(_Recorded, record=form.record).record
+    names = checked(scans.Names, name=form.name, token=_token(form))
+    listing = scans.Listing(sources=_sources(form.sources), rules=_rules(form))
+    rejudge = bool(form.rejudge)
+    _look(listing)
+    try:
+        scan = scans.start_scan(
+            database, listing, name=names.name, token=names.token, policy=policy, rejudge=rejudge, record=record,
+            limits=Limits(limits.max_flagged_share, limits.max_failed_share),
+        )  # fmt: skip
+        scans.check_same(scan, listing, policy, rejudge=rejudge, record=record)
+    except ScanStateError:
+        text = (
+            "This form has already started another scan. Check what it says now, and send it again to start one more."
+        )
+        raise WrongFormError("sources", text) from None
+    return scan
+
+
+def _token(form: StartForm) -> str:
+    return _PREFIX + (form.token if _TOKEN.fullmatch(form.token) else uuid4().hex)
+
+
+def _sources(typed: str) -> tuple[str, ...]:
+    """One a line, and in S3: folders here are those of this server, which is not the reader's machine."""
+    lines = [line.strip() for line in typed.splitlines() if line.strip()]
+    if not lines or len(lines) > MOST_SOURCES:
+        raise WrongFormError("sources", f"Give 1 to {MOST_SOURCES} sources, one a line, such as s3://bucket/prefix/")
+    for line in lines:
+        if not line.startswith("s3://"):
+            text = f"{line}: from here only s3://bucket/prefix can be scanned. Scan folders with `fakesweep scan`."
+            raise WrongFormError("sources", text)
+    try:
+        return tuple(map(sources.absolute, lines))
+    except UnknownSourceError as error:
+        raise WrongFormError("sources", str(error)) from None
+
+
+def _rules(form: StartForm) -> Rules:
+    suffixes = form.suffixes.replace(",", " ").split()
+    values: dict[str, Any] = {"min_bytes": form.min_bytes.strip() or None, "max_bytes": form.max_bytes.strip() or None}
+    try:
+        return Rules(suffixes=tuple(suffixes), **values)
+    except ValidationError as error:
+        raise _wrong(error, {"min_bytes": form.min_bytes}) from None
+
+
+def _look(listing: scans.Listing) -> None:
+    """A source that is not there makes no scan."""
+    try:
+        sources.open_source(listing.sources, listing.rules, lambda _line: None)
+    except SourceError as error:
+        raise WrongFormError("sources", str(error)) from None
+
+
+def _wrong(error: ValidationError, values: Mapping[str, object]) -> WrongFormError:
+    """The first fault. One that is about several fields names the first of them."""
+    fault = error.errors()[0]
+    field = next((str(part) for part in fault["loc"] if isinstance(part, str)), next(iter(values)))
+    return WrongFormError(field, fault["msg"].removeprefix("Value error, "))
