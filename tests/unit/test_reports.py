@@ -1,11 +1,15 @@
 """The HTML report: what it counts, what it shows, and that nothing in it can act."""
 
 import base64
+import hashlib
 import io
+import re
+import random
 import threading
 import tracemalloc
 from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,11 +18,14 @@ import pytest
 from PIL import Image
 
 from producers.reporting.reports import write_report
+from producers.reporting.reviewed import Reviewed
+from producers.reporting.thumbnails import THUMBNAIL_BYTES
 from worker.errors import ImageError, Reason, StorageUnavailableError
 
 DETECTOR = {
     "name": "fakevlm", "model": "lingcco/fakeVLM", "revision": "9f2c", "prompt_revision": "p1",
-    "preprocessing_revision": "c1", "dtype": "bfloat16", "quantization": None,
+    "preprocessing_revision": "c1", "dtype": "bfloat16", "quantization": None, "fingerprint": "f1" * 32,
+    "calibration": None,
 }  # fmt: skip
 
 
@@ -34,14 +41,22 @@ def summary(**changes: Any) -> dict[str, Any]:
 
 
 def row(score: float | None = 0.9, **changes: Any) -> dict[str, Any]:
+    uri = changes.get("uri", "s3://archive/a.jpg")
     verdict = "uncertain" if score is None or 0.4 < score < 0.6 else "fake" if score >= 0.6 else "real"
     return {
-        "uri": "s3://archive/a.jpg", "external_id": None, "outcome": "judged", "verdict": verdict, "score": score,
+        "uri": uri, "external_id": None, "outcome": "judged", "verdict": verdict, "score": score,
         "answer": {"fake": "fake", "real": "real"}.get(verdict, "undecided"), "cut_off": False,
-        "explanation": None, "contradicts": False, "reason": None, "detail": None, "etag": "e1", "sha256": "0" * 64,
+        "explanation": None, "contradicts": False, "reason": None, "detail": None, "etag": "e1", 
+        "sha256": hashlib.sha256(uri.encode(errors="surrogatepass")).hexdigest(),
         "width": 640, "height": 480, "detector": DETECTOR, "reused_from": None, "attempts": 1,
         "decided_at": "2026-11-05T01:02:03+00:00",
     } | changes  # fmt: skip
+
+
+def named(text: str) -> dict[str, Any]:
+    """A detector of which all is this text."""
+    calibration = {"fitted_on": text, "images": 1, "error_before": None, "error_after": None}
+    return dict.fromkeys(DETECTOR, text) | {"calibration": calibration}
 
 
 def failed(reason: str, **changes: Any) -> dict[str, Any]:
@@ -99,6 +114,14 @@ class Page(HTMLParser):
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
 
+    def section(self, name: str) -> str:
+        """The text of the section with this id."""
+        return next(
+            " ".join(text.split())
+            for (tag, attributes), text in zip(self.elements, self._texts, strict=True)
+            if tag == "section" and attributes.get("id") == name
+        )
+
     def bins(self) -> list[tuple[int, ...]]:
         """(fake, uncertain, real) of every bin, from the table under the histogram."""
         numbers = [text for text in self.texts("tr") if " – " in text]
@@ -107,9 +130,10 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def report(tmp_path: Path) -> Any:
-    def write(rows: Iterable[dict[str, Any]], *, fetch: Any = fetch_picture, gallery: int = 99, **of_scan: Any) -> Page:
+    def write(rows: Iterable[dict[str, Any]], *, fetch: Any = fetch_picture, gallery: int = 99,
+              limits: Any = None, **of_scan: Any) -> Page:  # fmt: skip
         output = tmp_path / "report.html"
-        write_report(summary(**of_scan), rows, fetch, output, gallery=gallery)
+        write_report(summary(**of_scan), rows, fetch, output, gallery=gallery, **(limits or {}))
         return Page(output.read_text(encoding="utf-8"))
 
     return write
@@ -141,7 +165,7 @@ def test_says_what_it_is_of(report: Any) -> None:
     assert page.texts("h1") == ["nightly"]
     assert "0b7f8c1e-5a57-4a4e-9d0f-6f3a1f4c2d11" in page.texts("header")[0]
     assert "A signal, not proof: people decide." in page.texts("main")[0]
-    method = page.texts("dl", "pairs")[0]
+    method = page.section("method")
     assert "Source s3://archive/" in method
     assert "Started 2026-11-05 00:00:00 UTC Finished 2026-11-05 02:00:00 UTC" in method
     assert "fake from 0.6 up, real to 0.4 down" in method
@@ -206,18 +230,18 @@ def test_the_gallery_holds_the_highest_scores_first(report: Any) -> None:
     rows = [row(score, uri=f"s3://archive/{9 - i}.jpg") for i, score in enumerate(scores)]
     page = report([row(0.1), *rows, row(0.5), failed("empty")], gallery=3)
 
-    cards = page.texts("li", "card")
-    assert [card.split(" Address ")[1].split(" Size ")[0] for card in cards] == [
+    cards = page.texts("li", "card")[:3]
+    assert [card.split(" Address ")[1].split(" SHA-256 ")[0] for card in cards] == [
         "s3://archive/6.jpg", "s3://archive/8.jpg", "s3://archive/5.jpg"
     ]  # fmt: skip
-    assert [card.split(" No ")[0] for card in cards] == ["1. Fake score 0.990", "2. Fake score 0.990",
-                                                         "3. Fake score 0.800"]  # fmt: skip
-    assert "3 of 5 shown" in page.texts("section")[-1]
+    assert page.texts("h3", "fake") == ["1. Fake score 0.990", "2. Fake score 0.990", "3. Fake score 0.800"]
+    assert "3 of 5 shown" in page.section("flagged")
+    assert "2 more flagged images are not in this file. fakesweep results 0b7f8c1e" in page.section("flagged")
 
 
 def test_without_a_gallery_everything_is_still_counted(report: Any) -> None:
     page = report([row(0.9), row(0.1)], gallery=0)
-    assert "0 of 1 shown" in page.texts("section")[-1]
+    assert "0 of 1 shown" in page.section("flagged")
     assert sum(map(sum, page.bins())) == 2
 
 
@@ -237,10 +261,10 @@ def test_thumbnails_are_small_embedded_and_carry_nothing_of_the_original(report:
     prefix, _, encoded = (image["src"] or "").partition(",")
     assert prefix == "data:image/jpeg;base64"
     jpeg = base64.b64decode(encoded)
-    assert Image.open(io.BytesIO(jpeg)).size == (224, 112)
-    assert (image["width"], image["height"]) == ("224", "112")
+    assert Image.open(io.BytesIO(jpeg)).size == (512, 256)
+    assert (image["width"], image["height"]) == ("512", "256")
     assert b"Home Street" not in jpeg
-    assert (image["loading"], image["decoding"], image["alt"]) == ("lazy", "async", "Thumbnail of flagged image 1")
+    assert (image["loading"], image["decoding"], image["alt"]) == ("lazy", "async", "Picture of flagged image 1")
 
 
 def test_a_small_image_is_not_blown_up(report: Any) -> None:
@@ -270,34 +294,39 @@ def test_a_thumbnail_that_cannot_be_made_is_a_placeholder_with_the_reason(report
     names = ("away", "fine", "gone", "page")
     page = report([row(uri=f"s3://archive/{name}") for name in names], fetch=fetch)
     away, fine, gone, no_image = page.texts("div", "thumb")
-    assert away == "No thumbnail S3 answers 503"
+    assert away == "No picture S3 answers 503"
     assert fine == ""
-    assert gone == "No thumbnail not_found: no <such> key"
-    assert no_image.startswith("No thumbnail not_an_image: ")
+    assert gone == "No picture not_found: no <such> key"
+    assert no_image.startswith("No picture not_an_image: ")
     assert len(page.all("img")) == 1
 
 
 def test_a_card_tells_what_is_known(report: Any) -> None:
     page = report([row(0.9731, explanation="The hands merge.", external_id="asset 7")])
     (card,) = page.texts("li", "card")
-    assert card == ("1. Fake score 0.973 The hands merge. Address s3://archive/a.jpg External id asset 7 "
-                    "Size 640 × 480 pixels")  # fmt: skip
+    sha256 = hashlib.sha256(b"s3://archive/a.jpg").hexdigest()
+    assert card == ("1. Fake score 0.973 Show picture 1 The hands merge. Address s3://archive/a.jpg External id asset 7 "
+                    f"SHA-256 {sha256} Size 640 × 480 pixels Decided 2026-11-05 01:02:03 UTC")  # fmt: skip
 
 
 def test_contradictions_and_reused_verdicts_are_marked(report: Any) -> None:
-    page = report([row(0.9, contradicts=True), row(0.8, reused_from="s3://old/b.jpg", outcome="reused"), row(0.7)])
+    page = report([
+        row(0.9, contradicts=True),
+        row(0.8, uri="s3://archive/b.jpg", reused_from="s3://old/b.jpg", outcome="reused"),
+        row(0.7, uri="s3://archive/c.jpg"),
+    ])  # fmt: skip
     first, second, third = page.texts("li", "card")
     assert "Contradiction." in first
     assert "Reused verdict. The same content was judged at s3://old/b.jpg" in second
     assert "Contradiction." not in second + third
     assert "Reused verdict." not in first + third
     assert len(page.texts("li", "contradicts")) == 1
-    assert "contradicts the verdict of 1 image." in page.texts("section")[-1]
+    assert "contradicts the verdict of 1 image." in page.section("flagged")
     assert "Only contradictions" in page.texts("label")
 
 
 def test_a_verdict_that_is_not_the_detectors_own_word_says_so(report: Any) -> None:
-    page = report([row(0.9, contradicts=True, answer="real"), row(0.8, contradicts=True)])
+    page = report([row(0.9, contradicts=True, answer="real"), row(0.8, contradicts=True, uri="s3://archive/b.jpg")])
     own, text = page.texts("li", "card")
     assert "Contradiction. The detector's own word was “real”; the thresholds or the calibration made it fake." in own
     assert "Contradiction. The explanation argues against the verdict." in text
@@ -365,7 +394,7 @@ def test_nothing_hostile_becomes_markup(report: Any) -> None:
         row(uri=f"s3://b/{HOSTILE}", external_id=HOSTILE, explanation=HOSTILE, reused_from=HOSTILE, contradicts=True),
         failed(HOSTILE, uri=HOSTILE, detail=HOSTILE),
     ]
-    page = report(rows, name=HOSTILE, source=HOSTILE, notice=HOSTILE, detectors=[dict.fromkeys(DETECTOR, HOSTILE)])
+    page = report(rows, name=HOSTILE, source=HOSTILE, notice=HOSTILE, detectors=[named(HOSTILE)])
 
     assert page.all("script") == []
     assert len(page.all("img")) == 1
@@ -373,7 +402,7 @@ def test_nothing_hostile_becomes_markup(report: Any) -> None:
     assert page.texts("h1") == [HOSTILE]
     assert page.texts("title")[0] == f"{HOSTILE} – Fakesweep report"
     assert page.texts("p", "explanation") == [HOSTILE]
-    assert page.texts("dd", "uri")[1:] == [f"s3://b/{HOSTILE}", HOSTILE]
+    assert page.texts("dd", "uri")[:2] == [f"s3://b/{HOSTILE}", HOSTILE]
 
 
 def test_characters_that_hide_or_reorder_text_are_spelled_out(report: Any) -> None:
@@ -383,16 +412,16 @@ def test_characters_that_hide_or_reorder_text_are_spelled_out(report: Any) -> No
         row(uri=tricky, external_id=tricky, explanation=tricky, reused_from=tricky),
         failed(tricky, uri=tricky, detail=tricky),
     ]
-    page = report(rows, name=tricky, source=tricky, notice=tricky, detectors=[dict.fromkeys(DETECTOR, tricky)])
+    page = report(rows, name=tricky, source=tricky, notice=tricky, detectors=[named(tricky)])
 
     assert not set(page.html) & set(tricky) - set("abcdefgh.nxp\n")
-    assert page.texts("dd", "uri") == [shown] * 3
+    assert [text for text in page.texts("dd", "uri") if len(text) != 64] == [shown] * 3
     assert page.texts("p", "explanation") == [shown.replace("⟨U+000A⟩", " ")], "an explanation may have lines"
 
 
 def test_letters_of_every_script_stay(report: Any) -> None:
     name = "ملف-صورة-\u200c١.jpg 👩\u200d🚀 é"
-    assert report([row(uri=name)]).texts("dd", "uri")[1:] == [name]
+    assert report([row(uri=name)]).texts("dd", "uri")[0] == name
 
 
 def test_the_file_needs_nothing_else_and_can_run_nothing(report: Any) -> None:
@@ -410,12 +439,11 @@ def test_the_file_needs_nothing_else_and_can_run_nothing(report: Any) -> None:
     assert "url(" not in page.html
 
 
-def test_images_can_be_blurred_or_greyed_without_a_script(report: Any) -> None:
+def test_images_are_blurred_until_somebody_wants_to_see_them(report: Any) -> None:
     page = report([row()])
-    assert page.texts("label") == ["Blur images", "Greyscale"]
-    assert [(box["id"], "checked" in box) for box in page.all("input")] == [("blur", False), ("grey", False)]
-    assert "#blur:checked ~ .gallery img { filter: blur(" in page.html
-    assert "#grey:checked ~ .gallery img { filter: grayscale(" in page.html
+    assert page.texts("label") == ["Show all pictures", "Greyscale", "Show picture 1"]
+    assert not [box for box in page.all("input") if "checked" in box]
+    assert re.search(r"\.thumb img {[^}]*filter: blur\(2\.5rem\)", page.html)
 
 
 @pytest.mark.parametrize("rule", ["content-visibility: auto", "prefers-color-scheme: dark", "@media print"])
@@ -433,6 +461,105 @@ def test_headings_and_references_are_in_order(report: Any) -> None:
     asked = [str(a[name]) for _, a in page.elements for name in ("aria-labelledby", "for") if name in a]
     asked += [str(a["href"]).removeprefix("#") for a in page.all("a")]
     assert {name for value in asked for name in value.split()} <= set(ids)
+
+
+def test_identical_images_stand_together_with_all_their_places(report: Any) -> None:
+    same = [row(0.9, uri=f"s3://archive/{i}.jpg", sha256="5" * 64, external_id=f"post {i}") for i in range(70)]
+    page = report([*same, row(0.8, uri="s3://archive/z.jpg")])
+    first, second = page.texts("li", "card")
+    assert "70 places s3://archive/0.jpg external id post 0 s3://archive/1.jpg" in first
+    assert "s3://archive/49.jpg external id post 49 and 20 more: fakesweep results" in first
+    assert "Address s3://archive/z.jpg" in second
+    assert "71 of 71 shown, highest score first. Identical images stand together: 2 different ones." in (
+        page.section("flagged")
+    )
+
+
+def test_a_content_that_two_detectors_judged_is_one_card(report: Any) -> None:
+    other = DETECTOR | {"revision": "77aa"}
+    rows = [row(0.9, sha256="5" * 64), row(0.7, uri="s3://b/2", sha256="5" * 64, detector=other)]
+    (card,) = report(rows, detectors=[DETECTOR, other]).texts("li", "card")
+    assert "Also judged fake, score 0.700 in this scan, by fakevlm 77aa." in card
+    assert "2 places s3://archive/a.jpg s3://b/2" in card
+
+
+def test_another_place_serves_where_the_first_one_is_gone(report: Any) -> None:
+    def fetch(uri: str, etag: str | None) -> bytes:
+        if uri.endswith("a.jpg"):
+            raise ImageError(Reason.NOT_FOUND, "no such key")
+        return picture()
+
+    page = report([row(sha256="5" * 64), row(uri="s3://b/2", sha256="5" * 64)], fetch=fetch)
+    assert len(page.all("img")) == 1
+
+
+def test_uncertain_images_come_after_the_flagged_ones(report: Any) -> None:
+    page = report([row(None, uri="s3://b/1"), row(0.5, uri="s3://b/2"), row(0.9, uri="s3://b/3")])
+    assert page.texts("h3") == ["1. Fake score 0.900", "1. Uncertain score 0.500", "2. Uncertain no score"]
+    assert "2 of 2 shown" in page.section("uncertain")
+
+
+def test_pictures_take_no_more_than_their_room(report: Any) -> None:
+    rows = [row(0.99 - i / 100, uri=f"s3://b/{i}") for i in range(5)]
+    whole = report(rows)
+    size = len(whole.all("img")[0]["src"] or "")
+    page = report(rows, limits={"pictures_bytes": 3 * size + 10})
+    assert len(page.all("img")) == 3
+    assert [text.startswith("No picture The pictures") for text in page.texts("div", "thumb")] == [False] * 3 + [True] * 2
+    assert "2 images in this report have no picture for that reason." in page.section("method")
+    assert "no picture for that reason" not in whole.section("method")
+
+
+def test_a_busy_picture_is_made_to_fit(report: Any) -> None:
+    noise = io.BytesIO()
+    Image.frombytes("RGB", (900, 900), random.Random(1).randbytes(900 * 900 * 3)).save(noise, "PNG")
+    (image,) = report([row()], fetch=lambda *_: noise.getvalue()).all("img")
+    assert len(base64.b64decode((image["src"] or "").partition(",")[2])) <= THUMBNAIL_BYTES
+
+
+def test_what_people_decided_is_shown(report: Any) -> None:
+    counts = {"contents": 9, "reviewed": 4, "fake": 2, "real": 1, "cannot_tell": 0, "disputed": 1}
+    standing = {"statement": "real", "disputed": False, "says_fake": 1, "says_real": 2, "says_cannot_tell": 0,
+                "appeals": 1, "reviewed_at": "2026-11-06T01:00:00+01:00"}  # fmt: skip
+    asked: list[str] = []
+
+    def reviews(sha256s: Iterable[str]) -> Reviewed:
+        asked.extend(sha256s)
+        return Reviewed({"fake": counts}, dict.fromkeys(asked, standing))
+
+    page = report([row()], limits={"reviews": reviews})
+    assert asked == [hashlib.sha256(b"s3://archive/a.jpg").hexdigest()]
+    assert "Fake 9 2 1 0 1 5" in page.texts("tr")
+    assert page.texts("p", "mark") == [
+        "People: real. 1 said fake, 2 real, 0 cannot tell; 1 appeal; last on 2026-11-06 00:00:00 UTC."
+    ]
+
+
+def test_what_a_score_means_depends_on_its_calibration(report: Any) -> None:
+    assert "Not calibrated." in report([row()]).section("scores")
+    fitted = {"fitted_on": "our archive", "images": 1200, "error_before": 0.09, "error_after": 0.014}
+    text = report([row()], detectors=[DETECTOR | {"calibration": fitted}]).section("scores")
+    assert "Calibrated. A score is the probability" in text
+    assert "fitted on 1,200 images (our archive); on other images it was off by 0.014 on average" in text
+
+
+def test_only_our_style_sheet_takes_effect_and_it_names_the_scan(report: Any) -> None:
+    page = report([row()])
+    style = re.search(r"<style>(.*?)</style>", page.html, re.DOTALL)
+    assert style
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    policy = next(meta["content"] or "" for meta in page.all("meta") if "http-equiv" in meta)
+    assert f"style-src 'sha256-{digest}'" in policy
+    assert "scan 0b7f8c1e-5a57-4a4e-9d0f-6f3a1f4c2d11" in style[1]
+    assert not [attributes for _, attributes in page.elements if "style" in attributes]
+
+
+def test_ids_are_selected_by_one_click_and_the_release_is_named(report: Any) -> None:
+    page = report([row(external_id="post 7"), failed("corrupt", uri="s3://b/broken")])
+    ids = page.texts("dd", "id") + page.texts("code", "id")
+    sha256 = hashlib.sha256(b"s3://archive/a.jpg").hexdigest()
+    assert {"s3://archive/a.jpg", "post 7", sha256, "f1" * 32, "s3://b/broken", summary()["scan"]} <= set(ids)
+    assert f"Fakesweep {version('fakesweep')} wrote this report" in page.section("method")
 
 
 class _StopError(Exception):
@@ -468,7 +595,7 @@ def test_the_output_changes_only_when_the_report_is_whole(tmp_path: Path) -> Non
         return picture()
 
     with output.open() as opened_before:
-        write_report(summary(), [row()] * 3, fetch, output)
+        write_report(summary(), [row(uri=f"s3://archive/{i}") for i in range(3)], fetch, output)
         assert opened_before.read() == "the old one", "replaced, not overwritten under a reader"
     assert seen == ["the old one"] * 3
     assert output.read_text().rstrip().endswith("</html>")
@@ -492,11 +619,11 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     write_report(summary(), [row()], fetch_picture, tmp_path / "warm.html")  # imports and templates are not the rows'
     tracemalloc.start()
     try:
-        write_report(summary(), rows(), fetch_picture, tmp_path / "report.html", gallery=20)
+        write_report(summary(), rows(), fetch_picture, tmp_path / "report.html", gallery=20, uncertain=20)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 8_000_000
     page = Page((tmp_path / "report.html").read_text())
     assert sum(map(sum, page.bins())) == 200_000
-    assert len(page.texts("li", "card")) == 20
+    assert len(page.texts("li", "card")) == 40
