@@ -1,18 +1,19 @@
 """A real browser for tests: the machine's Chromium, one for all tests of a process, driven by Playwright.
 
-A test module that wants it says `pytest_plugins` nothing: tests/conftest.py offers the fixtures `browser` and `page_of`.
-Where there is no Chromium these tests are skipped by name, and never in CI.
+tests/conftest.py offers the fixtures `browser` and `page_of` to every test. Playwright is imported when one asks for
+them. Where there is no Chromium these tests are skipped by name, and never in CI.
 """
 
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 Scheme = Literal["light", "dark"]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -21,10 +22,16 @@ WIDTHS = (390, 1600)
 
 
 class PageOf(Protocol):
-    """Opens a page in a context of its own: no cookie, storage or tab of another page."""
+    """Opens a page in a context of its own: no cookie, storage or tab of another page.
+
+    `faults` are the JavaScript errors, and the errors of the console (CSP violations among them), of all pages so far.
+    The test fails at its end while there are any. What a test expects, it takes out of the list.
+    """
+
+    faults: list[str]
 
     def __call__(self, url: str | None = None, *, scheme: Scheme = "light", width: int = 1280, height: int = 900,
-                 **context: Any) -> Page: ...  # fmt: skip
+                 **context: Any) -> "Page": ...  # fmt: skip
 
 
 def chromium() -> str:
@@ -38,53 +45,60 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def browser() -> Iterator["Browser"]:
     """One browser for all tests of this process, without a window."""
     path = chromium()
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield opened
         opened.close()
 
 
+class _Pages:
+    def __init__(self, browser: "Browser", contexts: ExitStack) -> None:
+        self.faults: list[str] = []
+        self._browser = browser
+        self._contexts = contexts
+
+    def __call__(self, url: str | None = None, *, scheme: Scheme = "light", width: int = 1280, height: int = 900,
+                 **context: Any) -> "Page":  # fmt: skip
+        made = self._contexts.enter_context(
+            self._browser.new_context(color_scheme=scheme, viewport={"width": width, "height": height}, **context)
+        )
+        made.on("page", self._watch)
+        page = made.new_page()
+        if url is not None:
+            page.goto(url)
+        return page
+
+    def _watch(self, page: "Page") -> None:
+        def said(message: "ConsoleMessage") -> None:
+            if message.type == "error":
+                self.faults.append(f"{page.url}: {message.text}")
+
+        page.on("pageerror", lambda error: self.faults.append(f"{page.url}: {error}"))
+        page.on("console", said)
+
+
 @pytest.fixture
-def page_of(browser: Browser) -> Iterator[PageOf]:
-    """Opens pages, and fails the test when one of them had a JavaScript error or broke its own content policy.
-
-    What a test expects of these, it takes out of `page.faults`, the list that they are collected in.
-    """
-    faults: list[str] = []
+def page_of(browser: "Browser") -> Iterator[PageOf]:
+    """Opens pages. Fails the test when one of them had a JavaScript error or broke its content policy: see PageOf."""
     with ExitStack() as contexts:
-
-        def opened(url: str | None = None, *, scheme: Scheme = "light", width: int = 1280, height: int = 900,
-                   **context: Any) -> Page:  # fmt: skip
-            size = {"width": width, "height": height}
-            made = contexts.enter_context(browser.new_context(color_scheme=scheme, viewport=size, **context))
-            made.on("page", lambda page: _watch(page, faults))
-            page = made.new_page()
-            if url is not None:
-                page.goto(url)
-            return page
-
-        yield opened
-    assert not faults, "\n".join(faults)
+        pages = _Pages(browser, contexts)
+        yield pages
+    assert not pages.faults, "\n".join(pages.faults)
 
 
-def violations(page: Page) -> list[str]:
+def violations(page: "Page") -> list[str]:
     """What axe-core finds on the page: each rule with the elements that break it."""
+    from axe_playwright_python.sync_playwright import Axe
+
     found = Axe().run(page).response["violations"]
     return [f"{rule['id']}: {', '.join(node['html'][:200] for node in rule['nodes'][:5])}" for rule in found]
 
 
-def overflow(page: Page) -> int:
+def overflow(page: "Page") -> int:
     """How many pixels the page is wider than its window."""
     return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
-
-
-def _watch(page: Page, faults: list[str]) -> None:
-    def said(message: ConsoleMessage) -> None:
-        if message.type == "error":
-            faults.append(f"{page.url}: {message.text}")  # Chromium reports CSP violations so
-
-    page.on("pageerror", lambda error: faults.append(f"{page.url}: {error}"))
-    page.on("console", said)

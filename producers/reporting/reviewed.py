@@ -12,20 +12,21 @@ from worker.database import Database, transaction
 from worker.tables import Verdict
 
 _TOTALS = """
-SELECT verdict, count(*) AS contents, count(sha256_reviewed) AS reviewed,
+SELECT verdict, count(*) AS contents,
        count(*) FILTER (WHERE statement = 'fake') AS fake,
        count(*) FILTER (WHERE statement = 'real') AS real,
        count(*) FILTER (WHERE statement = 'cannot_tell') AS cannot_tell,
-       count(*) FILTER (WHERE disputed) AS disputed
+       count(*) FILTER (WHERE disputed) AS disputed,
+       count(*) FILTER (WHERE statement IS NULL AND disputed IS NOT TRUE) AS open
 FROM (
-    SELECT DISTINCT f.verdict, f.sha256, s.sha256 AS sha256_reviewed, s.statement, s.disputed
+    SELECT DISTINCT f.verdict, f.sha256, s.statement, s.disputed
     FROM finding_details f LEFT JOIN review_status s ON s.sha256 = f.sha256
     WHERE f.partition = :partition AND f.scan_id = :scan_id AND f.verdict IN ('fake', 'uncertain')
 ) AS judged
 GROUP BY verdict
 """
 _STANDING = "SELECT * FROM review_status WHERE sha256 = ANY(:sha256s)"
-_NONE = {"contents": 0, "reviewed": 0, "fake": 0, "real": 0, "cannot_tell": 0, "disputed": 0}
+_NONE = {"contents": 0, "fake": 0, "real": 0, "cannot_tell": 0, "disputed": 0, "open": 0}
 
 
 @dataclass(frozen=True)
