@@ -29,7 +29,7 @@ from worker.migrate import upgrade
 from worker.settings import Settings
 from worker.testing import ScriptedEngine
 
-pytest_plugins = ("tests.chromium",)
+pytest_plugins = ("tests.chromium", "tests.reports")
 DEMO_DETECTOR = Path(__file__).parents[1] / "deploy" / "demo" / "detector"
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")

@@ -45,8 +45,5 @@ def reviewed(database: Database, scan_id: UUID, sha256s: Iterable[str]) -> Revie
         standing = session.execute(text(_STANDING), {"sha256s": list(sha256s)}).mappings().all()
     totals = {str(verdict): dict(_NONE) for verdict in (Verdict.FAKE, Verdict.UNCERTAIN)}
     totals |= {row["verdict"]: {name: row[name] for name in _NONE} for row in counted}
-    return Reviewed(totals, {row["sha256"]: _standing(row) for row in standing})
-
-
-def _standing(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {**row, "reviewed_at": row["reviewed_at"].isoformat()}
+    contents = {row["sha256"]: dict(row) | {"reviewed_at": row["reviewed_at"].isoformat()} for row in standing}
+    return Reviewed(totals, contents)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from shutil import which
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,8 +16,8 @@ from deploy.demo.answers import FAMILIES
 from deploy.demo.draw import draw, encode
 from producers.reporting.reports import write_report
 from producers.reporting.reviewed import Reviewed
-from tests.chromium import WIDTHS, PageOf, Scheme, overflow, violations
-from tests.unit.test_reports import HOSTILE, failed, named, row, summary
+from tests.chromium import IN_CI, WIDTHS, PageOf, Scheme, overflow, violations
+from tests.reports import HOSTILE, failed, named, row, summary
 
 TRICKY = "\u202egnp.exe\u2066\u200b"
 TEXTS = (HOSTILE * 5, TRICKY * 20, "W" * 1000, "ملف صورة " * 60, "a/" * 500, "漢字" * 300)
@@ -103,7 +104,7 @@ def test_contradictions_alone_can_be_shown(reports: dict[str, str], page_of: Pag
 
 
 def test_one_click_selects_an_id(reports: dict[str, str], page_of: PageOf) -> None:
-    page = page_of(reports["usual"], java_script_enabled=True)
+    page = page_of(reports["usual"])
     wanted = [summary()["scan"], "s3://archive/same-7.jpg", "post-7", "5" * 64, "f1" * 32]
     for text in wanted:
         page.locator(".id", has_text=text).first.click(position={"x": 9, "y": 5})
@@ -138,6 +139,8 @@ def filter_of(image: Any) -> str:
 
 def paper(pdf: bytes, folder: Path) -> list[float]:
     """How far down each page is printed on, as a share of the room between the head and the page number."""
+    if not IN_CI and not which("pdftoppm"):
+        pytest.skip("there is no pdftoppm here (apt-get install poppler-utils)")
     (folder / "report.pdf").write_bytes(pdf)
     subprocess.run(["pdftoppm", "-r", "36", "-png", "report.pdf", "page"], cwd=folder, check=True, timeout=60)
     return [_used(Image.open(BytesIO(path.read_bytes())).convert("L")) for path in sorted(folder.glob("page*.png"))]
