@@ -20,7 +20,6 @@ from kombu import Connection
 from sqlalchemy.engine import make_url
 
 from deploy.demo import services
-from tests.chromium import browser, page_of
 from tests.two_processes import PROCESS, WholeModules, group_of, keep_to_one_core
 from worker.database import Database, connect
 from worker.detector.description import DetectorDescription
@@ -30,12 +29,11 @@ from worker.migrate import upgrade
 from worker.settings import Settings
 from worker.testing import ScriptedEngine
 
+pytest_plugins = ("tests.chromium", "tests.reports")
 DEMO_DETECTOR = Path(__file__).parents[1] / "deploy" / "demo" / "detector"
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-__all__ = ["browser", "page_of"]  # fixtures of another module
 
 IN_CI = bool(os.environ.get("CI"))
 keep_to_one_core()

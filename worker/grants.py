@@ -93,7 +93,7 @@ VIEWS: Mapping[str, Mapping[Role, str]] = {
     "review_backlog": _EVERYBODY,
     "queue_age": {**_EVERYBODY, PRODUCER: "SELECT"},
     "review_queue": {**_EVERYBODY, PRODUCER: "SELECT"},
-    "review_status": _EVERYBODY,
+    "review_status": {**_EVERYBODY, PRODUCER: "SELECT"},
     "detector_quality": _EVERYBODY,
     "drift_shares": _EVERYBODY,
     "drift": {**_EVERYBODY, PRODUCER: "SELECT"},

@@ -69,6 +69,7 @@ def report(
 ) -> None:
     """Write a scan's report: one HTML file that opens offline."""
     from producers.reporting import reports, results
+    from producers.reporting.reviewed import reviewed
     from worker.messages import ImageRef
     from worker.storage import open_stores
 
@@ -80,6 +81,7 @@ def report(
         results.rows(database, scan_id),
         lambda uri, etag: store.fetch(ImageRef(uri=uri, etag=etag)),
         output,
+        reviews=lambda sha256s: reviewed(database, scan_id, sha256s),
     )
 
 

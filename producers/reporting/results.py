@@ -24,6 +24,7 @@ _DETECTOR_FIELDS = {
     "dtype": "dtype",
     "quantization": "quantization",
 }
+_CALIBRATION = ("fitted_on", "images", "error_before", "error_after")
 _FIELDS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "explanation", "contradicts", "cut_off",
            "reason", "detail", "etag", "sha256", "width", "height")  # fmt: skip
 
@@ -41,9 +42,17 @@ def summary(database: Database, scan_id: UUID) -> dict[str, Any]:
     return {
         **_counts(scan),
         "policy": Policy.model_validate(scan.policy).model_dump(mode="json"),
-        "detectors": [{name: row[name] for name in (*_DETECTOR_FIELDS, "fingerprint")} for row in found],
+        "detectors": [_detector(row) for row in found],
         "notice": notices[0] if notices else None,
     }
+
+
+def _detector(row: Mapping[str, Any]) -> dict[str, Any]:
+    """`calibration` says what its scores were fitted on; it is null where they are the model's own, or unknown."""
+    known = {name: row[name] for name in (*_DETECTOR_FIELDS, "fingerprint")}
+    calibration = (row["description"] or {}).get("calibration") or {}
+    fitted = calibration.get("knots") or (calibration.get("slope", 1.0), calibration.get("offset", 0.0)) != (1.0, 0.0)
+    return known | {"calibration": {name: calibration.get(name) for name in _CALIBRATION} if fitted else None}
 
 
 def _counts(scan: Scan) -> dict[str, Any]:

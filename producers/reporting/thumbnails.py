@@ -1,53 +1,106 @@
-"""Small copies of images for a report, made by several threads at once and given out in order."""
+"""Small copies of images for a report, made by several threads at once and given out in order.
+
+They are new JPEG files of ours, without the metadata of the originals. Decoding keeps the worker's limits.
+"""
 
 import base64
 import io
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from threading import BoundedSemaphore
 from typing import Any
 
 from PIL import Image
 
-from producers.reporting.tally import Row
+from producers.reporting.cards import Card, Row
 from worker.errors import FakesweepError
 from worker.images import SizeLimits, open_image
 
 Fetch = Callable[[str, str | None], bytes]
 """Gets an image by uri and ETag."""
 
-THUMBNAIL_PX = 224
-THUMBNAIL_MAX_PIXELS = 100_000_000
+THUMBNAIL_PX = 512
+THUMBNAIL_BYTES = 48 * 1024
+"""Of one picture. A busy one is saved at a lower quality, and then smaller, until it fits."""
+MAX_PIXELS = 100_000_000
 FETCHERS = 8
 DECODERS = 2  # an image of 100 megapixels takes 400 MB (JPEG) to 1.2 GB (AVIF) while it is made small
+PLACES_TRIED = 3
+_QUALITIES = (78, 60, 40)
+
+Thumbnail = dict[str, Any]
+"""`src` (a data: uri), `width` and `height` in pixels; or the `problem`, one line."""
 
 
-def with_thumbnails(rows: list[Row], fetch: Fetch) -> Generator[tuple[Row, dict[str, Any]], None, None]:
-    """Each row with its thumbnail: `src` (a data: uri), `width` and `height`; or with the `problem`, one line.
+@dataclass
+class Room:
+    """How many bytes of pictures a report may still take, and how many pictures found no room."""
 
-    `fetch` is called from FETCHERS threads. Closing the generator ends the threads.
+    left: int
+    left_out: int = 0
+
+    def give(self, thumbnail: Thumbnail) -> Thumbnail:
+        """The thumbnail if there is room for it, else a placeholder that says so."""
+        size = len(thumbnail.get("src", ""))
+        if "problem" in thumbnail:
+            return thumbnail
+        if size > self.left:
+            self.left = 0  # no later picture overtakes this one: the order is by score
+            self.left_out += 1
+            return {"problem": "The pictures of this report reached their limit. The verdict is complete without it."}
+        self.left -= size
+        return thumbnail
+
+
+def with_thumbnails(cards: list[Card], fetch: Fetch, room: Room) -> Generator[tuple[Card, Thumbnail], None, None]:
+    """Each card with its thumbnail, while there is room for pictures.
+
+    `fetch` is called from FETCHERS threads, for a second and a third place of the content where the first one fails.
+    Closing the generator ends the threads.
     """
     decoding = BoundedSemaphore(DECODERS)
 
-    def thumbnail(row: Row) -> dict[str, Any]:
-        try:
-            data = fetch(row["uri"], row["etag"])
-            with decoding:
-                return _thumbnail(open_image(data, limits=SizeLimits(max_pixels=THUMBNAIL_MAX_PIXELS)))
-        except FakesweepError as error:
-            return {"problem": str(error)[:300]}
+    def thumbnail(card: Card) -> Thumbnail:
+        problems = []
+        if room.left <= 0:
+            return {"src": " "}  # not fetched: `give` refuses it and counts it
+        for place in card.places[:PLACES_TRIED]:
+            try:
+                return _fetched(place, fetch, decoding)
+            except FakesweepError as error:
+                problems.append(str(error)[:300])
+        return {"problem": problems[0]}
 
     pool = ThreadPoolExecutor(FETCHERS)
     try:
-        yield from zip(rows, pool.map(thumbnail, rows), strict=True)
+        for card, made in zip(cards, pool.map(thumbnail, cards), strict=True):
+            yield card, room.give(made)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _thumbnail(image: Image.Image) -> dict[str, Any]:
+def _fetched(place: Row, fetch: Fetch, decoding: BoundedSemaphore) -> Thumbnail:
+    data = fetch(place["uri"], place["etag"])
+    with decoding:
+        return _thumbnail(open_image(data, limits=SizeLimits(max_pixels=MAX_PIXELS)))
+
+
+def _thumbnail(image: Image.Image) -> Thumbnail:
     image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
     image.info.clear()  # or Pillow copies the original's comment into the thumbnail
-    jpeg = io.BytesIO()
-    image.save(jpeg, "JPEG", quality=70)
-    encoded = base64.b64encode(jpeg.getvalue()).decode()
+    while len(jpeg := _saved(image)) > THUMBNAIL_BYTES:
+        image.thumbnail((image.width * 3 // 4, image.height * 3 // 4), Image.Resampling.LANCZOS)
+    encoded = base64.b64encode(jpeg).decode()
     return {"src": f"data:image/jpeg;base64,{encoded}", "width": image.width, "height": image.height}
+
+
+def _saved(image: Image.Image) -> bytes:
+    """The JPEG of the highest quality that fits, else of the lowest."""
+    jpeg = io.BytesIO()
+    for quality in _QUALITIES:
+        jpeg = io.BytesIO()
+        image.save(jpeg, "JPEG", quality=quality, optimize=True)
+        if jpeg.tell() <= THUMBNAIL_BYTES:
+            break
+    return jpeg.getvalue()

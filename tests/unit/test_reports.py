@@ -1,118 +1,17 @@
 """The HTML report: what it counts, what it shows, and that nothing in it can act."""
 
-import base64
-import io
-import threading
+import re
 import tracemalloc
-from collections.abc import Iterable, Iterator
-from html.parser import HTMLParser
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from producers.reporting.reports import write_report
-from worker.errors import ImageError, Reason, StorageUnavailableError
-
-DETECTOR = {
-    "name": "fakevlm", "model": "lingcco/fakeVLM", "revision": "9f2c", "prompt_revision": "p1",
-    "preprocessing_revision": "c1", "dtype": "bfloat16", "quantization": None,
-}  # fmt: skip
-
-
-def summary(**changes: Any) -> dict[str, Any]:
-    return {
-        "scan": "0b7f8c1e-5a57-4a4e-9d0f-6f3a1f4c2d11", "name": "nightly", "source": "s3://archive/", "kind": "scan",
-        "status": "done", "note": None, "skipped_by": None, "listed": 0, "skipped": 0,
-        "record": "all", "judged": 0, "reused": 0, "unchanged": 0, "failed": 0, "fake": 0, "real": 0,
-        "uncertain": 0, "policy": {"explain": "flagged", "fake_from": 0.6, "real_to": 0.4}, "notice": None,
-        "created_at": "2026-11-05T01:00:00+01:00", "finished_at": "2026-11-05T02:00:00+00:00",
-        "detectors": [DETECTOR],
-    } | changes  # fmt: skip
-
-
-def row(score: float | None = 0.9, **changes: Any) -> dict[str, Any]:
-    verdict = "uncertain" if score is None or 0.4 < score < 0.6 else "fake" if score >= 0.6 else "real"
-    return {
-        "uri": "s3://archive/a.jpg", "external_id": None, "outcome": "judged", "verdict": verdict, "score": score,
-        "answer": {"fake": "fake", "real": "real"}.get(verdict, "undecided"), "cut_off": False,
-        "explanation": None, "contradicts": False, "reason": None, "detail": None, "etag": "e1", "sha256": "0" * 64,
-        "width": 640, "height": 480, "detector": DETECTOR, "reused_from": None, "attempts": 1,
-        "decided_at": "2026-11-05T01:02:03+00:00",
-    } | changes  # fmt: skip
-
-
-def failed(reason: str, **changes: Any) -> dict[str, Any]:
-    return row(None, outcome="failed", verdict=None, reason=reason, **changes)
-
-
-def picture(size: tuple[int, int] = (800, 400)) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", size, "teal").save(file, "JPEG", comment=b"shot at 12 Home Street")
-    return file.getvalue()
-
-
-def fetch_picture(uri: str, etag: str | None) -> bytes:
-    return picture()
-
-
-class Page(HTMLParser):
-    """The elements of a page as (tag, attributes), and the text inside each element by its index."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.html = html
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self._texts: list[str] = []
-        self._open: list[int] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in {"br", "dd", "details", "div", "dt", "p", "span", "td"}:  # a reader sees a gap before these
-            self.handle_data(" ")
-        self.elements.append((tag, dict(attrs)))
-        self._texts.append("")
-        if tag not in {"meta", "img", "input", "br", "line", "rect"}:
-            self._open.append(len(self.elements) - 1)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        while self._open and self.elements[self._open.pop()][0] != tag:
-            pass
-
-    def handle_data(self, data: str) -> None:
-        for index in self._open:
-            self._texts[index] += data
-
-    def texts(self, tag: str, kind: str = "") -> list[str]:
-        """The texts, whitespace collapsed, of the elements with this tag and, if given, this class."""
-        return [
-            " ".join(text.split())
-            for (name, attributes), text in zip(self.elements, self._texts, strict=True)
-            if name == tag and (not kind or kind in (attributes.get("class") or "").split())
-        ]
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def bins(self) -> list[tuple[int, ...]]:
-        """(fake, uncertain, real) of every bin, from the table under the histogram."""
-        numbers = [text for text in self.texts("tr") if " – " in text]
-        return [tuple(int(number.replace(",", "")) for number in text.split()[-3:]) for text in numbers]
-
-
-@pytest.fixture
-def report(tmp_path: Path) -> Any:
-    def write(rows: Iterable[dict[str, Any]], *, fetch: Any = fetch_picture, gallery: int = 99, **of_scan: Any) -> Page:
-        output = tmp_path / "report.html"
-        write_report(summary(**of_scan), rows, fetch, output, gallery=gallery)
-        return Page(output.read_text(encoding="utf-8"))
-
-    return write
+from tests.reports import HOSTILE, Page, failed, fetch_picture, named, picture, row, summary
+from worker.errors import Reason
 
 
 def test_totals_and_shares_come_from_the_summary(report: Any) -> None:
@@ -141,7 +40,7 @@ def test_says_what_it_is_of(report: Any) -> None:
     assert page.texts("h1") == ["nightly"]
     assert "0b7f8c1e-5a57-4a4e-9d0f-6f3a1f4c2d11" in page.texts("header")[0]
     assert "A signal, not proof: people decide." in page.texts("main")[0]
-    method = page.texts("dl", "pairs")[0]
+    method = page.section("method")
     assert "Source s3://archive/" in method
     assert "Started 2026-11-05 00:00:00 UTC Finished 2026-11-05 02:00:00 UTC" in method
     assert "fake from 0.6 up, real to 0.4 down" in method
@@ -201,121 +100,6 @@ def test_undecided_answers_are_counted_beside_the_histogram(report: Any) -> None
     assert "2 images where the answer was undecided" in page.texts("figcaption")[0]
 
 
-def test_the_gallery_holds_the_highest_scores_first(report: Any) -> None:
-    scores = [0.61, 0.99, 0.7, 0.99, 0.8]
-    rows = [row(score, uri=f"s3://archive/{9 - i}.jpg") for i, score in enumerate(scores)]
-    page = report([row(0.1), *rows, row(0.5), failed("empty")], gallery=3)
-
-    cards = page.texts("li", "card")
-    assert [card.split(" Address ")[1].split(" Size ")[0] for card in cards] == [
-        "s3://archive/6.jpg", "s3://archive/8.jpg", "s3://archive/5.jpg"
-    ]  # fmt: skip
-    assert [card.split(" No ")[0] for card in cards] == ["1. Fake score 0.990", "2. Fake score 0.990",
-                                                         "3. Fake score 0.800"]  # fmt: skip
-    assert "3 of 5 shown" in page.texts("section")[-1]
-
-
-def test_without_a_gallery_everything_is_still_counted(report: Any) -> None:
-    page = report([row(0.9), row(0.1)], gallery=0)
-    assert "0 of 1 shown" in page.texts("section")[-1]
-    assert sum(map(sum, page.bins())) == 2
-
-
-def test_only_the_gallery_is_fetched(report: Any) -> None:
-    asked = []
-
-    def fetch(uri: str, etag: str | None) -> bytes:
-        asked.append((uri, etag))
-        return picture()
-
-    report([row(0.7, uri="s3://b/low"), row(0.8, uri="s3://b/high", etag="e9"), row(0.1)], fetch=fetch, gallery=1)
-    assert asked == [("s3://b/high", "e9")]
-
-
-def test_thumbnails_are_small_embedded_and_carry_nothing_of_the_original(report: Any) -> None:
-    (image,) = report([row()]).all("img")
-    prefix, _, encoded = (image["src"] or "").partition(",")
-    assert prefix == "data:image/jpeg;base64"
-    jpeg = base64.b64decode(encoded)
-    assert Image.open(io.BytesIO(jpeg)).size == (224, 112)
-    assert (image["width"], image["height"]) == ("224", "112")
-    assert b"Home Street" not in jpeg
-    assert (image["loading"], image["decoding"], image["alt"]) == ("lazy", "async", "Thumbnail of flagged image 1")
-
-
-def test_a_small_image_is_not_blown_up(report: Any) -> None:
-    (image,) = report([row()], fetch=lambda *_: picture((40, 30))).all("img")
-    assert (image["width"], image["height"]) == ("40", "30")
-
-
-def test_eight_thumbnails_are_fetched_at_once(report: Any) -> None:
-    together = threading.Barrier(8, timeout=60)
-
-    def fetch(uri: str, etag: str | None) -> bytes:
-        together.wait()  # breaks, and fails the test, unless eight threads stand here
-        return picture()
-
-    page = report([row(uri=f"s3://archive/{i}") for i in range(16)], fetch=fetch)
-    assert len(page.all("img")) == 16
-
-
-def test_a_thumbnail_that_cannot_be_made_is_a_placeholder_with_the_reason(report: Any) -> None:
-    def fetch(uri: str, etag: str | None) -> bytes:
-        if "gone" in uri:
-            raise ImageError(Reason.NOT_FOUND, "no <such> key")
-        if "away" in uri:
-            raise StorageUnavailableError("S3 answers 503")
-        return b"<html>no image</html>" if "page" in uri else picture()
-
-    names = ("away", "fine", "gone", "page")
-    page = report([row(uri=f"s3://archive/{name}") for name in names], fetch=fetch)
-    away, fine, gone, no_image = page.texts("div", "thumb")
-    assert away == "No thumbnail S3 answers 503"
-    assert fine == ""
-    assert gone == "No thumbnail not_found: no <such> key"
-    assert no_image.startswith("No thumbnail not_an_image: ")
-    assert len(page.all("img")) == 1
-
-
-def test_a_card_tells_what_is_known(report: Any) -> None:
-    page = report([row(0.9731, explanation="The hands merge.", external_id="asset 7")])
-    (card,) = page.texts("li", "card")
-    assert card == ("1. Fake score 0.973 The hands merge. Address s3://archive/a.jpg External id asset 7 "
-                    "Size 640 × 480 pixels")  # fmt: skip
-
-
-def test_contradictions_and_reused_verdicts_are_marked(report: Any) -> None:
-    page = report([row(0.9, contradicts=True), row(0.8, reused_from="s3://old/b.jpg", outcome="reused"), row(0.7)])
-    first, second, third = page.texts("li", "card")
-    assert "Contradiction." in first
-    assert "Reused verdict. The same content was judged at s3://old/b.jpg" in second
-    assert "Contradiction." not in second + third
-    assert "Reused verdict." not in first + third
-    assert len(page.texts("li", "contradicts")) == 1
-    assert "contradicts the verdict of 1 image." in page.texts("section")[-1]
-    assert "Only contradictions" in page.texts("label")
-
-
-def test_a_verdict_that_is_not_the_detectors_own_word_says_so(report: Any) -> None:
-    page = report([row(0.9, contradicts=True, answer="real"), row(0.8, contradicts=True)])
-    own, text = page.texts("li", "card")
-    assert "Contradiction. The detector's own word was “real”; the thresholds or the calibration made it fake." in own
-    assert "Contradiction. The explanation argues against the verdict." in text
-
-
-def test_a_scan_without_a_judged_image_has_the_detectors_thresholds(report: Any) -> None:
-    page = report([failed("corrupt")], policy={"explain": "flagged", "fake_from": None, "real_to": None})
-    assert "Thresholds the detector's own; no image has been judged yet" in " ".join(page.texts("section"))
-
-
-def test_with_several_detectors_each_card_names_its_own(report: Any) -> None:
-    other = DETECTOR | {"revision": "77aa"}
-    page = report([row(detector=other)], detectors=[DETECTOR, other])
-    assert "Detector fakevlm 77aa" in page.texts("li", "card")[0]
-    assert "not comparable" in page.texts("main")[0]
-    assert "Detector" not in report([row()]).texts("li", "card")[0]
-
-
 def test_failures_are_counted_by_reason_most_frequent_first(report: Any) -> None:
     page = report([failed("empty"), *[failed("corrupt", uri=f"s3://b/{i}", detail=f"byte {i}") for i in range(1200)]])
     rows = [text for text in page.texts("tr") if "Example" in text]
@@ -357,15 +141,12 @@ def test_a_paused_scan_says_why(report: Any) -> None:
     assert banner.startswith(f"This scan is paused: {note}. 1,008 of 9,000 images have an outcome")
 
 
-HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}&lt;"
-
-
 def test_nothing_hostile_becomes_markup(report: Any) -> None:
     rows = [
         row(uri=f"s3://b/{HOSTILE}", external_id=HOSTILE, explanation=HOSTILE, reused_from=HOSTILE, contradicts=True),
         failed(HOSTILE, uri=HOSTILE, detail=HOSTILE),
     ]
-    page = report(rows, name=HOSTILE, source=HOSTILE, notice=HOSTILE, detectors=[dict.fromkeys(DETECTOR, HOSTILE)])
+    page = report(rows, name=HOSTILE, source=HOSTILE, notice=HOSTILE, detectors=[named(HOSTILE)])
 
     assert page.all("script") == []
     assert len(page.all("img")) == 1
@@ -373,7 +154,7 @@ def test_nothing_hostile_becomes_markup(report: Any) -> None:
     assert page.texts("h1") == [HOSTILE]
     assert page.texts("title")[0] == f"{HOSTILE} – Fakesweep report"
     assert page.texts("p", "explanation") == [HOSTILE]
-    assert page.texts("dd", "uri")[1:] == [f"s3://b/{HOSTILE}", HOSTILE]
+    assert page.texts("dd", "uri")[:2] == [f"s3://b/{HOSTILE}", HOSTILE]
 
 
 def test_characters_that_hide_or_reorder_text_are_spelled_out(report: Any) -> None:
@@ -383,16 +164,16 @@ def test_characters_that_hide_or_reorder_text_are_spelled_out(report: Any) -> No
         row(uri=tricky, external_id=tricky, explanation=tricky, reused_from=tricky),
         failed(tricky, uri=tricky, detail=tricky),
     ]
-    page = report(rows, name=tricky, source=tricky, notice=tricky, detectors=[dict.fromkeys(DETECTOR, tricky)])
+    page = report(rows, name=tricky, source=tricky, notice=tricky, detectors=[named(tricky)])
 
     assert not set(page.html) & set(tricky) - set("abcdefgh.nxp\n")
-    assert page.texts("dd", "uri") == [shown] * 3
+    assert [text for text in page.texts("dd", "uri") if len(text) != 64] == [shown] * 3
     assert page.texts("p", "explanation") == [shown.replace("⟨U+000A⟩", " ")], "an explanation may have lines"
 
 
 def test_letters_of_every_script_stay(report: Any) -> None:
     name = "ملف-صورة-\u200c١.jpg 👩\u200d🚀 é"
-    assert report([row(uri=name)]).texts("dd", "uri")[1:] == [name]
+    assert report([row(uri=name)]).texts("dd", "uri")[0] == name
 
 
 def test_the_file_needs_nothing_else_and_can_run_nothing(report: Any) -> None:
@@ -410,12 +191,11 @@ def test_the_file_needs_nothing_else_and_can_run_nothing(report: Any) -> None:
     assert "url(" not in page.html
 
 
-def test_images_can_be_blurred_or_greyed_without_a_script(report: Any) -> None:
+def test_images_are_blurred_until_somebody_wants_to_see_them(report: Any) -> None:
     page = report([row()])
-    assert page.texts("label") == ["Blur images", "Greyscale"]
-    assert [(box["id"], "checked" in box) for box in page.all("input")] == [("blur", False), ("grey", False)]
-    assert "#blur:checked ~ .gallery img { filter: blur(" in page.html
-    assert "#grey:checked ~ .gallery img { filter: grayscale(" in page.html
+    assert page.texts("label") == ["Show all pictures", "Greyscale", "Show picture 1"]
+    assert not [box for box in page.all("input") if "checked" in box]
+    assert re.search(r"\.thumb img {[^}]*filter: blur\(2\.5rem\)", page.html)
 
 
 @pytest.mark.parametrize("rule", ["content-visibility: auto", "prefers-color-scheme: dark", "@media print"])
@@ -468,7 +248,7 @@ def test_the_output_changes_only_when_the_report_is_whole(tmp_path: Path) -> Non
         return picture()
 
     with output.open() as opened_before:
-        write_report(summary(), [row()] * 3, fetch, output)
+        write_report(summary(), [row(uri=f"s3://archive/{i}") for i in range(3)], fetch, output)
         assert opened_before.read() == "the old one", "replaced, not overwritten under a reader"
     assert seen == ["the old one"] * 3
     assert output.read_text().rstrip().endswith("</html>")
@@ -492,11 +272,11 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     write_report(summary(), [row()], fetch_picture, tmp_path / "warm.html")  # imports and templates are not the rows'
     tracemalloc.start()
     try:
-        write_report(summary(), rows(), fetch_picture, tmp_path / "report.html", gallery=20)
+        write_report(summary(), rows(), fetch_picture, tmp_path / "report.html", gallery=20, uncertain=20)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 8_000_000
     page = Page((tmp_path / "report.html").read_text())
     assert sum(map(sum, page.bins())) == 200_000
-    assert len(page.texts("li", "card")) == 20
+    assert len(page.texts("li", "card")) == 40

@@ -1,0 +1,78 @@
+"""The contents that a report shows: the best of a stream of rows, each content once with all its places."""
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Row = Mapping[str, Any]
+"""A line of `fakesweep results`."""
+
+MAX_PLACES = 50
+"""Of a content, how many of its places are kept. The others are counted."""
+
+
+@dataclass
+class Card:
+    """A content: its first row, how many images of the scan are this content, and the rows of the first MAX_PLACES.
+
+    `also` has the first row of each other judgement of the same content: another detector gave it, in the same scan.
+    """
+
+    row: Row
+    images: int = 1
+    places: list[Row] = field(default_factory=list)
+    also: list[Row] = field(default_factory=list)
+
+    def add(self, rows: Iterable[Row], images: int = 1) -> None:
+        """Counts more images with this content, and keeps their places while there is room."""
+        self.images += images
+        self.places += list(rows)[: max(MAX_PLACES - len(self.places), 0)]
+
+
+class Best:
+    """The `limit` contents with the highest scores. Memory holds no others.
+
+    Rows come by uri, as `results` gives them. Images with the same content and the same judgement have the same score,
+    so a content that is passed over once would be passed over again: no place is missed.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._cards: dict[tuple[Any, ...], Card] = {}
+        self._lowest: list[tuple[float, int, tuple[Any, ...]]] = []
+        self._seen = 0
+
+    def add(self, row: Row) -> None:
+        """Takes a row in, if it is good enough."""
+        self._seen += 1
+        key = (row["sha256"] or row["uri"], row["verdict"], row["score"], str(row["detector"]))
+        if known := self._cards.get(key):
+            known.add([row])
+            return
+        rank = (_score(row), -self._seen, key)
+        if len(self._lowest) >= self._limit:
+            if not self._lowest or rank < self._lowest[0]:
+                return
+            del self._cards[heapq.heappop(self._lowest)[2]]
+        heapq.heappush(self._lowest, rank)
+        self._cards[key] = Card(row, places=[row])
+
+    def cards(self) -> list[Card]:
+        """The contents, highest score first, equal scores by uri, no score last."""
+        found: dict[Any, Card] = {}
+        for card in sorted(self._cards.values(), key=lambda card: (-_score(card.row), card.row["uri"])):
+            same = found.setdefault(card.row["sha256"] or card.row["uri"], card)
+            if same is not card:
+                same.add(card.places, card.images)
+                same.also.append(card.row)
+        return list(found.values())
+
+
+def addresses(cards: Iterable[Card]) -> Iterator[str]:
+    """The SHA-256 of each card that has one."""
+    return (card.row["sha256"] for card in cards if card.row["sha256"])
+
+
+def _score(row: Row) -> float:
+    return -1.0 if row["score"] is None else float(row["score"])
