@@ -15,11 +15,13 @@ from worker.tables.findings import Detector, Finding, Outcome, StoredObject, Sto
 from worker.tables.kept import ContentHistory, ContentPlace, FlaggedDaily, HourlyCount
 from worker.tables.reviews import ContentReviews, DeskRole, Review, ReviewedVerdict, Reviewer, ReviewKind, Statement
 from worker.tables.scans import MessageTry, Repaired, Scan, ScanStatus, Suspect, Unpublished
+from worker.tables.similarity import ContentHash
 
 __all__ = [
     "NAMING",
     "ApiToken",
     "Claim",
+    "ContentHash",
     "ContentHistory",
     "ContentPlace",
     "ContentReviews",
