@@ -9,6 +9,7 @@ from typing import Literal, Self
 from worker.detector.verdicts import Judgement
 from worker.errors import ImageError
 from worker.messages import FilledPolicy, ImageRef
+from worker.similarity import PdqHash
 from worker.tables import Scan
 
 
@@ -58,10 +59,14 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Content:
-    """What lies at a uri: the SHA-256 of its bytes in hexadecimal, and how many bytes these are."""
+    """What lies at a uri: the SHA-256 of its bytes in hexadecimal, and how many bytes these are.
+
+    `pdq` is the hash for near duplicates. None if this message does not make it.
+    """
 
     sha256: str
     size: int
+    pdq: PdqHash | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class KnownVerdict:
     """A verdict that is reused.
 
     `id` is None when it is given in the same message and has no row yet. `uri` is where the content lay when it was
-    judged; `width` and `height` are the upright image's, in pixels.
+    judged; `width` and `height` are the upright image's, in pixels. `has_hash`: the content's PDQ hash is stored.
     """
 
     id: int | None
@@ -77,6 +82,7 @@ class KnownVerdict:
     score: float | None
     width: int
     height: int
+    has_hash: bool = True
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,8 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     "skips": {WEB: "SELECT, INSERT, UPDATE, DELETE"},
     "second_looks": {WEB: "SELECT, INSERT, DELETE"},
     "idempotency_keys": {WEB: "SELECT, INSERT, UPDATE (published_at), DELETE"},
+    # A hash is written once. Workers mark those of contents that are fake or uncertain.
+    "content_hashes": {WORKER: "SELECT, INSERT, UPDATE (in_question)", WEB: "SELECT"},
     # `fakesweep flagged`. Triggers write it, and what comes after it, with the owner's rights.
     "contents": {PRODUCER: "SELECT"},
     # Where else a picture may lie.
@@ -113,6 +115,8 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "withdrawal_checked": (),
     "review_withdrawn": (),
     "findings_named": (),
+    "content_hashed": (),
+    "contents_in_question": (),
     # These run with the rights of whoever calls them.
     "findings_kept": None,
     "findings_of_dropped_refused": None,
@@ -126,5 +130,6 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "stated_by": None,
     "week_of": None,
     "wilson_bound": None,
+    "pdq_near_words": None,
 }
 """For each function: who may call it; None means anybody."""

@@ -1,4 +1,4 @@
-"""Makes the rows of `verdicts`, `objects` and `findings` for the images of a message, and saves them.
+"""Makes the rows of `verdicts`, `objects`, `content_hashes` and `findings` for the images of a message, and saves them.
 
 A new column of `findings` gets its value in `_finding`. A producer writes the findings of unchanged images without a
 message: see saving.insert_unchanged.
@@ -19,7 +19,7 @@ from worker.database.patience import patient
 from worker.database.saving import save_statement
 from worker.detector.verdicts import verdict_of
 from worker.messages import FilledPolicy
-from worker.tables import Finding, Outcome
+from worker.tables import Finding, Outcome, Verdict
 from worker.texts import storable
 
 
@@ -37,6 +37,7 @@ def save(database: Database, cases: Sequence[Case], delivery: Delivery) -> Seque
     rows = {
         "verdicts": _json(_verdict(case, delivery) for case in cases),
         "objects": _json(_object(case, delivery) for case in cases),
+        "content_hashes": _json(_hashes(cases, delivery)),
         "findings": _json(findings),
     }
     ids = {"scan_id": delivery.scan.id, "detector_id": delivery.detector_id}
@@ -125,6 +126,23 @@ def _object(case: Case, delivery: Delivery) -> dict[str, Any] | None:
         "verdict": verdict,
         "rule": delivery.rule.fingerprint if verdict else None,  # what failed is tried again by the next scan
     }
+
+
+def _hashes(cases: Sequence[Case], delivery: Delivery) -> Iterable[dict[str, Any]]:
+    """The rows of `content_hashes`, one for each content that was hashed. Fake or uncertain ones are in question."""
+    rows = {}
+    for case in cases:
+        content = _content(case.end)
+        if content is None or content.pdq is None:
+            continue
+        verdict = (outcome_of(case.end, delivery.policy) or {}).get("verdict")
+        rows[content.sha256] = {
+            "sha256": content.sha256,
+            "pdq": f"x{content.pdq.bits}",
+            "quality": content.pdq.quality,
+            "in_question": verdict in {Verdict.FAKE, Verdict.UNCERTAIN},
+        }
+    return rows.values()
 
 
 def _finding(case: Case, delivery: Delivery) -> dict[str, Any] | None:

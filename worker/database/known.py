@@ -6,6 +6,7 @@ the same content and the scan's ReuseRule allows it. The content is the same whe
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -31,7 +32,7 @@ from sqlmodel import Session, col
 from worker.case import Case, Content, KnownVerdict, Reused, ReuseRule
 from worker.messages import Explain, ImageRef
 from worker.refs import ImageRefs
-from worker.tables import Finding, Outcome, Scan, StoredObject, StoredVerdict
+from worker.tables import ContentHash, Finding, Outcome, Scan, StoredObject, StoredVerdict
 
 _EXPLAINS_AS_MUCH = {
     Explain.ALL: (Explain.ALL,),
@@ -71,12 +72,14 @@ def unchanged(session: Session, refs: Sequence[ImageRef], rule: ReuseRule) -> li
 
 
 def seen(session: Session, contents: Collection[str], rule: ReuseRule) -> dict[str, KnownVerdict]:
-    """Returns, by SHA-256, the newest verdict on each content that the rule allows."""
+    """Returns, by SHA-256, the newest verdict on each content that the rule allows, and whether it has its hash."""
     unnested = func.unnest(bindparam("contents", list(contents), type_=ARRAY(Text)))
     asked = unnested.table_valued(column("sha256", Text)).render_derived("asked")
     newest = _newest(asked.c.sha256, rule)
-    query = select(asked, newest).select_from(asked).join(newest, true())
-    return {row.sha256: _verdict(row) for row in session.execute(query)}
+    has_hash = col(ContentHash.sha256).is_not(None).label("has_hash")
+    joined = asked.join(newest, true()).outerjoin(ContentHash, col(ContentHash.sha256) == asked.c.sha256)
+    query = select(asked, newest, has_hash).select_from(joined)
+    return {row.sha256: replace(_verdict(row), has_hash=row.has_hash) for row in session.execute(query)}
 
 
 def _verdict(row: Row[Any]) -> KnownVerdict:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    not_,
     select,
     true,
     update,
@@ -28,30 +29,32 @@ from worker.case import ReuseRule
 from worker.database.counters import increase_statement
 from worker.database.known import unchanged_query
 from worker.messages import FilledPolicy, Record
-from worker.tables import Finding, Outcome, Scan, ScanStatus, StoredObject, StoredVerdict, Verdict
+from worker.tables import ContentHash, Finding, Outcome, Scan, ScanStatus, StoredObject, StoredVerdict, Verdict
 
 
 @cache
 def save_statement() -> Any:
     """Builds the statement that saves a message's rows and increases the counters of its scan.
 
-    Its parameters `verdicts`, `objects` and `findings` are JSON arrays of rows of these tables. Where `verdict_id` is
-    null, it becomes the id of the verdict that the statement adds on the same content. `replaced` is how many failures
-    of the scan were deleted to make room, and `given` how many findings there are; the others are `scan_id` and
-    `detector_id`. It returns what counters.increase_statement returns, and the uris of the findings that were new, or
-    NULL when all were. It returns no row when none was.
+    Its parameters `verdicts`, `objects`, `content_hashes` and `findings` are JSON arrays of rows of these tables. Where
+    `verdict_id` is null, it becomes the id of the verdict that the statement adds on the same content. `replaced` is
+    how many failures of the scan were deleted to make room, and `given` how many findings there are; the others are
+    `scan_id` and `detector_id`. It returns what counters.increase_statement returns, and the uris of the findings that
+    were new, or NULL when all were. It returns no row when none was.
     """
     scan_id = bindparam("scan_id", type_=Uuid)
     added = _verdicts_insert().cte("added")
     remembered = _objects_upsert(added, scan_id).cte("remembered")
+    hashed = _hashes_upsert().cte("hashed")
     found = _findings_insert(added, scan_id).cte("found")
     outcomes = {outcome.value: found.c.outcome == outcome.value for outcome in Outcome}
     verdicts = {verdict.value: found.c.verdict == verdict.value for verdict in Verdict}
     counts: dict[str, Any] = {name: func.count().filter(one) for name, one in (outcomes | verdicts).items()}
     counts[Outcome.FAILED.value] -= bindparam("replaced")
     columns = [count.label(name) for name, count in counts.items()]
-    # Objects are counted so that they are written before the scan's row is locked, not after it.
-    objects = select(func.count()).select_from(remembered).scalar_subquery().label("objects")
+    # Objects and hashes are counted so that they are written before the scan's row is locked, not after it.
+    others = [select(func.count()).select_from(one).scalar_subquery() for one in (remembered, hashed)]
+    objects = (others[0] + others[1]).label("objects")
     some = case((func.count() < bindparam("given"), func.array_agg(found.c.uri))).label("uris")
     new = select(scan_id.label("scan_id"), *columns, func.count().label("findings"), objects, some).select_from(found)
     rows = new.subquery("new")
@@ -78,6 +81,16 @@ def _objects_upsert(added: CTE, scan_id: Any) -> Any:
     values: dict[str, Any] = {name: new[name] for name in ("sha256", "size", "verdict_id", "verdict", "rule")}
     values |= {"etag": func.coalesce(new.etag, kept), "fetched_at": func.now()}
     return statement.on_conflict_do_update(index_elements=["uri"], set_=values).returning(col(StoredObject.uri))
+
+
+def _hashes_upsert() -> Any:
+    """Inserts the hashes that are new. A stored hash stays, but a content that is in question now stays so for ever."""
+    given, names = _given(ContentHash, "content_hashes"), _columns(ContentHash, without=())
+    rows = select(*(given.c[name] for name in names)).order_by(given.c.sha256.collate("C"))
+    statement = insert(ContentHash).from_select(names, rows)
+    becomes = not_(col(ContentHash.in_question)) & statement.excluded.in_question
+    upsert = statement.on_conflict_do_update(index_elements=["sha256"], set_={"in_question": True}, where=becomes)
+    return upsert.returning(col(ContentHash.sha256))
 
 
 def _findings_insert(added: CTE, scan_id: Any) -> Any:

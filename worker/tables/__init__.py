@@ -25,12 +25,14 @@ from worker.tables.reviews import (
     Withdrawal,
 )
 from worker.tables.scans import MessageTry, Repaired, Scan, ScanStatus, Suspect, Unpublished
+from worker.tables.similarity import ContentHash
 
 __all__ = [
     "NAMING",
     "ApiToken",
     "Claim",
     "ContentExternalId",
+    "ContentHash",
     "ContentHistory",
     "ContentPlace",
     "ContentReviews",

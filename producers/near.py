@@ -1,0 +1,113 @@
+"""Near duplicates of a content among those that a detector called fake or uncertain, by their PDQ hashes.
+
+They are shown to people, who decide about each of them. A verdict is never copied by similarity.
+
+The search is exact. Two hashes that differ in at most 31 of 256 bits have a word of 16 bits in which they differ in at
+most one: 16 words with two different bits each would make 32. So 17 look-ups for each of the 16 words find all
+candidates. The indexes hold the whole hash too, so that the others are sorted out without a look at the table.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlmodel import Session
+
+from worker.database import Database, transaction
+from worker.tables.similarity import MIN_QUALITY, PDQ_WORDS, SEARCHED, word_of
+
+MAX_DISTANCE = 31
+"""Bits of 256 in which near duplicates differ at most: the threshold of the authors of PDQ."""
+
+MOST = 1000
+"""As many near duplicates of a content are looked at. Of a larger group, only some are found and counted."""
+
+_FOUND = " UNION ALL ".join(
+    f"(SELECT h.pdq FROM content_hashes h WHERE {SEARCHED}"  # noqa: S608 - constants of ours
+    f" AND {word_of('h.pdq', number)} = ANY (pdq_near_words({word_of('a.pdq', number)}))"
+    f" AND bit_count(a.pdq # h.pdq) <= {MAX_DISTANCE} LIMIT {MOST + 1})"
+    for number in range(PDQ_WORDS)
+)
+
+# LIMIT and OFFSET keep the subqueries as they are: one content at a time, by an index.
+_NEAR = f"""
+FROM content_hashes a
+CROSS JOIN LATERAL (SELECT DISTINCT pdq FROM ({_FOUND}) words) f
+CROSS JOIN LATERAL (
+    SELECT h.sha256
+    FROM content_hashes h
+    WHERE {SEARCHED} AND {word_of("h.pdq", 0)} = {word_of("f.pdq", 0)} AND h.pdq = f.pdq AND h.sha256 <> a.sha256
+    LIMIT {MOST}
+) h
+"""  # noqa: S608
+
+_WAITS = "c.verdict <> 'real' AND c.statement IS NULL AND NOT c.superseded"
+"""As in the view review_queue."""
+
+_DUPLICATES = f"""
+SELECT h.sha256, bit_count(a.pdq # f.pdq)::int AS distance, c.verdict, c.score, c.statement, c.uri, c.scan_id,
+       c.verdict_id, {_WAITS} AS waits
+{_NEAR}
+CROSS JOIN LATERAL (
+    SELECT * FROM contents c WHERE c.sha256 = h.sha256 ORDER BY c.superseded, c.last_at DESC LIMIT 1
+) c
+WHERE a.sha256 = :content AND a.quality >= {MIN_QUALITY}
+ORDER BY distance, h.sha256
+LIMIT :most
+"""  # noqa: S608
+
+_COUNTS = f"""
+SELECT a.sha256, count(*) AS near
+{_NEAR}
+WHERE a.sha256 = ANY (:contents) AND a.quality >= {MIN_QUALITY}
+  AND EXISTS (SELECT FROM contents c WHERE c.sha256 = h.sha256 AND {_WAITS} OFFSET 0)
+GROUP BY a.sha256
+"""  # noqa: S608
+
+
+@dataclass(frozen=True)
+class Near:
+    """A near duplicate, and how it stands. `distance` is in how many bits of 256 its hash differs.
+
+    `waits`: it is in the review queue. `statement` is what people decided about it, None while nobody has. `verdict`
+    and `score` are those of its newest finding. `uri`, `scan_id` and `verdict_id` are those of the newest one that was
+    not real.
+    """
+
+    sha256: str
+    distance: int
+    verdict: str
+    score: float | None
+    statement: str | None
+    uri: str
+    scan_id: UUID
+    verdict_id: int
+    waits: bool
+
+
+def near_duplicates(database: Database, sha256: str, limit: int = 50) -> list[Near]:
+    """Returns the near duplicates of a content, the nearest first; none if it has no hash, or is nearly flat.
+
+    Raises DatabaseUnavailableError.
+    """
+    with transaction(database) as session:
+        _by_indexes_alone(session)
+        rows = session.execute(text(_DUPLICATES), {"content": sha256, "most": limit}).mappings()
+        return [Near(**row) for row in rows]
+
+
+def near_counts(database: Database, sha256s: Collection[str]) -> dict[str, int]:
+    """Returns how many near duplicates of each content wait in the review queue, without the content itself.
+
+    Raises DatabaseUnavailableError.
+    """
+    with transaction(database) as session:
+        _by_indexes_alone(session)
+        found = {row.sha256: row.near for row in session.execute(text(_COUNTS), {"contents": list(sha256s)})}
+    return {sha256: found.get(sha256, 0) for sha256 in sha256s}
+
+
+def _by_indexes_alone(session: Session) -> None:
+    """Postgres guesses how many hashes have a word, and may read all of them instead. Compiling takes longer still."""
+    session.execute(text("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off"))

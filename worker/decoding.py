@@ -1,0 +1,84 @@
+"""From an image's bytes to what the detector sees of it, and its hash, within the memory that is allowed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from PIL.Image import Image
+
+from worker.case import Case, Content, Failed
+from worker.errors import ImageError, Reason
+from worker.image_memory import decode_bytes
+from worker.images import Opened, open_for, to_square
+from worker.messages import ImageRef
+from worker.metrics.declared import DECODE
+from worker.parts import Parts
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """An image's bytes, on their way."""
+
+    ref: ImageRef
+    content: Content
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the detector sees of an image: RGB `pixels`. `size` is (width, height) of the upright image, in pixels."""
+
+    ref: ImageRef
+    content: Content
+    size: tuple[int, int]
+    pixels: Image
+
+
+def decode(image: Fetched | Case, parts: Parts) -> Decoded | Case:
+    """Decodes an image that has no end yet, and hashes it on the way. If it cannot be decoded, that is its end."""
+    if isinstance(image, Case):
+        return image
+    form = parts.description.preprocessing
+    size, content = None, image.content
+    try:
+        with _opened(image.data, parts) as opened:
+            size = opened.size
+            content = _with_hash(content, opened.pixels, parts)
+            pixels = to_square(opened.pixels, edge=form.edge, fit=form.fit, max_pixels=parts.limits.max_pixels)
+    except ImageError as error:
+        return Case(image.ref, Failed(error, content, size))
+    return Decoded(image.ref, content, size, pixels)
+
+
+def hashed(image: Fetched, parts: Parts) -> Content:
+    """Returns the content with its hash. If the image cannot be decoded, returns the content as it is."""
+    if parts.hasher is None:
+        return image.content
+    try:
+        with _opened(image.data, parts) as opened:
+            return _with_hash(image.content, opened.pixels, parts)
+    except ImageError:
+        return image.content
+
+
+def _with_hash(content: Content, pixels: Image, parts: Parts) -> Content:
+    return content if parts.hasher is None else replace(content, pdq=parts.hasher(pixels))
+
+
+@contextmanager
+def _opened(data: bytes, parts: Parts) -> Iterator[Opened]:
+    """Gives the upright image, as large as the detector needs it. Waits for memory and for a decoder's turn."""
+    form, limits = parts.description.preprocessing, parts.limits
+    needed = decode_bytes(data, edge=form.edge, fit=form.fit, decoding=form.decode, limits=limits)
+    _check_memory(needed, parts)
+    with parts.pixels.take(needed, live=parts.live), parts.decoders, parts.metrics.timed(DECODE):
+        yield open_for(data, edge=form.edge, decoding=form.decode, limits=limits)
+
+
+def _check_memory(needed: int, parts: Parts) -> None:
+    if needed > (limit := parts.pixels.limit(live=parts.live)):
+        detail = (
+            f"decoding needs up to {needed >> 20} MiB, and {limit >> 20} MiB are allowed "
+            "(raise FAKESWEEP_IMAGE_MEMORY_MIB)"
+        )
+        raise ImageError(Reason.TOO_MANY_PIXELS, detail)
