@@ -64,7 +64,7 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     "idempotency_keys": {WEB: "SELECT, INSERT, UPDATE (published_at), DELETE"},
     # `fakesweep flagged`. Triggers write it, and what comes after it, with the owner's rights.
     "contents": {PRODUCER: "SELECT"},
-    "content_places": {},
+    "content_places": {WEB: "SELECT"},
     "findings_hourly": {},
     "flagged_daily": {},
     "reviewed_verdicts": {},

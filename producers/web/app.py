@@ -10,6 +10,7 @@ from starlette.middleware.sessions import SessionMiddleware
 from producers.web import pages
 from producers.web.access import demo
 from producers.web.access.people import ForbiddenError, NotLoggedInError
+from producers.web.api.app import create_api
 from producers.web.csrf import CsrfError
 from producers.web.parts import Parts
 from producers.web.settings import LoginKind
@@ -34,6 +35,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.add_exception_handler(CsrfError, _refused)
     if settings.login is LoginKind.DEMO:
         app.include_router(demo.router)
+    app.mount("/v1", create_api(parts), name="api")
     app.mount("/static", StaticFiles(directory=str(files("producers.web") / "static")), name="static")
     return app
 
