@@ -1,18 +1,22 @@
 """Images for the live queue, and failed images once more."""
 
-from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import select, update
-from sqlmodel import col
+from sqlalchemy import delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import Session, col
 
 from producers.scans import find_scan
 from worker.database import Database, counters, partitions, transaction
-from worker.errors import BrokerUnavailableError, Reason, ScanStateError
-from worker.messages import LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, Policy, messages_of
-from worker.tables import Finding, Scan, ScanStatus
+from worker.errors import BrokerUnavailableError, KeyInUseError, KeyReusedError, Reason, ScanStateError
+from worker.messages import LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, JudgeImages, Policy, messages_of
+from worker.tables import Finding, IdempotencyKey, Scan, ScanStatus, Unpublished
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -22,30 +26,116 @@ if TYPE_CHECKING:
 RETRYABLE = (Reason.STORAGE_UNAVAILABLE, Reason.ENGINE_FAILED)
 """Reasons that another try may cure without anybody having changed anything."""
 
+_FORGET = text(
+    "DELETE FROM idempotency_keys WHERE (token_id, key) IN (SELECT token_id, key FROM idempotency_keys "
+    "WHERE created_at < :before ORDER BY created_at LIMIT 100 FOR UPDATE SKIP LOCKED)"
+)
+"""A few at a time: each request with a key forgets more than it adds."""
 
-def submit(app: "Celery", database: Database, refs: Sequence[ImageRef], *, policy: Policy | None = None) -> UUID:
-    """Publishes images to the live queue as one submission; the id of its scan."""
-    from worker import broker  # noqa: PLC0415 - `retry` is given a publisher
 
-    scan_id = uuid4()
-    partition = partitions.live_partition(datetime.now(UTC))
-    scan = Scan(
-        id=scan_id,
-        kind="live",
-        name="submission",
-        source="fakesweep submit",
-        policy=(policy or Policy()).stored(),
-        partition=partition,
-        status=ScanStatus.RUNNING,
-        listed=len(refs),
-    )
+@dataclass(frozen=True)
+class Key:
+    """The idempotency key of a request, and the SHA-256 of what it asks for: the same key asks for the same thing."""
+
+    token_id: int
+    key: str
+    request_sha256: str
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The scan of a submission. `replayed`: a request with the same key had made it before."""
+
+    scan_id: UUID
+    replayed: bool = False
+
+
+class Submissions:
+    """Takes submissions with idempotency keys. A process has one, which all its threads share."""
+
+    def __init__(self, app: "Celery", database: Database, *, keep: timedelta = timedelta(hours=24)) -> None:
+        self._app, self._database, self._keep = app, database, keep
+        self._lock = threading.Lock()
+        self._in_hand: set[tuple[int, str]] = set()
+
+    def submit(self, refs: Sequence[ImageRef], key: Key, *, policy: Policy | None = None) -> Submitted:
+        """Publishes images to the live queue as one submission, or goes on with the one that this key has made.
+
+        The messages are kept in `unpublished` from the commit until the broker has them all. So a process that dies
+        in between, or a broker that is away, loses nothing: the next request with the key publishes them. Perhaps some
+        then come twice, which gives one finding for each image all the same.
+        Raises KeyReusedError, KeyInUseError, BrokerUnavailableError.
+        """
+        with self._alone(key):
+            submitted, messages = self._open(refs, key, policy)
+            for job in messages:
+                _publish(self._app, JudgeImages.parse(job))
+            if messages:
+                self._note_published(submitted.scan_id, key)
+        return submitted
+
+    @contextmanager
+    def _alone(self, key: Key) -> Iterator[None]:
+        """Another process may have the same key at the same time. That costs a few messages that come twice."""
+        name = (key.token_id, key.key)
+        with self._lock:
+            if name in self._in_hand:
+                raise KeyInUseError("a request with this idempotency key is being answered: ask again in a moment")
+            self._in_hand.add(name)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_hand.discard(name)
+
+    def _open(self, refs: Sequence[ImageRef], key: Key, policy: Policy | None) -> tuple[Submitted, list[Any]]:
+        """The submission, and the messages that the broker may not have."""
+        scan = _scan_of(refs, policy, "API")
+        with transaction(self._database) as session:
+            session.execute(_FORGET, {"before": datetime.now(UTC) - self._keep})
+            row = {"token_id": key.token_id, "key": key.key, "request_sha256": key.request_sha256, "scan_id": scan.id}
+            new = insert(IdempotencyKey).values(row).on_conflict_do_nothing().returning(col(IdempotencyKey.key))
+            if session.execute(new).scalar() is None:
+                known = session.get_one(IdempotencyKey, (key.token_id, key.key))
+                return self._known(session, known, key)
+            messages = [job.payload() for job in messages_of(refs, scan_id=scan.id)]
+            _store(session, scan)
+            session.add(Unpublished(scan_id=scan.id, messages=messages))
+        return Submitted(scan.id), messages
+
+    def _known(self, session: Session, known: IdempotencyKey, key: Key) -> tuple[Submitted, list[Any]]:
+        if known.request_sha256 != key.request_sha256:
+            raise KeyReusedError("this idempotency key belongs to a request with another body: take a new key")
+        messages: list[Any] = []
+        if known.published_at is None:
+            query = select(col(Unpublished.messages)).where(col(Unpublished.scan_id) == known.scan_id)
+            messages = [message for row in session.execute(query).scalars() for message in row]
+        return Submitted(known.scan_id, replayed=True), messages
+
+    def _note_published(self, scan_id: UUID, key: Key) -> None:
+        own = (col(IdempotencyKey.token_id) == key.token_id, col(IdempotencyKey.key) == key.key)
+        with transaction(self._database) as session:
+            session.execute(delete(Unpublished).where(col(Unpublished.scan_id) == scan_id))
+            session.execute(update(IdempotencyKey).where(*own).values(published_at=func.now()))
+
+
+def submit(
+    app: "Celery",
+    database: Database,
+    refs: Sequence[ImageRef],
+    *,
+    policy: Policy | None = None,
+    source: str = "fakesweep submit",
+) -> UUID:
+    """Publishes images to the live queue as one submission; the id of its scan. Raises BrokerUnavailableError."""
+    scan = _scan_of(refs, policy, source)
+    scan_id = scan.id
     with transaction(database) as session:
-        partitions.ensure_partition(session, partition)
-        session.add(scan)
+        _store(session, scan)
     published = 0
     try:
         for job in messages_of(refs, scan_id=scan_id):
-            broker.publish(app, job, LIVE_QUEUE)
+            _publish(app, job)
             published += len(job.images)
     except BrokerUnavailableError as error:
         with transaction(database) as session:
@@ -53,6 +143,30 @@ def submit(app: "Celery", database: Database, refs: Sequence[ImageRef], *, polic
             counters.finish_if_full(session, scan_id)
         raise BrokerUnavailableError(f"submission {scan_id}: {published} of {len(refs)} published: {error}") from error
     return scan_id
+
+
+def _scan_of(refs: Sequence[ImageRef], policy: Policy | None, source: str) -> Scan:
+    return Scan(
+        id=uuid4(),
+        kind="live",
+        name="submission",
+        source=source,
+        policy=(policy or Policy()).stored(),
+        partition=partitions.live_partition(datetime.now(UTC)),
+        status=ScanStatus.RUNNING,
+        listed=len(refs),
+    )
+
+
+def _store(session: Session, scan: Scan) -> None:
+    partitions.ensure_partition(session, scan.partition)
+    session.add(scan)
+
+
+def _publish(app: "Celery", job: JudgeImages) -> None:
+    from worker import broker  # noqa: PLC0415 - `retry` is given a publisher
+
+    broker.publish(app, job, LIVE_QUEUE)
 
 
 def retry(publisher: "Publisher", database: Database, scan_id: UUID, reasons: Collection[Reason] = RETRYABLE) -> int:

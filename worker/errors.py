@@ -12,6 +12,8 @@ FakesweepError
 ├── NoSuchContentError      a review is about a content or a place that is not known: name another one
 ├── NoSuchReviewerError     a review, or a command, names a reviewer who is not there: add the reviewer
 ├── InactiveReviewerError   a review is by a reviewer who is disabled
+├── NoSuchTokenError        a command names a token of the API that is not there
+├── KeyReusedError          a request of the API takes an idempotency key that belongs to another: take a new key
 ├── NothingToExportError    people must review or label something before an export
 ├── AnnotationStoppedError  the annotation cannot go on: the same command later goes on with it
 │   Of a producer.
@@ -28,6 +30,7 @@ FakesweepError
 │   ├── BrokerUnavailableError
 │   ├── QueueUnavailableError
 │   ├── LockedError
+│   ├── KeyInUseError        another request with this idempotency key is being answered
 │   └── ShuttingDownError   the worker is draining: the message goes back to the queue
 │   Of the engine.
 ├── EngineGenerateError     one request failed and the engine lives: tried once more, then an outcome
@@ -102,6 +105,14 @@ class InactiveReviewerError(FakesweepError):
     """The reviewer is disabled, and reviews nothing more."""
 
 
+class NoSuchTokenError(FakesweepError):
+    """There is no token of that name."""
+
+
+class KeyReusedError(FakesweepError):
+    """The idempotency key belongs to a request with another body."""
+
+
 class NothingToExportError(FakesweepError):
     """No content has a label."""
 
@@ -160,6 +171,10 @@ class QueueUnavailableError(TransientError):
 
 class LockedError(TransientError):
     """Another session holds a lock on the findings; whoever asks again later succeeds."""
+
+
+class KeyInUseError(TransientError):
+    """Another request with this idempotency key is being answered."""
 
 
 class ShuttingDownError(TransientError):

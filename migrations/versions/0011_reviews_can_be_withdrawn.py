@@ -234,7 +234,7 @@ def downgrade() -> None:
         _change(function, after, before)
     op.execute(_shares(f"reviews, today\n    {_FIRST_ONES}"))
     op.execute(_QUEUE.format(reviews=_REVIEWS_BEFORE))
-    body = _WITHDRAWN.split("CREATE FUNCTION recount_reviews")[1].split("CREATE FUNCTION")[0]
+    body = _WITHDRAWN.split("CREATE FUNCTION recount_reviews")[1].split("CREATE FUNCTION", maxsplit=1)[0]
     op.execute("CREATE OR REPLACE FUNCTION recount_reviews" + body.replace("{not_withdrawn}", "true"))
     op.execute("SELECT recount_reviews(sha256) FROM counting")
     op.execute(_TOOK_STATEMENT)

@@ -37,6 +37,7 @@ COMMANDS = {
     "drop": ("retention", "Drop the findings of SCAN, which has ended. The scan, its verdicts and its reviews stay."),
     "reviewer": ("reviewers", "Add, list or disable people who may review."),
     "web": ("web", "Serve the review desk and the API until SIGTERM: pages where people decide about images."),
+    "token": ("tokens", "Make, list or withdraw tokens of the API."),
     "dead": ("dead", "List, show, replay or discard dead letters: messages that no worker could handle."),
     "evaluate": (
         "evaluation",

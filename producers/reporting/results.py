@@ -40,7 +40,7 @@ def summary(database: Database, scan_id: UUID) -> dict[str, Any]:
         found = [row.model_dump() for row in session.execute(query).scalars()]
     notices = [row["notice"] for row in found if row["notice"]]
     return {
-        **_counts(scan),
+        **counts(scan),
         "policy": Policy.model_validate(scan.policy).model_dump(mode="json"),
         "detectors": [_detector(row) for row in found],
         "notice": notices[0] if notices else None,
@@ -55,7 +55,8 @@ def _detector(row: Mapping[str, Any]) -> dict[str, Any]:
     return known | {"calibration": {name: calibration.get(name) for name in _CALIBRATION} if fitted else None}
 
 
-def _counts(scan: Scan) -> dict[str, Any]:
+def counts(scan: Scan) -> dict[str, Any]:
+    """A scan's counts, as `fakesweep status --json` prints them."""
     names = ("name", "source", "kind", "record", "status", "note", "listed", "skipped", "skipped_by", "judged",
              "reused", "unchanged", "failed", "fake", "real", "uncertain")  # fmt: skip
     flagged, failed = figures.shares(scan)
@@ -78,16 +79,16 @@ def _counts(scan: Scan) -> dict[str, Any]:
 def progress(database: Database, scan_id: UUID) -> dict[str, Any]:
     """The counts alone: one row read by its key, cheap enough to ask for every second."""
     with transaction(database) as session:
-        return _counts(find_scan(session, scan_id))
+        return counts(find_scan(session, scan_id))
 
 
 def recent_scans(database: Database, limit: int = 20) -> list[dict[str, Any]]:
     """The newest scans first, and after them older ones that stand still (`stalled_s`)."""
     newest = select(Scan).order_by(col(Scan.created_at).desc())
     with transaction(database) as session:
-        recent = [_counts(scan) for scan in session.execute(newest.limit(limit)).scalars()]
+        recent = [counts(scan) for scan in session.execute(newest.limit(limit)).scalars()]
         older = newest.where(col(Scan.status).in_(ACTIVE), col(Scan.id).not_in([scan["scan"] for scan in recent]))
-        active = [_counts(scan) for scan in session.execute(older).scalars()]
+        active = [counts(scan) for scan in session.execute(older).scalars()]
     return recent + [scan for scan in active if scan["stalled_s"] is not None]
 
 
@@ -107,7 +108,7 @@ def rows(database: Database, scan_id: UUID) -> Iterator[dict[str, Any]]:
             execution_options={"yield_per": 1000},
         )
         for row in found.mappings():
-            yield _row(row)
+            yield finding(row)
 
 
 def history(database: Database, uri: str) -> list[dict[str, Any]]:
@@ -115,10 +116,11 @@ def history(database: Database, uri: str) -> list[dict[str, Any]]:
     query = text("SELECT * FROM finding_details WHERE uri = :uri ORDER BY decided_at DESC")
     with transaction(database) as session:
         found = session.execute(query, {"uri": uri}).mappings()
-        return [{"scan": str(row["scan_id"])} | _row(row) for row in found]
+        return [{"scan": str(row["scan_id"])} | finding(row) for row in found]
 
 
-def _row(row: RowMapping) -> dict[str, Any]:
+def finding(row: RowMapping) -> dict[str, Any]:
+    """A row of the view `finding_details`, as `fakesweep results` writes it."""
     detector: Mapping[str, Any] | None = None
     if row["detector_name"] is not None:
         detector = {name: row[column] for name, column in _DETECTOR_FIELDS.items()}

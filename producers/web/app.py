@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from producers.web import csp_reports, overview, pages
 from producers.web.access import demo, leaving, oidc, proxy
+from producers.web.api.app import create_api
 from producers.web.desk.routes import router as desk
 from producers.web.faults import add_faults
 from producers.web.guards import BodyLimit, OwnNames, SecurityHeaders
@@ -54,6 +55,7 @@ def create_app(parts: Parts) -> FastAPI:
         app.state.oidc = oidc.client_of(settings)
     for router in (_LOGINS[settings.login], leaving.router, csp_reports.router, pictures, overview.router, desk):
         app.include_router(router)
+    app.mount("/v1", create_api(parts), name="api")
     app.mount("/static", StaticFiles(directory=str(files("producers.web") / "static")), name="static")
     return app
 

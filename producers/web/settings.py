@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import ConfigurationError
@@ -62,6 +62,26 @@ class WebSettings(BaseSettings):
     session_s: int = Field(default=8 * 3600, gt=0)
     """How long somebody stays logged in."""
 
+    api_rate_per_minute: int = Field(default=600, ge=1)
+    """Requests of one token in any minute, in each web process."""
+    api_max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
+    """Longest body of a request."""
+    api_max_images: int = Field(default=1000, ge=1, le=10_000)
+    """Images of one submission."""
+    api_max_wait_s: int = Field(default=60, ge=0, le=600)
+    """Longest time that a request waits for verdicts."""
+    api_key_hours: int = Field(default=24, ge=1)
+    """How long idempotency keys are kept."""
+    allowed_buckets: CommaList = Field(default=(), validation_alias="FAKESWEEP_ALLOWED_BUCKETS")
+    """As worker.settings has it: buckets that requests may name. Empty allows all that the credentials can read."""
+    allowed_folders: CommaList = Field(default=(), validation_alias="FAKESWEEP_ALLOWED_FOLDERS")
+    """Folders that requests may name with file:///. Unlike for workers, empty allows none."""
+
+    @field_validator("allowed_folders")
+    @classmethod
+    def _resolved(cls, folders: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(Path(folder).resolve()) for folder in folders)
+
     @classmethod
     def from_environment(cls) -> Self:
         """The settings; raises ConfigurationError with the name of the first wrong variable and what is wrong."""
@@ -69,7 +89,8 @@ class WebSettings(BaseSettings):
             return cls()
         except ValidationError as error:
             fault = error.errors()[0]
-            name = f"{PREFIX}{str(fault['loc'][0]).upper()}"
+            field = str(fault["loc"][0])
+            name = field if field.isupper() else f"{PREFIX}{field.upper()}"
             raise ConfigurationError(f"{name} is not valid: {fault['msg']} (it is {fault['input']!r})") from None
 
     def check(self) -> None:

@@ -29,6 +29,7 @@ def test_what_asks_postgres_alone(environment: dict[str, str]) -> None:
         ["drop", NOBODY],
         ["retention", "--keep-days", "30"],
         ["reviewer", "add", "heron"],
+        ["token", "add", "client", "--scope", "read"],
     )
     assert loaded_by(*reading, *changing, environment=environment, codes=(0, 1)) <= FOR_DATABASE
 

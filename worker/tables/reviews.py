@@ -80,9 +80,7 @@ class Review(SQLModel, table=True):
         ),
         Index(None, "uri"),
         Index("ix_reviews_reviewer", "reviewer", text("id DESC")),
-        Index(
-            "uq_reviews_claim", "claim_id", "sha256", unique=True, postgresql_where=text("claim_id IS NOT NULL")
-        ),
+        Index("uq_reviews_claim", "claim_id", "sha256", unique=True, postgresql_where=text("claim_id IS NOT NULL")),
     )
 
     id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))

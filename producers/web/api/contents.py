@@ -1,0 +1,149 @@
+"""Contents: the same bytes, wherever they lie."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path
+from pydantic import BaseModel, Field
+from sqlalchemy import func, select, union
+from sqlmodel import Session, col
+
+from producers.web.api.caller import needs
+from producers.web.api.guards import GuardedRoute
+from producers.web.api.models import EXAMPLE_SHA256
+from producers.web.api.problems import ProblemError, answers
+from producers.web.api.reviews import ReviewShown, reviews_of
+from producers.web.parts import Parts, parts_of
+from worker.database import transaction
+from worker.tables import (
+    ContentHistory,
+    ContentPlace,
+    ContentReviews,
+    Detector,
+    Scope,
+    Statement,
+    StoredVerdict,
+    Verdict,
+)
+
+router = APIRouter(route_class=GuardedRoute, tags=["contents"])
+
+MOST = 100
+"""Reviews, verdicts and places that are shown."""
+
+
+class VerdictShown(BaseModel):
+    """The newest answer of a detector about the content."""
+
+    id: int
+    detector: str = Field(description="Its name.")
+    fingerprint: str = Field(description="Of all that can change its scores.")
+    answer: str = Field(description="fake, real or undecided.")
+    verdict: Verdict | None = Field(
+        description="What its newest finding says by the thresholds of that scan; null when that was always real."
+    )
+    score: float | None
+    explanation: str | None
+    contradicts: bool
+    judged_at: datetime
+
+
+class Standing(BaseModel):
+    """Where the content stands with people."""
+
+    statement: Statement | None = Field(description="What stands; null while nobody has decided, or it is disputed.")
+    disputed: bool
+    says_fake: int = Field(description="How many reviewers say so, by the newest review of each.")
+    says_real: int
+    says_cannot_tell: int
+    waits_for_review: bool = Field(description="Whether it is in the review queue.")
+
+
+class Content(BaseModel):
+    """What is known of a content."""
+
+    sha256: str = Field(examples=[EXAMPLE_SHA256])
+    width: int = Field(description="In pixels, upright.")
+    height: int
+    verdicts: list[VerdictShown] = Field(description="One for each detector, the newest first.")
+    standing: Standing
+    reviews: list[ReviewShown] = Field(description=f"The newest {MOST}.")
+    places: list[str] = Field(
+        description=f"Uris where a detector called it fake or uncertain, or judged it: the first {MOST}."
+    )
+    places_count: int = Field(description="How many there are.")
+
+
+@router.get("/contents/{sha256}", dependencies=[needs(Scope.READ)], responses=answers(404))
+def get_content(
+    sha256: Annotated[
+        str, Path(pattern="^[0-9a-f]{64}$", description="Of its bytes, in hexadecimal.", examples=[EXAMPLE_SHA256])
+    ],
+    parts: Annotated[Parts, Depends(parts_of)],
+) -> Content:
+    """What detectors and people say of a content, and where it lies."""
+    with transaction(parts.database) as session:
+        judged = _judged(session, sha256)
+        if not judged:
+            raise ProblemError(404, f"no detector has judged a content {sha256}")
+        history = list(session.execute(select(ContentHistory).where(col(ContentHistory.sha256) == sha256)).scalars())
+        places, count = _places(session, sha256)
+        verdicts = {row.detector_id: row.verdict for row in history}
+        return Content(
+            sha256=sha256,
+            width=judged[0][0].width,
+            height=judged[0][0].height,
+            verdicts=[_shown(row, detector, verdicts.get(row.detector_id)) for row, detector in judged],
+            standing=_standing(session, sha256, history),
+            reviews=reviews_of(session, sha256, MOST),
+            places=places,
+            places_count=count,
+        )
+
+
+def _judged(session: Session, sha256: str) -> list[tuple[StoredVerdict, Detector]]:
+    newest = (
+        select(func.max(col(StoredVerdict.id)))
+        .where(col(StoredVerdict.sha256) == sha256)
+        .group_by(col(StoredVerdict.detector_id))
+    )
+    query = (
+        select(StoredVerdict, Detector)
+        .join(Detector, col(Detector.id) == col(StoredVerdict.detector_id))
+        .where(col(StoredVerdict.id).in_(newest))
+        .order_by(col(StoredVerdict.id).desc())
+        .limit(MOST)
+    )
+    return [(row, detector) for row, detector in session.execute(query)]
+
+
+def _shown(row: StoredVerdict, detector: Detector, verdict: str | None) -> VerdictShown:
+    return VerdictShown.model_validate(
+        {
+            "id": row.id,
+            "detector": detector.name,
+            "fingerprint": detector.fingerprint,
+            "verdict": verdict,
+            "judged_at": row.created_at,
+            **{name: getattr(row, name) for name in ("answer", "score", "explanation", "contradicts")},
+        }
+    )
+
+
+def _standing(session: Session, sha256: str, history: list[ContentHistory]) -> Standing:
+    found = session.get(ContentReviews, sha256)
+    waits = any(row.verdict != Verdict.REAL and row.statement is None and not row.superseded for row in history)
+    if found is None:
+        return Standing(
+            statement=None, disputed=False, says_fake=0, says_real=0, says_cannot_tell=0, waits_for_review=waits
+        )
+    return Standing.model_validate(found.model_dump() | {"waits_for_review": waits})
+
+
+def _places(session: Session, sha256: str) -> tuple[list[str], int]:
+    flagged = select(col(ContentPlace.uri)).where(col(ContentPlace.sha256) == sha256)
+    judged = select(col(StoredVerdict.uri)).where(col(StoredVerdict.sha256) == sha256)
+    every = union(flagged, judged).subquery()
+    count = session.execute(select(func.count()).select_from(every)).scalar_one()
+    places = session.execute(select(every.c.uri).order_by(every.c.uri).limit(MOST)).scalars()
+    return list(places), count

@@ -1,0 +1,79 @@
+"""The forms in which findings can be had: which one is wanted, and how it is written."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from typing import Any
+
+from producers.web.api.problems import ProblemError
+
+
+class Form(StrEnum):
+    """A form of findings, as the parameter `format` names it."""
+
+    JSON = "json"
+    JSON_LINES = "ndjson"
+    CSV = "csv"
+
+
+MEDIA_TYPES = {Form.JSON: "application/json", Form.JSON_LINES: "application/x-ndjson", Form.CSV: "text/csv"}
+"""What Accept calls them. The first one that is accepted is taken."""
+
+COLUMNS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "explanation", "contradicts", "cut_off",
+           "reason", "detail", "etag", "sha256", "width", "height", "detector", "reused_from", "attempts",
+           "decided_at")  # fmt: skip
+
+_OBEYED = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""A spreadsheet takes a cell that begins so for a formula."""
+
+
+def wanted(accept: str | None) -> Form:
+    """The form that an Accept header prefers. Raises ProblemError (406)."""
+    if not accept:
+        return Form.JSON
+    weights = dict(_weights(accept))
+    best = max(Form, key=lambda form: _weight(MEDIA_TYPES[form], weights))
+    if _weight(MEDIA_TYPES[best], weights) <= 0:
+        raise ProblemError(406, f"findings can be had as {', '.join(MEDIA_TYPES.values())}")
+    return best
+
+
+def _weights(accept: str) -> Iterator[tuple[str, float]]:
+    for part in accept.split(","):
+        name, *options = (word.strip().lower() for word in part.split(";"))
+        given = [option[2:] for option in options if option.startswith("q=")]
+        try:
+            yield name, float(given[0]) if given else 1.0
+        except ValueError:
+            yield name, 0.0
+
+
+def _weight(media_type: str, weights: Mapping[str, float]) -> float:
+    ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+    return next((weights[one] for one in ranges if one in weights), 0.0)
+
+
+def written(form: Form, batches: Iterable[list[dict[str, Any]]]) -> Iterator[str]:
+    """The findings as JSON Lines or CSV, in pieces."""
+    if form is Form.CSV:
+        yield _csv([COLUMNS])
+    for batch in batches:
+        if form is Form.CSV:
+            yield _csv([[_cell(row, name) for name in COLUMNS] for row in batch])
+        else:
+            yield "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in batch)
+
+
+def _csv(rows: Iterable[Iterable[object]]) -> str:
+    target = io.StringIO()
+    csv.writer(target, lineterminator="\r\n").writerows(rows)
+    return target.getvalue()
+
+
+def _cell(row: Mapping[str, Any], name: str) -> object:
+    value = row[name]
+    if name == "detector":
+        value = value and value["name"]
+    return f"'{value}" if isinstance(value, str) and value.startswith(_OBEYED) else value

@@ -1,0 +1,136 @@
+"""What requests and answers hold: the parts that several endpoints share."""
+
+from datetime import datetime
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+
+from worker.messages import ETag, Explain, Policy, Text, Uri
+from worker.tables import Outcome, ScanStatus, Verdict
+
+EXAMPLE_ID = "7d1f0c1e-3a43-4a64-9f6c-0c1b8b7f2f55"
+EXAMPLE_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+EXAMPLE_URI = "s3://photos/2026/cat.jpg"
+
+ApiUri = Annotated[
+    Uri,
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^(s3://[^/\u0000]+/[^\u0000]+|file:///[^\u0000]*)$", "maxLength": 2048}
+    ),
+    Field(
+        description="s3://bucket/key, with the key exactly as in S3; or file:///path, percent-encoded, where the "
+        "server allows it. 2,048 bytes at most.",
+        examples=[EXAMPLE_URI],
+    ),
+]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="In hexadecimal.", examples=[EXAMPLE_SHA256])]
+RowId = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+ShortText = Annotated[Text, Field(min_length=1, max_length=200)]
+
+
+class Asked(BaseModel):
+    """A request's body: a field that it does not know is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class WithPolicy(Asked):
+    """How images are judged, as the options of `fakesweep submit` say it."""
+
+    explain: Explain = Field(Explain.FLAGGED, description="For which images the model writes its reasons.")
+    fake_from: Share | None = Field(None, description="Fake from this score up; else the detector's threshold.")
+    real_to: Share | None = Field(None, description="Real from this score down; else the detector's threshold.")
+    max_tokens: Annotated[int, Field(strict=True, ge=8, lt=2**31)] | None = Field(
+        None, description="Longest answer in tokens, below the detector's limit."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.fake_from is not None and self.real_to is not None and self.real_to > self.fake_from:
+            raise ValueError("real_to must not be above fake_from")
+        return self
+
+    def policy(self) -> Policy:
+        """The policy of the scan."""
+        return Policy(explain=self.explain, fake_from=self.fake_from, real_to=self.real_to, max_tokens=self.max_tokens)
+
+
+class SubmittedImage(Asked):
+    """An image to judge."""
+
+    uri: ApiUri
+    etag: Annotated[ETag, WithJsonSchema({"type": "string", "maxLength": 256, "pattern": r"^[^\u0000]*$"})] | None = (
+        Field(
+            None,
+            description="Without quotes. If the object has another one by then, it is not judged: `changed`.",
+        )
+    )
+    size: Annotated[int, Field(strict=True, ge=0, lt=2**63)] | None = Field(None, description="In bytes.")
+    external_id: Annotated[Text, Field(max_length=1024)] | None = Field(
+        None, description="Your own id of the image, given back with its finding.", examples=["post 7"]
+    )
+
+
+class Counted(BaseModel):
+    """How far a scan or a submission is. `judged + reused + unchanged + failed` reaches `listed` when it is done."""
+
+    id: UUID = Field(examples=[EXAMPLE_ID])
+    status: ScanStatus = Field(
+        description="It has ended when it is done or cancelled. A paused one waits for a person."
+    )
+    note: str | None = Field(description="Why it is paused or cancelled.")
+    listed: int = Field(description="Images so far.")
+    judged: int = Field(description="Images that the detector has judged.")
+    reused: int = Field(description="Images whose content it had judged before.")
+    unchanged: int = Field(description="Images that are as they were last time, and so have no finding.")
+    failed: int = Field(description="Images that have no verdict: their findings say why.")
+    fake: int
+    uncertain: int
+    real: int
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class DetectorNamed(BaseModel):
+    """A detector: everything that can change a score."""
+
+    name: str
+    model: str
+    revision: str
+    prompt_revision: str
+    preprocessing_revision: str
+    dtype: str
+    quantization: str | None
+
+
+class Finding(BaseModel):
+    """What was found at a uri."""
+
+    uri: str = Field(examples=[EXAMPLE_URI])
+    external_id: str | None = Field(description="Your own id.")
+    outcome: Outcome
+    verdict: Verdict | None = Field(description="Null when it failed.")
+    score: float | None = Field(
+        description="P(fake) between 0 and 1; null when the answer was undecided, or it failed."
+    )
+    answer: str | None = Field(description="The detector's own word: fake, real or undecided.")
+    explanation: str | None = Field(description="The detector's reasons.")
+    contradicts: bool = Field(description="Whether the explanation contradicts the verdict.")
+    cut_off: bool | None = Field(description="Whether the limit on its length ended the answer.")
+    reason: str | None = Field(description="Why it failed, such as not_found. New codes may appear.")
+    detail: str | None
+    etag: str | None
+    sha256: str | None = Field(description="Of the image's bytes: see /v1/contents/{sha256}.")
+    width: int | None = Field(description="In pixels.")
+    height: int | None = Field(description="In pixels.")
+    detector: DetectorNamed | None
+    reused_from: str | None = Field(description="The uri whose judgement was reused.")
+    attempts: int
+    decided_at: datetime
+
+
+def strictly(model: type[BaseModel], row: dict[str, Any]) -> dict[str, Any]:
+    """The fields of the row that the model has."""
+    return {name: row[name] for name in model.model_fields}
