@@ -3,8 +3,8 @@
     make bench ARGS="--only desk_pictures"
 
 `desk_pictures.12.first`: milliseconds for photo-like JPEGs of 12 megapixels that were not shown yet, beside the 300 ms
-that a person may wait. The storage is this machine's disk. `desk_pictures.12.again`: the other form of the same picture,
-which is made already, beside 20 ms.
+that a person may wait. The storage is this machine's disk. `desk_pictures.12.again`: the other form of the same
+picture, which is made already, beside 20 ms.
 """
 
 import hashlib
@@ -52,7 +52,8 @@ def measure(database: Database, folder: Path) -> tuple[tuple[float, ...], tuple[
     with TestClient(create_app(parts), base_url="http://127.0.0.1:8400", client=("127.0.0.1", 1)) as client:
         token = client.get("/login").text.partition('name="csrf" value="')[2].partition('"')[0]
         client.post("/login", data={"name": "heron", "csrf": token}, follow_redirects=False)
-        first, again = [], []
+        first: list[float] = []
+        again: list[float] = []
         for number in range(PHOTOS):
             path = folder / f"{number}.jpg"
             data = photo(number, SIZES["12"])

@@ -6,12 +6,13 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
+from httpx2 import Headers
 from starlette.routing import BaseRoute
 
 from producers.web import csp_reports
 from producers.web.csrf import SAFE
 from producers.web.guards import API, HEADERS, MOST_BYTES
-from tests.desk import browser, csrf_of, desk_app, logged_in, person
+from tests.desk import ORIGIN, browser, csrf_of, desk_app, logged_in, person
 from worker.database import Database
 from worker.tables import DeskRole
 
@@ -28,8 +29,9 @@ def app(database: Database) -> FastAPI:
     return made
 
 
-def answers(client: TestClient) -> dict[str, dict[str, str]]:
-    quiet = TestClient(client.app, base_url=client.base_url, client=("127.0.0.1", 1), raise_server_exceptions=False)
+def answers(app: FastAPI) -> dict[str, Headers]:
+    client = logged_in(app, "heron")
+    quiet = TestClient(app, base_url=ORIGIN, client=("127.0.0.1", 1), raise_server_exceptions=False)
     return {
         "page": client.get("/login").headers,
         "static": client.get("/static/desk.css").headers,
@@ -42,12 +44,12 @@ def answers(client: TestClient) -> dict[str, dict[str, str]]:
         "too large": client.post("/login", content=b"x" * (MOST_BYTES + 1)).headers,
         "broken": quiet.get("/breaks").headers,
         "the API": client.get(f"{API}/nothing").headers,
-        "to the login": browser(client.app).get("/pictures/x").headers,
-    }  # type: ignore[return-value]
+        "to the login": browser(app).get("/pictures/x").headers,
+    }
 
 
 def test_every_answer_has_the_headers(app: FastAPI) -> None:
-    for what, headers in answers(logged_in(app, "heron")).items():
+    for what, headers in answers(app).items():
         for name, value in HEADERS.items():
             assert headers.get(name) == value, (what, name)
         assert headers["cache-control"] == ("no-cache" if what.startswith("static") else "no-store"), what

@@ -94,7 +94,7 @@ def test_what_is_shown_is_ours(desk: Desk, what: str) -> None:
         image = shown(answer)
         assert image.mode == "RGB"
         assert max(image.size) <= 1600
-        assert all(min(band) > 240 for band in image.getextrema()), "white, as the first frame is"
+        assert image.convert("L").getextrema()[0] > 240, "white, as the first frame is"
         assert set(image.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}, "no metadata"
         assert b"script" not in answer.content
         assert SECRET not in answer.content
@@ -144,7 +144,7 @@ def test_buckets_and_folders_that_are_not_allowed(database: Database, tmp_path: 
     for place in ("open/a.png", "b.png"):
         (tmp_path / place).write_bytes(data)
     (tmp_path / "open" / "link.png").symlink_to(tmp_path / "b.png")
-    given = Settings(allowed_buckets="photos", allowed_folders=str(tmp_path / "open"))  # type: ignore[arg-type]
+    given = Settings(allowed_buckets=("photos",), allowed_folders=(str(tmp_path / "open"),))
     desk = Desk(database, {})
     shut = Desk(database, {}, store=open_stores(given))
     assert shut.get(data, f"file://{tmp_path}/b.png").headers["x-reason"] == "access_denied"

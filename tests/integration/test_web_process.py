@@ -95,8 +95,8 @@ def test_a_port_that_is_taken_is_told(environment: dict[str, str]) -> None:
 def test_it_works_behind_a_proxy(environment: dict[str, str], tmp_path: Path) -> None:
     """It answers behind TLS under the name that the proxy passes on, and writes no secret into its log."""
     behind = {
-        "FAKESWEEP_WEB_LOGIN": "proxy", "FAKESWEEP_WEB_URL": "https://desk.example", "FAKESWEEP_WEB_PROXY_SECRET": SECRET,
-        "FAKESWEEP_WEB_TRUSTED_PROXIES": "127.0.0.1",
+        "FAKESWEEP_WEB_LOGIN": "proxy", "FAKESWEEP_WEB_URL": "https://desk.example",
+        "FAKESWEEP_WEB_PROXY_SECRET": SECRET, "FAKESWEEP_WEB_TRUSTED_PROXIES": "127.0.0.1",
     }  # fmt: skip
     assert fakesweep("reviewer", "add", "heron", "--login", "proxy:anna", environment=environment).returncode == 0
     log = tmp_path / "log"

@@ -54,7 +54,7 @@ def test_whom_the_proxy_names_comes_in(client: TestClient) -> None:
     ],
 )
 def test_nobody_else_is_believed(client: TestClient, headers: dict[str, str]) -> None:
-    encoded = {name: value.encode() for name, value in headers.items()}
+    encoded = {name.encode(): value.encode() for name, value in headers.items()}
     assert client.get("/login", headers=encoded).status_code == 403
     assert client.get("/pictures/x", headers=encoded).status_code == 303
 
@@ -82,7 +82,7 @@ def test_another_person_at_the_same_browser_gets_a_session_of_their_own(client: 
 
 
 def test_a_name_in_another_script(client: TestClient) -> None:
-    headers = {name: value.encode() for name, value in (ANNA | {"X-Forwarded-User": "jürgen"}).items()}
+    headers = {name.encode(): value.encode() for name, value in (ANNA | {"X-Forwarded-User": "jürgen"}).items()}
     assert client.get("/login", headers=headers).status_code == 303
 
 
