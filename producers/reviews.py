@@ -1,15 +1,16 @@
 """Reviews: what people state that a content is, and who they are. The database checks them (migration 0006)."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from uuid import UUID
 
 from psycopg.errors import IntegrityError as Refused
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import col
+from sqlmodel import Session, col
 
 from worker.database import Database, transaction
 from worker.errors import (
@@ -20,11 +21,13 @@ from worker.errors import (
     NoSuchScanError,
     UsageError,
 )
-from worker.tables import Review, Reviewer, ReviewKind, Statement
+from worker.tables import DeskRole, Login, Review, Reviewer, ReviewKind, Statement
 from worker.texts import storable
 
 MAX_NAME = 100
 """Characters of a reviewer's name."""
+
+_LOGIN = re.compile(r"oidc:[^|\s]+\|.{1,255}|proxy:.{1,255}")
 
 _REFUSED: dict[str, type[FakesweepError]] = {
     "review_scan": NoSuchScanError,
@@ -65,13 +68,50 @@ def review(database: Database, stated: Stated) -> Review:
     return row
 
 
-def add_reviewer(database: Database, name: str) -> None:
-    """Lets somebody review, by a pseudonym; also who was disabled. Raises UsageError for a name that cannot be."""
+def add_reviewer(database: Database, name: str, role: DeskRole | None = None, logins: Sequence[str] = ()) -> None:
+    """Lets somebody review, by a pseudonym; also who was disabled. Raises UsageError for a name that cannot be.
+
+    Without a `role`, who is new is a reviewer, and others keep theirs. With `logins` they come in to the review desk.
+    Raises UsageError too if one of these is somebody else's.
+    """
     if name != name.strip() or not name.isprintable() or not 0 < len(name) <= MAX_NAME:
         raise UsageError(f"a reviewer's name has 1 to {MAX_NAME} printable characters, and no space at its ends")
-    query = insert_or(Reviewer).values(name=name)
+    for login in logins:
+        if not _LOGIN.fullmatch(login) or not login.isprintable():
+            raise UsageError(
+                f"{login!r} is no login: give it as the review desk shows it, oidc:ISSUER|NAME or proxy:NAME"
+            )
+    given = {} if role is None else {"role": role}
+    query = insert_or(Reviewer).values(name=name, **given)
     with transaction(database) as session:
-        session.execute(query.on_conflict_do_update(index_elements=["name"], set_={"active": True}))
+        session.execute(query.on_conflict_do_update(index_elements=["name"], set_={"active": True, **given}))
+        for login in logins:
+            _add_login(session, name, login)
+
+
+def _add_login(session: Session, name: str, login: str) -> None:
+    session.execute(insert_or(Login).values(identity=login, reviewer=name).on_conflict_do_nothing())
+    owner = session.execute(select(col(Login.reviewer)).where(col(Login.identity) == login)).scalar_one()
+    if owner != name:
+        raise UsageError(f"{login} is the login of {owner}: take it away first, with fakesweep reviewer unlink {owner}")
+
+
+def unlink_reviewer(database: Database, name: str) -> None:
+    """Takes all logins of a reviewer away, so that nothing links them with a person. Raises NoSuchReviewerError."""
+    with transaction(database) as session:
+        if session.get(Reviewer, name) is None:
+            raise _no_such(name)
+        session.execute(delete(Login).where(col(Login.reviewer) == name))
+
+
+def logins(database: Database) -> dict[str, list[str]]:
+    """The logins of each reviewer who has some."""
+    query = select(col(Login.reviewer), col(Login.identity)).order_by(col(Login.identity))
+    found: dict[str, list[str]] = {}
+    with transaction(database) as session:
+        for name, identity in session.execute(query):
+            found.setdefault(name, []).append(identity)
+    return found
 
 
 def disable_reviewer(database: Database, name: str) -> None:
@@ -79,13 +119,17 @@ def disable_reviewer(database: Database, name: str) -> None:
     query = update(Reviewer).where(col(Reviewer.name) == name).values(active=False).returning(col(Reviewer.name))
     with transaction(database) as session:
         if session.execute(query).first() is None:
-            raise NoSuchReviewerError(f"there is no reviewer {name}; fakesweep reviewer list names them")
+            raise _no_such(name)
 
 
 def reviewers(database: Database) -> list[Reviewer]:
     """All reviewers, by name."""
     with transaction(database) as session:
         return list(session.execute(select(Reviewer).order_by(col(Reviewer.name))).scalars())
+
+
+def _no_such(name: str) -> NoSuchReviewerError:
+    return NoSuchReviewerError(f"there is no reviewer {name}; fakesweep reviewer list names them")
 
 
 @contextmanager

@@ -21,6 +21,9 @@ class Role(StrEnum):
 
 WORKER, PRODUCER, REVIEWER, DASHBOARD, WEB = Role.WORKER, Role.PRODUCER, Role.REVIEWER, Role.DASHBOARD, Role.WEB
 
+FIRST = (Role.OWNER, WORKER, PRODUCER, REVIEWER, DASHBOARD)
+"""The roles of the first release that had roles: which database has some is known by them."""
+
 INCLUDES: Mapping[Role, tuple[Role, ...]] = {WEB: (PRODUCER, REVIEWER)}
 """The roles whose rights another role has too: the review desk reviews, submits images and starts scans."""
 

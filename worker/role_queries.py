@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 
 from worker.database.partitions import TABLE_PREFIX
 from worker.errors import ConfigurationError
-from worker.grants import FUNCTIONS, TABLES, VIEWS, Role
+from worker.grants import FIRST, FUNCTIONS, TABLES, VIEWS
 
 _LOOK = """
 SELECT current_schema() AS schema, current_database() AS database, current_user AS user, me.rolsuper AS superuser,
@@ -28,6 +28,14 @@ FROM (SELECT name, coalesce((SELECT rolname FROM pg_roles WHERE rolname = name),
 _MEMBER = """
 SELECT EXISTS (SELECT FROM pg_roles member, pg_roles role WHERE member.rolname = :member AND role.rolname = :role
                AND pg_has_role(member.oid, role.oid, 'USAGE'))
+"""
+
+_MEMBERSHIPS = """
+SELECT DISTINCT member.rolname AS member, role.rolname AS role
+FROM pg_auth_members JOIN pg_roles member ON member.oid = pg_auth_members.member
+JOIN pg_roles role ON role.oid = roleid
+WHERE member.rolname = ANY(:names) AND role.rolname = ANY(:names)
+ORDER BY 1, 2
 """
 
 _RELATIONS = """
@@ -136,6 +144,14 @@ def dashboards(connection: Connection, dashboard: str, others: Sequence[str]) ->
 
 
 def prefixes(connection: Connection) -> list[str]:
-    """How the names of the roles begin that have grants in this database; empty when it has none."""
+    """How the names of the roles begin that have grants in this database; empty when it has none.
+
+    A release may bring roles that such a database does not have yet.
+    """
     found = list(connection.execute(text(_PREFIXES)).scalars())
-    return [one for one in found if all(role.there for role in rights(connection, [f"{one}_{role}" for role in Role]))]
+    return [one for one in found if all(role.there for role in rights(connection, [f"{one}_{role}" for role in FIRST]))]
+
+
+def members_of_each_other(connection: Connection, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Which of these roles are members of which others of them: pairs of a member and a role."""
+    return [(row.member, row.role) for row in connection.execute(text(_MEMBERSHIPS), {"names": list(names)})]

@@ -1,24 +1,26 @@
 """Makes the roles of the database and gives each what `grants.py` says.
 
-roles -> ownership -> grants -> members -> time-outs of dashboards
+roles -> ownership -> grants -> roles that include others -> members -> time-outs of dashboards
 
 Each step is a transaction. What is there already is not done again.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from worker.database import Database
 from worker.errors import ConfigurationError
-from worker.grants import FUNCTIONS, TABLES, VIEWS, Role
+from worker.grants import FUNCTIONS, INCLUDES, TABLES, VIEWS, Role
 from worker.role_queries import (
     Place,
+    Rights,
     dashboards,
     has_rights_of,
     look,
+    members_of_each_other,
     objects_not_of,
     prefixes,
     quoted,
@@ -34,13 +36,15 @@ IDLE_TIMEOUT_S = 60
 class Wanted:
     """What is asked for. `members`: a role, and a login that becomes a member of it.
 
-    `take_over`: the owner role gets tables that belong to another role.
+    `take_over`: the owner role gets tables that belong to another role. `missing`: roles that are not there, and get
+    nothing.
     """
 
     prefix: str = "fakesweep"
     members: Sequence[tuple[Role, str]] = field(default=())
     dashboard_timeout_s: float = 30
     take_over: bool = False
+    missing: frozenset[Role] = frozenset()
 
     def name(self, role: Role) -> str:
         """The role's name in Postgres."""
@@ -53,7 +57,7 @@ def make_roles(database: Database, wanted: Wanted, *, dry_run: bool = False) -> 
     Raises ConfigurationError when Postgres refuses a step.
     """
     parts: tuple[Callable[[Connection, Wanted], Iterator[Step]], ...] = (
-        _roles, _ownership, _grants, _members, _timeouts,
+        _roles, _ownership, _grants, _includes, _members, _timeouts,
     )  # fmt: skip
     for part in parts:
         # Each part sees what the one before it did.
@@ -66,14 +70,42 @@ def make_roles(database: Database, wanted: Wanted, *, dry_run: bool = False) -> 
 def renew_grants(database: Database) -> list[Step]:
     """Grants anew to all roles that this database has, so that new tables have their grants after a migration.
 
-    Raises like make_roles.
+    A role that a new release brings is made, if whoever migrates may do that. Otherwise a step without statements says
+    what to do, and the other roles have their grants. Raises like make_roles.
     """
     with database.connect() as connection:
         found = prefixes(connection)
-    steps = [step for prefix in found for step in _read(database, _grants, Wanted(prefix))]
-    for step in steps:
+    done: list[Step] = []
+    for wanted in map(Wanted, found):
+        new = _read(database, _new_roles, wanted)
+        lacking = [step for step in new if not _could_do(database, step)]
+        done += [step for step in new if step not in lacking]
+        done += [Step(f"{step.what} could not be made: run `fakesweep roles` (docs/roles.md)", ()) for step in lacking]
+        missing = frozenset(role for role in Role if any(step.what == _named(wanted, role) for step in lacking))
+        for step in _read(database, _grants, replace(wanted, missing=missing)):
+            do_step(database, step)
+            done.append(step)
+    return done
+
+
+def _could_do(database: Database, step: Step) -> bool:
+    try:
         do_step(database, step)
-    return steps
+    except ConfigurationError:
+        return False
+    return True
+
+
+def _new_roles(connection: Connection, wanted: Wanted) -> Iterator[Step]:
+    """For each role that is not there, one step that makes it and gives it the rights of those that it includes."""
+    for role, found in zip(Role, rights(connection, [wanted.name(role) for role in Role]), strict=True):
+        if not found.there:
+            included = [f"GRANT {quoted(wanted.name(one))} TO {quoted(found.name)}" for one in INCLUDES.get(role, ())]
+            yield Step(_named(wanted, role), [*_making(look(connection), role, found), *included])
+
+
+def _named(wanted: Wanted, role: Role) -> str:
+    return f"role {wanted.name(role)}"
 
 
 def _read(database: Database, part: Callable[[Connection, Wanted], Iterator[Step]], wanted: Wanted) -> list[Step]:
@@ -89,22 +121,27 @@ def _roles(connection: Connection, wanted: Wanted) -> Iterator[Step]:
     place = look(connection)
     schema = quoted(place.schema)
     for role, found in zip(Role, rights(connection, [wanted.name(role) for role in Role]), strict=True):
-        name = quoted(found.name)
-        statements = [] if found.there else [f"CREATE ROLE {name} NOLOGIN"]
-        if not found.connects:
-            statements.append(f"GRANT CONNECT ON DATABASE {quoted(place.database)} TO {name}")
-        if not found.uses:
-            statements.append(f"GRANT USAGE ON SCHEMA {schema} TO {name}")
-        if role is Role.OWNER and not found.creates:
-            statements.append(f"GRANT CREATE ON SCHEMA {schema} TO {name}")
-        if statements:
-            yield Step(f"role {found.name}", statements)
+        if statements := _making(place, role, found):
+            yield Step(_named(wanted, role), statements)
     (anybody,) = rights(connection, ["public"])
     if anybody.creates:
         # In databases from before Postgres 15. A function of anybody's could take the place of one that ours call.
         yield Step(
             f"only the owner creates in schema {place.schema}", [f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC"]
         )
+
+
+def _making(place: Place, role: Role, found: Rights) -> list[str]:
+    """What makes a role, and lets it connect and look up names, as far as that is missing."""
+    name, schema = quoted(found.name), quoted(place.schema)
+    statements = [] if found.there else [f"CREATE ROLE {name} NOLOGIN"]
+    if not found.connects:
+        statements.append(f"GRANT CONNECT ON DATABASE {quoted(place.database)} TO {name}")
+    if not found.uses:
+        statements.append(f"GRANT USAGE ON SCHEMA {schema} TO {name}")
+    if role is Role.OWNER and not found.creates:
+        statements.append(f"GRANT CREATE ON SCHEMA {schema} TO {name}")
+    return statements
 
 
 def _ownership(connection: Connection, wanted: Wanted) -> Iterator[Step]:
@@ -142,16 +179,29 @@ def _grants(connection: Connection, wanted: Wanted) -> Iterator[Step]:
 
 def _grant_all(place: Place, wanted: Wanted) -> Iterator[str]:
     schema = quoted(place.schema)
-    others = ", ".join(quoted(wanted.name(role)) for role in Role if role is not Role.OWNER)
+    others = ", ".join(quoted(wanted.name(one)) for one in Role if one is not Role.OWNER and one not in wanted.missing)
     for name, granted in {**TABLES, **VIEWS}.items():
         yield f"REVOKE ALL ON {schema}.{quoted(name)} FROM {others}"
         for role, privileges in granted.items():
-            yield f"GRANT {privileges} ON {schema}.{quoted(name)} TO {quoted(wanted.name(role))}"
+            if role not in wanted.missing:
+                yield f"GRANT {privileges} ON {schema}.{quoted(name)} TO {quoted(wanted.name(role))}"
     for name, callers in FUNCTIONS.items():
         if callers is not None:
             yield f"REVOKE ALL ON FUNCTION {schema}.{quoted(name)} FROM PUBLIC, {others}"
             for role in callers:
-                yield f"GRANT EXECUTE ON FUNCTION {schema}.{quoted(name)} TO {quoted(wanted.name(role))}"
+                if role not in wanted.missing:
+                    yield f"GRANT EXECUTE ON FUNCTION {schema}.{quoted(name)} TO {quoted(wanted.name(role))}"
+
+
+def _includes(connection: Connection, wanted: Wanted) -> Iterator[Step]:
+    """A role has the rights of those that it includes, and none has those of another one by mistake."""
+    intended = {(wanted.name(role), wanted.name(one)) for role, included in INCLUDES.items() for one in included}
+    for member, role in members_of_each_other(connection, [wanted.name(role) for role in Role]):
+        if (member, role) not in intended:
+            yield Step(f"{member} has no longer the rights of {role}", [f"REVOKE {quoted(role)} FROM {quoted(member)}"])
+    for member, role in sorted(intended):
+        if not has_rights_of(connection, member, role):
+            yield Step(f"{member} has the rights of {role}", [f"GRANT {quoted(role)} TO {quoted(member)}"])
 
 
 def _members(connection: Connection, wanted: Wanted) -> Iterator[Step]:

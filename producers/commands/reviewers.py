@@ -17,27 +17,49 @@ class Action(StrEnum):
     ADD = "add"
     LIST = "list"
     DISABLE = "disable"
+    UNLINK = "unlink"
+
+
+class Role(StrEnum):
+    """What somebody may do at the review desk: worker.tables.DeskRole, without the tables' imports."""
+
+    REVIEWER = "reviewer"
+    LEAD = "lead"
+    ADMIN = "admin"
 
 
 @app.command()
 def reviewer(
-    action: Annotated[Action, typer.Argument(metavar="add|list|disable", help="What to do.")],
+    action: Annotated[Action, typer.Argument(metavar="add|list|disable|unlink", help="What to do.")],
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A pseudonym: reviews show it.")] = None,
+    role: Annotated[Role | None, typer.Option(help="What they may do at the review desk; at first, reviewer.")] = None,
+    login: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LOGIN", help="As whom they come in, as the review desk shows it; may be given again."),
+    ] = None,
 ) -> None:
     """Add, list or disable people who may review.
 
-    add takes back that somebody was disabled. Reviews of somebody who is disabled stay, and count.
+    add takes back that somebody was disabled, and changes their role. Reviews of somebody who is disabled stay, and
+    count. unlink takes all logins of somebody away, so that nothing links the pseudonym with a person.
     """
     from producers import reviews
     from producers.reporting.progress import printable
+    from worker.tables import DeskRole
 
     if (action is Action.LIST) != (name is None):
         raise UsageError("list takes no name" if name else f"{action} takes the name of a reviewer")
+    if action is not Action.ADD and (role or login):
+        raise UsageError("--role and --login go with add")
     database = open_database(environment())
     if name is None:
+        logins = reviews.logins(database)
         for one in reviews.reviewers(database):
-            typer.echo(printable(f"{one.name}  {'active' if one.active else 'disabled'}"))
+            known = [one.name, "active" if one.active else "disabled", one.role, *logins.get(one.name, [])]
+            typer.echo(printable("  ".join(known)))
     elif action is Action.ADD:
-        reviews.add_reviewer(database, name)
+        reviews.add_reviewer(database, name, DeskRole(role) if role else None, login or [])
+    elif action is Action.UNLINK:
+        reviews.unlink_reviewer(database, name)
     else:
         reviews.disable_reviewer(database, name)

@@ -42,7 +42,7 @@ def roles(
 ) -> None:
     """Make the database's roles, and give each what it needs and nothing else. Run it again at any time.
 
-    The roles are owner, worker, producer, reviewer and dashboard.
+    The roles are owner, worker, producer, reviewer, dashboard and web.
     """
     from worker.grants import Role
     from worker.roles import Wanted, make_roles

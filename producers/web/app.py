@@ -4,44 +4,55 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
 
-from fastapi import FastAPI, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.sessions import SessionMiddleware
+from starlette.types import ASGIApp
 
-from producers.web import overview, pages
-from producers.web.access import demo
-from producers.web.access.people import ForbiddenError, NotLoggedInError
-from producers.web.csrf import CsrfError
+from producers.web import csp_reports, overview, pages
+from producers.web.access import demo, leaving, oidc, proxy
+from producers.web.faults import add_faults
+from producers.web.guards import BodyLimit, OwnNames, SecurityHeaders
 from producers.web.parts import Parts
 from producers.web.pictures import Pictures
 from producers.web.pictures import router as pictures
 from producers.web.settings import LoginKind
 
+_LOGINS = {LoginKind.DEMO: demo.router, LoginKind.OIDC: oidc.router, LoginKind.PROXY: proxy.router}
+
+
+class Desk(FastAPI):
+    """The app behind its guards. They stand outside of all else, so that answers to errors pass them too."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """See Starlette."""
+        inner = BodyLimit(super().build_middleware_stack())
+        return SecurityHeaders(OwnNames(inner, self.state.parts.settings))
+
 
 def create_app(parts: Parts) -> FastAPI:
     """The app that answers for the desk and for the API."""
-    app = FastAPI(title="Fakesweep", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
+    app = Desk(title="Fakesweep", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
+    settings = parts.settings
     app.state.parts = parts
     app.state.pictures = Pictures(parts)
     app.state.templates = pages.environment()
-    settings = parts.settings
+    app.state.csp_reports = csp_reports.Reports()
+    is_secure = settings.url.startswith("https://")
     app.add_middleware(
         SessionMiddleware,
         secret_key=settings.secret.get_secret_value(),
-        session_cookie="fakesweep",
+        session_cookie="__Host-fakesweep" if is_secure else "fakesweep",
         max_age=settings.session_s,
         same_site="lax",
-        https_only=settings.login is not LoginKind.DEMO,
+        https_only=is_secure,
     )
-    app.add_exception_handler(NotLoggedInError, _to_login)
-    app.add_exception_handler(ForbiddenError, _refused)
-    app.add_exception_handler(CsrfError, _refused)
-    if settings.login is LoginKind.DEMO:
-        app.include_router(demo.router)
-    app.include_router(overview.router)
-    app.include_router(pictures)
+    add_faults(app)
+    if settings.login is LoginKind.OIDC:
+        app.state.oidc = oidc.client_of(settings)
+    for router in (_LOGINS[settings.login], leaving.router, csp_reports.router, overview.router, pictures):
+        app.include_router(router)
     app.mount("/static", StaticFiles(directory=str(files("producers.web") / "static")), name="static")
     return app
 
@@ -51,11 +62,3 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     app.state.pictures.close()
     await run_in_threadpool(app.state.parts.scans.close)
-
-
-def _to_login(_request: Request, _error: Exception) -> Response:
-    return RedirectResponse("/login", status_code=303)
-
-
-def _refused(request: Request, error: Exception) -> Response:
-    return pages.Pages(request).show("refused.html.j2", status=403, why=str(error))

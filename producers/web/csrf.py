@@ -2,15 +2,18 @@
 
 import hmac
 import secrets
+from urllib.parse import urlsplit
 
 from fastapi import Request
 
 FIELD = "csrf"
 HEADER = "X-CSRF-Token"
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing."""
 
 
 class CsrfError(Exception):
-    """The form does not carry the token of the session that sends it."""
+    """The form does not carry the token of the session that sends it, or another site sends it."""
 
 
 def token_of(request: Request) -> str:
@@ -22,10 +25,16 @@ def token_of(request: Request) -> str:
 async def csrf_checked(request: Request) -> None:
     """A dependency of everything that changes something: checks the token of the form, or of the header.
 
-    Raises CsrfError.
+    Also checks what browsers say of where a form comes from, when they say it. Raises CsrfError.
     """
-    if request.method in {"GET", "HEAD", "OPTIONS"}:
+    if request.method in SAFE:
         return
+    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+        raise CsrfError
+    origin = request.headers.get("origin")
+    # The names that we answer to are checked before (producers.web.guards), so `Host` is one of ours.
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise CsrfError
     given = request.headers.get(HEADER) or (await request.form()).get(FIELD)
     expected = request.session.get(FIELD)
     if not expected or not isinstance(given, str) or not hmac.compare_digest(given.encode(), expected.encode()):

@@ -1,10 +1,11 @@
 """Our pages: templates, with what every page needs."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from producers.web.csrf import token_of
@@ -12,13 +13,33 @@ from producers.web.csrf import token_of
 
 def environment() -> Environment:
     """The templates of producers/web/templates. Everything that they show is escaped."""
-    return Environment(
+    found = Environment(
         loader=PackageLoader("producers.web"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found.filters |= {"cut": cut, "minute": minute, "words": words}
+    return found
+
+
+def cut(text: str, limit: int) -> str:
+    """The text, or its beginning and its end around an ellipsis, in at most `limit` characters."""
+    if len(text) <= limit:
+        return text
+    end = limit // 3
+    return f"{text[: limit - end - 1]}…{text[-end:]}"
+
+
+def minute(time: datetime) -> str:
+    """A time to the minute, in UTC."""
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def words(code: str) -> str:
+    """A code as people read it: cannot_tell is "cannot tell"."""
+    return code.replace("_", " ")
 
 
 class Pages:
@@ -33,9 +54,31 @@ class Pages:
         """The page that this template makes of these values."""
         request = self._request
         found: Environment = request.app.state.templates
-        shared = {"request": request, "csrf": token_of(request), "reviewer": request.session.get("reviewer")}
+        person = getattr(request.state, "person", None)
+        shared = {
+            "request": request,
+            "csrf": token_of(request),
+            "reviewer": person and person.name,
+            "role": person and person.role,
+            "said": request.session.pop("said", None),
+        }
         text = found.get_template(template).render(**shared, **values)
         return HTMLResponse(text, status_code=status, headers=headers)
+
+    def say(self, text: str) -> None:
+        """Says something on the next page that is shown."""
+        self._request.session["said"] = text
+
+    def go_on(self, address: str) -> Response:
+        """Sends who asks to another page: a browser, or our script, which asks for JSON."""
+        if self.asked_by_script:
+            return JSONResponse({"next": address})
+        return RedirectResponse(address, status_code=303)
+
+    @property
+    def asked_by_script(self) -> bool:
+        """Whether our script asks, and not the browser itself."""
+        return self._request.headers.get("accept") == "application/json"
 
 
 def pages_of(request: Request) -> Pages:

@@ -414,9 +414,9 @@ def test_the_command_for_reviewers(database_url: str, database: Database) -> Non
     assert ran("add", "blue heron") == ""
     assert ran("add", "kestrel") == ""
     ran("disable", "kestrel")
-    assert ran("list") == "blue heron  active\nkestrel  disabled\n"
+    assert ran("list") == "blue heron  active  reviewer\nkestrel  disabled  reviewer\n"
     ran("add", "kestrel")
-    assert ran("list") == "blue heron  active\nkestrel  active\n"
+    assert ran("list") == "blue heron  active  reviewer\nkestrel  active  reviewer\n"
     assert ran("disable", "nobody", code=1) == (
         "fakesweep: there is no reviewer nobody; fakesweep reviewer list names them\n"
     )

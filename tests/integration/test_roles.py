@@ -20,7 +20,7 @@ from tests.processes import fakesweep
 from tests.roles import Home, home, with_all_logins
 from worker.database import connect
 from worker.errors import ConfigurationError
-from worker.grants import FUNCTIONS, TABLES, VIEWS, Role
+from worker.grants import FUNCTIONS, INCLUDES, TABLES, VIEWS, Role
 from worker.tables import Statement
 
 OTHERS = [role for role in Role if role is not Role.OWNER]
@@ -57,6 +57,10 @@ contradicts, prompt_tokens, completion_tokens, latency_ms) SELECT sha256, detect
 answer, score, completion, contradicts, 1, 1, 1 FROM verdicts LIMIT 1"
 REVIEW = "INSERT INTO reviews (scan_id, uri, statement, reviewer) SELECT scan_id, 's3://b/00003.png', 'real', 'r1' \
 FROM finding_details LIMIT 1"
+CLAIM = "INSERT INTO claims (sha256, id, reviewer, until) VALUES (repeat('0', 64), gen_random_uuid(), 'r1', now()); \
+UPDATE claims SET until = now(); DELETE FROM claims"
+LOGIN = "INSERT INTO logins (identity, reviewer) VALUES ('proxy:mallory', 'r1')"
+TOKEN = "INSERT INTO api_tokens (name, token_sha256, scopes) VALUES ('t', repeat('0', 64), '{read}')"
 ALLOWED = [
     ("worker", COPY_VERDICT),
     ("worker", COPY_FINDING),
@@ -70,6 +74,13 @@ ALLOWED = [
     ("producer", "SELECT ensure_findings_partition('scan_' || repeat('0', 32))"),
     ("producer", "SELECT count(*) FROM reviews, contents, finding_details, review_queue"),
     ("reviewer", REVIEW),
+    ("web", REVIEW),
+    ("web", COPY_FINDING),
+    ("web", "SELECT * FROM reviewers, logins, api_tokens, review_queue, content_places, finding_details"),
+    ("web", CLAIM),
+    ("web", "INSERT INTO skips (reviewer, sha256, until) VALUES ('r1', repeat('0', 64), now())"),
+    ("web", "INSERT INTO second_looks (sha256, first_reviewer) VALUES (repeat('0', 64), 'r1')"),
+    ("web", "SELECT ensure_findings_partition('scan_' || repeat('0', 32))"),
     ("owner", "TRUNCATE findings"),
     ("owner", "DELETE FROM findings"),
     ("owner", "UPDATE reviewers SET active = false"),
@@ -92,6 +103,15 @@ REFUSED = [
     *((role, "UPDATE detectors SET name = 'other'") for role in OTHERS),
     *((role, REVIEW.replace("finding_details", "findings")) for role in ("worker", "producer", "dashboard")),
     ("reviewer", REVIEW.replace("reviewer)", "reviewer, created_at)").replace("'r1'", "'r1', now() - interval '1 y'")),
+    *((role, LOGIN) for role in OTHERS),
+    *((role, TOKEN) for role in OTHERS),
+    *((role, "UPDATE reviewers SET role = 'admin'") for role in OTHERS),
+    *((role, "UPDATE api_tokens SET withdrawn_at = NULL") for role in OTHERS),
+    *((role, "SELECT * FROM logins") for role in OTHERS if role is not Role.WEB),
+    *((role, "SELECT * FROM api_tokens") for role in OTHERS if role is not Role.WEB),
+    *((role, CLAIM) for role in OTHERS if role is not Role.WEB),
+    ("web", COPY_VERDICT),
+    ("web", "UPDATE idempotency_keys SET request_sha256 = ''"),
     ("worker", "UPDATE scans SET dropped_at = now()"),
     ("worker", "SELECT * FROM reviews"),
     ("worker", "SELECT * FROM contents"),
@@ -133,7 +153,7 @@ def test_the_owner_too_does_not_change_what_is_append_only_by_mistake(roles: Hom
 def test_nobody_but_the_owner_truncates_or_gets_more_than_the_table_says(roles: Home, role: Role, table: str) -> None:
     asked = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
     columns = ("SELECT", "INSERT", "UPDATE", "REFERENCES")
-    told = TABLES[table].get(role, "")
+    told = " ".join(TABLES[table].get(one, "") for one in (role, *INCLUDES.get(role, ())))
     for privilege in asked:
         function = "has_any_column_privilege" if privilege in columns else "has_table_privilege"
         statement = f"SELECT {function}('{roles.prefix}_{role}', '{table}', '{privilege}')"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from tests.processes import ROOT, fakesweep, wait_for
@@ -44,7 +44,7 @@ def test_it_answers_until_sigterm(environment: dict[str, str], tmp_path: Path) -
     log = tmp_path / "log"
     with running(environment, log) as (process, address):
         assert address.startswith("http://127.0.0.1:")
-        assert "heron" in httpx.get(f"{address}/login").text
+        assert "heron" in httpx2.get(f"{address}/login").text
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0, log.read_text()
     lines = log.read_text().splitlines()

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING
 
 from worker.detector.statements import Grammar, Mood, Statement
@@ -66,7 +67,7 @@ class Reader:
         self._calibration = description.calibration
         self._pattern = re.compile(form.pattern, re.IGNORECASE) if form.pattern else None
         self._verdicts = Grammar((form.fake_word,), (form.real_word,))
-        self._claims = Grammar((form.fake_word, *_FAKE_WORDS), (form.real_word, *_REAL_WORDS))
+        self._words = form.fake_word, form.real_word
 
     def read(self, completion: "Completion") -> Judgement:
         """The judgement. The first plain statement decides, and the score is read where its word was generated.
@@ -84,7 +85,7 @@ class Reader:
             answer = Answer.FAKE if statement.side else Answer.REAL
             score = self._calibration.score(log_odds)
             explanation = _without(text, statement.whole)
-            contradicts = any(_opposes(claim, answer) for claim in self._claims.statements(explanation))
+            contradicts = bool(contradictions(explanation, answer, self._words))
         return Judgement(
             answer, None if score is None else log_odds, score, storable(text),
             storable(explanation).strip() or None, contradicts, completion.cut_off,
@@ -105,6 +106,22 @@ class Reader:
             for found in self._pattern.finditer(text)
             for side in (found["fake"] is not None,)
         )
+
+
+def contradictions(
+    explanation: str, answer: Answer, words: tuple[str, str] = ("fake", "real")
+) -> list[tuple[int, int]]:
+    """Where an explanation says the opposite of the answer: (start, end) of each such statement in the text.
+
+    `words` are the description's own words for fake and for real.
+    """
+    claims = _claims(*words).statements(explanation)
+    return [claim.whole for claim in claims if _opposes(claim, answer)]
+
+
+@cache
+def _claims(fake_word: str, real_word: str) -> Grammar:
+    return Grammar((fake_word, *_FAKE_WORDS), (real_word, *_REAL_WORDS))
 
 
 def _verdict_step(completion: "Completion", word: tuple[int, int]) -> "Step | None":

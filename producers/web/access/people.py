@@ -8,9 +8,11 @@ from fastapi import Depends, Request
 from sqlalchemy import select
 from sqlmodel import col
 
+from producers.web.access import sessions
+from producers.web.access.identities import DEMO
 from producers.web.parts import Parts, parts_of
-from worker.database import transaction
-from worker.tables import DeskRole, Reviewer
+from worker.database import Database, transaction
+from worker.tables import DeskRole, Login, Reviewer
 
 _RANK = {role: rank for rank, role in enumerate(DeskRole)}
 
@@ -35,18 +37,29 @@ class ForbiddenError(Exception):
     """Who asks may not do this. The text says which role may."""
 
 
+def reviewer_with(database: Database, identity: str) -> Person | None:
+    """The reviewer who comes in as this identity, if there is one who is not disabled."""
+    query = select(col(Reviewer.name), col(Reviewer.role)).where(col(Reviewer.active))
+    if identity.startswith(DEMO):
+        query = query.where(col(Reviewer.name) == identity.removeprefix(DEMO))
+    else:
+        query = query.join(Login, col(Login.reviewer) == col(Reviewer.name)).where(col(Login.identity) == identity)
+    with transaction(database) as session:
+        found = session.execute(query).first()
+    return Person(found.name, DeskRole(found.role)) if found else None
+
+
 def person_of(request: Request, parts: Annotated[Parts, Depends(parts_of)]) -> Person:
-    """Who asks. Their role is looked up each time, so that somebody who is disabled is out at once.
+    """Who asks. They are looked up each time, so that somebody who is disabled is out at once.
 
     Raises NotLoggedInError.
     """
-    name = request.session.get("reviewer")
-    query = select(col(Reviewer.role)).where(col(Reviewer.name) == name, col(Reviewer.active))
-    with transaction(parts.database) as session:
-        role = session.execute(query).scalar()
-    if role is None:
+    identity = sessions.identity_of(request, parts.settings)
+    person = reviewer_with(parts.database, identity) if identity else None
+    if person is None:
         raise NotLoggedInError
-    return Person(str(name), DeskRole(role))
+    request.state.person = person  # for the line at the top of each page
+    return person
 
 
 def at_least(role: DeskRole) -> Callable[[Person], Person]:

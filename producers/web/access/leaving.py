@@ -1,0 +1,24 @@
+"""Logging out."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from producers.web.csrf import csrf_checked
+from producers.web.pages import Pages, pages_of
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.post("/logout", dependencies=[Depends(csrf_checked)])
+def leave(request: Request) -> Response:
+    """Ends the session, and lets the browser forget the pictures that it keeps."""
+    request.session.clear()
+    return RedirectResponse("/logged-out", status_code=303, headers={"Clear-Site-Data": '"cache"'})
+
+
+@router.get("/logged-out")
+def left(pages: Annotated[Pages, Depends(pages_of)]) -> HTMLResponse:
+    """Says so. Not the login page: where the provider still knows somebody, that one lets them in again at once."""
+    return pages.show("logged_out.html.j2")

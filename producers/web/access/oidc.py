@@ -1,0 +1,107 @@
+"""The login by OpenID Connect: authorization code with PKCE and a nonce, everything found by the issuer's address."""
+
+from typing import Annotated, Any
+
+import httpx2
+import structlog
+from authlib.common.errors import AuthlibBaseError
+from authlib.integrations.starlette_client import OAuth
+from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from joserfc.errors import JoseError
+
+from producers.web.access import sessions
+from producers.web.access.identities import from_oidc
+from producers.web.access.people import reviewer_with
+from producers.web.access.strangers import stranger
+from producers.web.pages import Pages
+from producers.web.parts import Parts, parts_of
+from producers.web.settings import WebSettings
+
+log = structlog.get_logger(__name__)
+
+router = APIRouter(include_in_schema=False)
+
+CALLBACK = "/login/callback"
+TIMEOUT_S = 10
+LEEWAY_S = 60
+"""By how much the provider's clock may differ from ours."""
+_SIGNED_BY_THE_ISSUER = {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+"""Not `none`, which some providers list, and no HMAC, whose key others know."""
+_BEGUN = "_state_"
+"""How Authlib names what it keeps in the session of a login that has begun."""
+_MOST_BEGUN = 2
+_FAULTS = (AuthlibBaseError, JoseError, httpx2.HTTPError, ValueError, KeyError, TypeError, RuntimeError)
+"""What Authlib raises for answers of providers that are not as they should be."""
+
+
+def client_of(settings: WebSettings) -> Any:
+    """Authlib's client of the issuer. It asks nothing before somebody logs in."""
+    secret = settings.oidc_client_secret.get_secret_value()
+    return OAuth().register(
+        "issuer",
+        client_id=settings.oidc_client_id,
+        client_secret=secret or None,
+        server_metadata_url=f"{settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration",
+        client_kwargs={
+            "scope": "openid",
+            "code_challenge_method": "S256",
+            "timeout": TIMEOUT_S,
+            **({} if secret else {"token_endpoint_auth_method": "none"}),
+        },
+    )
+
+
+@router.get("/login")
+async def begin(request: Request, parts: Annotated[Parts, Depends(parts_of)]) -> Response:
+    """Sends who asks to the issuer."""
+    begun = [name for name in request.session if name.startswith(_BEGUN)]
+    for name in begun[: max(0, len(begun) - _MOST_BEGUN + 1)]:  # the session is a cookie, which holds few
+        del request.session[name]
+    try:
+        client = await _checked_client(request, parts.settings)
+        answer: Response = await client.authorize_redirect(request, parts.settings.url.rstrip("/") + CALLBACK)
+    except _FAULTS as error:
+        return _failed(request, error, "The login service does not answer as it should. Try again in a moment.", 502)
+    return answer
+
+
+@router.get(CALLBACK)
+async def come_back(request: Request, parts: Annotated[Parts, Depends(parts_of)]) -> Response:
+    """Takes whom the issuer names."""
+    settings = parts.settings
+    try:
+        if request.query_params.get("iss", settings.oidc_issuer) != settings.oidc_issuer:
+            raise ValueError("another issuer answers")
+        client = await _checked_client(request, settings)
+        claims = {
+            "iss": {"essential": True, "value": settings.oidc_issuer},
+            "aud": {"essential": True, "value": settings.oidc_client_id},
+        }
+        token = await client.authorize_access_token(request, claims_options=claims, leeway=LEEWAY_S)
+        identity = from_oidc(settings.oidc_issuer, token["userinfo"]["sub"])
+        if identity is None:
+            raise ValueError("the issuer's name for this person cannot be used")
+    except _FAULTS as error:
+        return _failed(request, error, "The login did not succeed, or it took too long. Log in again.", 403)
+    if await run_in_threadpool(reviewer_with, parts.database, identity) is None:
+        return stranger(request, identity)
+    return RedirectResponse(sessions.begin(request, identity), status_code=303)
+
+
+async def _checked_client(request: Request, settings: WebSettings) -> Any:
+    """The client, whose issuer is the one that we know. Raises one of _FAULTS."""
+    client = request.app.state.oidc
+    metadata = await client.load_server_metadata()
+    if metadata["issuer"] != settings.oidc_issuer:
+        metadata.pop("_loaded_at", None)  # asked anew next time
+        raise ValueError(f"the issuer calls itself {metadata['issuer']!r}: FAKESWEEP_WEB_OIDC_ISSUER must be just that")
+    listed = metadata.get("id_token_signing_alg_values_supported", ["RS256"])
+    metadata["id_token_signing_alg_values_supported"] = [one for one in listed if one in _SIGNED_BY_THE_ISSUER]
+    return client
+
+
+def _failed(request: Request, error: Exception, why: str, status: int) -> HTMLResponse:
+    log.warning("login_failed", error=f"{type(error).__name__}: {error}"[:300])
+    return Pages(request).show("login_failed.html.j2", status=status, why=why)

@@ -1,0 +1,25 @@
+"""The login by the headers of a proxy, such as oauth2-proxy, that has asked people who they are."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import RedirectResponse, Response
+
+from producers.web.access import sessions
+from producers.web.access.identities import from_proxy
+from producers.web.access.people import ForbiddenError, reviewer_with
+from producers.web.access.strangers import stranger
+from producers.web.parts import Parts, parts_of
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/login")
+def enter(request: Request, parts: Annotated[Parts, Depends(parts_of)]) -> Response:
+    """Takes whom the proxy names. Raises ForbiddenError when it names nobody, or is not the proxy."""
+    identity = from_proxy(request, parts.settings)
+    if identity is None:
+        raise ForbiddenError("the proxy before the desk has not said who you are: reach the desk through it")
+    if reviewer_with(parts.database, identity) is None:
+        return stranger(request, identity)
+    return RedirectResponse(sessions.begin(request, identity), status_code=303)

@@ -1,0 +1,46 @@
+"""The session of somebody who has logged in: a signed cookie that names their identity, and since when."""
+
+import time
+
+from fastapi import Request
+
+from producers.web.access.identities import DEMO, OIDC, PROXY, from_proxy
+from producers.web.settings import LoginKind, WebSettings
+
+_IDENTITY, _SINCE, _NEXT = "identity", "since", "next"
+_PREFIXES = {LoginKind.DEMO: DEMO, LoginKind.OIDC: OIDC, LoginKind.PROXY: PROXY}
+_LONGEST_NEXT = 1000
+"""Characters. The session is a cookie, and browsers keep 4,096 bytes."""
+START = "/"
+
+
+def begin(request: Request, identity: str) -> str:
+    """Begins a new session, in which nothing of the one before is left. Returns the page that was asked for."""
+    address = str(request.session.get(_NEXT, START))
+    request.session.clear()
+    request.session[_IDENTITY] = identity
+    request.session[_SINCE] = int(time.time())
+    return address
+
+
+def identity_of(request: Request, settings: WebSettings) -> str | None:
+    """Who has logged in, by the kind of login that is set now, while their session lasts.
+
+    A proxy says it with each request: who it no longer names is out, and so is somebody else's session.
+    """
+    identity, since = request.session.get(_IDENTITY), request.session.get(_SINCE)
+    if not isinstance(identity, str) or not isinstance(since, int):
+        return None
+    if not identity.startswith(_PREFIXES[settings.login]) or time.time() - since > settings.session_s:
+        return None
+    if settings.login is LoginKind.PROXY and from_proxy(request, settings) != identity:
+        return None
+    return identity
+
+
+def remember(request: Request) -> None:
+    """Keeps the page that was asked for, to show it after the login. It is always one of ours."""
+    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    is_ours = path.startswith("/") and not path.startswith("//") and "\\" not in path
+    if request.method == "GET" and is_ours and len(path) <= _LONGEST_NEXT:
+        request.session[_NEXT] = path

@@ -1,0 +1,15 @@
+"""Who has logged in, and is no reviewer."""
+
+import shlex
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+
+from producers.web.pages import Pages
+
+
+def stranger(request: Request, identity: str) -> HTMLResponse:
+    """A page that names their identity, and the command with which an operator lets them in."""
+    request.session.clear()
+    command = f"fakesweep reviewer add NAME --login {shlex.quote(identity)}"
+    return Pages(request).show("stranger.html.j2", status=403, identity=identity, command=command)

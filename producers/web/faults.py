@@ -1,0 +1,124 @@
+"""What people see when something goes wrong: a page with the cause and the remedy, and the right status."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
+
+from producers.web.access import sessions
+from producers.web.access.people import ForbiddenError, NotLoggedInError
+from producers.web.csrf import CsrfError
+from producers.web.pages import Pages
+from worker.errors import (
+    ConfigurationError,
+    FakesweepError,
+    NoSuchContentError,
+    NoSuchScanError,
+    TransientError,
+)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is said of an error."""
+
+    status: int
+    title: str
+    why: str
+
+
+def add_faults(app: FastAPI) -> None:
+    """Makes the app answer errors with pages, or with JSON where our script asks."""
+    app.add_exception_handler(NotLoggedInError, _to_login)
+    for kind, told in _TOLD.items():
+        app.add_exception_handler(kind, _answer(told))
+
+
+def _to_login(request: Request, _error: Exception) -> Response:
+    if Pages(request).asked_by_script:
+        why = "You are not logged in any more. Log in in another tab, then do this again: what you typed stays here."
+        return JSONResponse({"why": why}, HTTPStatus.UNAUTHORIZED)
+    if request.headers.get("sec-fetch-dest", "document") != "document":
+        # A picture of an old page: it must not begin a login of its own.
+        return Response(status_code=HTTPStatus.UNAUTHORIZED)
+    sessions.remember(request)
+    return RedirectResponse("/login", status_code=HTTPStatus.SEE_OTHER)
+
+
+def _answer(tell: Callable[[Exception], Told]) -> Callable[[Request, Exception], Response]:
+    def answer(request: Request, error: Exception) -> Response:
+        told = tell(error)
+        if told.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("page_failed", path=request.url.path, error=str(error), exc_info=error)
+        pages = Pages(request)
+        if pages.asked_by_script:
+            return JSONResponse({"why": told.why}, told.status)
+        return pages.show("fault.html.j2", status=told.status, title=told.title, why=told.why)
+
+    return answer
+
+
+def _forbidden(error: Exception) -> Told:
+    return Told(HTTPStatus.FORBIDDEN, "Not allowed", f"{error}.".capitalize())
+
+
+def _old_form(_error: Exception) -> Told:
+    why = "This form is too old, or it is not from here. Go back, load the page again, and send it once more."
+    return Told(HTTPStatus.FORBIDDEN, "Not sent", why)
+
+
+def _not_there(error: Exception) -> Told:
+    return Told(HTTPStatus.NOT_FOUND, "Not found", f"{error}.")
+
+
+def _http(error: Exception) -> Told:
+    status = HTTPStatus(error.status_code if isinstance(error, HTTPException) else HTTPStatus.BAD_REQUEST)
+    why = "There is no such page." if status == HTTPStatus.NOT_FOUND else f"{status.phrase}."
+    return Told(status, status.phrase.capitalize(), why)
+
+
+def _invalid(error: Exception) -> Told:
+    faults = error.errors() if isinstance(error, RequestValidationError) else []
+    what = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in faults[:3])
+    return Told(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "Not understood", f"Something in the address or the form is wrong: {what}."
+    )
+
+
+def _refused(error: Exception) -> Told:
+    return Told(HTTPStatus.CONFLICT, "Not done", f"{error}.")
+
+
+def _away(error: Exception) -> Told:
+    return Told(HTTPStatus.SERVICE_UNAVAILABLE, "Not available now", f"Try again in a moment: {error}.")
+
+
+def _misconfigured(_error: Exception) -> Told:
+    why = "A setting of the server is wrong. Its operator finds the cause in its log."
+    return Told(HTTPStatus.INTERNAL_SERVER_ERROR, "Not available now", why)
+
+
+def _unexpected(_error: Exception) -> Told:
+    why = "Something went wrong here. It is written to the server's log."
+    return Told(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong", why)
+
+
+_TOLD: dict[type[Exception], Callable[[Exception], Told]] = {
+    ForbiddenError: _forbidden,
+    CsrfError: _old_form,
+    NoSuchContentError: _not_there,
+    NoSuchScanError: _not_there,
+    HTTPException: _http,
+    RequestValidationError: _invalid,
+    TransientError: _away,
+    ConfigurationError: _misconfigured,
+    FakesweepError: _refused,
+    Exception: _unexpected,
+}
