@@ -13,6 +13,7 @@ import pytest
 
 from deploy.demo import review
 from deploy.demo.processes import StartError, running, session_members
+from deploy.demo.run import BUCKET
 from deploy.demo.services import HOST
 from deploy.demo.sweep import Sweep, SweepError
 from deploy.demo.upload import upload_folder
@@ -33,7 +34,7 @@ def test_a_scan_leaves_reviewers_something_to_do(sweep: Sweep, tmp_path: Path) -
     images.mkdir()
     for level in range(0, 250, 5):
         (images / f"{level}.png").write_bytes(grey(level))
-    upload_folder(images, review.BUCKET, endpoint=sweep.s3_endpoint, without=tmp_path / "none", stored=lambda _: None)
+    upload_folder(images, BUCKET, endpoint=sweep.s3_endpoint, without=tmp_path / "none", stored=lambda _: None)
     log = tmp_path / "worker.log"
     ready = READY.encode()
     with ExitStack() as stack:
