@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import psutil
@@ -63,16 +64,16 @@ def test_one_that_dies_is_started_again_at_once_and_then_later() -> None:
         assert started.count() == 3
 
 
-def test_what_is_asked_for_while_its_process_ends_is_not_forgotten() -> None:
-    started = Started(STAYS, ENDS)
+def test_what_is_asked_for_while_its_process_ends_is_not_forgotten(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    started = Started(f"import os, time\nwhile not os.path.exists({str(told)!r}): time.sleep(0.05)", ENDS)
     with looking_after(started) as processes:
         processes.start(SCAN)
         processes.start(SCAN)
         assert started.count() == 1
-        started.scripts.insert(0, ENDS)
-        started.processes[0].terminate()  # a death; of a process that ends well, the same
+        told.touch()
         wait_for(lambda: not processes.running(SCAN), 20)
-        assert started.count() >= 2
+        assert (started.count(), processes.deaths(SCAN)) == (2, 0)
 
 
 def test_all_end_with_the_desk() -> None:

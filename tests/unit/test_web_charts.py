@@ -33,7 +33,9 @@ def test_nothing_flagged_draws_nothing() -> None:
     assert (drawn.names, drawn.rectangles, drawn.top, len(drawn.table)) == ([], [], 1, 30)
 
 
-@pytest.mark.parametrize(("number", "top"), [(1, 1), (2, 2), (3, 5), (50, 50), (51, 100), (1001, 2000)])
+@pytest.mark.parametrize(
+    ("number", "top"), [(1, 1), (7, 7), (11, 12), (50, 50), (51, 60), (99, 100), (101, 120), (1001, 1200)]
+)
 def test_the_top_is_a_round_number(number: int, top: int) -> None:
     assert charts.days({(LAST, "a"): number}, LAST, 1).top == top
 

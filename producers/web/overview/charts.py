@@ -18,6 +18,7 @@ MOST_SERIES = 6
 OTHERS = "all others"
 _GAP = 0.25
 """Of a day's width, left free between bars."""
+_ROUND = (10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100)
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,13 @@ def _stack(place: int, numbers: Sequence[int], top: int, length: int) -> list[Re
 
 
 def _round_up(number: int) -> int:
-    """The next number that starts with 1, 2 or 5 and goes on with zeros; at least 1."""
+    """The next round number; at least 1."""
+    if number <= 10:  # noqa: PLR2004 - all of these are round
+        return max(number, 1)
     power = 1
-    while True:
-        for step in (1, 2, 5):
-            if step * power >= number:
-                return step * power
+    while number > 100 * power:
         power *= 10
+    return next(step * power for step in _ROUND if step * power >= number)
 
 
 def parts(numbers: Sequence[int], whole: int) -> list[Rectangle]:

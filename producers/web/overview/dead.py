@@ -32,11 +32,9 @@ MOST_LETTERS = 100
 LONGEST = 4000
 """Characters of a payload that are shown."""
 
-DONE = {
-    "replayed": "The message is published again, and the letter is gone.",
-    "discarded": "The letter is deleted.",
-    "gone": "That letter is not there any more. Somebody else may have taken it.",
-}
+REPLAYED = "The message is published again, and the letter is gone."
+DISCARDED = "The letter is deleted."
+GONE = "That letter is not there any more. Somebody else may have taken it."
 
 
 @dataclass(frozen=True)
@@ -74,14 +72,14 @@ def _refused(letter: DeadLetter) -> str | None:
 
 
 @router.get("/dead-letters")
-def how_many(person: ALead, pages: APages, parts: AParts, done: str = "") -> HTMLResponse:
+def how_many(person: ALead, pages: APages, parts: AParts) -> HTMLResponse:
     """Says how many there are. That asks the broker for a number and moves nothing."""
     try:
         with broker.unavailable(), parts.broker.connection_for_write() as connection:
             count = broker.dead_count(connection.default_channel)
     except BrokerUnavailableError as error:
         return _away(pages, error)
-    return _show(pages, person, count=count, said=DONE.get(done))
+    return _show(pages, person, count=count)
 
 
 @router.post("/dead-letters", dependencies=[Depends(csrf_checked)])
@@ -97,7 +95,7 @@ def read(person: ALead, pages: APages, parts: AParts) -> HTMLResponse:
 @router.post("/dead-letters/replay", dependencies=[Depends(csrf_checked)])
 def replay(_admin: AnAdmin, pages: APages, parts: AParts, letter: Annotated[str, Form()]) -> Response:
     """Publishes the letter's message again."""
-    return _take(pages, parts, letter, dead_letters.Act.REPLAY, "replayed")
+    return _take(pages, parts, letter, dead_letters.Act.REPLAY, REPLAYED)
 
 
 @router.post("/dead-letters/discard", dependencies=[Depends(csrf_checked)])
@@ -110,7 +108,7 @@ def discard(
             "overview_fault.html.j2", status=422, title="Nothing is discarded", back="/dead-letters",
             why="Tick the box beside the button first: a letter that is discarded is gone for good.",
         )  # fmt: skip
-    return _take(pages, parts, letter, dead_letters.Act.DISCARD, "discarded")
+    return _take(pages, parts, letter, dead_letters.Act.DISCARD, DISCARDED)
 
 
 def _take(pages: Pages, parts: Parts, wanted: str, what: dead_letters.Act, done: str) -> Response:
@@ -133,11 +131,12 @@ def _take(pages: Pages, parts: Parts, wanted: str, what: dead_letters.Act, done:
     if refused:
         return pages.show("overview_fault.html.j2", status=409, title="It cannot be published again",
                           why=f"No worker could handle this message: {refused[0]}", back="/dead-letters")  # fmt: skip
-    return RedirectResponse(f"/dead-letters?done={done if taken else 'gone'}", status_code=303)
+    pages.say(done if taken else GONE)
+    return RedirectResponse("/dead-letters", status_code=303)
 
 
 def _show(pages: Pages, person: ALead, **values: Any) -> HTMLResponse:
-    given = {"letters": None, "said": None, "most": MOST_LETTERS, **values}
+    given = {"letters": None, "most": MOST_LETTERS, **values}
     return pages.show("overview_dead.html.j2", admin=person.may(DeskRole.ADMIN), **given)
 
 

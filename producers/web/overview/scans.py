@@ -108,7 +108,7 @@ def scan_page(person: ALead, pages: APages, parts: AParts, scan_id: UUID, after:
     return pages.show(
         "overview_scan.html.j2", person=person, texts=texts, scan=scan, rectangles=charts.bar_of(scan),
         acts=[act for act in ACTS.values() if scan["status"] in act.allowed and _sensible(act, parts, scan_id)],
-        said=summary(parts.database, scan_id), deaths=parts.scans.deaths(scan_id),
+        facts=summary(parts.database, scan_id), deaths=parts.scans.deaths(scan_id),
         ours=parts.scans.running(scan_id), failures=figures.failures_of(parts.database, scan_id),
         findings=found, after=after, page=figures.PAGE, unlisted=scan["status"] in UNLISTED,
     )  # fmt: skip
