@@ -213,6 +213,13 @@ def test_what_people_decided_is_shown(report: Any) -> None:
     ]
 
 
+def test_a_scan_that_nobody_has_reviewed_says_so_in_one_line(report: Any) -> None:
+    counts = dict.fromkeys(("fake", "real", "cannot_tell", "disputed"), 0) | {"contents": 1234, "open": 1234}
+    page = report([row()], limits={"reviews": lambda _: Reviewed({"fake": counts})})
+    assert "Nobody has decided about the flagged and uncertain images yet: 1,234 without" in page.section("totals")
+    assert "Nobody has decided" not in report([row()]).section("totals")
+
+
 def test_what_a_score_means_depends_on_its_calibration(report: Any) -> None:
     assert "Not calibrated." in report([row()]).section("scores")
     fitted = {"fitted_on": "our archive", "images": 1200, "error_before": 0.09, "error_after": 0.014}
