@@ -13,6 +13,7 @@ import typer.exceptions
 from producers.__main__ import app
 from producers.export.labels import read_labels
 from producers.nightly.schedule import load
+from producers.web.settings import WebSettings
 from tests.documents import DOCUMENTS, ROOT, command_lines, first, snippets
 from worker.detector.description import AnswerForm
 from worker.lab.annotation.costs import read_prices
@@ -72,7 +73,9 @@ def test_toml_is_toml() -> None:
 
 def test_the_settings_that_the_readme_names_are_settings() -> None:
     fields = {f"FAKESWEEP_{name.upper()}" for name in Settings.model_fields}
-    others = {"FAKESWEEP_IMAGES_IN_FLIGHT"}  # which the changelog says is gone
+    fields |= {f"FAKESWEEP_WEB_{name.upper()}" for name in WebSettings.model_fields}
+    others = {"FAKESWEEP_API", "FAKESWEEP_TOKEN"}  # of docs/api_client.mjs
+    others |= {"FAKESWEEP_IMAGES_IN_FLIGHT"}  # which the changelog says is gone
     for path in DOCUMENTS:
         named = set(re.findall(r"FAKESWEEP_[A-Z_]+[A-Z]", path.read_text(encoding="utf-8")))
         unknown = {name for name in named - fields - others if not name.startswith("FAKESWEEP_ANNOTATION_KEY")}
