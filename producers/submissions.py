@@ -68,9 +68,10 @@ class Submissions:
         """
         with self._alone(key):
             submitted, messages = self._open(refs, key, policy)
-            for job in messages:
-                _publish(self._app, JudgeImages.parse(job))
             if messages:
+                _declare(self._app)
+                for job in messages:
+                    _publish(self._app, JudgeImages.parse(job))
                 self._note_published(submitted.scan_id, key)
         return submitted
 
@@ -134,6 +135,7 @@ def submit(
         _store(session, scan)
     published = 0
     try:
+        _declare(app)
         for job in messages_of(refs, scan_id=scan_id):
             _publish(app, job)
             published += len(job.images)
@@ -161,6 +163,16 @@ def _scan_of(refs: Sequence[ImageRef], policy: Policy | None, source: str) -> Sc
 def _store(session: Session, scan: Scan) -> None:
     partitions.ensure_partition(session, scan.partition)
     session.add(scan)
+
+
+def _declare(app: "Celery") -> None:
+    """Declares the queues. Celery does it once a connection, and Redis forgets them when it is emptied: then messages
+    would go nowhere, without a word.
+    """
+    from worker import broker  # noqa: PLC0415 - likewise
+
+    with broker.unavailable(), app.connection_for_write() as connection:
+        broker.declare_queues(connection)
 
 
 def _publish(app: "Celery", job: JudgeImages) -> None:

@@ -50,6 +50,20 @@ def running_worker(
                 process.wait()
 
 
+@contextmanager
+def running_process(module: list[str], environment: dict[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process of a module; killed at the end when it still runs."""
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *module], cwd=ROOT, stdout=file, stderr=file, env={**os.environ, **environment}
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def wait_for(
     condition: Callable[[], bool],
     timeout_s: float,

@@ -35,8 +35,8 @@ IdempotencyKey = Annotated[
         pattern="^[!-~]+$",
         min_length=1,
         max_length=255,
-        description="A text of your own, best a UUID. Send it again when you repeat the request: then it makes no second "
-        "submission. Kept for 24 hours unless the server says otherwise.",
+        description="A text of your own, best a UUID. Send it again when you repeat the request: then it makes no "
+        "second submission. Kept for 24 hours unless the server says otherwise.",
         examples=["5d2c6e9c-9c40-4d6b-8a6c-3d9e4f0f3a11"],
     ),
 ]

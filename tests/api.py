@@ -1,0 +1,66 @@
+"""The API in a test: its app on a database, and programs with tokens."""
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from producers.reviews import add_reviewer
+from producers.scans import Listing
+from producers.tokens import Wanted, add_token
+from producers.web.api.app import create_api
+from producers.web.api.scans import Look
+from tests.desk import parts
+from worker.database import Database
+from worker.tables import Scope
+
+
+@dataclass
+class Started:
+    """A ScanPublisher that only remembers which scans it was to start."""
+
+    scans: list[UUID] = field(default_factory=list)
+
+    def start(self, scan_id: UUID) -> None:
+        """See producers.web.api.scans.ScanPublisher."""
+        self.scans.append(scan_id)
+
+
+def nothing_seen(_listing: Listing) -> None:
+    """A Look that finds every source."""
+
+
+def mounted(
+    database: Database,
+    *,
+    publisher: Started | None = None,
+    look: Look = nothing_seen,
+    **changes: Any,
+) -> FastAPI:
+    """The API as the web process mounts it, with parts of which some are changed."""
+    app = FastAPI(openapi_url=None)
+    app.mount("/v1", create_api(parts(database, **changes), publisher=publisher or Started(), look=look))
+    return app
+
+
+def token_for(database: Database, *scopes: Scope, reviewer: str = "heron", name: str | None = None) -> str:
+    """A new token with these scopes; with the scope review, it is this reviewer's."""
+    author = None
+    if Scope.REVIEW in scopes:
+        add_reviewer(database, reviewer)
+        author = reviewer
+    return add_token(database, Wanted(name or os.urandom(8).hex(), scopes, author))
+
+
+def program(app: FastAPI, token: str | None = None) -> TestClient:
+    """A program with a token. What fails within the app is an answer, as it is for a real client."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return TestClient(app, base_url="http://api.test/v1", headers=headers, raise_server_exceptions=False)
+
+
+def allowed(database: Database, *scopes: Scope, **changes: Any) -> TestClient:
+    """A program that may do this; without scopes, everything."""
+    return program(mounted(database, **changes), token_for(database, *(scopes or Scope)))

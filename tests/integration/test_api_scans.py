@@ -1,0 +1,159 @@
+"""Scans and their findings through the API: pages, forms, filters, starting and stopping."""
+
+import csv
+import io
+import json
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import pytest
+from fastapi.testclient import TestClient
+from httpx import Response
+from sqlalchemy import update
+
+from tests.api import Started, allowed
+from tests.integration.test_scans import Archive
+from worker.database import Database, transaction
+from worker.tables import Scan
+
+
+@pytest.fixture
+def archive(database: Database) -> Archive:
+    made = Archive(database)
+    made.fill(30)
+    made.images["s3://b/broken +%&.png"] = b"no image"
+    return made
+
+
+@pytest.fixture
+def started() -> Started:
+    return Started()
+
+
+@pytest.fixture
+def client(database: Database, started: Started) -> TestClient:
+    return allowed(database, publisher=started)
+
+
+def followed(client: TestClient, path: str) -> list[dict[str, Any]]:
+    """All items of a list, page by page; the body and the header name the same next page."""
+    items: list[dict[str, Any]] = []
+    while True:
+        answer = client.get(path)
+        assert answer.status_code == 200, answer.text
+        items += answer.json()["items"]
+        path = answer.json()["next"]
+        assert _linked(answer) == path
+        if path is None:
+            return items
+        assert urlsplit(path).path.startswith("/v1/")
+        path = path.removeprefix("/v1")
+
+
+def _linked(answer: Response) -> str | None:
+    return answer.links.get("next", {}).get("url")
+
+
+@pytest.mark.parametrize("limit", [1, 7, 30, 31, 1000])
+def test_pages_of_findings_have_each_finding_once(archive: Archive, client: TestClient, limit: int) -> None:
+    scan = archive.sweep()["scan"]
+    rows = followed(client, f"/scans/{scan}/findings?limit={limit}")
+    assert [row["uri"] for row in rows] == sorted(archive.images)
+    expected = archive.rows(UUID(scan))
+    assert {row["uri"]: row["verdict"] for row in rows} == {uri: row["verdict"] for uri, row in expected.items()}
+
+
+@pytest.mark.parametrize(
+    "query", ["verdict=fake", "outcome=failed", "reason=not_an_image", "verdict=real&outcome=judged"]
+)
+def test_filters(archive: Archive, client: TestClient, query: str) -> None:
+    scan = archive.sweep()["scan"]
+    wanted = dict(part.split("=") for part in query.split("&"))
+    expected = [uri for uri, row in archive.rows(UUID(scan)).items() if wanted.items() <= row.items()]
+    assert expected
+    assert [row["uri"] for row in followed(client, f"/scans/{scan}/findings?limit=3&{query}")] == expected
+
+
+def test_json_lines_and_csv_hold_all_findings(archive: Archive, client: TestClient) -> None:
+    archive.fill(2100)  # more than two batches
+    scan = archive.sweep()["scan"]
+    lines = client.get(f"/scans/{scan}/findings", headers={"Accept": "text/csv;q=0.5, application/x-ndjson"})
+    assert lines.headers["content-type"].startswith("application/x-ndjson")
+    assert [json.loads(line)["uri"] for line in lines.text.splitlines()] == sorted(archive.images)
+    table = client.get(f"/scans/{scan}/findings?format=csv&verdict=fake")
+    assert table.headers["content-type"] == "text/csv; charset=utf-8"
+    rows = list(csv.DictReader(io.StringIO(table.text)))
+    assert len(rows) == 700
+    assert {(row["verdict"], row["detector"]) for row in rows} == {("fake", "scripted")}
+    assert client.get(f"/scans/{scan}/findings", headers={"Accept": "image/png"}).status_code == 406
+    page = client.get(f"/scans/{scan}/findings?format=csv&limit=5")
+    assert len(page.text.splitlines()) == 6
+    assert "format=csv" in str(_linked(page))
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_spreadsheet_takes_no_cell_for_a_formula(client: TestClient, database: Database, start: str) -> None:
+    archive = Archive(database)
+    archive.fill(1)
+    scan = archive.sweep()["scan"]
+    (uri,) = archive.images
+    hostile = f'{start}cmd|" /C calc"!A0'
+    with transaction(database) as session:  # as its owner: the trigger keeps findings as they are
+        session.connection().exec_driver_sql("SET LOCAL session_replication_role = replica")
+        session.connection().exec_driver_sql("UPDATE findings SET external_id = %s", (hostile,))
+    (row,) = csv.DictReader(io.StringIO(client.get(f"/scans/{scan}/findings?format=csv").text, newline=""))
+    assert (row["external_id"], row["uri"]) == (f"'{hostile}", uri)
+    assert client.get(f"/scans/{scan}/findings").json()["items"][0]["external_id"] == hostile
+
+
+def test_findings_that_were_dropped_are_gone(archive: Archive, client: TestClient, database: Database) -> None:
+    from producers import retention
+
+    scan = archive.sweep()["scan"]
+    retention.drop(database, UUID(scan))
+    assert client.get(f"/scans/{scan}/findings").status_code == 410
+    assert client.get(f"/scans/{scan}").json()["dropped_at"]
+
+
+def test_pages_of_scans(archive: Archive, client: TestClient, database: Database) -> None:
+    made = [str(archive.start(name=f"scan {number}")) for number in range(7)]
+    with transaction(database) as session:  # three at the same moment: the id decides
+        session.execute(update(Scan).where(Scan.name < "scan 3").values(created_at="2026-01-01"))  # type: ignore[arg-type]
+    rows = followed(client, "/scans?limit=2")
+    assert {row["id"] for row in rows} == set(made)
+    assert len(rows) == 7
+    assert [row["created_at"] for row in rows] == sorted((row["created_at"] for row in rows), reverse=True)
+    client.post(f"/scans/{made[6]}/pause")
+    assert [row["id"] for row in followed(client, "/scans?status=paused")] == [made[6]]
+
+
+def test_a_scan_is_started_once_for_a_token(client: TestClient, started: Started) -> None:
+    body = {"sources": ["s3://photos/2026/"], "name": "photos", "token": "t", "suffixes": [".JPG"], "max_tokens": 64}
+    first = client.post("/scans", json=body)
+    assert first.status_code == 201, first.text
+    assert first.headers["location"] == f"/v1/scans/{first.json()['id']}"
+    assert first.json()["policy"]["max_tokens"] == 64
+    assert client.post("/scans", json=body).json()["id"] == first.json()["id"]
+    assert started.scans == [UUID(first.json()["id"])] * 2
+    assert client.post("/scans", json=body | {"rejudge": True}).status_code == 409
+    assert client.get(first.headers["location"].removeprefix("/v1")).json()["status"] == "listing"
+
+
+def test_a_scan_is_paused_resumed_and_cancelled(client: TestClient, started: Started) -> None:
+    scan = client.post("/scans", json={"sources": ["s3://b/"]}).json()["id"]
+    assert client.post(f"/scans/{scan}/pause").json()["status"] == "paused"
+    assert client.post(f"/scans/{scan}/pause").status_code == 409
+    assert client.post(f"/scans/{scan}/resume", json={"max_flagged_share": 2}).status_code == 422
+    assert client.post(f"/scans/{scan}/resume").json()["status"] == "listing"
+    assert started.scans == [UUID(scan)] * 2
+    ended = client.post(f"/scans/{scan}/cancel").json()
+    assert (ended["status"], ended["note"]) == ("cancelled", "cancelled by hand")
+    assert client.post(f"/scans/{scan}/resume").status_code == 409
+    assert started.scans == [UUID(scan)] * 2
+
+
+def test_a_scan_is_no_submission(archive: Archive, client: TestClient) -> None:
+    scan = archive.start()
+    for path in ("", "/findings"):
+        assert client.get(f"/submissions/{scan}{path}").status_code == 404
