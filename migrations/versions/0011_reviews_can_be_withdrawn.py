@@ -88,7 +88,10 @@ _TOLD = "SELECT * FROM reviews WHERE sha256 = content AND statement IS NOT NULL"
 _BY_OTHERS = "SELECT FROM reviews r WHERE r.sha256 = NEW.sha256 AND r.reviewer <> NEW.reviewer"
 _FIRST_ONES = "WHERE kind = 'first' AND statement IN"
 _CHANGES = {
-    "counted_reviews": (_TOLD, f"SELECT r.* FROM reviews r WHERE sha256 = content AND statement IS NOT NULL AND {_NOT_WITHDRAWN}"),
+    "counted_reviews": (
+        _TOLD,
+        f"SELECT r.* FROM reviews r WHERE sha256 = content AND statement IS NOT NULL AND {_NOT_WITHDRAWN}",
+    ),
     "review_checked": (_BY_OTHERS, f"{_BY_OTHERS} AND {_NOT_WITHDRAWN}"),
 }
 """In a function: what is there, and what comes in its place."""
@@ -196,9 +199,11 @@ def _create_indexes() -> None:
             f"ix_contents_to_review_by_{name}", "contents",
             [sa.text(expression), sa.text("score DESC NULLS LAST"), "first_at"], postgresql_where=_WAITING,
         )  # fmt: skip
+    # What waits and is reviewed is disputed: nothing else leaves a reviewed content without a statement.
     op.create_index(
-        "ix_content_reviews_disputed", "content_reviews", ["sha256"], postgresql_where=sa.text("disputed")
-    )
+        "ix_contents_disputed", "contents", [sa.text("score DESC NULLS LAST"), "first_at"],
+        postgresql_where=sa.text(f"{_WAITING.text} AND reviewed_at IS NOT NULL"),
+    )  # fmt: skip
     op.create_index("ix_reviews_reviewer", "reviews", ["reviewer", sa.text("id DESC")])
     op.create_index(
         "uq_reviews_claim", "reviews", ["claim_id", "sha256"], unique=True,
@@ -228,13 +233,15 @@ def downgrade() -> None:
     """Withdrawn reviews count again."""
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("LOCK TABLE findings, reviews, contents IN ACCESS EXCLUSIVE MODE")
-    op.execute("CREATE TEMPORARY TABLE counting ON COMMIT DROP AS SELECT DISTINCT sha256 FROM withdrawals "
-               "JOIN reviews ON reviews.id = review_id WHERE sha256 IS NOT NULL")
+    op.execute(
+        "CREATE TEMPORARY TABLE counting ON COMMIT DROP AS SELECT DISTINCT sha256 FROM withdrawals "
+        "JOIN reviews ON reviews.id = review_id WHERE sha256 IS NOT NULL"
+    )
     for function, (before, after) in _CHANGES.items():
         _change(function, after, before)
     op.execute(_shares(f"reviews, today\n    {_FIRST_ONES}"))
     op.execute(_QUEUE.format(reviews=_REVIEWS_BEFORE))
-    body = _WITHDRAWN.split("CREATE FUNCTION recount_reviews")[1].split("CREATE FUNCTION")[0]
+    body = _WITHDRAWN.split("CREATE FUNCTION recount_reviews")[1].split("CREATE FUNCTION", maxsplit=1)[0]
     op.execute("CREATE OR REPLACE FUNCTION recount_reviews" + body.replace("{not_withdrawn}", "true"))
     op.execute("SELECT recount_reviews(sha256) FROM counting")
     op.execute(_TOOK_STATEMENT)
@@ -245,6 +252,6 @@ def downgrade() -> None:
         op.execute(f"DROP FUNCTION {function}")
     for name in _FILTERED:
         op.drop_index(f"ix_contents_to_review_by_{name}", "contents")
-    op.drop_index("ix_content_reviews_disputed", "content_reviews")
+    op.drop_index("ix_contents_disputed", "contents")
     op.drop_index("ix_reviews_reviewer", "reviews")
     op.drop_column("reviews", "claim_id")

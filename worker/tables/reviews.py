@@ -80,9 +80,7 @@ class Review(SQLModel, table=True):
         ),
         Index(None, "uri"),
         Index("ix_reviews_reviewer", "reviewer", text("id DESC")),
-        Index(
-            "uq_reviews_claim", "claim_id", "sha256", unique=True, postgresql_where=text("claim_id IS NOT NULL")
-        ),
+        Index("uq_reviews_claim", "claim_id", "sha256", unique=True, postgresql_where=text("claim_id IS NOT NULL")),
     )
 
     id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(), primary_key=True))
@@ -137,10 +135,7 @@ class ContentReviews(SQLModel, table=True):
     """Where a content stands that people have reviewed: see the view `review_status`. Triggers on `reviews` keep it."""
 
     __tablename__ = "content_reviews"
-    __table_args__ = (
-        Index(None, "reviewed_at", postgresql_include=["statement"]),
-        Index("ix_content_reviews_disputed", "sha256", postgresql_where=text("disputed")),
-    )
+    __table_args__ = (Index(None, "reviewed_at", postgresql_include=["statement"]),)
 
     sha256: str = Field(sa_type=String(64), primary_key=True)
     statement: str | None = Field(default=None, sa_type=String(16))
