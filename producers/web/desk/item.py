@@ -40,7 +40,8 @@ SELECT id, name, (policy ->> 'fake_from')::float AS fake_from, (policy ->> 'real
 FROM scans WHERE id = CAST(:scan_id AS uuid)
 """
 _DETECTOR = """
-SELECT id, name, model, revision, prompt_revision, fingerprint, notice, description FROM detectors WHERE id = :detector_id
+SELECT id, name, model, revision, prompt_revision, fingerprint, notice, description
+FROM detectors WHERE id = :detector_id
 """
 _REVIEWS = """
 SELECT r.id, r.reviewer, r.kind, r.statement, r.reason_code, r.note, r.verdict, r.created_at, w.withdrawn_at
@@ -71,9 +72,9 @@ def item(database: Database, person: Person, sha256: str) -> Item | None:
     """What a page shows of a content to this person; None when no detector has judged it."""
     given = {**values_of(person), "sha256": sha256}
     with transaction(database) as session:
-        found = session.execute(text(_CONTENT), given).mappings().first()
+        found = next(iter(_rows(session, _CONTENT, given)), None)
         given |= {"scan_id": found["scan_id"] if found else None, "limit": MAX_PLACES}
-        verdicts = session.execute(text(_VERDICTS), given).mappings().all()
+        verdicts = _rows(session, _VERDICTS, given)
         if not verdicts:
             return None
         shown = next((one for one in verdicts if found and one["id"] == found["verdict_id"]), verdicts[0])
@@ -98,7 +99,11 @@ def item(database: Database, person: Person, sha256: str) -> Item | None:
         )
 
 
-def _finding(found: Mapping[str, Any] | None, shown: Mapping[str, Any]) -> dict[str, Any]:
+def _rows(session: Session, query: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [dict(row) for row in session.execute(text(query), given).mappings()]
+
+
+def _finding(found: dict[str, Any] | None, shown: dict[str, Any]) -> dict[str, Any]:
     """What the newest finding says that is not real, or the newest verdict."""
     source = found or shown | {"verdict_id": shown["id"], "first_at": None}
     return {
@@ -161,7 +166,7 @@ def _said(session: Session, given: Mapping[str, Any], *, hidden: bool) -> dict[s
         return {"reviews": [], "reviews_hidden": True, "statement": None, "disputed": False}
     status = session.execute(text(_STATUS), given).first()
     return {
-        "reviews": [_review(row) for row in session.execute(text(_REVIEWS), given).mappings()],
+        "reviews": [_review(row) for row in _rows(session, _REVIEWS, given)],
         "reviews_hidden": False,
         "statement": Statement(status.statement) if status and status.statement else None,
         "disputed": bool(status and status.disputed),

@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any, Self
 from uuid import UUID
@@ -61,7 +61,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Page:
-    """Some of what waits, in the order in which it is given out. `next` is where the next page begins; None: nowhere."""
+    """Some of what waits, in the order in which it is given out. `next` is where the next page begins, if any does."""
 
     items: Sequence[Waiting]
     next: str | None
@@ -110,9 +110,7 @@ class _Cursor:
         try:
             section, score, first_at, sha256 = json.loads(base64.urlsafe_b64decode(opaque.encode()))
             moment = datetime.fromisoformat(first_at)
-            if moment.tzinfo is None or not isinstance(sha256, str) or "\0" in sha256:
-                raise ValueError(opaque)
-            return cls(Section(section), None if score is None else float(score), moment, sha256)
+            return cls(Section(section), None if score is None else float(score), moment.astimezone(UTC), str(sha256))
         except (ValueError, TypeError):
             raise UsageError("there is no such page of the queue: begin at the first one") from None
 

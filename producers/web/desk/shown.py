@@ -11,7 +11,7 @@ from worker.tables import ReviewKind, Statement, Verdict
 
 @dataclass(frozen=True)
 class DetectorShown:
-    """Who gave a verdict. `calibrated`: a score of 0.8 is right in 80 of 100 cases, on images like those it was fitted on."""
+    """Who gave a verdict. `calibrated`: of images like those it was fitted on, 80 of 100 with a score of 0.8 are fake."""
 
     id: int
     name: str
@@ -67,10 +67,10 @@ class ReviewShown:
 
 @dataclass(frozen=True)
 class Item:
-    """A content: its newest finding that is not real, or its newest verdict where there is none (then `flagged` is False).
+    """A content: its newest finding that is not real. Where there is none, its newest verdict, and `flagged` is False.
 
-    `statement` is what people say by now, `disputed` whether they contradict each other. `reviews_hidden`: the person is
-    to give a second look, so `reviews` is empty and `statement` None until they have decided.
+    `statement` is what people say by now, `disputed` whether they contradict each other. `reviews_hidden`: the person
+    is to give a second look, so `reviews` is empty and `statement` None until they have decided.
     `waits_for_person`: they may claim it. `external_ids` and `places` are limited; `places_total` counts all.
     """
 
