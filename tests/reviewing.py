@@ -44,6 +44,7 @@ INSERT INTO contents (sha256, detector_id, verdict, score, verdict_id, uri, scan
 VALUES (:sha256, :detector, CASE WHEN :score >= 0.6 THEN 'fake' ELSE 'uncertain' END, :score, :verdict, :uri, :scan,
         now() + make_interval(secs => :at), now(), 1)
 """
+_NEWEST = "SELECT scan_id, uri, verdict_id FROM contents WHERE sha256 = :sha256 ORDER BY superseded LIMIT 1"
 
 
 def sha256_of(name: str) -> str:
@@ -91,9 +92,9 @@ class ReviewDesk:
     def decide(
         self, name: str, claimed: Claimed, statement: str = "fake", chance: SecondShare = NEVER, **more: Any
     ) -> Decided:
-        row = self.row("SELECT scan_id, uri, verdict_id FROM contents WHERE sha256 = :sha256", sha256=claimed.sha256)
+        row = self.row(_NEWEST, sha256=claimed.sha256)
+        shown = more.pop("shown", Shown(*row.values()))
         decision = Decision(Statement(statement), **more)
-        shown = Shown(*row.values())
         return deciding.decide(
             self.database, self.people[name], claimed.id, claimed.sha256, shown, decision, chance, self.reasons
         )

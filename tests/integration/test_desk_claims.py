@@ -23,6 +23,8 @@ def given_out(desk: ReviewDesk, name: str, filters: Filters | None = None) -> li
     while (claimed := desk.next(name, filters or Filters())) is not None and claimed.sha256 not in found:
         found.append(claimed.sha256)
         claims.skip(desk.database, desk.people[name], claimed.sha256)
+    if claimed is not None:
+        claims.release(desk.database, desk.people[name], claimed.id)
     return found
 
 

@@ -120,7 +120,7 @@ def test_nothing_is_decided_twice_or_lost_when_connections_die(desk: ReviewDesk)
 
     def kill() -> None:
         nonlocal kills
-        while not over.wait(0.05):
+        while not over.wait(0.2):
             with killer.connect() as connection:
                 connection.execute(text("SET application_name = 'killer'"))
                 kills += len(connection.execute(text(_KILL)).all())
