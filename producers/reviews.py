@@ -63,7 +63,7 @@ def review(database: Database, stated: Stated) -> Review:
     Raises NoSuchScanError, NoSuchContentError, NoSuchReviewerError and InactiveReviewerError.
     """
     values = {name: storable(one) if type(one) is str else one for name, one in asdict(stated).items()}
-    with _refused(), transaction(database) as session:
+    with refusals_named(), transaction(database) as session:
         row: Review = session.execute(insert(Review).values(**values).returning(Review)).scalar_one()
     return row
 
@@ -133,8 +133,8 @@ def _no_such(name: str) -> NoSuchReviewerError:
 
 
 @contextmanager
-def _refused() -> Iterator[None]:
-    """Turns what the database says of a review into an error of one line, with the remedy."""
+def refusals_named() -> Iterator[None]:
+    """A context that turns what the database says of a review into an error of one line, with the remedy."""
     try:
         yield
     except IntegrityError as error:

@@ -1,7 +1,7 @@
 """What each role of the database may do, as a table to read: `fakesweep roles` grants this and nothing else.
 
-Nobody but the owner may truncate a table, or change or delete verdicts, reviews and withdrawals, or change findings. Partitions of
-`findings` and identity columns need no grants: whoever may write the table may write them.
+Nobody but the owner may truncate a table, or change or delete verdicts, reviews and withdrawals, or change findings.
+Partitions of `findings` and identity columns need no grants: whoever may write the table may write them.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,9 @@
 """A review can be withdrawn, the queue can be filtered, and a decision can be asked for again.
 
 `withdrawals` is append-only, as `reviews` is. A withdrawn review counts nowhere: triggers count its content anew.
-`content_external_ids` holds what external ids a flagged content has had: a trigger on `findings` keeps it. Findings that
-are there already are read before any lock is taken. Under the lock, only scans that may have changed since are read.
+`content_external_ids` holds what external ids a flagged content has had: a trigger on `findings` keeps it. Findings
+that are there already are read before any lock is taken. Under the lock, only scans that may have changed since are
+read.
 
 Additive: the release before reads the same views, and its statements fire the same triggers.
 """
@@ -23,7 +24,8 @@ _NOT_WITHDRAWN = "NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id
 # The name of the constraint is the one by which producers/web/desk/undo.py knows it. The lock is that of
 # review_checked(): it comes before any row, so that two who change a content's reviews take turns.
 _WITHDRAWN = """
-CREATE FUNCTION withdrawal_checked() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+CREATE FUNCTION withdrawal_checked() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path FROM CURRENT AS $$
 DECLARE
     withdrawn record;
 BEGIN
@@ -85,10 +87,11 @@ $$;
 """
 
 _TOLD = "SELECT * FROM reviews WHERE sha256 = content AND statement IS NOT NULL"
+_TOLD_NOW = f"SELECT * FROM reviews r WHERE sha256 = content AND statement IS NOT NULL AND {_NOT_WITHDRAWN}"  # noqa: S608
 _BY_OTHERS = "SELECT FROM reviews r WHERE r.sha256 = NEW.sha256 AND r.reviewer <> NEW.reviewer"
 _FIRST_ONES = "WHERE kind = 'first' AND statement IN"
 _CHANGES = {
-    "counted_reviews": (_TOLD, f"SELECT r.* FROM reviews r WHERE sha256 = content AND statement IS NOT NULL AND {_NOT_WITHDRAWN}"),
+    "counted_reviews": (_TOLD, _TOLD_NOW),
     "review_checked": (_BY_OTHERS, f"{_BY_OTHERS} AND {_NOT_WITHDRAWN}"),
 }
 """In a function: what is there, and what comes in its place."""
@@ -196,9 +199,11 @@ def _create_indexes() -> None:
             f"ix_contents_to_review_by_{name}", "contents",
             [sa.text(expression), sa.text("score DESC NULLS LAST"), "first_at"], postgresql_where=_WAITING,
         )  # fmt: skip
+    # What waits and is reviewed is disputed: nothing else leaves a reviewed content without a statement.
     op.create_index(
-        "ix_content_reviews_disputed", "content_reviews", ["sha256"], postgresql_where=sa.text("disputed")
-    )
+        "ix_contents_disputed", "contents", [sa.text("score DESC NULLS LAST"), "first_at"],
+        postgresql_where=sa.text(f"{_WAITING.text} AND reviewed_at IS NOT NULL"),
+    )  # fmt: skip
     op.create_index("ix_reviews_reviewer", "reviews", ["reviewer", sa.text("id DESC")])
     op.create_index(
         "uq_reviews_claim", "reviews", ["claim_id", "sha256"], unique=True,
@@ -228,8 +233,10 @@ def downgrade() -> None:
     """Withdrawn reviews count again."""
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("LOCK TABLE findings, reviews, contents IN ACCESS EXCLUSIVE MODE")
-    op.execute("CREATE TEMPORARY TABLE counting ON COMMIT DROP AS SELECT DISTINCT sha256 FROM withdrawals "
-               "JOIN reviews ON reviews.id = review_id WHERE sha256 IS NOT NULL")
+    op.execute(
+        "CREATE TEMPORARY TABLE counting ON COMMIT DROP AS SELECT DISTINCT sha256 FROM withdrawals "
+        "JOIN reviews ON reviews.id = review_id WHERE sha256 IS NOT NULL"
+    )
     for function, (before, after) in _CHANGES.items():
         _change(function, after, before)
     op.execute(_shares(f"reviews, today\n    {_FIRST_ONES}"))
@@ -245,6 +252,6 @@ def downgrade() -> None:
         op.execute(f"DROP FUNCTION {function}")
     for name in _FILTERED:
         op.drop_index(f"ix_contents_to_review_by_{name}", "contents")
-    op.drop_index("ix_content_reviews_disputed", "content_reviews")
+    op.drop_index("ix_contents_disputed", "contents")
     op.drop_index("ix_reviews_reviewer", "reviews")
     op.drop_column("reviews", "claim_id")

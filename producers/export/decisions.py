@@ -31,9 +31,11 @@ FROM reviews r
 LEFT JOIN review_status s ON s.sha256 = r.sha256
 LEFT JOIN verdicts v ON v.id = r.verdict_id AND v.sha256 = r.sha256
 LEFT JOIN objects o ON o.uri = r.uri
+WHERE NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id)
 ORDER BY content, r.created_at DESC, r.id DESC
 """)
-"""Newest first within a content. One that nobody could fetch goes by its uri: a release before allowed such reviews."""
+"""Newest first within a content, without what was withdrawn. One that nobody could fetch goes by its uri: a release
+before allowed such reviews."""
 
 
 class Cause(StrEnum):

@@ -50,6 +50,11 @@ class ContentHistory(SQLModel, table=True):
         Index("ix_contents_to_review_by_bucket", text("bucket_of(uri)"), *_MOST_SEVERE, postgresql_where=_WAITING),
         Index("ix_contents_to_review_by_detector", "detector_id", *_MOST_SEVERE, postgresql_where=_WAITING),
         Index("ix_contents_to_review_by_verdict", "verdict", *_MOST_SEVERE, postgresql_where=_WAITING),
+        Index(
+            "ix_contents_disputed",
+            *_MOST_SEVERE,
+            postgresql_where=text(f"{_WAITING.text} AND reviewed_at IS NOT NULL"),
+        ),
         Index("ix_contents_waiting", "first_at", postgresql_where=_WAITING),
         Index(
             "ix_contents_places",

@@ -135,10 +135,7 @@ class ContentReviews(SQLModel, table=True):
     """Where a content stands that people have reviewed: see the view `review_status`. Triggers on `reviews` keep it."""
 
     __tablename__ = "content_reviews"
-    __table_args__ = (
-        Index(None, "reviewed_at", postgresql_include=["statement"]),
-        Index("ix_content_reviews_disputed", "sha256", postgresql_where=text("disputed")),
-    )
+    __table_args__ = (Index(None, "reviewed_at", postgresql_include=["statement"]),)
 
     sha256: str = Field(sa_type=String(64), primary_key=True)
     statement: str | None = Field(default=None, sa_type=String(16))

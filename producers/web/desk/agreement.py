@@ -1,12 +1,33 @@
 """How far reviewers agree."""
 
-from collections.abc import Sequence
+import warnings
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
-from worker.database import Database
+from sqlalchemy import text
+
+from worker.database import Database, transaction
+from worker.tables import Statement
 
 ENOUGH = 20
 """Contents in common, below which a coefficient says nothing."""
+
+# The first word that counts of each person, on contents of which two or more people said one.
+_FIRST_WORDS = """
+WITH words AS (
+    SELECT DISTINCT ON (r.sha256, r.reviewer) r.sha256, r.reviewer, r.statement
+    FROM reviews r
+    WHERE r.sha256 IN (SELECT several.sha256 FROM reviews several WHERE several.kind = 'second')
+      AND r.statement IS NOT NULL AND r.kind <> 'appeal'
+      AND NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id)
+    ORDER BY r.sha256, r.reviewer, r.created_at, r.id
+)
+SELECT sha256, reviewer, statement FROM (SELECT *, count(*) OVER (PARTITION BY sha256) AS people FROM words) AS told
+WHERE people > 1
+ORDER BY sha256, reviewer
+"""
 
 
 @dataclass(frozen=True)
@@ -34,4 +55,56 @@ class Agreement:
 
 def agreement(database: Database) -> Agreement:
     """By the first word of each person on a content; appeals and withdrawn reviews are left out."""
-    raise NotImplementedError
+    words: dict[str, dict[str, str]] = defaultdict(dict)
+    with transaction(database) as session:
+        for sha256, reviewer, statement in session.execute(text(_FIRST_WORDS)):
+            words[sha256][reviewer] = statement
+    return of_words(words)
+
+
+def of_words(words: Mapping[str, Mapping[str, str]]) -> Agreement:
+    """The same of words by content and reviewer."""
+    people = sorted({reviewer for said in words.values() for reviewer in said})
+    both: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for said in words.values():
+        for first, second in combinations(sorted(said), 2):
+            both[first, second].append((said[first], said[second]))
+    pairs = [_pair(first, second, told) for (first, second), told in sorted(both.items())]
+    why = _too_little(len(words), {word for said in words.values() for word in said.values()})
+    alpha = None if why else _alpha(words, people)
+    return Agreement(len(words), len(people), alpha, why, pairs)
+
+
+def _too_little(contents: int, values: set[str]) -> str | None:
+    if contents < ENOUGH:
+        return f"too few: {contents} contents, and {ENOUGH} are needed"
+    return "all say the same of all: that is no measure" if len(values) == 1 else None
+
+
+def _pair(first: str, second: str, told: Sequence[tuple[str, str]]) -> Pair:
+    agreed = sum(one == other for one, other in told)
+    why = _too_little(len(told), {word for both in told for word in both})
+    kappa = None if why else _kappa(told)
+    return Pair(first, second, len(told), agreed, kappa, why)
+
+
+def _kappa(told: Sequence[tuple[str, str]]) -> float:
+    from sklearn.metrics import cohen_kappa_score  # noqa: PLC0415 - takes a second; only this page needs it
+
+    first, second = zip(*told, strict=True)
+    return float(cohen_kappa_score(first, second))
+
+
+def _alpha(words: Mapping[str, Mapping[str, str]], people: Sequence[str]) -> float:
+    import krippendorff  # noqa: PLC0415 - likewise
+    import numpy as np  # noqa: PLC0415 - likewise
+
+    codes = {str(statement): number for number, statement in enumerate(Statement)}
+    ratings = np.full((len(people), len(words)), np.nan)
+    row_of = {name: row for row, name in enumerate(people)}
+    for column, said in enumerate(words.values()):
+        for name, word in said.items():
+            ratings[row_of[name], column] = codes[word]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return float(krippendorff.alpha(reliability_data=ratings, level_of_measurement="nominal"))

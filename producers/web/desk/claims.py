@@ -1,13 +1,24 @@
-"""Who works on what: a content is one person's for a while, and nobody else's."""
+"""Who works on what: a content is one person's for a while, and nobody else's.
+
+A claim is a row whose key is the content. It is taken by one statement, which takes nothing from a claim that still
+holds. So no content is two people's, whatever they do at the same moment.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from sqlalchemy import text
+from sqlmodel import Session
+
 from producers.web.access.people import Person
-from producers.web.desk.queue import Filters
-from worker.database import Database
+from producers.web.desk.turns import ATTENTION, MINE, ORDER, Filters, sections, values_of
+from worker.database import Database, transaction
 from worker.errors import FakesweepError
+
+_CLASS = 0x434C4149
+"""First key of advisory locks ("CLAI" in ASCII): the second is a content, or a person, who claims one at a time."""
 
 
 @dataclass(frozen=True)
@@ -31,34 +42,184 @@ class NotWaitingError(FakesweepError):
     """The content does not wait for this person: the text says why. It can still be looked at."""
 
 
+_TAKE = """
+INSERT INTO claims (sha256, id, reviewer, since, until)
+{chosen}
+ON CONFLICT (sha256) DO UPDATE
+SET id = excluded.id, reviewer = excluded.reviewer, since = excluded.since, until = excluded.until
+WHERE claims.until <= now() OR claims.reviewer = excluded.reviewer
+RETURNING id, sha256, until
+"""
+_NEW_CLAIM = "gen_random_uuid(), :me, now(), now() + make_interval(secs => :claim_s)"
+
+# Who finds a candidate's lock taken leaves it to the one who is claiming it at this moment, and takes the next. The
+# lock only saves waiting. What keeps two people apart is the key of `claims`.
+_CLAIM_NEXT = f"""
+WITH candidates AS MATERIALIZED (
+    SELECT c.sha256 FROM {{source}}{{filters}}
+      AND NOT EXISTS (SELECT FROM claims k WHERE k.sha256 = c.sha256 AND k.until > now() AND k.reviewer <> :me)
+      {{skips}}
+    ORDER BY {{order}} LIMIT 32
+), free AS MATERIALIZED (
+    SELECT sha256 FROM candidates WHERE pg_try_advisory_xact_lock({_CLASS}, hashtext(sha256)) LIMIT 1
+), taken AS (
+{_TAKE.format(chosen=f"SELECT sha256, {_NEW_CLAIM} FROM free")}
+)
+SELECT EXISTS (SELECT FROM candidates) AS found, taken.* FROM (SELECT) AS one LEFT JOIN taken ON true
+"""  # noqa: S608 - constants of this file
+_NOT_SKIPPED = "AND NOT EXISTS (SELECT FROM skips s WHERE s.reviewer = :me AND s.sha256 = c.sha256 AND s.until > now())"
+# When nothing else waits: what was skipped first.
+_SKIPPED = f"skips s JOIN contents c ON c.sha256 = s.sha256 WHERE s.reviewer = :me AND s.until > now() AND {MINE}"
+
+ONE_PERSON = f"SELECT pg_advisory_xact_lock({_CLASS}, hashtext('person ' || :me))"
+"""A person's claims and withdrawals take turns."""
+_GO_ON = f"""
+UPDATE claims SET until = now() + make_interval(secs => :claim_s)
+WHERE id = (
+    SELECT k.id FROM claims k JOIN contents c ON c.sha256 = k.sha256
+    WHERE k.reviewer = :me AND k.until > now() AND {MINE}{{filters}}
+    ORDER BY k.since LIMIT 1
+)
+RETURNING id, sha256, until
+"""  # noqa: S608 - constants of the desk
+_IS_MINE = f"SELECT FROM contents c WHERE c.sha256 = :sha256 AND {MINE}"
+CLAIM_ONE = _TAKE.format(chosen=f"SELECT CAST(:sha256 AS text), {_NEW_CLAIM}")
+"""Takes `:sha256` for `:me`, unless somebody else holds it; its row then."""
+_KEEP = """
+UPDATE claims SET until = greatest(until, now() + make_interval(secs => :claim_s))
+WHERE id = :id AND reviewer = :me
+RETURNING until
+"""
+_KEEP_CONTENT = """
+UPDATE claims SET until = greatest(until, now() + make_interval(secs => :claim_s))
+WHERE sha256 = :sha256 AND reviewer = :me AND until > now()
+RETURNING id, sha256, until
+"""
+_OLD = "until < now() - interval '1 day'"
+_GIVE_BACK = f"DELETE FROM claims WHERE reviewer = :me AND (id = :id OR {_OLD})"  # noqa: S608 - a constant of this file
+_GIVE_BACK_CONTENT = f"DELETE FROM claims WHERE reviewer = :me AND (sha256 = :sha256 OR {_OLD})"  # noqa: S608 - likewise
+_SKIP = """
+INSERT INTO skips (reviewer, sha256, until) VALUES (:me, :sha256, now() + interval '1 hour')
+ON CONFLICT (reviewer, sha256) DO UPDATE SET until = excluded.until
+"""
+_FORGET_SKIPS = "DELETE FROM skips WHERE reviewer = :me AND until < now()"
+_HOLDER = "SELECT reviewer, until FROM claims WHERE sha256 = :sha256 AND until > now()"
+_STATE = f"""
+SELECT c.statement, (SELECT last_reviewer FROM review_status s WHERE s.sha256 = c.sha256) AS last_reviewer
+FROM contents c WHERE c.sha256 = :sha256 AND {ATTENTION}
+"""  # noqa: S608 - likewise
+
+
+class _FasterError(Exception):
+    """Somebody else was faster: ask again."""
+
+
 def next_content(database: Database, person: Person, filters: Filters, claim_s: float) -> Claimed | None:
     """Claims what waits longest or is worst for this person; None when nothing waits for them.
 
     Who holds a claim whose content still waits and fits the filters gets that one again, with a new `until`.
     """
-    raise NotImplementedError
+    given = {**values_of(person), **filters.values(), "claim_s": claim_s}
+    while True:
+        try:
+            with transaction(database) as session:
+                session.execute(text(ONE_PERSON), given)
+                return _held(session, filters, given) or _first(session, person, filters, given)
+        except _FasterError:
+            # Each time, another person has got a content.
+            continue
+
+
+def _held(session: Session, filters: Filters, given: dict[str, Any]) -> Claimed | None:
+    row = session.execute(text(_GO_ON.format(filters=filters.sql())), given).one_or_none()
+    return Claimed(*row) if row else None
+
+
+def _first(session: Session, person: Person, filters: Filters, given: dict[str, Any]) -> Claimed | None:
+    """The first content of the first part of the queue that has one. Raises _FasterError."""
+    sources = [(section.source, _NOT_SKIPPED, ORDER) for section in sections(person)]
+    for source, skips, order in [*sources, (_SKIPPED, "", "s.until")]:
+        query = _CLAIM_NEXT.format(source=source, skips=skips, order=order, filters=filters.sql())
+        row = session.execute(text(query), given).one()
+        if row.sha256 is not None:
+            # The statement may not have seen that somebody decided the content while it ran.
+            if not is_mine(session, person, row.sha256):
+                raise _FasterError
+            return Claimed(row.id, row.sha256, row.until)
+        if row.found:
+            raise _FasterError
+    return None
+
+
+def is_mine(session: Session, person: Person, sha256: str) -> bool:
+    """Whether a content waits for this person, whoever holds it."""
+    return session.execute(text(_IS_MINE), {**values_of(person), "sha256": sha256}).first() is not None
 
 
 def claim(database: Database, person: Person, sha256: str, claim_s: float) -> Claimed | Held:
     """Claims this content, or says who holds it. Who holds it already keeps their claim. Raises NotWaitingError."""
-    raise NotImplementedError
+    with transaction(database) as session:
+        return take(session, person, sha256, claim_s)
+
+
+def take(session: Session, person: Person, sha256: str, claim_s: float) -> Claimed | Held:
+    """As `claim`, in a transaction that is there already."""
+    given = {**values_of(person), "sha256": sha256, "claim_s": claim_s}
+    session.execute(text(ONE_PERSON), given)
+    while True:
+        taken = (
+            session.execute(text(_KEEP_CONTENT), given).one_or_none()
+            or session.execute(text(CLAIM_ONE), given).one_or_none()
+        )
+        # Only now: a statement that begins after the claim sees what anybody has decided before it.
+        if not is_mine(session, person, sha256):
+            raise NotWaitingError(why_not(session, person, sha256))
+        if taken is not None:
+            return Claimed(*taken)
+        if (held := held_by(session, sha256)) is not None:
+            return held
+
+
+def why_not(session: Session, person: Person, sha256: str) -> str:
+    """Why a content does not wait for this person."""
+    state = session.execute(text(_STATE), {"sha256": sha256}).first()
+    if state is None:
+        return "no detector calls this content fake or uncertain any more: there is nothing to decide"
+    if state.statement is None:
+        return "the reviews of this content contradict each other: a lead decides it"
+    by = "you" if state.last_reviewer == person.name else state.last_reviewer
+    return f"{by} decided this content already"
 
 
 def keep(database: Database, person: Person, claim_id: UUID, claim_s: float) -> datetime | None:
-    """Makes a claim hold on: until when. None when it is lost."""
-    raise NotImplementedError
+    """Makes a claim hold on: until when. None when it is lost. One that ran out and that nobody took holds again."""
+    with transaction(database) as session:
+        given = {"me": person.name, "id": claim_id, "claim_s": claim_s}
+        until: datetime | None = session.execute(text(_KEEP), given).scalar_one_or_none()
+    return until
 
 
 def release(database: Database, person: Person, claim_id: UUID) -> None:
     """Gives a content back to the queue. Does nothing when the claim is lost."""
-    raise NotImplementedError
+    with transaction(database) as session:
+        session.execute(text(_GIVE_BACK), {"me": person.name, "id": claim_id})
 
 
 def skip(database: Database, person: Person, sha256: str) -> None:
     """Gives it back, and not to this person again for an hour, unless nothing else waits."""
-    raise NotImplementedError
+    given = {"me": person.name, "sha256": sha256}
+    with transaction(database) as session:
+        for statement in (_GIVE_BACK_CONTENT, _FORGET_SKIPS, _SKIP):
+            session.execute(text(statement), given)
 
 
 def holder(database: Database, sha256: str) -> Held | None:
     """Who works on this content now."""
-    raise NotImplementedError
+    with transaction(database) as session:
+        return held_by(session, sha256)
+
+
+def held_by(session: Session, sha256: str) -> Held | None:
+    """As `holder`, in a transaction that is there already."""
+    row = session.execute(text(_HOLDER), {"sha256": sha256}).first()
+    return Held(*row) if row else None

@@ -1,14 +1,28 @@
-"""A person decides what a content is."""
+"""A person decides what a content is: one transaction, from the claim to the review that it leaves behind."""
 
+import hmac
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from sqlalchemy import text
+from sqlmodel import Session
+
+from producers.reviews import refusals_named
 from producers.web.access.people import Person
+from producers.web.desk.claims import CLAIM_ONE, held_by, is_mine, why_not
 from producers.web.desk.reasons import Reasons
-from worker.database import Database
-from worker.errors import FakesweepError
-from worker.tables import ReviewKind, Statement
+from worker.database import Database, transaction
+from worker.errors import FakesweepError, UsageError
+from worker.tables import DeskRole, ReviewKind, Statement
+from worker.texts import storable
+
+MAX_NOTE = 10_000
+"""Characters of a note."""
+MAX_ALSO = 200
+"""Near duplicates that are decided at once."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,11 @@ class SecondShare:
 
     secret: bytes
     share: float
+
+    def draws(self, sha256: str) -> bool:
+        """Whether this content is one of them: always the same answer, which nobody without the secret can foresee."""
+        drawn = int.from_bytes(hmac.digest(self.secret, sha256.encode(), "sha256")[:8])
+        return drawn < self.share * 2**64
 
 
 @dataclass(frozen=True)
@@ -65,6 +84,33 @@ class GoneError(FakesweepError):
     """The content left the queue meanwhile: the text says why."""
 
 
+# The lock of review_checked(), before any row: who decides several contents takes them in the order of workers.
+LOCK_CONTENTS = """
+SELECT pg_advisory_xact_lock(1380275785, key)
+FROM (SELECT DISTINCT hashtext(one) & 4095 AS key FROM unnest(CAST(:contents AS text[])) one ORDER BY 1) AS ordered
+"""
+_USE_CLAIM = "DELETE FROM claims WHERE id = :claim_id AND sha256 = :sha256 AND reviewer = :me RETURNING sha256"
+_END_CLAIM = "DELETE FROM claims WHERE sha256 = :sha256 AND reviewer = :me"
+_DISPUTED = "SELECT FROM review_status WHERE sha256 = :sha256 AND disputed"
+_NEWEST = """
+SELECT scan_id, uri, verdict_id FROM contents WHERE sha256 = :sha256 AND verdict <> 'real' AND NOT superseded
+"""
+_STATE = """
+INSERT INTO reviews (scan_id, uri, sha256, verdict_id, statement, kind, reason_code, note, reviewer, claim_id)
+VALUES (:scan_id, :uri, :sha256, :verdict_id, :statement, :kind, :reason_code, :note, :me, :claim_id)
+RETURNING id, sha256, statement, kind, created_at
+"""
+_STATED = """
+SELECT r.id, r.sha256, r.statement, r.kind, r.created_at FROM reviews r
+WHERE r.claim_id = :claim_id AND r.reviewer = :me
+  AND NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id)
+ORDER BY r.id
+"""
+_END_SECOND_LOOK = "DELETE FROM second_looks WHERE sha256 = :sha256"
+_WANT_SECOND_LOOK = "INSERT INTO second_looks (sha256, first_reviewer) VALUES (:sha256, :me)"
+_LAST_REVIEWER = "SELECT last_reviewer FROM review_status WHERE sha256 = :sha256"
+
+
 def decide(
     database: Database,
     person: Person,
@@ -77,7 +123,102 @@ def decide(
 ) -> Decided:
     """Stores what the person says of the content that they have claimed. The same request again changes nothing more.
 
+    A claim that has run out still counts, as long as nobody else has taken the content.
+
     Raises ClaimLostError, GoneError, UsageError (for a reason code that is not among `reasons`), and what
     producers.reviews.review raises.
     """
-    raise NotImplementedError
+    _check(decision, reasons)
+    others = tuple(dict.fromkeys(one for one in decision.also if one != sha256))
+    desk = _Desk(person, claim_id, decision, chance)
+    with refusals_named(), transaction(database) as session:
+        session.execute(text(LOCK_CONTENTS), {"contents": [sha256, *others]})
+        given = {"claim_id": claim_id, "sha256": sha256, "me": person.name}
+        if session.execute(text(_USE_CLAIM), given).first() is None:
+            return desk.before(session, sha256, others)
+        if not is_mine(session, person, sha256):
+            raise GoneError(why_not(session, person, sha256))
+        first = desk.state(session, sha256, shown, decision.note)
+        also = [one for one in others if desk.follow(session, one, sha256)]
+        return desk.decided([first, *({"sha256": one} for one in also)], others)
+
+
+def _check(decision: Decision, reasons: Reasons) -> None:
+    code = decision.reason_code
+    if code is not None and code not in {reason.code for reason in reasons.for_statement(decision.statement)}:
+        raise UsageError(f"{code} is no reason code for {decision.statement}: see the file of reason codes")
+    if len(decision.note or "") > MAX_NOTE:
+        raise UsageError(f"a note has at most {MAX_NOTE} characters")
+    if len(decision.also) > MAX_ALSO:
+        raise UsageError(f"at most {MAX_ALSO} near duplicates are decided at once")
+
+
+@dataclass(frozen=True)
+class _Desk:
+    """A decision in its transaction."""
+
+    person: Person
+    claim_id: UUID
+    decision: Decision
+    chance: SecondShare
+
+    def state(self, session: Session, sha256: str, shown: Shown, note: str | None) -> Any:
+        """Stores a review, and whether the content is looked at again."""
+        mine = {"sha256": sha256, "me": self.person.name}
+        appeal = self.person.may(DeskRole.LEAD) and session.execute(text(_DISPUTED), mine).first() is not None
+        code = self.decision.reason_code
+        row = session.execute(
+            text(_STATE),
+            mine
+            | {"scan_id": shown.scan_id, "uri": shown.uri, "verdict_id": shown.verdict_id, "claim_id": self.claim_id}
+            | {"statement": self.decision.statement, "kind": ReviewKind.APPEAL if appeal else None}
+            | {"reason_code": code and storable(code), "note": storable(note) if note else None},
+        ).one()
+        session.execute(text(_END_SECOND_LOOK), mine)
+        if self._looked_at_again(row):
+            session.execute(text(_WANT_SECOND_LOOK), mine)
+        return row
+
+    def follow(self, session: Session, sha256: str, leader: str) -> bool:
+        """Decides a near duplicate likewise, if it waits for this person and nobody else works on it."""
+        mine = {"sha256": sha256, "me": self.person.name}
+        if not is_mine(session, self.person, sha256):
+            return False
+        if session.execute(text(CLAIM_ONE), mine | {"claim_s": 60}).first() is None:
+            return False
+        session.execute(text(_END_CLAIM), mine)
+        shown = Shown(*session.execute(text(_NEWEST), mine).one())
+        note = f"decided with its near duplicate {leader}"
+        self.state(session, sha256, shown, f"{note}: {self.decision.note}" if self.decision.note else note)
+        return True
+
+    def before(self, session: Session, sha256: str, others: Iterable[str]) -> Decided:
+        """What this person has decided under this claim already. Raises ClaimLostError."""
+        given = {"claim_id": self.claim_id, "me": self.person.name, "sha256": sha256}
+        rows = session.execute(text(_STATED), given).all()
+        if rows and rows[0].sha256 == sha256:
+            return self.decided(rows, others)
+        if (held := held_by(session, sha256)) is not None and held.reviewer != self.person.name:
+            raise ClaimLostError(f"your claim ran out, and {held.reviewer} works on it now", holder=held.reviewer)
+        by = session.execute(text(_LAST_REVIEWER), given).scalar()
+        if by is not None:
+            raise ClaimLostError(f"your claim ran out, and {by} has decided it", decided_by=by)
+        raise ClaimLostError("your claim ran out: claim the content again")
+
+    def decided(self, rows: Any, others: Iterable[str]) -> Decided:
+        """The answer for these reviews, the content's own first."""
+        first = rows[0]
+        also = tuple(row["sha256"] if isinstance(row, dict) else row.sha256 for row in rows[1:])
+        return Decided(
+            first.id,
+            first.sha256,
+            Statement(first.statement),
+            ReviewKind(first.kind),
+            first.created_at,
+            self._looked_at_again(first),
+            also,
+            tuple(one for one in others if one not in also),
+        )
+
+    def _looked_at_again(self, row: Any) -> bool:
+        return row.kind == ReviewKind.FIRST and self.chance.draws(row.sha256)

@@ -1,32 +1,43 @@
 """What waits for a person: by filters, a page at a time."""
 
-from collections.abc import Sequence
+import base64
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import chain, islice
+from typing import Any, Self
 from uuid import UUID
 
+from sqlalchemy import text
+from sqlmodel import Session
+
 from producers.web.access.people import Person
-from worker.database import Database
+from producers.web.desk.turns import ORDER, WAITS, Filters, Section, sections, values_of
+from worker.database import Database, transaction
+from worker.errors import UsageError
 from worker.tables import Verdict
 
+__all__ = [
+    "Choices",
+    "DetectorChoice",
+    "Filters",
+    "Page",
+    "ScanChoice",
+    "Waiting",
+    "choices",
+    "how_many",
+    "waiting",
+]
 
-@dataclass(frozen=True)
-class Filters:
-    """Which contents: all that is given must fit. `contents` are SHA-256s."""
-
-    scan_id: UUID | None = None
-    bucket: str | None = None
-    detector_id: int | None = None
-    verdict: Verdict | None = None
-    external_id: str | None = None
-    contents: tuple[str, ...] | None = None
+MAX_CHOICES = 100
 
 
 @dataclass(frozen=True)
 class Waiting:
     """A content that waits. `second_look`: another person decided it first, and a second word is wanted.
 
-    `reviews` and `disputed` are 0 and False where the first word is withheld from who asks: for second looks.
+    For second looks `reviews` is 0 and `disputed` False: what others said is withheld.
     """
 
     sha256: str
@@ -50,7 +61,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Page:
-    """Some of what waits, in the order in which it is given out. `next` is where the next page begins; None: nowhere."""
+    """Some of what waits, in the order in which it is given out. `next` is where the next page begins, if any does."""
 
     items: Sequence[Waiting]
     next: str | None
@@ -81,18 +92,119 @@ class Choices:
     detectors: Sequence[DetectorChoice]
 
 
-def waiting(
-    database: Database, person: Person, filters: Filters, *, after: str | None = None, limit: int = 50
-) -> Page:
+@dataclass(frozen=True)
+class _Cursor:
+    """The last content of a page."""
+
+    section: Section
+    score: float | None
+    first_at: datetime
+    sha256: str
+
+    @classmethod
+    def of(cls, section: Section, last: Waiting) -> Self:
+        return cls(section, last.score, last.first_at, last.sha256)
+
+    @classmethod
+    def read(cls, opaque: str) -> Self:
+        try:
+            section, score, first_at, sha256 = json.loads(base64.urlsafe_b64decode(opaque.encode()))
+            moment = datetime.fromisoformat(first_at)
+            return cls(Section(section), None if score is None else float(score), moment.astimezone(UTC), str(sha256))
+        except (ValueError, TypeError):
+            raise UsageError("there is no such page of the queue: begin at the first one") from None
+
+    def __str__(self) -> str:
+        told = [self.section, self.score, self.first_at.isoformat(), self.sha256]
+        return base64.urlsafe_b64encode(json.dumps(told).encode()).decode()
+
+
+_ROWS = """
+SELECT c.sha256, c.detector_id, (SELECT d.name FROM detectors d WHERE d.id = c.detector_id) AS detector_name,
+       c.verdict, c.score, c.verdict_id, c.uri, c.scan_id,
+       (SELECT s.name FROM scans s WHERE s.id = c.scan_id) AS scan_name, c.first_at,
+       extract(epoch FROM now() - c.first_at)::float AS age_s, c.places,
+       coalesce((SELECT s.reviews FROM review_status s WHERE s.sha256 = c.sha256), 0) AS reviews,
+       c.reviewed_at IS NOT NULL AS disputed, k.reviewer AS held_by, k.until AS held_until
+FROM (SELECT c.* FROM {source}{filters}{after} ORDER BY {order}, c.sha256 LIMIT :limit) c
+LEFT JOIN claims k ON k.sha256 = c.sha256 AND k.until > now()
+ORDER BY {order}, c.sha256
+"""
+# In three parts, so that each reads its own range of an index.
+_REST = "(c.first_at, c.sha256) > (:first_at, :sha256) AND c.first_at >= :first_at"
+_AFTER_SCORE = (f" AND c.score = :score AND {_REST}", " AND c.score < :score", " AND c.score IS NULL")
+_AFTER_NO_SCORE = (f" AND c.score IS NULL AND {_REST}",)
+
+
+def waiting(database: Database, person: Person, filters: Filters, *, after: str | None = None, limit: int = 50) -> Page:
     """What waits for this person. Raises UsageError for an `after` that no page gave."""
-    raise NotImplementedError
+    cursor = _Cursor.read(after) if after else None
+    with transaction(database) as session:
+        found = list(islice(_from(session, person, filters, cursor, limit + 1), limit + 1))
+    shown = found[:limit]
+    more = len(found) > limit and bool(shown)
+    return Page([one for _, one in shown], str(_Cursor.of(*shown[-1])) if more else None)
+
+
+def _from(
+    session: Session, person: Person, filters: Filters, cursor: _Cursor | None, limit: int
+) -> Iterator[tuple[Section, Waiting]]:
+    """All that waits from there on, at most `limit` of a part."""
+    given = {**values_of(person), **filters.values(), "limit": limit}
+    those = sections(person)
+    if cursor is not None:
+        if cursor.section not in those:
+            raise UsageError("this page of the queue is for a lead: begin at the first one")
+        those = those[those.index(cursor.section) :]
+    for section in those:
+        parts: Sequence[str] = ("",)
+        if cursor is not None and section is cursor.section:
+            parts = _AFTER_NO_SCORE if cursor.score is None else _AFTER_SCORE
+            given |= {"score": cursor.score, "first_at": cursor.first_at, "sha256": cursor.sha256}
+        for part in parts:
+            query = _ROWS.format(source=section.source, filters=filters.sql(), after=part, order=ORDER)
+            yield from ((section, _shown(section, row)) for row in session.execute(text(query), given).mappings())
+
+
+def _shown(section: Section, row: Any) -> Waiting:
+    second = section is Section.SECOND
+    told = {**row, "verdict": Verdict(row["verdict"]), "second_look": second}
+    return Waiting(**(told | {"reviews": 0, "disputed": False} if second else told))
 
 
 def how_many(database: Database, filters: Filters) -> int:
     """How many contents wait for a first word or are disputed; second looks are not counted."""
-    raise NotImplementedError
+    query = f"SELECT count(*) FROM contents c WHERE {WAITS}{filters.sql()}"  # noqa: S608 - our own texts
+    with transaction(database) as session:
+        return int(session.execute(text(query), filters.values()).scalar_one())
+
+
+# Jumps from one value to the next in the index of the filter, however many contents each has.
+_EACH = """
+WITH RECURSIVE each AS (
+    (SELECT {value} AS value FROM contents c WHERE {waits} ORDER BY 1 LIMIT 1)
+    UNION ALL
+    SELECT (SELECT {value} FROM contents c WHERE {waits} AND {value} > each.value ORDER BY 1 LIMIT 1)
+    FROM each WHERE each.value IS NOT NULL
+)
+SELECT value{more} FROM each WHERE value IS NOT NULL LIMIT {limit}
+"""
+_VALUES = {
+    "c.scan_id": ", (SELECT s.name FROM scans s WHERE s.id = value)",
+    "bucket_of(c.uri)": "",
+    "c.detector_id": ", (SELECT d.name FROM detectors d WHERE d.id = value)",
+}
 
 
 def choices(database: Database) -> Choices:
     """What filters can be set to."""
-    raise NotImplementedError
+    with transaction(database) as session:
+        scans, buckets, detectors = (
+            session.execute(text(_EACH.format(value=value, more=more, waits=WAITS, limit=MAX_CHOICES))).all()
+            for value, more in _VALUES.items()
+        )
+    return Choices(
+        [ScanChoice(*row) for row in scans],
+        list(chain.from_iterable(buckets)),
+        [DetectorChoice(*row) for row in detectors],
+    )

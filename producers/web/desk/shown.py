@@ -1,0 +1,106 @@
+"""The nouns of a page that shows a content: what `item` gives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from producers.web.desk.claims import Held
+from worker.tables import ReviewKind, Statement, Verdict
+
+
+@dataclass(frozen=True)
+class DetectorShown:
+    """Who gave a verdict. `calibrated`: of images like those it was fitted on, 80 of 100 with a score of 0.8 are fake."""
+
+    id: int
+    name: str
+    model: str
+    revision: str
+    prompt_revision: str
+    prompt: str | None
+    fingerprint: str
+    notice: str | None
+    calibrated: bool
+    calibration: str | None
+    """The method, such as `platt`, and what it was fitted on, for people."""
+
+
+@dataclass(frozen=True)
+class ScanShown:
+    """The scan of a finding. The thresholds are None where the scan has judged nothing."""
+
+    id: UUID
+    name: str | None
+    fake_from: float | None
+    real_to: float | None
+
+
+@dataclass(frozen=True)
+class VerdictShown:
+    """One answer of a detector about the content. `verdict` is by the thresholds of the item's scan."""
+
+    id: int
+    detector_id: int
+    detector_name: str
+    verdict: Verdict | None
+    answer: str
+    score: float | None
+    uri: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class ReviewShown:
+    """What a person said. `withdrawn_at`: they took it back."""
+
+    id: int
+    reviewer: str
+    kind: ReviewKind
+    statement: Statement | None
+    reason_code: str | None
+    note: str | None
+    verdict: Verdict | None
+    created_at: datetime
+    withdrawn_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Item:
+    """A content: its newest finding that is not real. Where there is none, its newest verdict, and `flagged` is False.
+
+    `statement` is what people say by now, `disputed` whether they contradict each other. `reviews_hidden`: the person
+    is to give a second look, so `reviews` is empty and `statement` None until they have decided.
+    `waits_for_person`: they may claim it. `external_ids` and `places` are limited; `places_total` counts all.
+    """
+
+    sha256: str
+    uri: str
+    scan: ScanShown | None
+    external_ids: Sequence[str]
+    flagged: bool
+    verdict: Verdict | None
+    score: float | None
+    verdict_id: int
+    answer: str
+    log_odds: float | None
+    explanation: str | None
+    completion: str
+    contradicts: bool
+    cut_off: bool
+    width: int
+    height: int
+    judged_at: datetime
+    first_at: datetime | None
+    detector: DetectorShown
+    verdicts: Sequence[VerdictShown]
+    reviews: Sequence[ReviewShown]
+    reviews_hidden: bool
+    statement: Statement | None
+    disputed: bool
+    waits: bool
+    waits_for_person: bool
+    second_look: bool
+    places: Sequence[str]
+    places_total: int
+    held: Held | None

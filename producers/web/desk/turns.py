@@ -1,0 +1,99 @@
+"""Whose turn it is: which contents wait for a person, as SQL that the queue and the claims share.
+
+In these texts `c` is a row of `contents`, `:me` the person's name and `:lead` whether they are a lead.
+A content waits that nobody has reviewed, or that is disputed: then `reviewed_at` is there and `statement` is not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from producers.web.access.people import Person
+from worker.tables import DeskRole, Verdict
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which contents: all that is given must fit. `contents` are SHA-256s."""
+
+    scan_id: UUID | None = None
+    bucket: str | None = None
+    detector_id: int | None = None
+    verdict: Verdict | None = None
+    external_id: str | None = None
+    contents: tuple[str, ...] | None = None
+
+    def sql(self) -> str:
+        """Conditions on `c`, each with AND before it."""
+        return "".join(f" AND {_FITS[name]}" for name in self._given())
+
+    def values(self) -> Mapping[str, Any]:
+        """What `sql` needs."""
+        given = self._given()
+        return given | ({"contents": list(given["contents"])} if "contents" in given else {})
+
+    def _given(self) -> dict[str, Any]:
+        return {name: value for name in _FITS if (value := getattr(self, name)) is not None}
+
+
+# An array from a subquery: for a join, the planner may walk through all that waits.
+_FITS = {
+    "scan_id": "c.scan_id = CAST(:scan_id AS uuid)",
+    "bucket": "bucket_of(c.uri) = :bucket",
+    "detector_id": "c.detector_id = :detector_id",
+    "verdict": "c.verdict = :verdict",
+    "external_id": "c.sha256 = ANY(ARRAY(SELECT e.sha256 FROM content_external_ids e"
+    " WHERE e.external_id = :external_id))",
+    "contents": "c.sha256 = ANY(CAST(:contents AS text[]))",
+}
+
+ATTENTION = "c.verdict <> 'real' AND NOT c.superseded"
+"""What a detector's newest word is worth looking at."""
+WAITS = f"{ATTENTION} AND c.statement IS NULL"
+ORDER = "c.score DESC NULLS LAST, c.first_at"
+"""The most severe first, then the oldest."""
+
+_WITHDRAWN = "EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id)"
+_NOT_MINE = (
+    "NOT EXISTS (SELECT FROM reviews r WHERE r.sha256 = c.sha256 AND r.reviewer = :me AND r.statement IS NOT NULL"
+    f" AND NOT {_WITHDRAWN})"
+)
+SECOND = f"l.sha256 = c.sha256 AND l.first_reviewer <> :me AND c.statement IS NOT NULL AND {_NOT_MINE}"
+"""A second look that this person may give; `l` is a row of `second_looks`."""
+MINE = (
+    f"({ATTENTION} AND (c.statement IS NULL AND (c.reviewed_at IS NULL OR :lead)"
+    f" OR EXISTS (SELECT FROM second_looks l WHERE {SECOND})))"
+)
+"""Whether a content is this person's to decide, whoever holds it."""
+
+
+class Section(StrEnum):
+    """A part of the queue; a person gets all of one before the next."""
+
+    DISPUTED = "disputed"
+    SECOND = "second"
+    NEW = "new"
+
+    @property
+    def source(self) -> str:
+        """FROM and WHERE."""
+        return _SOURCES[self]
+
+
+_SOURCES = {
+    Section.DISPUTED: f"contents c WHERE {WAITS} AND c.reviewed_at IS NOT NULL",
+    Section.SECOND: f"second_looks l JOIN contents c ON {SECOND} WHERE {ATTENTION}",
+    Section.NEW: f"contents c WHERE {WAITS} AND c.reviewed_at IS NULL",
+}
+
+
+def sections(person: Person) -> list[Section]:
+    """What this person gets, in this order: disputes are for leads."""
+    return list(Section) if person.may(DeskRole.LEAD) else [Section.SECOND, Section.NEW]
+
+
+def values_of(person: Person) -> dict[str, Any]:
+    """What these texts need."""
+    return {"me": person.name, "lead": person.may(DeskRole.LEAD)}

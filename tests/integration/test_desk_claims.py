@@ -1,0 +1,157 @@
+"""Who gets which content, and that nobody else gets it meanwhile."""
+
+import time
+
+import pytest
+
+from producers.web.desk import claims
+from producers.web.desk.claims import Held, NotWaitingError
+from producers.web.desk.queue import Filters
+from tests.reviewing import ALWAYS, OTHER_SCAN, ReviewDesk, sha256_of
+from worker.database import Database
+from worker.tables import Verdict
+
+
+@pytest.fixture
+def desk(database: Database) -> ReviewDesk:
+    return ReviewDesk(database)
+
+
+def given_out(desk: ReviewDesk, name: str, filters: Filters | None = None) -> list[str]:
+    """All that a person gets, in its order; nothing is decided."""
+    found = []
+    while (claimed := desk.next(name, filters or Filters())) is not None and claimed.sha256 not in found:
+        found.append(claimed.sha256)
+        claims.skip(desk.database, desk.people[name], claimed.sha256)
+    if claimed is not None:
+        claims.release(desk.database, desk.people[name], claimed.id)
+    return found
+
+
+def names(*contents: str) -> list[str]:
+    return [sha256_of(one) for one in contents]
+
+
+def test_the_most_severe_and_then_the_oldest_comes_first(desk: ReviewDesk) -> None:
+    desk.flag("none", None)
+    desk.flag("young", 0.9, at=1)
+    desk.flag("old", 0.9, at=-1)
+    desk.flag("low", 0.5)
+    desk.flag("high", 0.95)
+    assert given_out(desk, "heron") == names("high", "old", "young", "low", "none")
+
+
+def test_nobody_gets_what_another_holds_and_who_holds_gets_it_again(desk: ReviewDesk) -> None:
+    desk.flag("a", 0.9)
+    desk.flag("b", 0.8)
+    first, second = desk.next("heron"), desk.next("ibis")
+    assert first is not None
+    assert second is not None
+    assert [first.sha256, second.sha256] == names("a", "b")
+    again = desk.next("heron")
+    assert again is not None
+    assert (again.id, again.sha256) == (first.id, first.sha256)
+    assert again.until >= first.until
+    assert desk.next("crane") is None
+    held = claims.claim(desk.database, desk.people["crane"], first.sha256, 600)
+    assert held == Held("heron", again.until) == claims.holder(desk.database, first.sha256)
+    claims.release(desk.database, desk.people["ibis"], first.id)
+    assert claims.holder(desk.database, first.sha256) == held, "only its own holder gives it back"
+    claims.release(desk.database, desk.people["heron"], first.id)
+    assert claims.holder(desk.database, first.sha256) is None
+    assert desk.claim("crane", "a").id != first.id
+
+
+def test_a_claim_runs_out_unless_it_is_kept(desk: ReviewDesk) -> None:
+    desk.flag("a")
+    heron = desk.people["heron"]
+    first = desk.next("heron", claim_s=0.3)
+    assert first is not None
+    until = claims.keep(desk.database, heron, first.id, 0.6)
+    assert until is not None
+    assert until > first.until
+    assert claims.keep(desk.database, desk.people["ibis"], first.id, 60) is None
+    assert desk.next("ibis") is None
+    time.sleep(0.7)
+    assert claims.holder(desk.database, first.sha256) is None
+    assert claims.keep(desk.database, heron, first.id, 0.1) is not None, "nobody took it"
+    time.sleep(0.2)
+    assert desk.claim("ibis", "a").id != first.id
+    assert claims.keep(desk.database, heron, first.id, 60) is None
+    assert desk.next("heron") is None
+
+
+def test_what_is_skipped_comes_last_and_to_others_first(desk: ReviewDesk) -> None:
+    desk.flag("a", 0.9)
+    desk.flag("b", 0.8)
+    for content, following in (("a", "b"), ("b", "a"), ("a", "b")):
+        claims.skip(desk.database, desk.people["heron"], sha256_of(content))
+        claimed = desk.next("heron")
+        assert claimed is not None
+        assert claimed.sha256 == sha256_of(following), "of those that were skipped, the one skipped first"
+    claimed = desk.next("ibis")
+    assert claimed is not None
+    assert claimed.sha256 == sha256_of("a")
+
+
+def test_a_second_look_comes_first_and_never_to_who_gave_the_first(desk: ReviewDesk) -> None:
+    for name, score in (("a", 0.7), ("b", 0.9)):
+        desk.flag(name, score)
+    assert desk.say("heron", "a", chance=ALWAYS).second_look
+    assert given_out(desk, "heron") == names("b")
+    assert given_out(desk, "ibis") == names("a", "b")
+    with pytest.raises(NotWaitingError, match="you decided this content already"):
+        desk.claim("heron", "a")
+    desk.say("ibis", "a")
+    assert given_out(desk, "crane") == names("b")
+    with pytest.raises(NotWaitingError, match="ibis decided this content already"):
+        desk.claim("crane", "a")
+
+
+def test_a_dispute_comes_to_leads_first_and_to_nobody_else(desk: ReviewDesk) -> None:
+    for name, score in (("a", 0.7), ("b", 0.9), ("c", 0.8)):
+        desk.flag(name, score)
+    desk.say("heron", "a", chance=ALWAYS)
+    desk.say("heron", "c", chance=ALWAYS)
+    desk.say("ibis", "a", "real")
+    assert given_out(desk, "crane") == names("c", "b")
+    assert given_out(desk, "lead") == names("a", "c", "b")
+    with pytest.raises(NotWaitingError, match="contradict each other: a lead decides"):
+        desk.claim("crane", "a")
+    assert desk.say("lead", "a").kind == "appeal"
+    assert desk.row("SELECT statement, appeals FROM review_status WHERE sha256 = :one", one=sha256_of("a")) == {
+        "statement": "fake",
+        "appeals": 1,
+    }
+
+
+def test_filters(desk: ReviewDesk) -> None:
+    desk.flag("a", 0.95, scan=OTHER_SCAN)
+    desk.flag("b", 0.9, uri="s3://other/b")
+    desk.flag("c", 0.85, detector=2)
+    desk.flag("d", 0.5)
+    desk.flag("e", None)
+    with desk.database.begin() as connection:
+        connection.exec_driver_sql(f"INSERT INTO content_external_ids VALUES ('post 1', '{sha256_of('d')}')")
+    expected = {
+        Filters(scan_id=OTHER_SCAN): names("a"),
+        Filters(bucket="other"): names("b"),
+        Filters(detector_id=2): names("c"),
+        Filters(verdict=Verdict.UNCERTAIN): names("d", "e"),
+        Filters(external_id="post 1"): names("d"),
+        Filters(contents=tuple(names("e", "b", "x"))): names("b", "e"),
+        Filters(bucket="b", detector_id=1, verdict=Verdict.FAKE): names("a"),
+        Filters(bucket="none"): [],
+    }
+    for filters, contents in expected.items():
+        assert given_out(desk, "heron", filters) == contents, filters
+
+
+def test_a_claim_that_does_not_fit_the_filters_stays_and_another_is_given(desk: ReviewDesk) -> None:
+    desk.flag("a", 0.95)
+    desk.flag("b", 0.9, uri="s3://other/b")
+    first, second = desk.next("heron"), desk.next("heron", Filters(bucket="other"))
+    assert first is not None
+    assert second is not None
+    assert [first.sha256, second.sha256] == names("a", "b")
+    assert claims.holder(desk.database, first.sha256) is not None

@@ -1,0 +1,251 @@
+"""Taking decisions back: everything is as it was, and as raw rows say it should be."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from producers.reviews import Stated, review
+from producers.web.desk import claims
+from producers.web.desk.claims import Claimed, NotWaitingError
+from producers.web.desk.undo import Undone, undo_last
+from tests.reviewing import ALWAYS, NEVER, SCAN, ReviewDesk, sha256_of
+from worker.database import Database
+from worker.tables import Statement
+
+KEPT = {
+    "contents": "SELECT sha256, detector_id, statement, reviewed_at FROM contents ORDER BY 1, 2",
+    "content_reviews": "SELECT * FROM content_reviews ORDER BY sha256",
+    "reviewed_verdicts": "SELECT * FROM reviewed_verdicts ORDER BY sha256, detector_id",
+    "review_queue": "SELECT sha256, reviews, disputed FROM review_queue ORDER BY sha256",
+    "second_looks": "SELECT sha256, first_reviewer FROM second_looks ORDER BY sha256",
+    "detector_quality": "SELECT * FROM detector_quality",
+}
+"""All that triggers keep of reviews, and what follows from it."""
+
+# The same from raw rows. The rule itself has its test in test_review_rule: here it is written once more.
+_LEFT = "reviews r WHERE NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id)"
+_NEWEST_WORDS = f"SELECT DISTINCT ON (sha256, reviewer) * FROM {_LEFT} ORDER BY sha256, reviewer, created_at DESC, id DESC"
+EXPECTED = f"""
+WITH words AS ({_NEWEST_WORDS}), told AS (
+    SELECT r.sha256, count(*) AS reviews, count(*) FILTER (WHERE kind = 'appeal') AS appeals,
+           min(created_at) AS first_reviewed_at, max(created_at) AS reviewed_at,
+           (array_agg(reviewer ORDER BY created_at DESC, id DESC))[1] AS last_reviewer,
+           (array_agg(statement ORDER BY created_at DESC, id DESC) FILTER (WHERE kind = 'appeal'))[1] AS appeal
+    FROM {_LEFT} GROUP BY r.sha256
+), says AS (
+    SELECT sha256, count(*) FILTER (WHERE statement = 'fake') AS f, count(*) FILTER (WHERE statement = 'real') AS r,
+           count(*) FILTER (WHERE statement = 'cannot_tell') AS c FROM words GROUP BY sha256
+)
+SELECT sha256, coalesce(appeal, CASE WHEN f > r THEN 'fake' WHEN r > f THEN 'real' WHEN f = 0 THEN 'cannot_tell' END)
+       AS statement, appeal IS NULL AND f = r AND f > 0 AS disputed, f AS says_fake, r AS says_real,
+       c AS says_cannot_tell, reviews, appeals, first_reviewed_at, reviewed_at, last_reviewer
+FROM told JOIN says USING (sha256) ORDER BY sha256
+"""
+EXPECTED_VERDICTS = f"""
+SELECT DISTINCT ON (sha256, detector_id) sha256, detector_id, verdict, created_at AS first_reviewed_at,
+       date_trunc('week', created_at AT TIME ZONE 'UTC')::date AS week
+FROM {_LEFT} ORDER BY sha256, detector_id, created_at, id
+"""
+
+
+@pytest.fixture
+def desk(database: Database) -> ReviewDesk:
+    return ReviewDesk(database)
+
+
+def kept(desk: ReviewDesk) -> dict[str, Sequence[dict[str, Any]]]:
+    return {name: desk.rows(query) for name, query in KEPT.items()}
+
+
+def check(desk: ReviewDesk) -> None:
+    """What triggers keep is what raw rows say."""
+    counted = desk.rows(EXPECTED)
+    assert desk.rows(KEPT["content_reviews"]) == counted
+    stands = {row["sha256"]: row for row in counted}
+    for row in desk.rows(KEPT["contents"]):
+        expected = stands.get(row["sha256"], {"statement": None, "reviewed_at": None})
+        assert (row["statement"], row["reviewed_at"]) == (expected["statement"], expected["reviewed_at"])
+    verdicts = [row | {"statement": stands[row["sha256"]]["statement"]} for row in desk.rows(EXPECTED_VERDICTS)]
+    assert desk.rows(KEPT["reviewed_verdicts"]) == verdicts
+    queue = {row["sha256"]: (row["reviews"], row["disputed"]) for row in desk.rows(KEPT["review_queue"])}
+    assert queue == {
+        row["sha256"]: (stands.get(row["sha256"], {}).get("reviews", 0), row["sha256"] in stands)
+        for row in desk.rows("SELECT DISTINCT sha256 FROM contents")
+        if stands.get(row["sha256"], {}).get("statement") is None
+    }
+
+
+def undo(desk: ReviewDesk, name: str, **options: Any) -> Undone | None:
+    return undo_last(desk.database, desk.people[name], **options)
+
+
+def test_undoing_restores_everything_and_gives_the_content_back(desk: ReviewDesk) -> None:
+    for name in "abc":
+        desk.flag(name)
+    before = kept(desk)
+    desk.decide("heron", desk.claim("heron", "a"), chance=ALWAYS, also=(sha256_of("b"),), note="hm")
+    middle = kept(desk)
+    desk.say("heron", "c", "real")
+    undone = undo(desk, "heron")
+    assert undone is not None
+    assert (undone.sha256, undone.statement, undone.also) == (sha256_of("c"), "real", ())
+    assert kept(desk) == middle
+    undone = undo(desk, "heron")
+    assert undone is not None
+    assert (undone.sha256, undone.also, undone.note) == (sha256_of("a"), (sha256_of("b"),), "hm")
+    assert kept(desk) == before
+    assert undone.claim is not None
+    assert undo(desk, "heron") is None
+    assert desk.decide("heron", undone.claim, "real").kind == "first"
+    assert desk.one("SELECT count(*) FROM withdrawals") == 3
+    check(desk)
+
+
+def test_a_second_look_is_taken_back_and_given_again(desk: ReviewDesk) -> None:
+    desk.flag("a")
+    desk.say("heron", "a", chance=ALWAYS)
+    before = kept(desk)
+    desk.say("ibis", "a", "real")
+    assert desk.one("SELECT disputed FROM review_queue") is True
+    undone = undo(desk, "ibis")
+    assert undone is not None
+    assert undone.claim is not None
+    assert kept(desk) == before
+    assert desk.decide("ibis", undone.claim).kind == "second"
+    desk.say("lead", "a") if desk.rows("SELECT FROM review_queue") else None
+    check(desk)
+
+
+def test_the_first_word_can_be_taken_back_under_a_second_one(desk: ReviewDesk) -> None:
+    desk.flag("a")
+    desk.say("heron", "a", chance=ALWAYS)
+    taken = desk.claim("ibis", "a")
+    undone = undo(desk, "heron")
+    assert undone is not None
+    assert undone.claim is None, "somebody is giving the second look"
+    assert desk.decide("ibis", taken).kind == "first", "what is withdrawn is nobody's first word"
+    check(desk)
+    desk.say("heron", "a") if desk.rows("SELECT FROM second_looks") else None
+    undone = undo(desk, "ibis")
+    assert undone is not None
+    assert undone.claim is not None
+    check(desk)
+
+
+def test_an_appeal_can_be_taken_back(desk: ReviewDesk) -> None:
+    desk.flag("a")
+    desk.say("heron", "a", chance=ALWAYS)
+    desk.say("ibis", "a", "real")
+    before = kept(desk)
+    desk.say("lead", "a", "real")
+    assert undo(desk, "lead") is not None
+    assert kept(desk) == before
+    with pytest.raises(NotWaitingError):
+        desk.claim("crane", "a")
+
+
+def test_old_decisions_stay(desk: ReviewDesk) -> None:
+    desk.flag("a")
+    desk.say("heron", "a")
+    assert undo(desk, "heron", within=timedelta(0)) is None
+    assert undo(desk, "ibis") is None
+    assert undo(desk, "heron") is not None
+
+
+def test_a_review_from_elsewhere_can_be_taken_back_too(desk: ReviewDesk) -> None:
+    desk.flag("a")
+    review(desk.database, Stated(SCAN, "s3://b/a", Statement.REAL, "heron", sha256=sha256_of("a")))
+    undone = undo(desk, "heron")
+    assert undone is not None
+    assert (undone.statement, undone.claim is not None) == ("real", True)
+    check(desk)
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("INSERT INTO withdrawals (review_id, reviewer) VALUES (1, 'ibis')", "review 1 is not one of ibis"),
+        ("INSERT INTO withdrawals (review_id, reviewer) VALUES (9, 'ibis')", "there is no review 9"),
+        ("INSERT INTO withdrawals (review_id, reviewer) VALUES (2, 'heron')", "duplicate key"),
+        ("UPDATE withdrawals SET reviewer = 'ibis'", "append-only"),
+        ("DELETE FROM withdrawals", "append-only"),
+        ("TRUNCATE withdrawals", "append-only"),
+    ],
+)
+def test_the_database_refuses_other_withdrawals(desk: ReviewDesk, statement: str, said: str) -> None:
+    for name in "ab":
+        desk.flag(name)
+        desk.say("heron", name)
+    undo(desk, "heron")
+    with pytest.raises(DBAPIError, match=said), desk.database.begin() as connection:
+        connection.execute(text(statement))
+
+
+class Step(NamedTuple):
+    """What somebody does with a content."""
+
+    who: str
+    what: str
+    content: int
+    drawn: bool
+    also: bool
+
+
+STEPS = st.lists(
+    st.builds(
+        Step,
+        st.sampled_from(("heron", "ibis", "crane", "lead")),
+        st.sampled_from(("fake", "fake", "real", "cannot_tell", "undo", "undo", "elsewhere")),
+        st.integers(0, 2),
+        st.booleans(),
+        st.booleans(),
+    ),
+    min_size=2,
+    max_size=14,
+)
+_EMPTY = "SET LOCAL session_replication_role = replica; TRUNCATE contents, content_reviews, reviewed_verdicts, " \
+    "second_looks, claims, skips; DELETE FROM withdrawals; DELETE FROM reviews"
+
+
+@given(steps=STEPS)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_history_leaves_what_raw_rows_say(desk: ReviewDesk, steps: list[Step]) -> None:
+    with desk.database.begin() as connection:
+        for one in _EMPTY.split("; "):
+            connection.execute(text(one))
+    for name in "abc":
+        desk.flag(name)
+    for step in steps:
+        do(desk, step)
+        check(desk)
+    while any(undo(desk, name) for name in desk.people):
+        check(desk)
+    assert not any(desk.rows(KEPT[name]) for name in ("content_reviews", "reviewed_verdicts", "second_looks"))
+    assert desk.one("SELECT count(*) FROM review_queue") == 3
+
+
+def do(desk: ReviewDesk, step: Step) -> None:
+    """Does it, if it is this person's to do."""
+    name = "abc"[step.content]
+    if step.what == "undo":
+        undo(desk, step.who)
+    elif step.what == "elsewhere":
+        statement = Statement.REAL if step.drawn else Statement.FAKE
+        review(desk.database, Stated(SCAN, f"s3://b/{name}", statement, step.who, sha256=sha256_of(name)))
+    else:
+        try:
+            claimed = claims.claim(desk.database, desk.people[step.who], sha256_of(name), 600)
+        except NotWaitingError:
+            return
+        if isinstance(claimed, Claimed):
+            also = tuple(map(sha256_of, "abc")) if step.also else ()
+            try:
+                desk.decide(step.who, claimed, step.what, ALWAYS if step.drawn else NEVER, also=also)
+            finally:
+                claims.release(desk.database, desk.people[step.who], claimed.id)
