@@ -52,7 +52,7 @@ class PageOf:
     def _watch(self, page: "Page") -> None:
         def said(message: "ConsoleMessage") -> None:
             if message.type == "error":
-                self.faults.append(f"{page.url}: {message.text}")
+                self.faults.append(f"{page.url}: {message.text} ({message.location.get('url')})")
 
         page.on("pageerror", lambda error: self.faults.append(f"{page.url}: {error}"))
         page.on("console", said)

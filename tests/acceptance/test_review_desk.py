@@ -14,14 +14,14 @@ from worker.database import Database
 from worker.storage import LocalImageStore
 from worker.tables import Review
 
-IMAGES = 100
+IMAGES, EDGE = 100, 160
 DECIDED = {"f": "fake", "r": "real", "c": "cannot_tell"}
 
 
 @pytest.fixture
 def desk(database: Database, tmp_path: Path) -> Iterator[Desk]:
     """A desk with 100 images, two reviewers and a lead."""
-    refs = in_folder(tmp_path / "images", drawn(IMAGES))
+    refs = in_folder(tmp_path / "images", drawn(IMAGES, edge=EDGE))
     swept(database, LocalImageStore(max_bytes=2**20), refs)
     for name in ("heron", "wren"):
         person(database, name)
@@ -90,6 +90,7 @@ def test_what_each_key_does(database: Database, desk: Desk, page_of: PageOf) -> 
     first = sha_of(page)
     page.keyboard.down("b")
     expect(page.locator(".clear")).to_be_visible()
+    assert page.locator(".clear").evaluate("image => image.complete && image.naturalWidth") == EDGE
     page.keyboard.up("b")
     expect(page.locator(".clear")).to_be_hidden()
     page.keyboard.press("?")

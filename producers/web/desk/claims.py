@@ -223,3 +223,11 @@ def held_by(session: Session, sha256: str) -> Held | None:
     """As `holder`, in a transaction that is there already."""
     row = session.execute(text(_HOLDER), {"sha256": sha256}).first()
     return Held(*row) if row else None
+
+
+def own(database: Database, person: Person, sha256: str) -> Claimed | None:
+    """This person's claim on this content, where they hold one."""
+    query = "SELECT id, sha256, until FROM claims WHERE sha256 = :sha256 AND reviewer = :me AND until > now()"
+    with transaction(database) as session:
+        row = session.execute(text(query), {"sha256": sha256, "me": person.name}).one_or_none()
+    return Claimed(*row) if row else None

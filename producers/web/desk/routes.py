@@ -11,7 +11,7 @@ from producers.web.access.people import ALead, AReviewer, Person
 from producers.web.csrf import csrf_checked
 from producers.web.desk import claims, deciding, queue
 from producers.web.desk.agreement import agreement
-from producers.web.desk.claims import Claimed
+from producers.web.desk.claims import Claimed, NotWaitingError
 from producers.web.desk.deciding import ClaimLostError, Decided, Decision, GoneError, SecondShare, Shown
 from producers.web.desk.filters import Asked, AskedFor
 from producers.web.desk.pace import pace
@@ -76,7 +76,10 @@ def claim_item(
     typed: Annotated[Typed, Form()],
 ) -> Response:  # fmt: skip
     """Gives the reviewer this content. What they had typed stays in the form."""
-    found = claims.claim(parts.database, person, sha256, parts.settings.claim_s)
+    try:
+        found = claims.claim(parts.database, person, sha256, parts.settings.claim_s)
+    except NotWaitingError as error:
+        return showing.page(sha256, asked, typed=typed, status=409, trouble=f"{error}.".capitalize())
     if not isinstance(found, Claimed):
         return showing.page(sha256, asked, typed=typed, status=409)
     return showing.page(sha256, asked, typed=typed) if typed.anything else pages.go_on(_item(sha256, asked))
