@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 from sqlmodel import Session, col, select
 
 from tests.chromium import PageOf
@@ -180,7 +180,7 @@ def test_a_lease_that_runs_out_says_so_and_keeps_what_was_typed(
         person(database, name)
     with serving(database, tmp_path, FAKESWEEP_WEB_CLAIM_S="2") as desk:
         page = page_of()
-        page.route("**/keep", Route.abort)  # as in a browser that sleeps
+        page.route("**/keep", lambda route: route.abort())  # as in a browser that sleeps
         page_of.expected.append("net::ERR_FAILED")
         begin(page, desk)
         page.keyboard.press("n")
