@@ -94,7 +94,7 @@ def test_what_is_shown_is_ours(desk: Desk, what: str) -> None:
         image = shown(answer)
         assert image.mode == "RGB"
         assert max(image.size) <= 1600
-        assert image.convert("L").getextrema()[0] > 240, "white, as the first frame is"
+        assert min(image.convert("L").tobytes()) > 240, "white, as the first frame is"
         assert set(image.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}, "no metadata"
         assert b"script" not in answer.content
         assert SECRET not in answer.content
