@@ -21,6 +21,7 @@ BENCHMARKS = {
     "second_night": "benchmarks.second_night",
     "load_findings": "benchmarks.load_findings",
     "memory": "benchmarks.memory",
+    "desk_pictures": "benchmarks.desk_pictures",
 }
 """Modules with `compare(wanted: Wanted) -> Iterable[Comparison]`, whose names begin with the name here."""
 

@@ -29,7 +29,7 @@ class Desk:
 
     def __init__(self, database: Database, objects: dict[str, bytes | Exception], **changes: Any) -> None:
         self.store = InMemoryImageStore(objects)
-        self.parts: Parts = parts(database, store=self.store, **changes)
+        self.parts: Parts = parts(database, **{"store": self.store, **changes})
         person(database, "heron")
         self.app: FastAPI = create_app(self.parts)
         self.client = logged_in(self.app, "heron")

@@ -1,7 +1,9 @@
 """`fakesweep web` as a process: how it starts, what it says, how it ends."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,3 +70,45 @@ def test_a_wrong_setting_is_told_in_one_line(environment: dict[str, str], change
     done = fakesweep("web", environment=environment | changes)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert said in done.stderr
+
+
+def test_missing_packages_are_told_in_one_line(environment: dict[str, str]) -> None:
+    script = (
+        "import sys; sys.modules['uvicorn'] = None; sys.argv = ['fakesweep', 'web'];"
+        "from producers.__main__ import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "install fakesweep[web]" in done.stderr
+
+
+def test_a_port_that_is_taken_is_told(environment: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = fakesweep("web", environment=environment | {"FAKESWEEP_WEB_PORT": port})
+    assert (done.returncode, done.stderr.count("FAKESWEEP_WEB_PORT: cannot listen")) == (2, 1), done.stderr
+
+
+def test_it_works_behind_a_proxy(environment: dict[str, str], tmp_path: Path) -> None:
+    """It answers behind TLS under the name that the proxy passes on, and writes no secret into its log."""
+    behind = {
+        "FAKESWEEP_WEB_LOGIN": "proxy", "FAKESWEEP_WEB_URL": "https://desk.example",
+        "FAKESWEEP_WEB_PROXY_SECRET": SECRET, "FAKESWEEP_WEB_TRUSTED_PROXIES": "127.0.0.1",
+    }  # fmt: skip
+    assert fakesweep("reviewer", "add", "heron", "--login", "proxy:anna", environment=environment).returncode == 0
+    log = tmp_path / "log"
+    with running(environment | behind, log) as (_, address):
+        assert address == "https://desk.example"
+        port = json.loads(next(line for line in log.read_text().splitlines() if "web_listening" in line))["port"]
+        headers = {
+            "Host": "desk.example", "X-Forwarded-User": "anna", "X-Fakesweep-Proxy-Secret": SECRET,
+            "X-Forwarded-For": "1.2.3.4", "X-Forwarded-Proto": "https",
+        }  # fmt: skip
+        answer = httpx2.get(f"http://127.0.0.1:{port}/login", headers=headers)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        assert "Secure" in answer.headers["set-cookie"].title()
+        assert "server" not in answer.headers
+    assert SECRET not in log.read_text()

@@ -13,6 +13,7 @@ import typer.exceptions
 from producers.__main__ import app
 from producers.export.labels import read_labels
 from producers.nightly.schedule import load
+from producers.web.settings import PREFIX, WebSettings
 from tests.documents import DOCUMENTS, ROOT, command_lines, first, snippets
 from worker.detector.description import AnswerForm
 from worker.lab.annotation.costs import read_prices
@@ -72,6 +73,7 @@ def test_toml_is_toml() -> None:
 
 def test_the_settings_that_the_readme_names_are_settings() -> None:
     fields = {f"FAKESWEEP_{name.upper()}" for name in Settings.model_fields}
+    fields |= {f"{PREFIX}{name.upper()}" for name in WebSettings.model_fields}
     others = {"FAKESWEEP_IMAGES_IN_FLIGHT"}  # which the changelog says is gone
     for path in DOCUMENTS:
         named = set(re.findall(r"FAKESWEEP_[A-Z_]+[A-Z]", path.read_text(encoding="utf-8")))
@@ -83,3 +85,9 @@ def test_links_between_documents_lead_somewhere() -> None:
     for path in (*DOCUMENTS, *(ROOT / "docs" / "decisions").glob("*.md")):
         for link in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
             assert "://" in link or (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_the_settings_of_the_review_desk_are_all_told() -> None:
+    told = (ROOT / "docs" / "review-desk.md").read_text(encoding="utf-8")
+    for name in WebSettings.model_fields:
+        assert f"`{PREFIX}{name.upper()}`" in told, name

@@ -1,0 +1,100 @@
+"""The login by a proxy's headers."""
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from producers.reviews import add_reviewer, unlink_reviewer
+from producers.web.settings import LoginKind
+from tests.desk import desk_app, settings
+from worker.database import Database
+
+URL = "https://desk.example"
+SECRET = "p" * 32
+ANNA = {"X-Fakesweep-Proxy-Secret": SECRET, "X-Forwarded-User": "anna"}
+
+
+@pytest.fixture
+def app(database: Database) -> FastAPI:
+    add_reviewer(database, "heron", logins=["proxy:anna"])
+    add_reviewer(database, "crane", logins=["proxy:bert", "proxy:jürgen"])
+    own = settings(login=LoginKind.PROXY, url=URL, proxy_secret=SECRET)
+    return desk_app(database, settings=own)
+
+
+@pytest.fixture
+def client(app: FastAPI) -> TestClient:
+    return TestClient(app, base_url=URL, follow_redirects=False)
+
+
+def status(client: TestClient, headers: dict[str, str]) -> int:
+    """Of something that needs a login, and is not there."""
+    return client.get("/pictures/x", headers=headers).status_code
+
+
+def test_whom_the_proxy_names_comes_in(client: TestClient) -> None:
+    assert status(client, ANNA) == 303
+    assert client.get("/login", headers=ANNA).status_code == 303
+    assert status(client, ANNA) == 404
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-Forwarded-User": "anna"},
+        ANNA | {"X-Fakesweep-Proxy-Secret": ""},
+        ANNA | {"X-Fakesweep-Proxy-Secret": SECRET[:-1]},
+        ANNA | {"X-Fakesweep-Proxy-Secret": f"{SECRET}x"},
+        ANNA | {"X-Fakesweep-Proxy-Secret": "é" * 32},
+        {"X-Fakesweep-Proxy-Secret": SECRET},
+        ANNA | {"X-Forwarded-User": ""},
+        ANNA | {"X-Forwarded-User": "x" * 256},
+        ANNA | {"X-Forwarded-User": "anna,bert"},
+    ],
+)
+def test_nobody_else_is_believed(client: TestClient, headers: dict[str, str]) -> None:
+    encoded = {name.encode(): value.encode() for name, value in headers.items()}
+    assert client.get("/login", headers=encoded).status_code == 403
+    assert client.get("/pictures/x", headers=encoded).status_code == 303
+
+
+def test_a_header_that_comes_twice_is_not_believed(client: TestClient) -> None:
+    """The client's own, which a proxy let through, beside the proxy's."""
+    for name, value in (("X-Forwarded-User", "bert"), ("X-Fakesweep-Proxy-Secret", "x")):
+        assert client.get("/login", headers=[*ANNA.items(), (name, value)]).status_code == 403
+
+
+def test_without_the_headers_a_session_is_worth_nothing(client: TestClient) -> None:
+    client.get("/login", headers=ANNA)
+    assert status(client, {}) == 303
+    assert status(client, ANNA | {"X-Fakesweep-Proxy-Secret": "x" * 32}) == 303
+    assert status(client, ANNA) == 404
+
+
+def test_another_person_at_the_same_browser_gets_a_session_of_their_own(client: TestClient) -> None:
+    client.get("/login", headers=ANNA)
+    bert = ANNA | {"X-Forwarded-User": "bert"}
+    assert status(client, bert) == 303
+    client.get("/login", headers=bert)
+    assert status(client, bert) == 404
+    assert status(client, ANNA) == 303
+
+
+def test_a_name_in_another_script(client: TestClient) -> None:
+    headers = {name.encode(): value.encode() for name, value in (ANNA | {"X-Forwarded-User": "jürgen"}).items()}
+    assert client.get("/login", headers=headers).status_code == 303
+
+
+def test_who_loses_the_login_is_out_at_once(client: TestClient, database: Database) -> None:
+    client.get("/login", headers=ANNA)
+    unlink_reviewer(database, "heron")
+    assert status(client, ANNA) == 303
+    answer = client.get("/login", headers=ANNA)
+    assert (answer.status_code, "fakesweep reviewer add NAME --login proxy:anna" in answer.text) == (403, True)
+
+
+@pytest.mark.parametrize("name", ["evil.example", "desk.example.evil.example", "desk.example:444", "127.0.0.1", ""])
+def test_another_name_is_refused(client: TestClient, name: str) -> None:
+    assert client.get("/login", headers=ANNA | {"host": name}).status_code == 403
+    assert client.get("/login", headers=ANNA | {"host": "desk.example:443"}).status_code == 303
