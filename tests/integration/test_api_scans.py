@@ -111,7 +111,7 @@ def test_findings_that_were_dropped_are_gone(archive: Archive, client: TestClien
     from producers import retention
 
     scan = archive.sweep()["scan"]
-    retention.drop(database, UUID(scan))
+    retention.drop_scan(database, UUID(scan))
     assert client.get(f"/scans/{scan}/findings").status_code == 410
     assert client.get(f"/scans/{scan}").json()["dropped_at"]
 
