@@ -9,7 +9,6 @@ from uuid import UUID
 
 import pytest
 from fastapi.testclient import TestClient
-from httpx import Response
 from sqlalchemy import update
 
 from tests.api import Started, allowed
@@ -51,8 +50,9 @@ def followed(client: TestClient, path: str) -> list[dict[str, Any]]:
         path = path.removeprefix("/v1")
 
 
-def _linked(answer: Response) -> str | None:
-    return answer.links.get("next", {}).get("url")
+def _linked(answer: Any) -> str | None:
+    url: str | None = answer.links.get("next", {}).get("url")
+    return url
 
 
 @pytest.mark.parametrize("limit", [1, 7, 30, 31, 1000])
