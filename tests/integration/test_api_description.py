@@ -21,7 +21,7 @@ from worker import broker
 from worker.database import connect
 from worker.tables import Scope
 
-EXAMPLES = 20
+EXAMPLES = 40
 """Of each operation, and as many again that do not fit its description."""
 
 OPERATIONS = [key for key in TABLE if key[1] != "/openapi.json"]
