@@ -9,7 +9,6 @@ from uuid import UUID
 
 import pytest
 from fastapi.testclient import TestClient
-from httpx import Response
 from sqlalchemy import update
 
 from tests.api import Started, allowed
@@ -51,8 +50,9 @@ def followed(client: TestClient, path: str) -> list[dict[str, Any]]:
         path = path.removeprefix("/v1")
 
 
-def _linked(answer: Response) -> str | None:
-    return answer.links.get("next", {}).get("url")
+def _linked(answer: Any) -> str | None:
+    url: str | None = answer.links.get("next", {}).get("url")
+    return url
 
 
 @pytest.mark.parametrize("limit", [1, 7, 30, 31, 1000])
@@ -111,7 +111,7 @@ def test_findings_that_were_dropped_are_gone(archive: Archive, client: TestClien
     from producers import retention
 
     scan = archive.sweep()["scan"]
-    retention.drop(database, UUID(scan))
+    retention.drop_scan(database, UUID(scan))
     assert client.get(f"/scans/{scan}/findings").status_code == 410
     assert client.get(f"/scans/{scan}").json()["dropped_at"]
 

@@ -115,7 +115,7 @@ def test_scope_by_endpoint_by_method(app: FastAPI, tokens: dict[Scope, str], met
     ],
 )
 def test_what_is_no_token_is_refused(app: FastAPI, header: str) -> None:
-    answer = program(app).get("/scans", headers={"Authorization": header.encode("latin-1")})
+    answer = program(app).get("/scans", headers={b"Authorization": header.encode("latin-1")})
     assert answer.status_code == 401
     assert "WWW-Authenticate" in answer.headers
 

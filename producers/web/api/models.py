@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from worker.messages import ETag, Explain, Policy, Text, Uri
 from worker.tables import Outcome, ScanStatus, Verdict
@@ -25,8 +25,19 @@ ApiUri = Annotated[
     ),
 ]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="In hexadecimal.", examples=[EXAMPLE_SHA256])]
-RowId = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
-Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+
+
+def _is_number(value: object) -> object:
+    if isinstance(value, str | bool):
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic takes ValueErrors
+    return value
+
+
+Number = BeforeValidator(_is_number)
+"""Refuses "5" and true, which pydantic would take for 5 and 1. It takes 5.0: JSON knows no integers."""
+
+RowId = Annotated[int, Field(ge=1, lt=2**63), Number]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Number]
 ShortText = Annotated[Text, Field(min_length=1, max_length=200)]
 
 
@@ -42,7 +53,7 @@ class WithPolicy(Asked):
     explain: Explain = Field(Explain.FLAGGED, description="For which images the model writes its reasons.")
     fake_from: Share | None = Field(None, description="Fake from this score up; else the detector's threshold.")
     real_to: Share | None = Field(None, description="Real from this score down; else the detector's threshold.")
-    max_tokens: Annotated[int, Field(strict=True, ge=8, lt=2**31)] | None = Field(
+    max_tokens: Annotated[int, Field(ge=8, lt=2**31), Number] | None = Field(
         None, description="Longest answer in tokens, below the detector's limit."
     )
 
@@ -67,7 +78,7 @@ class SubmittedImage(Asked):
             description="Without quotes. If the object has another one by then, it is not judged: `changed`.",
         )
     )
-    size: Annotated[int, Field(strict=True, ge=0, lt=2**63)] | None = Field(None, description="In bytes.")
+    size: Annotated[int, Field(ge=0, lt=2**63), Number] | None = Field(None, description="In bytes.")
     external_id: Annotated[Text, Field(max_length=1024)] | None = Field(
         None, description="Your own id of the image, given back with its finding.", examples=["post 7"]
     )

@@ -7,7 +7,7 @@ from pydantic import Field, WithJsonSchema, model_validator
 
 from producers.limits import Limits
 from producers.reporting import results
-from producers.web.api.models import Asked, Counted, Share, ShortText, WithPolicy, strictly
+from producers.web.api.models import Asked, Counted, Number, Share, ShortText, WithPolicy, strictly
 from producers.web.api.paging import Page
 from worker.messages import Explain, Policy, Record, Text
 from worker.tables import Scan
@@ -35,8 +35,8 @@ class StartScan(WithPolicy):
     suffixes: list[ShortText] = Field(
         [], max_length=50, description="Only keys with these endings.", examples=[[".jpg"]]
     )
-    min_bytes: Annotated[int, Field(strict=True, ge=0, lt=2**63)] | None = Field(None, description="Skip smaller ones.")
-    max_bytes: Annotated[int, Field(strict=True, ge=0, lt=2**63)] | None = Field(None, description="Skip larger ones.")
+    min_bytes: Annotated[int, Field(ge=0, lt=2**63), Number] | None = Field(None, description="Skip smaller ones.")
+    max_bytes: Annotated[int, Field(ge=0, lt=2**63), Number] | None = Field(None, description="Skip larger ones.")
     rejudge: Annotated[bool, Field(strict=True)] = Field(False, description="Reuse no verdict from before this scan.")
     record: Record = Field(Record.ALL, description="Keep a finding of each image, or only of those that have changed.")
     max_flagged_share: Share | None = Field(
