@@ -21,6 +21,7 @@ BENCHMARKS = {
     "second_night": "benchmarks.second_night",
     "load_findings": "benchmarks.load_findings",
     "memory": "benchmarks.memory",
+    "near": "benchmarks.near",
 }
 """Modules with `compare(wanted: Wanted) -> Iterable[Comparison]`, whose names begin with the name here."""
 
