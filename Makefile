@@ -84,5 +84,5 @@ $(VENV)/installed-demo: $(LOCKED) | $(BIN)/python
 	@touch $@
 
 $(VENV)/installed-test: $(LOCKED) | $(BIN)/python
-	$(BIN)/python deploy/demo/install.py cpu,embedded,web,dev,evaluate,train,annotate
+	$(BIN)/python deploy/demo/install.py cpu,embedded,web,near,dev,evaluate,train,annotate
 	@touch $@ $(VENV)/installed-demo

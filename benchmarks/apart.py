@@ -22,6 +22,7 @@ BENCHMARKS = {
     "load_findings": "benchmarks.load_findings",
     "memory": "benchmarks.memory",
     "desk_pictures": "benchmarks.desk_pictures",
+    "near": "benchmarks.near",
 }
 """Modules with `compare(wanted: Wanted) -> Iterable[Comparison]`, whose names begin with the name here."""
 

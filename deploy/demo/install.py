@@ -30,6 +30,16 @@ def install(extras: str) -> None:
         constraints.flush()
         _pip("--constraint", constraints.name, "--editable", f"{ROOT}[{extras}]")
     _python(str(Path(__file__).with_name("torchvision_ops.py")))
+    if "near" not in extras.split(","):
+        _install_if_possible("near")
+
+
+def _install_if_possible(extra: str) -> None:
+    """pdqhash has no wheels. Where there is no C++ compiler, the demo works without near duplicates."""
+    try:
+        _pip("--constraint", str(CONSTRAINTS), "--editable", f"{ROOT}[{extra}]")
+    except subprocess.CalledProcessError:
+        sys.stderr.write(f"Near duplicates will not be found: '{extra}' needs a C++ compiler, such as Debian's g++\n")
 
 
 def _pin(pins: list[str], name: str) -> str:
