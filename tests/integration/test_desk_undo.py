@@ -30,7 +30,9 @@ KEPT = {
 
 # The same from raw rows. The rule itself has its test in test_review_rule: here it is written once more.
 _LEFT = "reviews r WHERE NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id)"
-_NEWEST_WORDS = f"SELECT DISTINCT ON (sha256, reviewer) * FROM {_LEFT} ORDER BY sha256, reviewer, created_at DESC, id DESC"
+_NEWEST_WORDS = f"""
+SELECT DISTINCT ON (sha256, reviewer) * FROM {_LEFT} ORDER BY sha256, reviewer, created_at DESC, id DESC
+"""
 EXPECTED = f"""
 WITH words AS ({_NEWEST_WORDS}), told AS (
     SELECT r.sha256, count(*) AS reviews, count(*) FILTER (WHERE kind = 'appeal') AS appeals,
@@ -209,7 +211,16 @@ STEPS = st.lists(
     min_size=2,
     max_size=14,
 )
-_FRESH = ("contents", "content_reviews", "reviewed_verdicts", "second_looks", "claims", "skips", "withdrawals", "reviews")
+_FRESH = (
+    "contents",
+    "content_reviews",
+    "reviewed_verdicts",
+    "second_looks",
+    "claims",
+    "skips",
+    "withdrawals",
+    "reviews",
+)
 
 
 @given(steps=STEPS)

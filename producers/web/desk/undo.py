@@ -96,7 +96,8 @@ def _last_stroke(session: Session, person: Person, within: timedelta) -> Sequenc
 def _look_again(session: Session, person: Person, sha256: str) -> None:
     """Second looks as they are without the review.
 
-    Where nobody else's word is left, none is wanted: who is giving one gives the first. Where another person's stands, this person's is the second look.
+    Where nobody else's word is left, none is wanted: who is giving one gives the first. Where another person's stands,
+    this person's is the second look.
     """
     given = {"sha256": sha256, "me": person.name}
     stands = session.execute(text(_STANDS), given).first()
