@@ -116,7 +116,7 @@ def test_all_places_and_detectors_of_a_content_leave_the_queue(desk: ReviewDesk)
     archive = Desk(Archive(desk.database))
     archive.archive.images |= {f"s3://b/place {number}": png(FAKE) for number in range(3)}
     archive.archive.sweep()
-    archive.archive.sweep(archive.archive.parts(name="another"), reuse=False)
+    archive.archive.sweep(archive.archive.parts(name="another"))
     (content,) = desk.rows("SELECT sha256 FROM review_queue WHERE uri LIKE '%place%'")
     assert desk.one("SELECT count(*) FROM contents WHERE sha256 = :sha256", **content) == 2
     claimed = claims.claim(desk.database, desk.people["heron"], content["sha256"], 60)

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -69,7 +70,7 @@ def work(desk: ReviewDesk, name: str, seen: Counter[str], *, undoing: bool = Fal
             continue
         one: Claimed = claimed
         try:
-            until_it_works(lambda: desk.decide(name, one))
+            until_it_works(partial(desk.decide, name, one))
         except ClaimLostError:
             continue
         decided += 1

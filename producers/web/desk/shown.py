@@ -11,7 +11,7 @@ from worker.tables import ReviewKind, Statement, Verdict
 
 @dataclass(frozen=True)
 class DetectorShown:
-    """Who gave a verdict. `calibrated`: of images like those it was fitted on, 80 of 100 with a score of 0.8 are fake."""
+    """Who gave a verdict. `calibrated`: of 100 images with a score of 0.8, about 80 are fake."""
 
     id: int
     name: str

@@ -83,7 +83,8 @@ class Section(StrEnum):
 
 
 _SOURCES = {
-    Section.DISPUTED: f"contents c WHERE {WAITS} AND c.reviewed_at IS NOT NULL",
+    # OFFSET 0: disputes are few, and for a filter the planner would walk through all that waits.
+    Section.DISPUTED: f"(SELECT * FROM contents c WHERE {WAITS} AND c.reviewed_at IS NOT NULL OFFSET 0) c WHERE true",  # noqa: S608
     Section.SECOND: f"second_looks l JOIN contents c ON {SECOND} WHERE {ATTENTION}",
     Section.NEW: f"contents c WHERE {WAITS} AND c.reviewed_at IS NULL",
 }

@@ -47,8 +47,8 @@ ORDER BY r.id
 """  # noqa: S608 - likewise
 _WITHDRAW = "INSERT INTO withdrawals (review_id, reviewer) VALUES (:id, :me)"
 _STANDS = "SELECT statement, last_reviewer FROM review_status WHERE sha256 = :sha256"
-# Not while somebody gives the second look.
-_NO_SECOND_LOOK = """
+_NO_SECOND_LOOK = "DELETE FROM second_looks WHERE sha256 = :sha256"
+_SECOND_LOOK = """
 DELETE FROM second_looks l
 WHERE l.sha256 = :sha256
   AND NOT EXISTS (SELECT FROM claims k WHERE k.sha256 = l.sha256 AND k.until > now() AND k.reviewer <> :me)
@@ -96,7 +96,8 @@ def _last_stroke(session: Session, person: Person, within: timedelta) -> Sequenc
 def _look_again(session: Session, person: Person, sha256: str) -> None:
     """Second looks as they are without the review.
 
-    Where nobody else's word is left, none is wanted. Where another person's stands, this person's is the second look.
+    Where nobody else's word is left, none is wanted: who is giving one gives the first. Where another person's stands,
+    this person's is the second look.
     """
     given = {"sha256": sha256, "me": person.name}
     stands = session.execute(text(_STANDS), given).first()
