@@ -38,7 +38,10 @@ class Api(FastAPI):
 def create_api(
     parts: Parts, *, publisher: scans.ScanPublisher | None = None, look: scans.Look = scans.look_at_source
 ) -> FastAPI:
-    """The API. `publisher` lists scans that are started or resumed; `look` says whether a source is there."""
+    """The API. `publisher` lists scans that are started or resumed (without one, `parts.scans` does).
+
+    `look` says whether a source is there.
+    """
     api = Api(
         title="Fakesweep",
         version="1",
@@ -54,7 +57,7 @@ def create_api(
     api.state.waiting = Waiting(parts.database)
     api.state.submissions = submissions.replays(parts)
     api.state.checks = health.Checks(parts.database, parts.broker)
-    api.state.publisher = publisher or scans.PublishingProcesses()
+    api.state.publisher = publisher or parts.scans
     api.state.look = look
     add_problems(api)
     api.add_middleware(Guards, max_bytes=parts.settings.api_max_body_bytes)

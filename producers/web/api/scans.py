@@ -11,7 +11,6 @@ from sqlmodel import col
 from producers import scans, sources
 from producers.limits import Limits
 from producers.listing import Rules
-from producers.nightly.children import Child, publishing_process
 from producers.web.api.caller import needs
 from producers.web.api.findings import DESCRIBED, FindingPage, Wanted, findings_answer, known_scan
 from producers.web.api.guards import GuardedRoute
@@ -33,20 +32,6 @@ class ScanPublisher(Protocol):
 
     def start(self, scan_id: UUID) -> None:
         """Goes on with the scan's listing, and returns at once."""
-
-
-class PublishingProcesses:
-    """A ScanPublisher: `fakesweep publish`, one process a scan."""
-
-    def __init__(self, spawn: Callable[[UUID], Child] = publishing_process) -> None:
-        self._spawn = spawn
-        self._running: dict[UUID, Child] = {}
-
-    def start(self, scan_id: UUID) -> None:
-        """See ScanPublisher. Does nothing while this process already has one for the scan."""
-        self._running = {one: child for one, child in self._running.items() if child.poll() is None}
-        if scan_id not in self._running:
-            self._running[scan_id] = self._spawn(scan_id)
 
 
 Look = Callable[[scans.Listing], None]
