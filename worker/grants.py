@@ -65,7 +65,7 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     # A hash is written once. Workers mark those of contents that are fake or uncertain.
     "content_hashes": {WORKER: "SELECT, INSERT, UPDATE (in_question)", WEB: "SELECT"},
     # `fakesweep flagged`. Triggers write it, and what comes after it, with the owner's rights.
-    "contents": {PRODUCER: "SELECT"},
+    "contents": {PRODUCER: "SELECT", WEB: "SELECT"},
     "content_places": {},
     "findings_hourly": {},
     "flagged_daily": {},

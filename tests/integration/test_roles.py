@@ -70,6 +70,8 @@ ALLOWED = [
     ("producer", "SELECT ensure_findings_partition('scan_' || repeat('0', 32))"),
     ("producer", "SELECT count(*) FROM reviews, contents, finding_details, review_queue"),
     ("reviewer", REVIEW),
+    ("worker", "UPDATE content_hashes SET in_question = true"),
+    ("web", "SELECT count(*) FROM content_hashes, contents WHERE 1 = ANY (pdq_near_words(1))"),
     ("owner", "TRUNCATE findings"),
     ("owner", "DELETE FROM findings"),
     ("owner", "UPDATE reviewers SET active = false"),
@@ -77,7 +79,11 @@ ALLOWED = [
 ]
 REFUSED = [
     *((role, f"TRUNCATE {table}") for role in OTHERS for table in ("verdicts", "reviews", "findings", "scans")),
-    *((role, f"DELETE FROM {table}") for role in OTHERS for table in (*APPEND_ONLY, "scans", "objects", "contents")),
+    *(
+        (role, f"DELETE FROM {table}")
+        for role in OTHERS
+        for table in (*APPEND_ONLY, "scans", "objects", "contents", "content_hashes")
+    ),
     *((role, f"UPDATE {table} SET uri = uri") for role in OTHERS for table in (*APPEND_ONLY, "findings")),
     *((role, "DELETE FROM findings WHERE outcome <> 'failed'") for role in OTHERS),
     *((role, "DELETE FROM findings") for role in OTHERS),
@@ -93,6 +99,7 @@ REFUSED = [
     *((role, REVIEW.replace("finding_details", "findings")) for role in ("worker", "producer", "dashboard")),
     ("reviewer", REVIEW.replace("reviewer)", "reviewer, created_at)").replace("'r1'", "'r1', now() - interval '1 y'")),
     ("worker", "UPDATE scans SET dropped_at = now()"),
+    ("worker", "UPDATE content_hashes SET pdq = pdq"),
     ("worker", "SELECT * FROM reviews"),
     ("worker", "SELECT * FROM contents"),
     ("worker", "SELECT drop_findings_partition(partition) FROM scans"),
