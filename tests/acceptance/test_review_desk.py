@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
+from sqlalchemy import text
 from sqlmodel import Session, col, select
 
 from tests.chromium import PageOf
@@ -173,39 +174,41 @@ def test_two_browsers_never_have_the_same_item(database: Database, desk: Desk, p
 
 
 def test_a_lease_that_runs_out_says_so_and_keeps_what_was_typed(
-    database: Database, tmp_path: Path, page_of: PageOf
+    database: Database, desk: Desk, page_of: PageOf
 ) -> None:
-    swept(database, LocalImageStore(max_bytes=2**20), in_folder(tmp_path / "images", drawn(1)))
-    for name in ("heron", "wren"):
-        person(database, name)
-    with serving(database, tmp_path, FAKESWEEP_WEB_CLAIM_S="2") as desk:
-        page = page_of()
-        page.route("**/keep", lambda route: route.abort())  # as in a browser that sleeps
-        page_of.expected.append("net::ERR_FAILED")
-        begin(page, desk)
-        page.keyboard.press("n")
-        page.keyboard.type("not finished")
-        page.keyboard.press("Escape")
-        other = log_in(page_of(), desk, "wren")
-        other.wait_for_timeout(2500)
-        other.keyboard.press("Enter")
-        on_item(other)
-        page.keyboard.press("f")
-        expect(page.get_by_role("alert")).to_contain_text("wren")
-        expect(page.get_by_label("Note")).to_have_value("not finished")
-        assert not reviews(database)
-        page.reload()
-        expect(page.get_by_text("wren works on this item")).to_be_visible()
+    page = begin(page_of(), desk)
+    held = sha_of(page)
+    page.keyboard.press("n")
+    page.keyboard.type("not finished")
+    page.keyboard.press("Escape")
+    with database.begin() as connection:  # ten minutes in which the browser slept
+        connection.execute(text("UPDATE claims SET until = now() - interval '1 second'"))
+    other = begin(page_of(), desk, "wren")
+    assert sha_of(other) == held
+    page_of.expected.append("status of 409")
+    page.keyboard.press("f")
+    expect(page.get_by_role("alert")).to_contain_text("wren")
+    expect(page.get_by_label("Note")).to_have_value("not finished")
+    expect(page.get_by_role("button", name="Real")).to_be_disabled()
+    assert not reviews(database)
+    page.reload()
+    expect(page.get_by_text("wren works on this item")).to_be_visible()
+    expect(page.get_by_label("Note")).to_have_value("not finished")
+    press(other, "s")
+    page.reload()
+    page.get_by_role("button", name="Review this one").click()
+    on_item(page)
+    expect(page.get_by_label("Note")).to_have_value("not finished")
 
 
 def test_an_open_page_keeps_its_lease(database: Database, tmp_path: Path, page_of: PageOf) -> None:
     swept(database, LocalImageStore(max_bytes=2**20), in_folder(tmp_path / "images", drawn(1)))
     for name in ("heron", "wren"):
         person(database, name)
-    with serving(database, tmp_path, FAKESWEEP_WEB_CLAIM_S="3") as desk:
+    with serving(database, tmp_path, FAKESWEEP_WEB_CLAIM_S="10") as desk:
         page = begin(page_of(), desk)
         other = log_in(page_of(), desk, "wren")
-        other.wait_for_timeout(6000)
+        other.wait_for_timeout(12_000)
         other.keyboard.press("Enter")
         expect(other.get_by_text("Nothing else waits for you here.")).to_be_visible()
         page.keyboard.press("f")

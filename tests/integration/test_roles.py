@@ -81,6 +81,8 @@ ALLOWED = [
     ("web", "INSERT INTO skips (reviewer, sha256, until) VALUES ('r1', repeat('0', 64), now())"),
     ("web", "INSERT INTO second_looks (sha256, first_reviewer) VALUES (repeat('0', 64), 'r1')"),
     ("web", "SELECT ensure_findings_partition('scan_' || repeat('0', 32))"),
+    ("worker", "UPDATE content_hashes SET in_question = true"),
+    ("web", "SELECT count(*) FROM content_hashes, contents WHERE 1 = ANY (pdq_near_words(1))"),
     ("owner", "TRUNCATE findings"),
     ("owner", "DELETE FROM findings"),
     ("owner", "UPDATE reviewers SET active = false"),
@@ -88,7 +90,11 @@ ALLOWED = [
 ]
 REFUSED = [
     *((role, f"TRUNCATE {table}") for role in OTHERS for table in ("verdicts", "reviews", "findings", "scans")),
-    *((role, f"DELETE FROM {table}") for role in OTHERS for table in (*APPEND_ONLY, "scans", "objects", "contents")),
+    *(
+        (role, f"DELETE FROM {table}")
+        for role in OTHERS
+        for table in (*APPEND_ONLY, "scans", "objects", "contents", "content_hashes")
+    ),
     *((role, f"UPDATE {table} SET uri = uri") for role in OTHERS for table in (*APPEND_ONLY, "findings")),
     *((role, "DELETE FROM findings WHERE outcome <> 'failed'") for role in OTHERS),
     *((role, "DELETE FROM findings") for role in OTHERS),
@@ -113,6 +119,7 @@ REFUSED = [
     ("web", COPY_VERDICT),
     ("web", "UPDATE idempotency_keys SET request_sha256 = ''"),
     ("worker", "UPDATE scans SET dropped_at = now()"),
+    ("worker", "UPDATE content_hashes SET pdq = pdq"),
     ("worker", "SELECT * FROM reviews"),
     ("worker", "SELECT * FROM contents"),
     ("worker", "SELECT drop_findings_partition(partition) FROM scans"),

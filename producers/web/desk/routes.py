@@ -11,7 +11,7 @@ from producers.web.access.people import ALead, AReviewer, Person
 from producers.web.csrf import csrf_checked
 from producers.web.desk import claims, deciding, queue
 from producers.web.desk.agreement import agreement
-from producers.web.desk.claims import Claimed, NotWaitingError
+from producers.web.desk.claims import Held, NotWaitingError
 from producers.web.desk.deciding import ClaimLostError, Decided, Decision, GoneError, SecondShare, Shown
 from producers.web.desk.filters import Asked, AskedFor
 from producers.web.desk.pace import pace
@@ -21,7 +21,7 @@ from producers.web.desk.undo import undo_last
 from producers.web.pages import Pages, minute, pages_of, words
 from producers.web.parts import Parts, parts_of
 from producers.web.pictures import Kind, address
-from worker.errors import UsageError
+from worker.errors import FakesweepError, UsageError
 
 router = APIRouter(include_in_schema=False, dependencies=[Depends(csrf_checked)])
 
@@ -79,10 +79,13 @@ def claim_item(
     try:
         found = claims.claim(parts.database, person, sha256, parts.settings.claim_s)
     except NotWaitingError as error:
-        return showing.page(sha256, asked, typed=typed, status=409, trouble=f"{error}.".capitalize())
-    if not isinstance(found, Claimed):
-        return showing.page(sha256, asked, typed=typed, status=409)
-    return showing.page(sha256, asked, typed=typed) if typed.anything else pages.go_on(_item(sha256, asked))
+        return _not_done(pages, showing, sha256, asked, typed, error)
+    if isinstance(found, Held):
+        held = UsageError(f"{found.reviewer} works on this item now")
+        return _not_done(pages, showing, sha256, asked, typed, held)
+    if typed.anything and not pages.asked_by_script:
+        return showing.page(sha256, asked, typed=typed)
+    return pages.go_on(_item(sha256, asked))
 
 
 @router.post("/items/{sha256}/decide")
@@ -94,10 +97,7 @@ def decide(
     try:
         decided = _decide(parts, person, sha256, typed)
     except (ClaimLostError, GoneError, UsageError) as error:
-        why = f"{error}. What you typed stays here."
-        if pages.asked_by_script:
-            return JSONResponse({"why": why, "lost": not isinstance(error, UsageError)}, 409)
-        return showing.page(sha256, asked, typed=typed, status=409, trouble=why)
+        return _not_done(pages, showing, sha256, asked, typed, error)
     pages.say(_told(decided))
     return pages.go_on(_next(person, asked, parts, pages))
 
@@ -144,6 +144,16 @@ def me(person: AReviewer, parts: TheParts, pages: ThePages) -> Response:
 def show_agreement(_lead: ALead, parts: TheParts, pages: ThePages) -> Response:
     """How far reviewers agree."""
     return pages.show("agreement.html.j2", found=agreement(parts.database))
+
+
+def _not_done(
+    pages: Pages, showing: Showing, sha256: str, asked: Asked, typed: Typed, error: FakesweepError
+) -> Response:
+    """Says why something was not done. What was typed stays in the form."""
+    why = f"{str(error)[:1].upper()}{str(error)[1:]}. What you typed stays here."
+    if pages.asked_by_script:
+        return JSONResponse({"why": why, "lost": isinstance(error, (ClaimLostError, GoneError))}, 409)
+    return showing.page(sha256, asked, typed=typed, status=409, trouble=why)
 
 
 def _decide(parts: Parts, person: Person, sha256: str, typed: Typed) -> Decided:

@@ -70,14 +70,14 @@
   }
 
   // Sends a form until the server has answered. Sending it twice is deciding once.
-  const send = async (target, body, wait = 1) => {
+  const send = async (address, body, wait = 1) => {
     const again = (why) => {
       say(`${why} Nothing is lost: it is sent again in ${wait} s.`);
-      setTimeout(() => send(target, body, Math.min(wait * 2, 30)), wait * 1000);
+      setTimeout(() => send(address, body, Math.min(wait * 2, 30)), wait * 1000);
     };
     let answer;
     try {
-      answer = await fetch(target.action, { method: "POST", body, headers: { Accept: "application/json" } });
+      answer = await fetch(address, { method: "POST", body, headers: { Accept: "application/json" } });
     } catch {
       return again("The server does not answer.");
     }
@@ -96,7 +96,8 @@
     event.preventDefault();
     if (sending) return;
     sending = true;
-    send(event.target, new FormData(event.target, event.submitter));
+    const address = event.submitter?.getAttribute("formaction") || event.target.getAttribute("action");
+    send(address, new FormData(event.target, event.submitter));
   });
 
   // The claim lasts while this page is open.
