@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from uuid import UUID
 
 import psycopg
@@ -77,8 +78,8 @@ def measured(database: Database) -> dict[str, dict[str, float]]:
     for name, one in filters.items():
         for person in people:
             figures[f"decide, next, item; {name}, {person.role}"] = stroke(database, person, one)
-        figures[f"first page; {name}"] = timed(lambda one=one: queue.waiting(database, people[0], one), 20)
-        figures[f"how many; {name}"] = timed(lambda one=one: queue.how_many(database, one), 20)
+        figures[f"first page; {name}"] = timed(partial(queue.waiting, database, people[0], one), 20)
+        figures[f"how many; {name}"] = timed(partial(queue.how_many, database, one), 20)
     figures["second page"] = timed(second_page(database, people[0]), 20)
     figures["choices"] = timed(lambda: queue.choices(database), 20)
     figures["undo"] = timed(lambda: undo_last(database, people[0]), 50)

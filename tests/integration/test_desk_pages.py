@@ -1,0 +1,63 @@
+"""What pages show: the queue, an item, agreement, and a person's own pace."""
+
+import pytest
+
+from producers.web.desk.agreement import agreement
+from producers.web.desk.item import item
+from producers.web.desk.pace import pace
+from producers.web.desk.queue import Filters, choices, how_many, waiting
+from tests.reviewing import ALWAYS, ReviewDesk, sha256_of
+from worker.database import Database
+from worker.errors import UsageError
+
+
+@pytest.fixture
+def desk(database: Database) -> ReviewDesk:
+    return ReviewDesk(database)
+
+
+def test_pages_together_are_the_whole_queue(desk: ReviewDesk) -> None:
+    for number, score in enumerate((0.9, 0.9, None, 0.5, 0.9, None, 0.95)):
+        desk.flag(f"{number}", score, at=number % 2)
+    desk.say("heron", "3", chance=ALWAYS)
+    ibis = desk.people["ibis"]
+    whole = [one.sha256 for one in waiting(desk.database, ibis, Filters()).items]
+    found, after = [], None
+    while True:
+        page = waiting(desk.database, ibis, Filters(), after=after, limit=2)
+        found += [one.sha256 for one in page.items]
+        if (after := page.next) is None:
+            break
+    assert found == whole == [sha256_of(name) for name in "3604125"]
+    assert how_many(desk.database, Filters()) == 6
+    assert [one.name for one in choices(desk.database).detectors] == ["d1"]
+    for bad in ("x", "bnVsbA==", "é"):
+        with pytest.raises(UsageError, match="begin at the first one"):
+            waiting(desk.database, ibis, Filters(), after=bad)
+
+
+def test_the_first_word_is_withheld_from_who_gives_the_second(desk: ReviewDesk) -> None:
+    desk.flag("a")
+    desk.say("heron", "a", chance=ALWAYS)
+    shown = item(desk.database, desk.people["ibis"], sha256_of("a"))
+    assert shown is not None
+    assert (shown.reviews_hidden, shown.reviews, shown.statement, shown.second_look) == (True, [], None, True)
+    desk.say("ibis", "a")
+    shown = item(desk.database, desk.people["ibis"], sha256_of("a"))
+    assert shown is not None
+    assert [one.reviewer for one in shown.reviews] == ["heron", "ibis"]
+    assert (shown.uri, shown.statement, shown.waits_for_person) == ("s3://b/a", "fake", False)
+    assert item(desk.database, desk.people["ibis"], "0" * 64) is None
+
+
+def test_agreement_says_too_few_and_then_a_number(desk: ReviewDesk) -> None:
+    for number in range(20):
+        assert agreement(desk.database).alpha is None
+        desk.flag(f"{number}")
+        statement = "real" if number % 2 else "fake"
+        desk.say("heron", f"{number}", statement, ALWAYS)
+        desk.say("ibis", f"{number}", statement)
+    found = agreement(desk.database)
+    assert (found.alpha, found.contents, found.pairs[0].kappa) == (1.0, 20, 1.0)
+    assert pace(desk.database, desk.people["heron"]).today == 20
+    assert pace(desk.database, desk.people["crane"]).median_s is None
