@@ -41,6 +41,18 @@ FakesweepError
 ├── MalformedAnswerError    the model is asked again, then NotAnnotatedError
 ├── RefusedError            at once NotAnnotatedError
 ├── NotAnsweredError        likewise, after the retries of the client
+│   Of a request to the web process.
+├── NotLoggedInError        nobody is logged in: the answer leads to the login page
+├── ForbiddenError          who asks may not do this
+├── CsrfError               the form is not from our own pages
+├── WrongFormError          the form asks for something that cannot be: it is shown again with the fault
+├── WrongAddressError       we did not make the address of this picture
+├── ExpiredAddressError     we did, and it is too old
+├── BusyError               too many pictures are under way
+├── NotWaitingError         the content does not wait for this person: it can only be looked at
+├── ClaimLostError          the person's claim does not hold any more: nothing is stored
+├── GoneError               the content left the queue meanwhile
+├── FasterError             somebody else was faster: it is asked again
 │   Of this code.
 └── UndeclaredMetricError   worker/metrics/declared.py does not declare the metric, the label or its value
 """
@@ -215,6 +227,59 @@ class RefusedError(FakesweepError):
 
 class NotAnsweredError(FakesweepError):
     """No answer to this request after all retries: others may have one."""
+
+
+class NotLoggedInError(FakesweepError):
+    """Nobody is logged in: the app answers with the way to the login page."""
+
+
+class ForbiddenError(FakesweepError):
+    """Who asks may not do this. The text says which role may."""
+
+
+class CsrfError(FakesweepError):
+    """The form does not carry the token of the session that sends it, or another site sends it."""
+
+
+class WrongFormError(FakesweepError):
+    """What was given does not do. `field` is the name of the input that it is about."""
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(text)
+        self.field = field
+
+
+class WrongAddressError(FakesweepError):
+    """We did not make this address, or not for who asks."""
+
+
+class ExpiredAddressError(FakesweepError):
+    """The address was right, and is too old."""
+
+
+class BusyError(FakesweepError):
+    """Too many pictures are under way."""
+
+
+class NotWaitingError(FakesweepError):
+    """The content does not wait for this person: the text says why. It can still be looked at."""
+
+
+class ClaimLostError(FakesweepError):
+    """The person's claim does not hold any more: `holder` has it, or `decided_by` has decided it, or neither."""
+
+    def __init__(self, text: str, *, holder: str | None = None, decided_by: str | None = None) -> None:
+        super().__init__(text)
+        self.holder = holder
+        self.decided_by = decided_by
+
+
+class GoneError(FakesweepError):
+    """The content left the queue meanwhile: the text says why."""
+
+
+class FasterError(FakesweepError):
+    """Somebody else was faster: ask again."""
 
 
 class UndeclaredMetricError(FakesweepError):

@@ -6,14 +6,12 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 
+from worker.errors import CsrfError
+
 FIELD = "csrf"
 HEADER = "X-CSRF-Token"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
-
-
-class CsrfError(Exception):
-    """The form does not carry the token of the session that sends it, or another site sends it."""
 
 
 def token_of(request: Request) -> str:

@@ -11,14 +11,15 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from producers.web.access import sessions
-from producers.web.access.people import ForbiddenError, NotLoggedInError
-from producers.web.csrf import CsrfError
 from producers.web.pages import Pages
 from worker.errors import (
     ConfigurationError,
+    CsrfError,
     FakesweepError,
+    ForbiddenError,
     NoSuchContentError,
     NoSuchScanError,
+    NotLoggedInError,
     TransientError,
 )
 

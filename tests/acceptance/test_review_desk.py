@@ -49,7 +49,8 @@ def begin(page: Page, desk: Desk, name: str = "heron") -> Page:
 def on_item(page: Page, other_than: str = "-") -> Page:
     """Waits until an item is shown that is held, and that is another one."""
     page.wait_for_function(
-        "other => document.querySelector('#item[data-claim]') && document.querySelector('#item').dataset.sha !== other",
+        "other => document.body.dataset.keys && document.querySelector('#item[data-claim]')"
+        " && document.querySelector('#item').dataset.sha !== other",
         arg=other_than,
     )
     return page

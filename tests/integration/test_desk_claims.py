@@ -5,10 +5,11 @@ import time
 import pytest
 
 from producers.web.desk import claims
-from producers.web.desk.claims import Held, NotWaitingError
+from producers.web.desk.claims import Held
 from producers.web.desk.queue import Filters
 from tests.reviewing import ALWAYS, OTHER_SCAN, ReviewDesk, sha256_of
 from worker.database import Database
+from worker.errors import NotWaitingError
 from worker.tables import Verdict
 
 

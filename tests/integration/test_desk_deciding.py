@@ -8,13 +8,13 @@ import pytest
 
 from producers.reviews import Stated, disable_reviewer, review
 from producers.web.desk import claims
-from producers.web.desk.claims import Claimed, NotWaitingError
-from producers.web.desk.deciding import ClaimLostError, GoneError, SecondShare, Shown
+from producers.web.desk.claims import Claimed
+from producers.web.desk.deciding import SecondShare, Shown
 from tests.integration.test_reviews import FAKE, Desk
 from tests.integration.test_scans import Archive, png
 from tests.reviewing import ALWAYS, NEVER, SCAN, ReviewDesk, sha256_of
 from worker.database import Database
-from worker.errors import InactiveReviewerError, UsageError
+from worker.errors import ClaimLostError, GoneError, InactiveReviewerError, NotWaitingError, UsageError
 from worker.tables import Statement
 
 

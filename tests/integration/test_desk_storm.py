@@ -16,11 +16,10 @@ from sqlalchemy.exc import DBAPIError
 from producers.web.access.people import Person
 from producers.web.desk import claims
 from producers.web.desk.claims import Claimed
-from producers.web.desk.deciding import ClaimLostError
 from producers.web.desk.undo import undo_last
 from tests.reviewing import ReviewDesk
 from worker.database import Database, connect
-from worker.errors import DatabaseUnavailableError
+from worker.errors import ClaimLostError, DatabaseUnavailableError
 
 T = TypeVar("T")
 CONTENTS, PEOPLE = 500, 8

@@ -12,10 +12,11 @@ from sqlalchemy.exc import DBAPIError
 
 from producers.reviews import Stated, review
 from producers.web.desk import claims
-from producers.web.desk.claims import Claimed, NotWaitingError
+from producers.web.desk.claims import Claimed
 from producers.web.desk.undo import Undone, undo_last
 from tests.reviewing import ALWAYS, NEVER, SCAN, ReviewDesk, sha256_of
 from worker.database import Database
+from worker.errors import NotWaitingError
 from worker.tables import Statement
 
 KEPT = {

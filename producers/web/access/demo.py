@@ -10,12 +10,13 @@ from sqlmodel import col
 
 from producers.web.access import sessions
 from producers.web.access.identities import DEMO
-from producers.web.access.people import ForbiddenError, NotLoggedInError, reviewer_with
+from producers.web.access.people import reviewer_with
 from producers.web.csrf import csrf_checked
 from producers.web.pages import Pages, pages_of
 from producers.web.parts import Parts, parts_of
 from producers.web.settings import is_loopback
 from worker.database import transaction
+from worker.errors import ForbiddenError, NotLoggedInError
 from worker.tables import Reviewer
 
 router = APIRouter(include_in_schema=False)

@@ -12,6 +12,7 @@ from producers.web.access import sessions
 from producers.web.access.identities import DEMO
 from producers.web.parts import Parts, parts_of
 from worker.database import Database, transaction
+from worker.errors import ForbiddenError, NotLoggedInError
 from worker.tables import DeskRole, Login, Reviewer
 
 _RANK = {role: rank for rank, role in enumerate(DeskRole)}
@@ -27,14 +28,6 @@ class Person:
     def may(self, role: DeskRole) -> bool:
         """Whether they may do what this role may."""
         return _RANK[self.role] >= _RANK[role]
-
-
-class NotLoggedInError(Exception):
-    """Nobody is logged in: the app answers with the way to the login page."""
-
-
-class ForbiddenError(Exception):
-    """Who asks may not do this. The text says which role may."""
 
 
 def reviewer_with(database: Database, identity: str) -> Person | None:

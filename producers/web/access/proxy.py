@@ -7,9 +7,10 @@ from fastapi.responses import RedirectResponse, Response
 
 from producers.web.access import sessions
 from producers.web.access.identities import from_proxy
-from producers.web.access.people import ForbiddenError, reviewer_with
+from producers.web.access.people import reviewer_with
 from producers.web.access.strangers import stranger
 from producers.web.parts import Parts, parts_of
+from worker.errors import ForbiddenError
 
 router = APIRouter(include_in_schema=False)
 

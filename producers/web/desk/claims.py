@@ -15,7 +15,7 @@ from sqlmodel import Session
 from producers.web.access.people import Person
 from producers.web.desk.turns import ATTENTION, MINE, ORDER, Filters, sections, values_of
 from worker.database import Database, transaction
-from worker.errors import FakesweepError
+from worker.errors import FasterError, NotWaitingError
 
 _CLASS = 0x434C4149
 """First key of advisory locks ("CLAI" in ASCII): the second is a content, or a person, who claims one at a time."""
@@ -36,10 +36,6 @@ class Held:
 
     reviewer: str
     until: datetime
-
-
-class NotWaitingError(FakesweepError):
-    """The content does not wait for this person: the text says why. It can still be looked at."""
 
 
 _TAKE = """
@@ -110,10 +106,6 @@ FROM contents c WHERE c.sha256 = :sha256 AND {ATTENTION}
 """  # noqa: S608 - likewise
 
 
-class _FasterError(Exception):
-    """Somebody else was faster: ask again."""
-
-
 def next_content(database: Database, person: Person, filters: Filters, claim_s: float) -> Claimed | None:
     """Claims what waits longest or is worst for this person; None when nothing waits for them.
 
@@ -125,7 +117,7 @@ def next_content(database: Database, person: Person, filters: Filters, claim_s: 
             with transaction(database) as session:
                 session.execute(text(ONE_PERSON), given)
                 return _held(session, filters, given) or _first(session, person, filters, given)
-        except _FasterError:
+        except FasterError:
             # Each time, another person has got a content.
             continue
 
@@ -136,7 +128,7 @@ def _held(session: Session, filters: Filters, given: dict[str, Any]) -> Claimed 
 
 
 def _first(session: Session, person: Person, filters: Filters, given: dict[str, Any]) -> Claimed | None:
-    """The first content of the first part of the queue that has one. Raises _FasterError."""
+    """The first content of the first part of the queue that has one. Raises FasterError."""
     sources = [(section.source, _NOT_SKIPPED, ORDER) for section in sections(person)]
     for source, skips, order in [*sources, (_SKIPPED, "", "s.until")]:
         query = _CLAIM_NEXT.format(source=source, skips=skips, order=order, filters=filters.sql())
@@ -144,10 +136,10 @@ def _first(session: Session, person: Person, filters: Filters, given: dict[str, 
         if row.sha256 is not None:
             # The statement may not have seen that somebody decided the content while it ran.
             if not is_mine(session, person, row.sha256):
-                raise _FasterError
+                raise FasterError
             return Claimed(row.id, row.sha256, row.until)
         if row.found:
-            raise _FasterError
+            raise FasterError
     return None
 
 

@@ -15,7 +15,7 @@ from producers.web.access.people import Person
 from producers.web.desk.claims import CLAIM_ONE, held_by, is_mine, why_not
 from producers.web.desk.reasons import Reasons
 from worker.database import Database, transaction
-from worker.errors import FakesweepError, UsageError
+from worker.errors import ClaimLostError, GoneError, UsageError
 from worker.tables import DeskRole, ReviewKind, Statement
 from worker.texts import storable
 
@@ -69,19 +69,6 @@ class Decided:
     second_look: bool
     also: tuple[str, ...]
     left_out: tuple[str, ...]
-
-
-class ClaimLostError(FakesweepError):
-    """The person's claim does not hold any more: `holder` has it, or `decided_by` has decided it, or neither."""
-
-    def __init__(self, text: str, *, holder: str | None = None, decided_by: str | None = None) -> None:
-        super().__init__(text)
-        self.holder = holder
-        self.decided_by = decided_by
-
-
-class GoneError(FakesweepError):
-    """The content left the queue meanwhile: the text says why."""
 
 
 # The lock of review_checked(), before any row: who decides several contents takes them in the order of workers.

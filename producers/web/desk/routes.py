@@ -11,8 +11,8 @@ from producers.web.access.people import ALead, AReviewer, Person
 from producers.web.csrf import csrf_checked
 from producers.web.desk import claims, deciding, queue
 from producers.web.desk.agreement import agreement
-from producers.web.desk.claims import Held, NotWaitingError
-from producers.web.desk.deciding import ClaimLostError, Decided, Decision, GoneError, SecondShare, Shown
+from producers.web.desk.claims import Held
+from producers.web.desk.deciding import Decided, Decision, SecondShare, Shown
 from producers.web.desk.filters import Asked, AskedFor
 from producers.web.desk.pace import pace
 from producers.web.desk.reasons import read_reasons
@@ -21,7 +21,7 @@ from producers.web.desk.undo import undo_last
 from producers.web.pages import Pages, minute, pages_of, words
 from producers.web.parts import Parts, parts_of
 from producers.web.pictures import Kind, address
-from worker.errors import FakesweepError, UsageError
+from worker.errors import ClaimLostError, FakesweepError, GoneError, NotWaitingError, UsageError
 
 router = APIRouter(include_in_schema=False, dependencies=[Depends(csrf_checked)])
 

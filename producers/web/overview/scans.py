@@ -13,10 +13,10 @@ from producers.reporting.results import summary
 from producers.web.access.people import ALead, Person
 from producers.web.csrf import csrf_checked
 from producers.web.overview import charts, figures, texts
-from producers.web.overview.starting import Shares, StartForm, WrongFormError, checked, new_form, start
+from producers.web.overview.starting import Shares, StartForm, checked, new_form, start
 from producers.web.pages import Pages, pages_of
 from producers.web.parts import Parts, parts_of
-from worker.errors import NoSuchScanError, ScanStateError
+from worker.errors import NoSuchScanError, ScanStateError, WrongFormError
 from worker.messages import Explain, Record
 from worker.tables import ScanStatus
 

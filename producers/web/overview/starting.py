@@ -11,7 +11,7 @@ from producers import scans, sources
 from producers.limits import Limits
 from producers.listing import Rules
 from worker.database import Database
-from worker.errors import ScanStateError, SourceError, UnknownSourceError
+from worker.errors import ScanStateError, SourceError, UnknownSourceError, WrongFormError
 from worker.messages import Explain, Policy, Record
 from worker.tables import Scan
 
@@ -21,14 +21,6 @@ _PREFIX = "desk-"
 _TOKEN = re.compile("[0-9a-f]{32}")
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class WrongFormError(Exception):
-    """What was given does not do. `field` is the name of the input that it is about."""
-
-    def __init__(self, field: str, text: str) -> None:
-        super().__init__(text)
-        self.field = field
 
 
 class StartForm(BaseModel):

@@ -9,6 +9,7 @@ from itsdangerous import BadSignature, SignatureExpired, TimestampSigner, URLSaf
 from producers.web.access.people import Person
 from producers.web.parts import Parts
 from producers.web.settings import WebSettings
+from worker.errors import ExpiredAddressError, WrongAddressError
 
 PATH = "/pictures/"
 _SALT = "fakesweep.pictures"
@@ -23,14 +24,6 @@ class Kind(StrEnum):
     BLURRED = "blurred"
     SMALL = "small"
     SMALL_BLURRED = "small_blurred"
-
-
-class WrongAddressError(Exception):
-    """We did not make this address, or not for who asks."""
-
-
-class ExpiredAddressError(Exception):
-    """The address was right, and is too old."""
 
 
 @dataclass(frozen=True)

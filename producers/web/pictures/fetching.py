@@ -13,7 +13,7 @@ from producers.web.pictures.drawing import Drawing, Made
 from producers.web.pictures.places import other_places
 from worker.budget import Budget
 from worker.cpus import usable_cpus
-from worker.errors import ImageError, Reason, StorageUnavailableError
+from worker.errors import BusyError, ImageError, Reason, StorageUnavailableError
 from worker.images import SizeLimits
 from worker.messages import ImageRef
 
@@ -27,10 +27,6 @@ WAIT_S = 30.0
 KEPT_BYTES = 64 * 2**20
 """Of pictures that are made already: about 200 contents in all their forms."""
 _FILES_SHARE = 0.25
-
-
-class BusyError(Exception):
-    """Too many pictures are under way."""
 
 
 class Pictures:

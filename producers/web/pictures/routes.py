@@ -7,10 +7,10 @@ from fastapi.responses import Response
 
 from producers.web.access.people import AReviewer
 from producers.web.parts import Parts, parts_of
-from producers.web.pictures.addresses import PATH, ExpiredAddressError, WrongAddressError, read
-from producers.web.pictures.fetching import BusyError, Pictures
+from producers.web.pictures.addresses import PATH, read
+from producers.web.pictures.fetching import Pictures
 from producers.web.pictures.reasons import BUSY, EXPIRED, UNKNOWN, drawn, status_of
-from worker.errors import ImageError, Reason, TransientError
+from worker.errors import BusyError, ExpiredAddressError, ImageError, Reason, TransientError, WrongAddressError
 
 router = APIRouter(include_in_schema=False)
 

@@ -70,10 +70,10 @@
   }
 
   // Sends a form until the server has answered. Sending it twice is deciding once.
-  const send = async (address, body, wait = 1) => {
+  const send = async (address, body, decides, wait = 1) => {
     const again = (why) => {
       say(`${why} Nothing is lost: it is sent again in ${wait} s.`);
-      setTimeout(() => send(address, body, Math.min(wait * 2, 30)), wait * 1000);
+      setTimeout(() => send(address, body, decides, Math.min(wait * 2, 30)), wait * 1000);
     };
     let answer;
     try {
@@ -84,7 +84,7 @@
     if (answer.status >= 500) return again("The server cannot store this now.");
     const told = await answer.json().catch(() => ({}));
     if (answer.ok && told.next) {
-      if (draft) try { sessionStorage.removeItem(draft); } catch { /* forbidden */ }
+      if (decides) stored(sessionStorage, draft, "{}"); // until then, what was typed is kept
       return location.assign(told.next);
     }
     sending = false;
@@ -96,8 +96,9 @@
     event.preventDefault();
     if (sending) return;
     sending = true;
-    const address = event.submitter?.getAttribute("formaction") || event.target.getAttribute("action");
-    send(address, new FormData(event.target, event.submitter));
+    const elsewhere = event.submitter?.getAttribute("formaction");
+    const address = elsewhere || event.target.getAttribute("action");
+    send(address, new FormData(event.target, event.submitter), event.target === form && !elsewhere);
   });
 
   // The claim lasts while this page is open.
@@ -123,4 +124,5 @@
     }
   };
   if (item?.dataset.claim) setInterval(keep, item.dataset.every * 1000);
+  document.body.dataset.keys = "ready";
 })();
