@@ -90,5 +90,5 @@ def test_links_between_documents_lead_somewhere() -> None:
 
 def test_the_settings_of_the_review_desk_are_all_told() -> None:
     told = (ROOT / "docs" / "review-desk.md").read_text(encoding="utf-8")
-    for name in WebSettings.model_fields:
-        assert f"`{PREFIX}{name.upper()}`" in told, name
+    for name, field in WebSettings.model_fields.items():
+        assert f"`{field.validation_alias or PREFIX + name.upper()}`" in told, name
