@@ -93,8 +93,8 @@ def check_url(app: Celery) -> Any:
     """Whether BROKER_URL can be understood; a connection that is not open yet. Raises ConfigurationError."""
     try:
         return app.connection_for_write()
-    except (KeyError, ValueError, ImportError) as error:
-        # Without its text, which may hold a part of the password.
+    except (KeyError, ValueError, ImportError, NameError) as error:
+        # NameError: a transport of kombu whose client is not installed, such as kafka://. Without its text, which may hold a part of the password.
         scheme = app.conf.broker_url.partition(":")[0]
         raise ConfigurationError(f"BROKER_URL: {scheme}:// and what follows is no URL that kombu knows") from error
 
