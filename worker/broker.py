@@ -94,7 +94,8 @@ def check_url(app: Celery) -> Any:
     try:
         return app.connection_for_write()
     except (KeyError, ValueError, ImportError, NameError) as error:
-        # NameError: a transport of kombu whose client is not installed, such as kafka://. Without its text, which may hold a part of the password.
+        # NameError: kombu lacks the client of a transport, such as kafka://. Without the error's text, which may hold a
+        # part of the password.
         scheme = app.conf.broker_url.partition(":")[0]
         raise ConfigurationError(f"BROKER_URL: {scheme}:// and what follows is no URL that kombu knows") from error
 

@@ -130,7 +130,6 @@ class Browser:
 
 def test_people_review(place: Place) -> None:
     heron, wren, owl = (Browser(place, name) for name in ("heron", "wren", "owl"))
-    place.app.state.parts.store._objects.pop(FLAGGED)
     first = place.sha_of("s3://archive/0001.png")
     for query in (f"scan={place.scan}", "bucket=archive", "detector=1", "verdict=fake", "external_id=post", ""):
         heron.picture(heron.get(f"/queue?{query}"))
