@@ -22,8 +22,8 @@ from producers.web.desk import claims, deciding, queue
 from producers.web.desk.deciding import Decision, SecondShare, Shown
 from producers.web.desk.item import item
 from producers.web.desk.queue import Filters
-from producers.web.desk.reasons import read_reasons
 from producers.web.desk.undo import undo_last
+from producers.web.reasons import read_reasons
 from worker.database import Database, connect
 from worker.database.detectors import register_detector
 from worker.tables import DeskRole, Statement, Verdict

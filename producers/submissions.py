@@ -62,8 +62,9 @@ class Submissions:
         """Publishes images to the live queue as one submission, or goes on with the one that this key has made.
 
         The messages are kept in `unpublished` from the commit until the broker has them all. So a process that dies
-        in between, or a broker that is away, loses nothing: the next request with the key publishes them. Perhaps some
-        then come twice, which gives one finding for each image all the same.
+        in between, or a broker that is away, loses nothing: the next request with the key publishes them, and after a
+        minute any web process does (producers.left_behind). Perhaps some then come twice, which gives one finding for
+        each image all the same.
         Raises KeyReusedError, KeyInUseError, BrokerUnavailableError.
         """
         with self._alone(key):
@@ -128,22 +129,31 @@ def submit(
     policy: Policy | None = None,
     source: str = "fakesweep submit",
 ) -> UUID:
-    """Publishes images to the live queue as one submission; the id of its scan. Raises BrokerUnavailableError."""
+    """Publishes images to the live queue as one submission; the id of its scan.
+
+    If this process dies before the broker has all, a web process publishes them (producers.left_behind). If the broker
+    is away, the submission ends with what was published. Raises BrokerUnavailableError.
+    """
     scan = _scan_of(refs, policy, source)
     scan_id = scan.id
+    jobs = list(messages_of(refs, scan_id=scan_id))
     with transaction(database) as session:
         _store(session, scan)
+        session.add(Unpublished(scan_id=scan_id, messages=[job.payload() for job in jobs]))
     published = 0
     try:
         _declare(app)
-        for job in messages_of(refs, scan_id=scan_id):
+        for job in jobs:
             _publish(app, job)
             published += len(job.images)
     except BrokerUnavailableError as error:
         with transaction(database) as session:
+            session.execute(delete(Unpublished).where(col(Unpublished.scan_id) == scan_id))
             session.execute(update(Scan).where(col(Scan.id) == scan_id).values(listed=published))
             counters.finish_if_full(session, scan_id)
         raise BrokerUnavailableError(f"submission {scan_id}: {published} of {len(refs)} published: {error}") from error
+    with transaction(database) as session:
+        session.execute(delete(Unpublished).where(col(Unpublished.scan_id) == scan_id))
     return scan_id
 
 

@@ -13,7 +13,7 @@ from producers.web.desk import claims, deciding
 from producers.web.desk.claims import Claimed
 from producers.web.desk.deciding import Decided, Decision, SecondShare, Shown
 from producers.web.desk.queue import Filters
-from producers.web.desk.reasons import Reasons, read_reasons
+from producers.web.reasons import Reasons, read_reasons
 from tests.desk import person
 from worker.database import Database
 from worker.tables import DeskRole, Statement

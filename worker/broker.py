@@ -89,15 +89,21 @@ def _transport_options(broker_url: str) -> dict[str, Any]:
     return {}
 
 
-def check_broker(app: Celery) -> None:
-    """Connects once and declares the queues. Raises ConfigurationError within about 5 s when that fails."""
+def check_url(app: Celery) -> Any:
+    """Whether BROKER_URL can be understood; a connection that is not open yet. Raises ConfigurationError."""
     try:
-        url = maybe_sanitize_url(app.conf.broker_url)
-        connection = app.connection_for_write()
-    except (KeyError, ValueError, ImportError) as error:
-        # Without its text, which may hold a part of the password.
+        return app.connection_for_write()
+    except (KeyError, ValueError, ImportError, NameError) as error:
+        # NameError: kombu lacks the client of a transport, such as kafka://. Without the error's text, which may hold a
+        # part of the password.
         scheme = app.conf.broker_url.partition(":")[0]
         raise ConfigurationError(f"BROKER_URL: {scheme}:// and what follows is no URL that kombu knows") from error
+
+
+def check_broker(app: Celery) -> None:
+    """Connects once and declares the queues. Raises ConfigurationError within about 5 s when that fails."""
+    connection = check_url(app)
+    url = maybe_sanitize_url(app.conf.broker_url)
     try:
         with connection:
             connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)

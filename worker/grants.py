@@ -77,7 +77,7 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     "findings_hourly": {},
     "flagged_daily": {},
     "reviewed_verdicts": {},
-    "content_reviews": {},
+    "content_reviews": {WEB: "SELECT"},
 }
 """For each table: what each role may do with it. The owner may do all."""
 

@@ -31,10 +31,10 @@ def install(extras: str) -> None:
         _pip("--constraint", constraints.name, "--editable", f"{ROOT}[{extras}]")
     _python(str(Path(__file__).with_name("torchvision_ops.py")))
     if "near" not in extras.split(","):
-        _install_if_possible("near")
+        install_if_possible("near")
 
 
-def _install_if_possible(extra: str) -> None:
+def install_if_possible(extra: str) -> None:
     """pdqhash has no wheels. Where there is no C++ compiler, the demo works without near duplicates."""
     try:
         _pip("--constraint", str(CONSTRAINTS), "--editable", f"{ROOT}[{extra}]")

@@ -16,6 +16,7 @@ from producers.web.api.app import create_api
 from producers.web.desk.routes import router as desk
 from producers.web.faults import add_faults
 from producers.web.guards import BodyLimit, OwnNames, SecurityHeaders
+from producers.web.left_behind import LeftBehind
 from producers.web.parts import Parts
 from producers.web.pictures import Pictures
 from producers.web.pictures import router as pictures
@@ -62,6 +63,10 @@ def create_app(parts: Parts) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    parts: Parts = app.state.parts
+    left_behind = LeftBehind(parts.broker, parts.database)
+    left_behind.start()
     yield
     app.state.pictures.close()
-    await run_in_threadpool(app.state.parts.scans.close)
+    await run_in_threadpool(left_behind.close)
+    await run_in_threadpool(parts.scans.close)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import HTTPConnection
 
+from producers.web.reasons import Reasons, read_reasons
 from producers.web.scans import ScanProcesses
 from producers.web.settings import WebSettings
 from worker.database import Database
@@ -24,6 +25,8 @@ class Parts:
     """Where pictures are fetched from."""
     broker: "Celery"
     """What submissions are published with."""
+    reasons: Reasons = field(default_factory=read_reasons)
+    """Why people can say that they decide. Read once, so that a file that is wrong is told at start."""
     scans: ScanProcesses = field(default_factory=ScanProcesses)
     """Publishes the scans that are started here. Whoever makes the parts closes it."""
     max_bytes: int = 64 * 2**20

@@ -2,14 +2,17 @@
 
 import signal
 import socket
+import threading
 from types import FrameType
 
 import structlog
 import typer
 import uvicorn
+from celery import Celery
 
 from producers.web.app import create_app
 from producers.web.parts import Parts
+from producers.web.reasons import read_reasons
 from producers.web.settings import PREFIX, WebSettings
 from worker import broker, telemetry
 from worker.database import Database
@@ -54,17 +57,28 @@ def serve(settings: Settings, own: WebSettings, database: Database) -> int:
 def parts_for(settings: Settings, own: WebSettings, database: Database) -> Parts:
     """The parts of a web process. Raises ConfigurationError.
 
-    A broker that is away is no hindrance: reviews need none.
+    A broker that is away is no hindrance: reviews need none. It is only told. An address that cannot be one is refused.
     """
     celery = broker.create_app(settings.broker_url.get_secret_value())
+    broker.check_url(celery)
+    # Beside the start: it takes seconds while the broker is away.
+    threading.Thread(target=_tell_of_broker, args=[celery], name="broker-check", daemon=True).start()
     return Parts(
         settings=own,
         database=database,
         store=open_stores(settings),
         broker=celery,
+        reasons=read_reasons(own.reasons),
         max_bytes=settings.max_bytes,
         max_pixels=settings.max_pixels,
     )
+
+
+def _tell_of_broker(celery: Celery) -> None:
+    try:
+        broker.check_broker(celery)
+    except ConfigurationError as error:
+        log.warning("broker_not_used", reason=str(error), effect="the desk works; submissions and scans do not")
 
 
 def _uvicorn(app: object, own: WebSettings) -> uvicorn.Config:

@@ -18,15 +18,17 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 from sqlmodel import col
 
+from producers import submissions
+from producers.left_behind import publish_left_behind
 from tests.api import allowed, mounted, program, token_for
 from tests.contract.test_publishers import take
-from tests.desk import settings
+from tests.desk import desk_app, settings
 from tests.integration.test_moderate import png
 from tests.processes import running_process, wait_for
 from worker import broker
 from worker.database import Database, transaction
 from worker.database.detectors import register_detector
-from worker.messages import LIVE_QUEUE, JudgeImages
+from worker.messages import LIVE_QUEUE, ImageRef, JudgeImages
 from worker.moderate import moderate
 from worker.path import Parts
 from worker.tables import IdempotencyKey, Scan, Scope, Unpublished
@@ -220,3 +222,52 @@ def test_waiting_holds_no_thread(database: Database, clean_redis_url: str, datab
 def test_celery_is_told_nothing_of_a_body_that_is_refused(database: Database) -> None:
     client = allowed(database, broker=Celery(broker=NOBODY))
     assert client.post("/submissions", json={"images": []}).status_code == 422
+
+
+def left_behind(database: Database, client: TestClient, minutes: int, **headers: str) -> list[str]:
+    """What is submitted while the broker is away, so long ago; the statuses of submissions."""
+    assert client.post("/submissions", json=body(3), headers=headers).status_code == 503
+    with transaction(database) as session:
+        session.execute(update(Scan).values(created_at=datetime.now(UTC) - timedelta(minutes=minutes)))
+        return list(session.execute(select(col(Scan.status))).scalars())
+
+
+def test_what_nobody_asks_for_again_is_published_by_a_web_process(database: Database, clean_redis_url: str) -> None:
+    left_behind(database, allowed(database, broker=broker.create_app(NOBODY)), 2, **KEY)
+    whole = desk_app(database, broker=broker.create_app(clean_redis_url))
+    with TestClient(whole, base_url="http://127.0.0.1:8400"):
+        wait_for(lambda: judge(database, clean_redis_url) == URIS[:3], 20)
+    with transaction(database) as session:
+        assert session.execute(select(Unpublished)).first() is None
+        assert session.execute(select(col(Scan.status))).scalars().all() == ["done"]
+
+
+def test_a_request_that_is_under_way_is_left_alone(database: Database, clean_redis_url: str) -> None:
+    left_behind(database, allowed(database, broker=broker.create_app(NOBODY)), 0, **KEY)
+    assert publish_left_behind(broker.create_app(clean_redis_url), database) == 0
+
+
+def test_one_without_a_key_ends_when_the_broker_is_away(database: Database, clean_redis_url: str) -> None:
+    """Its program has been told so, and has no key to ask with: it submits again."""
+    assert left_behind(database, allowed(database, broker=broker.create_app(NOBODY)), 2) == ["done"]
+    assert publish_left_behind(broker.create_app(clean_redis_url), database) == 0
+
+
+def test_one_without_a_key_whose_process_was_killed_is_published(database: Database, clean_redis_url: str) -> None:
+    class KilledError(BaseException):
+        """As a SIGKILL, between the commit and the first message."""
+
+    celery = broker.create_app(clean_redis_url)
+
+    def killed(*_args: Any, **_more: Any) -> Any:
+        raise KilledError
+
+    dying = broker.create_app(clean_redis_url)
+    dying.connection_for_write = killed
+    refs = [ImageRef(uri=uri) for uri in URIS[:3]]
+    with pytest.raises(KilledError):
+        submissions.submit(dying, database, refs)
+    assert publish_left_behind(celery, database, older_than=timedelta(0)) == 3
+    assert judge(database, clean_redis_url) == URIS[:3]
+    submissions.submit(celery, database, refs)
+    assert publish_left_behind(celery, database, older_than=timedelta(0)) == 0

@@ -64,6 +64,8 @@ def test_it_answers_until_sigterm(environment: dict[str, str], tmp_path: Path) -
         ({"FAKESWEEP_WEB_PORT": "x"}, "FAKESWEEP_WEB_PORT is not valid"),
         ({"FAKESWEEP_WEB_LOGIN": "oidc"}, "FAKESWEEP_WEB_URL is not set: give an https address"),
         ({"BROKER_URL": ""}, "BROKER_URL is not set"),
+        ({"BROKER_URL": "kafka://127.0.0.1/0"}, "BROKER_URL: kafka:// and what follows is no URL that kombu knows"),
+        ({"BROKER_URL": "redis://127.0.0.1:port/0"}, "BROKER_URL: redis:// and what follows is no URL"),
     ],
 )
 def test_a_wrong_setting_is_told_in_one_line(environment: dict[str, str], changes: dict[str, str], said: str) -> None:
@@ -112,3 +114,60 @@ def test_it_works_behind_a_proxy(environment: dict[str, str], tmp_path: Path) ->
         assert "Secure" in answer.headers["set-cookie"].title()
         assert "server" not in answer.headers
     assert SECRET not in log.read_text()
+
+
+GOOD = '[[reason]]\ncode = "hands"\ntext = "Six fingers"\nstatements = ["fake"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD + "[[reason", "reasons.toml cannot be read:"),
+        (GOOD + "code = = 1", "(at line 5, column 8)"),
+        (GOOD + GOOD, "reasons.toml, line 5: the code hands comes twice"),
+        (GOOD + GOOD.replace("hands", "feet").replace("fake", "fine"), "reasons.toml, line 5: statements.0:"),
+        (GOOD.replace('text = "Six fingers"\n', ""), "reasons.toml, line 1: text: Field required"),
+        (GOOD.replace("Six fingers", ""), "reasons.toml, line 1: text:"),
+        ("", "reasons.toml, line 1: must hold [[reason]] tables"),
+    ],
+)  # fmt: skip
+def test_a_file_of_reasons_that_is_wrong_is_told_at_start(
+    environment: dict[str, str], tmp_path: Path, text: str, said: str
+) -> None:
+    path = tmp_path / "reasons.toml"
+    path.write_text(text)
+    done = fakesweep("web", environment=environment | {"FAKESWEEP_WEB_REASONS": str(path)})
+    assert (done.returncode, done.stderr.count("\n"), said in done.stderr) == (2, 1, True), done.stderr
+    assert "FAKESWEEP_WEB_REASONS" in done.stderr
+
+
+def test_the_file_of_reasons_is_read_once(environment: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "reasons.toml"
+    path.write_text(GOOD)
+    with running(environment | {"FAKESWEEP_WEB_REASONS": str(path)}, tmp_path / "log") as (_, address):
+        path.unlink()
+        assert httpx2.get(f"{address}/login").status_code == 200
+
+
+def test_a_broker_that_is_away_is_told_and_no_hindrance(environment: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with running(environment | {"BROKER_URL": "redis://:hidden@127.0.0.1:9/0"}, log) as (process, address):
+        assert httpx2.get(f"{address}/login").status_code == 200
+        wait_for(lambda: '"broker_not_used"' in log.read_text(), 20, process, log)
+    assert "hidden" not in log.read_text()
+
+
+def test_forwarded_headers_of_strangers_are_ignored(environment: dict[str, str], tmp_path: Path) -> None:
+    """Only a proxy that the settings name says from where and over what a request came."""
+    behind = {
+        "FAKESWEEP_WEB_LOGIN": "proxy", "FAKESWEEP_WEB_URL": "http://127.0.0.1:8400",
+        "FAKESWEEP_WEB_PROXY_SECRET": SECRET,
+    }  # fmt: skip
+    for trusted, scheme in (("127.0.0.1", "https"), ("10.0.0.0/8", "http"), ("", "http")):
+        given = environment | behind | {"FAKESWEEP_WEB_TRUSTED_PROXIES": trusted}
+        log = tmp_path / f"log-{scheme}-{len(trusted)}"
+        with running(given, log):
+            port = json.loads(next(line for line in log.read_text().splitlines() if "web_listening" in line))["port"]
+            headers = {"Host": "127.0.0.1:8400", "X-Forwarded-For": "1.2.3.4", "X-Forwarded-Proto": "https"}
+            answer = httpx2.get(f"http://127.0.0.1:{port}/static", headers=headers)
+            assert answer.headers["location"].partition(":")[0] == scheme, trusted

@@ -101,7 +101,8 @@ class Scan(SQLModel, table=True):
 class Unpublished(SQLModel, table=True):
     """Messages of a scan that were listed, but perhaps not published: JudgeImages objects, as they travel.
 
-    A producer's newest chunk, until its next one is committed; and what workers put aside while a scan was paused.
+    A producer's newest chunk, until its next one is committed; a submission, until the broker has all of it; and what
+    workers put aside while a scan was paused.
     """
 
     __tablename__ = "unpublished"

@@ -8,12 +8,13 @@ from pydantic import BaseModel, Field
 from sqlalchemy import func, select, union
 from sqlmodel import Session, col
 
-from producers.web.api.caller import needs
+from producers.web.api.caller import ACaller, needs
 from producers.web.api.guards import GuardedRoute
 from producers.web.api.models import EXAMPLE_SHA256
 from producers.web.api.problems import ProblemError, answers
 from producers.web.api.reviews import ReviewShown, reviews_of
 from producers.web.parts import Parts, parts_of
+from producers.web.second_looks import withheld
 from worker.database import transaction
 from worker.tables import (
     ContentHistory,
@@ -67,6 +68,9 @@ class Content(BaseModel):
     height: int
     verdicts: list[VerdictShown] = Field(description="One for each detector, the newest first.")
     standing: Standing
+    second_look: bool = Field(
+        description="Whether the reviewer of the token is to give a second look. Then reviews and standing are empty."
+    )
     reviews: list[ReviewShown] = Field(description=f"The newest {MOST}.")
     places: list[str] = Field(
         description=f"Uris where a detector called it fake or uncertain, or judged it: the first {MOST}."
@@ -79,9 +83,14 @@ def get_content(
     sha256: Annotated[
         str, Path(pattern="^[0-9a-f]{64}$", description="Of its bytes, in hexadecimal.", examples=[EXAMPLE_SHA256])
     ],
+    caller: ACaller,
     parts: Annotated[Parts, Depends(parts_of)],
 ) -> Content:
-    """What detectors and people say of a content, and where it lies."""
+    """What detectors and people say of a content, and where it lies.
+
+    While the reviewer of the token is to give a second look, what others said is left out.
+    """
+    hidden = caller.reviewer is not None and bool(withheld(parts.database, caller.reviewer, [sha256]))
     with transaction(parts.database) as session:
         judged = _judged(session, sha256)
         if not judged:
@@ -94,8 +103,9 @@ def get_content(
             width=judged[0][0].width,
             height=judged[0][0].height,
             verdicts=[_shown(row, detector, verdicts.get(row.detector_id)) for row, detector in judged],
-            standing=_standing(session, sha256, history),
-            reviews=reviews_of(session, sha256, MOST),
+            standing=_standing(None if hidden else session.get(ContentReviews, sha256), history),
+            second_look=hidden,
+            reviews=[] if hidden else reviews_of(session, sha256, MOST),
             places=places,
             places_count=count,
         )
@@ -130,8 +140,7 @@ def _shown(row: StoredVerdict, detector: Detector, verdict: str | None) -> Verdi
     )
 
 
-def _standing(session: Session, sha256: str, history: list[ContentHistory]) -> Standing:
-    found = session.get(ContentReviews, sha256)
+def _standing(found: ContentReviews | None, history: list[ContentHistory]) -> Standing:
     waits = any(row.verdict != Verdict.REAL and row.statement is None and not row.superseded for row in history)
     if found is None:
         return Standing(

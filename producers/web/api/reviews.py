@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlmodel import Session, col
 
 from producers.reviews import Stated, review
@@ -16,6 +16,7 @@ from producers.web.api.models import EXAMPLE_ID, ApiUri, Asked, RowId, Sha256
 from producers.web.api.paging import LINKED, PAGE, Limit, Page, link, next_page
 from producers.web.api.problems import ProblemError, answers
 from producers.web.parts import Parts, parts_of
+from producers.web.second_looks import NOT_WITHHELD
 from worker.database import Database, transaction
 from worker.messages import Text
 from worker.tables import DeskRole, Review, Reviewer, ReviewKind, Scope, Statement, Verdict
@@ -71,12 +72,18 @@ class ReviewPage(Page[ReviewShown]):
 def list_reviews(
     request: Request,
     response: Response,
+    caller: ACaller,
     parts: Ours,
     after: Annotated[int, Query(ge=0, lt=2**63, description="Only reviews with a higher id.", examples=[0])] = 0,
     limit: Limit = PAGE,
 ) -> ReviewPage:
-    """All reviews, the oldest first. A program that asks again after the last id gets what is new."""
+    """All reviews, the oldest first. A program that asks again after the last id gets what is new.
+
+    A token with a reviewer does not get reviews of contents of which this reviewer is to give a second look.
+    """
     query = select(Review).where(col(Review.id) > after).order_by(col(Review.id)).limit(limit + 1)
+    if caller.reviewer is not None:
+        query = query.where(text(NOT_WITHHELD).bindparams(me=caller.reviewer))
     with transaction(parts.database) as session:
         rows = list(session.execute(query).scalars())
     address = next_page(request, after=rows[limit - 1].id) if len(rows) > limit else None

@@ -13,8 +13,6 @@ from producers.web.desk.turns import SECOND, values_of
 from worker.database import Database, transaction
 from worker.tables import ReviewKind, Statement, Verdict
 
-MAX_PLACES = 200
-
 __all__ = ["MAX_PLACES", "DetectorShown", "Item", "ReviewShown", "ScanShown", "VerdictShown", "item"]
 
 MAX_PLACES = 200

@@ -15,7 +15,6 @@ from producers.web.desk.claims import Held
 from producers.web.desk.deciding import Decided, Decision, SecondShare, Shown
 from producers.web.desk.filters import Asked, AskedFor
 from producers.web.desk.pace import pace
-from producers.web.desk.reasons import read_reasons
 from producers.web.desk.showing import Sha256, Showing, Typed
 from producers.web.desk.undo import undo_last
 from producers.web.pages import Pages, minute, pages_of, words
@@ -169,7 +168,7 @@ def _decide(parts: Parts, person: Person, sha256: str, typed: Typed) -> Decided:
         Shown(typed.scan_id, typed.uri, typed.verdict_id),
         Decision(typed.statement, typed.reason_code or None, typed.note.strip() or None, typed.also),
         SecondShare(settings.secret.get_secret_value().encode(), settings.second_share),
-        read_reasons(settings.reasons),
+        parts.reasons,
     )
 
 

@@ -1,5 +1,6 @@
 """The page of a content."""
 
+from dataclasses import replace
 from typing import Annotated
 from uuid import UUID
 
@@ -7,16 +8,16 @@ from fastapi import Depends, Path
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from producers.near import near_duplicates
+from producers.near import Near, near_duplicates
 from producers.web.access.people import AReviewer
 from producers.web.desk import claims
 from producers.web.desk.filters import Asked
 from producers.web.desk.item import item
 from producers.web.desk.marking import marked
-from producers.web.desk.reasons import read_reasons
 from producers.web.pages import Pages, pages_of
 from producers.web.parts import Parts, parts_of
 from producers.web.pictures import Kind, address
+from producers.web.second_looks import withheld
 from worker.errors import NoSuchContentError
 from worker.tables import Statement
 
@@ -71,7 +72,7 @@ class Showing:
         if found is None:
             raise NoSuchContentError(f"no detector has judged a content {sha256}")
         mine = claims.own(parts.database, person, sha256)
-        near = near_duplicates(parts.database, sha256)
+        near = self._near(sha256, hidden=found.reviews_hidden)
         return self._pages.show(
             "item.html.j2",
             status=status,
@@ -85,8 +86,14 @@ class Showing:
             near_pictures={one.sha256: address(parts, person, one.sha256, one.uri, Kind.SMALL_BLURRED) for one in near},
             picture_edge=parts.settings.picture_edge,
             explanation=marked(found.explanation or "", found.answer),
-            reasons=read_reasons(parts.settings.reasons),
+            reasons=parts.reasons,
             max_note=MAX_NOTE,
             keep_every_s=max(1, round(parts.settings.claim_s / 10)),
             query=asked.query(),
         )
+
+    def _near(self, sha256: str, *, hidden: bool) -> list[Near]:
+        """Near duplicates, without what others said where this person is to say it unknowing: of them, or of this."""
+        near = near_duplicates(self._parts.database, sha256)
+        silent = withheld(self._parts.database, self._person.name, [one.sha256 for one in near])
+        return [replace(one, statement=None) if hidden or one.sha256 in silent else one for one in near]

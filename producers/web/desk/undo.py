@@ -49,11 +49,6 @@ _WITHDRAW = "INSERT INTO withdrawals (review_id, reviewer) VALUES (:id, :me)"
 _STANDS = "SELECT statement, last_reviewer FROM review_status WHERE sha256 = :sha256"
 _NO_SECOND_LOOK = "DELETE FROM second_looks WHERE sha256 = :sha256"
 _SECOND_LOOK = """
-DELETE FROM second_looks l
-WHERE l.sha256 = :sha256
-  AND NOT EXISTS (SELECT FROM claims k WHERE k.sha256 = l.sha256 AND k.until > now() AND k.reviewer <> :me)
-"""
-_SECOND_LOOK = """
 INSERT INTO second_looks (sha256, first_reviewer) VALUES (:sha256, :other) ON CONFLICT (sha256) DO NOTHING
 """
 

@@ -55,7 +55,7 @@ def read_reasons(path: Path | None = None) -> Reasons:
     """
     name = str(path) if path else "reasons.toml"
     try:
-        text = path.read_text("utf-8") if path else (files("producers.web.desk") / "reasons.toml").read_text("utf-8")
+        text = path.read_text("utf-8") if path else (files("producers.web") / "reasons.toml").read_text("utf-8")
         content = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"FAKESWEEP_WEB_REASONS: {name} cannot be read: {error}") from None
