@@ -20,6 +20,11 @@ WHERE c.verdict <> 'real' AND c.statement IS NULL AND c.score < 0.7
 ORDER BY c.score LIMIT 600;
 UPDATE contents c SET uri = 's3://rare/' || sha256
 WHERE EXISTS (SELECT FROM content_places p WHERE p.sha256 = c.sha256 AND p.uri = 's3://rare/' || c.sha256);
+INSERT INTO findings (partition, scan_id, uri, outcome, verdict, score, verdict_id, etag, sha256, width, height,
+                      attempts, decided_at)
+SELECT s.partition, c.scan_id, c.uri, 'judged', c.verdict, c.score, c.verdict_id, c.sha256, c.sha256, 1024, 768, 1,
+       c.last_at
+FROM contents c JOIN scans s ON s.id = c.scan_id WHERE c.uri LIKE 's3://rare/%';
 """
 _HASHES = """
 INSERT INTO content_hashes (sha256, pdq, quality, in_question)

@@ -26,7 +26,7 @@ from worker.database.detectors import register_detector
 from worker.tables import DeskRole
 from worker.testing import scripted_description
 
-PRESSES, PAGES, PHOTOS = 100, 20, 12
+PRESSES, PAGES, PHOTOS = 100, 20, 24
 MOST_S = 15.0
 """Each question is asked again for so long at most."""
 WANTED_MS, PICTURE_MS = 100.0, 300.0
@@ -81,9 +81,8 @@ def measured(url: str, database: Database) -> Figures:
     """The median and the 95th percentile of each question."""
     figures: Figures = {}
     with _browsers(database, second_share=0.0) as browsers, TemporaryDirectory() as folder:
-        lay_out(url, Path(folder), PHOTOS * len(PEOPLE))
-        for name, browser in browsers.items():
-            figures |= _with_picture(browser, PEOPLE[name])
+        lay_out(url, Path(folder), PHOTOS)
+        figures |= _with_picture(browsers["heron"])
     with _browsers(database) as browsers:
         for name, filters in filters_of(matching(url)).items():
             for who, browser in browsers.items():
@@ -112,7 +111,7 @@ def _presses(browser: Browser, filters: dict[str, str]) -> dict[str, float]:
     return figures
 
 
-def _with_picture(browser: Browser, role: DeskRole) -> Figures:
+def _with_picture(browser: Browser) -> Figures:
     """Of decisions about photos, and of the next one's clear picture."""
     pictures: list[float] = []
     presses: list[float] = []
@@ -122,7 +121,7 @@ def _with_picture(browser: Browser, role: DeskRole) -> Figures:
         pictures.append(_ms(browser.picture))
     browser.press()
     browser.skip()
-    return {f"key press; photos; {role}": percentiles(presses), f"picture; {role}": percentiles(pictures)}
+    return {"key press; photos": percentiles(presses), "picture": percentiles(pictures)}
 
 
 def timed(question: Callable[[], object], repetitions: int) -> dict[str, float]:
