@@ -147,7 +147,15 @@ END $$;
 """
 _OF_OWNER = ("withdrawal_checked()", "review_withdrawn()", "findings_named()")
 _WAITING = sa.text("verdict <> 'real' AND statement IS NULL AND NOT superseded")
-_FILTERED = {"scan": "scan_id", "bucket": "bucket_of(uri)", "detector": "detector_id", "verdict": "verdict"}
+_BUCKET = "bucket_of(uri)"
+# By each filter: the columns before the queue's order, and those behind it, of filters that come second.
+_FILTERED = {
+    "scan": (("scan_id", "verdict"), (_BUCKET, "detector_id")),
+    "bucket": ((_BUCKET, "verdict"), ("detector_id",)),
+    "detector": (("detector_id", "verdict"), ()),
+    "verdict": (("verdict",), ()),
+}
+_MOST_SEVERE = ("score DESC NULLS LAST", "first_at")
 
 
 def upgrade() -> None:
@@ -194,14 +202,15 @@ def _create_tables() -> None:
 
 def _create_indexes() -> None:
     """What waits under each filter in the queue's order; what is disputed; a person's decisions."""
-    for name, expression in _FILTERED.items():
+    for name, (before, behind) in _FILTERED.items():
         op.create_index(
             f"ix_contents_to_review_by_{name}", "contents",
-            [sa.text(expression), sa.text("score DESC NULLS LAST"), "first_at"], postgresql_where=_WAITING,
+            [sa.text(one) for one in (*before, *_MOST_SEVERE, *behind)], postgresql_where=_WAITING,
         )  # fmt: skip
     # What waits and is reviewed is disputed: nothing else leaves a reviewed content without a statement.
     op.create_index(
-        "ix_contents_disputed", "contents", [sa.text("score DESC NULLS LAST"), "first_at"],
+        "ix_contents_disputed", "contents",
+        [sa.text(one) for one in (*_MOST_SEVERE, "verdict", "scan_id", _BUCKET, "detector_id")],
         postgresql_where=sa.text(f"{_WAITING.text} AND reviewed_at IS NOT NULL"),
     )  # fmt: skip
     op.create_index("ix_reviews_reviewer", "reviews", ["reviewer", sa.text("id DESC")])

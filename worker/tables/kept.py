@@ -33,6 +33,7 @@ class HourlyCount(SQLModel, table=True):
 
 _WAITING = text("verdict <> 'real' AND statement IS NULL AND NOT superseded")
 _MOST_SEVERE = (text("score DESC NULLS LAST"), "first_at")
+_BUCKET = text("bucket_of(uri)")
 
 
 class ContentHistory(SQLModel, table=True):
@@ -46,13 +47,22 @@ class ContentHistory(SQLModel, table=True):
     __tablename__ = "contents"
     __table_args__ = (
         Index("ix_contents_to_review", *_MOST_SEVERE, postgresql_where=_WAITING),
-        Index("ix_contents_to_review_by_scan", "scan_id", *_MOST_SEVERE, postgresql_where=_WAITING),
-        Index("ix_contents_to_review_by_bucket", text("bucket_of(uri)"), *_MOST_SEVERE, postgresql_where=_WAITING),
-        Index("ix_contents_to_review_by_detector", "detector_id", *_MOST_SEVERE, postgresql_where=_WAITING),
+        # Behind the order are columns of filters that come second: what does not fit is passed over in the index.
+        Index(
+            "ix_contents_to_review_by_scan",
+            *("scan_id", "verdict", *_MOST_SEVERE, _BUCKET, "detector_id"),
+            postgresql_where=_WAITING,
+        ),
+        Index(
+            "ix_contents_to_review_by_bucket",
+            *(_BUCKET, "verdict", *_MOST_SEVERE, "detector_id"),
+            postgresql_where=_WAITING,
+        ),
+        Index("ix_contents_to_review_by_detector", "detector_id", "verdict", *_MOST_SEVERE, postgresql_where=_WAITING),
         Index("ix_contents_to_review_by_verdict", "verdict", *_MOST_SEVERE, postgresql_where=_WAITING),
         Index(
             "ix_contents_disputed",
-            *_MOST_SEVERE,
+            *(*_MOST_SEVERE, "verdict", "scan_id", _BUCKET, "detector_id"),
             postgresql_where=text(f"{_WAITING.text} AND reviewed_at IS NOT NULL"),
         ),
         Index("ix_contents_waiting", "first_at", postgresql_where=_WAITING),

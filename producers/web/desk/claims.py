@@ -52,10 +52,7 @@ _NEW_CLAIM = "gen_random_uuid(), :me, now(), now() + make_interval(secs => :clai
 # lock only saves waiting. What keeps two people apart is the key of `claims`.
 _CLAIM_NEXT = f"""
 WITH candidates AS MATERIALIZED (
-    SELECT c.sha256 FROM {{source}}{{filters}}
-      AND NOT EXISTS (SELECT FROM claims k WHERE k.sha256 = c.sha256 AND k.until > now() AND k.reviewer <> :me)
-      {{skips}}
-    ORDER BY {{order}} LIMIT 32
+    SELECT c.sha256 FROM {{source}} ORDER BY {{order}} LIMIT 32
 ), free AS MATERIALIZED (
     SELECT sha256 FROM candidates WHERE pg_try_advisory_xact_lock({_CLASS}, hashtext(sha256)) LIMIT 1
 ), taken AS (
@@ -63,17 +60,25 @@ WITH candidates AS MATERIALIZED (
 )
 SELECT EXISTS (SELECT FROM candidates) AS found, taken.* FROM (SELECT) AS one LEFT JOIN taken ON true
 """  # noqa: S608 - constants of this file
-_NOT_SKIPPED = "AND NOT EXISTS (SELECT FROM skips s WHERE s.reviewer = :me AND s.sha256 = c.sha256 AND s.until > now())"
+_NOT_TAKEN = (
+    " AND NOT EXISTS (SELECT FROM claims k WHERE k.sha256 = c.sha256 AND k.until > now() AND k.reviewer <> :me)"
+)
+_NOT_SKIPPED = (
+    " AND NOT EXISTS (SELECT FROM skips s WHERE s.reviewer = :me AND s.sha256 = c.sha256 AND s.until > now())"
+)
 # When nothing else waits: what was skipped first.
-_SKIPPED = f"skips s JOIN contents c ON c.sha256 = s.sha256 WHERE s.reviewer = :me AND s.until > now() AND {MINE}"
+_SKIPPED = f"""skips s CROSS JOIN LATERAL (
+    SELECT * FROM contents c WHERE c.sha256 = s.sha256 AND {MINE}{{fits}} OFFSET 0
+) c WHERE s.reviewer = :me AND s.until > now()"""  # noqa: S608 - constants of the desk
 
 ONE_PERSON = f"SELECT pg_advisory_xact_lock({_CLASS}, hashtext('person ' || :me))"
 """A person's claims and withdrawals take turns."""
 _GO_ON = f"""
 UPDATE claims SET until = now() + make_interval(secs => :claim_s)
 WHERE id = (
-    SELECT k.id FROM claims k JOIN contents c ON c.sha256 = k.sha256
-    WHERE k.reviewer = :me AND k.until > now() AND {MINE}{{filters}}
+    SELECT k.id FROM claims k
+    WHERE k.reviewer = :me AND k.until > now()
+      AND EXISTS (SELECT FROM contents c WHERE c.sha256 = k.sha256 AND {MINE}{{filters}} OFFSET 0)
     ORDER BY k.since LIMIT 1
 )
 RETURNING id, sha256, until
@@ -129,9 +134,10 @@ def _held(session: Session, filters: Filters, given: dict[str, Any]) -> Claimed 
 
 def _first(session: Session, person: Person, filters: Filters, given: dict[str, Any]) -> Claimed | None:
     """The first content of the first part of the queue that has one. Raises FasterError."""
-    sources = [(section.source, _NOT_SKIPPED, ORDER) for section in sections(person)]
-    for source, skips, order in [*sources, (_SKIPPED, "", "s.until")]:
-        query = _CLAIM_NEXT.format(source=source, skips=skips, order=order, filters=filters.sql())
+    fits = filters.sql() + _NOT_TAKEN
+    sources = [(section.source(fits + _NOT_SKIPPED, "32"), ORDER) for section in sections(person)]
+    for source, order in [*sources, (_SKIPPED.format(fits=fits), "s.until")]:
+        query = _CLAIM_NEXT.format(source=source, order=order)
         row = session.execute(text(query), given).one()
         if row.sha256 is not None:
             # The statement may not have seen that somebody decided the content while it ran.

@@ -19,6 +19,7 @@ from worker.errors import UsageError
 from worker.tables import Verdict
 
 __all__ = [
+    "MOST_COUNTED",
     "Choices",
     "DetectorChoice",
     "Filters",
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 MAX_CHOICES = 100
+MOST_COUNTED = 10_000
+"""As many contents are counted at most: to count a million takes a second."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ SELECT c.sha256, c.detector_id, (SELECT d.name FROM detectors d WHERE d.id = c.d
        extract(epoch FROM now() - c.first_at)::float AS age_s, c.places,
        coalesce((SELECT s.reviews FROM review_status s WHERE s.sha256 = c.sha256), 0) AS reviews,
        c.reviewed_at IS NOT NULL AS disputed, k.reviewer AS held_by, k.until AS held_until
-FROM (SELECT c.* FROM {source}{filters}{after} ORDER BY {order}, c.sha256 LIMIT :limit) c
+FROM (SELECT c.* FROM {source} ORDER BY {order}, c.sha256 LIMIT :limit) c
 LEFT JOIN claims k ON k.sha256 = c.sha256 AND k.until > now()
 ORDER BY {order}, c.sha256
 """
@@ -162,7 +165,7 @@ def _from(
             parts = _AFTER_NO_SCORE if cursor.score is None else _AFTER_SCORE
             given |= {"score": cursor.score, "first_at": cursor.first_at, "sha256": cursor.sha256}
         for part in parts:
-            query = _ROWS.format(source=section.source, filters=filters.sql(), after=part, order=ORDER)
+            query = _ROWS.format(source=section.source(filters.sql() + part, ":limit"), order=ORDER)
             yield from ((section, _shown(section, row)) for row in session.execute(text(query), given).mappings())
 
 
@@ -172,11 +175,16 @@ def _shown(section: Section, row: Any) -> Waiting:
     return Waiting(**(told | {"reviews": 0, "disputed": False} if second else told))
 
 
-def how_many(database: Database, filters: Filters) -> int:
-    """How many contents wait for a first word or are disputed; second looks are not counted."""
-    query = f"SELECT count(*) FROM contents c WHERE {WAITS}{filters.sql()}"  # noqa: S608 - our own texts
+def how_many(database: Database, filters: Filters) -> int | None:
+    """How many contents wait for a first word or are disputed; None for more than MOST_COUNTED.
+
+    Second looks are not counted.
+    """
+    counted = f"SELECT FROM contents c WHERE {WAITS}{filters.sql()} LIMIT {MOST_COUNTED + 1}"
     with transaction(database) as session:
-        return int(session.execute(text(query), filters.values()).scalar_one())
+        query = f"SELECT count(*) FROM ({counted}) AS counted"  # noqa: S608 - likewise
+        count = int(session.execute(text(query), filters.values()).scalar_one())
+    return count if count <= MOST_COUNTED else None
 
 
 # Jumps from one value to the next in the index of the filter, however many contents each has.

@@ -46,6 +46,7 @@ def show_queue(
     return pages.show(
         "queue.html.j2",
         count=queue.how_many(parts.database, asked.filters),
+        most_counted=queue.MOST_COUNTED,
         page=page,
         filters=asked.filters,
         near=asked.near,

@@ -76,17 +76,30 @@ class Section(StrEnum):
     SECOND = "second"
     NEW = "new"
 
-    @property
-    def source(self) -> str:
-        """FROM and WHERE."""
-        return _SOURCES[self]
+    def source(self, fits: str, limit: str) -> str:
+        """FROM, for the first `limit` contents that also fulfil `fits`: conditions on `c`, each with AND before it.
+
+        There may be more than `limit` of them, and in any order.
+        """
+        return _SOURCES[self].format(fits=fits, limit=limit)
 
 
+_FLAGGED = ", ".join(f"('{one}')" for one in Verdict if one is not Verdict.REAL)
+# OFFSET 0: what is disputed, and what a second person is to look at, is little. For a filter, the planner would rather
+# walk through all that waits.
 _SOURCES = {
-    # OFFSET 0: disputes are few, and for a filter the planner would walk through all that waits.
-    Section.DISPUTED: f"(SELECT * FROM contents c WHERE {WAITS} AND c.reviewed_at IS NOT NULL OFFSET 0) c WHERE true",  # noqa: S608
-    Section.SECOND: f"second_looks l JOIN contents c ON {SECOND} WHERE {ATTENTION}",
-    Section.NEW: f"contents c WHERE {WAITS} AND c.reviewed_at IS NULL",
+    Section.DISPUTED: f"(SELECT * FROM contents c WHERE {WAITS} AND c.reviewed_at IS NOT NULL{{fits}} OFFSET 0) c",  # noqa: S608
+    Section.SECOND: f"""(
+        SELECT c.* FROM second_looks l CROSS JOIN LATERAL (
+            SELECT * FROM contents c WHERE c.sha256 = l.sha256 AND {ATTENTION} OFFSET 0
+        ) c WHERE {SECOND}{{fits}}
+    ) c""",  # noqa: S608
+    # Indexes have the verdict before the score. So each verdict is asked for by itself, and a filter for one verdict
+    # reads a range of an index too.
+    Section.NEW: f"""(VALUES {_FLAGGED}) flagged (verdict) CROSS JOIN LATERAL (
+        SELECT * FROM contents c WHERE {WAITS} AND c.reviewed_at IS NULL AND c.verdict = flagged.verdict{{fits}}
+        ORDER BY {ORDER}, c.sha256 LIMIT {{limit}}
+    ) c""",  # noqa: S608
 }
 
 
