@@ -69,10 +69,10 @@ class Pages:
         """Says something on the next page that is shown."""
         self._request.session["said"] = text
 
-    def go_on(self, address: str) -> Response:
-        """Sends who asks to another page: a browser, or our script, which asks for JSON."""
+    def go_on(self, address: str, **more: Any) -> Response:
+        """Sends who asks to another page: a browser, or our script, which asks for JSON and is told `more`."""
         if self.asked_by_script:
-            return JSONResponse({"next": address})
+            return JSONResponse({"next": address, **more})
         return RedirectResponse(address, status_code=303)
 
     @property

@@ -2,11 +2,9 @@
 
 import random
 import re
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -19,7 +17,7 @@ from worker.storage import LocalImageStore
 from worker.tables import Review
 
 ITEMS, REVIEWERS = 500, 8
-KILLS_EVERY_S = (1.0, 4.0)
+KILLS = 5
 
 
 class Somebody:
@@ -78,25 +76,23 @@ class Somebody:
         raise AssertionError(f"{self.name} got no answer from {path}")
 
 
-@contextmanager
-def killed_at_random(desk: Desk) -> Iterator[list[float]]:
-    """Kills the process again and again while the body runs. Gives when it was killed."""
-    ended, kills = threading.Event(), list[float]()
+def kill_at_random(desk: Desk, database: Database) -> int:
+    """Kills the process after every so many reviews, wherever it is then. Returns how often."""
+    chance, kills = random.Random(15), 0
+    while kills < KILLS:
+        until = (kills + 1) * ITEMS // (KILLS + 1)
+        while stored(database) < until:
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, 0.5))
+        desk.kill()
+        desk.start()
+        kills += 1
+    return kills
 
-    def kill() -> None:
-        chance = random.Random(15)
-        while not ended.wait(chance.uniform(*KILLS_EVERY_S)):
-            desk.kill()
-            kills.append(time.monotonic())
-            desk.start()
 
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
-        yield kills
-    finally:
-        ended.set()
-        thread.join()
+def stored(database: Database) -> int:
+    with Session(database) as session:
+        return int(session.connection().execute(text("SELECT count(*) FROM reviews")).scalar_one())
 
 
 def test_nothing_is_decided_twice_or_lost(database: Database, tmp_path: Path) -> None:
@@ -106,17 +102,15 @@ def test_nothing_is_decided_twice_or_lost(database: Database, tmp_path: Path) ->
         person(database, name)
     with serving(database, tmp_path) as desk:
         people = [Somebody(desk, name) for name in names]
-        threads = [threading.Thread(target=one.work) for one in people]
-        with killed_at_random(desk) as kills:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+        with ThreadPoolExecutor(REVIEWERS) as threads:
+            work = [threads.submit(one.work) for one in people]
+            assert kill_at_random(desk, database) == KILLS
+            for one in work:
+                one.result()
     with Session(database) as session:
-        stored = list(session.exec(select(Review)))
+        kept = list(session.exec(select(Review)))
         left = session.connection().execute(text("SELECT count(*) FROM review_queue")).scalar()
-    assert len(kills) > 3
     assert left == 0
-    assert Counter(one.sha256 for one in stored) == Counter({one.sha256: 1 for one in stored})
-    assert len(stored) == ITEMS
-    assert {(one.reviewer, one.sha256) for one in stored} == {(one.name, sha) for one in people for sha in one.decided}
+    assert Counter(one.sha256 for one in kept) == Counter({one.sha256: 1 for one in kept})
+    assert len(kept) == ITEMS
+    assert {(one.reviewer, one.sha256) for one in kept} == {(one.name, sha) for one in people for sha in one.decided}

@@ -5,14 +5,18 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import Depends, Query
+from pydantic import Field, TypeAdapter
 
 from producers.near import near_duplicates
+from producers.web.access.people import AReviewer
 from producers.web.desk.queue import Filters
 from producers.web.parts import Parts, parts_of
 from worker.errors import UsageError
+from worker.messages import Text
 from worker.tables import Verdict
 
 _SHA256 = r"^[0-9a-f]{64}$"
+_ROW_ID = TypeAdapter(Annotated[int, Field(ge=1, lt=2**63)])
 
 
 class Asked:
@@ -20,12 +24,13 @@ class Asked:
 
     def __init__(
         self,
+        _person: AReviewer,  # first: nothing is looked up for who is not logged in
         parts: Annotated[Parts, Depends(parts_of)],
-        scan: Annotated[str, Query(max_length=36)] = "",
-        bucket: Annotated[str, Query(max_length=255)] = "",
-        detector: Annotated[str, Query(max_length=20)] = "",
-        verdict: Annotated[str, Query(max_length=10)] = "",
-        external_id: Annotated[str, Query(max_length=1024)] = "",
+        scan: Annotated[Text, Query(max_length=36)] = "",
+        bucket: Annotated[Text, Query(max_length=255)] = "",
+        detector: Annotated[Text, Query(max_length=20)] = "",
+        verdict: Annotated[Text, Query(max_length=10)] = "",
+        external_id: Annotated[Text, Query(max_length=1024)] = "",
         near: Annotated[str, Query(pattern=f"^$|{_SHA256}")] = "",
     ) -> None:
         self.near = near
@@ -38,13 +43,13 @@ class Asked:
             self.filters = Filters(
                 scan_id=UUID(scan) if scan else None,
                 bucket=bucket or None,
-                detector_id=int(detector) if detector else None,
+                detector_id=_ROW_ID.validate_python(detector) if detector else None,
                 verdict=Verdict(verdict) if verdict else None,
                 external_id=external_id or None,
                 contents=_near(parts, near) if near else None,
             )
         except ValueError:
-            raise UsageError("the address has a filter that cannot be: choose the filters again") from None
+            raise UsageError("this address has a filter that cannot be: choose the filters again") from None
 
     def query(self, **more: str) -> str:
         """The query of an address with the same filters, with its question mark; empty without any."""

@@ -113,8 +113,9 @@ class _Cursor:
         try:
             section, score, first_at, sha256 = json.loads(base64.urlsafe_b64decode(opaque.encode()))
             moment = datetime.fromisoformat(first_at)
-            return cls(Section(section), None if score is None else float(score), moment.astimezone(UTC), str(sha256))
-        except (ValueError, TypeError):
+            content = bytes.fromhex(sha256).hex()
+            return cls(Section(section), None if score is None else float(score), moment.astimezone(UTC), content)
+        except (ValueError, TypeError, ArithmeticError):
             raise UsageError("there is no such page of the queue: begin at the first one") from None
 
     def __str__(self) -> str:
@@ -175,15 +176,14 @@ def _shown(section: Section, row: Any) -> Waiting:
     return Waiting(**(told | {"reviews": 0, "disputed": False} if second else told))
 
 
-def how_many(database: Database, filters: Filters) -> int | None:
-    """How many contents wait for a first word or are disputed; None for more than MOST_COUNTED.
-
-    Second looks are not counted.
-    """
-    counted = f"SELECT FROM contents c WHERE {WAITS}{filters.sql()} LIMIT {MOST_COUNTED + 1}"
+def how_many(database: Database, person: Person, filters: Filters) -> int | None:
+    """How many contents wait for this person: as many as `waiting` gives. None for more than MOST_COUNTED."""
+    given, count = {**values_of(person), **filters.values(), "limit": MOST_COUNTED + 1}, 0
     with transaction(database) as session:
-        query = f"SELECT count(*) FROM ({counted}) AS counted"  # noqa: S608 - likewise
-        count = int(session.execute(text(query), filters.values()).scalar_one())
+        for section in sections(person):
+            those = f"SELECT FROM {section.source(filters.sql(), ':limit')} LIMIT :limit"
+            query = f"SELECT count(*) FROM ({those}) AS counted"  # noqa: S608 - constants of the desk
+            count += int(session.execute(text(query), given).scalar_one())
     return count if count <= MOST_COUNTED else None
 
 

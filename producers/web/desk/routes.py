@@ -1,5 +1,6 @@
 """The pages of the desk: the queue, and the way from one item to the next."""
 
+from collections.abc import Collection
 from typing import Annotated
 from uuid import UUID
 
@@ -45,7 +46,7 @@ def show_queue(
     page = queue.waiting(parts.database, person, asked.filters, after=after or None, limit=PAGE)
     return pages.show(
         "queue.html.j2",
-        count=queue.how_many(parts.database, asked.filters),
+        count=queue.how_many(parts.database, person, asked.filters),
         most_counted=queue.MOST_COUNTED,
         page=page,
         filters=asked.filters,
@@ -106,7 +107,7 @@ def decide(
 def skip(sha256: Sha256, person: AReviewer, asked: AskedFor, parts: TheParts, pages: ThePages) -> Response:
     """Leaves a content to somebody else, and goes on with the next one."""
     claims.skip(parts.database, person, sha256)
-    pages.say(f"You skipped {sha256[:12]}. It still waits.")
+    pages.say(f"You skipped {sha256[:12]}. It still waits for somebody.")
     return pages.go_on(_next(person, asked, parts, pages))
 
 
@@ -123,15 +124,18 @@ def keep(sha256: Sha256, person: AReviewer, parts: TheParts, claim: Annotated[UU
 
 
 @router.post("/undo")
-def undo(person: AReviewer, asked: AskedFor, parts: TheParts, pages: ThePages) -> Response:
-    """Takes the reviewer's newest decision back, and shows its content again."""
+def undo(person: AReviewer, asked: AskedFor, parts: TheParts, pages: ThePages, showing: TheShowing) -> Response:
+    """Takes the reviewer's newest decision back, and shows its content again, with the reason and the note."""
     undone = undo_last(parts.database, person, claim_s=parts.settings.claim_s)
     if undone is None:
         pages.say("There is no decision of yours to take back.")
         return pages.go_on(f"/queue{asked.query()}")
-    along = f" and of {len(undone.also)} near duplicates" if undone.also else ""
-    pages.say(f"You took back what you said of {undone.sha256[:12]}{along}: {words(undone.statement)}.")
-    return pages.go_on(_item(undone.sha256, asked))
+    pages.say(f"You took back “{words(undone.statement)}” for {undone.sha256[:12]}{_along(undone.also)}.")
+    typed = Typed(note=undone.note or "", reason_code=undone.reason_code or "")
+    if typed.anything and not pages.asked_by_script:
+        return showing.page(undone.sha256, asked, typed=typed)
+    draft = {"sha256": undone.sha256, "note": typed.note, "reason_code": typed.reason_code}
+    return pages.go_on(_item(undone.sha256, asked), draft=draft)
 
 
 @router.get("/me")
@@ -174,11 +178,14 @@ def _decide(parts: Parts, person: Person, sha256: str, typed: Typed) -> Decided:
 
 
 def _told(decided: Decided) -> str:
-    along = f" and of {len(decided.also)} near duplicates" if decided.also else ""
-    told = f"You said {words(decided.statement)} of {decided.sha256[:12]}{along}. Undo takes it back."
+    told = f"You decided “{words(decided.statement)}” for {decided.sha256[:12]}{_along(decided.also)}."
     if decided.left_out:
-        told += f" {len(decided.left_out)} near duplicates are left: they do not wait, or somebody works on them."
-    return told
+        told += f" {len(decided.left_out)} of the ticked ones are left: they do not wait, or somebody works on them."
+    return f"{told} Undo takes it back."
+
+
+def _along(also: Collection[str]) -> str:
+    return "" if not also else f" and {len(also)} near duplicate{'' if len(also) == 1 else 's'}"
 
 
 def _next(person: AReviewer, asked: Asked, parts: Parts, pages: Pages) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from producers.near import Near, near_duplicates
 from producers.web.access.people import AReviewer
 from producers.web.desk import claims
+from producers.web.desk.deciding import MAX_NOTE
 from producers.web.desk.filters import Asked
 from producers.web.desk.item import item
 from producers.web.desk.marking import marked
@@ -19,13 +20,9 @@ from producers.web.parts import Parts, parts_of
 from producers.web.pictures import Kind, address
 from producers.web.second_looks import withheld
 from worker.errors import NoSuchContentError
+from worker.messages import Text
 from worker.tables import Statement
-
-MAX_NOTE = 4000
-"""Characters of a note."""
-
-MAX_ALSO = 100
-"""Near duplicates that one decision may be about."""
+from worker.texts import storable
 
 Sha256 = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 
@@ -37,17 +34,23 @@ class Typed(BaseModel):
 
     statement: Statement | None = None
     claim: UUID | None = None
-    reason_code: str = Field(default="", max_length=100)
-    note: str = Field(default="", max_length=MAX_NOTE)
-    also: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = Field(default=(), max_length=MAX_ALSO)
+    reason_code: Text = Field(default="", max_length=100)
+    note: str = ""  # any length: one that is too long is shown again
+    also: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = ()
     scan_id: UUID | None = None
-    uri: str = Field(default="", max_length=4096)
-    verdict_id: int | None = None
+    uri: Text = Field(default="", max_length=4096)
+    verdict_id: int | None = Field(default=None, ge=1, lt=2**63)
 
     @field_validator("claim", "scan_id", "verdict_id", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("note")
+    @classmethod
+    def _lines_as_typed(cls, note: str) -> str:
+        """Browsers send each end of a line as two characters, and count it as one."""
+        return storable(note.replace("\r\n", "\n"))
 
     @property
     def anything(self) -> bool:

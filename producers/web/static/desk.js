@@ -85,6 +85,7 @@
     const told = await answer.json().catch(() => ({}));
     if (answer.ok && told.next) {
       if (decides) stored(sessionStorage, draft, "{}"); // until then, what was typed is kept
+      if (told.draft) stored(sessionStorage, `draft:${told.draft.sha256}`, JSON.stringify(told.draft));
       return location.assign(told.next);
     }
     sending = false;
@@ -107,11 +108,12 @@
     for (const button of document.querySelectorAll("#decide button, [data-key=s]")) button.disabled = true;
   };
   const keep = async () => {
-    if (!item.dataset.claim) return;
+    if (!item.dataset.claim || sending) return;
     const body = new URLSearchParams({ claim: item.dataset.claim, csrf: item.dataset.csrf });
     try {
       const answer = await fetch(item.dataset.keep, { method: "POST", body, headers: { Accept: "application/json" } });
       const told = await answer.json();
+      if (sending) return; // a decision ends the claim, and this is no loss
       if (told.lost) {
         say(told.why);
         lose();
