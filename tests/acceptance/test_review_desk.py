@@ -36,7 +36,7 @@ def log_in(page: Page, desk: Desk, name: str = "heron") -> Page:
     page.get_by_role("button", name=name).focus()
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{desk.address}/queue")
-    page.wait_for_function("document.body.dataset.keys")
+    page.wait_for_function("() => document.body.dataset.keys")
     return page
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from producers.web.access.people import Person
 from producers.web.desk.agreement import agreement
 from producers.web.desk.item import item
 from producers.web.desk.pace import pace
@@ -9,6 +10,7 @@ from producers.web.desk.queue import Filters, choices, how_many, waiting
 from tests.reviewing import ALWAYS, ReviewDesk, sha256_of
 from worker.database import Database
 from worker.errors import UsageError
+from worker.tables import DeskRole
 
 
 @pytest.fixture
