@@ -26,7 +26,7 @@ from worker.database.detectors import register_detector
 from worker.tables import DeskRole
 from worker.testing import scripted_description
 
-PRESSES, PAGES, PHOTOS = 100, 20, 24
+PRESSES, PAGES, PHOTOS = 60, 20, 24
 MOST_S = 15.0
 """Each question is asked again for so long at most."""
 WANTED_MS, PICTURE_MS = 100.0, 300.0
@@ -67,7 +67,8 @@ def filters_of(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
         "no filter": {}, "scan": scan, "bucket": bucket, "detector": detector, "uncertain": uncertain, "case": case,
         "bucket and uncertain": bucket | uncertain, "scan and uncertain": scan | uncertain,
         "detector and uncertain": detector | uncertain, "case and uncertain": case | uncertain,
-        "scan and bucket": scan | bucket, "scan and rare bucket": scan | rare, "rare bucket and uncertain": rare | uncertain,
+        "scan and bucket": scan | bucket, "scan and rare bucket": scan | rare,
+        "rare bucket and uncertain": rare | uncertain,
         "bucket and detector": bucket | detector, "scan and detector": scan | detector,
         "case and bucket": case | bucket,
     }  # fmt: skip
