@@ -26,7 +26,7 @@ from worker.database.detectors import register_detector
 from worker.tables import DeskRole
 from worker.testing import scripted_description
 
-PRESSES, PAGES, PHOTOS = 60, 20, 24
+PRESSES, PAGES, PHOTOS = 100, 20, 24
 MOST_S = 15.0
 """Each question is asked again for so long at most."""
 WANTED_MS, PICTURE_MS = 100.0, 300.0
