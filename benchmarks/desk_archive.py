@@ -63,6 +63,13 @@ WHERE r.reviewer = 'r2' AND r.kind = 'first' AND s.statement IS NOT NULL LIMIT 5
 """
 
 
+_LEFT = """
+TRUNCATE second_looks, claims, skips;
+UPDATE contents SET superseded = true WHERE uri LIKE 'file://%' AND score = 1 AND statement IS NULL;
+"""
+"""Takes away what an earlier run has left in a database that stays."""
+
+
 def furnish(url: str) -> None:
     """Gives the contents external ids, a rare bucket and hashes. Does nothing the second time."""
     with psycopg.connect(url, autocommit=True) as connection:
@@ -90,6 +97,7 @@ def lay_out(url: str, folder: Path, count: int) -> None:
     """Puts photos of 12 megapixels into a folder, as a scan has found them: more severe than all other contents."""
     first = int(time.time()) % 10**6
     with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(_LEFT)
         for number in range(first, first + count):
             path = folder / f"{number}.jpg"
             path.write_bytes(data := photo(number, SIZES["12"]))

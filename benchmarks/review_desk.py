@@ -67,14 +67,14 @@ def filters_of(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
         "no filter": {}, "scan": scan, "bucket": bucket, "detector": detector, "uncertain": uncertain, "case": case,
         "bucket and uncertain": bucket | uncertain, "scan and uncertain": scan | uncertain,
         "detector and uncertain": detector | uncertain, "case and uncertain": case | uncertain,
-        "scan and bucket": scan | bucket, "scan and rare bucket": scan | rare, "rare bucket and fake": rare | _FAKE,
+        "scan and bucket": scan | bucket, "scan and rare bucket": scan | rare,
+        "rare bucket and uncertain": rare | uncertain,
         "bucket and detector": bucket | detector, "scan and detector": scan | detector,
         "case and bucket": case | bucket,
     }  # fmt: skip
 
 
 _KEYS = (("scan", "scan"), ("external_id", "case"), ("detector", "detector"))
-_FAKE = {"verdict": "fake"}
 
 
 def measured(url: str, database: Database) -> Figures:

@@ -1,16 +1,19 @@
 """What pages show: the queue, an item, agreement, and a person's own pace."""
 
 import pytest
+from sqlalchemy import text
 
 from producers.web.access.people import Person
 from producers.web.desk.agreement import agreement
 from producers.web.desk.item import item
 from producers.web.desk.pace import pace
-from producers.web.desk.queue import Filters, choices, how_many, waiting
+from producers.web.desk.queue import MOST_COUNTED, Filters, choices, how_many, waiting
 from tests.reviewing import ALWAYS, ReviewDesk, sha256_of
-from worker.database import Database
+from worker.database import Database, transaction
 from worker.errors import UsageError
-from worker.tables import DeskRole
+from worker.tables import DeskRole, Verdict
+
+HERON = Person("heron", DeskRole.REVIEWER)
 
 
 @pytest.fixture
@@ -31,11 +34,29 @@ def test_pages_together_are_the_whole_queue(desk: ReviewDesk) -> None:
         if (after := page.next) is None:
             break
     assert found == whole == [sha256_of(name) for name in "3604125"]
-    assert how_many(desk.database, Person("heron", DeskRole.REVIEWER), Filters()) == 6
+    assert how_many(desk.database, HERON, Filters()) == 6
     assert [one.name for one in choices(desk.database).detectors] == ["d1"]
     for bad in ("x", "bnVsbA==", "é"):
         with pytest.raises(UsageError, match="begin at the first one"):
             waiting(desk.database, ibis, Filters(), after=bad)
+
+
+_COPIES = """
+INSERT INTO contents (sha256, detector_id, verdict, score, verdict_id, uri, scan_id, first_at, last_at, places)
+SELECT md5(n::text) || md5('x' || n), detector_id, verdict, score, verdict_id, uri, scan_id, first_at, last_at, places
+FROM contents, generate_series(CAST(:first AS int), CAST(:last AS int)) n
+WHERE sha256 = :sha256
+"""
+
+
+def test_many_are_not_counted_to_the_end(desk: ReviewDesk) -> None:
+    desk.flag("a")
+    flagged = Filters(verdict=Verdict.FAKE)
+    for first, last, wanted in ((2, MOST_COUNTED, MOST_COUNTED), (MOST_COUNTED + 1, MOST_COUNTED + 1, None)):
+        with transaction(desk.database) as session:
+            session.execute(text(_COPIES), {"first": first, "last": last, "sha256": sha256_of("a")})
+        assert how_many(desk.database, HERON, Filters()) == how_many(desk.database, HERON, flagged) == wanted
+    assert how_many(desk.database, HERON, Filters(verdict=Verdict.UNCERTAIN)) == 0
 
 
 def test_the_first_word_is_withheld_from_who_gives_the_second(desk: ReviewDesk) -> None:

@@ -56,9 +56,10 @@ ORDER = "c.score DESC NULLS LAST, c.first_at"
 """The most severe first, then the oldest."""
 
 _WITHDRAWN = "EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id)"
+# OFFSET 0: the planner would compare each second look with all that the person has reviewed.
 _NOT_MINE = (
     "NOT EXISTS (SELECT FROM reviews r WHERE r.sha256 = c.sha256 AND r.reviewer = :me AND r.statement IS NOT NULL"
-    f" AND NOT {_WITHDRAWN})"
+    f" AND NOT {_WITHDRAWN} OFFSET 0)"
 )
 SECOND = f"l.sha256 = c.sha256 AND l.first_reviewer <> :me AND c.statement IS NOT NULL AND {_NOT_MINE}"
 """A second look that this person may give; `l` is a row of `second_looks`."""
