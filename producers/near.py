@@ -45,9 +45,20 @@ CROSS JOIN LATERAL (
 _WAITS = "c.verdict <> 'real' AND c.statement IS NULL AND NOT c.superseded"
 """As in the view review_queue."""
 
+# Whoever is to give a second word does not learn the first one. Without a person, nothing is withheld.
+_SECOND_WORD = """EXISTS (
+    SELECT FROM second_looks l
+    WHERE l.sha256 = {content} AND l.first_reviewer <> CAST(:person AS text)
+      AND NOT EXISTS (SELECT FROM reviews r WHERE r.sha256 = l.sha256 AND r.reviewer = :person
+                      AND r.statement IS NOT NULL
+                      AND NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id OFFSET 0))
+)"""
+
 _DUPLICATES = f"""
-SELECT h.sha256, bit_count(a.pdq # f.pdq)::int AS distance, c.verdict, c.score, c.statement, c.uri, c.scan_id,
-       c.verdict_id, {_WAITS} AS waits
+SELECT h.sha256, bit_count(a.pdq # f.pdq)::int AS distance, c.verdict, c.score,
+       CASE WHEN {_SECOND_WORD.format(content="a.sha256")} OR {_SECOND_WORD.format(content="h.sha256")} THEN NULL
+            ELSE c.statement END AS statement,
+       c.uri, c.scan_id, c.verdict_id, {_WAITS} AS waits
 {_NEAR}
 CROSS JOIN LATERAL (
     SELECT * FROM contents c WHERE c.sha256 = h.sha256 ORDER BY c.superseded, c.last_at DESC LIMIT 1
@@ -55,6 +66,13 @@ CROSS JOIN LATERAL (
 WHERE a.sha256 = :content AND a.quality >= {MIN_QUALITY}
 ORDER BY distance, h.sha256
 LIMIT :most
+"""  # noqa: S608
+
+_AMONG = f"""
+SELECT h.sha256 FROM content_hashes a
+CROSS JOIN (SELECT * FROM content_hashes WHERE sha256 = ANY (CAST(:others AS text[])) AND {SEARCHED}) h
+WHERE a.sha256 = :content AND a.quality >= {MIN_QUALITY} AND bit_count(a.pdq # h.pdq) <= {MAX_DISTANCE}
+  AND h.sha256 <> a.sha256
 """  # noqa: S608
 
 _COUNTS = f"""
@@ -70,7 +88,8 @@ GROUP BY a.sha256
 class Near:
     """A near duplicate, and how it stands. `distance` is in how many bits of 256 its hash differs.
 
-    `waits`: it is in the review queue. `statement` is what people decided about it, None while nobody has. `verdict`
+    `waits`: it is in the review queue. `statement` is what people decided about it, None while nobody has, and where
+    it is withheld from who asks. `verdict`
     and `score` are those of its newest finding. `uri`, `scan_id` and `verdict_id` are those of the newest one that was
     not real.
     """
@@ -86,15 +105,25 @@ class Near:
     waits: bool
 
 
-def near_duplicates(database: Database, sha256: str, limit: int = 50) -> list[Near]:
+def near_duplicates(database: Database, sha256: str, limit: int = 50, *, person: str | None = None) -> list[Near]:
     """Returns the near duplicates of a content, the nearest first; none if it has no hash, or is nearly flat.
+
+    With the name of a person, the statement is withheld where they are to give a second look: of each content on which
+    they are to give one, and of all when the content that is asked about is one.
 
     Raises DatabaseUnavailableError.
     """
     with transaction(database) as session:
         _by_indexes_alone(session)
-        rows = session.execute(text(_DUPLICATES), {"content": sha256, "most": limit}).mappings()
+        rows = session.execute(text(_DUPLICATES), {"content": sha256, "most": limit, "person": person}).mappings()
         return [Near(**row) for row in rows]
+
+
+def near_among(session: Session, sha256: str, others: Collection[str]) -> set[str]:
+    """Returns which of the others are near duplicates of a content."""
+    if not others:
+        return set()
+    return set(session.execute(text(_AMONG), {"content": sha256, "others": list(others)}).scalars())
 
 
 def near_counts(database: Database, sha256s: Collection[str]) -> dict[str, int]:

@@ -44,6 +44,11 @@ INSERT INTO contents (sha256, detector_id, verdict, score, verdict_id, uri, scan
 VALUES (:sha256, :detector, CASE WHEN :score >= 0.6 THEN 'fake' ELSE 'uncertain' END, :score, :verdict, :uri, :scan,
         now() + make_interval(secs => :at), now(), 1)
 """
+_ALIKE = """
+INSERT INTO content_hashes (sha256, pdq, quality, in_question)
+SELECT one, repeat('01', 128)::bit(256), 100, true FROM unnest(CAST(:contents AS text[])) one
+ON CONFLICT (sha256) DO UPDATE SET in_question = true
+"""
 _NEWEST = "SELECT scan_id, uri, verdict_id FROM contents WHERE sha256 = :sha256 ORDER BY superseded LIMIT 1"
 
 
@@ -102,6 +107,16 @@ class ReviewDesk:
     def say(self, name: str, content: str, statement: str = "fake", chance: SecondShare = NEVER) -> Decided:
         """Claims a content and decides it."""
         return self.decide(name, self.claim(name, content), statement, chance)
+
+    def give_back(self, claimed: Claimed | None) -> None:
+        """Ends a claim, as time does."""
+        with self.database.begin() as connection:
+            connection.execute(text("DELETE FROM claims WHERE id = :id"), {"id": claimed and claimed.id})
+
+    def alike(self, *names: str) -> None:
+        """Makes contents near duplicates of each other."""
+        with self.database.begin() as connection:
+            connection.execute(text(_ALIKE), {"contents": [sha256_of(name) for name in names]})
 
     def rows(self, query: str, **values: Any) -> Sequence[dict[str, Any]]:
         with self.database.connect() as connection:

@@ -30,6 +30,7 @@ FakesweepError
 │   ├── BrokerUnavailableError
 │   ├── QueueUnavailableError
 │   ├── LockedError
+│   ├── FasterError          others got each content that the desk had for this person: ask for the next one again
 │   ├── KeyInUseError        another request with this idempotency key is being answered
 │   └── ShuttingDownError   the worker is draining: the message goes back to the queue
 │   Of the engine.
@@ -52,7 +53,6 @@ FakesweepError
 ├── NotWaitingError         the content does not wait for this person: it can only be looked at
 ├── ClaimLostError          the person's claim does not hold any more: nothing is stored
 ├── GoneError               the content left the queue meanwhile
-├── FasterError             somebody else was faster: it is asked again
 │   Of this code.
 └── UndeclaredMetricError   worker/metrics/declared.py does not declare the metric, the label or its value
 """
@@ -185,6 +185,10 @@ class LockedError(TransientError):
     """Another session holds a lock on the findings; whoever asks again later succeeds."""
 
 
+class FasterError(TransientError):
+    """Others were faster each time that this person was to get a content."""
+
+
 class KeyInUseError(TransientError):
     """Another request with this idempotency key is being answered."""
 
@@ -276,10 +280,6 @@ class ClaimLostError(FakesweepError):
 
 class GoneError(FakesweepError):
     """The content left the queue meanwhile: the text says why."""
-
-
-class FasterError(FakesweepError):
-    """Somebody else was faster: ask again."""
 
 
 class UndeclaredMetricError(FakesweepError):

@@ -114,6 +114,7 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "review_stands": (),
     "withdrawal_checked": (),
     "review_withdrawn": (),
+    "second_look_ended": (),
     "findings_named": (),
     "content_hashed": (),
     "contents_in_question": (),

@@ -21,8 +21,7 @@ depends_on = None
 
 _NOT_WITHDRAWN = "NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id OFFSET 0)"
 
-# The name of the constraint is the one by which producers/web/desk/undo.py knows it. The lock is that of
-# review_checked(): it comes before any row, so that two who change a content's reviews take turns.
+# The lock is that of review_checked(): it comes before any row, so that two who change a content's reviews take turns.
 _WITHDRAWN = """
 CREATE FUNCTION withdrawal_checked() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT AS $$
@@ -66,6 +65,22 @@ CREATE TRIGGER withdrawal_checked BEFORE INSERT ON withdrawals FOR EACH ROW EXEC
 CREATE TRIGGER review_withdrawn AFTER INSERT ON withdrawals FOR EACH ROW EXECUTE FUNCTION review_withdrawn();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON withdrawals FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON withdrawals FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+"""
+
+# A second look is over when anybody but the first reviewer has said a word, and when a lead has decided: at the desk or
+# by the API. The review keeps whose word it followed, so that the second look can be asked for again when one of the
+# two is withdrawn. This trigger comes after review_checked(), which takes the lock and says what kind of review it is.
+_SECOND_LOOK = """
+CREATE FUNCTION second_look_ended() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path FROM CURRENT SET jit = off AS $$
+BEGIN
+    NEW.second_of := NULL;
+    DELETE FROM second_looks l
+    WHERE l.sha256 = NEW.sha256 AND (l.first_reviewer <> NEW.reviewer OR NEW.kind = 'appeal')
+    RETURNING l.first_reviewer INTO NEW.second_of;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER second_look_ended BEFORE INSERT ON reviews FOR EACH ROW EXECUTE FUNCTION second_look_ended();
 """
 
 # Where no review counts any more, nothing is stated.
@@ -145,7 +160,7 @@ BEGIN
     END LOOP;
 END $$;
 """
-_OF_OWNER = ("withdrawal_checked()", "review_withdrawn()", "findings_named()")
+_OF_OWNER = ("withdrawal_checked()", "review_withdrawn()", "findings_named()", "second_look_ended()")
 _WAITING = sa.text("verdict <> 'real' AND statement IS NULL AND NOT superseded")
 _BUCKET = "bucket_of(uri)"
 # By each filter: the columns before the queue's order, and those behind it, of filters that come second.
@@ -168,6 +183,8 @@ def upgrade() -> None:
     op.execute(_NAMED)
     op.execute(_NAME_LATE)
     op.add_column("reviews", sa.Column("claim_id", sa.Uuid(), nullable=True))
+    op.add_column("reviews", sa.Column("second_of", sa.Text(), nullable=True))
+    op.execute(_SECOND_LOOK)
     for function, (before, after) in _CHANGES.items():
         _change(function, before, after)
     op.execute(_WITHDRAWN.replace("{not_withdrawn}", _NOT_WITHDRAWN))
@@ -255,6 +272,7 @@ def downgrade() -> None:
     op.execute("SELECT recount_reviews(sha256) FROM counting")
     op.execute(_TOOK_STATEMENT)
     op.execute("DROP TRIGGER findings_named ON findings")
+    op.execute("DROP TRIGGER second_look_ended ON reviews")
     op.drop_table("withdrawals")
     op.drop_table("content_external_ids")
     for function in (*_OF_OWNER, "recount_reviews(text)"):
@@ -264,3 +282,4 @@ def downgrade() -> None:
     op.drop_index("ix_contents_disputed", "contents")
     op.drop_index("ix_reviews_reviewer", "reviews")
     op.drop_column("reviews", "claim_id")
+    op.drop_column("reviews", "second_of")

@@ -3,14 +3,16 @@
 import time
 
 import pytest
+from sqlalchemy import text
 
+from producers.reviews import disable_reviewer
 from producers.web.desk import claims
 from producers.web.desk.claims import Held
 from producers.web.desk.queue import Filters
 from tests.reviewing import ALWAYS, OTHER_SCAN, ReviewDesk, sha256_of
 from worker.database import Database
-from worker.errors import NotWaitingError
-from worker.tables import Verdict
+from worker.errors import NotWaitingError, TransientError
+from worker.tables import DeskRole, Verdict
 
 
 @pytest.fixture
@@ -24,8 +26,7 @@ def given_out(desk: ReviewDesk, name: str, filters: Filters | None = None) -> li
     while (claimed := desk.next(name, filters or Filters())) is not None and claimed.sha256 not in found:
         found.append(claimed.sha256)
         claims.skip(desk.database, desk.people[name], claimed.sha256)
-    if claimed is not None:
-        claims.release(desk.database, desk.people[name], claimed.id)
+    desk.give_back(claimed)
     return found
 
 
@@ -56,9 +57,9 @@ def test_nobody_gets_what_another_holds_and_who_holds_gets_it_again(desk: Review
     assert desk.next("crane") is None
     held = claims.claim(desk.database, desk.people["crane"], first.sha256, 600)
     assert held == Held("heron", again.until) == claims.holder(desk.database, first.sha256)
-    claims.release(desk.database, desk.people["ibis"], first.id)
+    claims.skip(desk.database, desk.people["ibis"], first.sha256)
     assert claims.holder(desk.database, first.sha256) == held, "only its own holder gives it back"
-    claims.release(desk.database, desk.people["heron"], first.id)
+    claims.skip(desk.database, desk.people["heron"], first.sha256)
     assert claims.holder(desk.database, first.sha256) is None
     assert desk.claim("crane", "a").id != first.id
 
@@ -156,3 +157,27 @@ def test_a_claim_that_does_not_fit_the_filters_stays_and_another_is_given(desk: 
     assert second is not None
     assert [first.sha256, second.sha256] == names("a", "b")
     assert claims.holder(desk.database, first.sha256) is not None
+
+
+def test_a_lead_judges_no_dispute_of_their_own_while_another_can(desk: ReviewDesk) -> None:
+    desk.flag("a")
+    desk.say("lead", "a", chance=ALWAYS)
+    desk.say("ibis", "a", "real")
+    assert given_out(desk, "lead") == names("a"), "there is nobody else"
+    desk.person("admin", DeskRole.ADMIN)
+    assert given_out(desk, "lead") == []
+    with pytest.raises(NotWaitingError, match="another lead, who has said nothing of it, decides it"):
+        desk.claim("lead", "a")
+    assert given_out(desk, "admin") == names("a")
+    disable_reviewer(desk.database, "admin")
+    assert desk.say("lead", "a").kind == "appeal"
+
+
+def test_who_finds_all_taken_again_and_again_is_told_to_ask_again(desk: ReviewDesk) -> None:
+    desk.flag("a")
+    lock = "SELECT pg_advisory_xact_lock(:key, hashtext(:sha256))"
+    with desk.database.begin() as other:
+        other.execute(text(lock), {"key": 0x434C4149, "sha256": sha256_of("a")})
+        with pytest.raises(TransientError, match="other people got each content"):
+            desk.next("heron")
+    assert given_out(desk, "heron") == names("a")

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -15,7 +16,7 @@ from tests.integration.test_scans import Archive, png
 from tests.reviewing import ALWAYS, NEVER, SCAN, ReviewDesk, sha256_of
 from worker.database import Database
 from worker.errors import ClaimLostError, GoneError, InactiveReviewerError, NotWaitingError, UsageError
-from worker.tables import Statement
+from worker.tables import ReviewKind, Statement
 
 
 @pytest.fixture
@@ -23,6 +24,7 @@ def desk(database: Database) -> ReviewDesk:
     desk = ReviewDesk(database)
     for name, score in (("a", 0.9), ("b", 0.8), ("c", 0.7), ("d", 0.65)):
         desk.flag(name, score)
+    desk.alike("a", "b", "c", "d")
     return desk
 
 
@@ -74,7 +76,7 @@ def test_who_has_lost_a_claim_is_told_who_has_it_or_who_decided(desk: ReviewDesk
     with pytest.raises(ClaimLostError, match="ibis has decided it") as told:
         desk.decide("heron", lost)
     assert (told.value.holder, told.value.decided_by) == (None, "ibis")
-    claims.release(desk.database, desk.people["heron"], (other := desk.claim("heron", "b")).id)
+    desk.give_back(other := desk.claim("heron", "b"))
     with pytest.raises(ClaimLostError, match="claim the content again"):
         desk.decide("heron", other)
     assert desk.one("SELECT count(*) FROM reviews") == 1
@@ -110,6 +112,26 @@ def test_near_duplicates_are_decided_with_it_unless_somebody_works_on_them(desk:
     assert notes == dict.fromkeys(decided.also, followed) | {sha256_of("a"): "a frame of the same film"}
     assert queue(desk) == {sha256_of("c")}
     assert [row["reviewer"] for row in desk.rows("SELECT reviewer FROM claims")] == ["ibis"]
+
+
+def test_what_is_no_near_duplicate_is_not_decided_with_it(desk: ReviewDesk) -> None:
+    desk.flag("another")
+    also = (sha256_of("another"), sha256_of("b"))
+    decided = desk.decide("heron", desk.claim("heron", "a"), also=also)
+    assert (decided.also, decided.left_out) == (also[1:], also[:1])
+    assert sha256_of("another") in queue(desk)
+
+
+@pytest.mark.parametrize("kind", [None, ReviewKind.APPEAL])
+def test_a_word_by_the_api_ends_a_second_look_too(desk: ReviewDesk, kind: ReviewKind | None) -> None:
+    desk.say("heron", "a", chance=ALWAYS)
+    stated = Stated(SCAN, "s3://b/a", Statement.FAKE, "heron", sha256=sha256_of("a"))
+    review(desk.database, stated)
+    assert desk.one("SELECT count(*) FROM second_looks") == 1, "the first reviewer gives no second look"
+    review(desk.database, replace(stated, reviewer="heron" if kind else "ibis", kind=kind))
+    assert desk.one("SELECT count(*) FROM second_looks") == 0
+    with pytest.raises(NotWaitingError):
+        desk.claim("crane", "a")
 
 
 def test_all_places_and_detectors_of_a_content_leave_the_queue(desk: ReviewDesk) -> None:

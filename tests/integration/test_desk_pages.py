@@ -8,6 +8,9 @@ from producers.web.desk.agreement import agreement
 from producers.web.desk.item import item
 from producers.web.desk.pace import pace
 from producers.web.desk.queue import MOST_COUNTED, Filters, choices, how_many, waiting
+from producers.web.desk.undo import undo_last
+from tests.integration.test_reviews import REAL
+from tests.integration.test_scans import Archive, png
 from tests.reviewing import ALWAYS, ReviewDesk, sha256_of
 from worker.database import Database, transaction
 from worker.errors import UsageError
@@ -84,3 +87,27 @@ def test_agreement_says_too_few_and_then_a_number(desk: ReviewDesk) -> None:
     assert (found.alpha, found.contents, found.pairs[0].kappa) == (1.0, 20, 1.0)
     assert pace(desk.database, desk.people["heron"]).today == 20
     assert pace(desk.database, desk.people["crane"]).median_s is None
+
+
+def test_a_word_that_was_taken_back_after_anothers_is_still_the_first(desk: ReviewDesk) -> None:
+    for number in range(20):
+        desk.flag(f"{number}")
+        desk.say("heron", f"{number}", "fake", ALWAYS)
+        desk.say("ibis", f"{number}", "real" if number == 0 else "fake")
+    undo_last(desk.database, desk.people["heron"], newest=1)
+    assert agreement(desk.database).contents == 19, "there is one word on the other"
+    assert desk.say("heron", "0", "real").kind == "second"
+    (pair,) = agreement(desk.database).pairs
+    assert (pair.contents, pair.agreed) == (20, 19)
+
+
+def test_what_a_detector_calls_real_has_the_verdict_of_its_newest_finding(database: Database) -> None:
+    archive = Archive(database, {"s3://b/dark": png(REAL)})
+    archive.sweep()
+    desk = ReviewDesk(database)
+    sha256 = desk.one("SELECT sha256 FROM verdicts")
+    shown = item(database, desk.people["ibis"], sha256)
+    assert shown is not None
+    assert (shown.flagged, shown.verdict, shown.waits) == (False, "real", False)
+    assert shown.scan is not None
+    assert (shown.scan.fake_from, shown.verdicts[0].verdict) == (0.6, "real")

@@ -19,7 +19,7 @@ from producers.web.desk.claims import Claimed
 from producers.web.desk.undo import undo_last
 from tests.reviewing import ReviewDesk
 from worker.database import Database, connect
-from worker.errors import ClaimLostError, DatabaseUnavailableError
+from worker.errors import ClaimLostError, TransientError
 
 T = TypeVar("T")
 CONTENTS, PEOPLE = 500, 8
@@ -56,7 +56,7 @@ def until_it_works(action: Callable[[], T]) -> T:
     while True:
         try:
             return action()
-        except (DBAPIError, DatabaseUnavailableError):
+        except (DBAPIError, TransientError):
             time.sleep(0.01)
 
 

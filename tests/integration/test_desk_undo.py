@@ -1,6 +1,7 @@
 """Taking decisions back: everything is as it was, and as raw rows say it should be."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -13,7 +14,8 @@ from sqlalchemy.exc import DBAPIError
 from producers.reviews import Stated, review
 from producers.web.desk import claims
 from producers.web.desk.claims import Claimed
-from producers.web.desk.undo import Undone, undo_last
+from producers.web.desk.item import item
+from producers.web.desk.undo import Undone, newest_decision, undo_last
 from tests.reviewing import ALWAYS, NEVER, SCAN, ReviewDesk, sha256_of
 from worker.database import Database
 from worker.errors import NotWaitingError
@@ -91,6 +93,7 @@ def undo(desk: ReviewDesk, name: str, **options: Any) -> Undone | None:
 def test_undoing_restores_everything_and_gives_the_content_back(desk: ReviewDesk) -> None:
     for name in "abc":
         desk.flag(name)
+    desk.alike("a", "b")
     before = kept(desk)
     desk.decide("heron", desk.claim("heron", "a"), chance=ALWAYS, also=(sha256_of("b"),), note="hm")
     middle = kept(desk)
@@ -153,6 +156,56 @@ def test_an_appeal_can_be_taken_back(desk: ReviewDesk) -> None:
         desk.claim("crane", "a")
 
 
+def test_a_second_look_that_was_never_wanted_is_not_wanted_after_an_undo(desk: ReviewDesk) -> None:
+    for name in "ab":
+        desk.flag(name)
+    desk.say("heron", "a", chance=ALWAYS)
+    desk.say("ibis", "a", "real")
+    desk.say("lead", "a", "real")
+    assert undo(desk, "ibis") is not None
+    assert desk.rows(KEPT["second_looks"]) == [], "a lead has decided"
+    desk.say("heron", "b")
+    review(desk.database, Stated(SCAN, "s3://b/b", Statement.REAL, "crane", sha256=sha256_of("b")))
+    assert undo(desk, "crane") is not None
+    assert desk.rows(KEPT["second_looks"]) == [], "this one was not drawn"
+    check(desk)
+
+
+def test_who_gives_a_second_look_stays_blind_when_the_first_word_is_taken_back(desk: ReviewDesk) -> None:
+    desk.flag("a")
+    desk.say("heron", "a", chance=ALWAYS)
+    taken = desk.claim("ibis", "a")
+    undo(desk, "heron")
+    shown = item(desk.database, desk.people["ibis"], taken.sha256)
+    assert shown is not None
+    assert (shown.reviews_hidden, shown.reviews) == (True, [])
+    assert desk.decide("ibis", taken).kind == "first"
+    assert desk.rows(KEPT["second_looks"]) == []
+    desk.flag("b")
+    desk.say("heron", "b", chance=ALWAYS)
+    assert undo(desk, "heron") is not None
+    assert desk.rows(KEPT["second_looks"]) == [], "nobody was giving it"
+
+
+def test_the_same_undo_again_takes_nothing_else_back(desk: ReviewDesk) -> None:
+    for name in "abc":
+        desk.flag(name)
+    desk.alike("b", "c")
+    assert newest_decision(desk.database, desk.people["heron"]) is None
+    first = desk.say("heron", "a")
+    second = desk.decide("heron", desk.claim("heron", "b"), also=(sha256_of("c"),))
+    newest = newest_decision(desk.database, desk.people["heron"])
+    assert newest is not None
+    assert undo(desk, "ibis", newest=newest) is None, "it is another's"
+    with ThreadPoolExecutor(4) as pool:
+        undone = list(pool.map(lambda _: undo(desk, "heron", newest=newest), range(4)))
+    assert {one and (one.sha256, one.also, one.claim and one.claim.id) for one in undone} == {
+        (second.sha256, second.also, undone[0] and undone[0].claim and undone[0].claim.id)
+    }
+    assert desk.one("SELECT count(*) FROM withdrawals") == 2
+    assert newest_decision(desk.database, desk.people["heron"]) == first.review_id
+
+
 def test_old_decisions_stay(desk: ReviewDesk) -> None:
     desk.flag("a")
     desk.say("heron", "a")
@@ -212,6 +265,7 @@ STEPS = st.lists(
     min_size=2,
     max_size=14,
 )
+SECOND_TO_GIVE = "SELECT FROM second_looks l JOIN contents c USING (sha256) WHERE c.statement IS NOT NULL"
 _FRESH = (
     "contents",
     "content_reviews",
@@ -233,12 +287,14 @@ def test_any_history_leaves_what_raw_rows_say(desk: ReviewDesk, steps: list[Step
             connection.execute(text(f"DELETE FROM {table}"))
     for name in "abc":
         desk.flag(name)
+    desk.alike("a", "b", "c")
     for step in steps:
         do(desk, step)
         check(desk)
     while any(undo(desk, name) for name in desk.people):
         check(desk)
-    assert not any(desk.rows(KEPT[name]) for name in ("content_reviews", "reviewed_verdicts", "second_looks"))
+    assert not any(desk.rows(KEPT[name]) for name in ("content_reviews", "reviewed_verdicts"))
+    assert desk.rows(SECOND_TO_GIVE) == [], "one may be left of somebody who was looking; nobody is asked for it"
     assert desk.one("SELECT count(*) FROM review_queue") == 3
 
 
@@ -260,4 +316,4 @@ def do(desk: ReviewDesk, step: Step) -> None:
             try:
                 desk.decide(step.who, claimed, step.what, ALWAYS if step.drawn else NEVER, also=also)
             finally:
-                claims.release(desk.database, desk.people[step.who], claimed.id)
+                desk.give_back(claimed)

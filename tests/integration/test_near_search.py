@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from sqlalchemy import event, text
 
 from producers.near import MAX_DISTANCE, near_counts, near_duplicates
+from tests.reviewing import ALWAYS, ReviewDesk
+from tests.reviewing import sha256_of as sha256_of_name
 from worker.database import Database, transaction
 from worker.database.detectors import register_detector
 from worker.testing import scripted_description
@@ -105,6 +107,27 @@ def test_what_waits_is_what_the_review_queue_shows(database: Database, change: s
     assert found[sha256_of(1)].waits is waits
     assert near_counts(database, [sha256_of(0)]) == {sha256_of(0): len(queue) - 1}
     assert near_duplicates(database, sha256_of(0), limit=1) == [found[sha256_of(1)]]
+
+
+def test_the_first_word_is_withheld_from_who_gives_the_second(database: Database) -> None:
+    desk = ReviewDesk(database)
+    names = "abc"
+    contents = [sha256_of_name(name) for name in names]
+    for name in names:
+        desk.flag(name)
+    desk.alike(*names)
+    desk.say("heron", "a", chance=ALWAYS)
+    desk.say("heron", "b")
+
+    def said(asked: str, person: str | None) -> dict[str, str | None]:
+        return {one.sha256: one.statement for one in near_duplicates(database, asked, person=person)}
+
+    a, b, c = contents
+    assert said(c, "ibis") == {a: None, b: "fake"}
+    assert said(a, "ibis") == {b: None, c: None}, "near duplicates tell what was said of it"
+    assert said(c, "heron") == said(c, None) == {a: "fake", b: "fake"}
+    desk.say("ibis", "a")
+    assert said(c, "ibis") == {a: "fake", b: "fake"}
 
 
 def test_what_is_not_known_has_no_near_duplicates(database: Database) -> None:

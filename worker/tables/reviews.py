@@ -58,7 +58,8 @@ class Review(SQLModel, table=True):
     may have no `statement`, `sha256` or `verdict`: `decision` is then all that their author said.
 
     `claim_id` is the claim under which it was decided at the review desk: near duplicates that were decided in the same
-    stroke share it, and a request that comes again finds what it did. A review that is withdrawn stays: see Withdrawal.
+    stroke share it, and a request that comes again finds what it did. `second_of` is whose second look it ended: a
+    trigger fills it. A review that is withdrawn stays: see Withdrawal.
     """
 
     __tablename__ = "reviews"
@@ -99,6 +100,7 @@ class Review(SQLModel, table=True):
     verdict: str | None = Field(default=None, sa_type=String(16))
     score: float | None = None
     claim_id: UUID | None = None
+    second_of: str | None = long_text(default=None)
 
 
 class Withdrawal(SQLModel, table=True):

@@ -14,14 +14,20 @@ from worker.tables import Statement
 ENOUGH = 20
 """Contents in common, below which a coefficient says nothing."""
 
-# The first word that counts of each person, on contents of which two or more people said one.
+# The first word of each person who has one that counts, on contents of which two or more people said one. A word that
+# its author took back after somebody else had spoken is still their first: they may have seen what the other said.
 _FIRST_WORDS = """
 WITH words AS (
     SELECT DISTINCT ON (r.sha256, r.reviewer) r.sha256, r.reviewer, r.statement
-    FROM reviews r
+    FROM reviews r LEFT JOIN withdrawals w ON w.review_id = r.id
     WHERE r.sha256 IN (SELECT several.sha256 FROM reviews several WHERE several.kind = 'second')
       AND r.statement IS NOT NULL AND r.kind <> 'appeal'
-      AND NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id)
+      AND (w.review_id IS NULL
+           OR EXISTS (SELECT FROM reviews o WHERE o.sha256 = r.sha256 AND o.reviewer <> r.reviewer
+                      AND o.created_at < w.withdrawn_at)
+           AND EXISTS (SELECT FROM reviews o WHERE o.sha256 = r.sha256 AND o.reviewer = r.reviewer
+                       AND o.statement IS NOT NULL AND o.kind <> 'appeal'
+                       AND NOT EXISTS (SELECT FROM withdrawals t WHERE t.review_id = o.id)))
     ORDER BY r.sha256, r.reviewer, r.created_at, r.id
 )
 SELECT sha256, reviewer, statement FROM (SELECT *, count(*) OVER (PARTITION BY sha256) AS people FROM words) AS told
@@ -54,7 +60,7 @@ class Agreement:
 
 
 def agreement(database: Database) -> Agreement:
-    """By the first word of each person on a content; appeals and withdrawn reviews are left out."""
+    """By the first word of each person on a content; appeals are left out, and people who took all words back."""
     words: dict[str, dict[str, str]] = defaultdict(dict)
     with transaction(database) as session:
         for sha256, reviewer, statement in session.execute(text(_FIRST_WORDS)):

@@ -4,6 +4,9 @@ A claim is a row whose key is the content. It is taken by one statement, which t
 holds. So no content is two people's, whatever they do at the same moment.
 """
 
+import random
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,9 +19,15 @@ from producers.web.access.people import Person
 from producers.web.desk.turns import ATTENTION, MINE, ORDER, Filters, sections, values_of
 from worker.database import Database, transaction
 from worker.errors import FasterError, NotWaitingError
+from worker.tables import DeskRole
 
 _CLASS = 0x434C4149
 """First key of advisory locks ("CLAI" in ASCII): the second is a content, or a person, who claims one at a time."""
+
+TRIES = 10
+"""How often a person's next content is looked for while others take what was found."""
+PAUSE_S = 0.02
+"""The longest pause after the first try; it grows by as much with each."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +105,10 @@ UPDATE claims SET until = greatest(until, now() + make_interval(secs => :claim_s
 WHERE sha256 = :sha256 AND reviewer = :me AND until > now()
 RETURNING id, sha256, until
 """
-_OLD = "until < now() - interval '1 day'"
-_GIVE_BACK = f"DELETE FROM claims WHERE reviewer = :me AND (id = :id OR {_OLD})"  # noqa: S608 - a constant of this file
-_GIVE_BACK_CONTENT = f"DELETE FROM claims WHERE reviewer = :me AND (sha256 = :sha256 OR {_OLD})"  # noqa: S608 - likewise
+# And claims of before that nobody has ended.
+_GIVE_BACK = """
+DELETE FROM claims WHERE reviewer = :me AND (sha256 = :sha256 OR until < now() - interval '1 day')
+"""
 _SKIP = """
 INSERT INTO skips (reviewer, sha256, until) VALUES (:me, :sha256, now() + interval '1 hour')
 ON CONFLICT (reviewer, sha256) DO UPDATE SET until = excluded.until
@@ -115,16 +125,17 @@ def next_content(database: Database, person: Person, filters: Filters, claim_s: 
     """Claims what waits longest or is worst for this person; None when nothing waits for them.
 
     Who holds a claim whose content still waits and fits the filters gets that one again, with a new `until`.
+
+    Raises FasterError where others were faster each time.
     """
     given = {**values_of(person), **filters.values(), "claim_s": claim_s}
-    while True:
-        try:
-            with transaction(database) as session:
-                session.execute(text(ONE_PERSON), given)
-                return _held(session, filters, given) or _first(session, person, filters, given)
-        except FasterError:
-            # Each time, another person has got a content.
-            continue
+    for number in range(1, TRIES + 1):
+        with suppress(FasterError), transaction(database) as session:
+            session.execute(text(ONE_PERSON), given)
+            return _held(session, filters, given) or _first(session, person, filters, given)
+        # Each time, another person has got a content. Those who wait go on at different moments.
+        time.sleep(random.uniform(0, PAUSE_S * number))  # noqa: S311 - no secret
+    raise FasterError("other people got each content that was to be yours")
 
 
 def _held(session: Session, filters: Filters, given: dict[str, Any]) -> Claimed | None:
@@ -184,7 +195,8 @@ def why_not(session: Session, person: Person, sha256: str) -> str:
     if state is None:
         return "no detector calls this content fake or uncertain any more: there is nothing to decide"
     if state.statement is None:
-        return "the reviews of this content contradict each other: a lead decides it"
+        who = "another lead, who has said nothing of it," if person.may(DeskRole.LEAD) else "a lead"
+        return f"the reviews of this content contradict each other: {who} decides it"
     by = "you" if state.last_reviewer == person.name else state.last_reviewer
     return f"{by} decided this content already"
 
@@ -197,17 +209,11 @@ def keep(database: Database, person: Person, claim_id: UUID, claim_s: float) -> 
     return until
 
 
-def release(database: Database, person: Person, claim_id: UUID) -> None:
-    """Gives a content back to the queue. Does nothing when the claim is lost."""
-    with transaction(database) as session:
-        session.execute(text(_GIVE_BACK), {"me": person.name, "id": claim_id})
-
-
 def skip(database: Database, person: Person, sha256: str) -> None:
     """Gives it back, and not to this person again for an hour, unless nothing else waits."""
     given = {"me": person.name, "sha256": sha256}
     with transaction(database) as session:
-        for statement in (_GIVE_BACK_CONTENT, _FORGET_SKIPS, _SKIP):
+        for statement in (_GIVE_BACK, _FORGET_SKIPS, _SKIP):
             session.execute(text(statement), given)
 
 

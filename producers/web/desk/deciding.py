@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlmodel import Session
 
+from producers.near import near_among
 from producers.reviews import refusals_named
 from producers.web.access.people import Person
 from producers.web.desk.claims import CLAIM_ONE, held_by, is_mine, why_not
@@ -36,7 +37,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the person says. `also` are near duplicates, by SHA-256, of which they say the same."""
+    """What the person says. `also` are contents, by SHA-256, of which they say the same: only near duplicates count."""
 
     statement: Statement
     reason_code: str | None = None
@@ -59,7 +60,9 @@ class SecondShare:
 
 @dataclass(frozen=True)
 class Decided:
-    """What was stored. `left_out` are near duplicates that did not wait any more, or that somebody else works on."""
+    """What was stored. `left_out` are of `also` those that are no near duplicates, that do not wait for this person, or
+    that somebody else works on.
+    """
 
     review_id: int
     sha256: str
@@ -93,8 +96,10 @@ WHERE r.claim_id = :claim_id AND r.reviewer = :me
   AND NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id)
 ORDER BY r.id
 """
-_END_SECOND_LOOK = "DELETE FROM second_looks WHERE sha256 = :sha256"
-_WANT_SECOND_LOOK = "INSERT INTO second_looks (sha256, first_reviewer) VALUES (:sha256, :me)"
+# There may be one that was wanted when the person said this first, took it back, and somebody was looking already.
+_WANT_SECOND_LOOK = """
+INSERT INTO second_looks (sha256, first_reviewer) VALUES (:sha256, :me) ON CONFLICT (sha256) DO NOTHING
+"""
 _LAST_REVIEWER = "SELECT last_reviewer FROM review_status WHERE sha256 = :sha256"
 
 
@@ -126,7 +131,8 @@ def decide(
         if not is_mine(session, person, sha256):
             raise GoneError(why_not(session, person, sha256))
         first = desk.state(session, sha256, shown, decision.note)
-        also = [one for one in others if desk.follow(session, one, sha256)]
+        near = near_among(session, sha256, others)
+        also = [one for one in others if one in near and desk.follow(session, one, sha256)]
         return desk.decided([first, *({"sha256": one} for one in also)], others)
 
 
@@ -161,7 +167,6 @@ class _Desk:
             | {"statement": self.decision.statement, "kind": ReviewKind.APPEAL if appeal else None}
             | {"reason_code": code and storable(code), "note": storable(note) if note else None},
         ).one()
-        session.execute(text(_END_SECOND_LOOK), mine)
         if self._looked_at_again(row):
             session.execute(text(_WANT_SECOND_LOOK), mine)
         return row

@@ -9,7 +9,7 @@ from sqlmodel import Session
 from producers.web.access.people import Person
 from producers.web.desk.claims import held_by, is_mine
 from producers.web.desk.shown import DetectorShown, Item, ReviewShown, ScanShown, VerdictShown
-from producers.web.desk.turns import SECOND, values_of
+from producers.web.desk.turns import BLIND, values_of
 from worker.database import Database, transaction
 from worker.tables import ReviewKind, Statement, Verdict
 
@@ -24,6 +24,14 @@ SELECT c.verdict, c.score, c.verdict_id, c.uri, c.scan_id, c.first_at, c.stateme
        c.verdict <> 'real' AND NOT c.superseded AS attention
 FROM contents c WHERE c.sha256 = :sha256
 ORDER BY c.superseded, c.last_at DESC LIMIT 1
+"""
+# What was never flagged may have no row there. Its findings are known by where its verdicts found it.
+_FOUND = """
+SELECT f.verdict, f.score, f.verdict_id, f.uri, f.scan_id, NULL AS first_at, NULL AS statement, false AS attention
+FROM findings f
+WHERE f.uri = ANY(ARRAY(SELECT DISTINCT v.uri FROM verdicts v WHERE v.sha256 = :sha256)) AND f.sha256 = :sha256
+  AND f.verdict IS NOT NULL AND f.verdict_id IS NOT NULL
+ORDER BY f.decided_at DESC LIMIT 1
 """
 _VERDICTS = """
 SELECT v.id, v.detector_id, d.name AS detector_name, v.answer, v.score, v.uri, v.created_at, v.log_odds, v.explanation,
@@ -48,7 +56,7 @@ WHERE r.sha256 = :sha256
 ORDER BY r.created_at, r.id
 """
 _STATUS = "SELECT statement, disputed FROM review_status WHERE sha256 = :sha256"
-_IS_SECOND = f"SELECT FROM contents c, second_looks l WHERE c.sha256 = :sha256 AND {SECOND}"
+_IS_SECOND = f"SELECT FROM contents c, second_looks l WHERE c.sha256 = :sha256 AND {BLIND}"
 # What was never flagged has no places there: its verdicts say where it lay.
 _PLACES = """
 SELECT uri, count(*) OVER () AS total
@@ -70,7 +78,8 @@ def item(database: Database, person: Person, sha256: str) -> Item | None:
     """What a page shows of a content to this person; None when no detector has judged it."""
     given = {**values_of(person), "sha256": sha256}
     with transaction(database) as session:
-        found = next(iter(_rows(session, _CONTENT, given)), None)
+        flagged = next(iter(_rows(session, _CONTENT, given)), None)
+        found = flagged or next(iter(_rows(session, _FOUND, given)), None)
         given |= {"scan_id": found["scan_id"] if found else None, "limit": MAX_PLACES}
         verdicts = _rows(session, _VERDICTS, given)
         if not verdicts:
@@ -82,6 +91,7 @@ def item(database: Database, person: Person, sha256: str) -> Item | None:
         return Item(
             sha256=sha256,
             **_finding(found, shown),
+            flagged=flagged is not None,
             **_answer(shown),
             scan=_scan(session, given),
             external_ids=_external_ids(session, given),
@@ -102,11 +112,10 @@ def _rows(session: Session, query: str, given: Mapping[str, Any]) -> list[dict[s
 
 
 def _finding(found: dict[str, Any] | None, shown: dict[str, Any]) -> dict[str, Any]:
-    """What the newest finding says that is not real, or the newest verdict."""
+    """What the newest finding says, or the newest verdict."""
     source = found or shown | {"verdict_id": shown["id"], "first_at": None}
     return {
         "uri": source["uri"],
-        "flagged": found is not None,
         "verdict": source["verdict"] and Verdict(source["verdict"]),
         "score": source["score"],
         "verdict_id": source["verdict_id"],

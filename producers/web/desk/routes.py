@@ -16,8 +16,8 @@ from producers.web.desk.claims import Held
 from producers.web.desk.deciding import Decided, Decision, SecondShare, Shown
 from producers.web.desk.filters import Asked, AskedFor
 from producers.web.desk.pace import pace
-from producers.web.desk.showing import Sha256, Showing, Typed
-from producers.web.desk.undo import undo_last
+from producers.web.desk.showing import Newest, Sha256, Showing, Typed
+from producers.web.desk.undo import newest_decision, undo_last
 from producers.web.pages import Pages, minute, pages_of, words
 from producers.web.parts import Parts, parts_of
 from producers.web.pictures import Kind, address
@@ -49,6 +49,7 @@ def show_queue(
         count=queue.how_many(parts.database, person, asked.filters),
         most_counted=queue.MOST_COUNTED,
         page=page,
+        newest=newest_decision(parts.database, person),
         filters=asked.filters,
         near=asked.near,
         choices=queue.choices(parts.database),
@@ -124,9 +125,15 @@ def keep(sha256: Sha256, person: AReviewer, parts: TheParts, claim: Annotated[UU
 
 
 @router.post("/undo")
-def undo(person: AReviewer, asked: AskedFor, parts: TheParts, pages: ThePages, showing: TheShowing) -> Response:
-    """Takes the reviewer's newest decision back, and shows its content again, with the reason and the note."""
-    undone = undo_last(parts.database, person, claim_s=parts.settings.claim_s)
+def undo(
+    person: AReviewer, asked: AskedFor, parts: TheParts, pages: ThePages, showing: TheShowing,
+    newest: Annotated[Newest, Form()],
+) -> Response:  # fmt: skip
+    """Takes the reviewer's newest decision back, and shows its content again, with the reason and the note.
+
+    The form says which decision that was. Sent twice, it takes back that one alone.
+    """
+    undone = undo_last(parts.database, person, newest=newest.newest, claim_s=parts.settings.claim_s)
     if undone is None:
         pages.say("There is no decision of yours to take back.")
         return pages.go_on(f"/queue{asked.query()}")

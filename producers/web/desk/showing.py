@@ -1,6 +1,5 @@
 """The page of a content."""
 
-from dataclasses import replace
 from typing import Annotated
 from uuid import UUID
 
@@ -8,23 +7,34 @@ from fastapi import Depends, Path
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from producers.near import Near, near_duplicates
+from producers.near import near_duplicates
 from producers.web.access.people import AReviewer
 from producers.web.desk import claims
 from producers.web.desk.deciding import MAX_NOTE
 from producers.web.desk.filters import Asked
 from producers.web.desk.item import item
 from producers.web.desk.marking import marked
+from producers.web.desk.undo import newest_decision
 from producers.web.pages import Pages, pages_of
 from producers.web.parts import Parts, parts_of
 from producers.web.pictures import Kind, address
-from producers.web.second_looks import withheld
 from worker.errors import NoSuchContentError
 from worker.messages import Text
 from worker.tables import Statement
 from worker.texts import storable
 
 Sha256 = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Newest(BaseModel):
+    """What the form of undo carries: the id of the review that it takes back."""
+
+    newest: int | None = Field(default=None, ge=1, lt=2**63)
+
+    @field_validator("newest", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
 
 
 class Typed(BaseModel):
@@ -75,7 +85,7 @@ class Showing:
         if found is None:
             raise NoSuchContentError(f"no detector has judged a content {sha256}")
         mine = claims.own(parts.database, person, sha256)
-        near = self._near(sha256, hidden=found.reviews_hidden)
+        near = near_duplicates(parts.database, sha256, person=person.name)
         return self._pages.show(
             "item.html.j2",
             status=status,
@@ -91,12 +101,7 @@ class Showing:
             explanation=marked(found.explanation or "", found.answer),
             reasons=parts.reasons,
             max_note=MAX_NOTE,
+            newest=newest_decision(parts.database, person),
             keep_every_s=max(1, round(parts.settings.claim_s / 10)),
             query=asked.query(),
         )
-
-    def _near(self, sha256: str, *, hidden: bool) -> list[Near]:
-        """Near duplicates, without what others said where this person is to say it unknowing: of them, or of this."""
-        near = near_duplicates(self._parts.database, sha256)
-        silent = withheld(self._parts.database, self._person.name, [one.sha256 for one in near])
-        return [replace(one, statement=None) if hidden or one.sha256 in silent else one for one in near]

@@ -67,7 +67,8 @@ class ReviewShown:
 
 @dataclass(frozen=True)
 class Item:
-    """A content: its newest finding that is not real. Where there is none, its newest verdict, and `flagged` is False.
+    """A content: its newest finding that is not real. Where there is none, `flagged` is False, and it is the newest
+    finding where a verdict found it; where no finding is left either, the newest verdict.
 
     `statement` is what people say by now, `disputed` whether they contradict each other. `reviews_hidden`: the person
     is to give a second look, so `reviews` is empty and `statement` None until they have decided.

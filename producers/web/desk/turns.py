@@ -55,16 +55,29 @@ WAITS = f"{ATTENTION} AND c.statement IS NULL"
 ORDER = "c.score DESC NULLS LAST, c.first_at"
 """The most severe first, then the oldest."""
 
-_WITHDRAWN = "EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id)"
-# OFFSET 0: the planner would compare each second look with all that the person has reviewed.
-_NOT_MINE = (
-    "NOT EXISTS (SELECT FROM reviews r WHERE r.sha256 = c.sha256 AND r.reviewer = :me AND r.statement IS NOT NULL"
-    f" AND NOT {_WITHDRAWN} OFFSET 0)"
+
+def _silent(name: str) -> str:
+    """Whether this person has no word on the content that counts."""
+    # OFFSET 0: the planner would compare each second look with all that the person has reviewed.
+    return (
+        f"NOT EXISTS (SELECT FROM reviews r WHERE r.sha256 = c.sha256 AND r.reviewer = {name}"  # noqa: S608 - our own texts
+        " AND r.statement IS NOT NULL AND NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id) OFFSET 0)"
+    )
+
+
+_NOT_MINE = _silent(":me")
+BLIND = f"l.sha256 = c.sha256 AND l.first_reviewer <> :me AND {_NOT_MINE}"
+"""A content whose words are withheld from this person; `l` is a row of `second_looks`. The first word may be withdrawn
+while they look."""
+SECOND = f"{BLIND} AND c.statement IS NOT NULL"
+"""A second look that this person may give."""
+# Of a dispute. Nobody is the judge of their own word, as long as somebody else can be it.
+_JUDGES = (
+    f":lead AND ({_NOT_MINE} OR NOT EXISTS (SELECT FROM reviewers o WHERE o.active AND o.role IN ('lead', 'admin')"
+    f" AND o.name <> :me AND {_silent('o.name')}))"
 )
-SECOND = f"l.sha256 = c.sha256 AND l.first_reviewer <> :me AND c.statement IS NOT NULL AND {_NOT_MINE}"
-"""A second look that this person may give; `l` is a row of `second_looks`."""
 MINE = (
-    f"({ATTENTION} AND (c.statement IS NULL AND (c.reviewed_at IS NULL OR :lead)"
+    f"({ATTENTION} AND (c.statement IS NULL AND (c.reviewed_at IS NULL OR {_JUDGES})"
     f" OR EXISTS (SELECT FROM second_looks l WHERE {SECOND})))"
 )
 """Whether a content is this person's to decide, whoever holds it."""
@@ -89,7 +102,9 @@ _FLAGGED = ", ".join(f"('{one}')" for one in Verdict if one is not Verdict.REAL)
 # OFFSET 0: what is disputed, and what a second person is to look at, is little. For a filter, the planner would rather
 # walk through all that waits.
 _SOURCES = {
-    Section.DISPUTED: f"(SELECT * FROM contents c WHERE {WAITS} AND c.reviewed_at IS NOT NULL{{fits}} OFFSET 0) c",  # noqa: S608
+    Section.DISPUTED: f"""(
+        SELECT * FROM contents c WHERE {WAITS} AND c.reviewed_at IS NOT NULL AND {_JUDGES}{{fits}} OFFSET 0
+    ) c""",  # noqa: S608
     Section.SECOND: f"""(
         SELECT c.* FROM second_looks l CROSS JOIN LATERAL (
             SELECT * FROM contents c WHERE c.sha256 = l.sha256 AND {ATTENTION} OFFSET 0

@@ -12,7 +12,7 @@ from producers.web.access.people import Person
 from producers.web.desk.claims import ONE_PERSON, Claimed, is_mine, take
 from producers.web.desk.deciding import LOCK_CONTENTS
 from worker.database import Database, transaction
-from worker.tables import Statement
+from worker.tables import ReviewKind, Statement
 
 WITHIN = timedelta(hours=12)
 """How long a decision can be taken back."""
@@ -34,38 +34,65 @@ class Undone:
     claim: Claimed | None
 
 
-_OWN = "r.reviewer = :me AND NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id OFFSET 0)"
-_NEWEST = f"""
-SELECT r.id, r.claim_id FROM reviews r
-WHERE {_OWN} AND r.sha256 IS NOT NULL AND r.statement IS NOT NULL AND r.created_at > now() - CAST(:within AS interval)
-ORDER BY r.id DESC LIMIT 1
-"""  # noqa: S608 - a constant of this file
+_STANDS = "NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id OFFSET 0)"
+_TO_TAKE_BACK = """
+r.reviewer = :me AND r.sha256 IS NOT NULL AND r.statement IS NOT NULL
+AND r.created_at > now() - CAST(:within AS interval)
+"""
+_NEWEST = f"SELECT r.id, r.claim_id FROM reviews r WHERE {_TO_TAKE_BACK} AND {_STANDS} ORDER BY r.id DESC LIMIT 1"  # noqa: S608 - constants of this file
+_NAMED = f"SELECT r.id, r.claim_id FROM reviews r WHERE r.id = :newest AND {_TO_TAKE_BACK}"  # noqa: S608 - likewise
 _STROKE = f"""
-SELECT r.id, r.sha256, r.statement, r.reason_code, r.note FROM reviews r
-WHERE {_OWN} AND {{which}}
+SELECT r.id, r.sha256, r.statement, r.reason_code, r.note, {_STANDS} AS stands FROM reviews r
+WHERE r.reviewer = :me AND r.{{key}} = :{{key}}
 ORDER BY r.id
 """  # noqa: S608 - likewise
 _WITHDRAW = "INSERT INTO withdrawals (review_id, reviewer) VALUES (:id, :me)"
-_STANDS = "SELECT statement, last_reviewer FROM review_status WHERE sha256 = :sha256"
-_NO_SECOND_LOOK = "DELETE FROM second_looks WHERE sha256 = :sha256"
+_LEFT = f"SELECT r.reviewer, r.kind, r.second_of FROM reviews r WHERE r.sha256 = :sha256 AND {_STANDS}"  # noqa: S608 - likewise
+# Not that of somebody who is giving it right now: they go on without knowing what was said.
+_NO_SECOND_LOOK = """
+DELETE FROM second_looks l
+WHERE l.sha256 = :sha256
+  AND NOT EXISTS (SELECT FROM claims k WHERE k.sha256 = l.sha256 AND k.until > now() AND k.reviewer <> :me)
+"""
+_SECOND_OF = "SELECT second_of FROM reviews WHERE id = :id"
 _SECOND_LOOK = """
 INSERT INTO second_looks (sha256, first_reviewer) VALUES (:sha256, :other) ON CONFLICT (sha256) DO NOTHING
 """
 
 
+def newest_decision(database: Database, person: Person, *, within: timedelta = WITHIN) -> int | None:
+    """The id of the review that `undo_last` would take back now, None when there is none.
+
+    A page shows it in its form and sends it back, so that the same request again takes nothing else back.
+    """
+    with transaction(database) as session:
+        newest = session.execute(text(_NEWEST), {"me": person.name, "within": within}).first()
+    return newest.id if newest else None
+
+
 def undo_last(
-    database: Database, person: Person, *, within: timedelta = WITHIN, claim_s: float = CLAIM_S
+    database: Database,
+    person: Person,
+    *,
+    newest: int | None = None,
+    claim_s: float = CLAIM_S,
+    within: timedelta = WITHIN,
 ) -> Undone | None:
-    """Withdraws the person's newest decision, and claims its content for them. None when there is none to withdraw."""
+    """Withdraws a decision of the person, and claims its content for them. None when there is none to withdraw.
+
+    `newest` is what `newest_decision` said when the person was asked. Where it is withdrawn already, nothing more is,
+    and the answer is the same. Without it, the newest decision is withdrawn.
+    """
     with transaction(database) as session:
         session.execute(text(ONE_PERSON), {"me": person.name})
-        stroke = _last_stroke(session, person, within)
+        stroke = _stroke(session, person, newest, within)
         if not stroke:
             return None
         session.execute(text(LOCK_CONTENTS), {"contents": [row.sha256 for row in stroke]})
         for row in stroke:
-            session.execute(text(_WITHDRAW), {"id": row.id, "me": person.name})
-            _look_again(session, person, row.sha256)
+            if row.stands:
+                session.execute(text(_WITHDRAW), {"id": row.id, "me": person.name})
+                _look_again(session, person, row.sha256, row.id)
         first = stroke[0]
         taken = take(session, person, first.sha256, claim_s) if is_mine(session, person, first.sha256) else None
     return Undone(
@@ -78,25 +105,31 @@ def undo_last(
     )
 
 
-def _last_stroke(session: Session, person: Person, within: timedelta) -> Sequence[Any]:
-    """The reviews of the last decision: the content that was looked at, and then its near duplicates."""
-    newest = session.execute(text(_NEWEST), {"me": person.name, "within": within}).first()
-    if newest is None:
+def _stroke(session: Session, person: Person, newest: int | None, within: timedelta) -> Sequence[Any]:
+    """The reviews of a decision: the content that was looked at, and then its near duplicates."""
+    given = {"me": person.name, "within": within, "newest": newest}
+    found = session.execute(text(_NEWEST if newest is None else _NAMED), given).first()
+    if found is None:
         return []
-    which = "r.id = :id" if newest.claim_id is None else "r.claim_id = :claim_id"
-    query = text(_STROKE.format(which=which))
-    return session.execute(query, {"me": person.name, **newest._mapping}).all()  # noqa: SLF001 - SQLAlchemy's own name
+    key = "id" if found.claim_id is None else "claim_id"
+    return session.execute(text(_STROKE.format(key=key)), {"me": person.name, key: getattr(found, key)}).all()
 
 
-def _look_again(session: Session, person: Person, sha256: str) -> None:
+def _look_again(session: Session, person: Person, sha256: str, withdrawn: int) -> None:
     """Second looks as they are without the review.
 
-    Where nobody else's word is left, none is wanted: who is giving one gives the first. Where another person's stands,
-    this person's is the second look.
+    Where no word is left, none is wanted: who is giving one gives the first. Where one other person's is left, and one
+    of the two words was the second look at the other, a second look is wanted again. After an appeal, none is.
     """
     given = {"sha256": sha256, "me": person.name}
-    stands = session.execute(text(_STANDS), given).first()
-    if stands is None:
+    left = session.execute(text(_LEFT), given).all()
+    if not left:
         session.execute(text(_NO_SECOND_LOOK), given)
-    elif stands.statement is not None and stands.last_reviewer != person.name:
-        session.execute(text(_SECOND_LOOK), given | {"other": stands.last_reviewer})
+        return
+    others = {row.reviewer for row in left}
+    if len(others) > 1 or person.name in others or any(row.kind == ReviewKind.APPEAL for row in left):
+        return
+    (other,) = others
+    second_of = session.execute(text(_SECOND_OF), {"id": withdrawn}).scalar()
+    if second_of == other or any(row.second_of == person.name for row in left):
+        session.execute(text(_SECOND_LOOK), given | {"other": other})
