@@ -12,7 +12,7 @@ from producers.web.app import create_app
 from producers.web.parts import Parts
 from producers.web.settings import PREFIX, WebSettings
 from worker import broker, telemetry
-from worker.database import Database
+from worker.database import Database, Patience
 from worker.errors import ConfigurationError
 from worker.settings import Settings
 from worker.storage import open_stores
@@ -22,6 +22,10 @@ log = structlog.get_logger(__name__)
 EXIT_OK, EXIT_FAILED = 0, 1
 GRACE_S = 20
 """Seconds in which requests that are under way may end after SIGTERM."""
+CONNECTIONS = 16
+"""To Postgres, at most: most of the 40 threads that answer wait for something else, or for their turn."""
+PATIENCE = Patience(pool_s=3, lock_s=3, statement_s=20)
+"""Whoever waits for longer is told to try again, and the thread is free for others."""
 _WAITING = 2048
 """Connections that may wait to be accepted."""
 
