@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from producers.bulk import BulkPublisher
     from producers.counting import Count
-    from worker.database import Database
+    from worker.database import Database, Patience
     from worker.settings import Settings
 
 ScanId = Annotated[UUID, typer.Argument(metavar="SCAN", help="The scan's id.")]

@@ -6,13 +6,17 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import psycopg
 import pytest
 
+from tests.desk import csrf_of
 from tests.processes import ROOT, fakesweep, wait_for
 
 SECRET = "s" * 32
@@ -112,3 +116,43 @@ def test_it_works_behind_a_proxy(environment: dict[str, str], tmp_path: Path) ->
         assert "Secure" in answer.headers["set-cookie"].title()
         assert "server" not in answer.headers
     assert SECRET not in log.read_text()
+
+
+def test_a_lock_in_the_database_stops_nothing_else(environment: dict[str, str], tmp_path: Path) -> None:
+    """Who needs the table is told to try again, soon; static files, health and the login answer meanwhile."""
+    assert fakesweep("reviewer", "add", "heron", environment=environment).returncode == 0
+    url = environment["DATABASE_URL"].replace("+psycopg", "")
+    with (
+        running(environment, tmp_path / "log") as (_, address), httpx2.Client(base_url=address, timeout=30) as client,
+        psycopg.connect(url) as connection, ThreadPoolExecutor(45) as threads,
+    ):  # fmt: skip
+        token = csrf_of(client.get("/login").text)
+        client.post("/login", data={"name": "heron", "csrf": token})
+        cookie = {"Cookie": f"fakesweep={client.cookies['fakesweep']}"}
+        connection.execute("LOCK TABLE contents")
+        begun = time.monotonic()
+        waiting = [threads.submit(httpx2.get, f"{address}/queue", headers=cookie, timeout=60) for _ in range(45)]
+        time.sleep(1)
+        for path, most_s, statuses in (("/static/desk.css", 1, {200}), ("/v1/health", 4, {200, 503})):
+            asked = time.monotonic()
+            assert httpx2.get(address + path, timeout=30).status_code in statuses
+            assert time.monotonic() - asked < most_s, path
+        answers = [one.result() for one in waiting]
+        assert {one.status_code for one in answers} == {503}
+        assert time.monotonic() - begun < 15
+        assert "Try again in a moment" in answers[0].text
+        connection.rollback()
+        assert client.get("/queue").status_code == 200
+
+
+def test_a_database_that_is_away_is_told_without_its_address(environment: dict[str, str], tmp_path: Path) -> None:
+    with running(environment, tmp_path / "log") as (_, address):
+        url = environment["DATABASE_URL"].replace("+psycopg", "")
+        name = url.rpartition("/")[2].partition("?")[0]
+        with psycopg.connect(url, dbname="postgres", autocommit=True) as connection:
+            connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        answer = httpx2.get(f"{address}/login", timeout=30)
+    assert (answer.status_code, "Try again in a moment" in answer.text) == (503, True)
+    assert not any(word in answer.text for word in (name, "connection", "server at"))
+    assert name in (tmp_path / "log").read_text(), "the operator finds the cause"

@@ -38,7 +38,8 @@ def connect(url: str, *, pool_size: int = 8, patience: Patience | None = None) -
 
     The database opens at most `pool_size` connections. Statements are prepared, but not through a pooler such as
     PgBouncer, which may run each transaction on another connection to Postgres. `?prepare_threshold=N` in the URL
-    overrides this: a statement is prepared after N executions, and never if N is 0. `patience` says how long calls wait.
+    overrides this: a statement is prepared after N executions, and never if N is 0. `patience` says how long
+    calls wait.
 
     Raises ConfigurationError when the URL is missing or is not a Postgres URL.
     """
