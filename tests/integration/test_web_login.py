@@ -26,14 +26,18 @@ def test_another_name_for_this_machine_is_refused(database: Database) -> None:
     assert csrf_of(client.get("/login").text)
 
 
+def form(token: str, name: str) -> str:
+    """As multipart/form-data, with the boundary x."""
+    fields = {"csrf": token, "name": name}
+    head = "--x\r\nContent-Disposition: form-data; name="
+    return "".join(f'{head}"{key}"\r\n\r\n{value}\r\n' for key, value in fields.items()) + "--x--\r\n"
+
+
 @pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 100_000])
 def test_what_cannot_be_stored_is_refused(database: Database, name: str) -> None:
     client = browser(desk_app(database))
     token = csrf_of(client.get("/login").text)
-    body = (
-        f'--x\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n{token}\r\n--x\r\n'
-        f'Content-Disposition: form-data; name="name"\r\n\r\n{name}\r\n--x--\r\n'
-    )
+    body = form(token, name)
     kind = {"content-type": "multipart/form-data; boundary=x"}
     answer = client.post("/login", content=body.encode("utf-8", "surrogatepass"), headers=kind)
     assert answer.status_code in {303, 422}, answer.text
@@ -44,10 +48,7 @@ def test_what_cannot_be_stored_is_refused(database: Database, name: str) -> None
 def test_a_form_in_another_encoding_is_refused(database: Database, charset: str) -> None:
     client = browser(desk_app(database))
     token = csrf_of(client.get("/login").text)
-    body = (
-        f'--x\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n{token}\r\n--x\r\n'
-        'Content-Disposition: form-data; name="name"\r\n\r\n\\ud800\r\n--x--\r\n'
-    )
+    body = form(token, "\\ud800")
     kind = {"content-type": f'multipart/form-data; boundary=x; charset="{charset}"'}
     assert client.post("/login", content=body.encode(), headers=kind).status_code == 415
 
