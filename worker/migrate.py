@@ -4,9 +4,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import migrations
@@ -39,34 +39,54 @@ def alembic_config() -> "Config":
 def upgrade(database: Database) -> str:
     """Brings the schema to the newest revision, under an advisory lock; that revision.
 
-    Whoever has the rights of the tables' owner migrates as the owner, so that new tables belong to it.
+    Each revision is a transaction of its own, so that none keeps its locks while the next ones work. Whoever has the
+    rights of the tables' owner migrates as the owner, so that new tables belong to it.
 
-    Raises ConfigurationError when the database cannot be reached, or cannot hold all text.
+    Raises ConfigurationError when the database cannot be reached, or cannot hold all text, and when a revision fails.
+    It names the revision that the schema is at then: those before the failed one stay.
     """
     from alembic import command  # noqa: PLC0415 - likewise
     from alembic.util import CommandError  # noqa: PLC0415
 
-    config = alembic_config()
+    config, before = alembic_config(), None
     try:
         with _alone(database), database.connect() as connection:
             _check_encoding(connection)
-            _become_owner(connection)
+            before = _current(connection)
+            connection.rollback()  # or Alembic would do everything in the transaction that is open
+            event.listen(connection, "begin", _become_owner)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()
     except (SQLAlchemyError, CommandError) as error:
-        raise _unreachable(error) from error
+        raise _stopped(database, before, error) from error
     return newest()
 
 
 def _become_owner(connection: Connection) -> None:
-    """Until the end of the transaction, in which all migrations run: `_check_encoding` has begun it.
+    """Until the end of the transaction that has just begun: a revision.
 
     Does nothing in an empty database, and for who may not become the owner.
     """
-    owner = connection.execute(text(_OWNER)).scalar()
-    if owner is not None:
-        connection.execute(text(f"SET LOCAL ROLE {owner}"))
+    raw: Any = connection.connection.driver_connection  # SQLAlchemy's own would begin once more
+    found = raw.execute(_OWNER).fetchone()
+    if found:
+        raw.execute(f"SET LOCAL ROLE {found[0]}")
+
+
+def _stopped(database: Database, before: list[str] | None, error: Exception) -> ConfigurationError:
+    """What failed, and how far the revisions before it came."""
+    fault = _unreachable(error)
+    if before is None:
+        return fault
+    try:
+        with database.connect() as connection:
+            reached = _current(connection)
+    except SQLAlchemyError:
+        return fault
+    if reached == before or not reached:
+        return fault
+    return ConfigurationError(f"{fault}; the schema is at revision {reached[0]} now: run `fakesweep migrate` again")
 
 
 @contextmanager

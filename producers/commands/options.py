@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from producers.bulk import BulkPublisher
     from producers.counting import Count
-    from worker.database import Database
+    from worker.database import Database, Patience
     from worker.settings import Settings
 
 ScanId = Annotated[UUID, typer.Argument(metavar="SCAN", help="The scan's id.")]
@@ -108,12 +108,12 @@ def needs_extra(extra: str, error: ImportError) -> UsageError:
     return UsageError(f"this command needs packages that are not installed ({error}); install fakesweep[{extra}]")
 
 
-def open_database(settings: "Settings") -> "Database":
-    """Postgres, with this release's schema in it. Raises ConfigurationError."""
+def open_database(settings: "Settings", *, pool_size: int = 8, patience: "Patience | None" = None) -> "Database":
+    """Postgres, with this release's schema in it; see worker.database.connect. Raises ConfigurationError."""
     from worker.database import connect
     from worker.migrate import check_schema
 
-    database = connect(settings.database_url.get_secret_value())
+    database = connect(settings.database_url.get_secret_value(), pool_size=pool_size, patience=patience)
     check_schema(database)
     return database
 

@@ -18,7 +18,7 @@ def web() -> None:
     settings, own = environment(), WebSettings.from_environment()
     own.check()  # a missing setting is told before the slow imports
     try:
-        from producers.web.serve import serve
+        from producers.web.serve import CONNECTIONS, PATIENCE, serve
     except ImportError as error:
         raise needs_extra("web", error) from error
-    raise typer.Exit(serve(settings, own, open_database(settings)))
+    raise typer.Exit(serve(settings, own, open_database(settings, pool_size=CONNECTIONS, patience=PATIENCE)))

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 
 from fastapi import FastAPI
-from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.types import ASGIApp
@@ -21,6 +20,7 @@ from producers.web.parts import Parts
 from producers.web.pictures import Pictures
 from producers.web.pictures import router as pictures
 from producers.web.settings import LoginKind
+from producers.web.static_files import KeptFiles
 
 _LOGINS = {LoginKind.DEMO: demo.router, LoginKind.OIDC: oidc.router, LoginKind.PROXY: proxy.router}
 
@@ -57,7 +57,7 @@ def create_app(parts: Parts) -> FastAPI:
     for router in (_LOGINS[settings.login], leaving.router, csp_reports.router, pictures, overview.router, desk):
         app.include_router(router)
     app.mount("/v1", create_api(parts), name="api")
-    app.mount("/static", StaticFiles(directory=str(files("producers.web") / "static")), name="static")
+    app.mount("/static", KeptFiles(str(files("producers.web") / "static")), name="static")
     return app
 
 

@@ -1,17 +1,20 @@
 """What people see when something goes wrong: a page with the cause and the remedy, and the right status."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from producers.web.access import sessions
-from producers.web.pages import Pages
+from producers.web.pages import Pages, words
 from worker.errors import (
     ConfigurationError,
     CsrfError,
@@ -66,8 +69,17 @@ def _answer(tell: Callable[[Exception], Told]) -> Callable[[Request, Exception],
     return answer
 
 
+def sentence(text: str) -> str:
+    """An error's text as pages show it: with a capital and a full stop, and without commands of our command line."""
+    for part in re.split(r"[;:] ", text):
+        if "fakesweep " in part:
+            text = text.partition(part)[0].rstrip(";: ")
+    text = text or "this cannot be done"
+    return f"{text[0].upper()}{text[1:].rstrip('.')}."
+
+
 def _forbidden(error: Exception) -> Told:
-    return Told(HTTPStatus.FORBIDDEN, "Not allowed", f"{error}.".capitalize())
+    return Told(HTTPStatus.FORBIDDEN, "Not allowed", sentence(str(error)))
 
 
 def _old_form(_error: Exception) -> Told:
@@ -76,7 +88,7 @@ def _old_form(_error: Exception) -> Told:
 
 
 def _not_there(error: Exception) -> Told:
-    return Told(HTTPStatus.NOT_FOUND, "Not found", f"{error}.")
+    return Told(HTTPStatus.NOT_FOUND, "Not found", sentence(str(error)))
 
 
 def _http(error: Exception) -> Told:
@@ -87,18 +99,34 @@ def _http(error: Exception) -> Told:
 
 def _invalid(error: Exception) -> Told:
     faults = error.errors() if isinstance(error, RequestValidationError) else []
-    what = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in faults[:3])
-    return Told(
-        HTTPStatus.UNPROCESSABLE_ENTITY, "Not understood", f"Something in the address or the form is wrong: {what}."
-    )
+    why = " ".join(_wrong(fault) for fault in faults[:3])
+    return Told(HTTPStatus.UNPROCESSABLE_ENTITY, "Not understood", why)
+
+
+def _wrong(fault: Mapping[str, Any]) -> str:
+    """A sentence for a fault that pydantic found, whose own words are for programmers."""
+    name, limits = words(str(fault["loc"][-1])), fault.get("ctx", {})
+    if fault["type"] == "missing":
+        return f"The address or the form lacks this: {name}."
+    if fault["type"] == "string_too_long":
+        return f"This is too long: {name}. It may have {limits['max_length']:,} characters."
+    return f"This in the address or the form is not as it must be: {name}."
+
+
+def _unusable(error: Exception) -> Told:
+    log.warning("input_refused", error=f"{type(error).__name__}: {error}"[:300])
+    why = "The address or the form holds a character or a number that cannot be used. Change it, and send it again."
+    return Told(HTTPStatus.UNPROCESSABLE_ENTITY, "Not understood", why)
 
 
 def _refused(error: Exception) -> Told:
-    return Told(HTTPStatus.CONFLICT, "Not done", f"{error}.")
+    return Told(HTTPStatus.CONFLICT, "Not done", sentence(str(error)))
 
 
-def _away(error: Exception) -> Told:
-    return Told(HTTPStatus.SERVICE_UNAVAILABLE, "Not available now", f"Try again in a moment: {error}.")
+def _away(_error: Exception) -> Told:
+    """Without the cause, which names addresses of servers: that is in the log."""
+    why = "The desk waits for another service, such as its database. Try again in a moment."
+    return Told(HTTPStatus.SERVICE_UNAVAILABLE, "Not available now", why)
 
 
 def _misconfigured(_error: Exception) -> Told:
@@ -119,6 +147,9 @@ _TOLD: dict[type[Exception], Callable[[Exception], Told]] = {
     HTTPException: _http,
     RequestValidationError: _invalid,
     TransientError: _away,
+    DataError: _unusable,
+    UnicodeError: _unusable,
+    OverflowError: _unusable,
     ConfigurationError: _misconfigured,
     FakesweepError: _refused,
     Exception: _unexpected,

@@ -3,6 +3,7 @@
 import re
 from urllib.parse import urlsplit
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
@@ -83,7 +84,7 @@ class OwnNames:
 
 
 class BodyLimit:
-    """Answers 413 to a body that is larger than any form of ours."""
+    """Answers 413 to a body that is larger than any form of ours, and 415 to a form in another encoding."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -107,7 +108,16 @@ class BodyLimit:
         if not said.isdecimal() or int(said) > MOST_BYTES:
             await PlainTextResponse("The form is too large.\n", status_code=413)(scope, receive, send)
             return
+        if not _is_utf8(Headers(scope=scope).get("content-type", "")):
+            await PlainTextResponse("Forms are sent in UTF-8.\n", status_code=415)(scope, receive, send)
+            return
         await self._app(scope, counted, send)
+
+
+def _is_utf8(kind: str) -> bool:
+    """Python knows codecs that run in circles or make characters that nobody can store."""
+    charset = parse_options_header(kind)[1].get(b"charset", b"utf-8")
+    return charset.lower() in {b"utf-8", b"utf8"}
 
 
 def _of_api(scope: Scope) -> bool:

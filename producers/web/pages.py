@@ -1,5 +1,6 @@
 """Our pages: templates, with what every page needs."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +10,9 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from producers.web.csrf import token_of
+
+_LONGEST_SAID, _MOST_SAID_BYTES = 300, 600
+"""Of what is kept for the next page. A character that is not of ASCII takes 6 or 12 bytes in a cookie."""
 
 
 def environment() -> Environment:
@@ -42,6 +46,18 @@ def words(code: str) -> str:
     return code.replace("_", " ")
 
 
+def cookie_bytes(text: str) -> int:
+    """How many bytes a text takes in the session, which is a cookie of 4,096 bytes in base64."""
+    return len(json.dumps(text))
+
+
+def _cut_for_a_cookie(text: str) -> str:
+    said = cut(text, _LONGEST_SAID)
+    while cookie_bytes(said) > _MOST_SAID_BYTES:
+        said = cut(said, len(said) - 10)
+    return said
+
+
 class Pages:
     """Shows templates to who asks."""
 
@@ -66,8 +82,8 @@ class Pages:
         return HTMLResponse(text, status_code=status, headers=headers)
 
     def say(self, text: str) -> None:
-        """Says something on the next page that is shown."""
-        self._request.session["said"] = text
+        """Says something on the next page that is shown: the beginning of it, where it is long."""
+        self._request.session["said"] = _cut_for_a_cookie(text)
 
     def go_on(self, address: str, **more: Any) -> Response:
         """Sends who asks to another page: a browser, or our script, which asks for JSON and is told `more`."""

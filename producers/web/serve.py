@@ -15,7 +15,7 @@ from producers.web.parts import Parts
 from producers.web.reasons import read_reasons
 from producers.web.settings import PREFIX, WebSettings
 from worker import broker, telemetry
-from worker.database import Database
+from worker.database import Database, Patience
 from worker.errors import ConfigurationError
 from worker.settings import Settings
 from worker.storage import open_stores
@@ -25,6 +25,10 @@ log = structlog.get_logger(__name__)
 EXIT_OK, EXIT_FAILED = 0, 1
 GRACE_S = 20
 """Seconds in which requests that are under way may end after SIGTERM."""
+CONNECTIONS = 16
+"""To Postgres, at most: most of the 40 threads that answer wait for something else, or for their turn."""
+PATIENCE = Patience(pool_s=3, lock_s=3, statement_s=20)
+"""Whoever waits for longer is told to try again, and the thread is free for others."""
 _WAITING = 2048
 """Connections that may wait to be accepted."""
 

@@ -1,9 +1,11 @@
 """What stands before every page: headers, our own name, tokens in forms, limits, and reports of what was stopped."""
 
 import re
+from typing import Annotated
+from uuid import UUID
 
 import pytest
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, Query
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from httpx2 import Headers
@@ -13,8 +15,10 @@ from structlog.testing import capture_logs
 from producers.web import csp_reports
 from producers.web.csrf import SAFE
 from producers.web.guards import API, HEADERS, MOST_BYTES
+from producers.web.pages import Pages, pages_of
 from tests.desk import ORIGIN, browser, csrf_of, desk_app, logged_in, person
 from worker.database import Database
+from worker.errors import NoSuchScanError
 from worker.tables import DeskRole
 
 
@@ -26,6 +30,18 @@ def app(database: Database) -> FastAPI:
     @made.get("/breaks")
     def breaks() -> None:
         raise ZeroDivisionError
+
+    @made.get("/says")
+    def says(pages: Annotated[Pages, Depends(pages_of)], text: str) -> None:
+        pages.say(text)
+
+    @made.get("/asks")
+    def asks(scan: UUID, number: int, sha256: Annotated[str, Query(pattern="^[0-9a-f]{64}$")]) -> None:
+        raise AssertionError
+
+    @made.get("/no_scan")
+    def no_scan() -> None:
+        raise NoSuchScanError("there is no scan of ACME; `fakesweep status` lists them")
 
     return made
 
@@ -171,3 +187,41 @@ def test_a_session_ends(database: Database) -> None:
 
 def test_a_picture_of_an_old_page_begins_no_login(app: FastAPI) -> None:
     assert browser(app).get("/pictures/x", headers={"sec-fetch-dest": "image"}).status_code == 401
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "😀"])
+def test_what_is_said_never_fills_the_cookie(app: FastAPI, letter: str) -> None:
+    client = logged_in(app, "heron")
+    client.get("/says", params={"text": letter * 5000})
+    assert len(client.cookies["fakesweep"]) < 2000
+    shown = client.get("/login").text
+    assert letter * 15 in shown, "the beginning is said"
+    assert letter * 301 not in shown
+
+
+def test_a_long_address_never_fills_the_cookie(app: FastAPI) -> None:
+    client = browser(app)
+    client.get("/queue?" + "é" * 500)
+    client.get("/queue/" + "😀" * 500)
+    assert len(client.cookies.get("fakesweep") or "") < 2000
+
+
+def test_faults_are_told_in_sentences(app: FastAPI) -> None:
+    client = logged_in(app, "heron")
+    told = client.get("/asks", params={"scan": "x", "sha256": "x"})
+    assert told.status_code == 422
+    for said in ("is not as it must be: scan.", "lacks this: number.", "is not as it must be: sha256."):
+        assert said in told.text
+    assert not any(word in told.text for word in ("pattern", "String", "UUID"))
+    told = client.get("/no_scan")
+    assert (told.status_code, "There is no scan of ACME." in told.text) == (404, True)
+    assert "fakesweep status" not in told.text
+
+
+def test_static_files_are_sent_once(app: FastAPI) -> None:
+    client = browser(app)
+    first = client.get("/static/desk.css")
+    assert (first.status_code, first.headers["content-type"]) == (200, "text/css; charset=utf-8")
+    assert client.get("/static/desk.css", headers={"if-none-match": first.headers["etag"]}).status_code == 304
+    assert client.get("/static/desk.js").headers["content-type"] == "text/javascript; charset=utf-8"
+    assert client.get("/static/../app.py").status_code == 404

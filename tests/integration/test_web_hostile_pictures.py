@@ -120,7 +120,7 @@ def text(word: str, size: tuple[int, int] = (1200, 900)) -> Image.Image:
 
 @pytest.mark.parametrize("kind", [Kind.BLURRED, Kind.SMALL_BLURRED])
 def test_a_blurred_picture_holds_no_detail(desk: Desk, kind: Kind) -> None:
-    """It is what at most 16 x 16 fields of one colour each make: two texts of the same grey cannot be told apart."""
+    """It is what at most 4 x 4 fields of one colour each make: two texts of the same grey cannot be told apart."""
     pictures = []
     for word in ("MW", "WM"):
         data = desk.store.objects[URI] = saved(text(word), "PNG")
@@ -128,9 +128,30 @@ def test_a_blurred_picture_holds_no_detail(desk: Desk, kind: Kind) -> None:
         clear = shown(desk.get(data)).convert("L")
         assert clear.getextrema() == (0, 255), "which the clear one shows"
     one, other = pictures
-    fields = one.resize((16, 12), Image.Resampling.BOX).resize(one.size, Image.Resampling.BICUBIC)
+    fields = one.resize((4, 3), Image.Resampling.BOX).resize(one.size, Image.Resampling.BICUBIC)
     assert furthest(one, fields) < 12
     assert furthest(one, other) < 12
+
+
+def face() -> Image.Image:
+    """A face that fills the picture: eyes, a nose and a mouth."""
+    image = plain((1200, 900), "#e0b090")
+    draw = ImageDraw.Draw(image)
+    for left in (330, 720):
+        draw.ellipse((left, 280, left + 150, 380), "black")
+    draw.rectangle((580, 420, 620, 560), "#805030")
+    draw.rectangle((400, 660, 800, 740), "#701020")
+    return image
+
+
+@pytest.mark.parametrize("kind", [Kind.BLURRED, Kind.SMALL_BLURRED])
+def test_a_face_that_is_blurred_is_no_face(desk: Desk, kind: Kind) -> None:
+    """Its two eyes are one shade with what lies between them."""
+    data = desk.store.objects[URI] = saved(face(), "PNG")
+    found = shown(desk.get(data, kind=kind)).convert("L").resize((1200, 900))
+    left, between, right = (found.crop((x - 30, 300, x + 30, 360)).tobytes() for x in (405, 600, 795))
+    means = [sum(one) / len(one) for one in (left, between, right)]
+    assert max(means) - min(means) < 12
 
 
 def furthest(one: Image.Image, other: Image.Image) -> int:

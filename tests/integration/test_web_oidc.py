@@ -183,6 +183,15 @@ def test_many_logins_that_are_begun_fill_no_cookie(app: FastAPI) -> None:
     assert log_in(client).status_code == 303
 
 
+def test_logins_in_two_tabs_both_come_in(app: FastAPI) -> None:
+    client = browser(app)
+    backs = [httpx2.get(client.get("/login").headers["location"]).headers["location"] for _ in range(2)]
+    for back in backs:
+        assert client.get(back).status_code == 303
+        assert is_in(client)
+    assert client.get(backs[0]).status_code == 403, "each works once"
+
+
 def test_who_is_disabled_is_out_at_once(app: FastAPI, database: Database) -> None:
     client = browser(app)
     log_in(client)

@@ -63,7 +63,6 @@ def test_a_picture_is_made_anew(database: Database) -> None:
     assert answer.status_code == 200, answer.headers
     assert shown(answer).size == (1600, 1067)
     assert shown(desk.get(data, kind=Kind.BLURRED)).size == (1600, 1067)
-    assert shown(desk.get(data, kind=Kind.SMALL)).size == (320, 213)
     assert shown(desk.get(data, kind=Kind.SMALL_BLURRED)).size == (320, 213)
     assert desk.store.fetched == [URI], "all forms are made at once"
 

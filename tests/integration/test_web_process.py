@@ -7,12 +7,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import psycopg
 import pytest
 
+from tests.desk import csrf_of
 from tests.processes import ROOT, fakesweep, wait_for
 
 SECRET = "s" * 32
@@ -171,3 +174,39 @@ def test_forwarded_headers_of_strangers_are_ignored(environment: dict[str, str],
             headers = {"Host": "127.0.0.1:8400", "X-Forwarded-For": "1.2.3.4", "X-Forwarded-Proto": "https"}
             answer = httpx2.get(f"http://127.0.0.1:{port}/static", headers=headers)
             assert answer.headers["location"].partition(":")[0] == scheme, trusted
+
+
+def test_a_lock_in_the_database_stops_nothing_else(environment: dict[str, str], tmp_path: Path) -> None:
+    """Who needs the table is told to try again, soon; static files, health and the login answer meanwhile."""
+    assert fakesweep("reviewer", "add", "heron", environment=environment).returncode == 0
+    url = environment["DATABASE_URL"].replace("+psycopg", "")
+    with (
+        running(environment, tmp_path / "log") as (_, address), httpx2.Client(base_url=address, timeout=30) as client,
+        psycopg.connect(url) as connection, ThreadPoolExecutor(45) as threads,
+    ):  # fmt: skip
+        token = csrf_of(client.get("/login").text)
+        client.post("/login", data={"name": "heron", "csrf": token})
+        cookie = {"Cookie": f"fakesweep={client.cookies['fakesweep']}"}
+        connection.execute("LOCK TABLE contents")
+        waiting = [threads.submit(httpx2.get, f"{address}/queue", headers=cookie, timeout=60) for _ in range(45)]
+        assert httpx2.get(f"{address}/static/desk.css", timeout=30).status_code == 200
+        assert not all(one.done() for one in waiting)
+        assert httpx2.get(f"{address}/v1/health", timeout=30).status_code in {200, 503}
+        answers = [one.result() for one in waiting]
+        assert {one.status_code for one in answers} == {503}
+        assert "Try again in a moment" in answers[0].text
+        connection.rollback()
+        assert client.get("/queue").status_code == 200
+
+
+def test_a_database_that_is_away_is_told_without_its_address(environment: dict[str, str], tmp_path: Path) -> None:
+    with running(environment, tmp_path / "log") as (_, address):
+        url = environment["DATABASE_URL"].replace("+psycopg", "")
+        name = url.rpartition("/")[2].partition("?")[0]
+        with psycopg.connect(url, dbname="postgres", autocommit=True) as connection:
+            connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        answer = httpx2.get(f"{address}/login", timeout=30)
+    assert (answer.status_code, "Try again in a moment" in answer.text) == (503, True)
+    assert not any(word in answer.text for word in (name, "connection", "server at"))
+    assert name in (tmp_path / "log").read_text(), "the operator finds the cause"

@@ -98,3 +98,10 @@ def test_who_loses_the_login_is_out_at_once(client: TestClient, database: Databa
 def test_another_name_is_refused(client: TestClient, name: str) -> None:
     assert client.get("/login", headers=ANNA | {"host": name}).status_code == 403
     assert client.get("/login", headers=ANNA | {"host": "desk.example:443"}).status_code == 303
+
+
+@pytest.mark.parametrize("name", ["😀" * 100, "x" * 256])
+def test_a_name_that_would_fill_the_cookie_is_refused_and_told_why(client: TestClient, name: str) -> None:
+    headers = {key.encode(): value.encode() for key, value in (ANNA | {"X-Forwarded-User": name}).items()}
+    answer = client.get("/login", headers=headers)
+    assert (answer.status_code, "The name that the proxy gives you is too long" in answer.text) == (403, True)

@@ -1,6 +1,6 @@
 """All that the worker asks Postgres and tells it. The other modules of this package hold the queries."""
 
-from worker.database.connection import Database, autocommit, connect, transaction
+from worker.database.connection import Database, Patience, autocommit, connect, transaction
 from worker.database.detectors import register_detector
 
-__all__ = ["Database", "autocommit", "connect", "register_detector", "transaction"]
+__all__ = ["Database", "Patience", "autocommit", "connect", "register_detector", "transaction"]

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, create_engine, event, make_url
+from sqlalchemy import Connection as Transacted
 from sqlalchemy import Engine as Database
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -15,15 +18,28 @@ from worker.errors import ConfigurationError, DatabaseUnavailableError
 if TYPE_CHECKING:
     from psycopg import Connection
 
-__all__ = ["Database", "autocommit", "connect", "transaction"]
+__all__ = ["Database", "Patience", "autocommit", "connect", "transaction"]
 
 
-def connect(url: str, *, pool_size: int = 8) -> Database:
+@dataclass(frozen=True)
+class Patience:
+    """How long a process waits for its database, in seconds, before a call raises DatabaseUnavailableError."""
+
+    pool_s: float = 30
+    """For one of its own connections."""
+    lock_s: float | None = None
+    """For each lock; None waits as long as the server allows."""
+    statement_s: float | None = None
+    """For each statement, waiting for locks included."""
+
+
+def connect(url: str, *, pool_size: int = 8, patience: Patience | None = None) -> Database:
     """Returns the database at a Postgres URL, such as postgresql:// or postgresql+psycopg://. It does not connect yet.
 
     The database opens at most `pool_size` connections. Statements are prepared, but not through a pooler such as
     PgBouncer, which may run each transaction on another connection to Postgres. `?prepare_threshold=N` in the URL
-    overrides this: a statement is prepared after N executions, and never if N is 0.
+    overrides this: a statement is prepared after N executions, and never if N is 0. `patience` says how long
+    calls wait.
 
     Raises ConfigurationError when the URL is missing or is not a Postgres URL.
     """
@@ -36,12 +52,13 @@ def connect(url: str, *, pool_size: int = 8) -> Database:
     if parsed.drivername.partition("+")[0] not in {"postgresql", "postgres"}:
         raise ConfigurationError(f"DATABASE_URL names {parsed.drivername}; only postgresql:// is supported")
     parsed, preparing = _preparing(parsed)
+    patience = patience or Patience()
     database = create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=0,
         pool_pre_ping=True,
-        pool_timeout=30,
+        pool_timeout=patience.pool_s,
         connect_args={
             "connect_timeout": 5,
             "application_name": "fakesweep",
@@ -57,7 +74,21 @@ def connect(url: str, *, pool_size: int = 8) -> Database:
     )
     if not preparing:
         event.listen(database, "connect", _prepare_nothing_through_a_pooler)
+    if limits := _limits(patience):
+        event.listen(database, "begin", partial(_limit, limits))
     return database
+
+
+def _limits(patience: Patience) -> str:
+    """SQL for the current transaction alone: through a pooler, other clients use the same session later."""
+    given = {"lock_timeout": patience.lock_s, "statement_timeout": patience.statement_s}
+    return "; ".join(f"SET LOCAL {name} = {round(one * 1000)}" for name, one in given.items() if one is not None)
+
+
+def _limit(limits: str, connection: Transacted) -> None:
+    raw: Any = connection.connection.driver_connection  # SQLAlchemy's own would begin once more
+    if not raw.autocommit:
+        raw.execute(limits, prepare=False)
 
 
 def _preparing(url: URL) -> tuple[URL, dict[str, Any]]:

@@ -7,12 +7,15 @@ import hmac
 
 from starlette.requests import HTTPConnection
 
+from producers.web.pages import cookie_bytes
 from producers.web.settings import WebSettings
 
 DEMO, OIDC, PROXY = "demo:", "oidc:", "proxy:"
 SECRET_HEADER = "X-Fakesweep-Proxy-Secret"  # noqa: S105 - the name of a header
 LONGEST = 255
 """Characters of what a provider or a proxy calls somebody; as many as OpenID Connect allows."""
+MOST_BYTES = 1000
+"""Of the same, as a cookie holds it: 166 characters of most scripts that are not Latin."""
 
 
 def from_oidc(issuer: str, subject: object) -> str | None:
@@ -21,7 +24,13 @@ def from_oidc(issuer: str, subject: object) -> str | None:
 
 
 def from_proxy(request: HTTPConnection, settings: WebSettings) -> str | None:
-    """Whom the proxy names, if the request comes from the proxy: it knows the secret that we share with it.
+    """Whom the proxy names, if the request comes from the proxy; None if it is no usable name."""
+    name = named_by_proxy(request, settings)
+    return f"{PROXY}{name}" if name is not None and _is_usable(name) else None
+
+
+def named_by_proxy(request: HTTPConnection, settings: WebSettings) -> str | None:
+    """What the proxy calls who asks, if the request comes from the proxy: it knows the secret that we share with it.
 
     A header that is sent twice is not believed: the client may have sent one of the two.
     """
@@ -31,11 +40,15 @@ def from_proxy(request: HTTPConnection, settings: WebSettings) -> str | None:
         return None
     names = request.headers.getlist(settings.proxy_header)
     try:
-        name = names[0].encode("latin-1").decode() if len(names) == 1 else ""
+        return names[0].encode("latin-1").decode() if len(names) == 1 else None
     except UnicodeDecodeError:
         return None
-    return f"{PROXY}{name}" if _is_usable(name) else None
+
+
+def is_too_long(name: str) -> bool:
+    """Whether a name has too many characters, or would fill the cookie that the session is."""
+    return len(name) > LONGEST or cookie_bytes(name) > MOST_BYTES
 
 
 def _is_usable(name: str) -> bool:
-    return 0 < len(name) <= LONGEST and name.isprintable() and name == name.strip()
+    return bool(name) and not is_too_long(name) and name.isprintable() and name == name.strip()

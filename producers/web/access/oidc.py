@@ -1,5 +1,6 @@
 """The login by OpenID Connect: authorization code with PKCE and a nonce, everything found by the issuer's address."""
 
+import time
 from typing import Annotated, Any
 
 import httpx2
@@ -32,6 +33,7 @@ _SIGNED_BY_THE_ISSUER = {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "
 _BEGUN = "_state_"
 """How Authlib names what it keeps in the session of a login that has begun."""
 _MOST_BEGUN = 2
+"""Logins that are begun at once, such as in two tabs. The session is a cookie, which holds few."""
 _FAULTS = (AuthlibBaseError, JoseError, httpx2.HTTPError, ValueError, KeyError, TypeError, RuntimeError)
 """What Authlib raises for answers of providers that are not as they should be."""
 
@@ -56,14 +58,13 @@ def client_of(settings: WebSettings) -> Any:
 @router.get("/login")
 async def begin(request: Request, parts: Annotated[Parts, Depends(parts_of)]) -> Response:
     """Sends who asks to the issuer."""
-    begun = [name for name in request.session if name.startswith(_BEGUN)]
-    for name in begun[: max(0, len(begun) - _MOST_BEGUN + 1)]:  # the session is a cookie, which holds few
-        del request.session[name]
+    others = _begun(request)
     try:
         client = await _checked_client(request, parts.settings)
         answer: Response = await client.authorize_redirect(request, parts.settings.url.rstrip("/") + CALLBACK)
     except _FAULTS as error:
         return _failed(request, error, "The login service does not answer as it should. Try again in a moment.", 502)
+    request.session.update(others[: _MOST_BEGUN - 1])  # Authlib keeps only the one that it has just begun
     return answer
 
 
@@ -87,7 +88,16 @@ async def come_back(request: Request, parts: Annotated[Parts, Depends(parts_of)]
         return _failed(request, error, "The login did not succeed, or it took too long. Log in again.", 403)
     if await run_in_threadpool(reviewer_with, parts.database, identity) is None:
         return stranger(request, identity)
-    return RedirectResponse(sessions.begin(request, identity), status_code=303)
+    others = _begun(request)  # another tab may still come back with its own
+    address = sessions.begin(request, identity)
+    request.session.update(others)
+    return RedirectResponse(address, status_code=303)
+
+
+def _begun(request: Request) -> list[tuple[str, Any]]:
+    """What the session holds of logins that have begun and may still come back, the newest first."""
+    found = [(name, value) for name, value in request.session.items() if name.startswith(_BEGUN)]
+    return sorted((one for one in found if one[1]["exp"] > time.time()), key=lambda one: -one[1]["exp"])
 
 
 async def _checked_client(request: Request, settings: WebSettings) -> Any:

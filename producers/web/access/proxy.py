@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse, Response
 
 from producers.web.access import sessions
-from producers.web.access.identities import from_proxy
+from producers.web.access.identities import LONGEST, MOST_BYTES, from_proxy, is_too_long, named_by_proxy
 from producers.web.access.people import reviewer_with
 from producers.web.access.strangers import stranger
 from producers.web.parts import Parts, parts_of
@@ -20,6 +20,11 @@ def enter(request: Request, parts: Annotated[Parts, Depends(parts_of)]) -> Respo
     """Takes whom the proxy names. Raises ForbiddenError when it names nobody, or is not the proxy."""
     identity = from_proxy(request, parts.settings)
     if identity is None:
+        if is_too_long(named_by_proxy(request, parts.settings) or ""):
+            raise ForbiddenError(
+                f"the name that the proxy gives you is too long: it may have {LONGEST} characters, "
+                f"and {MOST_BYTES} bytes in a cookie, where a character that is not of ASCII takes 6 or 12"
+            )
         raise ForbiddenError("the proxy before the desk has not said who you are: reach the desk through it")
     if reviewer_with(parts.database, identity) is None:
         return stranger(request, identity)

@@ -5,12 +5,13 @@ import time
 from fastapi import Request
 
 from producers.web.access.identities import DEMO, OIDC, PROXY, from_proxy
+from producers.web.pages import cookie_bytes
 from producers.web.settings import LoginKind, WebSettings
 
 _IDENTITY, _SINCE, _NEXT = "identity", "since", "next"
 _PREFIXES = {LoginKind.DEMO: DEMO, LoginKind.OIDC: OIDC, LoginKind.PROXY: PROXY}
-_LONGEST_NEXT = 1000
-"""Characters. The session is a cookie, and browsers keep 4,096 bytes."""
+_MOST_NEXT_BYTES = 800
+"""The session is a cookie, and browsers keep 4,096 bytes."""
 START = "/"
 
 
@@ -42,5 +43,5 @@ def remember(request: Request) -> None:
     """Keeps the page that was asked for, to show it after the login. It is always one of ours."""
     path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     is_ours = path.startswith("/") and not path.startswith("//") and "\\" not in path
-    if request.method == "GET" and is_ours and len(path) <= _LONGEST_NEXT:
+    if request.method == "GET" and is_ours and cookie_bytes(path) <= _MOST_NEXT_BYTES:
         request.session[_NEXT] = path

@@ -22,7 +22,6 @@ class Kind(StrEnum):
 
     CLEAR = "clear"
     BLURRED = "blurred"
-    SMALL = "small"
     SMALL_BLURRED = "small_blurred"
 
 
@@ -62,7 +61,10 @@ def read(parts: Parts, person: Person, signed: str) -> Wanted:
         raise WrongAddressError from error
     if name != person.name:
         raise WrongAddressError
-    return Wanted(sha256, uri, Kind(kind))
+    try:
+        return Wanted(sha256, uri, Kind(kind))
+    except ValueError as error:  # of another release
+        raise WrongAddressError from error
 
 
 def _serializer(settings: WebSettings) -> URLSafeTimedSerializer:

@@ -13,7 +13,7 @@ from worker.image_memory import decode_bytes
 from worker.images import Decoding, Fit, SizeLimits, open_for, opened_header
 
 SMALL_EDGE = 320
-BLURRED_EDGE = 16
+BLURRED_EDGE = 4
 """Pixels of the longer edge that a blurred picture is made from: fewer than a face or a letter needs."""
 _QUALITY, _BLURRED_QUALITY = 90, 60
 _RGB = 4
@@ -68,13 +68,12 @@ def forms_of(image: Image.Image, size: tuple[int, int]) -> Made:
     return Made({
         Kind.CLEAR: jpeg(clear, _QUALITY),
         Kind.BLURRED: jpeg(blurred(small, size), _BLURRED_QUALITY),
-        Kind.SMALL: jpeg(small, _QUALITY),
         Kind.SMALL_BLURRED: jpeg(blurred(small, small.size), _BLURRED_QUALITY),
     })  # fmt: skip
 
 
 def blurred(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """A picture of this size that holds no more than the mean colours of at most 16 x 16 fields."""
+    """A picture of this size that holds no more than the mean colours of at most 4 x 4 fields."""
     fields = image.resize(_fitted(image.size, BLURRED_EDGE), Image.Resampling.BOX)
     return fields.resize(size, Image.Resampling.BICUBIC)
 
