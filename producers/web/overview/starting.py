@@ -135,7 +135,7 @@ def _wrong(error: ValidationError, values: Mapping[str, object]) -> WrongFormErr
     if said is None:
         text = fault["msg"].removeprefix("Value error, ")
         return WrongFormError(field, _OURS.get(text, text))
-    return WrongFormError(field, said.format(**fault.get("ctx", {})))
+    return WrongFormError(field, said.format(**fault.get("ctx", {})).replace("'", ""))
 
 
 _SAID = {
