@@ -177,6 +177,8 @@ def test_nothing_on_a_page_has_a_style_or_a_script(lead: Lead) -> None:
         main = lead.page(path).partition("<main")[2]
         assert main
         assert not re.search(r"<style|<script|\sstyle=|\son\w+=", main)
+        for table in re.findall(r'<table class="cards">.*?</table>', main, re.DOTALL):
+            assert not re.search(r"<td(?! data-name=)", table), "on a phone, a cell stands under its name"
 
 
 def test_a_scan_has_a_page_of_its_findings(lead: Lead) -> None:
