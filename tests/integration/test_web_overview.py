@@ -223,7 +223,8 @@ def test_a_retry_is_offered_only_where_it_may_help(lead: Lead) -> None:
 def test_all_scans_are_listed_in_pages(lead: Lead) -> None:
     lead.change(
         "INSERT INTO scans SELECT (jsonb_populate_record(s, jsonb_build_object('id', gen_random_uuid(), 'name', "
-        "'n' || n, 'created_at', now() - interval '10 days'))).* FROM scans s, generate_series(1, 60) n WHERE id = :scan",
+        "'n' || n, 'created_at', now() - interval '10 days'))).* FROM scans s, generate_series(1, 60) n "
+        "WHERE id = :scan",
         scan=lead.scan.id,
     )
     names, address = [], "/scans"
