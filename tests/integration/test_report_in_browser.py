@@ -128,6 +128,8 @@ def test_pages_of_paper_are_used(reports: dict[str, str], page_of: PageOf, tmp_p
     else:
         page.emulate_media(media="print")
         assert page.locator(".thumb img:visible").count() == 0, "what is hidden costs no ink"
+        edge = "Math.max(...[...document.querySelectorAll('.card')].map(e => e.getBoundingClientRect().right))"
+        assert page.evaluate(f"document.documentElement.clientWidth - {edge}") > 1, "the paper cuts no border"
     pages = paper(page.pdf(format="A4"), tmp_path)
     assert len(pages) <= (11 if shown else 8)
     assert min(pages[:-1]) > 0.5, "no page but the last is half empty"

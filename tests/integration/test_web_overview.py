@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from producers.web.overview import figures, texts
+from producers.web.pages import cut
 from tests.desk import desk_app, logged_in, person
 from tests.integration.test_moderate import BRIGHT, DARK, GREY, job, make_parts, png, start
 from worker.database import Database, transaction
@@ -135,7 +136,7 @@ def test_made_up_weeks_are_shown_as_the_views_tell_of_them(lead: Lead) -> None:
 def test_failures_are_counted_by_reason(lead: Lead) -> None:
     (told,) = lead.ask("SELECT * FROM failures")
     ((reason, _, images, scans, last),) = rows_of(lead.page(), "failures")
-    assert (reason, images, scans, last) == ("not_an_image", "1", "1", texts.when(told["last_hour"]))
+    assert (reason, images, scans, last) == ("not_an_image", "1", "1", texts.hour(told["last_hour"]))
 
 
 def test_an_empty_database_has_a_page_too(database: Database) -> None:
@@ -151,6 +152,7 @@ def test_hostile_texts_are_escaped(lead: Lead) -> None:
     lead.change(_MADE_UP)
     for path in (
         "/overview",
+        "/scans",
         f"/scans/{lead.scan.id}",
         f"/scans/{lead.scan.id}/pause",
         f"/scans/{lead.scan.id}?after=",
@@ -160,7 +162,9 @@ def test_hostile_texts_are_escaped(lead: Lead) -> None:
         assert "<script>" not in page
 
 
-@pytest.mark.parametrize("path", ["/overview", "/scans/new", "/dead-letters", "/scans/{scan}", "/scans/{scan}/pause"])
+@pytest.mark.parametrize(
+    "path", ["/overview", "/scans", "/scans/new", "/dead-letters", "/scans/{scan}", "/scans/{scan}/pause"]
+)
 def test_a_reviewer_sees_none_of_it(lead: Lead, path: str) -> None:
     person(lead.database, "heron")
     heron = logged_in(lead.browser.app, "heron")  # type: ignore[arg-type]  # TestClient calls it an ASGI app
@@ -169,10 +173,12 @@ def test_a_reviewer_sees_none_of_it(lead: Lead, path: str) -> None:
 
 def test_nothing_on_a_page_has_a_style_or_a_script(lead: Lead) -> None:
     lead.change(_MADE_UP)
-    for path in ("/overview", "/scans/new", f"/scans/{lead.scan.id}"):
+    for path in ("/overview", "/scans", "/scans/new", f"/scans/{lead.scan.id}"):
         main = lead.page(path).partition("<main")[2]
         assert main
         assert not re.search(r"<style|<script|\sstyle=|\son\w+=", main)
+        for table in re.findall(r'<table class="cards">.*?</table>', main, re.DOTALL):
+            assert not re.search(r"<td(?! data-name=)", table), "on a phone, a cell stands under its name"
 
 
 def test_a_scan_has_a_page_of_its_findings(lead: Lead) -> None:
@@ -185,3 +191,61 @@ def test_a_scan_has_a_page_of_its_findings(lead: Lead) -> None:
     assert rows_of(page, "failures")[0][:3] == ["not_an_image", "b", "1"]
     assert f'href="/queue?scan={lead.scan.id}"' in page
     assert lead.browser.get(f"/scans/{uuid4()}").status_code == 404
+
+
+def test_found_images_lead_to_their_items(lead: Lead) -> None:
+    place = f"s3://b/{'deep/' * 60}1"
+    lead.change("UPDATE findings SET uri = :place WHERE uri = 's3://b/1' AND scan_id = :scan", place=place,
+                scan=lead.scan.id)  # fmt: skip
+    flagged = lead.page(f"/scans/{lead.scan.id}")
+    assert cut(place, 120) in flagged
+    assert place not in flagged
+    uncertain = lead.page(f"/scans/{lead.scan.id}?show=uncertain")
+    assert [row[:2] for row in rows_of(uncertain, "findings")] == [["s3://b/3", "uncertain"]]
+    assert rows_of(flagged, "findings") != rows_of(uncertain, "findings")
+    for page in (flagged, uncertain):
+        (address,) = re.findall(r'href="(/items/[0-9a-f]{64})"', page)
+        assert lead.browser.get(address).status_code == 200
+
+
+def test_a_retry_is_offered_only_where_it_may_help(lead: Lead) -> None:
+    address = f"/scans/{lead.scan.id}/retry"
+    assert "None of these reasons goes away by itself" in lead.page(f"/scans/{lead.scan.id}")
+    assert address not in lead.page(f"/scans/{lead.scan.id}")
+    assert lead.browser.get(address).status_code == 409
+    lead.change("UPDATE findings_hourly SET reason = 'engine_failed' WHERE reason = 'not_an_image'")
+    page = lead.page(f"/scans/{lead.scan.id}")
+    assert "Another try may help where the reason is <code>engine_failed</code>" in page
+    assert f'href="{address}"' in page
+    assert "Judge failed images again?" in lead.page(address)
+
+
+def test_all_scans_are_listed_in_pages(lead: Lead) -> None:
+    lead.change(
+        "INSERT INTO scans SELECT (jsonb_populate_record(s, jsonb_build_object('id', gen_random_uuid(), 'name', "
+        "'n' || n, 'created_at', now() - interval '10 days'))).* FROM scans s, generate_series(1, 60) n "
+        "WHERE id = :scan",
+        scan=lead.scan.id,
+    )
+    names, address = [], "/scans"
+    while address:
+        page = lead.page(address)
+        names += [row[0] for row in rows_of(page.replace("<h1", '<section aria-labelledby="all"><h1'), "all")]
+        found = re.search(r'href="(/scans\?before=[^"]+)"', page)
+        address = found[1] if found else ""
+    assert names[0] == "s3://b/"
+    assert sorted(names[1:]) == sorted(f"n{n}" for n in range(1, 61))
+    assert 'href="/scans"' in lead.page()
+    assert '<a href="/scans" aria-current="page">' in lead.page("/scans")
+    assert lead.browser.get(f"/scans?before={uuid4()}").status_code == 404
+
+
+def test_what_a_scan_does_not_allow_is_not_asked(lead: Lead) -> None:
+    answer = lead.browser.get(f"/scans/{lead.scan.id}/resume")
+    assert answer.status_code == 409
+    assert "The scan is running. So it cannot be resumed." in answer.text
+    assert "Resume this scan?" not in answer.text
+    page = lead.page(f"/scans/{lead.scan.id}")
+    assert f'class="button danger" href="/scans/{lead.scan.id}/cancel">Cancel for good' in page
+    assert '<button class="danger">' in lead.page(f"/scans/{lead.scan.id}/cancel")
+    assert '<button class="main">' in lead.page(f"/scans/{lead.scan.id}/pause")

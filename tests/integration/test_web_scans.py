@@ -12,17 +12,23 @@ import psutil
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
 from producers.web.scans import ScanProcesses
 from tests.desk import csrf_of, desk_app, logged_in, person
 from tests.integration.test_broker import put, query, settings_for
 from tests.processes import wait_for
 from worker import broker
-from worker.database import Database
+from worker.database import Database, transaction
 from worker.messages import SCAN_QUEUE
 from worker.tables import DeskRole
 
 IMAGES = 40
+_FAILED = """
+INSERT INTO findings (partition, scan_id, uri, outcome, reason, attempts, decided_at)
+SELECT partition, id, 's3://b/' || n, 'failed', CASE n WHEN 3 THEN 'corrupt' ELSE 'engine_failed' END, 1, now()
+FROM scans, generate_series(1, 3) n WHERE id = :scan
+"""
 
 
 @dataclass
@@ -124,14 +130,14 @@ def test_a_form_that_is_changed_and_sent_again_says_so(desk: Desk) -> None:
         ({"sources": "/etc"}, "only s3://bucket/prefix can be scanned"),
         ({"sources": "-"}, "only s3://bucket/prefix can be scanned"),
         ({"sources": "s3://no-such-bucket-here/x/"}, "no-such-bucket-here"),
-        ({"fake_from": "2"}, "less than or equal to 1"),
-        ({"fake_from": "0.2", "real_to": "0.5"}, "real_to must not be above fake_from"),
-        ({"max_tokens": "many"}, "valid integer"),
-        ({"explain": "some"}, "flagged"),
-        ({"record": "some"}, "all"),
-        ({"min_bytes": "9", "max_bytes": "8"}, "min_bytes must not be above max_bytes"),
-        ({"max_failed_share": "-1"}, "greater than or equal to 0"),
-        ({"name": "a\0b"}, "without NUL"),
+        ({"fake_from": "2"}, "Give a number that is not above 1."),
+        ({"fake_from": "0.2", "real_to": "0.5"}, "up to which an image is real must not be above"),
+        ({"max_tokens": "many"}, "Give a whole number, such as 500."),
+        ({"explain": "some"}, "Choose one of these: flagged, all or none."),
+        ({"record": "some"}, "Choose one of these: all or changes."),
+        ({"min_bytes": "9", "max_bytes": "8"}, "The smallest size must not be above"),
+        ({"max_failed_share": "-1"}, "Give a number that is not below 0."),
+        ({"name": "a\0b"}, "a character that cannot be kept"),
     ],
 )
 def test_what_is_wrong_is_said_beside_the_form_and_nothing_typed_is_lost(
@@ -152,7 +158,7 @@ def test_a_scan_is_paused_resumed_and_cancelled(desk: Desk) -> None:
     assert "Pause this scan?" in desk.browser.get(f"/scans/{scan}/pause").text
     assert desk.act(scan, "pause").status_code == 303
     assert desk.scan(scan, "status", "note") == ("paused", "paused by owl")
-    assert "paused by owl" in desk.browser.get(f"/scans/{scan}").text
+    assert '>paused</span><span class="prose"> by owl</span>' in desk.browser.get(f"/scans/{scan}").text
     refused = desk.act(scan, "pause")
     assert (refused.status_code, "cannot be paused" in refused.text) == (409, True)
     wrong = desk.act(scan, "resume", max_failed_share="7")
@@ -163,6 +169,20 @@ def test_a_scan_is_paused_resumed_and_cancelled(desk: Desk) -> None:
     assert desk.scan(scan, "status") == ("cancelled",)
     assert desk.act(scan, "resume").status_code == 409
     assert f'href="/scans/{scan}/resume"' not in desk.browser.get(f"/scans/{scan}").text
+
+
+def test_failed_images_are_published_again(desk: Desk) -> None:
+    scan = desk.start()
+    desk.wait(scan, "running")
+    assert waiting(desk) == 3
+    with transaction(desk.app.state.parts.database) as session:
+        session.execute(text(_FAILED), {"scan": scan})
+    assert desk.act(scan, "retry").status_code == 303
+    assert "2 images are published again." in desk.browser.get(f"/scans/{scan}").text
+    assert waiting(desk) == 4
+    gone = desk_app(desk.app.state.parts.database, broker=broker.create_app("redis://:secret@127.0.0.1:9/0"))
+    answer = Desk(gone, logged_in(gone, "owl"), desk.url, desk.source).act(scan, "retry")
+    assert (answer.status_code, "secret" in answer.text) == (503, False)
 
 
 def test_a_scan_whose_process_was_lost_goes_on_from_its_page(desk: Desk) -> None:

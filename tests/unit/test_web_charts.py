@@ -62,6 +62,11 @@ def test_durations_have_two_units() -> None:
     assert [texts.duration(one) for one in spans] == ["–", "0 s", "59 s", "1 min", "59 min", "1 h 0 min", "1 d 1 h"]
 
 
-def test_numbers_and_times() -> None:
+def test_numbers_and_hours() -> None:
     assert (texts.whole(1234567), texts.whole(None), texts.rate(12.34)) == ("1,234,567", "–", "12.3")
-    assert texts.when(datetime(2026, 11, 27, 3, 4, tzinfo=UTC)) == "2026-11-27 03:04 UTC"
+    assert texts.hour(datetime(2026, 11, 27, 3, tzinfo=UTC)) == "2026-11-27, in the hour from 03:00 UTC"
+
+
+def test_a_note_does_not_say_its_status_again() -> None:
+    notes = [texts.note("paused", text) for text in ("paused by owl", "over a limit", "pausedly", None)]
+    assert notes == [" by owl", ": over a limit", ": pausedly", ""]

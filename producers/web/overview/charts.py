@@ -95,7 +95,7 @@ def parts(numbers: Sequence[int], whole: int) -> list[Rectangle]:
 
 
 def bar_of(scan: Mapping[str, Any]) -> Sequence[Rectangle]:
-    """A scan's progress: what is flagged, uncertain, failed and otherwise decided, of what is listed.
+    """A scan's progress: what is fake, uncertain, failed, and real or unchanged, of what is listed.
 
     `scan` is a row of the view `scan_progress`.
     """

@@ -6,6 +6,8 @@ was read, and there is nowhere to keep it that all web processes share.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -74,21 +76,16 @@ def _refused(letter: DeadLetter) -> str | None:
 @router.get("/dead-letters")
 def how_many(person: ALead, pages: APages, parts: AParts) -> HTMLResponse:
     """Says how many there are. That asks the broker for a number and moves nothing."""
-    try:
-        with broker.unavailable(), parts.broker.connection_for_write() as connection:
-            count = broker.dead_count(connection.default_channel)
-    except BrokerUnavailableError as error:
-        return _away(pages, error)
+    with _reached(), broker.unavailable(), parts.broker.connection_for_write() as connection:
+        count = broker.dead_count(connection.default_channel)
     return _show(pages, person, count=count)
 
 
 @router.post("/dead-letters", dependencies=[Depends(csrf_checked)])
 def read(person: ALead, pages: APages, parts: AParts) -> HTMLResponse:
     """Reads them all, which puts a copy of each back into the queue, and shows the first hundred."""
-    try:
+    with _reached():
         letters = dead_letters.look_through(parts.broker, lambda _letter: dead_letters.Act.KEEP)
-    except BrokerUnavailableError as error:
-        return _away(pages, error)
     return _show(pages, person, count=len(letters), letters=[shown(one) for one in letters[:MOST_LETTERS]])
 
 
@@ -105,7 +102,7 @@ def discard(
     """Deletes the letter, if the box is ticked that says so."""
     if not sure:
         return pages.show(
-            "overview_fault.html.j2", status=422, title="Nothing is discarded", back="/dead-letters",
+            "fault.html.j2", status=422, title="Nothing is discarded",
             why="Tick the box beside the button first: a letter that is discarded is gone for good.",
         )  # fmt: skip
     return _take(pages, parts, letter, dead_letters.Act.DISCARD, DISCARDED)
@@ -124,13 +121,11 @@ def _take(pages: Pages, parts: Parts, wanted: str, what: dead_letters.Act, done:
         taken.append(letter.id)
         return what
 
-    try:
+    with _reached():
         dead_letters.look_through(parts.broker, act)
-    except BrokerUnavailableError as error:
-        return _away(pages, error)
     if refused:
-        return pages.show("overview_fault.html.j2", status=409, title="It cannot be published again",
-                          why=f"No worker could handle this message: {refused[0]}", back="/dead-letters")  # fmt: skip
+        return pages.show("fault.html.j2", status=409, title="It cannot be published again",
+                          why=f"No worker could handle this message: {refused[0]}")  # fmt: skip
     pages.say(done if taken else GONE)
     return RedirectResponse("/dead-letters", status_code=303)
 
@@ -140,7 +135,10 @@ def _show(pages: Pages, person: ALead, **values: Any) -> HTMLResponse:
     return pages.show("overview_dead.html.j2", admin=person.may(DeskRole.ADMIN), **given)
 
 
-def _away(pages: Pages, error: BrokerUnavailableError) -> HTMLResponse:
-    del error  # it names the broker's address
-    return pages.show("overview_fault.html.j2", status=503, title="The broker cannot be reached", back="/overview",
-                      why="Nothing was changed. Try again in a moment; if it stays so, see the log.")  # fmt: skip
+@contextmanager
+def _reached() -> Iterator[None]:
+    try:
+        yield
+    except BrokerUnavailableError as error:
+        # Its own text names the broker's address.
+        raise BrokerUnavailableError("the broker cannot be reached, and nothing was changed") from error

@@ -5,9 +5,12 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Result, text
+from sqlmodel import Session
 
 from producers.scans import find_scan
 from worker.database import Database, transaction
+from worker.errors import NoSuchScanError
+from worker.tables import Scan
 
 Row = Mapping[str, Any]
 
@@ -63,6 +66,12 @@ QUERIES = {
 }
 """By what they tell. A benchmark asks them all."""
 
+_SCANS_BEFORE = """
+SELECT * FROM scan_progress
+WHERE kind = 'scan' AND (CAST(:before AS uuid) IS NULL
+      OR (created_at, scan_id) < (SELECT created_at, id FROM scans WHERE id = CAST(:before AS uuid)))
+ORDER BY created_at DESC, scan_id DESC LIMIT :page
+"""
 _FLAGGED_FINDINGS = """
 SELECT uri, external_id, outcome, verdict, score, reason, detail, sha256, decided_at FROM flagged_findings
 WHERE partition = :partition AND scan_id = :scan_id ORDER BY score DESC NULLS LAST LIMIT :page
@@ -70,6 +79,14 @@ WHERE partition = :partition AND scan_id = :scan_id ORDER BY score DESC NULLS LA
 _ALL_FINDINGS = """
 SELECT uri, external_id, outcome, verdict, score, reason, detail, sha256, decided_at FROM finding_details
 WHERE partition = :partition AND scan_id = :scan_id AND uri > :after ORDER BY partition, scan_id, uri LIMIT :page
+"""
+_LOOKED_THROUGH = 100_000
+_UNCERTAIN_FINDINGS = """
+SELECT uri, external_id, outcome, verdict, score, reason, detail, sha256, decided_at FROM finding_details
+WHERE partition = :partition AND scan_id = :scan_id AND uri = ANY (ARRAY(
+    SELECT uri FROM (SELECT uri, verdict FROM findings WHERE partition = :partition AND scan_id = :scan_id
+                     ORDER BY partition, scan_id, uri LIMIT :looked_through) AS first
+    WHERE verdict = 'uncertain' LIMIT :page)) ORDER BY uri
 """
 _FAILURES_OF_SCAN = """
 SELECT reason, bucket, sum(findings)::bigint AS images, max(last_hour) AS last FROM failures
@@ -90,9 +107,28 @@ def of_the_night(database: Database) -> dict[str, Sequence[Row]]:
 def of_scan(database: Database, scan_id: UUID) -> Row:
     """The scan's row of `scan_progress`. Raises NoSuchScanError."""
     with transaction(database) as session:
-        find_scan(session, scan_id)
+        _known(session, scan_id)
         query = text("SELECT * FROM scan_progress WHERE scan_id = :scan_id")
         return _rows(session.execute(query, {"scan_id": scan_id}))[0]
+
+
+def _known(session: Session, scan_id: UUID) -> Scan:
+    """As find_scan, which tells of a command that nobody has at hand here."""
+    try:
+        return find_scan(session, scan_id)
+    except NoSuchScanError:
+        raise NoSuchScanError("There is no scan at this address. The list of all scans is under Overview") from None
+
+
+def scans_before(database: Database, before: UUID | None) -> Sequence[Row]:
+    """The newest scans, or those that were started before this one: rows of `scan_progress`.
+
+    PAGE of them, and one more where there are more. Raises NoSuchScanError.
+    """
+    with transaction(database) as session:
+        if before is not None:
+            _known(session, before)
+        return _rows(session.execute(text(_SCANS_BEFORE), {"before": before, "page": PAGE + 1}))
 
 
 def failures_of(database: Database, scan_id: UUID) -> Sequence[Row]:
@@ -104,7 +140,14 @@ def failures_of(database: Database, scan_id: UUID) -> Sequence[Row]:
 def findings_of(database: Database, scan_id: UUID, *, after: str | None = None) -> Sequence[Row]:
     """Up to PAGE findings of the scan: the flagged ones with the highest scores, or those of any kind behind a uri."""
     with transaction(database) as session:
-        values = {"partition": find_scan(session, scan_id).partition, "scan_id": scan_id, "page": PAGE}
+        values = {"partition": _known(session, scan_id).partition, "scan_id": scan_id, "page": PAGE}
         if after is None:
             return _rows(session.execute(text(_FLAGGED_FINDINGS), values))
         return _rows(session.execute(text(_ALL_FINDINGS), values | {"after": after}))
+
+
+def uncertain_of(database: Database, scan_id: UUID) -> Sequence[Row]:
+    """The first PAGE uncertain findings of the scan, by uri. No index has them: so many findings are looked through."""
+    with transaction(database) as session:
+        values = {"partition": _known(session, scan_id).partition, "scan_id": scan_id, "page": PAGE}
+        return _rows(session.execute(text(_UNCERTAIN_FINDINGS), values | {"looked_through": _LOOKED_THROUGH}))

@@ -18,13 +18,12 @@ router = APIRouter()
 
 @router.get("/overview")
 def overview(
-    person: ALead, pages: Annotated[Pages, Depends(pages_of)], parts: Annotated[Parts, Depends(parts_of)]
+    _person: ALead, pages: Annotated[Pages, Depends(pages_of)], parts: Annotated[Parts, Depends(parts_of)]
 ) -> HTMLResponse:
     """Shows what the views say now."""
     rows = figures.of_the_night(parts.database)
     return pages.show(
         "overview.html.j2",
-        person=person,
         texts=texts,
         scans=[(row, charts.bar_of(row)) for row in rows["scans"]],
         submissions=rows["submissions"][0],

@@ -1,24 +1,20 @@
-"""Scans: a page for each, the form that starts one, and pausing, resuming and cancelling."""
+"""Scans: a list, a page for each, the form that starts one, and pausing, resuming, retrying and cancelling."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Form
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from producers import scans
 from producers.reporting.results import summary
-from producers.web.access.people import ALead, Person
+from producers.web.access.people import ALead
 from producers.web.csrf import csrf_checked
-from producers.web.overview import charts, figures, texts
+from producers.web.overview import acts, charts, figures, texts
 from producers.web.overview.starting import Shares, StartForm, checked, new_form, start
 from producers.web.pages import Pages, pages_of
 from producers.web.parts import Parts, parts_of
-from worker.errors import NoSuchScanError, ScanStateError, WrongFormError
+from worker.errors import WrongFormError
 from worker.messages import Explain, Record
-from worker.tables import ScanStatus
 
 router = APIRouter()
 
@@ -26,47 +22,16 @@ AParts = Annotated[Parts, Depends(parts_of)]
 APages = Annotated[Pages, Depends(pages_of)]
 
 _NO_LIMITS = {"max_flagged_share": "", "max_failed_share": ""}
-UNLISTED = (ScanStatus.LISTING, ScanStatus.REPAIRING)
-ACTIVE = (*UNLISTED, ScanStatus.RUNNING)
 
 
-@dataclass(frozen=True)
-class Act:
-    """What can be done with a scan: its button, what the page asks before, and the statuses in which it makes sense."""
-
-    name: str
-    button: str
-    question: str
-    text: str
-    allowed: Sequence[ScanStatus]
-
-
-ACTS = {
-    one.name: one
-    for one in (
-        Act(
-            "pause", "Pause", "Pause this scan?",
-            "Nothing more of it is published or judged until somebody resumes it. What is being judged is finished.",
-            ACTIVE,
-        ),
-        Act(
-            "resume", "Resume", "Resume this scan?",
-            "It goes on from where it stopped. A limit that it is over is lifted, unless you give another one.",
-            (ScanStatus.PAUSED,),
-        ),
-        Act(
-            "publish", "Go on publishing", "Go on publishing this scan?",
-            "A process starts that lists the source from where the last one stopped. If another process does so "
-            "already, one of the two stops, and nothing is counted twice.",
-            UNLISTED,
-        ),
-        Act(
-            "cancel", "Cancel", "Cancel this scan for good?",
-            "Its findings stay. What is not judged yet is not judged any more. This cannot be undone.",
-            (*ACTIVE, ScanStatus.PAUSED),
-        ),
-    )
-}  # fmt: skip
+@router.get("/scans")
+def all_scans(_person: ALead, pages: APages, parts: AParts, before: UUID | None = None) -> HTMLResponse:
+    """Lists scans, the newest first; those that were started before another one."""
+    rows = figures.scans_before(parts.database, before)
+    return pages.show(
+        "overview_scans.html.j2", texts=texts, scans=[(row, charts.bar_of(row)) for row in rows[: figures.PAGE]],
+        more=rows[figures.PAGE - 1]["scan_id"] if len(rows) > figures.PAGE else None, before=before,
+    )  # fmt: skip
 
 
 @router.get("/scans/new")
@@ -84,7 +49,7 @@ def started(_person: ALead, pages: APages, parts: AParts, given: Annotated[Start
         # Another token: what is sent now may be another scan than what this one has made.
         again = given.model_copy(update={"token": new_form().token})
         return _show_form(pages, again, error)
-    if scan.status in UNLISTED:
+    if scan.status in acts.UNLISTED:
         parts.scans.start(scan.id)
     return RedirectResponse(f"/scans/{scan.id}", status_code=303)
 
@@ -98,24 +63,23 @@ def _show_form(pages: Pages, given: StartForm, error: WrongFormError | None = No
 
 
 @router.get("/scans/{scan_id:uuid}")
-def scan_page(person: ALead, pages: APages, parts: AParts, scan_id: UUID, after: str | None = None) -> HTMLResponse:
-    """Shows a scan: its counters, its failures and a page of its findings, flagged ones or (`after`) all by uri."""
-    try:
-        scan = figures.of_scan(parts.database, scan_id)
+def scan_page(
+    _person: ALead, pages: APages, parts: AParts, scan_id: UUID,
+    show: Literal["flagged", "uncertain"] = "flagged", after: str | None = None,
+) -> HTMLResponse:  # fmt: skip
+    """Shows a scan: its counters, its failures, and flagged or uncertain findings or (`after`) a page of all by uri."""
+    scan = figures.of_scan(parts.database, scan_id)
+    if after is None and show == "uncertain":
+        found = figures.uncertain_of(parts.database, scan_id)
+    else:
         found = figures.findings_of(parts.database, scan_id, after=None if after is None else after.replace("\0", ""))
-    except NoSuchScanError as error:
-        return _not_there(pages, error)
+    failures = figures.failures_of(parts.database, scan_id)
     return pages.show(
-        "overview_scan.html.j2", person=person, texts=texts, scan=scan, rectangles=charts.bar_of(scan),
-        acts=[act for act in ACTS.values() if scan["status"] in act.allowed and _sensible(act, parts, scan_id)],
-        facts=summary(parts.database, scan_id), deaths=parts.scans.deaths(scan_id),
-        ours=parts.scans.running(scan_id), failures=figures.failures_of(parts.database, scan_id),
-        findings=found, after=after, page=figures.PAGE, unlisted=scan["status"] in UNLISTED,
+        "overview_scan.html.j2", texts=texts, scan=scan, rectangles=charts.bar_of(scan), retry=acts.RETRYABLE,
+        acts=acts.possible(parts, scan, failures), facts=summary(parts.database, scan_id),
+        deaths=parts.scans.deaths(scan_id), ours=parts.scans.running(scan_id), failures=failures, findings=found,
+        show=show if after is None else "all", page=figures.PAGE, unlisted=scan["status"] in acts.UNLISTED,
     )  # fmt: skip
-
-
-def _sensible(act: Act, parts: Parts, scan_id: UUID) -> bool:
-    return act.name != "publish" or not parts.scans.running(scan_id)
 
 
 @router.get("/scans/{scan_id:uuid}/{act}")
@@ -127,16 +91,10 @@ def asked(_person: ALead, pages: APages, parts: AParts, scan_id: UUID, act: str)
 def _ask(
     pages: Pages, parts: Parts, scan_id: UUID, act: str, wrong: WrongFormError | None = None, given: Any = None
 ) -> HTMLResponse:
-    wanted = ACTS.get(act)
-    if wanted is None:
-        return _not_there(pages, NoSuchScanError("there is no such page"))
-    try:
-        scan = figures.of_scan(parts.database, scan_id)
-    except NoSuchScanError as error:
-        return _not_there(pages, error)
+    wanted, scan = acts.wanted(parts, scan_id, act)
     return pages.show(
         "overview_act.html.j2", status=422 if wrong else 200, scan=scan, act=wanted, given=given or _NO_LIMITS,
-        wrong={wrong.field: str(wrong)} if wrong else {},
+        wrong={wrong.field: str(wrong)} if wrong else {}, texts=texts,
     )  # fmt: skip
 
 
@@ -148,32 +106,9 @@ def done(
     """Does it, and leads back to the scan."""
     given = {"max_flagged_share": max_flagged_share, "max_failed_share": max_failed_share}
     try:
-        _do(parts, person, scan_id, act, checked(Shares, **given))
+        said = acts.do(parts, person, scan_id, act, checked(Shares, **given))
     except WrongFormError as error:
         return _ask(pages, parts, scan_id, act, error, given)
-    except NoSuchScanError as error:
-        return _not_there(pages, error)
-    except ScanStateError as error:
-        return pages.show("overview_fault.html.j2", status=409, title="Not possible now", why=str(error),
-                          back=f"/scans/{scan_id}")  # fmt: skip
+    if said:
+        pages.say(said)
     return RedirectResponse(f"/scans/{scan_id}", status_code=303)
-
-
-def _do(parts: Parts, person: Person, scan_id: UUID, act: str, limits: Shares) -> None:
-    if act == "pause":
-        scans.pause(parts.database, scan_id, f"paused by {person.name}")
-    elif act == "cancel":
-        scans.cancel(parts.database, scan_id)
-    elif act == "resume":
-        scans.resume(parts.database, scan_id, **limits.model_dump())
-        parts.scans.start(scan_id)
-    elif act == "publish":
-        if figures.of_scan(parts.database, scan_id)["status"] not in UNLISTED:
-            raise ScanStateError(f"scan {scan_id} is listed already, or it is paused or over")
-        parts.scans.start(scan_id)
-    else:
-        raise NoSuchScanError("there is no such page")
-
-
-def _not_there(pages: Pages, error: Exception) -> HTMLResponse:
-    return pages.show("overview_fault.html.j2", status=404, title="Not there", why=str(error), back="/overview")

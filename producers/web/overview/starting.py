@@ -131,4 +131,29 @@ def _wrong(error: ValidationError, values: Mapping[str, object]) -> WrongFormErr
     """The first fault. One that is about several fields names the first of them."""
     fault = error.errors()[0]
     field = next((str(part) for part in fault["loc"] if isinstance(part, str)), next(iter(values)))
-    return WrongFormError(field, fault["msg"].removeprefix("Value error, "))
+    said = _SAID.get(fault["type"])
+    if said is None:
+        text = fault["msg"].removeprefix("Value error, ")
+        return WrongFormError(field, _OURS.get(text, text))
+    return WrongFormError(field, said.format(**fault.get("ctx", {})).replace("'", ""))
+
+
+_SAID = {
+    "float_parsing": "Give a number, such as 0.5.",
+    "finite_number": "Give a number, such as 0.5.",
+    "int_parsing": "Give a whole number, such as 500.",
+    "int_parsing_size": "Give a smaller number.",
+    "int_from_float": "Give a whole number, such as 500.",
+    "less_than_equal": "Give a number that is not above {le}.",
+    "greater_than_equal": "Give a number that is not below {ge}.",
+    "enum": "Choose one of these: {expected}.",
+    "string_too_long": "Give at most {max_length} characters.",
+    "string_too_short": "Give at least {min_length} characters.",
+}
+"""What people read, by the type of pydantic's fault."""
+_OURS = {
+    "real_to must not be above fake_from": "The score up to which an image is real must not be above the other one.",
+    "must be Unicode text without NUL characters": "This has a character that cannot be kept. Type it again.",
+    "min_bytes must not be above max_bytes": "The smallest size must not be above the largest one.",
+}
+"""Likewise, by the text of our own models, which name their fields."""

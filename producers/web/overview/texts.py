@@ -40,6 +40,13 @@ def duration(seconds: float | None) -> str:
     return f"{left // _DAY} d {left % _DAY // _HOUR} h"
 
 
-def when(time: datetime | None) -> str:
-    """A time in UTC, to the minute."""
-    return NOTHING if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+def hour(time: datetime) -> str:
+    """An hour in UTC, of which its beginning is given: what is counted by hours has no minutes."""
+    return f"{time.astimezone(UTC):%Y-%m-%d, in the hour from %H:00} UTC"
+
+
+def note(status: str, text: str | None) -> str:
+    """The note of a scan, as it follows its status: "paused by owl" is " by owl" then, and other notes get a colon."""
+    if not text:
+        return ""
+    return text.removeprefix(status) if text.startswith(f"{status} ") else f": {text}"
