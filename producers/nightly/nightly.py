@@ -83,6 +83,7 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
         self._children, self._checkins, self._lock = children, checkins, lock
         self._began = clock()
         self._postponed: set[UUID] = set()
+        self._refused: set[UUID] = set()
         self._busy = self._stopping = self._waits = False
         super().__init__(*args, **kwargs)
 
@@ -130,8 +131,20 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
             name=name, token=f"{name}@{due.isoformat()}", policy=nightly.policy, limits=nightly.limits,
             rejudge=nightly.rejudge, record=nightly.record, schedule=name, due_at=due,
         )  # fmt: skip
+        if scan.schedule != name:
+            self._refuse(name, scan)
+            return
         self._children.start(scan.id)
         self._checkins.started(name, nightly, scan)
+
+    def _refuse(self, name: str, scan: Scan) -> None:
+        """Tells once of a scan that somebody else has started with the token of this schedule."""
+        if scan.id not in self._refused:
+            self._refused.add(scan.id)
+            log.error(
+                "nightly_token_taken", schedule=name, scan_id=str(scan.id), token=scan.token,
+                remedy="this night's scan does not start; start it by hand, and let nobody else use such tokens",
+            )  # fmt: skip
 
     def _is_the_one(self) -> bool:
         """Whether no other `nightly` runs on this database. Else that one starts and looks after the scans."""
