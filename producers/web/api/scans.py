@@ -92,8 +92,8 @@ def start_scan(request: Request, response: Response, body: StartScan, caller: AC
     look: Look = request.app.state.look
     look(listing)
     scan = scans.start_scan(
-        parts.database, listing, name=body.name, token=_own(caller, body.token), policy=body.policy(), rejudge=body.rejudge,
-        record=body.record, limits=Limits(body.max_flagged_share, body.max_failed_share),
+        parts.database, listing, name=body.name, token=_own(caller, body.token), policy=body.policy(),
+        rejudge=body.rejudge, record=body.record, limits=Limits(body.max_flagged_share, body.max_failed_share),
     )  # fmt: skip
     scans.check_same(scan, listing, body.policy(), rejudge=body.rejudge, record=body.record)
     _go_on(request, scan)
