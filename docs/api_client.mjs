@@ -2,7 +2,13 @@
 // FAKESWEEP_API is the server's address, such as https://desk.example/v1, FAKESWEEP_TOKEN a token with submit and read.
 import { randomUUID } from "node:crypto";
 
-const { FAKESWEEP_API: api, FAKESWEEP_TOKEN: token } = process.env;
+const { FAKESWEEP_API: given, FAKESWEEP_TOKEN: token } = process.env;
+const uris = process.argv.slice(2);
+if (!given || !token || uris.length === 0) {
+  console.error("usage: FAKESWEEP_API=https://desk.example/v1 FAKESWEEP_TOKEN=… node api_client.mjs s3://bucket/key…");
+  process.exit(2);
+}
+const api = given.replace(/\/+$/, "");
 
 async function ask(path, options = {}) {
   const headers = { Authorization: `Bearer ${token}`, ...options.headers };
@@ -12,7 +18,7 @@ async function ask(path, options = {}) {
   return { answer, body };
 }
 
-async function submit(uris) {
+async function submit() {
   const request = {
     method: "POST",
     headers: {
@@ -33,7 +39,7 @@ async function submit(uris) {
   }
 }
 
-const { answer, body: submission } = await submit(process.argv.slice(2));
+const { answer, body: submission } = await submit();
 let found = submission;
 while (found.findings === null && !["paused", "cancelled"].includes(found.status)) {
   found = (await ask(answer.headers.get("location"), { headers: { Prefer: "wait=30" } })).body;

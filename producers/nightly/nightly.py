@@ -83,6 +83,7 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
         self._children, self._checkins, self._lock = children, checkins, lock
         self._began = clock()
         self._postponed: set[UUID] = set()
+        self._refused: dict[str, datetime] = {}
         self._busy = self._stopping = self._waits = False
         super().__init__(*args, **kwargs)
 
@@ -130,8 +131,19 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
             name=name, token=f"{name}@{due.isoformat()}", policy=nightly.policy, limits=nightly.limits,
             rejudge=nightly.rejudge, record=nightly.record, schedule=name, due_at=due,
         )  # fmt: skip
+        if scan.schedule != name:
+            self._refuse(name, due, scan)
+            return
         self._children.start(scan.id)
         self._checkins.started(name, nightly, scan)
+
+    def _refuse(self, name: str, due: datetime, scan: Scan) -> None:
+        """Passes over a time for which somebody else has started a scan with the token of this schedule."""
+        self._refused[name] = due
+        log.error(
+            "nightly_token_taken", schedule=name, scan_id=str(scan.id), token=scan.token,
+            remedy="the scan of this time does not start: start it by hand, and let nobody else use such tokens",
+        )  # fmt: skip
 
     def _is_the_one(self) -> bool:
         """Whether no other `nightly` runs on this database. Else that one starts and looks after the scans."""
@@ -151,6 +163,7 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
                 self._checkins.look(name, nightly, scan)
             # A name without a scan is new: it was not missed before this process began.
             last = scan.due_at if scan is not None and scan.due_at is not None else self._began
+            last = max(last, self._refused.get(name, last))
             schedule = crontab.from_string(nightly.crontab)
             schedule.nowfun = self._clock
             entry = self.Entry(name, "nightly", last_run_at=last, schedule=schedule, app=self.app)

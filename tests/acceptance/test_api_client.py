@@ -43,7 +43,7 @@ def test_a_program_on_node_submits_and_reads_its_verdict(
         "DATABASE_URL": database_url,
         "BROKER_URL": clean_broker_url,
         "FAKESWEEP_ALLOWED_FOLDERS": str(tmp_path),
-        "FAKESWEEP_API": f"http://127.0.0.1:{port}/v1",
+        "FAKESWEEP_API": f"http://127.0.0.1:{port}/v1/",  # people write it with and without the slash
         "FAKESWEEP_TOKEN": token_for(database, Scope.SUBMIT, Scope.READ),
     }
     log = tmp_path / "server.log"
@@ -51,7 +51,7 @@ def test_a_program_on_node_submits_and_reads_its_verdict(
         running_worker(["tests.scripted_worker", "0", "-1"], environment, tmp_path / "worker.log"),
         running_process(["tests.api_server", str(port)], environment, log) as server,
     ):
-        wait_for(lambda: _answers(environment["FAKESWEEP_API"]), 60, server, log)
+        wait_for(lambda: _answers(environment["FAKESWEEP_API"].rstrip("/")), 60, server, log)
         done = _run(uris, environment)
         assert done.returncode == 0, done.stderr
         found = {row["uri"]: row["verdict"] for row in map(json.loads, done.stdout.splitlines())}
@@ -59,6 +59,8 @@ def test_a_program_on_node_submits_and_reads_its_verdict(
         refused = _run(["http://nowhere/a.jpg"], environment)
         assert refused.returncode != 0
         assert "422" in refused.stderr
+        bare = _run([], environment)
+        assert (bare.returncode, bare.stderr.count("\n"), bare.stderr[:6]) == (2, 1, "usage:")
 
 
 def _run(uris: list[str], environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":

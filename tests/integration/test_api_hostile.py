@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from celery import Celery
@@ -12,11 +11,19 @@ from producers.scans import Listing
 from tests.api import allowed, mounted, program, token_for
 from tests.desk import settings
 from worker.database import Database, connect
-from worker.errors import UnknownSourceError
+from worker.errors import (
+    BrokerUnavailableError,
+    ConfigurationError,
+    QueueUnavailableError,
+    StorageUnavailableError,
+    UnknownSourceError,
+)
 from worker.tables import Scope
 
 IMAGE = '{"uri": "s3://b/a.jpg"%s}'
 JSON = {"Content-Type": "application/json"}
+NOBODYS = "00000000-0000-4000-8000-000000000000"
+"""No scan's. The names of tests must be the same in all processes of xdist."""
 AWAY = "postgresql://nobody@127.0.0.1:9/none"
 
 
@@ -76,9 +83,9 @@ def test_only_json_is_taken(database: Database, kind: str) -> None:
         ("/scans?after=%00", 422),
         ("/scans/%ff", 400),
         ("/scans/no-id", 422),
-        ("/scans/" + str(uuid4()), 404),
-        ("/scans?after=" + str(uuid4()), 404),
-        (f"/scans/{uuid4()}/findings?after=s3://b/%00", 422),
+        ("/scans/" + NOBODYS, 404),
+        ("/scans?after=" + NOBODYS, 404),
+        (f"/scans/{NOBODYS}/findings?after=s3://b/%00", 422),
         ("/contents/" + "g" * 64, 422),
         ("/contents/" + "0" * 64, 404),
         ("/reviews?after=" + str(2**63), 422),
@@ -164,6 +171,26 @@ def test_without_a_database_the_answer_is_503(nowhere: TestClient) -> None:
     health: dict[str, Any] = nowhere.get("/health").json()
     assert health["database"] == "unavailable"
     assert "127.0.0.1" not in str(health)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (StorageUnavailableError("at 10.0.0.1"), "the storage cannot be reached"),
+        (BrokerUnavailableError("at 10.0.0.1"), "the broker cannot be reached"),
+        (QueueUnavailableError("at 10.0.0.1"), "something is away that this needs"),
+        (ConfigurationError("S3 at 10.0.0.1"), "a setting of the server is wrong"),
+    ],
+    ids=["storage", "broker", "other", "setting"],
+)
+def test_what_is_away_is_named_without_where_it_is(database: Database, error: Exception, said: str) -> None:
+    def away(_listing: Listing) -> None:
+        raise error
+
+    answer = allowed(database, look=away).post("/scans", json={"sources": ["s3://b/"]})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json()["detail"].startswith(said)
+    assert "10.0.0.1" not in answer.text
 
 
 def test_a_fault_of_ours_is_a_500_without_internals(database: Database) -> None:

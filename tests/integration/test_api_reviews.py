@@ -1,18 +1,23 @@
 """Contents and reviews through the API."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import insert
+from sqlmodel import Session, col
 
 from producers.reviews import disable_reviewer
+from producers.web.api.settling import settled_reviews
 from tests.api import allowed, mounted, program, token_for
 from tests.desk import person
 from tests.integration.test_api_scans import followed
 from tests.integration.test_scans import Archive
-from worker.database import Database
-from worker.tables import DeskRole, Scope
+from worker.database import Database, transaction
+from worker.errors import LockedError
+from worker.tables import DeskRole, Review, Scope, Withdrawal
 
 
 @pytest.fixture
@@ -75,7 +80,7 @@ def test_only_a_lead_decides_an_appeal(archive: Archive, database: Database) -> 
 @pytest.mark.parametrize(
     ("change", "status"),
     [
-        ({"scan_id": str(uuid4())}, 404),
+        ({"scan_id": "00000000-0000-4000-8000-000000000000"}, 404),
         ({"uri": "s3://b/nowhere.png"}, 404),
         ({"sha256": "0" * 64}, 404),
         ({"verdict_id": 2**62}, 404),
@@ -88,6 +93,49 @@ def test_only_a_lead_decides_an_appeal(archive: Archive, database: Database) -> 
 def test_reviews_of_nothing(archive: Archive, client: TestClient, change: dict[str, Any], status: int) -> None:
     assert client.post("/reviews", json=place(archive) | change).status_code == status
     assert client.get("/reviews").json()["items"] == []
+
+
+def withdraw(session: Session, reviews: list[int]) -> None:
+    session.execute(insert(Withdrawal).values([{"review_id": one, "reviewer": "heron"} for one in reviews]))
+
+
+def test_a_program_learns_of_withdrawals(archive: Archive, client: TestClient, database: Database) -> None:
+    made = [client.post("/reviews", json=place(archive)).json() for _ in range(4)]
+    assert made[0]["withdrawn_at"] is None
+    gone = [one["id"] for one in made[:3]]
+    with transaction(database) as session:  # at the same moment: the id decides
+        withdraw(session, gone)
+    listed = followed(client, "/reviews?limit=3")
+    assert [one["withdrawn_at"] is not None for one in listed] == [True, True, True, False]
+    content = client.get(f"/contents/{made[0]['sha256']}").json()
+    assert {one["id"]: one["withdrawn_at"] for one in content["reviews"]} == {
+        one["id"]: one["withdrawn_at"] for one in listed
+    }
+    told = followed(client, "/withdrawals?limit=1")
+    assert [(one["review_id"], one["reviewer"]) for one in told] == [(one, "heron") for one in gone]
+    with transaction(database) as session:
+        withdraw(session, [made[3]["id"]])
+    later = client.get("/withdrawals", params={"since": told[2]["withdrawn_at"], "after": gone[2]}).json()["items"]
+    assert [one["review_id"] for one in later] == [made[3]["id"]]
+    again = client.get("/withdrawals", params={"since": told[0]["withdrawn_at"]}).json()["items"]
+    assert [one["review_id"] for one in again] == [*gone, made[3]["id"]]
+    assert client.get("/withdrawals?since=0").status_code == 422
+
+
+def test_no_review_is_passed_over_that_is_committed_after_one_with_a_higher_id(
+    archive: Archive, client: TestClient, database: Database
+) -> None:
+    stated = place(archive)
+    row = {**stated, "scan_id": UUID(stated["scan_id"]), "reviewer": "heron"}
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(database) as session:
+            slow = session.execute(insert(Review).values(**row).returning(col(Review.id))).scalar_one()
+            quick = client.post("/reviews", json=stated | {"uri": "s3://b/00001.png"}).json()["id"]
+            assert slow < quick
+            with pytest.raises(LockedError):
+                settled_reviews(database, patience_s=0)
+            asking = pool.submit(client.get, "/reviews")
+        assert [one["id"] for one in asking.result(30).json()["items"]] == [slow, quick]
 
 
 def test_pages_of_reviews(archive: Archive, client: TestClient) -> None:

@@ -9,12 +9,13 @@ from uuid import UUID
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import update
+from sqlalchemy import text, update
 
-from tests.api import Started, allowed
+from producers.scans import Listing, start_scan
+from tests.api import Started, allowed, mounted, program, token_for
 from tests.integration.test_scans import Archive
 from worker.database import Database, transaction
-from worker.tables import Scan
+from worker.tables import Scan, Scope
 
 
 @pytest.fixture
@@ -75,16 +76,27 @@ def test_filters(archive: Archive, client: TestClient, query: str) -> None:
     assert [row["uri"] for row in followed(client, f"/scans/{scan}/findings?limit=3&{query}")] == expected
 
 
-def test_json_lines_and_csv_hold_all_findings(archive: Archive, client: TestClient) -> None:
-    archive.fill(2100)  # more than two batches
+def more_findings(database: Database, scan: UUID, count: int) -> list[str]:
+    """Copies of the finding of an image that is fake, at other uris: many images would take long to judge."""
+    with transaction(database) as session:
+        query = (
+            "INSERT INTO findings SELECT (jsonb_populate_record(f, jsonb_build_object('uri', 's3://c/' || n))).* "
+            "FROM findings f, generate_series(1, :count) n WHERE scan_id = :scan AND uri = 's3://b/00000.png'"
+        )
+        session.execute(text(query), {"scan": scan, "count": count})
+    return [f"s3://c/{n}" for n in range(1, count + 1)]
+
+
+def test_json_lines_and_csv_hold_all_findings(archive: Archive, client: TestClient, database: Database) -> None:
     scan = archive.sweep()["scan"]
+    uris = sorted([*archive.images, *more_findings(database, UUID(scan), 2070)])  # more than two batches
     lines = client.get(f"/scans/{scan}/findings", headers={"Accept": "text/csv;q=0.5, application/x-ndjson"})
     assert lines.headers["content-type"].startswith("application/x-ndjson")
-    assert [json.loads(line)["uri"] for line in lines.text.splitlines()] == sorted(archive.images)
+    assert [json.loads(line)["uri"] for line in lines.text.splitlines()] == uris
     table = client.get(f"/scans/{scan}/findings?format=csv&verdict=fake")
     assert table.headers["content-type"] == "text/csv; charset=utf-8"
     rows = list(csv.DictReader(io.StringIO(table.text)))
-    assert len(rows) == 700
+    assert len(rows) == 2080
     assert {(row["verdict"], row["detector"]) for row in rows} == {("fake", "scripted")}
     assert client.get(f"/scans/{scan}/findings", headers={"Accept": "image/png"}).status_code == 406
     page = client.get(f"/scans/{scan}/findings?format=csv&limit=5")
@@ -138,6 +150,17 @@ def test_a_scan_is_started_once_for_a_token(client: TestClient, started: Started
     assert started.scans == [UUID(first.json()["id"])] * 2
     assert client.post("/scans", json=body | {"rejudge": True}).status_code == 409
     assert client.get(first.headers["location"].removeprefix("/v1")).json()["status"] == "listing"
+
+
+def test_no_program_takes_over_the_scan_of_a_schedule_or_of_another_program(database: Database) -> None:
+    listing = Listing(sources=("s3://photos/",))
+    nightly = start_scan(database, listing, token="photos@2026-07-01T02:00:00+00:00", schedule="photos")
+    app = mounted(database)
+    one, other = (program(app, token_for(database, Scope.SCAN)) for _ in range(2))
+    body = {"sources": ["s3://photos/"], "token": nightly.token}
+    ids = [client.post("/scans", json=body).json()["id"] for client in (one, other, one)]
+    assert ids[0] == ids[2]
+    assert len({str(nightly.id), *ids}) == 3
 
 
 def test_a_scan_is_paused_resumed_and_cancelled(client: TestClient, started: Started) -> None:

@@ -33,6 +33,7 @@ TABLE: dict[tuple[str, str], Scope | None] = {
     ("GET", "/contents/{sha256}"): Scope.READ,
     ("GET", "/reviews"): Scope.READ,
     ("POST", "/reviews"): Scope.REVIEW,
+    ("GET", "/withdrawals"): Scope.READ,
     ("GET", "/health"): ANYBODY,
     ("GET", "/openapi.json"): ANYBODY,
 }

@@ -223,6 +223,17 @@ def test_scans_of_two_names_do_not_wait_for_each_other(night: Night) -> None:
     assert (night.dues(), night.dues("hourly")) == (["01 02:00"], ["01 02:00", "01 03:00"])
 
 
+def test_a_scan_that_somebody_else_started_with_the_token_of_a_schedule_is_told_of_once(night: Night) -> None:
+    taken = scans.start_scan(
+        night.database, scans.Listing(sources=("s3://theirs/",)), token="photos@2026-07-01T02:00:00+00:00"
+    )
+    logs = [*night.at("2026-07-01 02:00:05"), *night.after(30)]
+    assert [log["scan_id"] for log in logs if log["event"] == "nightly_token_taken"] == [str(taken.id)]
+    assert night.spawned == []
+    night.at("2026-07-02 02:00:05")
+    assert night.dues() == ["02 02:00"]
+
+
 @pytest.mark.parametrize("call", range(1, 9))
 def test_of_two_schedulers_one_makes_the_scan_wherever_the_second_comes_in_between(night: Night, call: int) -> None:
     """As may happen when the connection with the lock is lost: the other one's lock is another one here."""

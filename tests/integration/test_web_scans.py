@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from producers.web.scans import ScanProcesses
-from tests.desk import csrf_of, desk_app, logged_in, person
+from tests.desk import csrf_of, desk_app, logged_in, person, settings
 from tests.integration.test_broker import put, query, settings_for
 from tests.processes import wait_for
 from worker import broker
@@ -149,6 +149,16 @@ def test_what_is_wrong_is_said_beside_the_form_and_nothing_typed_is_lost(
     assert said in html.unescape(wrong)
     assert 'aria-invalid="true"' in answer.text
     assert "name" in changes or 'value="kept &lt;b&gt;"' in answer.text
+    assert query(desk.url, "SELECT count(*) FROM scans") == [(0,)]
+
+
+def test_the_form_names_only_allowed_buckets(desk: Desk) -> None:
+    parts = desk.app.state.parts
+    strict = desk_app(parts.database, broker=parts.broker, settings=settings(FAKESWEEP_ALLOWED_BUCKETS="ours"))
+    lead = Desk(strict, logged_in(strict, "owl"), desk.url, desk.source)
+    answer = lead.send("/scans", **{**lead.form(), "sources": lead.source})
+    assert answer.status_code == 422
+    assert "the bucket is not one of those that this server allows" in answer.text
     assert query(desk.url, "SELECT count(*) FROM scans") == [(0,)]
 
 

@@ -1,13 +1,16 @@
 """What requests and answers hold: the parts that several endpoints share."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from worker.messages import ETag, Explain, Policy, Text, Uri
 from worker.tables import Outcome, ScanStatus, Verdict
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 EXAMPLE_ID = "7d1f0c1e-3a43-4a64-9f6c-0c1b8b7f2f55"
 EXAMPLE_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -39,6 +42,16 @@ Number = BeforeValidator(_is_number)
 RowId = Annotated[int, Field(ge=1, lt=2**63), Number]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Number]
 ShortText = Annotated[Text, Field(min_length=1, max_length=200)]
+
+
+def _is_rfc_3339(value: object) -> object:
+    if isinstance(value, str) and not _RFC_3339.fullmatch(value):
+        raise ValueError("must be a time with its offset, such as 2026-07-01T12:00:00Z")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_is_rfc_3339), Field(examples=["2026-07-01T12:00:00Z"])]
+"""A time of RFC 3339. pydantic would take a number for seconds since 1970."""
 
 
 class Asked(BaseModel):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -15,17 +16,22 @@ from starlette.routing import Match
 from worker.errors import (
     BrokerUnavailableError,
     ConfigurationError,
+    DatabaseUnavailableError,
     FakesweepError,
     InactiveReviewerError,
     KeyInUseError,
     KeyReusedError,
+    LockedError,
     NoSuchContentError,
     NoSuchReviewerError,
     NoSuchScanError,
     ScanStateError,
     SourceError,
+    StorageUnavailableError,
     TransientError,
 )
+
+log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -73,7 +79,7 @@ _MEANINGS = {
     422: "A field or a parameter is wrong, missing or unknown.",
     429: "Too many requests. Ask again after Retry-After.",
     500: "A fault on our side.",
-    503: "The database or the broker cannot be reached. Ask again after Retry-After.",
+    503: "The database, the broker or the storage cannot be reached: `detail` says which. Ask again after Retry-After.",
 }
 _ALWAYS = (400, 413, 422, 500, 503)
 WITH_TOKEN = (401, 403, 429)
@@ -144,18 +150,29 @@ _STATUSES: dict[type[FakesweepError], HTTPStatus] = {
 }
 
 
-def _ours(_request: Request, error: Exception) -> Response:
+_AWAY: dict[type[FakesweepError], str] = {
+    BrokerUnavailableError: "the broker cannot be reached",
+    DatabaseUnavailableError: "the database cannot be reached, or takes too long",
+    StorageUnavailableError: "the storage cannot be reached",
+    LockedError: "others are writing what you ask for",
+    ConfigurationError: "a setting of the server is wrong, and its log says which",
+}
+
+
+def _ours(request: Request, error: Exception) -> Response:
     known = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), None)
     if known is not None:
         later = {"Retry-After": "1"} if isinstance(error, KeyInUseError) else None
         return problem(known, str(error).partition("; `fakesweep")[0].partition("; fakesweep")[0], later)
     if not isinstance(error, TransientError | ConfigurationError):
         raise error
-    what = "broker" if isinstance(error, BrokerUnavailableError) else "database"
-    return unavailable(what)
+    return _unavailable(request, error)
 
 
-def unavailable(what: str, more: str = "") -> Response:
-    """The answer while the database or the broker is away. It says nothing of where that is."""
-    detail = f"the {what} cannot be reached{more}: ask again in a moment"
+def _unavailable(request: Request, error: FakesweepError) -> Response:
+    """What is away, but not where it is: that is in the log."""
+    log.warning("api_unavailable", path=request.url.path, error=str(error))
+    what = next((text for kind, text in _AWAY.items() if isinstance(error, kind)), "something is away that this needs")
+    how = "repeat the request with the same idempotency key" if "idempotency-key" in request.headers else "ask again"
+    detail = f"{what}: {how} in a moment"
     return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": str(RETRY_AFTER_S)})

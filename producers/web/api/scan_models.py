@@ -30,7 +30,7 @@ class StartScan(WithPolicy):
     )
     name: ShortText | None = Field(None, description="A name for people.", examples=["photos of 2026"])
     token: ShortText | None = Field(
-        None, description="One token is one scan: a second request with it gives the scan of the first."
+        None, description="A text of your own. A second request of yours with it gives the scan of the first."
     )
     suffixes: list[ShortText] = Field(
         [], max_length=50, description="Only keys with these endings.", examples=[[".jpg"]]

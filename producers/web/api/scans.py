@@ -11,7 +11,7 @@ from sqlmodel import col
 from producers import scans, sources
 from producers.limits import Limits
 from producers.listing import Rules
-from producers.web.api.caller import needs
+from producers.web.api.caller import ACaller, Caller, needs
 from producers.web.api.findings import DESCRIBED, FindingPage, Wanted, findings_answer, known_scan
 from producers.web.api.guards import GuardedRoute
 from producers.web.api.paging import LINKED, PAGE, Limit, link, next_page
@@ -83,7 +83,7 @@ def list_scans(
         **answers(409, 415),
     },
 )
-def start_scan(request: Request, response: Response, body: StartScan, parts: Ours) -> ScanShown:
+def start_scan(request: Request, response: Response, body: StartScan, caller: ACaller, parts: Ours) -> ScanShown:
     """Start a scan."""
     rules = Rules(suffixes=tuple(body.suffixes), min_bytes=body.min_bytes, max_bytes=body.max_bytes)
     check_places(parts.settings, body.sources, where=("sources",))
@@ -92,13 +92,18 @@ def start_scan(request: Request, response: Response, body: StartScan, parts: Our
     look: Look = request.app.state.look
     look(listing)
     scan = scans.start_scan(
-        parts.database, listing, name=body.name, token=body.token, policy=body.policy(), rejudge=body.rejudge,
-        record=body.record, limits=Limits(body.max_flagged_share, body.max_failed_share),
+        parts.database, listing, name=body.name, token=_own(caller, body.token), policy=body.policy(),
+        rejudge=body.rejudge, record=body.record, limits=Limits(body.max_flagged_share, body.max_failed_share),
     )  # fmt: skip
     scans.check_same(scan, listing, body.policy(), rejudge=body.rejudge, record=body.record)
     _go_on(request, scan)
     response.headers["Location"] = f"{request.scope['root_path']}/scans/{scan.id}"
     return shown(scan)
+
+
+def _own(caller: Caller, token: str | None) -> str | None:
+    """So that a program names no scan of a nightly schedule, of the desk or of another program."""
+    return None if token is None else f"api-{caller.token_id}-{token}"
 
 
 def _go_on(request: Request, scan: Scan) -> None:

@@ -21,7 +21,6 @@ from producers.web.api.places import check_places
 from producers.web.api.problems import answers
 from producers.web.api.waiting import Prefer, Waiting, applied, seconds_of, waiting_of
 from producers.web.parts import Parts, parts_of
-from worker.errors import BrokerUnavailableError
 from worker.messages import ImageRef
 from worker.tables import Scope
 
@@ -120,10 +119,7 @@ def _submit(
     asked = json.dumps(body.model_dump(mode="json"), sort_keys=True)
     key = submissions.Key(caller.token_id, idempotency_key, hashlib.sha256(asked.encode()).hexdigest())
     taking: submissions.Submissions = request.app.state.submissions
-    try:
-        return taking.submit(refs, key, policy=body.policy())
-    except BrokerUnavailableError as error:
-        raise BrokerUnavailableError("repeat the request with the same idempotency key") from error
+    return taking.submit(refs, key, policy=body.policy())
 
 
 def _submission(parts: Parts, scan_id: UUID, *, with_findings: bool) -> Submission:

@@ -44,7 +44,7 @@ def form(_person: ALead, pages: APages) -> HTMLResponse:
 def started(_person: ALead, pages: APages, parts: AParts, given: Annotated[StartForm, Form()]) -> Response:
     """Starts the scan, or shows the form again with what is wrong in it."""
     try:
-        scan = start(parts.database, given)
+        scan = start(parts.database, given, parts.settings)
     except WrongFormError as error:
         # Another token: what is sent now may be another scan than what this one has made.
         again = given.model_copy(update={"token": new_form().token})

@@ -10,6 +10,8 @@ from pydantic import BaseModel, Field, ValidationError
 from producers import scans, sources
 from producers.limits import Limits
 from producers.listing import Rules
+from producers.web.places import refused
+from producers.web.settings import WebSettings
 from worker.database import Database
 from worker.errors import ScanStateError, SourceError, UnknownSourceError, WrongFormError
 from worker.messages import Explain, Policy, Record
@@ -66,15 +68,18 @@ def checked(model: type[Model], **values: str | None) -> Model:
         raise _wrong(error, values) from None
 
 
-def start(database: Database, form: StartForm) -> Scan:
-    """The scan of this form. The same form again is the same scan. Raises WrongFormError."""
+def start(database: Database, form: StartForm, settings: WebSettings) -> Scan:
+    """The scan of this form. The same form again is the same scan. Raises WrongFormError.
+
+    `settings` say which buckets may be named.
+    """
     policy = checked(
         Policy, explain=form.explain, fake_from=form.fake_from, real_to=form.real_to, max_tokens=form.max_tokens
     )
     limits = checked(Shares, max_flagged_share=form.max_flagged_share, max_failed_share=form.max_failed_share)
     record = checked(_Recorded, record=form.record).record
     names = checked(scans.Names, name=form.name, token=_token(form))
-    listing = scans.Listing(sources=_sources(form.sources), rules=_rules(form))
+    listing = scans.Listing(sources=_sources(form.sources, settings), rules=_rules(form))
     rejudge = bool(form.rejudge)
     _look(listing)
     try:
@@ -95,7 +100,7 @@ def _token(form: StartForm) -> str:
     return _PREFIX + (form.token if _TOKEN.fullmatch(form.token) else uuid4().hex)
 
 
-def _sources(typed: str) -> tuple[str, ...]:
+def _sources(typed: str, settings: WebSettings) -> tuple[str, ...]:
     """One a line, and in S3: folders here are those of this server, which is not the reader's machine."""
     lines = [line.strip() for line in typed.splitlines() if line.strip()]
     if not lines or len(lines) > MOST_SOURCES:
@@ -104,6 +109,8 @@ def _sources(typed: str) -> tuple[str, ...]:
         if not line.startswith("s3://"):
             text = f"{line}: from here only s3://bucket/prefix can be scanned. Scan folders with `fakesweep scan`."
             raise WrongFormError("sources", text)
+        if why := refused(settings, line):
+            raise WrongFormError("sources", f"{line}: {why}")
     try:
         return tuple(map(sources.absolute, lines))
     except UnknownSourceError as error:
