@@ -16,10 +16,9 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from producers.web.access.people import Person
-from producers.web.desk.turns import ATTENTION, MINE, ORDER, Filters, sections, values_of
+from producers.web.desk.turns import MINE, ORDER, Filters, is_mine, sections, values_of, why_not
 from worker.database import Database, transaction
 from worker.errors import FasterError, NotWaitingError
-from worker.tables import DeskRole
 
 _CLASS = 0x434C4149
 """First key of advisory locks ("CLAI" in ASCII): the second is a content, or a person, who claims one at a time."""
@@ -92,7 +91,6 @@ WHERE id = (
 )
 RETURNING id, sha256, until
 """  # noqa: S608 - constants of the desk
-_IS_MINE = f"SELECT FROM contents c WHERE c.sha256 = :sha256 AND {MINE}"
 CLAIM_ONE = _TAKE.format(chosen=f"SELECT CAST(:sha256 AS text), {_NEW_CLAIM}")
 """Takes `:sha256` for `:me`, unless somebody else holds it; its row then."""
 _KEEP = """
@@ -115,10 +113,6 @@ ON CONFLICT (reviewer, sha256) DO UPDATE SET until = excluded.until
 """
 _FORGET_SKIPS = "DELETE FROM skips WHERE reviewer = :me AND until < now()"
 _HOLDER = "SELECT reviewer, until FROM claims WHERE sha256 = :sha256 AND until > now()"
-_STATE = f"""
-SELECT c.statement, (SELECT last_reviewer FROM review_status s WHERE s.sha256 = c.sha256) AS last_reviewer
-FROM contents c WHERE c.sha256 = :sha256 AND {ATTENTION}
-"""  # noqa: S608 - likewise
 
 
 def next_content(database: Database, person: Person, filters: Filters, claim_s: float) -> Claimed | None:
@@ -160,11 +154,6 @@ def _first(session: Session, person: Person, filters: Filters, given: dict[str, 
     return None
 
 
-def is_mine(session: Session, person: Person, sha256: str) -> bool:
-    """Whether a content waits for this person, whoever holds it."""
-    return session.execute(text(_IS_MINE), {**values_of(person), "sha256": sha256}).first() is not None
-
-
 def claim(database: Database, person: Person, sha256: str, claim_s: float) -> Claimed | Held:
     """Claims this content, or says who holds it. Who holds it already keeps their claim. Raises NotWaitingError."""
     with transaction(database) as session:
@@ -187,18 +176,6 @@ def take(session: Session, person: Person, sha256: str, claim_s: float) -> Claim
             return Claimed(*taken)
         if (held := held_by(session, sha256)) is not None:
             return held
-
-
-def why_not(session: Session, person: Person, sha256: str) -> str:
-    """Why a content does not wait for this person."""
-    state = session.execute(text(_STATE), {"sha256": sha256}).first()
-    if state is None:
-        return "no detector calls this content fake or uncertain any more: there is nothing to decide"
-    if state.statement is None:
-        who = "another lead, who has said nothing of it," if person.may(DeskRole.LEAD) else "a lead"
-        return f"the reviews of this content contradict each other: {who} decides it"
-    by = "you" if state.last_reviewer == person.name else state.last_reviewer
-    return f"{by} decided this content already"
 
 
 def keep(database: Database, person: Person, claim_id: UUID, claim_s: float) -> datetime | None:

@@ -13,7 +13,8 @@ from sqlmodel import Session
 from producers.near import near_among
 from producers.reviews import refusals_named
 from producers.web.access.people import Person
-from producers.web.desk.claims import CLAIM_ONE, held_by, is_mine, why_not
+from producers.web.desk.claims import CLAIM_ONE, held_by
+from producers.web.desk.turns import is_mine, why_not
 from producers.web.reasons import Reasons
 from worker.database import Database, transaction
 from worker.errors import ClaimLostError, GoneError, UsageError

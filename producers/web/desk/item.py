@@ -7,9 +7,9 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from producers.web.access.people import Person
-from producers.web.desk.claims import held_by, is_mine
+from producers.web.desk.claims import held_by
 from producers.web.desk.shown import DetectorShown, Item, ReviewShown, ScanShown, VerdictShown
-from producers.web.desk.turns import BLIND, values_of
+from producers.web.desk.turns import BLIND, is_mine, values_of
 from worker.database import Database, transaction
 from worker.tables import ReviewKind, Statement, Verdict
 

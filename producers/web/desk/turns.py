@@ -10,6 +10,9 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import text
+from sqlmodel import Session
+
 from producers.web.access.people import Person
 from worker.tables import DeskRole, Verdict
 
@@ -127,3 +130,27 @@ def sections(person: Person) -> list[Section]:
 def values_of(person: Person) -> dict[str, Any]:
     """What these texts need."""
     return {"me": person.name, "lead": person.may(DeskRole.LEAD)}
+
+
+_IS_MINE = f"SELECT FROM contents c WHERE c.sha256 = :sha256 AND {MINE}"
+_STATE = f"""
+SELECT c.statement, (SELECT last_reviewer FROM review_status s WHERE s.sha256 = c.sha256) AS last_reviewer
+FROM contents c WHERE c.sha256 = :sha256 AND {ATTENTION}
+"""  # noqa: S608 - our own texts
+
+
+def is_mine(session: Session, person: Person, sha256: str) -> bool:
+    """Whether a content waits for this person, whoever holds it."""
+    return session.execute(text(_IS_MINE), {**values_of(person), "sha256": sha256}).first() is not None
+
+
+def why_not(session: Session, person: Person, sha256: str) -> str:
+    """Why a content does not wait for this person."""
+    state = session.execute(text(_STATE), {"sha256": sha256}).first()
+    if state is None:
+        return "no detector calls this content fake or uncertain any more: there is nothing to decide"
+    if state.statement is None:
+        who = "another lead, who has said nothing of it," if person.may(DeskRole.LEAD) else "a lead"
+        return f"the reviews of this content contradict each other: {who} decides it"
+    by = "you" if state.last_reviewer == person.name else state.last_reviewer
+    return f"{by} decided this content already"

@@ -9,8 +9,9 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from producers.web.access.people import Person
-from producers.web.desk.claims import ONE_PERSON, Claimed, is_mine, take
+from producers.web.desk.claims import ONE_PERSON, Claimed, take
 from producers.web.desk.deciding import LOCK_CONTENTS
+from producers.web.desk.turns import is_mine
 from worker.database import Database, transaction
 from worker.tables import ReviewKind, Statement
 
@@ -47,7 +48,10 @@ WHERE r.reviewer = :me AND r.{{key}} = :{{key}}
 ORDER BY r.id
 """  # noqa: S608 - likewise
 _WITHDRAW = "INSERT INTO withdrawals (review_id, reviewer) VALUES (:id, :me)"
-_LEFT = f"SELECT r.reviewer, r.kind, r.second_of FROM reviews r WHERE r.sha256 = :sha256 AND {_STANDS}"  # noqa: S608 - likewise
+_LEFT = f"""
+SELECT r.reviewer, r.kind, r.second_of FROM reviews r
+WHERE r.sha256 = :sha256 AND r.statement IS NOT NULL AND {_STANDS}
+"""  # noqa: S608 - likewise
 # Not that of somebody who is giving it right now: they go on without knowing what was said.
 _NO_SECOND_LOOK = """
 DELETE FROM second_looks l
