@@ -21,7 +21,7 @@ from producers.web.desk.undo import newest_decision, undo_last
 from producers.web.pages import Pages, minute, pages_of, words
 from producers.web.parts import Parts, parts_of
 from producers.web.pictures import Kind, address
-from worker.errors import ClaimLostError, FakesweepError, GoneError, NotWaitingError, UsageError
+from worker.errors import ClaimLostError, FakesweepError, FasterError, GoneError, NotWaitingError, UsageError
 
 router = APIRouter(include_in_schema=False, dependencies=[Depends(csrf_checked)])
 
@@ -187,7 +187,8 @@ def _decide(parts: Parts, person: Person, sha256: str, typed: Typed) -> Decided:
 def _told(decided: Decided) -> str:
     told = f"You decided “{words(decided.statement)}” for {decided.sha256[:12]}{_along(decided.also)}."
     if decided.left_out:
-        told += f" {len(decided.left_out)} of the ticked ones are left: they do not wait, or somebody works on them."
+        left = len(decided.left_out)
+        told += f" {left} of the ticked ones are left: they look different, do not wait, or somebody works on them."
     return f"{told} Undo takes it back."
 
 
@@ -197,7 +198,11 @@ def _along(also: Collection[str]) -> str:
 
 def _next(person: AReviewer, asked: Asked, parts: Parts, pages: Pages) -> str:
     """The address of the next content, which is claimed; else that of the queue."""
-    found = claims.next_content(parts.database, person, asked.filters, parts.settings.claim_s)
+    try:
+        found = claims.next_content(parts.database, person, asked.filters, parts.settings.claim_s)
+    except FasterError:  # what was decided before is stored
+        pages.say("Others were faster. Try again.")
+        return f"/queue{asked.query()}"
     if found is None:
         pages.say("Nothing else waits for you here.")
         return f"/queue{asked.query()}"
