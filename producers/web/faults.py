@@ -16,13 +16,16 @@ from starlette.exceptions import HTTPException
 from producers.web.access import sessions
 from producers.web.pages import Pages, words
 from worker.errors import (
+    BrokerUnavailableError,
     ConfigurationError,
     CsrfError,
+    DatabaseUnavailableError,
     FakesweepError,
     ForbiddenError,
     NoSuchContentError,
     NoSuchScanError,
     NotLoggedInError,
+    StorageUnavailableError,
     TransientError,
 )
 
@@ -123,10 +126,17 @@ def _refused(error: Exception) -> Told:
     return Told(HTTPStatus.CONFLICT, "Not done", sentence(str(error)))
 
 
-def _away(_error: Exception) -> Told:
+_NOT_REACHED: dict[type[Exception], str] = {
+    BrokerUnavailableError: "The broker cannot be reached.",
+    DatabaseUnavailableError: "The database does not answer.",
+    StorageUnavailableError: "The storage does not answer.",
+}
+
+
+def _away(error: Exception) -> Told:
     """Without the cause, which names addresses of servers: that is in the log."""
-    why = "The desk waits for another service, such as its database. Try again in a moment."
-    return Told(HTTPStatus.SERVICE_UNAVAILABLE, "Not available now", why)
+    what = next((said for kind, said in _NOT_REACHED.items() if isinstance(error, kind)), "Others are at work here.")
+    return Told(HTTPStatus.SERVICE_UNAVAILABLE, "Not available now", f"{what} Try again in a moment.")
 
 
 def _misconfigured(_error: Exception) -> Told:

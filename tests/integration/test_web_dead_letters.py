@@ -106,5 +106,5 @@ def test_a_broker_that_is_away_is_said_without_its_address(database: Database) -
     person(database, "owl", DeskRole.LEAD)
     app = desk_app(database, broker=broker.create_app("redis://:secret@127.0.0.1:9/0"))
     answer = logged_in(app, "owl").get("/dead-letters")
-    assert (answer.status_code, "the broker cannot be reached" in answer.text) == (503, True)
+    assert (answer.status_code, "The broker cannot be reached" in answer.text) == (503, True)
     assert "secret" not in answer.text

@@ -141,4 +141,4 @@ def _reached() -> Iterator[None]:
         yield
     except BrokerUnavailableError as error:
         # Its own text names the broker's address.
-        raise BrokerUnavailableError("the broker cannot be reached, and nothing was changed") from error
+        raise BrokerUnavailableError("the broker cannot be reached") from error
