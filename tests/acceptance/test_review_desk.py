@@ -265,5 +265,6 @@ def test_everything_but_the_keys_works_without_javascript(database: Database, de
     page.get_by_role("button", name="Undo").click()
     assert sha_of(page) == first
     assert page.get_by_label("Note").input_value() == note
+    page.get_by_label("Reason").select_option(index=0)
     page.get_by_role("button", name="Cannot tell").click()
     assert [one.statement for one in reviews(database)] == ["fake", "cannot_tell"]

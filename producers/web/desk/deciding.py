@@ -140,7 +140,8 @@ def decide(
 def _check(decision: Decision, reasons: Reasons) -> None:
     code = decision.reason_code
     if code is not None and code not in {reason.code for reason in reasons.for_statement(decision.statement)}:
-        raise UsageError(f"{code} is no reason code for {decision.statement}: see the file of reason codes")
+        said = str(decision.statement).replace("_", " ")
+        raise UsageError(f"the reason “{reasons.text_of(code)}” does not fit “{said}”: choose another one, or none")
     if len(decision.note or "") > MAX_NOTE:
         raise UsageError(f"a note has at most {MAX_NOTE} characters")
     if len(decision.also) > MAX_ALSO:
