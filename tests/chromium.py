@@ -1,4 +1,4 @@
-"""A real browser for tests: the machine's Chromium, one for all tests of a process, driven by Playwright.
+"""A real browser for tests: the machine's Chromium, one for all tests of a module, driven by Playwright.
 
 tests/conftest.py offers the fixtures `browser` and `page_of` to every test. Playwright is imported when one asks for
 them. Where there is no Chromium these tests are skipped by name, and never in CI.
@@ -68,9 +68,12 @@ def chromium() -> str:
     pytest.skip("there is no Chromium here (apt-get install chromium)")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """One browser for all tests of this process, without a window."""
+    """One browser for all tests of a module, without a window.
+
+    Playwright's event loop runs in this thread meanwhile, so that asyncio.run() fails: in other modules it must not.
+    """
     path = chromium()
     from playwright.sync_api import sync_playwright
 
