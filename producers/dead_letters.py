@@ -71,6 +71,8 @@ def look_through(app: Celery, act: Callable[[DeadLetter], Act]) -> list[DeadLett
     """
     letters: list[DeadLetter] = []
     with broker.unavailable(InvalidMessageError), app.connection_for_write() as connection:
+        # On Redis, a message for a queue that nobody has declared since Redis was emptied would be lost.
+        broker.declare_queues(connection)
         channel = connection.default_channel
         queue = broker.dead_queue()(channel)
         queue.declare()

@@ -3,11 +3,10 @@
 import io
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -25,7 +24,7 @@ from producers.reviews import add_reviewer
 from producers.web.app import create_app
 from producers.web.parts import Parts
 from producers.web.settings import LoginKind, WebSettings
-from tests.processes import ROOT, wait_for
+from tests.processes import ROOT, free_port, wait_for
 from worker.database import Database, transaction
 from worker.database.detectors import register_detector
 from worker.messages import ImageRef, messages_of
@@ -134,8 +133,7 @@ class Desk:
     """A `fakesweep web` process on a database and a folder of images. It can be killed, and started again."""
 
     def __init__(self, database: Database, folder: Path, **settings: str) -> None:
-        with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self._log = folder / "web.log"
         self._environment = {

@@ -1,8 +1,11 @@
 """Workers and commands as processes, as an operator runs them."""
 
+import contextlib
+import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +16,17 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 READY = '"event": "worker_ready"'
+PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = itertools.count()
+
+
+def free_port() -> int:
+    """A port of this process of the tests, below those that the system gives out: nobody takes it meanwhile."""
+    for number in _PORTS:
+        port = 20_000 + PROCESS * 5_000 + (os.getpid() * 7 + number) % 5_000
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("unreachable")
 
 
 class RunningWorker:

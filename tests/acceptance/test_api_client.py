@@ -5,7 +5,6 @@ the model.
 import json
 import os
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 from tests.api import token_for
 from tests.conftest import IN_CI
 from tests.killing import write_pngs
-from tests.processes import ROOT, running_process, running_worker, wait_for
+from tests.processes import ROOT, free_port, running_process, running_worker, wait_for
 from worker.database import Database
 from worker.tables import Scope
 
@@ -37,8 +36,7 @@ def test_a_program_on_node_submits_and_reads_its_verdict(
     if NODE is None and not IN_CI:
         pytest.skip("there is no Node here")
     uris = write_pngs(tmp_path / "dark", 1) + write_pngs(tmp_path / "bright", 1, level=250)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {
         "DATABASE_URL": database_url,
         "BROKER_URL": clean_broker_url,

@@ -1,7 +1,6 @@
 """Submissions through the API: published once, whatever dies; waited for; read back. Broker and Postgres are real."""
 
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from tests.api import allowed, mounted, program, token_for
 from tests.contract.test_publishers import take
 from tests.desk import desk_app, settings
 from tests.integration.test_moderate import png
-from tests.processes import running_process, wait_for
+from tests.processes import free_port, running_process, wait_for
 from worker import broker
 from worker.database import Database, transaction
 from worker.database.detectors import register_detector
@@ -187,8 +186,7 @@ def _nothing_is_left(database: Database, scan_id: UUID) -> None:
 
 @contextlib.contextmanager
 def _server(environment: dict[str, str], folder: Path, token: str, *options: str) -> Iterator[httpx.Client]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with running_process(["tests.api_server", str(port), *options], environment, folder / "server.log") as process:
         headers = {"Authorization": f"Bearer {token}"}
         with httpx.Client(base_url=f"http://127.0.0.1:{port}/v1/", headers=headers, timeout=90) as client:
