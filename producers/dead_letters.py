@@ -71,11 +71,9 @@ def look_through(app: Celery, act: Callable[[DeadLetter], Act]) -> list[DeadLett
     """
     letters: list[DeadLetter] = []
     with broker.unavailable(InvalidMessageError), app.connection_for_write() as connection:
-        # On Redis, a message for a queue that nobody has declared since Redis was emptied would be lost.
-        broker.declare_queues(connection)
+        broker.declare_queues(connection)  # of all that is replayed, too: see broker.declare
         channel = connection.default_channel
         queue = broker.dead_queue()(channel)
-        queue.declare()
         for _ in range(broker.dead_count(channel)):
             message = queue.get(no_ack=False)
             if message is None:

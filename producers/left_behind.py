@@ -47,8 +47,7 @@ def _publish_one(app: "Celery", database: Database, older_than: timedelta) -> in
         row: Any = session.execute(_TAKE, {"older_than": older_than}).first()
         if row is None:
             return 0
-        with broker.unavailable(), app.connection_for_write() as connection:
-            broker.declare_queues(connection)
+        broker.declare(app)
         jobs = [JudgeImages.parse(message) for message in row.messages]
         for job in jobs:
             broker.publish(app, job, LIVE_QUEUE)

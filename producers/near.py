@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlmodel import Session
 
+from producers.turns import WAITS, blind
 from worker.database import Database, transaction
 from worker.tables.similarity import MIN_QUALITY, PDQ_WORDS, SEARCHED, word_of
 
@@ -42,23 +43,16 @@ CROSS JOIN LATERAL (
 ) h
 """  # noqa: S608
 
-_WAITS = "c.verdict <> 'real' AND c.statement IS NULL AND NOT c.superseded"
-"""As in the view review_queue."""
-
 # Whoever is to give a second word does not learn the first one. Without a person, nothing is withheld.
-_SECOND_WORD = """EXISTS (
-    SELECT FROM second_looks l
-    WHERE l.sha256 = {content} AND l.first_reviewer <> CAST(:person AS text)
-      AND NOT EXISTS (SELECT FROM reviews r WHERE r.sha256 = l.sha256 AND r.reviewer = :person
-                      AND r.statement IS NOT NULL
-                      AND NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id OFFSET 0))
-)"""
+_BLIND = " OR ".join(
+    f"EXISTS (SELECT FROM second_looks l WHERE {blind(content, 'CAST(:person AS text)')})"
+    for content in ("a.sha256", "h.sha256")
+)
 
 _DUPLICATES = f"""
 SELECT h.sha256, bit_count(a.pdq # f.pdq)::int AS distance, c.verdict, c.score,
-       CASE WHEN {_SECOND_WORD.format(content="a.sha256")} OR {_SECOND_WORD.format(content="h.sha256")} THEN NULL
-            ELSE c.statement END AS statement,
-       c.uri, c.scan_id, c.verdict_id, {_WAITS} AS waits
+       CASE WHEN {_BLIND} THEN NULL ELSE c.statement END AS statement,
+       c.uri, c.scan_id, c.verdict_id, {WAITS} AS waits
 {_NEAR}
 CROSS JOIN LATERAL (
     SELECT * FROM contents c WHERE c.sha256 = h.sha256 ORDER BY c.superseded, c.last_at DESC LIMIT 1
@@ -79,7 +73,7 @@ _COUNTS = f"""
 SELECT a.sha256, count(*) AS near
 {_NEAR}
 WHERE a.sha256 = ANY (:contents) AND a.quality >= {MIN_QUALITY}
-  AND EXISTS (SELECT FROM contents c WHERE c.sha256 = h.sha256 AND {_WAITS} OFFSET 0)
+  AND EXISTS (SELECT FROM contents c WHERE c.sha256 = h.sha256 AND {WAITS} OFFSET 0)
 GROUP BY a.sha256
 """  # noqa: S608
 

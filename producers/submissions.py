@@ -176,17 +176,13 @@ def _store(session: Session, scan: Scan) -> None:
 
 
 def _declare(app: "Celery") -> None:
-    """Declares the queues. Celery does it once a connection, and Redis forgets them when it is emptied: then messages
-    would go nowhere, without a word.
-    """
-    from worker import broker  # noqa: PLC0415 - likewise
+    from worker import broker  # noqa: PLC0415 - `retry` is given a publisher
 
-    with broker.unavailable(), app.connection_for_write() as connection:
-        broker.declare_queues(connection)
+    broker.declare(app)
 
 
 def _publish(app: "Celery", job: JudgeImages) -> None:
-    from worker import broker  # noqa: PLC0415 - `retry` is given a publisher
+    from worker import broker  # noqa: PLC0415 - likewise
 
     broker.publish(app, job, LIVE_QUEUE)
 

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.two_processes import PROCESS
+
 ROOT = Path(__file__).parents[1]
 READY = '"event": "worker_ready"'
-PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _PORTS = itertools.count()
 
 

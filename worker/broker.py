@@ -119,6 +119,16 @@ def declare_queues(connection: Any) -> None:
         queue(connection.default_channel).declare()
 
 
+def declare(app: Celery) -> None:
+    """Declares the queues, before something is published by a process that may live for long.
+
+    Celery does it once a connection, and Redis forgets them when it is emptied: then messages would go nowhere, without
+    a word. Raises BrokerUnavailableError.
+    """
+    with unavailable(), app.connection_for_write() as connection:
+        declare_queues(connection)
+
+
 def publish(
     app: Celery, job: JudgeImages, queue: str, *, countdown_s: float | None = None, message_id: str | None = None
 ) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import ConfigurationError
@@ -18,7 +18,25 @@ def _comma_list(value: object) -> object:
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
 
 
-class Settings(BaseSettings):
+Folders = Annotated[CommaList, AfterValidator(lambda folders: tuple(str(Path(one).resolve()) for one in folders))]
+
+
+class EnvironmentSettings(BaseSettings):
+    """Settings that are read from the environment, each from a variable that begins with the class's prefix."""
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """The settings; raises ConfigurationError with the name of the first wrong variable and what is wrong."""
+        try:
+            return cls()
+        except ValidationError as error:
+            fault = error.errors()[0]
+            field = str(fault["loc"][0])
+            name = field if field.isupper() else f"{cls.model_config['env_prefix']}{field.upper()}"
+            raise ConfigurationError(f"{name} is not valid: {fault['msg']} (it is {fault['input']!r})") from None
+
+
+class Settings(EnvironmentSettings):
     """One frozen object. `DATABASE_URL`, `BROKER_URL` and `SENTRY_DSN` as everybody calls them, `FAKESWEEP_…` the rest.
 
     S3's own settings (`AWS_ENDPOINT_URL_S3`, `AWS_REGION`, credentials) are boto3's and are read by boto3.
@@ -81,7 +99,7 @@ class Settings(BaseSettings):
     """Pixels of the shorter edge; smaller images are not judged."""
     allowed_buckets: CommaList = ()
     """Buckets that messages may name; empty allows all that the credentials can read."""
-    allowed_folders: CommaList = ()
+    allowed_folders: Folders = ()
     """Folders that file:// messages may name; empty allows all."""
 
     max_queue_depth: int = Field(default=2000, ge=1)
@@ -100,11 +118,6 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    @field_validator("allowed_folders")
-    @classmethod
-    def _resolved(cls, folders: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(Path(folder).resolve()) for folder in folders)
-
     @field_validator("queues")
     @classmethod
     def _ours(cls, queues: tuple[str, ...]) -> tuple[str, ...]:
@@ -120,14 +133,3 @@ class Settings(BaseSettings):
         except (KeyError, ValueError, OSError):
             raise ValueError("must be a time zone of the IANA database, such as Europe/Berlin") from None
         return timezone
-
-    @classmethod
-    def from_environment(cls) -> Self:
-        """The settings; raises ConfigurationError with the name of the first wrong variable and what is wrong."""
-        try:
-            return cls()
-        except ValidationError as error:
-            fault = error.errors()[0]
-            field = str(fault["loc"][0])
-            name = field if field.isupper() else f"FAKESWEEP_{field.upper()}"
-            raise ConfigurationError(f"{name} is not valid: {fault['msg']} (it is {fault['input']!r})") from None

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
@@ -47,6 +47,24 @@ def publishing_process(scan_id: UUID, count: Count | None = None) -> Child:
     process = subprocess.Popen([*command, "--counts"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)  # noqa: S603
     threading.Thread(target=_hear, args=(process, count), name="counts", daemon=True).start()
     return process
+
+
+def delay_after(deaths: int) -> timedelta:
+    """How long to wait before a process is started again that has died so often in a row."""
+    return timedelta(0) if deaths <= 1 else min(FIRST_DELAY * 2 ** min(deaths - 2, 10), LONGEST_DELAY)
+
+
+def end(children: Iterable[Child]) -> None:
+    """Ends these processes, and kills those that take longer than STOP_TIMEOUT_S."""
+    children = list(children)
+    for child in children:
+        child.terminate()
+    for child in children:
+        try:
+            child.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
 
 
 def _hear(process: "subprocess.Popen[bytes]", count: Count) -> None:
@@ -124,8 +142,7 @@ class Children:
             listing.wait, listing.deaths = TAKE_UP_AFTER, 0
         elif unfinished:
             listing.deaths += 1
-            doubled = FIRST_DELAY * 2 ** min(max(listing.deaths - 2, 0), 10)
-            listing.wait = timedelta(0) if listing.deaths == 1 else min(doubled, LONGEST_DELAY)
+            listing.wait = delay_after(listing.deaths)
             said = log.warning if listing.deaths < 3 else log.error  # noqa: PLR2004 - the third is no accident
             said("nightly_listing_died", scan_id=str(scan_id), exit_code=code, again_in_s=listing.wait.total_seconds())
 
@@ -133,11 +150,4 @@ class Children:
         """Ends them all. What they had committed stays; the next start goes on from there."""
         children = [listing.child for listing in self._listings.values() if listing.child]
         self._listings.clear()
-        for child in children:
-            child.terminate()
-        for child in children:
-            try:
-                child.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        end(children)

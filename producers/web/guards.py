@@ -56,7 +56,7 @@ class SecurityHeaders:
 class OwnNames:
     """Refuses requests for another name than ours: such a page would be part of somebody else's site.
 
-    Ours is that of FAKESWEEP_WEB_URL, or each of this machine's own names when there is none. The API is called by
+    AParts is that of FAKESWEEP_WEB_URL, or each of this machine's own names when there is none. The API is called by
     programs with a token, under whatever name the network has for us.
     """
 

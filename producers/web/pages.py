@@ -3,9 +3,9 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -100,3 +100,7 @@ class Pages:
 def pages_of(request: Request) -> Pages:
     """For FastAPI's Depends."""
     return Pages(request)
+
+
+APages = Annotated[Pages, Depends(pages_of)]
+"""The pages, for what answers a request."""

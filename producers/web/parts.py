@@ -1,8 +1,9 @@
 """What the web process works with; put together in producers.web.serve, or from fakes in a test."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from producers.web.reasons import Reasons, read_reasons
@@ -31,6 +32,8 @@ class Parts:
     """Publishes the scans that are started here. Whoever makes the parts closes it."""
     max_bytes: int = 64 * 2**20
     max_pixels: int = 100_000_000
+    max_queue_depth: int = 2000
+    """Messages that a retry lets wait in the queue."""
 
 
 def parts_of(connection: HTTPConnection) -> Parts:
@@ -38,3 +41,7 @@ def parts_of(connection: HTTPConnection) -> Parts:
     parts: Any = connection.app.state.parts
     assert isinstance(parts, Parts)  # noqa: S101 - for the type checker
     return parts
+
+
+AParts = Annotated[Parts, Depends(parts_of)]
+"""The parts, for what answers a request."""

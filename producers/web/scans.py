@@ -4,13 +4,12 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from subprocess import TimeoutExpired
+from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
 
-from producers.nightly.children import FIRST_DELAY, LONGEST_DELAY, STOP_TIMEOUT_S, Child, publishing_process
+from producers.nightly.children import Child, delay_after, end, publishing_process
 
 log = structlog.get_logger(__name__)
 
@@ -81,14 +80,7 @@ class ScanProcesses:
             self._closed.set()
             children = [one.child for one in self._scans.values() if one.child]
             self._scans.clear()
-        for child in children:
-            child.terminate()
-        for child in children:
-            try:
-                child.wait(STOP_TIMEOUT_S)
-            except TimeoutExpired:
-                child.kill()
-                child.wait()
+        end(children)
 
     def _look_after(self) -> None:
         while not self._closed.wait(LOOK_EVERY_S):
@@ -111,8 +103,7 @@ class ScanProcesses:
             return
         one.again = False
         one.deaths = one.deaths + 1 if code else 0
-        doubled = FIRST_DELAY * 2 ** min(max(one.deaths - 2, 0), 10)
-        wait = timedelta(0) if one.deaths <= 1 else min(doubled, LONGEST_DELAY)
+        wait = delay_after(one.deaths)
         one.next_start = self._clock() + wait
         if code:
             log.warning(

@@ -4,23 +4,18 @@ from collections.abc import Collection
 
 from sqlalchemy import text
 
+from producers.turns import blind
 from worker.database import Database, transaction
 
-# As producers/web/desk/turns.py has it, also for contents that no detector calls fake or uncertain any more.
-_WITHHELD = """
-FROM second_looks l
-WHERE l.first_reviewer <> :me
-  AND NOT EXISTS (
-      SELECT FROM reviews own WHERE own.sha256 = l.sha256 AND own.reviewer = :me AND own.statement IS NOT NULL
-        AND NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = own.id)
-  )
-"""
-NOT_WITHHELD = f"NOT EXISTS (SELECT {_WITHHELD} AND l.sha256 = reviews.sha256)"
+NOT_WITHHELD = f"NOT EXISTS (SELECT FROM second_looks l WHERE {blind('reviews.sha256', ':me')})"
 """A condition on `reviews`: what `:me` may read."""
+_WITHHELD = f"""
+SELECT asked.sha256 FROM unnest(CAST(:contents AS text[])) AS asked (sha256), second_looks l
+WHERE {blind("asked.sha256", ":me")}
+"""  # noqa: S608 - our own text
 
 
 def withheld(database: Database, reviewer: str, contents: Collection[str]) -> set[str]:
     """Those of these contents, by SHA-256, of which this reviewer must not learn yet what others said."""
-    query = f"SELECT l.sha256 {_WITHHELD} AND l.sha256 = ANY(CAST(:contents AS text[]))"
     with transaction(database) as session:
-        return set(session.execute(text(query), {"me": reviewer, "contents": list(contents)}).scalars())
+        return set(session.execute(text(_WITHHELD), {"me": reviewer, "contents": list(contents)}).scalars())

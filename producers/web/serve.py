@@ -75,6 +75,7 @@ def parts_for(settings: Settings, own: WebSettings, database: Database) -> Parts
         reasons=read_reasons(own.reasons),
         max_bytes=settings.max_bytes,
         max_pixels=settings.max_pixels,
+        max_queue_depth=settings.max_queue_depth,
     )
 
 

@@ -3,14 +3,13 @@
 import ipaddress
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
 
 from worker.errors import ConfigurationError
-from worker.settings import CommaList
+from worker.settings import CommaList, EnvironmentSettings, Folders
 
 PREFIX = "FAKESWEEP_WEB_"
 LEAST_OF_A_SECRET = 32
@@ -26,7 +25,7 @@ class LoginKind(StrEnum):
     DEMO = "demo"
 
 
-class WebSettings(BaseSettings):
+class WebSettings(EnvironmentSettings):
     """One frozen object, from the variables `FAKESWEEP_WEB_…`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, populate_by_name=True)
@@ -74,24 +73,8 @@ class WebSettings(BaseSettings):
     """How long idempotency keys are kept."""
     allowed_buckets: CommaList = Field(default=(), validation_alias="FAKESWEEP_ALLOWED_BUCKETS")
     """As worker.settings has it: buckets that requests may name. Empty allows all that the credentials can read."""
-    allowed_folders: CommaList = Field(default=(), validation_alias="FAKESWEEP_ALLOWED_FOLDERS")
+    allowed_folders: Folders = Field(default=(), validation_alias="FAKESWEEP_ALLOWED_FOLDERS")
     """Folders that requests may name with file:///. Unlike for workers, empty allows none."""
-
-    @field_validator("allowed_folders")
-    @classmethod
-    def _resolved(cls, folders: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(Path(folder).resolve()) for folder in folders)
-
-    @classmethod
-    def from_environment(cls) -> Self:
-        """The settings; raises ConfigurationError with the name of the first wrong variable and what is wrong."""
-        try:
-            return cls()
-        except ValidationError as error:
-            fault = error.errors()[0]
-            field = str(fault["loc"][0])
-            name = field if field.isupper() else f"{PREFIX}{field.upper()}"
-            raise ConfigurationError(f"{name} is not valid: {fault['msg']} (it is {fault['input']!r})") from None
 
     def check(self) -> None:
         """Raises ConfigurationError for settings that do not suffice, or do not fit together."""

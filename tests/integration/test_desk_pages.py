@@ -94,7 +94,7 @@ def test_a_word_that_was_taken_back_after_anothers_is_still_the_first(desk: Revi
         desk.flag(f"{number}")
         desk.say("heron", f"{number}", "fake", ALWAYS)
         desk.say("ibis", f"{number}", "real" if number == 0 else "fake")
-    undo_last(desk.database, desk.people["heron"], newest=1)
+    undo_last(desk.database, desk.people["heron"], newest=1, claim_s=600)
     assert agreement(desk.database).contents == 19, "there is one word on the other"
     assert desk.say("heron", "0", "real").kind == "second"
     (pair,) = agreement(desk.database).pairs

@@ -74,7 +74,11 @@ def work(desk: ReviewDesk, name: str, seen: Counter[str], *, undoing: bool = Fal
             continue
         decided += 1
         seen[one.sha256] += 1
-        if undoing and chance.random() < 0.1 and until_it_works(lambda: undo_last(desk.database, desk.people[name])):
+        if (
+            undoing
+            and chance.random() < 0.1
+            and until_it_works(lambda: undo_last(desk.database, desk.people[name], claim_s=600))
+        ):
             decided -= 1
             seen[one.sha256] -= 1
     return decided

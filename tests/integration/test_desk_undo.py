@@ -87,7 +87,7 @@ def check(desk: ReviewDesk) -> None:
 
 
 def undo(desk: ReviewDesk, name: str, **options: Any) -> Undone | None:
-    return undo_last(desk.database, desk.people[name], **options)
+    return undo_last(desk.database, desk.people[name], **{"claim_s": 600, **options})
 
 
 def test_undoing_restores_everything_and_gives_the_content_back(desk: ReviewDesk) -> None:

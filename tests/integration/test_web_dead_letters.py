@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 from fastapi.testclient import TestClient
 
+from producers import dead_letters
 from producers.web.overview.dead import LONGEST
 from tests.desk import csrf_of, desk_app, logged_in, person
 from worker import broker
@@ -108,3 +110,13 @@ def test_a_broker_that_is_away_is_said_without_its_address(database: Database) -
     answer = logged_in(app, "owl").get("/dead-letters")
     assert (answer.status_code, "The broker cannot be reached" in answer.text) == (503, True)
     assert "secret" not in answer.text
+
+
+def test_a_letter_is_not_lost_on_a_redis_that_was_emptied(clean_redis_url: str) -> None:
+    app = broker.create_app(clean_redis_url)
+    broker.publish(app, JudgeImages.parse(JOB), LIVE_QUEUE)  # from now on, Celery takes the queue for declared
+    with redis.Redis.from_url(clean_redis_url) as client:
+        client.flushdb()
+    broker.dead_letter(app, JOB, InvalidMessageError("no message"), "no id", queue=LIVE_QUEUE)
+    dead_letters.look_through(app, lambda _letter: dead_letters.Act.REPLAY)
+    assert broker.depth(app, LIVE_QUEUE) == 1

@@ -12,8 +12,8 @@ from producers.web.access import sessions
 from producers.web.access.identities import DEMO
 from producers.web.access.people import reviewer_with
 from producers.web.csrf import csrf_checked
-from producers.web.pages import Pages, pages_of
-from producers.web.parts import Parts, parts_of
+from producers.web.pages import APages
+from producers.web.parts import AParts
 from producers.web.settings import is_loopback
 from worker.database import transaction
 from worker.errors import ForbiddenError, NotLoggedInError
@@ -39,7 +39,7 @@ def on_loopback(request: Request) -> None:
 
 
 @router.get("/login", dependencies=[Depends(on_loopback)])
-def choose(pages: Annotated[Pages, Depends(pages_of)], parts: Annotated[Parts, Depends(parts_of)]) -> HTMLResponse:
+def choose(pages: APages, parts: AParts) -> HTMLResponse:
     """Shows who there is."""
     query = select(Reviewer).where(col(Reviewer.active)).order_by(col(Reviewer.name))
     with transaction(parts.database) as session:
@@ -48,7 +48,7 @@ def choose(pages: Annotated[Pages, Depends(pages_of)], parts: Annotated[Parts, D
 
 
 @router.post("/login", dependencies=[Depends(on_loopback), Depends(csrf_checked)])
-def enter(request: Request, name: Annotated[str, Form()], parts: Annotated[Parts, Depends(parts_of)]) -> Response:
+def enter(request: Request, name: Annotated[str, Form()], parts: AParts) -> Response:
     """Takes who they say they are."""
     identity = f"{DEMO}{name}"
     if reviewer_with(parts.database, identity) is None:

@@ -1,12 +1,10 @@
 """Logging out."""
 
-from typing import Annotated
-
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from producers.web.csrf import csrf_checked
-from producers.web.pages import Pages, pages_of
+from producers.web.pages import APages
 
 router = APIRouter(include_in_schema=False)
 
@@ -19,6 +17,6 @@ def leave(request: Request) -> Response:
 
 
 @router.get("/logged-out")
-def left(pages: Annotated[Pages, Depends(pages_of)]) -> HTMLResponse:
+def left(pages: APages) -> HTMLResponse:
     """Says so. Not the login page: where the provider still knows somebody, that one lets them in again at once."""
     return pages.show("logged_out.html.j2")

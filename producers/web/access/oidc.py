@@ -1,13 +1,13 @@
 """The login by OpenID Connect: authorization code with PKCE and a nonce, everything found by the issuer's address."""
 
 import time
-from typing import Annotated, Any
+from typing import Any
 
 import httpx2
 import structlog
 from authlib.common.errors import AuthlibBaseError
 from authlib.integrations.starlette_client import OAuth
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from joserfc.errors import JoseError
@@ -17,7 +17,7 @@ from producers.web.access.identities import from_oidc
 from producers.web.access.people import reviewer_with
 from producers.web.access.strangers import stranger
 from producers.web.pages import Pages
-from producers.web.parts import Parts, parts_of
+from producers.web.parts import AParts
 from producers.web.settings import WebSettings
 
 log = structlog.get_logger(__name__)
@@ -56,7 +56,7 @@ def client_of(settings: WebSettings) -> Any:
 
 
 @router.get("/login")
-async def begin(request: Request, parts: Annotated[Parts, Depends(parts_of)]) -> Response:
+async def begin(request: Request, parts: AParts) -> Response:
     """Sends who asks to the issuer."""
     others = _begun(request)
     try:
@@ -69,7 +69,7 @@ async def begin(request: Request, parts: Annotated[Parts, Depends(parts_of)]) ->
 
 
 @router.get(CALLBACK)
-async def come_back(request: Request, parts: Annotated[Parts, Depends(parts_of)]) -> Response:
+async def come_back(request: Request, parts: AParts) -> Response:
     """Takes whom the issuer names."""
     settings = parts.settings
     try:

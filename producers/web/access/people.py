@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from producers.web.access import sessions
 from producers.web.access.identities import DEMO
-from producers.web.parts import Parts, parts_of
+from producers.web.parts import AParts
 from worker.database import Database, transaction
 from worker.errors import ForbiddenError, NotLoggedInError
 from worker.tables import DeskRole, Login, Reviewer
@@ -42,7 +42,7 @@ def reviewer_with(database: Database, identity: str) -> Person | None:
     return Person(found.name, DeskRole(found.role)) if found else None
 
 
-def person_of(request: Request, parts: Annotated[Parts, Depends(parts_of)]) -> Person:
+def person_of(request: Request, parts: AParts) -> Person:
     """Who asks. They are looked up each time, so that somebody who is disabled is out at once.
 
     Raises NotLoggedInError.

@@ -1,22 +1,20 @@
 """The login by the headers of a proxy, such as oauth2-proxy, that has asked people who they are."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from producers.web.access import sessions
 from producers.web.access.identities import LONGEST, MOST_BYTES, from_proxy, is_too_long, named_by_proxy
 from producers.web.access.people import reviewer_with
 from producers.web.access.strangers import stranger
-from producers.web.parts import Parts, parts_of
+from producers.web.parts import AParts
 from worker.errors import ForbiddenError
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/login")
-def enter(request: Request, parts: Annotated[Parts, Depends(parts_of)]) -> Response:
+def enter(request: Request, parts: AParts) -> Response:
     """Takes whom the proxy names. Raises ForbiddenError when it names nobody, or is not the proxy."""
     identity = from_proxy(request, parts.settings)
     if identity is None:

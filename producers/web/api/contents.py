@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 from sqlalchemy import func, select, union
 from sqlmodel import Session, col
@@ -13,7 +13,7 @@ from producers.web.api.guards import GuardedRoute
 from producers.web.api.models import EXAMPLE_SHA256
 from producers.web.api.problems import ProblemError, answers
 from producers.web.api.reviews import ReviewShown, reviews_of
-from producers.web.parts import Parts, parts_of
+from producers.web.parts import AParts
 from producers.web.second_looks import withheld
 from worker.database import transaction
 from worker.tables import (
@@ -84,7 +84,7 @@ def get_content(
         str, Path(pattern="^[0-9a-f]{64}$", description="Of its bytes, in hexadecimal.", examples=[EXAMPLE_SHA256])
     ],
     caller: ACaller,
-    parts: Annotated[Parts, Depends(parts_of)],
+    parts: AParts,
 ) -> Content:
     """What detectors and people say of a content, and where it lies.
 

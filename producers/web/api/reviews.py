@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import select, text, tuple_
 from sqlmodel import Session, col
@@ -17,7 +17,7 @@ from producers.web.api.models import EXAMPLE_ID, ApiUri, Asked, Moment, RowId, S
 from producers.web.api.paging import LINKED, PAGE, Limit, Page, link, next_page
 from producers.web.api.problems import ProblemError, answers
 from producers.web.api.settling import settled_reviews
-from producers.web.parts import Parts, parts_of
+from producers.web.parts import AParts
 from producers.web.second_looks import NOT_WITHHELD
 from worker.database import Database, transaction
 from worker.messages import Text
@@ -25,7 +25,6 @@ from worker.tables import DeskRole, Review, Reviewer, ReviewKind, Scope, Stateme
 
 router = APIRouter(route_class=GuardedRoute, tags=["reviews"])
 
-Ours = Annotated[Parts, Depends(parts_of)]
 
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -98,7 +97,7 @@ def list_reviews(
     request: Request,
     response: Response,
     caller: ACaller,
-    parts: Ours,
+    parts: AParts,
     after: Annotated[int, Query(ge=0, lt=2**63, description="Only reviews with a higher id.", examples=[0])] = 0,
     limit: Limit = PAGE,
 ) -> ReviewPage:
@@ -122,7 +121,7 @@ def list_reviews(
 def list_withdrawals(
     request: Request,
     response: Response,
-    parts: Ours,
+    parts: AParts,
     since: Annotated[Moment, Query(description="Only what was withdrawn then or later.")] = _EVER,
     after: Annotated[
         int, Query(ge=0, lt=2**63, description="Of those at exactly `since`, only reviews with a higher id.")
@@ -159,7 +158,7 @@ def reviews_of(session: Session, sha256: str, most: int) -> list[ReviewShown]:
     dependencies=[needs(Scope.REVIEW)],
     responses={201: {"description": "It is stored."}, **answers(404, 415)},
 )
-def state_review(body: StateReview, caller: ACaller, parts: Ours) -> ReviewShown:
+def state_review(body: StateReview, caller: ACaller, parts: AParts) -> ReviewShown:
     """State what a content is. The author is the reviewer of the token.
 
     Of a reviewer's reviews of a content the newest counts, so that a request may be repeated: it makes another review,

@@ -18,13 +18,11 @@ from producers.web.api.paging import LINKED, PAGE, Limit, link, next_page
 from producers.web.api.places import check_places
 from producers.web.api.problems import answers
 from producers.web.api.scan_models import ResumeScan, ScanPage, ScanShown, StartScan, shown
-from producers.web.parts import Parts, parts_of
+from producers.web.parts import AParts
 from worker.database import transaction
 from worker.tables import Scan, ScanStatus, Scope
 
 router = APIRouter(route_class=GuardedRoute, tags=["scans"])
-
-Ours = Annotated[Parts, Depends(parts_of)]
 
 
 class ScanPublisher(Protocol):
@@ -51,7 +49,7 @@ def look_at_source(listing: scans.Listing) -> None:
 def list_scans(
     request: Request,
     response: Response,
-    parts: Ours,
+    parts: AParts,
     after: Annotated[UUID | None, Query(description="Only scans that are older than this one.")] = None,
     status: Annotated[ScanStatus | None, Query(description="Only scans in this status.")] = None,
     limit: Limit = PAGE,
@@ -83,7 +81,7 @@ def list_scans(
         **answers(409, 415),
     },
 )
-def start_scan(request: Request, response: Response, body: StartScan, caller: ACaller, parts: Ours) -> ScanShown:
+def start_scan(request: Request, response: Response, body: StartScan, caller: ACaller, parts: AParts) -> ScanShown:
     """Start a scan."""
     rules = Rules(suffixes=tuple(body.suffixes), min_bytes=body.min_bytes, max_bytes=body.max_bytes)
     check_places(parts.settings, body.sources, where=("sources",))
@@ -113,13 +111,13 @@ def _go_on(request: Request, scan: Scan) -> None:
 
 
 @router.get("/scans/{scan_id}", dependencies=[needs(Scope.READ)], responses=answers(404))
-def get_scan(scan_id: UUID, parts: Ours) -> ScanShown:
+def get_scan(scan_id: UUID, parts: AParts) -> ScanShown:
     """How far a scan is."""
     return shown(known_scan(parts.database, scan_id, "scan"))
 
 
 @router.post("/scans/{scan_id}/pause", dependencies=[needs(Scope.SCAN)], responses=answers(404, 409))
-def pause_scan(scan_id: UUID, parts: Ours) -> ScanShown:
+def pause_scan(scan_id: UUID, parts: AParts) -> ScanShown:
     """Pause a scan: nothing more of it is published or judged until it is resumed."""
     known_scan(parts.database, scan_id, "scan")
     scans.pause(parts.database, scan_id, "paused by a program")
@@ -131,7 +129,7 @@ def pause_scan(scan_id: UUID, parts: Ours) -> ScanShown:
     dependencies=[needs(Scope.SCAN)],
     responses=answers(404, 409, 415),
 )
-def resume_scan(request: Request, scan_id: UUID, parts: Ours, body: ResumeScan | None = None) -> ScanShown:
+def resume_scan(request: Request, scan_id: UUID, parts: AParts, body: ResumeScan | None = None) -> ScanShown:
     """Go on with a scan: after a pause, or after its producer was killed."""
     known_scan(parts.database, scan_id, "scan")
     limits = body or ResumeScan()
@@ -144,7 +142,7 @@ def resume_scan(request: Request, scan_id: UUID, parts: Ours, body: ResumeScan |
 
 
 @router.post("/scans/{scan_id}/cancel", dependencies=[needs(Scope.SCAN)], responses=answers(404, 409))
-def cancel_scan(scan_id: UUID, parts: Ours) -> ScanShown:
+def cancel_scan(scan_id: UUID, parts: AParts) -> ScanShown:
     """End a scan for good. Its findings stay."""
     known_scan(parts.database, scan_id, "scan")
     scans.cancel(parts.database, scan_id)
@@ -158,7 +156,7 @@ def cancel_scan(scan_id: UUID, parts: Ours) -> ScanShown:
     responses=DESCRIBED,
 )
 def get_scan_findings(
-    request: Request, response: Response, scan_id: UUID, parts: Ours, asked: Annotated[Wanted, Depends()]
+    request: Request, response: Response, scan_id: UUID, parts: AParts, asked: Annotated[Wanted, Depends()]
 ) -> Any:
     """The findings of a scan so far, by uri."""
     scan = known_scan(parts.database, scan_id, "scan")

@@ -20,13 +20,12 @@ from producers.web.api.models import Counted, Finding, SubmittedImage, WithPolic
 from producers.web.api.places import check_places
 from producers.web.api.problems import answers
 from producers.web.api.waiting import Prefer, Waiting, applied, seconds_of, waiting_of
-from producers.web.parts import Parts, parts_of
+from producers.web.parts import AParts, Parts
 from worker.messages import ImageRef
 from worker.tables import Scope
 
 router = APIRouter(route_class=GuardedRoute, tags=["submissions"])
 
-Ours = Annotated[Parts, Depends(parts_of)]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -83,7 +82,7 @@ async def submit_images(
     response: Response,
     body: Submit,
     caller: ACaller,
-    parts: Ours,
+    parts: AParts,
     waiting: Annotated[Waiting, Depends(waiting_of)],
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
@@ -140,7 +139,7 @@ def _submission(parts: Parts, scan_id: UUID, *, with_findings: bool) -> Submissi
 async def get_submission(
     response: Response,
     submission_id: UUID,
-    parts: Ours,
+    parts: AParts,
     waiting: Annotated[Waiting, Depends(waiting_of)],
     prefer: Prefer = None,
 ) -> Submission:
@@ -159,7 +158,7 @@ async def get_submission(
     responses=DESCRIBED,
 )
 def get_submission_findings(
-    request: Request, response: Response, submission_id: UUID, parts: Ours, asked: Annotated[Wanted, Depends()]
+    request: Request, response: Response, submission_id: UUID, parts: AParts, asked: Annotated[Wanted, Depends()]
 ) -> Any:
     """The findings of a submission so far."""
     scan = known_scan(parts.database, submission_id, "live")

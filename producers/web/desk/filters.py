@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter
 from producers.near import near_duplicates
 from producers.web.access.people import AReviewer
 from producers.web.desk.queue import Filters
-from producers.web.parts import Parts, parts_of
+from producers.web.parts import AParts, Parts
 from worker.errors import UsageError
 from worker.messages import Text
 from worker.tables import Verdict
@@ -25,7 +25,7 @@ class Asked:
     def __init__(
         self,
         _person: AReviewer,  # first: nothing is looked up for who is not logged in
-        parts: Annotated[Parts, Depends(parts_of)],
+        parts: AParts,
         scan: Annotated[Text, Query(max_length=36)] = "",
         bucket: Annotated[Text, Query(max_length=255)] = "",
         detector: Annotated[Text, Query(max_length=20)] = "",

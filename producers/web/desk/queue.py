@@ -12,8 +12,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlmodel import Session
 
+from producers.turns import WAITS
 from producers.web.access.people import Person
-from producers.web.desk.turns import ORDER, WAITS, Filters, Section, sections, values_of
+from producers.web.desk.turns import ORDER, Filters, Section, sections, values_of
 from worker.database import Database, transaction
 from worker.errors import UsageError
 from worker.tables import Verdict

@@ -16,10 +16,10 @@ from producers.web.desk.claims import Held
 from producers.web.desk.deciding import Decided, Decision, SecondShare, Shown
 from producers.web.desk.filters import Asked, AskedFor
 from producers.web.desk.pace import pace
-from producers.web.desk.showing import Newest, Sha256, Showing, Typed
+from producers.web.desk.showing import EmptyIsNone, RowId, Sha256, Showing, Typed
 from producers.web.desk.undo import newest_decision, undo_last
-from producers.web.pages import Pages, minute, pages_of, words
-from producers.web.parts import Parts, parts_of
+from producers.web.pages import APages, Pages, minute, words
+from producers.web.parts import AParts, Parts
 from producers.web.pictures import Kind, address
 from worker.errors import ClaimLostError, FakesweepError, FasterError, GoneError, NotWaitingError, UsageError
 
@@ -27,8 +27,6 @@ router = APIRouter(include_in_schema=False, dependencies=[Depends(csrf_checked)]
 
 PAGE = 25
 
-ThePages = Annotated[Pages, Depends(pages_of)]
-TheParts = Annotated[Parts, Depends(parts_of)]
 TheShowing = Annotated[Showing, Depends(Showing)]
 
 
@@ -40,7 +38,7 @@ def start() -> Response:
 
 @router.get("/queue")
 def show_queue(
-    person: AReviewer, asked: AskedFor, parts: TheParts, pages: ThePages, after: Annotated[str, Query()] = ""
+    person: AReviewer, asked: AskedFor, parts: AParts, pages: APages, after: Annotated[str, Query()] = ""
 ) -> Response:
     """What waits, one row a content."""
     page = queue.waiting(parts.database, person, asked.filters, after=after or None, limit=PAGE)
@@ -61,7 +59,7 @@ def show_queue(
 
 
 @router.post("/next")
-def next_item(person: AReviewer, asked: AskedFor, parts: TheParts, pages: ThePages) -> Response:
+def next_item(person: AReviewer, asked: AskedFor, parts: AParts, pages: APages) -> Response:
     """Gives the reviewer the next content."""
     return pages.go_on(_next(person, asked, parts, pages))
 
@@ -74,7 +72,7 @@ def show_item(sha256: Sha256, asked: AskedFor, showing: TheShowing) -> Response:
 
 @router.post("/items/{sha256}/claim")
 def claim_item(
-    sha256: Sha256, person: AReviewer, asked: AskedFor, parts: TheParts, pages: ThePages, showing: TheShowing,
+    sha256: Sha256, person: AReviewer, asked: AskedFor, parts: AParts, pages: APages, showing: TheShowing,
     typed: Annotated[Typed, Form()],
 ) -> Response:  # fmt: skip
     """Gives the reviewer this content. What they had typed stays in the form."""
@@ -92,7 +90,7 @@ def claim_item(
 
 @router.post("/items/{sha256}/decide")
 def decide(
-    sha256: Sha256, person: AReviewer, asked: AskedFor, parts: TheParts, pages: ThePages, showing: TheShowing,
+    sha256: Sha256, person: AReviewer, asked: AskedFor, parts: AParts, pages: APages, showing: TheShowing,
     typed: Annotated[Typed, Form()],
 ) -> Response:  # fmt: skip
     """Stores a decision and goes on with the next content. Sent twice, it is stored once."""
@@ -105,7 +103,7 @@ def decide(
 
 
 @router.post("/items/{sha256}/skip")
-def skip(sha256: Sha256, person: AReviewer, asked: AskedFor, parts: TheParts, pages: ThePages) -> Response:
+def skip(sha256: Sha256, person: AReviewer, asked: AskedFor, parts: AParts, pages: APages) -> Response:
     """Leaves a content to somebody else, and goes on with the next one."""
     claims.skip(parts.database, person, sha256)
     pages.say(f"You skipped {sha256[:12]}. It still waits for somebody.")
@@ -113,7 +111,7 @@ def skip(sha256: Sha256, person: AReviewer, asked: AskedFor, parts: TheParts, pa
 
 
 @router.post("/items/{sha256}/keep")
-def keep(sha256: Sha256, person: AReviewer, parts: TheParts, claim: Annotated[UUID, Form()]) -> Response:
+def keep(sha256: Sha256, person: AReviewer, parts: AParts, claim: Annotated[UUID, Form()]) -> Response:
     """The heartbeat of a page that is open: the claim holds on."""
     until = claims.keep(parts.database, person, claim, parts.settings.claim_s)
     if until is None:
@@ -126,14 +124,14 @@ def keep(sha256: Sha256, person: AReviewer, parts: TheParts, claim: Annotated[UU
 
 @router.post("/undo")
 def undo(
-    person: AReviewer, asked: AskedFor, parts: TheParts, pages: ThePages, showing: TheShowing,
-    newest: Annotated[Newest, Form()],
+    person: AReviewer, asked: AskedFor, parts: AParts, pages: APages, showing: TheShowing,
+    newest: Annotated[RowId | None, EmptyIsNone, Form()] = None,
 ) -> Response:  # fmt: skip
     """Takes the reviewer's newest decision back, and shows its content again, with the reason and the note.
 
     The form says which decision that was. Sent twice, it takes back that one alone.
     """
-    undone = undo_last(parts.database, person, newest=newest.newest, claim_s=parts.settings.claim_s)
+    undone = undo_last(parts.database, person, newest=newest, claim_s=parts.settings.claim_s)
     if undone is None:
         pages.say("There is no decision of yours to take back.")
         return pages.go_on(f"/queue{asked.query()}")
@@ -146,13 +144,13 @@ def undo(
 
 
 @router.get("/me")
-def me(person: AReviewer, parts: TheParts, pages: ThePages) -> Response:
+def me(person: AReviewer, parts: AParts, pages: APages) -> Response:
     """A reviewer's own counts, for themselves alone."""
     return pages.show("me.html.j2", pace=pace(parts.database, person))
 
 
 @router.get("/agreement")
-def show_agreement(_lead: ALead, parts: TheParts, pages: ThePages) -> Response:
+def show_agreement(_lead: ALead, parts: AParts, pages: APages) -> Response:
     """How far reviewers agree."""
     return pages.show("agreement.html.j2", found=agreement(parts.database))
 

@@ -3,9 +3,9 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Path
+from fastapi import Path
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from producers.near import near_duplicates
 from producers.web.access.people import AReviewer
@@ -15,8 +15,8 @@ from producers.web.desk.filters import Asked
 from producers.web.desk.item import item
 from producers.web.desk.marking import marked
 from producers.web.desk.undo import newest_decision
-from producers.web.pages import Pages, pages_of
-from producers.web.parts import Parts, parts_of
+from producers.web.pages import APages
+from producers.web.parts import AParts
 from producers.web.pictures import Kind, address
 from worker.errors import NoSuchContentError
 from worker.messages import Text
@@ -26,15 +26,9 @@ from worker.texts import storable
 Sha256 = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Newest(BaseModel):
-    """What the form of undo carries: the id of the review that it takes back."""
-
-    newest: int | None = Field(default=None, ge=1, lt=2**63)
-
-    @field_validator("newest", mode="before")
-    @classmethod
-    def _empty_is_none(cls, value: object) -> object:
-        return None if value == "" else value
+EmptyIsNone = BeforeValidator(lambda value: None if value == "" else value)
+"""Of a form's field that may be empty."""
+RowId = Annotated[int, Field(ge=1, lt=2**63)]
 
 
 class Typed(BaseModel):
@@ -43,18 +37,13 @@ class Typed(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     statement: Statement | None = None
-    claim: UUID | None = None
+    claim: Annotated[UUID | None, EmptyIsNone] = None
     reason_code: Text = Field(default="", max_length=100)
     note: str = ""  # any length: one that is too long is shown again
     also: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = ()
-    scan_id: UUID | None = None
+    scan_id: Annotated[UUID | None, EmptyIsNone] = None
     uri: Text = Field(default="", max_length=4096)
-    verdict_id: int | None = Field(default=None, ge=1, lt=2**63)
-
-    @field_validator("claim", "scan_id", "verdict_id", mode="before")
-    @classmethod
-    def _empty_is_none(cls, value: object) -> object:
-        return None if value == "" else value
+    verdict_id: Annotated[RowId | None, EmptyIsNone] = None
 
     @field_validator("note")
     @classmethod
@@ -71,9 +60,7 @@ class Typed(BaseModel):
 class Showing:
     """Makes the page of a content for who asks."""
 
-    def __init__(
-        self, person: AReviewer, parts: Annotated[Parts, Depends(parts_of)], pages: Annotated[Pages, Depends(pages_of)]
-    ) -> None:
+    def __init__(self, person: AReviewer, parts: AParts, pages: APages) -> None:
         self._person, self._parts, self._pages = person, parts, pages
 
     def page(

@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlmodel import Session
 
+from producers.turns import ATTENTION, WAITS, blind, silent
 from producers.web.access.people import Person
 from worker.tables import DeskRole, Verdict
 
@@ -52,32 +53,18 @@ _FITS = {
     "contents": "c.sha256 = ANY(CAST(:contents AS text[]))",
 }
 
-ATTENTION = "c.verdict <> 'real' AND NOT c.superseded"
-"""What a detector's newest word is worth looking at."""
-WAITS = f"{ATTENTION} AND c.statement IS NULL"
 ORDER = "c.score DESC NULLS LAST, c.first_at"
 """The most severe first, then the oldest."""
 
 
-def _silent(name: str) -> str:
-    """Whether this person has no word on the content that counts."""
-    # OFFSET 0: the planner would compare each second look with all that the person has reviewed.
-    return (
-        f"NOT EXISTS (SELECT FROM reviews r WHERE r.sha256 = c.sha256 AND r.reviewer = {name}"  # noqa: S608 - our own texts
-        " AND r.statement IS NOT NULL AND NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id) OFFSET 0)"
-    )
-
-
-_NOT_MINE = _silent(":me")
-BLIND = f"l.sha256 = c.sha256 AND l.first_reviewer <> :me AND {_NOT_MINE}"
-"""A content whose words are withheld from this person; `l` is a row of `second_looks`. The first word may be withdrawn
-while they look."""
+_NOT_MINE = silent("c.sha256", ":me")
+BLIND = blind("c.sha256", ":me")
 SECOND = f"{BLIND} AND c.statement IS NOT NULL"
 """A second look that this person may give."""
 # Of a dispute. Nobody is the judge of their own word, as long as somebody else can be it.
 _JUDGES = (
     f":lead AND ({_NOT_MINE} OR NOT EXISTS (SELECT FROM reviewers o WHERE o.active AND o.role IN ('lead', 'admin')"
-    f" AND o.name <> :me AND {_silent('o.name')}))"
+    f" AND o.name <> :me AND {silent('c.sha256', 'o.name')}))"
 )
 MINE = (
     f"({ATTENTION} AND (c.statement IS NULL AND (c.reviewed_at IS NULL OR {_JUDGES})"

@@ -17,7 +17,6 @@ from worker.tables import ReviewKind, Statement
 
 WITHIN = timedelta(hours=12)
 """How long a decision can be taken back."""
-CLAIM_S = 600
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def undo_last(
     person: Person,
     *,
     newest: int | None = None,
-    claim_s: float = CLAIM_S,
+    claim_s: float,
     within: timedelta = WITHIN,
 ) -> Undone | None:
     """Withdraws a decision of the person, and claims its content for them. None when there is none to withdraw.

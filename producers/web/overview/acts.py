@@ -5,21 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from celery import Celery
-
 from producers import scans, submissions
 from producers.bulk import BulkPublisher
 from producers.web.access.people import Person
 from producers.web.overview import figures
 from producers.web.overview.starting import Shares
 from producers.web.parts import Parts
-from worker.errors import BrokerUnavailableError, NoSuchScanError, ScanStateError
+from worker.errors import NoSuchScanError, ScanStateError
 from worker.tables import ScanStatus
 
 UNLISTED = (ScanStatus.LISTING, ScanStatus.REPAIRING)
 ACTIVE = (*UNLISTED, ScanStatus.RUNNING)
-MOST_WAITING = 2000
-"""Messages that a retry lets wait in the queue, as the commands do."""
 PATIENCE_S = 5.0
 """How long a page waits for a broker that is away."""
 RETRYABLE = frozenset(map(str, submissions.RETRYABLE))
@@ -120,7 +116,7 @@ def do(parts: Parts, person: Person, scan_id: UUID, name: str, limits: Shares) -
     elif name == "cancel":
         scans.cancel(parts.database, scan_id)
     elif name == "retry":
-        count = _retry(parts.broker, parts, scan_id)
+        count = _retry(parts, scan_id)
         return f"{count:,} {'image is' if count == 1 else 'images are'} published again."
     else:
         if name == "resume":
@@ -144,10 +140,6 @@ class _Impatient:
         raise ScanStateError("The queue is full now. Some of the images may be published already. Try again later")
 
 
-def _retry(app: Celery, parts: Parts, scan_id: UUID) -> int:
-    try:
-        with BulkPublisher(app, max_depth=MOST_WAITING, patience_s=PATIENCE_S) as bulk:
-            return submissions.retry(_Impatient(bulk), parts.database, scan_id)
-    except BrokerUnavailableError as error:
-        # Its own text may name the broker's address.
-        raise BrokerUnavailableError("the broker cannot be reached") from error
+def _retry(parts: Parts, scan_id: UUID) -> int:
+    with BulkPublisher(parts.broker, max_depth=parts.max_queue_depth, patience_s=PATIENCE_S) as bulk:
+        return submissions.retry(_Impatient(bulk), parts.database, scan_id)

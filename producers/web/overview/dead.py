@@ -6,8 +6,6 @@ was read, and there is nowhere to keep it that all web processes share.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -18,17 +16,15 @@ from producers import dead_letters
 from producers.dead_letters import DeadLetter
 from producers.web.access.people import ALead, AnAdmin
 from producers.web.csrf import csrf_checked
-from producers.web.pages import Pages, pages_of
-from producers.web.parts import Parts, parts_of
+from producers.web.pages import APages, Pages
+from producers.web.parts import AParts, Parts
 from worker import broker
-from worker.errors import BrokerUnavailableError, InvalidMessageError
+from worker.errors import InvalidMessageError
 from worker.tables import DeskRole
 from worker.texts import storable
 
 router = APIRouter()
 
-AParts = Annotated[Parts, Depends(parts_of)]
-APages = Annotated[Pages, Depends(pages_of)]
 
 MOST_LETTERS = 100
 LONGEST = 4000
@@ -76,7 +72,7 @@ def _refused(letter: DeadLetter) -> str | None:
 @router.get("/dead-letters")
 def how_many(person: ALead, pages: APages, parts: AParts) -> HTMLResponse:
     """Says how many there are. That asks the broker for a number and moves nothing."""
-    with _reached(), broker.unavailable(), parts.broker.connection_for_write() as connection:
+    with broker.unavailable(), parts.broker.connection_for_write() as connection:
         count = broker.dead_count(connection.default_channel)
     return _show(pages, person, count=count)
 
@@ -84,8 +80,7 @@ def how_many(person: ALead, pages: APages, parts: AParts) -> HTMLResponse:
 @router.post("/dead-letters", dependencies=[Depends(csrf_checked)])
 def read(person: ALead, pages: APages, parts: AParts) -> HTMLResponse:
     """Reads them all, which puts a copy of each back into the queue, and shows the first hundred."""
-    with _reached():
-        letters = dead_letters.look_through(parts.broker, lambda _letter: dead_letters.Act.KEEP)
+    letters = dead_letters.look_through(parts.broker, lambda _letter: dead_letters.Act.KEEP)
     return _show(pages, person, count=len(letters), letters=[shown(one) for one in letters[:MOST_LETTERS]])
 
 
@@ -121,8 +116,7 @@ def _take(pages: Pages, parts: Parts, wanted: str, what: dead_letters.Act, done:
         taken.append(letter.id)
         return what
 
-    with _reached():
-        dead_letters.look_through(parts.broker, act)
+    dead_letters.look_through(parts.broker, act)
     if refused:
         return pages.show("fault.html.j2", status=409, title="It cannot be published again",
                           why=f"No worker could handle this message: {refused[0]}")  # fmt: skip
@@ -133,12 +127,3 @@ def _take(pages: Pages, parts: Parts, wanted: str, what: dead_letters.Act, done:
 def _show(pages: Pages, person: ALead, **values: Any) -> HTMLResponse:
     given = {"letters": None, "most": MOST_LETTERS, **values}
     return pages.show("overview_dead.html.j2", admin=person.may(DeskRole.ADMIN), **given)
-
-
-@contextmanager
-def _reached() -> Iterator[None]:
-    try:
-        yield
-    except BrokerUnavailableError as error:
-        # Its own text names the broker's address.
-        raise BrokerUnavailableError("the broker cannot be reached") from error

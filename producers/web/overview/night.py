@@ -2,24 +2,21 @@
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from producers.web.access.people import ALead
 from producers.web.overview import charts, figures, texts
 from producers.web.overview.figures import Row
-from producers.web.pages import Pages, pages_of
-from producers.web.parts import Parts, parts_of
+from producers.web.pages import APages
+from producers.web.parts import AParts
 
 router = APIRouter()
 
 
 @router.get("/overview")
-def overview(
-    _person: ALead, pages: Annotated[Pages, Depends(pages_of)], parts: Annotated[Parts, Depends(parts_of)]
-) -> HTMLResponse:
+def overview(_person: ALead, pages: APages, parts: AParts) -> HTMLResponse:
     """Shows what the views say now."""
     rows = figures.of_the_night(parts.database)
     return pages.show(

@@ -11,15 +11,13 @@ from producers.web.access.people import ALead
 from producers.web.csrf import csrf_checked
 from producers.web.overview import acts, charts, figures, texts
 from producers.web.overview.starting import Shares, StartForm, checked, new_form, start
-from producers.web.pages import Pages, pages_of
-from producers.web.parts import Parts, parts_of
+from producers.web.pages import APages, Pages
+from producers.web.parts import AParts, Parts
 from worker.errors import WrongFormError
 from worker.messages import Explain, Record
 
 router = APIRouter()
 
-AParts = Annotated[Parts, Depends(parts_of)]
-APages = Annotated[Pages, Depends(pages_of)]
 
 _NO_LIMITS = {"max_flagged_share": "", "max_failed_share": ""}
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from producers.web.access.people import AReviewer
-from producers.web.parts import Parts, parts_of
+from producers.web.parts import AParts
 from producers.web.pictures.addresses import PATH, read
 from producers.web.pictures.fetching import Pictures
 from producers.web.pictures.reasons import BUSY, EXPIRED, UNKNOWN, drawn, status_of
@@ -27,7 +27,7 @@ def pictures_of(request: Request) -> Pictures:
 async def picture(
     signed: str,
     person: AReviewer,
-    parts: Annotated[Parts, Depends(parts_of)],
+    parts: AParts,
     pictures: Annotated[Pictures, Depends(pictures_of)],
 ) -> Response:
     """Shows a content to the person for whom the address was made. `X-Reason` says why it cannot be shown."""
