@@ -65,6 +65,7 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     "api_tokens": {WEB: "SELECT"},
     "claims": {WEB: "SELECT, INSERT, UPDATE, DELETE"},
     "skips": {WEB: "SELECT, INSERT, UPDATE, DELETE"},
+    "looks": {WEB: "SELECT, INSERT, UPDATE, DELETE"},
     "second_looks": {WEB: "SELECT, INSERT, DELETE"},
     "idempotency_keys": {WEB: "SELECT, INSERT, UPDATE (published_at), DELETE"},
     # A hash is written once. Workers mark those of contents that are fake or uncertain.

@@ -76,6 +76,11 @@ class WebSettings(EnvironmentSettings):
     allowed_folders: Folders = Field(default=(), validation_alias="FAKESWEEP_ALLOWED_FOLDERS")
     """Folders that requests may name with file:///. Unlike for workers, empty allows none."""
 
+    @property
+    def heartbeat_s(self) -> float:
+        """How often an open page says that it is open."""
+        return max(1.0, self.claim_s / 10)
+
     def check(self) -> None:
         """Raises ConfigurationError for settings that do not suffice, or do not fit together."""
         _check_secret("SECRET", self.secret)

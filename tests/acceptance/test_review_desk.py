@@ -185,6 +185,20 @@ def test_two_browsers_never_have_the_same_item(database: Database, desk: Desk, p
     expect(other.get_by_role("button", name="Fake")).to_have_count(0)
 
 
+def test_who_else_looks_is_shown_and_goes_when_they_leave(database: Database, desk: Desk, page_of: PageOf) -> None:
+    one, other = begin(page_of(), desk, "heron"), begin(page_of(), desk, "wren")
+    expect(one.locator("#others")).to_be_hidden()
+    other.goto(f"{desk.address}/items/{sha_of(one)}")
+    expect(other.locator("#others")).to_have_text("heron has this item open too.")
+    one.reload()
+    expect(one.locator("#others")).to_have_text("wren has this item open too.")
+    other.goto(f"{desk.address}/queue")
+    with database.begin() as connection:  # two and a half minutes later
+        connection.execute(text("UPDATE looks SET until = now() WHERE reviewer = 'wren'"))
+    one.reload()
+    expect(one.locator("#others")).to_be_hidden()
+
+
 def test_a_lease_that_runs_out_says_so_and_keeps_what_was_typed(
     database: Database, desk: Desk, page_of: PageOf
 ) -> None:

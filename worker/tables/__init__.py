@@ -11,7 +11,7 @@ submissions (`live_2026_11`), so that an old scan is dropped, not deleted row by
 """
 
 from worker.tables.columns import NAMING
-from worker.tables.desk import ApiToken, Claim, IdempotencyKey, Login, Scope, SecondLook, Skip
+from worker.tables.desk import ApiToken, Claim, IdempotencyKey, Login, Look, Scope, SecondLook, Skip
 from worker.tables.findings import Detector, Finding, Outcome, StoredObject, StoredVerdict, Verdict
 from worker.tables.kept import ContentExternalId, ContentHistory, ContentPlace, FlaggedDaily, HourlyCount
 from worker.tables.reviews import (
@@ -43,6 +43,7 @@ __all__ = [
     "HourlyCount",
     "IdempotencyKey",
     "Login",
+    "Look",
     "MessageTry",
     "Outcome",
     "Repaired",

@@ -36,6 +36,17 @@ class Skip(SQLModel, table=True):
     until: datetime = Field(sa_type=DateTime(timezone=True))
 
 
+class Look(SQLModel, table=True):
+    """A reviewer has the page of a content open, at least until `until`."""
+
+    __tablename__ = "looks"
+    __table_args__ = (Index(None, "sha256"), {"prefixes": ["UNLOGGED"]})
+
+    reviewer: str = long_text(primary_key=True, foreign_key="reviewers.name")
+    sha256: str = Field(sa_type=String(64), primary_key=True)
+    until: datetime = Field(sa_type=DateTime(timezone=True))
+
+
 class SecondLook(SQLModel, table=True):
     """A content that a second reviewer is to look at, who is not `first_reviewer`. It goes when they have decided."""
 

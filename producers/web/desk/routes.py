@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from producers.near import near_counts
 from producers.web.access.people import ALead, AReviewer, Person
 from producers.web.csrf import csrf_checked
-from producers.web.desk import claims, deciding, queue
+from producers.web.desk import claims, deciding, looking, queue
 from producers.web.desk.agreement import agreement
 from producers.web.desk.claims import Held
 from producers.web.desk.deciding import Decided, Decision, SecondShare, Shown
@@ -114,12 +114,20 @@ def skip(sha256: Sha256, person: AReviewer, asked: AskedFor, parts: AParts, page
 def keep(sha256: Sha256, person: AReviewer, parts: AParts, claim: Annotated[UUID, Form()]) -> Response:
     """The heartbeat of a page that is open: the claim holds on."""
     until = claims.keep(parts.database, person, claim, parts.settings.claim_s)
+    others = looking.look(parts.database, person, sha256, parts.settings.heartbeat_s)
     if until is None:
         holder = claims.holder(parts.database, sha256)
         whose = f" {holder.reviewer} works on it now." if holder and holder.reviewer != person.name else ""
         why = f"You do not hold this item any more.{whose} What you typed stays here."
         return JSONResponse({"why": why, "lost": True}, 409)
-    return JSONResponse({"until": minute(until)})
+    return JSONResponse({"until": minute(until), "others": looking.told(others)})
+
+
+@router.post("/items/{sha256}/look")
+def look(sha256: Sha256, person: AReviewer, parts: AParts) -> Response:
+    """The heartbeat of an open page whose reader holds no claim: who else looks."""
+    others = looking.look(parts.database, person, sha256, parts.settings.heartbeat_s)
+    return JSONResponse({"others": looking.told(others)})
 
 
 @router.post("/undo")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from producers.near import near_duplicates
 from producers.web.access.people import AReviewer
-from producers.web.desk import claims
+from producers.web.desk import claims, looking
 from producers.web.desk.deciding import MAX_NOTE
 from producers.web.desk.filters import Asked
 from producers.web.desk.item import item
@@ -72,6 +72,7 @@ class Showing:
         if found is None:
             raise NoSuchContentError(f"no detector has judged a content {sha256}")
         mine = claims.own(parts.database, person, sha256)
+        others = looking.look(parts.database, person, sha256, parts.settings.heartbeat_s, opened=True)
         near = near_duplicates(parts.database, sha256, person=person.name)
         return self._pages.show(
             "item.html.j2",
@@ -79,6 +80,7 @@ class Showing:
             item=found,
             claim=mine,
             held=None if mine else found.held,
+            others=looking.told(others),
             typed=typed or Typed(),
             trouble=trouble,
             near=near,
@@ -89,6 +91,6 @@ class Showing:
             reasons=parts.reasons,
             max_note=MAX_NOTE,
             newest=newest_decision(parts.database, person),
-            keep_every_s=max(1, round(parts.settings.claim_s / 10)),
+            heartbeat_s=parts.settings.heartbeat_s,
             query=asked.query(),
         )

@@ -102,18 +102,24 @@
     send(address, new FormData(event.target, event.submitter), event.target === form && !elsewhere);
   });
 
-  // The claim lasts while this page is open.
+  // The claim lasts while this page is open, and others see that it is open.
   const lose = () => {
     delete item.dataset.claim;
     for (const button of document.querySelectorAll("#decide button, [data-key=s]")) button.disabled = true;
   };
-  const keep = async () => {
-    if (!item.dataset.claim || sending) return;
-    const body = new URLSearchParams({ claim: item.dataset.claim, csrf: item.dataset.csrf });
+  const beat = async () => {
+    if (sending) return;
+    const { sha, claim, csrf } = item.dataset;
+    const body = new URLSearchParams(claim ? { claim, csrf } : { csrf });
     try {
-      const answer = await fetch(item.dataset.keep, { method: "POST", body, headers: { Accept: "application/json" } });
+      const address = `/items/${sha}/${claim ? "keep" : "look"}`;
+      const answer = await fetch(address, { method: "POST", body, headers: { Accept: "application/json" } });
       const told = await answer.json();
       if (sending) return; // a decision ends the claim, and this is no loss
+      if (told.others !== undefined) {
+        $("#others").textContent = told.others;
+        $("#others").hidden = !told.others;
+      }
       if (told.lost) {
         say(told.why);
         lose();
@@ -122,9 +128,9 @@
         if (!sending) say("");
       }
     } catch {
-      if (!sending) say("The server does not answer. What you have typed stays here.");
+      if (claim && !sending) say("The server does not answer. What you have typed stays here.");
     }
   };
-  if (item?.dataset.claim) setInterval(keep, item.dataset.every * 1000);
+  if (item) setInterval(beat, item.dataset.every * 1000);
   document.body.dataset.keys = "ready";
 })();
