@@ -21,6 +21,7 @@ from benchmarks.archive_history import Size, fill
 from benchmarks.desk_archive import furnish, lay_out, matching, want_second_looks
 from benchmarks.desk_browser import Browser, NothingWaitsError
 from benchmarks.scratch import scratch_database, write_result
+from producers.web.serve import PATIENCE
 from worker.database import Database, connect
 from worker.database.detectors import register_detector
 from worker.tables import DeskRole
@@ -49,7 +50,7 @@ def main() -> None:
         if not loaded:
             fill(url, register_detector(database, scripted_description().row()), Size(**options))
         furnish(url)
-        figures = measured(url, database)
+        figures = measured(url, connect(url, pool_size=16, patience=PATIENCE))
     slow = {name: one for name, one in figures.items() if one["p95"] > _wanted(name)}
     told = options | {"load_average_before": before, "ms": figures, "slower_than_wanted": slow}
     write_result("review_desk", told)

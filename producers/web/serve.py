@@ -27,7 +27,7 @@ GRACE_S = 20
 """Seconds in which requests that are under way may end after SIGTERM."""
 CONNECTIONS = 16
 """To Postgres, at most: most of the 40 threads that answer wait for something else, or for their turn."""
-PATIENCE = Patience(pool_s=3, lock_s=3, statement_s=20)
+PATIENCE = Patience(pool_s=3, lock_s=3, statement_s=20, compiling=False)
 """Whoever waits for longer is told to try again, and the thread is free for others."""
 _WAITING = 2048
 """Connections that may wait to be accepted."""

@@ -14,9 +14,12 @@ from pathlib import Path
 import httpx2
 import psycopg
 import pytest
+from sqlalchemy import text
 
+from producers.web.serve import PATIENCE
 from tests.desk import csrf_of
 from tests.processes import ROOT, fakesweep, wait_for
+from worker.database import connect, transaction
 
 SECRET = "s" * 32
 DEMO = {"FAKESWEEP_WEB_SECRET": SECRET, "FAKESWEEP_WEB_LOGIN": "demo", "FAKESWEEP_WEB_PORT": "0"}
@@ -42,6 +45,12 @@ def running(environment: dict[str, str], log: Path) -> Iterator[tuple["subproces
     finally:
         process.kill()
         process.wait()
+
+
+def test_queries_of_the_desk_wait_little_and_are_not_compiled(database_url: str) -> None:
+    with transaction(connect(database_url, patience=PATIENCE)) as session:
+        told = [session.execute(text(f"SHOW {name}")).scalar() for name in ("jit", "lock_timeout", "statement_timeout")]
+    assert told == ["off", "3s", "20s"]
 
 
 def test_it_answers_until_sigterm(environment: dict[str, str], tmp_path: Path) -> None:

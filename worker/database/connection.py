@@ -31,6 +31,8 @@ class Patience:
     """For each lock; None waits as long as the server allows."""
     statement_s: float | None = None
     """For each statement, waiting for locks included."""
+    compiling: bool = True
+    """Whether Postgres may compile plans (its setting `jit`). That takes 0.3 s, and pays for long queries alone."""
 
 
 def connect(url: str, *, pool_size: int = 8, patience: Patience | None = None) -> Database:
@@ -82,7 +84,8 @@ def connect(url: str, *, pool_size: int = 8, patience: Patience | None = None) -
 def _limits(patience: Patience) -> str:
     """SQL for the current transaction alone: through a pooler, other clients use the same session later."""
     given = {"lock_timeout": patience.lock_s, "statement_timeout": patience.statement_s}
-    return "; ".join(f"SET LOCAL {name} = {round(one * 1000)}" for name, one in given.items() if one is not None)
+    limits = [f"SET LOCAL {name} = {round(one * 1000)}" for name, one in given.items() if one is not None]
+    return "; ".join(limits if patience.compiling else [*limits, "SET LOCAL jit = off"])
 
 
 def _limit(limits: str, connection: Transacted) -> None:
