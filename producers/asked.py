@@ -1,4 +1,4 @@
-"""Metrics whose values Postgres or the broker knows: how much waits, and whether results have drifted."""
+"""Metrics that Postgres or the broker must be asked for: how much waits, and whether results have drifted."""
 
 import threading
 import time
@@ -20,11 +20,10 @@ Values = Mapping[Metric, Mapping[tuple[str, ...], float]]
 
 
 class AskedGauges:
-    """A collector of prometheus_client. It asks when Prometheus does, but once in `keep_s` seconds at most.
+    """A collector of prometheus_client that asks when Prometheus scrapes, but at most once in `keep_s` seconds.
 
-    `ask` returns the values of these `metrics`. While they cannot be known (the database or the broker is away, or
-    takes too long), the metrics are absent, and the others are served: a scrape waits for the answer no longer than
-    `patience_s`.
+    `ask` returns the values of these `metrics`. If it fails (because the database or the broker is away) or takes
+    longer than `patience_s`, these metrics are left out of the scrape, and the others are served.
     """
 
     def __init__(
@@ -44,11 +43,11 @@ class AskedGauges:
         self._asked_at: float | None = None
 
     def describe(self) -> list[prometheus_client.Metric]:
-        """The metrics without a value: to register this collector asks nothing."""
+        """Returns the metrics without values, so that registering this collector asks nothing."""
         return [_family(metric, {}) for metric in self._metrics]
 
     def collect(self) -> Iterator[prometheus_client.Metric]:
-        """The metrics, when they are known."""
+        """Returns the metrics, if their values are known."""
         with self._lock:
             if self._asking is None and (self._asked_at is None or self._clock() - self._asked_at >= self._keep_s):
                 self._asking = threading.Thread(target=self._refresh, name="asks-for-metrics", daemon=True)

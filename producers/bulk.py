@@ -1,4 +1,4 @@
-"""Messages in bulk: published in a row and confirmed together, never more of them waiting than the bound."""
+"""Publishes many messages at once: they are sent one after the other and confirmed together."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,19 +15,21 @@ from worker.errors import BrokerUnavailableError
 from worker.messages import JUDGE_IMAGES
 
 UNCONFIRMED = 125
-"""Messages that are on their way before the broker's confirmations are waited for: 2,000 images."""
+"""How many messages are sent before their confirmations are awaited: 2,000 images."""
 
 CONFIRM_TIMEOUT_S = 30.0
 LOOK_AGAIN_S = 0.5
 
 
 class BulkPublisher:
-    """One connection to the broker. As a context manager, it closes that at the end.
+    """One connection to the broker. As a context manager, it closes the connection at the end.
 
-    Celery's `send_task`, and kombu with `confirm_publish`, wait for each message's confirmation before the next is
-    sent, and RabbitMQ gives it when the message is on disk. The messages are those of docs/message.md. A broker that
-    goes away is waited for, up to `patience_s` at a time; what it had not confirmed comes again: a message may come
-    twice.
+    Celery's `send_task`, and kombu with `confirm_publish`, wait for the confirmation of each message before they send
+    the next one, and RabbitMQ confirms only when the message is on disk. Here, many messages are sent first. The
+    messages are those of docs/message.md.
+
+    If the broker goes away, the publisher waits up to `patience_s` for it to come back. Then it sends again what was
+    not confirmed, so a message may be published twice.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class BulkPublisher:
     def publish(
         self, queue: str, messages: Sequence[dict[str, Any]], *, waiting: Callable[[], None] = lambda: None
     ) -> None:
-        """Publishes JudgeImages objects and returns when the broker has them all.
+        """Publishes JudgeImages objects and returns when the broker has all of them.
 
-        While the queue is full it waits, and calls `waiting` twice a second, which may raise to end that.
+        While the queue is full, it waits and calls `waiting` twice a second. `waiting` may raise an error to stop the
+        waiting.
+
         Raises BrokerUnavailableError when the broker stays away.
         """
-        # A quarter of the bound: workers find messages while the next ones wait for room.
+        # A quarter of the bound: workers have messages to take while the next ones wait for room.
         size = max(1, min(UNCONFIRMED, self._max_depth // 4))
         for start in range(0, len(messages), size):
             for attempt in self._attempts():
@@ -90,14 +94,14 @@ class BulkPublisher:
                 self._send(queue, messages)
         except BrokerUnavailableError:
             self._lost_at = self._lost_at or time.monotonic()
-            with suppress(Exception):  # it is broken anyway, each transport in its own way
+            with suppress(Exception):  # the connection is broken anyway, and each transport fails in its own way
                 self.close()
             raise
 
     def _room(self, queue: str, count: int) -> bool:
         with broker.unavailable():
             depth = broker.waiting(self._opened()[0].default_channel, queue)
-        self._lost_at = None  # it answers: patience begins anew
+        self._lost_at = None  # the broker answers, so the time starts again
         return depth + count <= self._max_depth
 
     def _send(self, queue: str, messages: Sequence[dict[str, Any]]) -> None:
@@ -128,7 +132,9 @@ class BulkPublisher:
 
 
 class _Confirmations:
-    """RabbitMQ's publisher confirms on a channel (https://www.rabbitmq.com/docs/confirms), many waited for at once."""
+    """Publisher confirms of RabbitMQ on a channel (https://www.rabbitmq.com/docs/confirms), awaited for many messages
+    at once.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -141,12 +147,12 @@ class _Confirmations:
         channel.events["basic_return"].add(self._give_back)
 
     def expect(self) -> None:
-        """Counts a message that is about to be sent, as RabbitMQ counts: from 1, on each channel."""
+        """Counts a message before it is sent. RabbitMQ counts in the same way: from 1, on each channel."""
         self._sent += 1
         self._waiting.add(self._sent)
 
     def wait(self) -> None:
-        """Returns when every message is confirmed; raises BrokerUnavailableError when one was refused."""
+        """Returns when every message is confirmed. Raises BrokerUnavailableError if the broker refused one."""
         until = time.monotonic() + CONFIRM_TIMEOUT_S
         while self._waiting:
             self._connection.drain_events(timeout=max(0.1, until - time.monotonic()))
@@ -161,5 +167,5 @@ class _Confirmations:
         self._confirm(tag, multiple)
 
     def _give_back(self, *_: Any) -> None:
-        """Of `mandatory`: no queue took the message. RabbitMQ confirms it all the same."""
+        """Called for a `mandatory` message that no queue took. RabbitMQ confirms it all the same."""
         self._refused += 1

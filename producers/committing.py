@@ -1,4 +1,4 @@
-"""Commits a scan's listing chunk by chunk: findings, messages and cursor together."""
+"""Commits a scan's listing chunk by chunk: each commit has findings, messages and the new cursor."""
 
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
@@ -22,11 +22,11 @@ from worker.messages import messages_of
 from worker.tables import Repaired, Scan, ScanStatus, Unpublished
 
 TOGETHER = 2
-"""Chunks that Postgres compares side by side while all their images are known."""
+"""How many chunks Postgres compares at the same time while all their images are known."""
 
 LOCK_TIMEOUT_S = 3
-"""How long a chunk waits for a lock that another producer holds, when chunks are compared side by side. After that the
-database counts as unavailable, and the listing goes on from the cursor.
+"""How long a chunk waits for a lock of another producer when several chunks are compared at the same time. After that,
+the database counts as unavailable, and the listing continues from the cursor.
 """
 
 
@@ -34,8 +34,8 @@ database counts as unavailable, and the listing goes on from the cursor.
 class TakenUp:
     """A scan as this producer knows it.
 
-    `outbox`: ids of rows of `unpublished` that the next commit deletes. Their messages are published by then. `quiet`:
-    everything in the last commit was known.
+    `outbox`: ids of the rows of `unpublished` that the next commit deletes, because their messages have been published
+    by then. `quiet`: everything in the last commit was known.
     """
 
     scan: Scan
@@ -49,17 +49,16 @@ class TakenUp:
 
 
 def check_active(database: Database, scan: Scan) -> None:
-    """Raises SupersededError when the scan no longer has the status that this producer read: then nobody makes room."""
+    """Raises SupersededError if the scan's status has changed since this producer read it: then nobody will make room
+    in the queue.
+    """
     with transaction(database) as session:
         if find_scan(session, scan.id).status != scan.status:
             raise SupersededError
 
 
 def take_up(database: Database, scan_id: UUID) -> tuple[TakenUp, list[dict[str, Any]]]:
-    """Reads the scan and the messages that may be unpublished, and fills in its thresholds.
-
-    Raises NoSuchScanError.
-    """
+    """Reads the scan and the messages that may be unpublished, and fills in its thresholds. Raises NoSuchScanError."""
     with transaction(database) as session:
         scan = find_scan(session, scan_id)
         if scan.status not in lifecycle.ACTIVE:
@@ -72,9 +71,10 @@ def take_up(database: Database, scan_id: UUID) -> tuple[TakenUp, list[dict[str, 
 
 @dataclass(frozen=True)
 class Committed:
-    """What a chunk leaves to publish, its row in `unpublished`, and how many images of the scan are listed by then.
+    """What is left to publish of a chunk, and its row in `unpublished`.
 
-    `images` are those of the chunk alone, and `known` those of them that need no message.
+    `listed` is how many images of the scan are listed so far. `images` counts those of this chunk, and `known` those
+    among them that need no message.
     """
 
     messages: list[dict[str, Any]]
@@ -104,13 +104,13 @@ def commit(database: Database, taken: TakenUp, chunks: Iterable[Page]) -> Genera
                     given = (database, taken, chunk, before)
                     running.append(threads.submit(_commit, *given, lock_timeout_s=LOCK_TIMEOUT_S))
                 else:
-                    # One at a time where something is new: what is published waits for room, perhaps for hours. And in
-                    # this thread, so that Ctrl-C ends a statement that waits for a lock.
+                    # Something is new, so one chunk at a time: a published chunk may wait for room for hours. It is
+                    # committed in this thread, so that Ctrl-C can interrupt a statement that waits for a lock.
                     yield from _handed_over(taken, _commit(database, taken, chunk, None))
                 while running and (len(running) == TOGETHER or not taken.quiet):
                     yield from _handed_over(taken, running.popleft().result())
         except Exception:
-            # Reading failed, whatever the source raised. If a commit failed, the one after it raises the same here.
+            # The source could not be read. If a commit failed, the commit after it raises the same error here.
             yield from _rest(taken, running)
             raise
         yield from _rest(taken, running)
@@ -139,7 +139,8 @@ def _commit(
     scan = taken.scan
     with transaction(database) as session:
         if lock_timeout_s:
-            # Postgres cannot see a deadlock in which one of our transactions waits here, in this process, for another.
+            # Postgres cannot see a deadlock in which one of our transactions waits for another one here, in this
+            # process.
             session.execute(text(f"SET LOCAL lock_timeout = '{lock_timeout_s}s'"))
         refs = chunk.refs
         if taken.repairing:
@@ -163,7 +164,9 @@ def _commit(
 
 
 def _advance(session: Session, taken: TakenUp, chunk: Page, deduped: Deduped) -> None:
-    """Moves the cursor and the counters. Last in its transaction, so that it locks the scan's row only briefly."""
+    """Moves the cursor and the counters. This is the last statement of its transaction, so that the scan's row is
+    locked only briefly.
+    """
     scan = taken.scan
     skipped_by = dict(Counter(scan.skipped_by or {}) + Counter({str(why): n for why, n in chunk.skipped.items()}))
     moved = {
@@ -182,7 +185,7 @@ def _advance(session: Session, taken: TakenUp, chunk: Page, deduped: Deduped) ->
 
 
 def _update(session: Session, taken: TakenUp, values: dict[str, Any]) -> None:
-    """Changes the row when it is as this producer left it, and nobody has stopped the scan."""
+    """Changes the row if it is still as this producer left it and nobody has stopped the scan."""
     scan = taken.scan
     mine = (
         col(Scan.id) == scan.id,
@@ -194,7 +197,9 @@ def _update(session: Session, taken: TakenUp, values: dict[str, Any]) -> None:
 
 
 def end_listing(database: Database, taken: TakenUp) -> None:
-    """Empties `unpublished` and sets the scan to running, when everything is published. Raises like `commit`."""
+    """Empties `unpublished` and sets the scan to running, when everything is published. Raises the same errors as
+    `commit`.
+    """
     scan = taken.scan
     with transaction(database) as session:
         _clear(session, taken)
@@ -214,6 +219,6 @@ def end_listing(database: Database, taken: TakenUp) -> None:
 
 
 def _clear(session: Session, taken: TakenUp) -> None:
-    if published := list(taken.outbox):  # it may grow meanwhile
+    if published := list(taken.outbox):  # it may grow in the meantime
         session.execute(delete(Unpublished).where(col(Unpublished.id).in_(published)))
         del taken.outbox[: len(published)]

@@ -1,4 +1,4 @@
-"""What producers count, and how a process that lists for `nightly` tells it."""
+"""Counts what producers do, and tells it to `nightly`, which starts processes that list."""
 
 import json
 import os
@@ -15,9 +15,9 @@ _STDOUT = 1
 
 @dataclass(frozen=True)
 class Counts:
-    """What a producer has done since it said so last: images, and messages that became dead letters.
+    """What a producer has done since its last report: images, and messages that became dead letters.
 
-    `known` images needed no message: they are unchanged, and have a verdict.
+    `known` images needed no message: they are unchanged and have a verdict.
     """
 
     listed: int = 0
@@ -27,7 +27,7 @@ class Counts:
 
 
 Count = Callable[[Counts], None]
-"""Is told what was done."""
+"""A function that receives these counts."""
 
 
 def count_nothing(_counts: Counts) -> None:
@@ -35,13 +35,13 @@ def count_nothing(_counts: Counts) -> None:
 
 
 def tell_parent(counts: Counts) -> None:
-    """Writes one line of JSON to stdout, which `nightly` reads. When that one is gone, nobody is told."""
+    """Writes one line of JSON to stdout, which `nightly` reads. If `nightly` has ended, the counts are dropped."""
     with suppress(OSError):
         os.write(_STDOUT, json.dumps(asdict(counts)).encode() + b"\n")
 
 
 def hear(lines: Iterable[bytes], count: Count) -> None:
-    """Counts what a process tells with `tell_parent`, until it ends."""
+    """Reads and counts what a process writes with `tell_parent`, until the process ends."""
     for line in lines:
         try:
             counts = Counts(**json.loads(line))

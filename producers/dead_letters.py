@@ -21,7 +21,7 @@ from worker.messages import DEAD_QUEUE, LIVE_QUEUE, SCAN_QUEUE, JudgeImages
 
 
 class Act(StrEnum):
-    """What becomes of a letter."""
+    """What to do with a letter."""
 
     KEEP = "keep"
     REPLAY = "replay"
@@ -71,7 +71,7 @@ def look_through(app: Celery, act: Callable[[DeadLetter], Act]) -> list[DeadLett
     """
     letters: list[DeadLetter] = []
     with broker.unavailable(InvalidMessageError), app.connection_for_write() as connection:
-        broker.declare_queues(connection)  # of all that is replayed, too: see broker.declare
+        broker.declare_queues(connection)  # for every queue that a letter is replayed to: see broker.declare
         channel = connection.default_channel
         queue = broker.dead_queue()(channel)
         for _ in range(broker.dead_count(channel)):

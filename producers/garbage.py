@@ -1,16 +1,16 @@
-"""How often a command that lists looks for garbage."""
+"""Makes Python look for garbage less often, for commands that list."""
 
 import gc
 
 ALLOCATIONS = 50_000
-"""Objects that are made between two looks; Python's own limit is 700. A chunk has 10,000 images."""
+"""How many objects are made between two collections. Python's own limit is 700. A chunk has 10,000 images."""
 
 
 def collect_seldom() -> None:
-    """Call it when everything is imported, in a process that lists and does little else.
+    """Sets this limit. Call it when everything is imported, in a process that lists and does little else.
 
-    Image refs and rows are in no cycles, so that Python frees them without looking for them. Otherwise it would look
-    through them, and through all modules, so often that a listing takes 50 % longer.
+    Image refs and rows are in no cycles, so Python frees them without a garbage collection. With the default limit,
+    Python would look through them, and through all modules, so often that a listing takes 50 % longer.
     """
     gc.freeze()
     gc.set_threshold(ALLOCATIONS, 10, 10)

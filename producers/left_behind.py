@@ -1,4 +1,4 @@
-"""Submissions that were stored and not published: their process died, or the broker was away."""
+"""Publishes submissions that were stored but not published, because their process died or the broker was away."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 OLDER_THAN = timedelta(minutes=1)
-"""Until then, whoever took the submission may still publish it."""
+"""Before that, the process that took the submission may still publish it."""
 
-# Deleted before they are published: a second process waits here for the first, and then finds the row gone.
+# The row is deleted before its messages are published. So a second process waits here for the first one, and then finds
+# that the row is gone.
 _TAKE = text("""
 DELETE FROM unpublished WHERE id = (
     SELECT u.id FROM unpublished u JOIN scans s ON s.id = u.scan_id
@@ -30,10 +31,11 @@ _NOTE = text("UPDATE idempotency_keys SET published_at = now() WHERE scan_id = :
 
 
 def publish_left_behind(app: "Celery", database: Database, *, older_than: timedelta = OLDER_THAN) -> int:
-    """Publishes the messages of submissions that still wait for it; how many images.
+    """Publishes the messages of submissions that are still waiting, and returns the number of images.
 
-    They stay in `unpublished` until the broker has them. Who dies in between, or is not alone, publishes some twice,
-    which gives one finding for each image all the same.
+    The messages stay in `unpublished` until the broker has them. If the process dies in between, or two processes do
+    this at once, some messages are published twice. There is one finding for each image all the same.
+
     Raises BrokerUnavailableError, DatabaseUnavailableError.
     """
     images = 0

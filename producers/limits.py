@@ -1,11 +1,13 @@
-"""When a scan is paused by itself."""
+"""The limits at which a scan pauses itself."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The circuit breaker: a larger share of flagged or failed images pauses the scan. None is no limit."""
+    """A circuit breaker: the scan pauses when the share of flagged or failed images is larger than this. None means no
+    limit.
+    """
 
     max_flagged_share: float | None = 0.4
     max_failed_share: float | None = 0.4

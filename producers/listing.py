@@ -1,4 +1,4 @@
-"""What a listing is made of: pages of image refs, the rules that they pass, and the cursor from which it goes on."""
+"""What a listing consists of: pages of image refs, the rules for them, and the cursor from which it continues."""
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -17,11 +17,11 @@ from worker.refs import ImageRefs
 __all__ = ["Page", "PassedOver", "Rules", "Source", "SourceError", "Warn", "ahead", "chunks"]
 
 Warn = Callable[[str], None]
-"""Told, in one line, of a fault in a source: what cannot be read or understood."""
+"""A function that receives one line about a fault in a source: something that cannot be read or understood."""
 
 
 class PassedOver(StrEnum):
-    """Why something in a source is not an image of the scan. Every one is counted."""
+    """Why an object in a source is not an image of the scan. Each cause is counted."""
 
     SUFFIX = "suffix"
     TOO_SMALL = "too_small"
@@ -35,10 +35,11 @@ class PassedOver(StrEnum):
 
 
 class Rules(BaseModel):
-    """Which objects of a source are images of the scan. `suffixes` without regard to case; none means every key.
+    """Which objects of a source are images of the scan.
 
-    `min_bytes` and `max_bytes` hold where the source tells an object's size. A key that ends in "/" and has no bytes
-    is what consoles make for a folder, and never an image.
+    `suffixes` are compared without regard to case; none means that every key is allowed. `min_bytes` and `max_bytes`
+    apply if the source tells the size of an object. A key that ends in "/" and has no bytes is what consoles create for
+    a folder, and is never an image.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,7 +55,7 @@ class Rules(BaseModel):
         return self
 
     def passed_over(self, uri: str, size: int | None) -> PassedOver | None:
-        """Why the object is no image of the scan; None when it is one."""
+        """Returns why the object is not an image of the scan, or None if it is one."""
         if size == 0 and uri.endswith("/"):
             return PassedOver.FOLDER_MARKER
         if self.suffixes and not uri.lower().endswith(self.suffixes):
@@ -68,9 +69,10 @@ class Rules(BaseModel):
 
 @dataclass(frozen=True)
 class Page:
-    """A part of a listing. `cursor` is where the listing goes on once this page, and all before it, are taken care of.
+    """A part of a listing.
 
-    `skipped` counts what was passed over in this page, by cause.
+    `cursor` is where the listing continues when this page, and all pages before it, are done. `skipped` counts the
+    objects of this page that were skipped, by cause.
     """
 
     refs: Sequence[ImageRef]
@@ -79,17 +81,17 @@ class Page:
 
 
 class Source(Protocol):
-    """Somewhere where images are listed. No uri comes twice in one listing, cut and resumed or not."""
+    """A place where images are listed. No uri comes twice in one listing, even if it is interrupted and continued."""
 
     def pages(self, cursor: str | None) -> Iterator[Page]:
-        """The listing from its start (None) or from where a page's cursor says. Holds few pages at a time.
+        """Lists from the start (None), or from where a page's cursor says, and holds only a few pages at a time.
 
-        Raises SourceError when reading breaks off, or when the cursor does not fit the source any more.
+        Raises SourceError if the source cannot be read any further, or if the cursor no longer fits the source.
         """
 
 
 def chunks(pages: Iterator[Page], size: int) -> Generator[Page]:
-    """The pages, joined until they hold `size` refs or more: ten thousand small prefixes make few chunks."""
+    """Joins pages until they hold `size` refs or more, so that ten thousand small prefixes make few chunks."""
     parts: list[Sequence[ImageRef]] = []
     held = 0
     skipped: Counter[PassedOver] = Counter()
@@ -108,10 +110,11 @@ def chunks(pages: Iterator[Page], size: int) -> Generator[Page]:
 
 
 def ahead(pages: Generator[Page]) -> Generator[Page]:
-    """The same pages; while one is worked on, a daemon thread reads the next two. That thread closes them, too.
+    """Gives the same pages. While the caller works on one, a daemon thread reads the next two.
 
-    What the thread raises is raised here. To close the generator ends the thread, or leaves it behind when it still
-    waits for its source after `parallel.CLOSE_LIMIT_S`: a silent pipe keeps no process from ending.
+    The thread also closes the pages, and an error in it is raised here. Closing the generator ends the thread. If the
+    thread still waits for its source after `parallel.CLOSE_LIMIT_S`, it is left behind, so that a silent pipe does not
+    keep the process from ending.
     """
     with closing(in_parallel([pages], _until_closed, threads=1)) as arriving:
         for _, page in arriving:
@@ -119,6 +122,6 @@ def ahead(pages: Generator[Page]) -> Generator[Page]:
 
 
 def _until_closed(pages: Generator[Page]) -> Generator[Page]:
-    # What the pages hold (SQLite's connection) belongs to the thread that made it, and is closed there.
+    # The pages hold SQLite's connection, which belongs to the thread that made it, and must be closed there.
     with closing(pages):
         yield from pages

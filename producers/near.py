@@ -19,10 +19,12 @@ from worker.database import Database, transaction
 from worker.tables.similarity import MIN_QUALITY, PDQ_WORDS, SEARCHED, word_of
 
 MAX_DISTANCE = 31
-"""Bits of 256 in which near duplicates differ at most: the threshold of the authors of PDQ."""
+"""Near duplicates differ in at most this many of 256 bits: the threshold of PDQ's authors."""
 
 MOST = 1000
-"""As many near duplicates of a content are looked at. Of a larger group, only some are found and counted."""
+"""At most this many near duplicates of a content are looked at. In a larger group, only some of them are found and
+counted.
+"""
 
 _FOUND = " UNION ALL ".join(
     f"(SELECT h.pdq FROM content_hashes h WHERE {SEARCHED}"  # noqa: S608 - constants of ours
@@ -43,7 +45,7 @@ CROSS JOIN LATERAL (
 ) h
 """  # noqa: S608
 
-# Whoever is to give a second word does not learn the first one. Without a person, nothing is withheld.
+# A person who is to give the second word must not learn the first one. Without a person, nothing is withheld.
 _BLIND = " OR ".join(
     f"EXISTS (SELECT FROM second_looks l WHERE {blind(content, 'CAST(:person AS text)')})"
     for content in ("a.sha256", "h.sha256")
@@ -80,12 +82,12 @@ GROUP BY a.sha256
 
 @dataclass(frozen=True)
 class Near:
-    """A near duplicate, and how it stands. `distance` is in how many bits of 256 its hash differs.
+    """A near duplicate and its state.
 
-    `waits`: it is in the review queue. `statement` is what people decided about it, None while nobody has, and where
-    it is withheld from who asks. `verdict`
-    and `score` are those of its newest finding. `uri`, `scan_id` and `verdict_id` are those of the newest one that was
-    not real.
+    `distance` is the number of bits, of 256, in which the hashes differ. `waits`: it is in the review queue.
+    `statement` is what people decided about it. It is None if nobody has decided, or if it is withheld from this
+    person. `verdict` and `score` are those of its newest finding. `uri`, `scan_id` and `verdict_id` are those of its
+    newest finding that was not real.
     """
 
     sha256: str
@@ -100,10 +102,11 @@ class Near:
 
 
 def near_duplicates(database: Database, sha256: str, limit: int = 50, *, person: str | None = None) -> list[Near]:
-    """Returns the near duplicates of a content, the nearest first; none if it has no hash, or is nearly flat.
+    """Returns the near duplicates of a content, the nearest first. There are none if the content has no hash, or is
+    nearly flat.
 
-    With the name of a person, the statement is withheld where they are to give a second look: of each content on which
-    they are to give one, and of all when the content that is asked about is one.
+    With the name of a person, statements are withheld for contents to which this person is to give a second look. If
+    the content in question is one of these, all statements are withheld.
 
     Raises DatabaseUnavailableError.
     """
@@ -132,5 +135,7 @@ def near_counts(database: Database, sha256s: Collection[str]) -> dict[str, int]:
 
 
 def _by_indexes_alone(session: Session) -> None:
-    """Postgres guesses how many hashes have a word, and may read all of them instead. Compiling takes longer still."""
+    """Keeps Postgres from reading all hashes, which it may prefer because it can only guess how many hashes have a
+    word. JIT compilation would take longer than the query.
+    """
     session.execute(text("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off"))

@@ -1,4 +1,4 @@
-"""Work done by several threads, its results handed to one consumer in the order in which they arrive."""
+"""Runs work in several threads and gives the results to one consumer, in the order in which they arrive."""
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -9,11 +9,13 @@ W = TypeVar("W")
 P = TypeVar("P")
 
 CLOSE_LIMIT_S = 2.0
-"""How long closing waits for threads. One that hangs in a request is left to its time-out, and keeps no process."""
+"""How long closing waits for threads. A thread that hangs in a request is left until its time-out, and does not keep
+the process from ending.
+"""
 
 
 class _End:
-    """A thread has ended, with an error or for want of work."""
+    """A thread has ended, because of an error or because there is no more work."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
@@ -25,7 +27,8 @@ class _Crew(Generic[W, P]):
     def __init__(self, works: Iterable[W], read: Callable[[W], Iterator[P]], threads: int) -> None:
         self._works, self._read = enumerate(works), read
         self._taking, self._stop = threading.Lock(), threading.Event()
-        # With a place for each thread, emptying it once lets every thread that waits to put go on, and end.
+        # There is a place for each thread. So emptying the queue once lets every thread that waits to put something
+        # continue, and end.
         self.results: Queue[tuple[int, P] | _End] = Queue(maxsize=threads)
         self.threads = [threading.Thread(target=self._work, name=f"listing-{n}", daemon=True) for n in range(threads)]
 
@@ -61,9 +64,10 @@ class _Crew(Generic[W, P]):
 def in_parallel(
     works: Iterable[W], read: Callable[[W], Iterator[P]], *, threads: int
 ) -> Generator[tuple[int, P], None, None]:
-    """Every result of `read` with the number of its work, from 0: in order within a work, not among them.
+    """Yields every result of `read`, with the number of its work item, counted from 0.
 
-    Works are begun in order. The first error ends it all. To close the generator ends the threads.
+    Results of one item come in order. Items start in order, but their results may mix. The first error ends everything.
+    Closing the generator ends the threads.
     """
     crew = _Crew(works, read, threads)
     running = len(crew.threads)

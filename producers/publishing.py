@@ -1,4 +1,4 @@
-"""Publishing a scan: list -> dedupe -> commit -> publish, chunk by chunk, from wherever the last producer stopped."""
+"""Publishes a scan: list -> dedupe -> commit -> publish, chunk by chunk, from where the last producer stopped."""
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -18,14 +18,14 @@ from worker.messages import LIVE_QUEUE, SCAN_QUEUE
 from worker.tables import ScanStatus
 
 CHUNK = 10000
-"""Images that are compared, committed and published together: ten pages of S3's, 625 messages."""
+"""How many images are compared, committed and published together: ten pages of S3, 625 messages."""
 
 RESUMPTIONS = 20
-"""How often one run tries again when the database cannot be reached."""
+"""How often a run tries again when the database cannot be reached."""
 
 
 class Publisher(Protocol):
-    """What takes messages to the queue: producers.bulk.BulkPublisher, or a fake."""
+    """Puts messages on the queue: producers.bulk.BulkPublisher, or a fake."""
 
     def publish(
         self, queue: str, messages: Sequence[dict[str, Any]], *, waiting: Callable[[], None] = lambda: None
@@ -56,12 +56,15 @@ def publish_scan(
     waiting: Callable[[], None] = lambda: None,
     count: Count = count_nothing,
 ) -> ScanStatus:
-    """Lists the scan's source from where its cursor stands and publishes what is not known. Returns its status.
+    """Lists the scan's source from its cursor on, publishes images that are not known, and returns the scan's status.
 
-    What is listed is committed before it is published, and kept in `unpublished` until a later chunk is committed:
-    a producer that is killed anywhere loses nothing and counts nothing twice. If two producers work on one scan,
-    the one that commits second stops. While a scan is repaired, only what has no outcome yet is published. `listed` is
-    told the count after each chunk, `waiting` is called while the queue is full, and `count` is told what was done.
+    Images are committed before they are published, and their messages are kept in `unpublished` until a later chunk is
+    committed. So if a producer is killed, nothing is lost and nothing is counted twice. If two producers work on one
+    scan, the one that commits second stops. While a scan is repaired, only images without an outcome are published.
+
+    `listed` is called with the count after each chunk, `waiting` while the queue is full, and `count` with what was
+    done.
+
     Raises SourceError, BrokerUnavailableError, DatabaseUnavailableError. Run it again to continue.
     """
     taken, left_behind = take_up(database, scan_id)

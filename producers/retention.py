@@ -1,4 +1,4 @@
-"""Retention: the findings of scans that ended long ago are dropped. Scans, verdicts, objects and reviews stay."""
+"""Drops the findings of scans that ended long ago. Scans, verdicts, objects and reviews stay."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,16 +19,17 @@ from worker.errors import DatabaseUnavailableError, LockedError, ScanStateError
 from worker.tables import Finding, MessageTry, Scan, Suspect, Unpublished
 
 LOCK_TIMEOUT_S = 5.0
-"""Detaching a partition locks `findings`, and whoever comes later waits behind us: workers, for this long at most."""
+"""How long a lock on `findings` is awaited. Workers that need the table wait behind us for no longer than this."""
 
-# A cancelled scan has no finished_at: what was decided last, or else its start, is the best that is known.
+# A cancelled scan has no finished_at. The time of its last outcome, or else its start, is the best that is known.
 _ENDED_AT = "coalesce(finished_at, counted_at, created_at)"
 
-# Of a submission nobody is told when it is stuck (its message was dead-lettered, a queue was purged), and one of them
-# would keep the findings of its whole month: when it has not moved for as long as findings are kept, it is over.
+# Nobody learns that a submission is stuck (its message was dead-lettered, or a queue was purged), and one stuck
+# submission would keep the findings of its whole month. So it counts as ended if it has not moved for as long as
+# findings are kept.
 _OVER = "(status = ANY(:ended) OR kind = 'live' AND coalesce(counted_at, created_at) < :before)"
 
-# CASE, since OR may evaluate both its sides, and the name of a scan's partition ends in no month.
+# CASE, because OR may evaluate both sides, and the name of a scan's partition does not end in a month.
 _OLD = f"""
 SELECT scans.partition, max(kind) AS kind, min(scans.id::text) AS scan_id, min(name) AS name,
        count(*) FILTER (WHERE dropped_at IS NULL) AS scans,
@@ -57,10 +58,11 @@ SELECT id FROM scans WHERE partition = :partition AND (NOT {_OVER} OR {_ENDED_AT
 
 @dataclass(frozen=True)
 class OldPartition:
-    """A partition of `findings` that nothing has happened in lately: a scan's, or a month's of submissions.
+    """A partition of `findings` in which nothing has happened lately: of one scan, or of a month of submissions.
 
-    `findings` is how many it holds, by the counters of its `scans`. `ended_at` is when the last of them ended or,
-    where one has not, moved. `held_by` says which one that is: it keeps the findings.
+    `findings` is the number of its rows, by the counters of its `scans`. `ended_at` is when the last of these scans
+    ended or, if one has not ended, when that one last moved. `held_by` names that scan: because of it, the findings
+    stay.
     """
 
     partition: str
@@ -81,12 +83,16 @@ class OldPartition:
 
 
 def droppable(database: Database, before: datetime) -> list[OldPartition]:
-    """The partitions all of whose scans ended before then, the oldest first; of submissions, whole months in UTC."""
+    """Returns the partitions whose scans all ended before this time, the oldest first. Submissions are dropped by whole
+    months in UTC.
+    """
     return [found for found in _old(database, before) if found.held_by is None]
 
 
 def held_back(database: Database, before: datetime) -> list[OldPartition]:
-    """The partitions as old as that which stay since a scan in them is at work or paused, the oldest first."""
+    """Returns partitions that are as old but stay, because one of their scans is running or paused, the oldest
+    first.
+    """
     return [found for found in _old(database, before) if found.held_by is not None]
 
 
@@ -99,14 +105,15 @@ def _old(database: Database, before: datetime) -> list[OldPartition]:
 def drop_partition(
     database: Database, partition: str, before: datetime, *, attempts: int = 3, lock_s: float = LOCK_TIMEOUT_S
 ) -> None:
-    """Drops a partition in one transaction: after a crash it is there with its findings, or gone.
+    """Drops a partition in one transaction: after a crash, it is complete or gone.
 
-    Raises ScanStateError when a scan in it has not ended before then after all, LockedError after so many attempts.
+    Raises ScanStateError if one of its scans has not ended before this time, and LockedError if no attempt gets the
+    lock.
     """
     values = {"partition": partition, "ended": _ended(), "before": before}
     for attempt in _attempts(attempts):
         with attempt, _short_transaction(database, lock_s) as session:
-            session.execute(text(_MARK), values)  # locks the rows: nobody can repair these scans now
+            session.execute(text(_MARK), values)  # locks the rows: from now on, nobody can repair these scans
             if scan_id := session.execute(text(_AT_WORK), values).scalar():
                 raise ScanStateError(f"scan {scan_id} is at work again, or was lately")
             _forget(session, col(Scan.partition) == partition)
@@ -114,9 +121,10 @@ def drop_partition(
 
 
 def drop_scan(database: Database, scan_id: UUID, *, attempts: int = 3, lock_s: float = LOCK_TIMEOUT_S) -> Scan:
-    """Drops the findings of one scan; its row. A submission's are deleted from the partition that it shares.
+    """Drops the findings of one scan and returns its row. Findings of a submission are deleted from the partition that
+    it shares.
 
-    Raises NoSuchScanError, ScanStateError when it has not ended or is dropped already, LockedError.
+    Raises NoSuchScanError, LockedError, and ScanStateError if the scan has not ended or was dropped before.
     """
     for attempt in _attempts(attempts):
         with attempt, _short_transaction(database, lock_s) as session:
@@ -138,7 +146,7 @@ def drop_scan(database: Database, scan_id: UUID, *, attempts: int = 3, lock_s: f
 
 
 def forget_messages(database: Database, before: datetime) -> None:
-    """Forgets messages that were in hand at a death of a worker before that time, and never came back."""
+    """Deletes the counts of messages that were in hand at a death of a worker before this time and never came back."""
     with transaction(database) as session:
         session.execute(delete(MessageTry).where(col(MessageTry.started_at) < before))
 

@@ -25,7 +25,7 @@ from worker.tables import DeskRole, Login, Review, Reviewer, ReviewKind, Stateme
 from worker.texts import storable
 
 MAX_NAME = 100
-"""Characters of a reviewer's name."""
+"""The longest name of a reviewer, in characters."""
 
 _LOGIN = re.compile(r"oidc:[^|\s]+\|.{1,255}|proxy:.{1,255}")
 
@@ -35,15 +35,16 @@ _REFUSED: dict[str, type[FakesweepError]] = {
     "review_reviewer": NoSuchReviewerError,
     "review_active_reviewer": InactiveReviewerError,
 }
-"""By the names that the trigger review_checked gives to what is missing."""
+"""The errors, by the constraint names that the trigger review_checked uses for what is missing."""
 
 
 @dataclass(frozen=True)
 class Stated:
-    """What a reviewer states of a content, and where they saw it.
+    """What a reviewer states about a content, and where they saw it.
 
-    Without `sha256` it is about what the scan found at the uri, without `verdict_id` about the verdict that is shown
-    there. Without `kind` it is the first review of the content, or a second one when somebody else has reviewed it.
+    Without `sha256`, the review is about the content that the scan found at the uri. Without `verdict_id`, it is about
+    the verdict that is shown there. Without `kind`, it is the first review of the content, or a second one if somebody
+    else has reviewed the content before.
     """
 
     scan_id: UUID
@@ -58,7 +59,8 @@ class Stated:
 
 
 def review(database: Database, stated: Stated) -> Review:
-    """Stores a review; its row, with what its author saw. What stands then, the view `review_status` says.
+    """Stores a review and returns its row, with what its author saw. The view `review_status` says what people have
+    decided by then.
 
     Raises NoSuchScanError, NoSuchContentError, NoSuchReviewerError and InactiveReviewerError.
     """
@@ -69,10 +71,12 @@ def review(database: Database, stated: Stated) -> Review:
 
 
 def add_reviewer(database: Database, name: str, role: DeskRole | None = None, logins: Sequence[str] = ()) -> None:
-    """Lets somebody review, by a pseudonym; also who was disabled. Raises UsageError for a name that cannot be.
+    """Allows somebody to review, by a pseudonym. This also works for a reviewer who was disabled.
 
-    Without a `role`, who is new is a reviewer, and others keep theirs. With `logins` they come in to the review desk.
-    Raises UsageError too if one of these is somebody else's.
+    Without a `role`, a new reviewer gets the role reviewer, and others keep theirs. `logins` let them in to the review
+    desk.
+
+    Raises UsageError for a name that is not allowed, and for a login that belongs to somebody else.
     """
     if name != name.strip() or not name.isprintable() or not 0 < len(name) <= MAX_NAME:
         raise UsageError(f"a reviewer's name has 1 to {MAX_NAME} printable characters, and no space at its ends")
@@ -97,7 +101,7 @@ def _add_login(session: Session, name: str, login: str) -> None:
 
 
 def unlink_reviewer(database: Database, name: str) -> None:
-    """Takes all logins of a reviewer away, so that nothing links them with a person. Raises NoSuchReviewerError."""
+    """Removes all logins of a reviewer, so that nothing links the name with a person. Raises NoSuchReviewerError."""
     with transaction(database) as session:
         if session.get(Reviewer, name) is None:
             raise _no_such(name)
@@ -105,7 +109,7 @@ def unlink_reviewer(database: Database, name: str) -> None:
 
 
 def logins(database: Database) -> dict[str, list[str]]:
-    """The logins of each reviewer who has some."""
+    """Returns the logins of each reviewer who has any."""
     query = select(col(Login.reviewer), col(Login.identity)).order_by(col(Login.identity))
     found: dict[str, list[str]] = {}
     with transaction(database) as session:
@@ -115,7 +119,7 @@ def logins(database: Database) -> dict[str, list[str]]:
 
 
 def disable_reviewer(database: Database, name: str) -> None:
-    """Lets somebody review no more. Their reviews stay, and count. Raises NoSuchReviewerError."""
+    """Disables a reviewer. Their reviews stay and still count. Raises NoSuchReviewerError."""
     query = update(Reviewer).where(col(Reviewer.name) == name).values(active=False).returning(col(Reviewer.name))
     with transaction(database) as session:
         if session.execute(query).first() is None:
@@ -123,7 +127,7 @@ def disable_reviewer(database: Database, name: str) -> None:
 
 
 def reviewers(database: Database) -> list[Reviewer]:
-    """All reviewers, by name."""
+    """Returns all reviewers, by name."""
     with transaction(database) as session:
         return list(session.execute(select(Reviewer).order_by(col(Reviewer.name))).scalars())
 
@@ -134,7 +138,7 @@ def _no_such(name: str) -> NoSuchReviewerError:
 
 @contextmanager
 def refusals_named() -> Iterator[None]:
-    """A context that turns what the database says of a review into an error of one line, with the remedy."""
+    """A context that turns the database's refusals of a review into errors of one line, with the remedy."""
     try:
         yield
     except IntegrityError as error:

@@ -1,4 +1,4 @@
-"""Scans: their rows, how they start, and what people do to them while they run."""
+"""Scans: their rows, how they start, and how people pause, resume, cancel and repair them."""
 
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -18,7 +18,7 @@ from worker.tables import Repaired, Scan, ScanStatus, Unpublished
 
 
 class Listing(BaseModel):
-    """What a scan lists, as `scans.listing` holds it: enough to go on, or to list again."""
+    """What a scan lists, as stored in `scans.listing`: enough to continue, or to list again."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,12 +27,12 @@ class Listing(BaseModel):
 
     @classmethod
     def of(cls, scan: Scan) -> Self:
-        """The scan's; of one that a release before this one started, its source without rules."""
+        """Returns the listing of a scan. A scan of the release before this one has only its source, without rules."""
         return cls.model_validate(scan.listing or {"sources": [scan.source]})
 
 
 class Names(BaseModel):
-    """What people call a scan, in characters that Postgres takes."""
+    """Returns the name of a scan in characters that Postgres can store."""
 
     name: Text | None = None
     token: Text | None = None
@@ -48,7 +48,9 @@ def start_scan(
     limits: Limits | None = None,
     **more: Any,
 ) -> Scan:
-    """The scan's row; with a token that was used before, the row that it made then. `more` are columns of Scan."""
+    """Creates a scan and returns its row. If the token was used before, it returns the row of that scan. `more` are
+    columns of Scan.
+    """
     scan_id = uuid4()
     limits = limits or Limits()
     source = " ".join(listing.sources[:3]) + (" …" if len(listing.sources) > 3 else "")  # noqa: PLR2004 - a line's worth
@@ -77,9 +79,9 @@ def start_scan(
 
 
 def check_same(scan: Scan, listing: Listing, policy: Policy, *, rejudge: bool, record: Record) -> None:
-    """Raises ScanStateError when the scan, of a token that was used before, is another one than is asked for."""
+    """Raises ScanStateError if the token was used before for another source or for other options."""
     stored = Policy.model_validate(scan.policy).model_dump()
-    wanted = policy.model_dump(exclude_none=True)  # thresholds that were left open are filled in by now
+    wanted = policy.model_dump(exclude_none=True)  # thresholds that were not given are filled in by now
     same = {name: stored[name] for name in wanted} == wanted
     if Listing.of(scan) != listing or not same or scan.rejudge != rejudge or scan.record != record:
         raise ScanStateError(
@@ -89,7 +91,7 @@ def check_same(scan: Scan, listing: Listing, policy: Policy, *, rejudge: bool, r
 
 
 def find_scan(session: Session, scan_id: UUID) -> Scan:
-    """The scan's row; raises NoSuchScanError."""
+    """Returns the scan's row. Raises NoSuchScanError."""
     scan = session.get(Scan, scan_id)
     if scan is None:
         raise NoSuchScanError(f"there is no scan {scan_id}; `fakesweep status` lists them")
@@ -97,7 +99,8 @@ def find_scan(session: Session, scan_id: UUID) -> Scan:
 
 
 def pause(database: Database, scan_id: UUID, note: str = "paused by hand") -> None:
-    """Nothing more of the scan is published or judged until it is resumed. What is being judged is finished.
+    """Pauses a scan: no more of its images are published or judged until it is resumed. Images that are being judged
+    now are finished.
 
     Raises NoSuchScanError, ScanStateError.
     """
@@ -109,9 +112,11 @@ def pause(database: Database, scan_id: UUID, note: str = "paused by hand") -> No
 def resume(
     database: Database, scan_id: UUID, *, max_flagged_share: float | None = None, max_failed_share: float | None = None
 ) -> None:
-    """Makes a paused scan active again; `publishing.publish_scan` then goes on with it.
+    """Makes a paused scan active again. After that, `publishing.publish_scan` continues it.
 
-    A limit that it is over is replaced by the new one, or lifted: somebody has looked.
+    If the scan is over one of its limits, that limit is replaced by the new one, or removed, because a person has
+    looked at the scan.
+
     Raises NoSuchScanError, ScanStateError.
     """
     with transaction(database) as session:
@@ -139,7 +144,8 @@ def cancel(database: Database, scan_id: UUID) -> None:
 
 
 def repair(database: Database, scan_id: UUID) -> None:
-    """Lets the scan be listed again from its start; `publishing.publish_scan` then publishes what has no outcome.
+    """Prepares a scan to be listed again from its start. After that, `publishing.publish_scan` publishes images without
+    an outcome.
 
     Raises NoSuchScanError, ScanStateError.
     """
@@ -149,7 +155,7 @@ def repair(database: Database, scan_id: UUID) -> None:
         if scan.kind != "scan" or scan.dropped_at is not None:
             raise ScanStateError(f"scan {scan_id} cannot be repaired: it lists no source, or its findings are dropped")
         if "-" in Listing.of(scan).sources:
-            # Whatever is piped in now, nothing tells whether it is all of what was piped in then.
+            # Nobody can tell whether standard input now has everything that it had the first time.
             raise ScanStateError(f"scan {scan_id} read standard input, which cannot be listed again: start a new scan")
         scan.status, scan.paused_from, scan.note, scan.finished_at = ScanStatus.REPAIRING, None, None, None
         # Unchanged images have no finding: the new listing counts them again.

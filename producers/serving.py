@@ -1,4 +1,4 @@
-"""/metrics of `nightly` and `listen`."""
+"""Serves /metrics for `nightly` and `listen`."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ from worker.metrics.declared import (
 )
 
 _DRIFT_KEEP_S = 600.0
-"""The view `drift` reads 26 weeks, and tells of whole days."""
+"""The view `drift` reads 26 weeks and has one row for each whole day, so it is seldom asked."""
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ def metrics_served(
 
 
 def _asked_of(database: Database) -> tuple[AskedGauges, ...]:
-    """Apart, so that none is absent because another one takes too long."""
+    """Separate collectors, so that a slow one does not make the others absent."""
 
     def waiting() -> Values:
         found = dict.fromkeys((LIVE_QUEUE, SCAN_QUEUE), (0, 0.0, 0.0)) | queues(database)

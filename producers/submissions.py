@@ -1,4 +1,4 @@
-"""Images for the live queue, and failed images once more."""
+"""Submits images to the live queue, and publishes failed images again."""
 
 import threading
 from collections.abc import Collection, Iterator, Sequence
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from producers.publishing import Publisher
 
 RETRYABLE = (Reason.STORAGE_UNAVAILABLE, Reason.ENGINE_FAILED)
-"""Reasons that another try may cure without anybody having changed anything."""
+"""Reasons for which another attempt may succeed although nobody has changed anything."""
 
 _FORGET = text(
     "DELETE FROM idempotency_keys WHERE (token_id, key) IN (SELECT token_id, key FROM idempotency_keys "
     "WHERE created_at < :before ORDER BY created_at LIMIT 100 FOR UPDATE SKIP LOCKED)"
 )
-"""A few at a time: each request with a key forgets more than it adds."""
+"""How many expired keys a request with a key deletes: more than it adds, but only a few."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """The idempotency key of a request, and the SHA-256 of what it asks for: the same key asks for the same thing."""
+    """The idempotency key of a request, and the SHA-256 of its content: the same key must ask for the same thing."""
 
     token_id: int
     key: str
@@ -44,14 +44,14 @@ class Key:
 
 @dataclass(frozen=True)
 class Submitted:
-    """The scan of a submission. `replayed`: a request with the same key had made it before."""
+    """The scan of a submission. `replayed`: an earlier request with the same key made it."""
 
     scan_id: UUID
     replayed: bool = False
 
 
 class Submissions:
-    """Takes submissions with idempotency keys. A process has one, which all its threads share."""
+    """Takes submissions with idempotency keys. Each process has one, which all its threads share."""
 
     def __init__(self, app: "Celery", database: Database, *, keep: timedelta = timedelta(hours=24)) -> None:
         self._app, self._database, self._keep = app, database, keep
@@ -59,12 +59,14 @@ class Submissions:
         self._in_hand: set[tuple[int, str]] = set()
 
     def submit(self, refs: Sequence[ImageRef], key: Key, *, policy: Policy | None = None) -> Submitted:
-        """Publishes images to the live queue as one submission, or goes on with the one that this key has made.
+        """Publishes images to the live queue as one submission, or continues the submission that an earlier request
+        with this key made.
 
-        The messages are kept in `unpublished` from the commit until the broker has them all. So a process that dies
-        in between, or a broker that is away, loses nothing: the next request with the key publishes them, and after a
-        minute any web process does (producers.left_behind). Perhaps some then come twice, which gives one finding for
-        each image all the same.
+        The messages are kept in `unpublished` from the commit until the broker has all of them. So nothing is lost if
+        the process dies in between or the broker is away: the next request with the key publishes them, and after a
+        minute any web process does (producers.left_behind). Some messages may be published twice. There is one finding
+        for each image all the same.
+
         Raises KeyReusedError, KeyInUseError, BrokerUnavailableError.
         """
         with self._alone(key):
@@ -78,7 +80,9 @@ class Submissions:
 
     @contextmanager
     def _alone(self, key: Key) -> Iterator[None]:
-        """Another process may have the same key at the same time. That costs a few messages that come twice."""
+        """Only for this process. If another process handles the same key at the same time, a few messages are published
+        twice.
+        """
         name = (key.token_id, key.key)
         with self._lock:
             if name in self._in_hand:
@@ -91,7 +95,7 @@ class Submissions:
                 self._in_hand.discard(name)
 
     def _open(self, refs: Sequence[ImageRef], key: Key, policy: Policy | None) -> tuple[Submitted, list[Any]]:
-        """The submission, and the messages that the broker may not have."""
+        """Returns the submission, and the messages that may not have reached the broker."""
         scan = _scan_of(refs, policy, "API")
         with transaction(self._database) as session:
             session.execute(_FORGET, {"before": datetime.now(UTC) - self._keep})
@@ -129,10 +133,12 @@ def submit(
     policy: Policy | None = None,
     source: str = "fakesweep submit",
 ) -> UUID:
-    """Publishes images to the live queue as one submission; the id of its scan.
+    """Publishes images to the live queue as one submission, and returns the id of its scan.
 
-    If this process dies before the broker has all, a web process publishes them (producers.left_behind). If the broker
-    is away, the submission ends with what was published. Raises BrokerUnavailableError.
+    If this process dies before the broker has all of them, a web process publishes them (producers.left_behind). If the
+    broker is away, the submission ends with the images that were published.
+
+    Raises BrokerUnavailableError.
     """
     scan = _scan_of(refs, policy, source)
     scan_id = scan.id
@@ -188,9 +194,10 @@ def _publish(app: "Celery", job: JudgeImages) -> None:
 
 
 def retry(publisher: "Publisher", database: Database, scan_id: UUID, reasons: Collection[Reason] = RETRYABLE) -> int:
-    """Publishes the images of a scan that failed for these reasons again; how many.
+    """Publishes again the images of a scan that failed for these reasons, and returns how many.
 
-    Their old outcomes stand until new ones take their place.
+    The old outcomes stay until new ones replace them.
+
     Raises NoSuchScanError, ScanStateError, BrokerUnavailableError.
     """
     count, last = 0, ""
@@ -206,7 +213,7 @@ def retry(publisher: "Publisher", database: Database, scan_id: UUID, reasons: Co
             ).all()
         if not rows:
             return count
-        # Without the listed ETag: whatever lies there now is judged.
+        # Without the listed ETag: the object that is there now is judged.
         refs = (ImageRef(uri=uri, external_id=external_id) for uri, external_id in rows)
         messages = [job.payload() for job in messages_of(refs, scan_id=scan_id, again=True)]
         publisher.publish(LIVE_QUEUE if scan.kind == "live" else SCAN_QUEUE, messages)

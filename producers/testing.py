@@ -1,4 +1,4 @@
-"""Fakes that behave like the real source and the real publisher; one contract suite runs on both publishers."""
+"""Fakes that behave like the real source and the real publisher. The same contract suite runs on both publishers."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ from worker.messages import ImageRef
 
 
 class InMemorySource:
-    """A Source over refs, in pages of `page_size`."""
+    """A Source of given refs, in pages of `page_size`."""
 
     def __init__(self, refs: Sequence[ImageRef], rules: Rules, page_size: int = 16) -> None:
         self._refs, self._rules, self._page_size = refs, rules, page_size
@@ -27,8 +27,8 @@ class InMemorySource:
 class InMemoryPublisher:
     """Keeps what is published, by queue, in order.
 
-    `fail_after` messages it refuses the next, once, as a broker does that goes away for good, or a process that is
-    killed: what came before it in the same call is published. `before` is called before each message.
+    After `fail_after` messages, it refuses the next one, once. A broker that goes away for good, or a killed process,
+    behaves in this way: messages before it in the same call are published. `before` is called before each message.
     """
 
     def __init__(self, *, fail_after: int | None = None, before: Callable[[], None] = lambda: None) -> None:
@@ -47,7 +47,7 @@ class InMemoryPublisher:
     def publish(
         self, queue: str, messages: Sequence[dict[str, Any]], *, waiting: Callable[[], None] = lambda: None
     ) -> None:
-        """See BulkPublisher. Its queue is full before each message, for one look."""
+        """See BulkPublisher. Its queue is full once before each message."""
         for message in messages:
             self._before()
             waiting()
@@ -58,5 +58,5 @@ class InMemoryPublisher:
 
     @property
     def uris(self) -> list[str]:
-        """Every uri that was published, as often as it was."""
+        """Returns every uri that was published, as often as it was published."""
         return [image["uri"] for _, message in self.published for image in message["images"]]

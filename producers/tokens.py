@@ -1,4 +1,4 @@
-"""Tokens of the API: made and withdrawn by the owner, and looked up by the web process."""
+"""Tokens of the API. The owner of the tables makes and withdraws them, and the web process looks them up."""
 
 import hashlib
 import re
@@ -26,7 +26,9 @@ _TOKEN = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}")
 
 @dataclass(frozen=True)
 class Wanted:
-    """A token that is to be made. `reviewer` is who reviews with it. Without `days` it never expires."""
+    """A token to be made. `reviewer` is the author of the reviews that are sent with it. Without `days`, it never
+    expires.
+    """
 
     name: str
     scopes: Sequence[Scope]
@@ -35,7 +37,7 @@ class Wanted:
 
 
 def add_token(database: Database, wanted: Wanted) -> str:
-    """Makes a token; its text, which is stored nowhere. Raises UsageError and NoSuchReviewerError."""
+    """Makes a token and returns its text, which is stored nowhere. Raises UsageError and NoSuchReviewerError."""
     _check(wanted)
     text = PREFIX + secrets.token_urlsafe(32)
     values = {
@@ -70,7 +72,7 @@ def _check(wanted: Wanted) -> None:
 
 
 def withdraw_token(database: Database, name: str) -> None:
-    """Makes a token useless, at once and for good. Raises NoSuchTokenError."""
+    """Withdraws a token, at once and for good. Raises NoSuchTokenError."""
     mine = col(ApiToken.name) == name
     with transaction(database) as session:
         gone = update(ApiToken).where(mine, col(ApiToken.withdrawn_at).is_(None)).values(withdrawn_at=datetime.now(UTC))
@@ -80,13 +82,13 @@ def withdraw_token(database: Database, name: str) -> None:
 
 
 def tokens(database: Database) -> list[ApiToken]:
-    """All tokens, by name."""
+    """Returns all tokens, by name."""
     with transaction(database) as session:
         return list(session.execute(select(ApiToken).order_by(col(ApiToken.name))).scalars())
 
 
 def find_token(database: Database, text: str) -> ApiToken | None:
-    """The token with this text; None when there is none. It may be withdrawn or expired: see `state_of`."""
+    """Returns the token with this text, or None. It may be withdrawn or expired: see `state_of`."""
     if not _TOKEN.fullmatch(text):
         return None
     with transaction(database) as session:
@@ -94,12 +96,14 @@ def find_token(database: Database, text: str) -> ApiToken | None:
 
 
 def state_of(token: ApiToken, now: datetime) -> str:
-    """`active`, `withdrawn` or `expired`."""
+    """Returns `active`, `withdrawn` or `expired`."""
     if token.withdrawn_at is not None:
         return "withdrawn"
     return "expired" if token.expires_at is not None and token.expires_at <= now else "active"
 
 
 def digest(text: str) -> str:
-    """What is stored of a token. It has 256 random bits, so a hash that is slow to compute would add nothing."""
+    """Returns what is stored of a token. A token has 256 random bits, so a hash that is slow to compute would add
+    nothing.
+    """
     return hashlib.sha256(text.encode()).hexdigest()

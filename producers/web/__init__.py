@@ -1,5 +1,5 @@
 """The review desk, where people decide about images, and the API for other programs: `fakesweep web`.
 
-`app` puts it together. `access` says who comes in, `desk` what is reviewed and how, `pictures` what they see of an
-image, `overview` what a lead needs, `api` what programs call.
+`app` puts both together. `access` finds out who makes a request. `desk` holds what is reviewed and how, `pictures` what
+people see of an image, `overview` the pages for leads, and `api` the endpoints for programs.
 """

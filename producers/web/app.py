@@ -26,7 +26,7 @@ _LOGINS = {LoginKind.DEMO: demo.router, LoginKind.OIDC: oidc.router, LoginKind.P
 
 
 class Desk(FastAPI):
-    """The app behind its guards. They stand outside of all else, so that answers to errors pass them too."""
+    """The app and its guards. The guards are the outermost layer, so that error answers pass through them too."""
 
     def build_middleware_stack(self) -> ASGIApp:
         """See Starlette."""
@@ -35,7 +35,7 @@ class Desk(FastAPI):
 
 
 def create_app(parts: Parts) -> FastAPI:
-    """The app that answers for the desk and for the API."""
+    """Makes the app for the desk and the API."""
     app = Desk(title="Fakesweep", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
     settings = parts.settings
     app.state.parts = parts

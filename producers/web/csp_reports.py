@@ -1,4 +1,4 @@
-"""Where browsers report what the Content-Security-Policy stopped: it is counted and logged."""
+"""Receives browsers' reports about what the Content-Security-Policy blocked, counts them and logs them."""
 
 import time
 from threading import Lock
@@ -13,13 +13,13 @@ log = structlog.get_logger(__name__)
 PATH = "/csp-report"
 MOST_BYTES = 8192
 _A_MINUTE, _MINUTE_S = 20, 60.0
-"""Reports that are logged in a minute: anybody may send them."""
+"""How many reports are logged in a minute. Anybody may send them."""
 
 router = APIRouter(include_in_schema=False)
 
 
 class Reports:
-    """How many reports came, and which of them are still to be logged."""
+    """Counts the reports, and knows which of them are still to be logged."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -27,7 +27,7 @@ class Reports:
         self._minute, self._logged = 0.0, 0
 
     def add(self, report: str) -> None:
-        """Counts a report, and logs it while there are few."""
+        """Counts a report, and logs it unless there were too many."""
         with self._lock:
             self.count += 1
             if time.monotonic() - self._minute > _MINUTE_S:
@@ -46,7 +46,7 @@ def reports_of(request: Request) -> Reports:
 
 @router.post(PATH)
 async def take(request: Request, reports: Annotated[Reports, Depends(reports_of)]) -> Response:
-    """Takes a report. It changes nothing, and browsers send it without a token."""
+    """Takes a report. It needs no token: browsers send none, and it changes nothing."""
     body = b""
     async for part in request.stream():
         body += part

@@ -1,1 +1,3 @@
-"""Who comes in. `people` says who asks, `sessions` remembers it, and each way to log in has a module of its own."""
+"""Login and sessions. `people` finds out who makes a request, `sessions` remembers it, and each way to log in has
+its own module.
+"""

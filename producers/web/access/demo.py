@@ -1,4 +1,4 @@
-"""The login of the demo: anybody on this machine chooses who they are. It works on loopback alone."""
+"""The login of the demo: anybody on this machine chooses who they are. It works on loopback only."""
 
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -22,13 +22,14 @@ from worker.tables import Reviewer
 router = APIRouter(include_in_schema=False)
 
 _OF_PROXIES = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
-"""A proxy on this machine would make everybody a client of this machine."""
+"""Behind a proxy on this machine, every client would look like this machine."""
 
 
 def on_loopback(request: Request) -> None:
-    """A dependency: the client, and the name by which it calls us, are this machine. Raises ForbiddenError.
+    """A dependency that checks that the client is on this machine and calls us by a name of this machine. Raises
+    ForbiddenError.
 
-    Without a look at the name, a page of another site could reach us through a name that leads here.
+    Without the check of the name, a page of another site could reach us through a name that points to this machine.
     """
     if any(header in request.headers for header in _OF_PROXIES):
         raise ForbiddenError("the demo's login works without a proxy alone")
@@ -40,7 +41,7 @@ def on_loopback(request: Request) -> None:
 
 @router.get("/login", dependencies=[Depends(on_loopback)])
 def choose(pages: APages, parts: AParts) -> HTMLResponse:
-    """Shows who there is."""
+    """Shows a list of the reviewers."""
     query = select(Reviewer).where(col(Reviewer.active)).order_by(col(Reviewer.name))
     with transaction(parts.database) as session:
         people = list(session.execute(query).scalars())
@@ -49,7 +50,7 @@ def choose(pages: APages, parts: AParts) -> HTMLResponse:
 
 @router.post("/login", dependencies=[Depends(on_loopback), Depends(csrf_checked)])
 def enter(request: Request, name: Annotated[str, Form()], parts: AParts) -> Response:
-    """Takes who they say they are."""
+    """Logs in as the chosen reviewer."""
     identity = f"{DEMO}{name}"
     if reviewer_with(parts.database, identity) is None:
         raise NotLoggedInError

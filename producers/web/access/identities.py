@@ -1,6 +1,6 @@
-"""How somebody is named who comes in: by who says so, and by what that one calls them.
+"""Identities: who vouches for a person (a provider or a proxy), and the name that it uses for them.
 
-An e-mail address is no identity: it can be given to somebody else.
+An e-mail address is not an identity, because it can be given to somebody else.
 """
 
 import hmac
@@ -13,26 +13,29 @@ from producers.web.settings import WebSettings
 DEMO, OIDC, PROXY = "demo:", "oidc:", "proxy:"
 SECRET_HEADER = "X-Fakesweep-Proxy-Secret"  # noqa: S105 - the name of a header
 LONGEST = 255
-"""Characters of what a provider or a proxy calls somebody; as many as OpenID Connect allows."""
+"""The longest name that a provider or a proxy may use for somebody, in characters. OpenID Connect allows as many."""
 MOST_BYTES = 1000
-"""Of the same, as a cookie holds it: 166 characters of most scripts that are not Latin."""
+"""The same limit for the bytes of the name in a cookie: 166 characters in most scripts that are not Latin."""
 
 
 def from_oidc(issuer: str, subject: object) -> str | None:
-    """The identity of somebody whom an issuer calls `subject`; None if it is no usable name."""
+    """Returns the identity of the person whom an issuer calls `subject`, or None if the name cannot be used."""
     return f"{OIDC}{issuer}|{subject}" if isinstance(subject, str) and _is_usable(subject) else None
 
 
 def from_proxy(request: HTTPConnection, settings: WebSettings) -> str | None:
-    """Whom the proxy names, if the request comes from the proxy; None if it is no usable name."""
+    """Returns the identity that the proxy names, or None. The request must come from the proxy, and the name must
+    be usable.
+    """
     name = named_by_proxy(request, settings)
     return f"{PROXY}{name}" if name is not None and _is_usable(name) else None
 
 
 def named_by_proxy(request: HTTPConnection, settings: WebSettings) -> str | None:
-    """What the proxy calls who asks, if the request comes from the proxy: it knows the secret that we share with it.
+    """Returns the name that the proxy uses for the person, if the request comes from the proxy.
 
-    A header that is sent twice is not believed: the client may have sent one of the two.
+    A request comes from the proxy if it has the secret that we share with the proxy. A header that is sent twice is
+    ignored, because the client may have sent one of the two.
     """
     secrets = request.headers.getlist(SECRET_HEADER)
     expected = settings.proxy_secret.get_secret_value().encode()
@@ -46,7 +49,7 @@ def named_by_proxy(request: HTTPConnection, settings: WebSettings) -> str | None
 
 
 def is_too_long(name: str) -> bool:
-    """Whether a name has too many characters, or would fill the cookie that the session is."""
+    """Returns whether a name has too many characters, or would not fit into the session's cookie."""
     return len(name) > LONGEST or cookie_bytes(name) > MOST_BYTES
 
 

@@ -11,12 +11,14 @@ router = APIRouter(include_in_schema=False)
 
 @router.post("/logout", dependencies=[Depends(csrf_checked)])
 def leave(request: Request) -> Response:
-    """Ends the session, and lets the browser forget the pictures that it keeps."""
+    """Ends the session and tells the browser to delete its copies of pictures."""
     request.session.clear()
     return RedirectResponse("/logged-out", status_code=303, headers={"Clear-Site-Data": '"cache"'})
 
 
 @router.get("/logged-out")
 def left(pages: APages) -> HTMLResponse:
-    """Says so. Not the login page: where the provider still knows somebody, that one lets them in again at once."""
+    """Says that the person is logged out. It does not show the login page: if the provider still knows the person,
+    that page would log them in again at once.
+    """
     return pages.show("logged_out.html.j2")

@@ -1,4 +1,6 @@
-"""The login by OpenID Connect: authorization code with PKCE and a nonce, everything found by the issuer's address."""
+"""The login by OpenID Connect: authorization code flow with PKCE and a nonce. All addresses come from the issuer's
+discovery document.
+"""
 
 import time
 from typing import Any
@@ -27,19 +29,21 @@ router = APIRouter(include_in_schema=False)
 CALLBACK = "/login/callback"
 TIMEOUT_S = 10
 LEEWAY_S = 60
-"""By how much the provider's clock may differ from ours."""
+"""The largest accepted difference between the provider's clock and ours."""
 _SIGNED_BY_THE_ISSUER = {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
-"""Not `none`, which some providers list, and no HMAC, whose key others know."""
+"""`none` is not in the list, although some providers offer it, and neither is HMAC, whose key others know."""
 _BEGUN = "_state_"
-"""How Authlib names what it keeps in the session of a login that has begun."""
+"""The prefix of the names under which Authlib stores a login in the session."""
 _MOST_BEGUN = 2
-"""Logins that are begun at once, such as in two tabs. The session is a cookie, which holds few."""
+"""How many logins may be in progress at once, for example in two tabs. The session is a cookie, which cannot hold
+many.
+"""
 _FAULTS = (AuthlibBaseError, JoseError, httpx2.HTTPError, ValueError, KeyError, TypeError, RuntimeError)
-"""What Authlib raises for answers of providers that are not as they should be."""
+"""The errors that Authlib raises when a provider's answer is not what it should be."""
 
 
 def client_of(settings: WebSettings) -> Any:
-    """Authlib's client of the issuer. It asks nothing before somebody logs in."""
+    """Returns Authlib's client of the issuer. It makes no request before somebody logs in."""
     secret = settings.oidc_client_secret.get_secret_value()
     return OAuth().register(
         "issuer",
@@ -57,20 +61,20 @@ def client_of(settings: WebSettings) -> Any:
 
 @router.get("/login")
 async def begin(request: Request, parts: AParts) -> Response:
-    """Sends who asks to the issuer."""
+    """Redirects the person to the issuer."""
     others = _begun(request)
     try:
         client = await _checked_client(request, parts.settings)
         answer: Response = await client.authorize_redirect(request, parts.settings.url.rstrip("/") + CALLBACK)
     except _FAULTS as error:
         return _failed(request, error, "The login service does not answer as it should. Try again in a moment.", 502)
-    request.session.update(others[: _MOST_BEGUN - 1])  # Authlib keeps only the one that it has just begun
+    request.session.update(others[: _MOST_BEGUN - 1])  # Authlib keeps only the login that has just begun
     return answer
 
 
 @router.get(CALLBACK)
 async def come_back(request: Request, parts: AParts) -> Response:
-    """Takes whom the issuer names."""
+    """Logs in the person whom the issuer names."""
     settings = parts.settings
     try:
         if request.query_params.get("iss", settings.oidc_issuer) != settings.oidc_issuer:
@@ -88,24 +92,24 @@ async def come_back(request: Request, parts: AParts) -> Response:
         return _failed(request, error, "The login did not succeed, or it took too long. Log in again.", 403)
     if await run_in_threadpool(reviewer_with, parts.database, identity) is None:
         return stranger(request, identity)
-    others = _begun(request)  # another tab may still come back with its own
+    others = _begun(request)  # another tab may still come back with its own login
     address = sessions.begin(request, identity)
     request.session.update(others)
     return RedirectResponse(address, status_code=303)
 
 
 def _begun(request: Request) -> list[tuple[str, Any]]:
-    """What the session holds of logins that have begun and may still come back, the newest first."""
+    """Returns the session's entries for logins that are in progress, the newest first."""
     found = [(name, value) for name, value in request.session.items() if name.startswith(_BEGUN)]
     return sorted((one for one in found if one[1]["exp"] > time.time()), key=lambda one: -one[1]["exp"])
 
 
 async def _checked_client(request: Request, settings: WebSettings) -> Any:
-    """The client, whose issuer is the one that we know. Raises one of _FAULTS."""
+    """Returns the client, after a check that the issuer is the configured one. Raises one of _FAULTS."""
     client = request.app.state.oidc
     metadata = await client.load_server_metadata()
     if metadata["issuer"] != settings.oidc_issuer:
-        metadata.pop("_loaded_at", None)  # asked anew next time
+        metadata.pop("_loaded_at", None)  # the next login asks again
         raise ValueError(f"the issuer calls itself {metadata['issuer']!r}: FAKESWEEP_WEB_OIDC_ISSUER must be just that")
     listed = metadata.get("id_token_signing_alg_values_supported", ["RS256"])
     metadata["id_token_signing_alg_values_supported"] = [one for one in listed if one in _SIGNED_BY_THE_ISSUER]

@@ -1,4 +1,4 @@
-"""Who asks, and what they may do."""
+"""Finds out who makes a request, and what they may do."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ _RANK = {role: rank for rank, role in enumerate(DeskRole)}
 
 @dataclass(frozen=True)
 class Person:
-    """Who asks: a reviewer by their pseudonym."""
+    """The person who makes a request: a reviewer, by their pseudonym."""
 
     name: str
     role: DeskRole
 
     def may(self, role: DeskRole) -> bool:
-        """Whether they may do what this role may."""
+        """Returns whether the person has this role or a higher one."""
         return _RANK[self.role] >= _RANK[role]
 
 
 def reviewer_with(database: Database, identity: str) -> Person | None:
-    """The reviewer who comes in as this identity, if there is one who is not disabled."""
+    """Returns the active reviewer with this identity, or None."""
     query = select(col(Reviewer.name), col(Reviewer.role)).where(col(Reviewer.active))
     if identity.startswith(DEMO):
         query = query.where(col(Reviewer.name) == identity.removeprefix(DEMO))
@@ -43,9 +43,9 @@ def reviewer_with(database: Database, identity: str) -> Person | None:
 
 
 def person_of(request: Request, parts: AParts) -> Person:
-    """Who asks. They are looked up each time, so that somebody who is disabled is out at once.
+    """A dependency: the person who makes the request. Raises NotLoggedInError.
 
-    Raises NotLoggedInError.
+    Each request looks the person up, so that a disabled reviewer is out at once.
     """
     identity = sessions.identity_of(request, parts.settings)
     person = reviewer_with(parts.database, identity) if identity else None
@@ -56,7 +56,9 @@ def person_of(request: Request, parts: AParts) -> Person:
 
 
 def at_least(role: DeskRole) -> Callable[[Person], Person]:
-    """A dependency: who asks, if they have this role or a higher one. It raises ForbiddenError."""
+    """Returns a dependency: the person who makes the request, if they have this role or a higher one. It raises
+    ForbiddenError.
+    """
 
     def checked(person: Annotated[Person, Depends(person_of)]) -> Person:
         if not person.may(role):

@@ -1,4 +1,4 @@
-"""The login by the headers of a proxy, such as oauth2-proxy, that has asked people who they are."""
+"""The login by headers of a proxy that authenticates people, such as oauth2-proxy."""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
@@ -15,7 +15,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/login")
 def enter(request: Request, parts: AParts) -> Response:
-    """Takes whom the proxy names. Raises ForbiddenError when it names nobody, or is not the proxy."""
+    """Logs in the person whom the proxy names. Raises ForbiddenError if it names nobody, or if it is not the proxy."""
     identity = from_proxy(request, parts.settings)
     if identity is None:
         if is_too_long(named_by_proxy(request, parts.settings) or ""):

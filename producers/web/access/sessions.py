@@ -1,4 +1,4 @@
-"""The session of somebody who has logged in: a signed cookie that names their identity, and since when."""
+"""The session of a person: a signed cookie with their identity and the time of the login."""
 
 import time
 
@@ -11,12 +11,12 @@ from producers.web.settings import LoginKind, WebSettings
 _IDENTITY, _SINCE, _NEXT = "identity", "since", "next"
 _PREFIXES = {LoginKind.DEMO: DEMO, LoginKind.OIDC: OIDC, LoginKind.PROXY: PROXY}
 _MOST_NEXT_BYTES = 800
-"""The session is a cookie, and browsers keep 4,096 bytes."""
+"""The session is a cookie, and browsers allow 4,096 bytes."""
 START = "/"
 
 
 def begin(request: Request, identity: str) -> str:
-    """Begins a new session, in which nothing of the one before is left. Returns the page that was asked for."""
+    """Starts a new session, without anything from the old one. Returns the page that the person had asked for."""
     address = str(request.session.get(_NEXT, START))
     request.session.clear()
     request.session[_IDENTITY] = identity
@@ -25,9 +25,9 @@ def begin(request: Request, identity: str) -> str:
 
 
 def identity_of(request: Request, settings: WebSettings) -> str | None:
-    """Who has logged in, by the kind of login that is set now, while their session lasts.
+    """Returns the identity of the person, if their session is valid and was started by the configured kind of login.
 
-    A proxy says it with each request: who it no longer names is out, and so is somebody else's session.
+    A proxy names the person in each request. If it names nobody, or somebody else, the session does not count.
     """
     identity, since = request.session.get(_IDENTITY), request.session.get(_SINCE)
     if not isinstance(identity, str) or not isinstance(since, int):
@@ -40,7 +40,7 @@ def identity_of(request: Request, settings: WebSettings) -> str | None:
 
 
 def remember(request: Request) -> None:
-    """Keeps the page that was asked for, to show it after the login. It is always one of ours."""
+    """Remembers the page that was asked for, to show it after the login. It is always one of our own pages."""
     path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     is_ours = path.startswith("/") and not path.startswith("//") and "\\" not in path
     if request.method == "GET" and is_ours and cookie_bytes(path) <= _MOST_NEXT_BYTES:

@@ -1,4 +1,4 @@
-"""Who has logged in, and is no reviewer."""
+"""The page for people who have logged in but are not reviewers."""
 
 import shlex
 
@@ -9,7 +9,7 @@ from producers.web.pages import Pages
 
 
 def stranger(request: Request, identity: str) -> HTMLResponse:
-    """A page that names their identity, and the command with which an operator lets them in."""
+    """Shows their identity, and the command with which an operator gives them access."""
     request.session.clear()
     command = f"fakesweep reviewer add NAME --login {shlex.quote(identity)}"
     return Pages(request).show("stranger.html.j2", status=403, identity=identity, command=command)

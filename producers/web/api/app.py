@@ -1,4 +1,4 @@
-"""The API as an app of its own, which the web process mounts at /v1."""
+"""The API as a separate app, which the web process mounts at /v1."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ reason codes may be new; nothing else changes within version 1."""
 
 
 class Api(FastAPI):
-    """The API, with problems in its description."""
+    """A FastAPI app whose description shows errors as problems."""
 
     def openapi(self) -> dict[str, Any]:
         """See FastAPI."""
@@ -38,9 +38,10 @@ class Api(FastAPI):
 def create_api(
     parts: Parts, *, publisher: scans.ScanPublisher | None = None, look: scans.Look = scans.look_at_source
 ) -> FastAPI:
-    """The API. `publisher` lists scans that are started or resumed (without one, `parts.scans` does).
+    """Makes the API.
 
-    `look` says whether a source is there.
+    `publisher` lists scans that are started or resumed. Without one, `parts.scans` does it. `look` checks that a source
+    exists.
     """
     api = Api(
         title="Fakesweep",

@@ -1,4 +1,4 @@
-"""Who asks: a token, and what it may do."""
+"""Finds out who makes a request: a token, and what it may do."""
 
 import math
 import time
@@ -28,7 +28,7 @@ _BEARER = HTTPBearer(
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks. `reviewer` is the author of reviews, for the scope `review`."""
+    """The token of a request. `reviewer` is the author of its reviews, for the scope `review`."""
 
     token_id: int
     scopes: frozenset[str]
@@ -36,14 +36,14 @@ class Caller:
 
 
 class Rate:
-    """How often each token may ask, counted in this process alone."""
+    """Limits how often each token may make requests, counted in this process alone."""
 
     def __init__(self, per_minute: int) -> None:
         self._limit = RateLimitItemPerMinute(per_minute)
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def check(self, token_id: int) -> None:
-        """Counts a request. Raises ProblemError (429) when there were too many."""
+        """Counts a request. Raises ProblemError (429) if there were too many."""
         key = str(token_id)
         if self._limiter.hit(self._limit, key):
             return
@@ -58,7 +58,7 @@ def needs(scope: Scope) -> Any:
 
 
 def admit(request: Request, scopes: list[str]) -> Caller:
-    """Who asks, when they may. Raises ProblemError (401, 403, 429)."""
+    """Returns the token of the request, if it has the scope. Raises ProblemError (401, 403, 429)."""
     kind, _, text = request.headers.get("authorization", "").partition(" ")
     token = find_token(parts_of(request).database, text.strip()) if kind.lower() == "bearer" else None
     if token is None or token.id is None:

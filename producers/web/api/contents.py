@@ -1,4 +1,4 @@
-"""Contents: the same bytes, wherever they lie."""
+"""Contents: equal bytes, at any number of uris."""
 
 from datetime import datetime
 from typing import Annotated
@@ -30,7 +30,7 @@ from worker.tables import (
 router = APIRouter(route_class=GuardedRoute, tags=["contents"])
 
 MOST = 100
-"""Reviews, verdicts and places that are shown."""
+"""How many reviews, verdicts and places are shown at most."""
 
 
 class VerdictShown(BaseModel):
@@ -50,7 +50,7 @@ class VerdictShown(BaseModel):
 
 
 class Standing(BaseModel):
-    """Where the content stands with people."""
+    """What people have decided about the content."""
 
     statement: Statement | None = Field(description="What stands; null while nobody has decided, or it is disputed.")
     disputed: bool

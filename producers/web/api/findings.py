@@ -19,7 +19,7 @@ from worker.errors import NoSuchScanError, Reason
 from worker.tables import Outcome, Scan, Verdict
 
 TIMEOUT_S = 30
-"""A page that takes longer, because its filter fits so few findings, is refused as if the database were away."""
+"""A page that takes longer, because few findings match its filter, fails as if the database were away."""
 
 DESCRIBED: dict[int | str, dict[str, Any]] = {
     200: LINKED
@@ -40,7 +40,7 @@ class FindingPage(Page[Finding]):
 
 @dataclass(frozen=True)
 class Filters:
-    """Which findings are wanted."""
+    """The filters of a request for findings."""
 
     verdict: Annotated[Verdict | None, Query(description="Only findings with this verdict.")] = None
     outcome: Annotated[Outcome | None, Query(description="Only findings with this outcome.")] = None
@@ -49,7 +49,7 @@ class Filters:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which findings, from where on, how many, and in which form."""
+    """Which findings are wanted, from where on, how many, and in which format."""
 
     filters: Annotated[Filters, Depends()]
     after: Annotated[ApiUri | None, Query(description="Only findings after this uri. `next` of a page holds it.")] = (
@@ -73,12 +73,12 @@ class Wanted:
     ] = None
 
     def chosen(self) -> Form:
-        """The form of the answer. Raises ProblemError (406)."""
+        """Returns the format of the answer. Raises ProblemError (406)."""
         return self.form or wanted(self.accept)
 
 
 def known_scan(database: Database, scan_id: UUID, kind: str) -> Scan:
-    """The scan, or the submission (`live`). Raises NoSuchScanError."""
+    """Returns the scan or, with `live`, the submission. Raises NoSuchScanError."""
     what = "scan" if kind == "scan" else "submission"
     with transaction(database) as session:
         scan = session.get(Scan, scan_id)
@@ -108,7 +108,7 @@ def findings_answer(request: Request, response: Response, database: Database, sc
 
 
 def _stream(form: Form, batches: Iterator[list[dict[str, Any]]], headers: Any, scan_id: UUID) -> StreamingResponse:
-    first = next(batches, [])  # what goes wrong here still gets an answer of its own
+    first = next(batches, [])  # an error here can still become a normal error answer
 
     def rest() -> Iterator[list[dict[str, Any]]]:
         yield first
@@ -120,7 +120,7 @@ def _stream(form: Form, batches: Iterator[list[dict[str, Any]]], headers: Any, s
 
 
 def _all(database: Database, scan: Scan, filters: Filters, after: str | None) -> Iterator[list[dict[str, Any]]]:
-    """All findings in batches. Between two of them no connection is held, however slowly the client reads."""
+    """Yields all findings in batches. Between two batches, no connection is held, however slowly the client reads."""
     while rows := read(database, scan, filters, after, MAX_PAGE):
         yield rows
         if len(rows) < MAX_PAGE:
@@ -129,7 +129,7 @@ def _all(database: Database, scan: Scan, filters: Filters, after: str | None) ->
 
 
 def read(database: Database, scan: Scan, filters: Filters, after: str | None, limit: int) -> list[dict[str, Any]]:
-    """Findings by uri, as `fakesweep results` writes them."""
+    """Returns findings by uri, as `fakesweep results` writes them."""
     given = {"verdict": filters.verdict, "outcome": filters.outcome, "reason": filters.reason}
     conditions = [f"{name} = :{name}" for name, value in given.items() if value is not None]
     conditions += ["uri > :after"] if after is not None else []

@@ -1,4 +1,4 @@
-"""The forms in which findings can be had: which one is wanted, and how it is written."""
+"""The formats of findings: which one a request wants, and how it is written."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from producers.web.api.problems import ProblemError
 
 
 class Form(StrEnum):
-    """A form of findings, as the parameter `format` names it."""
+    """A format of findings, by the name that the parameter `format` uses."""
 
     JSON = "json"
     JSON_LINES = "ndjson"
@@ -19,18 +19,18 @@ class Form(StrEnum):
 
 
 MEDIA_TYPES = {Form.JSON: "application/json", Form.JSON_LINES: "application/x-ndjson", Form.CSV: "text/csv"}
-"""What Accept calls them. The first one that is accepted is taken."""
+"""The media types of the formats. The first one that the client accepts is used."""
 
 COLUMNS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "explanation", "contradicts", "cut_off",
            "reason", "detail", "etag", "sha256", "width", "height", "detector", "reused_from", "attempts",
            "decided_at")  # fmt: skip
 
 _OBEYED = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""A spreadsheet takes a cell that begins so for a formula."""
+"""A spreadsheet treats a cell that begins with one of these as a formula."""
 
 
 def wanted(accept: str | None) -> Form:
-    """The form that an Accept header prefers. Raises ProblemError (406)."""
+    """Returns the format that an Accept header prefers. Raises ProblemError (406)."""
     if not accept:
         return Form.JSON
     weights = dict(_weights(accept))
@@ -56,7 +56,7 @@ def _weight(media_type: str, weights: Mapping[str, float]) -> float:
 
 
 def written(form: Form, batches: Iterable[list[dict[str, Any]]]) -> Iterator[str]:
-    """The findings as JSON Lines or CSV, in pieces."""
+    """Yields the findings as JSON Lines or CSV, in pieces."""
     if form is Form.CSV:
         yield _csv([COLUMNS])
     for batch in batches:

@@ -1,4 +1,4 @@
-"""What every request passes before an endpoint sees it: its address, its size, its token, its parameters."""
+"""Checks that every request passes before an endpoint sees it: address, size, token, parameters."""
 
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -26,7 +26,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class GuardedRoute(APIRoute):
-    """A route that checks the token first, and refuses parameters that it does not know and bodies that are no JSON."""
+    """A route that checks the token first, and refuses unknown parameters and bodies that are not JSON."""
 
     def get_route_handler(self) -> Handler:
         """See APIRoute."""
@@ -68,7 +68,9 @@ def _check_kind_of_body(request: Request, *, required: bool) -> None:
 
 
 class Guards:
-    """An ASGI middleware around the whole API: addresses in UTF-8, bodies of at most `max_bytes`, no fault untold."""
+    """An ASGI middleware around the whole API. Addresses must be UTF-8, bodies have at most `max_bytes`, and every
+    fault gets an answer.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app, self._max_bytes = app, max_bytes
@@ -95,7 +97,7 @@ class Guards:
         except Exception:
             log.exception("api_failed", path=scope["path"], method=scope["method"])
             if begun:
-                raise  # the connection is cut, so that nobody takes a part for the whole
+                raise  # the connection is closed, so that nobody takes a part of the answer for the whole
             fault = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong here; it is in the server's log")
             await fault(scope, receive, sending)
 
@@ -126,7 +128,7 @@ class Guards:
 
 
 def _refused_address(scope: Scope) -> Response | None:
-    """Python would read what is not UTF-8 as other characters."""
+    """Python would read bytes that are not UTF-8 as other characters."""
     for part in (scope.get("raw_path") or b"", scope["query_string"]):
         try:
             unquote_to_bytes(part.decode("ascii")).decode()

@@ -20,11 +20,11 @@ from worker.errors import TransientError
 router = APIRouter(route_class=GuardedRoute, tags=["health"])
 
 KEEP_S = 2.0
-"""For so long an answer stands: anybody may ask, as often as they like."""
+"""How long an answer is used again: anybody may ask, as often as they like."""
 
 
 class Health(BaseModel):
-    """All is well."""
+    """Everything works."""
 
     status: Literal["ok"]
     database: Literal["ok"] = Field(description="Postgres answers.")
@@ -32,7 +32,7 @@ class Health(BaseModel):
 
 
 class Checks:
-    """Asks the database and the broker, once for all who want to know at the same time."""
+    """Asks the database and the broker, once for all requests that come at the same time."""
 
     def __init__(self, database: Database, app: Celery, clock: Callable[[], float] = time.monotonic) -> None:
         self._asked = {"database": lambda: _ask_database(database), "broker": lambda: _ask_broker(app)}
@@ -42,7 +42,7 @@ class Checks:
         self._found: dict[str, str] = {}
 
     def found(self) -> dict[str, str]:
-        """What answers (ok) and what does not (unavailable)."""
+        """Returns what answers (ok) and what does not (unavailable)."""
         with self._lock:
             if self._at is None or self._clock() - self._at > KEEP_S:
                 self._found = {name: _state(ask) for name, ask in self._asked.items()}
@@ -50,7 +50,7 @@ class Checks:
             return self._found
 
     async def soon(self) -> dict[str, str]:
-        """The same, from threads of its own: it must not wait for those that answer requests."""
+        """The same, in separate threads, so that it does not wait for threads that answer requests."""
         return await to_thread.run_sync(self.found, limiter=self._threads)
 
 

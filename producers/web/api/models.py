@@ -1,4 +1,4 @@
-"""What requests and answers hold: the parts that several endpoints share."""
+"""Models of requests and answers that several endpoints share."""
 
 import re
 from datetime import datetime
@@ -37,7 +37,7 @@ def _is_number(value: object) -> object:
 
 
 Number = BeforeValidator(_is_number)
-"""Refuses "5" and true, which pydantic would take for 5 and 1. It takes 5.0: JSON knows no integers."""
+"""Refuses "5" and true, which pydantic would accept as 5 and 1. It accepts 5.0, because JSON has no integers."""
 
 RowId = Annotated[int, Field(ge=1, lt=2**63), Number]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Number]
@@ -51,11 +51,11 @@ def _is_rfc_3339(value: object) -> object:
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_is_rfc_3339), Field(examples=["2026-07-01T12:00:00Z"])]
-"""A time of RFC 3339. pydantic would take a number for seconds since 1970."""
+"""A time as in RFC 3339. pydantic would also accept a number, as seconds since 1970."""
 
 
 class Asked(BaseModel):
-    """A request's body: a field that it does not know is refused."""
+    """The body of a request. Unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -77,7 +77,7 @@ class WithPolicy(Asked):
         return self
 
     def policy(self) -> Policy:
-        """The policy of the scan."""
+        """Returns the policy for the scan."""
         return Policy(explain=self.explain, fake_from=self.fake_from, real_to=self.real_to, max_tokens=self.max_tokens)
 
 
@@ -156,5 +156,5 @@ class Finding(BaseModel):
 
 
 def strictly(model: type[BaseModel], row: dict[str, Any]) -> dict[str, Any]:
-    """The fields of the row that the model has."""
+    """Returns the fields of the row that the model has."""
     return {name: row[name] for name in model.model_fields}

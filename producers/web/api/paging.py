@@ -1,4 +1,4 @@
-"""Answers in pages: each ends with where the next one begins."""
+"""Answers in pages: each page says where the next one begins."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Generic, TypeVar
@@ -33,7 +33,7 @@ class Page(BaseModel, Generic[Item]):
 
 
 def next_page(request: Request, **changes: Any) -> str:
-    """The address of this request with other parameters, relative to the server."""
+    """Returns the address of this request with other parameters, relative to the server."""
     return f"{request.url.path}?{urlencode(dict(request.query_params) | changes)}"
 
 
@@ -43,5 +43,5 @@ def linked(address: str | None) -> Mapping[str, str]:
 
 
 def link(response: Response, address: str | None) -> None:
-    """Names the next page in the answer's header."""
+    """Adds the Link header with the next page to the answer."""
     response.headers.update(linked(address))

@@ -1,4 +1,4 @@
-"""Refuses what programs may not name, field by field."""
+"""Refuses uris and sources that programs may not name, field by field."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""What requests and answers about scans hold."""
+"""Models of requests and answers about scans."""
 
 from datetime import datetime
 from typing import Annotated, Self

@@ -1,4 +1,4 @@
-"""Scans: whole archives."""
+"""Endpoints for scans."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Protocol
@@ -26,14 +26,14 @@ router = APIRouter(route_class=GuardedRoute, tags=["scans"])
 
 
 class ScanPublisher(Protocol):
-    """What lists scans and publishes their images, in processes of their own."""
+    """Lists scans and publishes their images, in separate processes."""
 
     def start(self, scan_id: UUID) -> None:
-        """Goes on with the scan's listing, and returns at once."""
+        """Continues the scan's listing, and returns at once."""
 
 
 Look = Callable[[scans.Listing], None]
-"""Looks whether there is such a source. Raises SourceError."""
+"""Checks that a source exists. Raises SourceError."""
 
 
 def look_at_source(listing: scans.Listing) -> None:
@@ -86,7 +86,7 @@ def start_scan(request: Request, response: Response, body: StartScan, caller: AC
     rules = Rules(suffixes=tuple(body.suffixes), min_bytes=body.min_bytes, max_bytes=body.max_bytes)
     check_places(parts.settings, body.sources, where=("sources",))
     listing = scans.Listing(sources=tuple(map(sources.absolute, body.sources)), rules=rules)
-    check_places(parts.settings, listing.sources, where=("sources",))  # where links lead
+    check_places(parts.settings, listing.sources, where=("sources",))  # where the link leads
     look: Look = request.app.state.look
     look(listing)
     scan = scans.start_scan(
@@ -100,7 +100,7 @@ def start_scan(request: Request, response: Response, body: StartScan, caller: AC
 
 
 def _own(caller: Caller, token: str | None) -> str | None:
-    """So that a program names no scan of a nightly schedule, of the desk or of another program."""
+    """Returns a token that cannot name a scan of a nightly schedule, of the desk or of another program."""
     return None if token is None else f"api-{caller.token_id}-{token}"
 
 

@@ -1,4 +1,4 @@
-"""Which rows of a table that only grows are complete: nothing with a lower id can appear any more."""
+"""Finds out which rows of an append-only table are complete: no row with a lower id can appear any more."""
 
 import time
 
@@ -18,14 +18,17 @@ _WRITING = text(
 
 
 def settled_reviews(database: Database, patience_s: float = PATIENCE_S) -> int:
-    """The highest id below which all reviews can be seen: who asks after it later misses none.
+    """Returns the highest id up to which all reviews are visible, so that a program that asks for later ones misses
+    none.
 
-    Ids are taken before the commit, so that a review can appear after one with a higher id. But a transaction locks the
-    table before it takes an id: so this waits for all that hold such a lock when the newest id has been read.
-    Raises LockedError when one of them takes longer than `patience_s`.
+    A review gets its id before its commit, so it may appear after a review with a higher id. But its transaction locks
+    the table before it gets the id. So this function reads the newest id and then waits for all transactions that hold
+    such a lock.
+
+    Raises LockedError if one of them takes longer than `patience_s`.
     """
     until = time.monotonic() + patience_s
-    # Each statement sees what was committed before it.
+    # Each statement sees everything that was committed before it.
     with transaction(database) as session:
         newest: int = session.execute(_NEWEST).scalar_one()
         writing = set(session.execute(_WRITING).scalars())

@@ -1,4 +1,4 @@
-"""Submissions: images that somebody waits for."""
+"""Submissions: images for which somebody waits."""
 
 import hashlib
 import json
@@ -62,7 +62,7 @@ _LOCATED = {
 
 
 def replays(parts: Parts) -> submissions.Submissions:
-    """What takes submissions with idempotency keys."""
+    """Takes submissions with idempotency keys."""
     keep = timedelta(hours=parts.settings.api_key_hours)
     return submissions.Submissions(parts.broker, parts.database, keep=keep)
 

@@ -1,4 +1,4 @@
-"""Waiting for scans to end, without a thread or a connection for each who waits."""
+"""Waits for scans to end, without a thread or a connection for each waiting request."""
 
 import asyncio
 from typing import Annotated
@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 POLL_S = 0.25
 MOST = 1000
-"""Who comes when so many wait already gets an answer at once."""
+"""If so many requests wait already, another one gets its answer at once."""
 
 Prefer = Annotated[
     str | None,
@@ -32,7 +32,7 @@ Prefer = Annotated[
 
 
 def seconds_of(prefer: str | None, at_most: int) -> int:
-    """How long a Prefer header wants to wait; 0 when it says nothing of it that can be understood."""
+    """Returns how long a Prefer header asks to wait, in seconds; 0 if it does not ask, or cannot be understood."""
     for part in (prefer or "").split(","):
         name, _, value = part.partition(";")[0].strip().partition("=")
         if name.strip().lower() == "wait" and value.strip().isdecimal() and value.strip().isascii():
@@ -41,12 +41,12 @@ def seconds_of(prefer: str | None, at_most: int) -> int:
 
 
 def applied(waited_s: int) -> dict[str, str]:
-    """The header that says that a preference was honoured."""
+    """Returns the header that says that a preference was applied."""
     return {"Preference-Applied": f"wait={waited_s}"} if waited_s else {}
 
 
 class Waiting:
-    """All who wait in this process. One query, four times a second, asks for all of them together."""
+    """All waiting requests of this process. One query, four times a second, asks for all of them together."""
 
     def __init__(self, database: Database, *, poll_s: float = POLL_S, most: int = MOST) -> None:
         self._database, self._poll_s, self._most = database, poll_s, most
@@ -54,7 +54,7 @@ class Waiting:
         self._asking: asyncio.Task[None] | None = None
 
     async def until_ended(self, scan_id: UUID, within_s: float) -> None:
-        """Returns when the scan is done, paused or cancelled, or the time is over."""
+        """Returns when the scan is done, paused or cancelled, or when the time is over."""
         if within_s <= 0 or len(self._waiters) >= self._most:
             return
         loop = asyncio.get_running_loop()

@@ -1,5 +1,6 @@
-"""The review queue: what waits, who works on what, what people decide, and what they take back.
+"""The review desk: what waits, who works on what, what people decide, and what they take back.
 
-`queue` lists what waits and `claims` gives it out, one content to one person. `deciding` stores what a person says,
-`undo` takes it back. `item` is all that a page shows of a content. `agreement` and `pace` count.
+`queue` lists the waiting contents, and `claims` gives each to one person. `deciding` stores a person's decision, and
+`undo` takes it back. `item` collects everything that a page shows of a content, and `looking` who has it open.
+`agreement` and `pace` count.
 """

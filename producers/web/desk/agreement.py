@@ -1,4 +1,4 @@
-"""How far reviewers agree."""
+"""Measures how far reviewers agree."""
 
 import warnings
 from collections import defaultdict
@@ -12,10 +12,10 @@ from worker.database import Database, transaction
 from worker.tables import Statement
 
 ENOUGH = 20
-"""Contents in common, below which a coefficient says nothing."""
+"""With fewer contents in common, a coefficient means nothing."""
 
-# The first word of each person who has one that counts, on contents of which two or more people said one. A word that
-# its author took back after somebody else had spoken is still their first: they may have seen what the other said.
+# The first statement of each person, for contents with statements from two or more people. If an author took a
+# statement back after somebody else had spoken, it is still their first: they may have seen what the other said.
 _FIRST_WORDS = """
 WITH words AS (
     SELECT DISTINCT ON (r.sha256, r.reviewer) r.sha256, r.reviewer, r.statement
@@ -38,7 +38,9 @@ ORDER BY sha256, reviewer
 
 @dataclass(frozen=True)
 class Pair:
-    """Two reviewers and the contents that both reviewed. `kappa` is Cohen's, None with `why` where it means nothing."""
+    """Two reviewers and the contents that both reviewed. `kappa` is Cohen's. If it has no meaning, it is None, and
+    `why` says so.
+    """
 
     first: str
     second: str
@@ -50,7 +52,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class Agreement:
-    """`alpha` is Krippendorff's over all contents that two or more people reviewed; None with `why`."""
+    """`alpha` is Krippendorff's, for all contents that two or more people reviewed. If it has no meaning, it is
+    None, and `why` says so.
+    """
 
     contents: int
     reviewers: int
@@ -60,7 +64,9 @@ class Agreement:
 
 
 def agreement(database: Database) -> Agreement:
-    """By the first word of each person on a content; appeals are left out, and people who took all words back."""
+    """Computes the agreement from each person's first statement about a content. Appeals are left out, and so are
+    people who took all their statements back.
+    """
     words: dict[str, dict[str, str]] = defaultdict(dict)
     with transaction(database) as session:
         for sha256, reviewer, statement in session.execute(text(_FIRST_WORDS)):
@@ -69,7 +75,7 @@ def agreement(database: Database) -> Agreement:
 
 
 def of_words(words: Mapping[str, Mapping[str, str]]) -> Agreement:
-    """The same of words by content and reviewer."""
+    """Computes the same from given statements, by content and reviewer."""
     people = sorted({reviewer for said in words.values() for reviewer in said})
     both: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
     for said in words.values():

@@ -1,7 +1,7 @@
-"""Who works on what: a content is one person's for a while, and nobody else's.
+"""Claims: for a while, a content belongs to one person and to nobody else.
 
-A claim is a row whose key is the content. It is taken by one statement, which takes nothing from a claim that still
-holds. So no content is two people's, whatever they do at the same moment.
+A claim is a row whose key is the content. One statement takes it, and never from a claim that is still valid. So a
+content never belongs to two people, whatever they do at the same moment.
 """
 
 import random
@@ -21,17 +21,19 @@ from worker.database import Database, transaction
 from worker.errors import FasterError, NotWaitingError
 
 _CLASS = 0x434C4149
-"""First key of advisory locks ("CLAI" in ASCII): the second is a content, or a person, who claims one at a time."""
+"""First key of the advisory locks ("CLAI" in ASCII). The second key is a content, or a person, so that each person
+claims one content at a time.
+"""
 
 TRIES = 10
-"""How often a person's next content is looked for while others take what was found."""
+"""How often we look for a person's next content while others take the ones that were found."""
 PAUSE_S = 0.02
-"""The longest pause after the first try; it grows by as much with each."""
+"""The longest pause after the first attempt. It grows by the same amount with each attempt."""
 
 
 @dataclass(frozen=True)
 class Claimed:
-    """A content that is the person's until `until`, unless they keep it longer."""
+    """A content that belongs to the person until `until`. They can keep it longer."""
 
     id: UUID
     sha256: str
@@ -56,8 +58,8 @@ RETURNING id, sha256, until
 """
 _NEW_CLAIM = "gen_random_uuid(), :me, now(), now() + make_interval(secs => :claim_s)"
 
-# Who finds a candidate's lock taken leaves it to the one who is claiming it at this moment, and takes the next. The
-# lock only saves waiting. What keeps two people apart is the key of `claims`.
+# If a candidate's lock is taken, somebody is claiming it at this moment. So the next candidate is taken instead. The
+# locks only save waiting. The key of `claims` is what keeps two people apart.
 _CLAIM_NEXT = f"""
 WITH candidates AS MATERIALIZED (
     SELECT c.sha256 FROM {{source}} ORDER BY {{order}} LIMIT 32
@@ -74,13 +76,13 @@ _NOT_TAKEN = (
 _NOT_SKIPPED = (
     " AND NOT EXISTS (SELECT FROM skips s WHERE s.reviewer = :me AND s.sha256 = c.sha256 AND s.until > now())"
 )
-# When nothing else waits: what was skipped first.
+# If nothing else waits, the content that was skipped first.
 _SKIPPED = f"""skips s CROSS JOIN LATERAL (
     SELECT * FROM contents c WHERE c.sha256 = s.sha256 AND {MINE}{{fits}} OFFSET 0
 ) c WHERE s.reviewer = :me AND s.until > now()"""  # noqa: S608 - constants of the desk
 
 ONE_PERSON = f"SELECT pg_advisory_xact_lock({_CLASS}, hashtext('person ' || :me))"
-"""A person's claims and withdrawals take turns."""
+"""Makes a person's claims and withdrawals happen one at a time."""
 _GO_ON = f"""
 UPDATE claims SET until = now() + make_interval(secs => :claim_s)
 WHERE id = (
@@ -92,7 +94,7 @@ WHERE id = (
 RETURNING id, sha256, until
 """  # noqa: S608 - constants of the desk
 CLAIM_ONE = _TAKE.format(chosen=f"SELECT CAST(:sha256 AS text), {_NEW_CLAIM}")
-"""Takes `:sha256` for `:me`, unless somebody else holds it; its row then."""
+"""Takes `:sha256` for `:me` and returns its row, unless somebody else holds it."""
 _KEEP = """
 UPDATE claims SET until = greatest(until, now() + make_interval(secs => :claim_s))
 WHERE id = :id AND reviewer = :me
@@ -103,7 +105,7 @@ UPDATE claims SET until = greatest(until, now() + make_interval(secs => :claim_s
 WHERE sha256 = :sha256 AND reviewer = :me AND until > now()
 RETURNING id, sha256, until
 """
-# And claims of before that nobody has ended.
+# Also deletes old claims that nobody has ended.
 _GIVE_BACK = """
 DELETE FROM claims WHERE reviewer = :me AND (sha256 = :sha256 OR until < now() - interval '1 day')
 """
@@ -116,18 +118,20 @@ _HOLDER = "SELECT reviewer, until FROM claims WHERE sha256 = :sha256 AND until >
 
 
 def next_content(database: Database, person: Person, filters: Filters, claim_s: float) -> Claimed | None:
-    """Claims what waits longest or is worst for this person; None when nothing waits for them.
+    """Claims the next content for this person: the most severe, and of these the oldest. Returns None if nothing waits
+    for them.
 
-    Who holds a claim whose content still waits and fits the filters gets that one again, with a new `until`.
+    If the person holds a claim whose content still waits and matches the filters, they get that one again, with a new
+    `until`.
 
-    Raises FasterError where others were faster each time.
+    Raises FasterError if others were faster each time.
     """
     given = {**values_of(person), **filters.values(), "claim_s": claim_s}
     for number in range(1, TRIES + 1):
         with suppress(FasterError), transaction(database) as session:
             session.execute(text(ONE_PERSON), given)
             return _held(session, filters, given) or _first(session, person, filters, given)
-        # Each time, another person has got a content. Those who wait go on at different moments.
+        # Each time, somebody else got a content. The random pause keeps those who wait from trying at the same moment.
         time.sleep(random.uniform(0, PAUSE_S * number))  # noqa: S311 - no secret
     raise FasterError("other people got each content that was to be yours")
 
@@ -138,14 +142,14 @@ def _held(session: Session, filters: Filters, given: dict[str, Any]) -> Claimed 
 
 
 def _first(session: Session, person: Person, filters: Filters, given: dict[str, Any]) -> Claimed | None:
-    """The first content of the first part of the queue that has one. Raises FasterError."""
+    """Returns the first content of the first section of the queue that has one. Raises FasterError."""
     fits = filters.sql() + _NOT_TAKEN
     sources = [(section.source(fits + _NOT_SKIPPED, "32"), ORDER) for section in sections(person)]
     for source, order in [*sources, (_SKIPPED.format(fits=fits), "s.until")]:
         query = _CLAIM_NEXT.format(source=source, order=order)
         row = session.execute(text(query), given).one()
         if row.sha256 is not None:
-            # The statement may not have seen that somebody decided the content while it ran.
+            # Somebody may have decided the content while the statement ran, and the statement does not see that.
             if not is_mine(session, person, row.sha256):
                 raise FasterError
             return Claimed(row.id, row.sha256, row.until)
@@ -155,13 +159,15 @@ def _first(session: Session, person: Person, filters: Filters, given: dict[str, 
 
 
 def claim(database: Database, person: Person, sha256: str, claim_s: float) -> Claimed | Held:
-    """Claims this content, or says who holds it. Who holds it already keeps their claim. Raises NotWaitingError."""
+    """Claims this content, or says who holds it. A person who holds it already keeps their claim. Raises
+    NotWaitingError.
+    """
     with transaction(database) as session:
         return take(session, person, sha256, claim_s)
 
 
 def take(session: Session, person: Person, sha256: str, claim_s: float) -> Claimed | Held:
-    """As `claim`, in a transaction that is there already."""
+    """The same as `claim`, in an open transaction."""
     given = {**values_of(person), "sha256": sha256, "claim_s": claim_s}
     session.execute(text(ONE_PERSON), given)
     while True:
@@ -169,7 +175,7 @@ def take(session: Session, person: Person, sha256: str, claim_s: float) -> Claim
             session.execute(text(_KEEP_CONTENT), given).one_or_none()
             or session.execute(text(CLAIM_ONE), given).one_or_none()
         )
-        # Only now: a statement that begins after the claim sees what anybody has decided before it.
+        # Checked only now: a statement that begins after the claim sees every earlier decision.
         if not is_mine(session, person, sha256):
             raise NotWaitingError(why_not(session, person, sha256))
         if taken is not None:
@@ -179,7 +185,9 @@ def take(session: Session, person: Person, sha256: str, claim_s: float) -> Claim
 
 
 def keep(database: Database, person: Person, claim_id: UUID, claim_s: float) -> datetime | None:
-    """Makes a claim hold on: until when. None when it is lost. One that ran out and that nobody took holds again."""
+    """Extends a claim and returns its new end. Returns None if the claim is lost. An expired claim that nobody else
+    took becomes valid again.
+    """
     with transaction(database) as session:
         given = {"me": person.name, "id": claim_id, "claim_s": claim_s}
         until: datetime | None = session.execute(text(_KEEP), given).scalar_one_or_none()
@@ -187,7 +195,7 @@ def keep(database: Database, person: Person, claim_id: UUID, claim_s: float) -> 
 
 
 def skip(database: Database, person: Person, sha256: str) -> None:
-    """Gives it back, and not to this person again for an hour, unless nothing else waits."""
+    """Gives a content back. This person does not get it again for an hour, unless nothing else waits."""
     given = {"me": person.name, "sha256": sha256}
     with transaction(database) as session:
         for statement in (_GIVE_BACK, _FORGET_SKIPS, _SKIP):
@@ -195,19 +203,19 @@ def skip(database: Database, person: Person, sha256: str) -> None:
 
 
 def holder(database: Database, sha256: str) -> Held | None:
-    """Who works on this content now."""
+    """Returns who works on this content now."""
     with transaction(database) as session:
         return held_by(session, sha256)
 
 
 def held_by(session: Session, sha256: str) -> Held | None:
-    """As `holder`, in a transaction that is there already."""
+    """The same as `holder`, in an open transaction."""
     row = session.execute(text(_HOLDER), {"sha256": sha256}).first()
     return Held(*row) if row else None
 
 
 def own(database: Database, person: Person, sha256: str) -> Claimed | None:
-    """This person's claim on this content, where they hold one."""
+    """Returns this person's claim on this content, if they hold one."""
     query = "SELECT id, sha256, until FROM claims WHERE sha256 = :sha256 AND reviewer = :me AND until > now()"
     with transaction(database) as session:
         row = session.execute(text(query), {"sha256": sha256, "me": person.name}).one_or_none()

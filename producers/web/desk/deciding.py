@@ -1,4 +1,4 @@
-"""A person decides what a content is: one transaction, from the claim to the review that it leaves behind."""
+"""Stores a person's decision about a content, in one transaction that uses up the claim."""
 
 import hmac
 from collections.abc import Iterable
@@ -22,9 +22,9 @@ from worker.tables import DeskRole, ReviewKind, Statement
 from worker.texts import storable
 
 MAX_NOTE = 10_000
-"""Characters of a note."""
+"""The longest note, in characters."""
 MAX_ALSO = 200
-"""Near duplicates that are decided at once."""
+"""How many near duplicates can be decided at once."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,9 @@ class Shown:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the person says. `also` are contents, by SHA-256, of which they say the same: only near duplicates count."""
+    """What the person says. `also` are contents, by SHA-256, about which they say the same. Only near duplicates
+    among them count.
+    """
 
     statement: Statement
     reason_code: str | None = None
@@ -48,21 +50,25 @@ class Decision:
 
 @dataclass(frozen=True)
 class SecondShare:
-    """Which contents get a second look: those whose HMAC with the `secret` is below the `share` of 0 to 1."""
+    """Chooses the contents that get a second look: those whose HMAC with the `secret` is below the `share`, from 0
+    to 1.
+    """
 
     secret: bytes
     share: float
 
     def draws(self, sha256: str) -> bool:
-        """Whether this content is one of them: always the same answer, which nobody without the secret can foresee."""
+        """Returns whether this content gets a second look. The answer is always the same, and nobody without the
+        secret can predict it.
+        """
         drawn = int.from_bytes(hmac.digest(self.secret, sha256.encode(), "sha256")[:8])
         return drawn < self.share * 2**64
 
 
 @dataclass(frozen=True)
 class Decided:
-    """What was stored. `left_out` are of `also` those that are no near duplicates, that do not wait for this person, or
-    that somebody else works on.
+    """What was stored. `left_out` are those of `also` that are not near duplicates, do not wait for this person, or
+    belong to somebody else now.
     """
 
     review_id: int
@@ -75,7 +81,8 @@ class Decided:
     left_out: tuple[str, ...]
 
 
-# The lock of review_checked(), before any row: who decides several contents takes them in the order of workers.
+# The lock of review_checked(), taken before any row. If several contents are decided, they are locked in the same order
+# as workers lock them.
 LOCK_CONTENTS = """
 SELECT pg_advisory_xact_lock(1380275785, key)
 FROM (SELECT DISTINCT hashtext(one) & 4095 AS key FROM unnest(CAST(:contents AS text[])) one ORDER BY 1) AS ordered
@@ -97,7 +104,7 @@ WHERE r.claim_id = :claim_id AND r.reviewer = :me
   AND NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id)
 ORDER BY r.id
 """
-# There may be one that was wanted when the person said this first, took it back, and somebody was looking already.
+# There may already be one: the person said this before, took it back, and somebody was looking by then.
 _WANT_SECOND_LOOK = """
 INSERT INTO second_looks (sha256, first_reviewer) VALUES (:sha256, :me) ON CONFLICT (sha256) DO NOTHING
 """
@@ -114,12 +121,13 @@ def decide(
     chance: SecondShare,
     reasons: Reasons,
 ) -> Decided:
-    """Stores what the person says of the content that they have claimed. The same request again changes nothing more.
+    """Stores the person's decision about the content that they have claimed. Repeating the request changes nothing
+    more.
 
-    A claim that has run out still counts, as long as nobody else has taken the content.
+    An expired claim still counts, as long as nobody else has taken the content.
 
-    Raises ClaimLostError, GoneError, UsageError (for a reason code that is not among `reasons`), and what
-    producers.reviews.review raises.
+    Raises ClaimLostError, GoneError, UsageError (for a reason code that is not in `reasons`), and the errors of
+    producers.reviews.review.
     """
     _check(decision, reasons)
     others = tuple(dict.fromkeys(one for one in decision.also if one != sha256))
@@ -158,7 +166,7 @@ class _Desk:
     chance: SecondShare
 
     def state(self, session: Session, sha256: str, shown: Shown, note: str | None) -> Any:
-        """Stores a review, and whether the content is looked at again."""
+        """Stores a review, and whether the content gets a second look."""
         mine = {"sha256": sha256, "me": self.person.name}
         appeal = self.person.may(DeskRole.LEAD) and session.execute(text(_DISPUTED), mine).first() is not None
         code = self.decision.reason_code
@@ -174,7 +182,7 @@ class _Desk:
         return row
 
     def follow(self, session: Session, sha256: str, leader: str) -> bool:
-        """Decides a near duplicate likewise, if it waits for this person and nobody else works on it."""
+        """Makes the same decision for a near duplicate, if it waits for this person and nobody else works on it."""
         mine = {"sha256": sha256, "me": self.person.name}
         if not is_mine(session, self.person, sha256):
             return False
@@ -187,7 +195,7 @@ class _Desk:
         return True
 
     def before(self, session: Session, sha256: str, others: Iterable[str]) -> Decided:
-        """What this person has decided under this claim already. Raises ClaimLostError."""
+        """Returns what this person decided under this claim before. Raises ClaimLostError."""
         given = {"claim_id": self.claim_id, "me": self.person.name, "sha256": sha256}
         rows = session.execute(text(_STATED), given).all()
         if rows and rows[0].sha256 == sha256:
@@ -200,7 +208,7 @@ class _Desk:
         raise ClaimLostError("your claim ran out: claim the content again")
 
     def decided(self, rows: Any, others: Iterable[str]) -> Decided:
-        """The answer for these reviews, the content's own first."""
+        """Returns the answer for these reviews. The first one is that of the content itself."""
         first = rows[0]
         also = tuple(row["sha256"] if isinstance(row, dict) else row.sha256 for row in rows[1:])
         return Decided(

@@ -1,4 +1,4 @@
-"""The filters of the queue, as an address has them."""
+"""The filters of the queue, as they stand in an address."""
 
 from typing import Annotated
 from urllib.parse import urlencode
@@ -20,11 +20,11 @@ _ROW_ID = TypeAdapter(Annotated[int, Field(ge=1, lt=2**63)])
 
 
 class Asked:
-    """What an address asks for: filters, and the query that takes them on to the next page."""
+    """What an address asks for: filters, and the query that carries them to the next page."""
 
     def __init__(
         self,
-        _person: AReviewer,  # first: nothing is looked up for who is not logged in
+        _person: AReviewer,  # first, so that nothing is looked up for a person who is not logged in
         parts: AParts,
         scan: Annotated[Text, Query(max_length=36)] = "",
         bucket: Annotated[Text, Query(max_length=255)] = "",
@@ -52,7 +52,9 @@ class Asked:
             raise UsageError("this address has a filter that cannot be: choose the filters again") from None
 
     def query(self, **more: str) -> str:
-        """The query of an address with the same filters, with its question mark; empty without any."""
+        """Returns the query of an address with the same filters, with its question mark, or an empty text if there
+        are none.
+        """
         given = self._given | more
         return f"?{urlencode(given)}" if given else ""
 

@@ -1,4 +1,4 @@
-"""All that a page shows of a content."""
+"""Collects everything that a page shows of a content."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,14 +18,15 @@ __all__ = ["MAX_PLACES", "DetectorShown", "Item", "ReviewShown", "ScanShown", "V
 MAX_PLACES = 200
 MAX_EXTERNAL_IDS = 50
 
-# The row of the detector that judged the content last; where it was never flagged, its newest verdict.
+# The row of the detector that judged the content last. If the content was never flagged, its newest verdict.
 _CONTENT = """
 SELECT c.verdict, c.score, c.verdict_id, c.uri, c.scan_id, c.first_at, c.statement,
        c.verdict <> 'real' AND NOT c.superseded AS attention
 FROM contents c WHERE c.sha256 = :sha256
 ORDER BY c.superseded, c.last_at DESC LIMIT 1
 """
-# What was never flagged may have no row there. Its findings are known by where its verdicts found it.
+# A content that was never flagged may have no row there. Its verdicts say where it was found, and so lead to its
+# findings.
 _FOUND = """
 SELECT f.verdict, f.score, f.verdict_id, f.uri, f.scan_id, NULL AS first_at, NULL AS statement, false AS attention
 FROM findings f
@@ -57,7 +58,7 @@ ORDER BY r.created_at, r.id
 """
 _STATUS = "SELECT statement, disputed FROM review_status WHERE sha256 = :sha256"
 _IS_SECOND = f"SELECT FROM contents c, second_looks l WHERE c.sha256 = :sha256 AND {BLIND}"
-# What was never flagged has no places there: its verdicts say where it lay.
+# A content that was never flagged has no places there. Its verdicts say where it is.
 _PLACES = """
 SELECT uri, count(*) OVER () AS total
 FROM (SELECT p.uri FROM content_places p WHERE p.sha256 = :sha256
@@ -75,7 +76,7 @@ _NOT_CALIBRATED: Mapping[str, Any] = {"slope": 1.0, "offset": 0.0, "knots": None
 
 
 def item(database: Database, person: Person, sha256: str) -> Item | None:
-    """What a page shows of a content to this person; None when no detector has judged it."""
+    """Returns what a page shows of a content to this person, or None if no detector has judged it."""
     given = {**values_of(person), "sha256": sha256}
     with transaction(database) as session:
         flagged = next(iter(_rows(session, _CONTENT, given)), None)
@@ -112,7 +113,7 @@ def _rows(session: Session, query: str, given: Mapping[str, Any]) -> list[dict[s
 
 
 def _finding(found: dict[str, Any] | None, shown: dict[str, Any]) -> dict[str, Any]:
-    """What the newest finding says, or the newest verdict."""
+    """Returns the values of the newest finding or, without one, of the newest verdict."""
     source = found or shown | {"verdict_id": shown["id"], "first_at": None}
     return {
         "uri": source["uri"],
@@ -168,7 +169,7 @@ def _verdict(row: Mapping[str, Any]) -> VerdictShown:
 
 
 def _said(session: Session, given: Mapping[str, Any], *, hidden: bool) -> dict[str, Any]:
-    """What people said, unless it is withheld."""
+    """Returns what people said, unless it is withheld."""
     if hidden:
         return {"reviews": [], "reviews_hidden": True, "statement": None, "disputed": False}
     status = session.execute(text(_STATUS), given).first()

@@ -1,6 +1,6 @@
-"""Who has the page of a content open now, so that two people do not think about the same picture unawares.
+"""Shows who has the page of a content open, so that two people do not work on the same picture without knowing it.
 
-A row of `looks` lasts for a while, and the page moves that on. A look gives nobody a right: that is what claims do.
+A row of `looks` expires, and the open page keeps extending it. It gives nobody a right. For that, there are claims.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from producers.web.access.people import Person
 from worker.database import Database, transaction
 
 MISSED = 2.5
-"""A look ends when the page has not been heard of for so many of its intervals."""
+"""A look expires after this many intervals without a sign of the page."""
 MOST_NAMED = 5
-"""So many people are named at most."""
+"""At most this many people are named."""
 
 _LOOK = """
 WITH ended AS (
@@ -27,10 +27,10 @@ SELECT reviewer FROM looks WHERE sha256 = :sha256 AND reviewer <> :me AND until 
 
 
 def look(database: Database, person: Person, sha256: str, every_s: float, *, opened: bool = False) -> Sequence[str]:
-    """Notes that the person looks at the content, and says who else does.
+    """Stores that the person looks at the content, and returns who else does.
 
-    `every_s` is how often the page says so again. `opened`: the page was opened just now, so the person has left the
-    one before; where that is still open in another tab, it says so itself.
+    `every_s` is how often the page calls this again, in seconds. `opened`: the page was just opened, so the person has
+    left the one before. If that page is still open in another tab, its next call stores it again.
     """
     given = {"me": person.name, "sha256": sha256, "only": opened, "look_s": every_s * MISSED}
     with transaction(database) as session:
@@ -38,7 +38,7 @@ def look(database: Database, person: Person, sha256: str, every_s: float, *, ope
 
 
 def told(others: Sequence[str]) -> str:
-    """The sentence about who else looks; empty when nobody does."""
+    """Returns the sentence about who else looks. It is empty if nobody does."""
     if not others:
         return ""
     *first, last = others[:MOST_NAMED] if len(others) <= MOST_NAMED else [*others[:MOST_NAMED], "others"]

@@ -1,4 +1,4 @@
-"""An explanation as a page shows it: what contradicts the answer is marked."""
+"""Marks the parts of an explanation that contradict the answer."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ class Piece(NamedTuple):
 
 
 def marked(explanation: str, answer: str, words: tuple[str, str] = ("fake", "real")) -> list[Piece]:
-    """The explanation in pieces, in their order. An undecided answer is contradicted by nothing.
+    """Splits the explanation into pieces, in order. If the answer is undecided, nothing contradicts it.
 
     `words` are the detector's own words for fake and for real.
     """

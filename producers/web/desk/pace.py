@@ -1,4 +1,4 @@
-"""A person's own pace: shown to nobody else."""
+"""A person's own pace, which is shown to nobody else."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from sqlalchemy import text
 from producers.web.access.people import Person
 from worker.database import Database, transaction
 
-# Near duplicates that were decided in the same stroke are one decision.
+# Near duplicates that were decided together count as one decision.
 _PACE = """
 WITH decisions AS (
     SELECT min(r.created_at) AS at
@@ -26,7 +26,9 @@ FROM gaps
 
 @dataclass(frozen=True)
 class Pace:
-    """Decisions today and this week (UTC, from Monday), and the median of seconds between two of a sitting."""
+    """Decisions today and this week (UTC, from Monday), and the median time between two decisions of a sitting, in
+    seconds.
+    """
 
     today: int
     this_week: int
@@ -34,6 +36,6 @@ class Pace:
 
 
 def pace(database: Database, person: Person) -> Pace:
-    """Counts what is not withdrawn. Pauses of more than ten minutes end a sitting."""
+    """Counts decisions that were not withdrawn. A pause of more than ten minutes ends a sitting."""
     with transaction(database) as session:
         return Pace(*session.execute(text(_PACE), {"me": person.name}).one())
