@@ -1,4 +1,4 @@
-"""What people see when something goes wrong: a page with the cause and the remedy, and the right status."""
+"""Shows people what went wrong: a page with the cause and the remedy, and the right status."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Told:
-    """What is said of an error."""
+    """What to say about an error."""
 
     status: int
     title: str
@@ -42,7 +42,7 @@ class Told:
 
 
 def add_faults(app: FastAPI) -> None:
-    """Makes the app answer errors with pages, or with JSON where our script asks."""
+    """Makes the app answer errors with pages, or with JSON if our script asks."""
     app.add_exception_handler(NotLoggedInError, _to_login)
     for kind, told in _TOLD.items():
         app.add_exception_handler(kind, _answer(told))
@@ -53,7 +53,7 @@ def _to_login(request: Request, _error: Exception) -> Response:
         why = "You are not logged in any more. Log in in another tab, then do this again: what you typed stays here."
         return JSONResponse({"why": why}, HTTPStatus.UNAUTHORIZED)
     if request.headers.get("sec-fetch-dest", "document") != "document":
-        # A picture of an old page: it must not begin a login of its own.
+        # A picture of an old page must not start a login of its own.
         return Response(status_code=HTTPStatus.UNAUTHORIZED)
     sessions.remember(request)
     return RedirectResponse("/login", status_code=HTTPStatus.SEE_OTHER)
@@ -73,7 +73,9 @@ def _answer(tell: Callable[[Exception], Told]) -> Callable[[Request, Exception],
 
 
 def sentence(text: str) -> str:
-    """An error's text as pages show it: with a capital and a full stop, and without commands of our command line."""
+    """Returns an error's text for pages: with a capital letter and a full stop, and without commands of our command
+    line.
+    """
     for part in re.split(r"[;:] ", text):
         if "fakesweep " in part:
             text = text.partition(part)[0].rstrip(";: ")
@@ -107,7 +109,7 @@ def _invalid(error: Exception) -> Told:
 
 
 def _wrong(fault: Mapping[str, Any]) -> str:
-    """A sentence for a fault that pydantic found, whose own words are for programmers."""
+    """Returns a sentence for a fault that pydantic found. Pydantic's own words are for programmers."""
     name, limits = words(str(fault["loc"][-1])), fault.get("ctx", {})
     if fault["type"] == "missing":
         return f"The address or the form lacks this: {name}."
@@ -134,7 +136,7 @@ _NOT_REACHED: dict[type[Exception], str] = {
 
 
 def _away(error: Exception) -> Told:
-    """Without the cause, which names addresses of servers: that is in the log."""
+    """Leaves out the cause, because it names addresses of servers. The log has it."""
     what = next((said for kind, said in _NOT_REACHED.items() if isinstance(error, kind)), "Others are at work here.")
     return Told(HTTPStatus.SERVICE_UNAVAILABLE, "Not available now", f"{what} Try again in a moment.")
 

@@ -1,4 +1,4 @@
-"""What stands before the whole app: headers on every answer, the names it answers to, and a limit on bodies."""
+"""Guards before the whole app: headers on every answer, the names that it answers to, and a limit on bodies."""
 
 import re
 from urllib.parse import urlsplit
@@ -14,9 +14,9 @@ from producers.web.settings import WebSettings, is_loopback
 
 API = "/v1"
 MOST_BYTES = 2**18
-"""Of a form. The API has a limit of its own."""
+"""The largest form. The API has a limit of its own."""
 
-# `report-uri` and not `report-to`: browsers send reports of the latter a minute later, and only over https.
+# `report-uri` and not `report-to`, because browsers send reports of the latter a minute later, and only over https.
 POLICY = "; ".join((
     "default-src 'none'", "img-src 'self'", "style-src 'self'", "script-src 'self'", "connect-src 'self'",
     "form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'", f"report-uri {csp_reports.PATH}",
@@ -24,7 +24,7 @@ POLICY = "; ".join((
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
-    # Not no-referrer: with it, browsers send `Origin: null` with our own forms.
+    # Not no-referrer: with it, browsers would send `Origin: null` with our own forms.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -54,10 +54,10 @@ class SecurityHeaders:
 
 
 class OwnNames:
-    """Refuses requests for another name than ours: such a page would be part of somebody else's site.
+    """Refuses requests for a name that is not ours, because such a page would be part of somebody else's site.
 
-    AParts is that of FAKESWEEP_WEB_URL, or each of this machine's own names when there is none. The API is called by
-    programs with a token, under whatever name the network has for us.
+    Our name is that of FAKESWEEP_WEB_URL or, without it, any name of this machine. The API is not checked: programs
+    call it with a token, under any name that the network has for us.
     """
 
     def __init__(self, app: ASGIApp, settings: WebSettings) -> None:
@@ -77,14 +77,14 @@ class OwnNames:
     def _is_own(self, name: str) -> bool:
         if self._own:
             return name in {self._own, self._own.removesuffix(":443"), f"{self._own}:443"}
-        # Nothing but a name and a port: urlsplit would look for the name behind an @.
+        # Only a name and a port are allowed: urlsplit would look for the name behind an @.
         return bool(re.fullmatch(r"[a-z0-9.\-]+(:\d+)?|\[[0-9a-f:.]+\](:\d+)?", name)) and is_loopback(
             urlsplit(f"//{name}").hostname or ""
         )
 
 
 class BodyLimit:
-    """Answers 413 to a body that is larger than any form of ours, and 415 to a form in another encoding."""
+    """Answers 413 to a body that is larger than any of our forms, and 415 to a form in another encoding."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -115,7 +115,7 @@ class BodyLimit:
 
 
 def _is_utf8(kind: str) -> bool:
-    """Python knows codecs that run in circles or make characters that nobody can store."""
+    """Python has codecs that never end, or that make characters which nobody can store."""
     charset = parse_options_header(kind)[1].get(b"charset", b"utf-8")
     return charset.lower() in {b"utf-8", b"utf8"}
 

@@ -1,4 +1,4 @@
-"""A thread of the web process that publishes what requests left behind."""
+"""A thread of the web process that publishes messages that requests left behind."""
 
 import threading
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ LOOK_EVERY_S = 30.0
 
 
 class LeftBehind:
-    """Looks at once when it is started, and then again and again, until it is closed."""
+    """Looks for such messages when it is started, and then at intervals until it is closed."""
 
     def __init__(self, app: "Celery", database: Database, *, every_s: float = LOOK_EVERY_S) -> None:
         self._app, self._database, self._every_s = app, database, every_s
@@ -26,11 +26,11 @@ class LeftBehind:
         self._thread = threading.Thread(target=self._run, name="left-behind", daemon=True)
 
     def start(self) -> None:
-        """Begins to look."""
+        """Starts the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread. What it was publishing stays in `unpublished` unless it is done."""
+        """Ends the thread. Messages that are not published by then stay in `unpublished`."""
         self._closed.set()
         self._thread.join(timeout=10)
 

@@ -1,4 +1,4 @@
-"""Our pages: templates, with what every page needs."""
+"""Our pages: templates, and what every page needs."""
 
 import json
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from producers.web.csrf import token_of
 
 _LONGEST_SAID, _MOST_SAID_BYTES = 300, 600
-"""Of what is kept for the next page. A character that is not of ASCII takes 6 or 12 bytes in a cookie."""
+"""The longest text that is kept for the next page. A character outside ASCII takes 6 or 12 bytes in a cookie."""
 
 
 def environment() -> Environment:
-    """The templates of producers/web/templates. Everything that they show is escaped."""
+    """Returns the templates of producers/web/templates. Everything that they show is escaped."""
     found = Environment(
         loader=PackageLoader("producers.web"),
         autoescape=True,
@@ -29,7 +29,7 @@ def environment() -> Environment:
 
 
 def cut(text: str, limit: int) -> str:
-    """The text, or its beginning and its end around an ellipsis, in at most `limit` characters."""
+    """Returns the text, or its beginning and its end with an ellipsis between them, in at most `limit` characters."""
     if len(text) <= limit:
         return text
     end = limit // 3
@@ -37,17 +37,17 @@ def cut(text: str, limit: int) -> str:
 
 
 def minute(time: datetime) -> str:
-    """A time to the minute, in UTC."""
+    """Returns a time to the minute, in UTC."""
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def words(code: str) -> str:
-    """A code as people read it: cannot_tell is "cannot tell"."""
+    """Returns a code in words: cannot_tell becomes "cannot tell"."""
     return code.replace("_", " ")
 
 
 def cookie_bytes(text: str) -> int:
-    """How many bytes a text takes in the session, which is a cookie of 4,096 bytes in base64."""
+    """Returns how many bytes a text takes in the session, which is a cookie of 4,096 bytes in base64."""
     return len(json.dumps(text))
 
 
@@ -59,7 +59,7 @@ def _cut_for_a_cookie(text: str) -> str:
 
 
 class Pages:
-    """Shows templates to who asks."""
+    """Shows templates to the person who makes the request."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -67,7 +67,7 @@ class Pages:
     def show(
         self, template: str, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
     ) -> HTMLResponse:
-        """The page that this template makes of these values."""
+        """Returns the page that this template makes of these values."""
         request = self._request
         found: Environment = request.app.state.templates
         person = getattr(request.state, "person", None)
@@ -82,18 +82,18 @@ class Pages:
         return HTMLResponse(text, status_code=status, headers=headers)
 
     def say(self, text: str) -> None:
-        """Says something on the next page that is shown: the beginning of it, where it is long."""
+        """Says something on the next page. A long text is cut."""
         self._request.session["said"] = _cut_for_a_cookie(text)
 
     def go_on(self, address: str, **more: Any) -> Response:
-        """Sends who asks to another page: a browser, or our script, which asks for JSON and is told `more`."""
+        """Sends the browser to another page. Our script gets JSON with the address, and `more` with it."""
         if self.asked_by_script:
             return JSONResponse({"next": address, **more})
         return RedirectResponse(address, status_code=303)
 
     @property
     def asked_by_script(self) -> bool:
-        """Whether our script asks, and not the browser itself."""
+        """Whether our script makes the request, and not the browser itself."""
         return self._request.headers.get("accept") == "application/json"
 
 

@@ -1,4 +1,4 @@
-"""What the web process works with; put together in producers.web.serve, or from fakes in a test."""
+"""The parts that the web process works with. producers.web.serve puts them together, or a test does, from fakes."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,17 +23,19 @@ class Parts:
     settings: WebSettings
     database: Database
     store: ImageStore
-    """Where pictures are fetched from."""
+    """Pictures are fetched from here."""
     broker: "Celery"
-    """What submissions are published with."""
+    """Submissions are published with this."""
     reasons: Reasons = field(default_factory=read_reasons)
-    """Why people can say that they decide. Read once, so that a file that is wrong is told at start."""
+    """The reasons that people can give for a decision. Read once, so that a mistake in the file is reported at
+    start.
+    """
     scans: ScanProcesses = field(default_factory=ScanProcesses)
-    """Publishes the scans that are started here. Whoever makes the parts closes it."""
+    """Publishes the scans that are started here. Whoever makes the parts must close it."""
     max_bytes: int = 64 * 2**20
     max_pixels: int = 100_000_000
     max_queue_depth: int = 2000
-    """Messages that a retry lets wait in the queue."""
+    """How many messages a retry may leave waiting in the queue."""
 
 
 def parts_of(connection: HTTPConnection) -> Parts:

@@ -1,4 +1,4 @@
-"""Which buckets and folders a request may name: of programs and of people alike."""
+"""Which buckets and folders a request may name. This applies to programs and to people."""
 
 import os
 
@@ -7,9 +7,10 @@ from worker.files import local_path
 
 
 def refused(settings: WebSettings, uri: str) -> str | None:
-    """Why the server does not allow this uri; None when it does.
+    """Returns why the server does not allow this uri, or None if it does.
 
-    Without allowed folders there are no local files for requests: else a token would read the workers' disks.
+    Without allowed folders, requests cannot name local files. Otherwise anybody with a token could read the workers'
+    disks.
     """
     if uri.startswith("s3://"):
         bucket = uri.removeprefix("s3://").partition("/")[0]
@@ -18,7 +19,7 @@ def refused(settings: WebSettings, uri: str) -> str | None:
         return None
     if not settings.allowed_folders:
         return "this server allows no local files: name an object, s3://bucket/key"
-    # Workers look again, where symbolic links lead too.
+    # Workers check again, and also follow symbolic links.
     path = os.path.normpath(os.fsencode(local_path(uri)))
     folders = [os.fsencode(folder) for folder in settings.allowed_folders]
     if any(path == folder or path.startswith(folder.rstrip(b"/") + b"/") for folder in folders):

@@ -1,4 +1,4 @@
-"""Reason codes: why a person decides as they do, from a file that each place can replace."""
+"""Reason codes: why a person decides as they do. They come from a file, which each installation can replace."""
 
 import re
 import tomllib
@@ -16,7 +16,7 @@ from worker.tables import Statement
 
 @dataclass(frozen=True)
 class Reason:
-    """A reason code, its text for people, and for which statements it can be given."""
+    """A reason code, its text for people, and the statements for which it can be given."""
 
     code: str
     text: str
@@ -30,11 +30,11 @@ class Reasons:
     all: Sequence[Reason]
 
     def for_statement(self, statement: Statement) -> list[Reason]:
-        """Those that can be given for this statement."""
+        """Returns the reasons that can be given for this statement."""
         return [reason for reason in self.all if statement in reason.statements]
 
     def text_of(self, code: str) -> str:
-        """Its text for people; a code that the file has no more is its own text."""
+        """Returns the text of a code. For a code that is no longer in the file, it returns the code itself."""
         return next((reason.text for reason in self.all if reason.code == code), code)
 
 
@@ -49,9 +49,9 @@ class _Entry(BaseModel):
 
 
 def read_reasons(path: Path | None = None) -> Reasons:
-    """The reason codes of a TOML file; without one, those that come with Fakesweep.
+    """Reads the reason codes of a TOML file. Without a file, it reads those that come with Fakesweep.
 
-    Raises ConfigurationError, with the line, for a file that cannot be read or that says something else.
+    Raises ConfigurationError, with the line, for a file that cannot be read or is not valid.
     """
     name = str(path) if path else "reasons.toml"
     try:

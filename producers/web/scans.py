@@ -1,4 +1,4 @@
-"""Processes that publish the scans which the desk or the API starts: one a scan, so that a page never waits for one."""
+"""Processes that publish the scans of the desk and of the API: one process per scan, so that no page waits for one."""
 
 import threading
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def _now() -> datetime:
 
 @dataclass
 class _Publishing:
-    """A scan that this process publishes. `again`: it was asked for once more while its process still ran."""
+    """A scan that this process publishes. `again`: it was started once more while its process was still running."""
 
     child: Child | None
     deaths: int = 0
@@ -31,13 +31,14 @@ class _Publishing:
 
 
 class ScanProcesses:
-    """The processes, by scan. A thread waits for their ends, so that none stays as a zombie.
+    """The processes, by scan. A thread waits for their ends, so that no zombies stay.
 
-    A process that dies is started again: at once after its first death, later after 30 seconds and more. One that ends
-    without an error is not: the scan is listed, paused or cancelled, or somebody else publishes it.
+    A process that dies is started again: at once after its first death, later after 30 seconds and more. A process that
+    ends without an error is not started again: the scan is listed, paused or cancelled, or another process publishes
+    it.
 
-    If this process is killed, nobody looks after its scans any more: they stay `listing` until somebody starts them
-    again. What was committed stays, and the next process goes on from there.
+    If the web process is killed, its scans stay in the status `listing` until somebody starts them again. What was
+    committed stays, and the next process continues from there.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class ScanProcesses:
             return scan_id in self._scans
 
     def close(self) -> None:
-        """Ends all processes. What they had committed stays."""
+        """Ends all processes. What they have committed stays."""
         with self._lock:
             self._closed.set()
             children = [one.child for one in self._scans.values() if one.child]
@@ -93,7 +94,7 @@ class ScanProcesses:
         if code is not None:
             self._ended(scan_id, one, code)
         elif one.child is None and one.next_start is not None and self._clock() >= one.next_start:
-            with suppress(OSError):  # no memory for a process: the next look tries again
+            with suppress(OSError):  # not enough memory for a process: the next round tries again
                 one.child, one.next_start = self._spawn(scan_id), None
 
     def _ended(self, scan_id: UUID, one: _Publishing, code: int) -> None:

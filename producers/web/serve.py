@@ -24,19 +24,20 @@ log = structlog.get_logger(__name__)
 
 EXIT_OK, EXIT_FAILED = 0, 1
 GRACE_S = 20
-"""Seconds in which requests that are under way may end after SIGTERM."""
+"""How long running requests may take to end after SIGTERM, in seconds."""
 CONNECTIONS = 16
-"""To Postgres, at most: most of the 40 threads that answer wait for something else, or for their turn."""
+"""The largest number of connections to Postgres. Most of the 40 threads that answer requests wait for something
+else, or for their turn.
+"""
 PATIENCE = Patience(pool_s=3, lock_s=3, statement_s=20, compiling=False)
-"""Whoever waits for longer is told to try again, and the thread is free for others."""
+"""A request that waits for longer gets the answer to try again, and its thread is free for others."""
 _WAITING = 2048
-"""Connections that may wait to be accepted."""
+"""How many connections may wait to be accepted."""
 
 
 def serve(settings: Settings, own: WebSettings, database: Database) -> int:
-    """Answers until SIGTERM or SIGINT; the exit code. Requests that are under way are finished.
-
-    Raises ConfigurationError.
+    """Answers requests until SIGTERM or SIGINT, finishes those that are running, and returns the exit code. Raises
+    ConfigurationError.
     """
     telemetry.configure_logging(settings)
     telemetry.init_sentry(settings)
@@ -47,7 +48,7 @@ def serve(settings: Settings, own: WebSettings, database: Database) -> int:
         host, port = listening.getsockname()[:2]
         log.info("web_listening", host=host, port=port, login=own.login)
         typer.echo(own.url or f"http://{f'[{host}]' if ':' in host else host}:{port}")
-        # uvicorn raises the signal once more when it has stopped: without a handler, that would be the exit code.
+        # uvicorn raises the signal again when it has stopped. Without a handler, that would become the exit code.
         signal.signal(signal.SIGTERM, _stopped)
         server.run(sockets=[listening])
     finally:
@@ -59,13 +60,14 @@ def serve(settings: Settings, own: WebSettings, database: Database) -> int:
 
 
 def parts_for(settings: Settings, own: WebSettings, database: Database) -> Parts:
-    """The parts of a web process. Raises ConfigurationError.
+    """Makes the parts of a web process. Raises ConfigurationError.
 
-    A broker that is away is no hindrance: reviews need none. It is only told. An address that cannot be one is refused.
+    If the broker is away, the log says so, and the process starts all the same, because reviews need no broker. An
+    address that cannot be right is refused.
     """
     celery = broker.create_app(settings.broker_url.get_secret_value())
     broker.check_url(celery)
-    # Beside the start: it takes seconds while the broker is away.
+    # In a thread, because it takes seconds while the broker is away.
     threading.Thread(target=_tell_of_broker, args=[celery], name="broker-check", daemon=True).start()
     return Parts(
         settings=own,
@@ -117,4 +119,4 @@ def _listen(own: WebSettings) -> socket.socket:
 
 
 def _stopped(_number: int, _frame: FrameType | None) -> None:
-    """The handler of a signal that uvicorn has obeyed already."""
+    """The handler of a signal that uvicorn has already obeyed."""

@@ -1,4 +1,4 @@
-"""The settings of `fakesweep web`, beside those that all processes share (worker/settings.py)."""
+"""The settings of `fakesweep web`. Settings of all processes are in worker/settings.py."""
 
 import ipaddress
 from enum import StrEnum
@@ -13,12 +13,12 @@ from worker.settings import CommaList, EnvironmentSettings, Folders
 
 PREFIX = "FAKESWEEP_WEB_"
 LEAST_OF_A_SECRET = 32
-"""Characters."""
+"""The shortest secret, in characters."""
 MAKE_ONE = "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
 
 
 class LoginKind(StrEnum):
-    """How people come in."""
+    """How people log in."""
 
     OIDC = "oidc"
     PROXY = "proxy"
@@ -43,38 +43,38 @@ class WebSettings(EnvironmentSettings):
     oidc_client_id: str = ""
     oidc_client_secret: SecretStr = SecretStr("")
     proxy_secret: SecretStr = SecretStr("")
-    """What the proxy sends in X-Fakesweep-Proxy-Secret. Without it, nobody believes the proxy's other headers."""
+    """The proxy sends this in X-Fakesweep-Proxy-Secret. Without it, the proxy's other headers are ignored."""
     proxy_header: str = "X-Forwarded-User"
-    """In which header the proxy says who comes in."""
+    """The header in which the proxy names the person."""
     second_share: float = Field(default=0.1, ge=0, le=1)
-    """The share of contents that a second reviewer looks at too."""
+    """The share of contents that a second reviewer also looks at."""
     reasons: Path | None = None
     """A TOML file of reason codes; without it, the ones that come with Fakesweep."""
     claim_s: float = Field(default=600, gt=0)
-    """How long a claim holds after the last sign of life of its page."""
+    """How long a claim is valid after the last sign of its page."""
     picture_ttl_s: int = Field(default=600, gt=0)
-    """How long the address of a picture works."""
+    """How long the address of a picture is valid."""
     picture_edge: int = Field(default=1600, ge=64, le=4096)
     """The longer edge of a picture on a page, in pixels."""
     image_memory_mib: int = Field(default=2048, ge=256)
-    """Memory for pictures that are being made: files, and images in full size while they are decoded."""
+    """Memory for pictures in the making: files, and decoded images in full size."""
     session_s: int = Field(default=8 * 3600, gt=0)
-    """How long somebody stays logged in."""
+    """How long a login lasts."""
 
     api_rate_per_minute: int = Field(default=600, ge=1)
-    """Requests of one token in any minute, in each web process."""
+    """How many requests each token may make in any minute, in each web process."""
     api_max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
-    """Longest body of a request."""
+    """The longest body of a request."""
     api_max_images: int = Field(default=1000, ge=1, le=10_000)
-    """Images of one submission."""
+    """How many images a submission may have."""
     api_max_wait_s: int = Field(default=60, ge=0, le=600)
-    """Longest time that a request waits for verdicts."""
+    """The longest time that a request may wait for verdicts."""
     api_key_hours: int = Field(default=24, ge=1)
     """How long idempotency keys are kept."""
     allowed_buckets: CommaList = Field(default=(), validation_alias="FAKESWEEP_ALLOWED_BUCKETS")
-    """As worker.settings has it: buckets that requests may name. Empty allows all that the credentials can read."""
+    """Buckets that requests may name, as in worker.settings. Empty allows all buckets that the credentials can read."""
     allowed_folders: Folders = Field(default=(), validation_alias="FAKESWEEP_ALLOWED_FOLDERS")
-    """Folders that requests may name with file:///. Unlike for workers, empty allows none."""
+    """Folders that requests may name with file:///. Empty allows none, unlike for workers."""
 
     @property
     def heartbeat_s(self) -> float:
@@ -82,7 +82,7 @@ class WebSettings(EnvironmentSettings):
         return max(1.0, self.claim_s / 10)
 
     def check(self) -> None:
-        """Raises ConfigurationError for settings that do not suffice, or do not fit together."""
+        """Raises ConfigurationError for settings that are missing, too short, or do not fit together."""
         _check_secret("SECRET", self.secret)
         if self.login is LoginKind.DEMO:
             if not is_loopback(self.host) or self.trusted_proxies:
@@ -101,7 +101,7 @@ class WebSettings(EnvironmentSettings):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address is this machine's own."""
+    """Returns whether a name or an address is this machine's own."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -116,7 +116,7 @@ def _check_secret(name: str, secret: SecretStr) -> None:
 
 
 def _check_url(name: str, url: str, example: str) -> None:
-    """Only https, but on this machine, where tests and trials run."""
+    """Only https is allowed, except on this machine, for tests and trials."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))

@@ -1,4 +1,6 @@
-"""Our static files, kept in memory: they are few, and answer also while all threads wait for the database."""
+"""Serves our static files from memory. They are few, and must be served even while all threads wait for the
+database.
+"""
 
 import hashlib
 import mimetypes
@@ -12,7 +14,7 @@ from starlette.types import Scope
 
 
 class KeptFiles(StaticFiles):
-    """Answers with the files of a folder, as they were at the start."""
+    """Serves the files of a folder, as they were at start."""
 
     def __init__(self, folder: str) -> None:
         super().__init__(directory=folder)
@@ -20,7 +22,7 @@ class KeptFiles(StaticFiles):
         self._kept = {path.name: _answer(path) for path in Path(folder).iterdir() if path.is_file()}
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """The file, or that the browser has it already. Raises HTTPException."""
+        """Returns the file, or the answer that the browser already has it. Raises HTTPException."""
         if scope["method"] not in {"GET", "HEAD"}:
             raise HTTPException(405)
         if path not in self._kept:

@@ -1,4 +1,4 @@
-"""Errors of the API: application/problem+json (RFC 9457) for all of them."""
+"""Errors of the API. All of them are application/problem+json (RFC 9457)."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -60,7 +60,7 @@ class Problem(BaseModel):
 
 
 class ProblemError(HTTPException):
-    """Ends a request with a problem. `headers` go with the answer."""
+    """Ends a request with a problem. `headers` are sent with the answer."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(status, detail, dict(headers or {}))
@@ -86,14 +86,14 @@ WITH_TOKEN = (401, 403, 429)
 
 
 def answers(*statuses: int, token: bool = True) -> dict[int | str, dict[str, Any]]:
-    """What an endpoint can answer besides success, for its description."""
+    """Returns the error answers of an endpoint, for its description."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     found = sorted({*_ALWAYS, *(WITH_TOKEN if token else ()), *statuses})
     return {status: {"description": _MEANINGS[status], "content": content} for status in found}
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
-    """The answer for an error. Its JSON is ASCII, so that it can name whatever was sent."""
+    """Returns the answer for an error. Its JSON is ASCII, so that it can quote anything that was sent."""
     shown = Problem(title=HTTPStatus(status).phrase, status=status, detail="").model_dump(exclude_none=True)
     body = json.dumps(shown | {"detail": detail} | more)
     return Response(body, status, headers=headers, media_type=MEDIA_TYPE)
@@ -119,7 +119,7 @@ def _http(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> Iterable[str]:
-    """All methods of the address: Starlette names those of one route alone."""
+    """All methods of the address, because Starlette names only those of one route."""
     matching = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
     return {method for route in matching for method in getattr(route, "methods", None) or ()}
 
@@ -170,7 +170,7 @@ def _ours(request: Request, error: Exception) -> Response:
 
 
 def _unavailable(request: Request, error: FakesweepError) -> Response:
-    """What is away, but not where it is: that is in the log."""
+    """Names the service that is away, but not its address, which is in the log."""
     log.warning("api_unavailable", path=request.url.path, error=str(error))
     what = next((text for kind, text in _AWAY.items() if isinstance(error, kind)), "something is away that this needs")
     how = "repeat the request with the same idempotency key" if "idempotency-key" in request.headers else "ask again"

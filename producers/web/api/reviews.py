@@ -1,4 +1,4 @@
-"""Reviews: what people state that contents are."""
+"""Reviews: what people state about contents."""
 
 from datetime import UTC, datetime
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""What waits for a person: by filters, a page at a time."""
+"""Lists what waits for a person, with filters and in pages."""
 
 import base64
 import json
@@ -34,14 +34,14 @@ __all__ = [
 
 MAX_CHOICES = 100
 MOST_COUNTED = 1_000
-"""As many contents are counted at most: each is a look at the table, and a million of them take a second."""
+"""At most this many contents are counted. Each takes a look at the table, and a million of them take a second."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A content that waits. `second_look`: another person decided it first, and a second word is wanted.
+    """A content that waits. `second_look`: another person decided it first, and a second opinion is wanted.
 
-    For second looks `reviews` is 0 and `disputed` False: what others said is withheld.
+    For second looks, `reviews` is 0 and `disputed` is False, because what others said is withheld.
     """
 
     sha256: str
@@ -65,7 +65,9 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Page:
-    """Some of what waits, in the order in which it is given out. `next` is where the next page begins, if any does."""
+    """A part of the queue, in the order in which contents are given out. `next` is where the next page begins, or
+    None.
+    """
 
     items: Sequence[Waiting]
     next: str | None
@@ -89,7 +91,7 @@ class DetectorChoice:
 
 @dataclass(frozen=True)
 class Choices:
-    """What filters can be set to: each has at most 100."""
+    """The values that filters can have, at most 100 each."""
 
     scans: Sequence[ScanChoice]
     buckets: Sequence[str]
@@ -98,7 +100,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class _Cursor:
-    """The last content of a page."""
+    """The last content of a page, from which the next page continues."""
 
     section: Section
     score: float | None
@@ -142,7 +144,7 @@ _AFTER_NO_SCORE = (f" AND c.score IS NULL AND {_REST}",)
 
 
 def waiting(database: Database, person: Person, filters: Filters, *, after: str | None = None, limit: int = 50) -> Page:
-    """What waits for this person. Raises UsageError for an `after` that no page gave."""
+    """Returns a page of what waits for this person. Raises UsageError for an `after` that no page gave."""
     cursor = _Cursor.read(after) if after else None
     with transaction(database) as session:
         found = list(islice(_from(session, person, filters, cursor, limit + 1), limit + 1))
@@ -154,7 +156,7 @@ def waiting(database: Database, person: Person, filters: Filters, *, after: str 
 def _from(
     session: Session, person: Person, filters: Filters, cursor: _Cursor | None, limit: int
 ) -> Iterator[tuple[Section, Waiting]]:
-    """All that waits from there on, at most `limit` of a part."""
+    """Yields everything that waits from the cursor on, at most `limit` contents of each section."""
     given = {**values_of(person), **filters.values(), "limit": limit}
     those = sections(person)
     if cursor is not None:
@@ -178,10 +180,12 @@ def _shown(section: Section, row: Any) -> Waiting:
 
 
 def how_many(database: Database, person: Person, filters: Filters) -> int | None:
-    """How many contents wait for this person: as many as `waiting` gives. None for more than MOST_COUNTED."""
+    """Returns how many contents wait for this person, counted as `waiting` lists them. None means more than
+    MOST_COUNTED.
+    """
     given, count = {**values_of(person), **filters.values(), "limit": MOST_COUNTED + 1}, 0
     with transaction(database) as session:
-        # A bitmap would collect all that fits before the first is counted.
+        # A bitmap scan would collect all matching rows before it counts the first one.
         session.execute(text("SET LOCAL enable_bitmapscan = off"))
         for section in sections(person):
             those = f"SELECT FROM {section.source(filters.sql(), ':limit')} LIMIT :limit"
@@ -190,7 +194,7 @@ def how_many(database: Database, person: Person, filters: Filters) -> int | None
     return count if count <= MOST_COUNTED else None
 
 
-# Jumps from one value to the next in the index of the filter, however many contents each has.
+# Jumps from one value to the next in the filter's index, however many contents each value has.
 _EACH = """
 WITH RECURSIVE each AS (
     (SELECT {value} AS value FROM contents c WHERE {waits} ORDER BY 1 LIMIT 1)
@@ -208,7 +212,7 @@ _VALUES = {
 
 
 def choices(database: Database) -> Choices:
-    """What filters can be set to."""
+    """Returns the values that filters can have."""
     with transaction(database) as session:
         scans, buckets, detectors = (
             session.execute(text(_EACH.format(value=value, more=more, waits=WAITS, limit=MAX_CHOICES))).all()

@@ -32,7 +32,7 @@ TheShowing = Annotated[Showing, Depends(Showing)]
 
 @router.get("/")
 def start() -> Response:
-    """Leads to the queue."""
+    """Redirects to the queue."""
     return RedirectResponse("/queue", status_code=303)
 
 
@@ -40,7 +40,7 @@ def start() -> Response:
 def show_queue(
     person: AReviewer, asked: AskedFor, parts: AParts, pages: APages, after: Annotated[str, Query()] = ""
 ) -> Response:
-    """What waits, one row a content."""
+    """Shows what waits, one row per content."""
     page = queue.waiting(parts.database, person, asked.filters, after=after or None, limit=PAGE)
     return pages.show(
         "queue.html.j2",
@@ -66,7 +66,7 @@ def next_item(person: AReviewer, asked: AskedFor, parts: AParts, pages: APages) 
 
 @router.get("/items/{sha256}")
 def show_item(sha256: Sha256, asked: AskedFor, showing: TheShowing) -> Response:
-    """A content, and the form to decide about it for who holds it."""
+    """Shows a content. A person who holds it also gets the form to decide about it."""
     return showing.page(sha256, asked)
 
 
@@ -75,7 +75,7 @@ def claim_item(
     sha256: Sha256, person: AReviewer, asked: AskedFor, parts: AParts, pages: APages, showing: TheShowing,
     typed: Annotated[Typed, Form()],
 ) -> Response:  # fmt: skip
-    """Gives the reviewer this content. What they had typed stays in the form."""
+    """Gives the reviewer this content. The text that they have typed stays in the form."""
     try:
         found = claims.claim(parts.database, person, sha256, parts.settings.claim_s)
     except NotWaitingError as error:
@@ -93,7 +93,7 @@ def decide(
     sha256: Sha256, person: AReviewer, asked: AskedFor, parts: AParts, pages: APages, showing: TheShowing,
     typed: Annotated[Typed, Form()],
 ) -> Response:  # fmt: skip
-    """Stores a decision and goes on with the next content. Sent twice, it is stored once."""
+    """Stores a decision and shows the next content. A request that is sent twice is stored once."""
     try:
         decided = _decide(parts, person, sha256, typed)
     except (ClaimLostError, GoneError, UsageError) as error:
@@ -104,7 +104,7 @@ def decide(
 
 @router.post("/items/{sha256}/skip")
 def skip(sha256: Sha256, person: AReviewer, asked: AskedFor, parts: AParts, pages: APages) -> Response:
-    """Leaves a content to somebody else, and goes on with the next one."""
+    """Leaves a content to somebody else and shows the next one."""
     claims.skip(parts.database, person, sha256)
     pages.say(f"You skipped {sha256[:12]}. It still waits for somebody.")
     return pages.go_on(_next(person, asked, parts, pages))
@@ -112,7 +112,7 @@ def skip(sha256: Sha256, person: AReviewer, asked: AskedFor, parts: AParts, page
 
 @router.post("/items/{sha256}/keep")
 def keep(sha256: Sha256, person: AReviewer, parts: AParts, claim: Annotated[UUID, Form()]) -> Response:
-    """The heartbeat of a page that is open: the claim holds on."""
+    """The heartbeat of an open page: extends the claim."""
     until = claims.keep(parts.database, person, claim, parts.settings.claim_s)
     others = looking.look(parts.database, person, sha256, parts.settings.heartbeat_s)
     if until is None:
@@ -125,7 +125,7 @@ def keep(sha256: Sha256, person: AReviewer, parts: AParts, claim: Annotated[UUID
 
 @router.post("/items/{sha256}/look")
 def look(sha256: Sha256, person: AReviewer, parts: AParts) -> Response:
-    """The heartbeat of an open page whose reader holds no claim: who else looks."""
+    """The heartbeat of an open page without a claim: says who else has the item open."""
     others = looking.look(parts.database, person, sha256, parts.settings.heartbeat_s)
     return JSONResponse({"others": looking.told(others)})
 
@@ -137,7 +137,7 @@ def undo(
 ) -> Response:  # fmt: skip
     """Takes the reviewer's newest decision back, and shows its content again, with the reason and the note.
 
-    The form says which decision that was. Sent twice, it takes back that one alone.
+    The form names the decision. So a request that is sent twice takes back only that one.
     """
     undone = undo_last(parts.database, person, newest=newest, claim_s=parts.settings.claim_s)
     if undone is None:
@@ -153,20 +153,20 @@ def undo(
 
 @router.get("/me")
 def me(person: AReviewer, parts: AParts, pages: APages) -> Response:
-    """A reviewer's own counts, for themselves alone."""
+    """Shows a reviewer their own counts."""
     return pages.show("me.html.j2", pace=pace(parts.database, person))
 
 
 @router.get("/agreement")
 def show_agreement(_lead: ALead, parts: AParts, pages: APages) -> Response:
-    """How far reviewers agree."""
+    """Shows how far reviewers agree."""
     return pages.show("agreement.html.j2", found=agreement(parts.database))
 
 
 def _not_done(
     pages: Pages, showing: Showing, sha256: str, asked: Asked, typed: Typed, error: FakesweepError
 ) -> Response:
-    """Says why something was not done. What was typed stays in the form."""
+    """Says why something was not done. The text that was typed stays in the form."""
     why = f"{str(error)[:1].upper()}{str(error)[1:]}. What you typed stays here."
     if pages.asked_by_script:
         return JSONResponse({"why": why, "lost": isinstance(error, (ClaimLostError, GoneError))}, 409)
@@ -174,7 +174,7 @@ def _not_done(
 
 
 def _decide(parts: Parts, person: Person, sha256: str, typed: Typed) -> Decided:
-    """Stores what the form says. Raises ClaimLostError, GoneError, UsageError."""
+    """Stores the decision of the form. Raises ClaimLostError, GoneError, UsageError."""
     if typed.claim is None or typed.scan_id is None or typed.verdict_id is None or typed.statement is None:
         raise UsageError("say fake, real or cannot tell, on the page of an item that you hold")
     settings = parts.settings
@@ -203,7 +203,7 @@ def _along(also: Collection[str]) -> str:
 
 
 def _next(person: AReviewer, asked: Asked, parts: Parts, pages: Pages) -> str:
-    """The address of the next content, which is claimed; else that of the queue."""
+    """Claims the next content and returns its address. If there is none, returns the address of the queue."""
     try:
         found = claims.next_content(parts.database, person, asked.filters, parts.settings.claim_s)
     except FasterError:  # what was decided before is stored

@@ -27,19 +27,19 @@ Sha256 = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 
 
 EmptyIsNone = BeforeValidator(lambda value: None if value == "" else value)
-"""Of a form's field that may be empty."""
+"""Turns an empty form field into None."""
 RowId = Annotated[int, Field(ge=1, lt=2**63)]
 
 
 class Typed(BaseModel):
-    """What the form of an item carries."""
+    """The fields of an item's form."""
 
     model_config = ConfigDict(frozen=True)
 
     statement: Statement | None = None
     claim: Annotated[UUID | None, EmptyIsNone] = None
     reason_code: Text = Field(default="", max_length=100)
-    note: str = ""  # any length: one that is too long is shown again
+    note: str = ""  # any length: a note that is too long is shown again, with an error
     also: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...] = ()
     scan_id: Annotated[UUID | None, EmptyIsNone] = None
     uri: Text = Field(default="", max_length=4096)
@@ -48,17 +48,17 @@ class Typed(BaseModel):
     @field_validator("note")
     @classmethod
     def _lines_as_typed(cls, note: str) -> str:
-        """Browsers send each end of a line as two characters, and count it as one."""
+        """Browsers send the end of a line as two characters, but count it as one."""
         return storable(note.replace("\r\n", "\n"))
 
     @property
     def anything(self) -> bool:
-        """Whether there is something that must not be lost."""
+        """Whether the form has something that must not be lost."""
         return bool(self.note or self.reason_code)
 
 
 class Showing:
-    """Makes the page of a content for who asks."""
+    """Makes the page of a content for the person who asks."""
 
     def __init__(self, person: AReviewer, parts: AParts, pages: APages) -> None:
         self._person, self._parts, self._pages = person, parts, pages
@@ -66,7 +66,7 @@ class Showing:
     def page(
         self, sha256: str, asked: Asked, *, typed: Typed | None = None, status: int = 200, trouble: str = ""
     ) -> Response:
-        """The page. `trouble` is why what was asked for was not done. Raises NoSuchContentError."""
+        """Returns the page. `trouble` says why something was not done. Raises NoSuchContentError."""
         parts, person = self._parts, self._person
         found = item(parts.database, person, sha256)
         if found is None:

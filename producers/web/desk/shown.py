@@ -1,4 +1,4 @@
-"""The nouns of a page that shows a content: what `item` gives."""
+"""What a page shows of a content, as plain data: what `item` returns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from worker.tables import ReviewKind, Statement, Verdict
 
 @dataclass(frozen=True)
 class DetectorShown:
-    """Who gave a verdict. `calibrated`: of 100 images with a score of 0.8, about 80 are fake."""
+    """The detector of a verdict. `calibrated`: of 100 images with a score of 0.8, about 80 are fake."""
 
     id: int
     name: str
@@ -23,12 +23,12 @@ class DetectorShown:
     notice: str | None
     calibrated: bool
     calibration: str | None
-    """The method, such as `platt`, and what it was fitted on, for people."""
+    """The method, such as `platt`, and the images that it was fitted on, in words."""
 
 
 @dataclass(frozen=True)
 class ScanShown:
-    """The scan of a finding. The thresholds are None where the scan has judged nothing."""
+    """The scan of a finding. The thresholds are None if the scan has judged nothing."""
 
     id: UUID
     name: str | None
@@ -52,7 +52,7 @@ class VerdictShown:
 
 @dataclass(frozen=True)
 class ReviewShown:
-    """What a person said. `withdrawn_at`: they took it back."""
+    """What a person said. `withdrawn_at` is when they took it back."""
 
     id: int
     reviewer: str

@@ -1,7 +1,7 @@
-"""Whose turn it is: which contents wait for a person, as SQL that the queue and the claims share.
+"""Decides which contents wait for a person, as SQL that the queue and the claims share.
 
-In these texts `c` is a row of `contents`, `:me` the person's name and `:lead` whether they are a lead.
-A content waits that nobody has reviewed, or that is disputed: then `reviewed_at` is there and `statement` is not.
+In this SQL, `c` is a row of `contents`, `:me` is the person's name and `:lead` says whether they are a lead. A content
+waits if nobody has reviewed it, or if it is disputed. A disputed content has a `reviewed_at` but no `statement`.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from worker.tables import DeskRole, Verdict
 
 @dataclass(frozen=True)
 class Filters:
-    """Which contents: all that is given must fit. `contents` are SHA-256s."""
+    """Filters for contents. A content must match all that are given. `contents` are SHA-256s."""
 
     scan_id: UUID | None = None
     bucket: str | None = None
@@ -30,11 +30,11 @@ class Filters:
     contents: tuple[str, ...] | None = None
 
     def sql(self) -> str:
-        """Conditions on `c`, each with AND before it."""
+        """Returns conditions on `c`, each with AND before it."""
         return "".join(f" AND {_FITS[name]}" for name in self._given())
 
     def values(self) -> Mapping[str, Any]:
-        """What `sql` needs."""
+        """Returns the parameters of `sql`."""
         given = self._given()
         return given | ({"contents": list(given["contents"])} if "contents" in given else {})
 
@@ -42,7 +42,7 @@ class Filters:
         return {name: value for name in _FITS if (value := getattr(self, name)) is not None}
 
 
-# An array from a subquery: for a join, the planner may walk through all that waits.
+# An array from a subquery, because for a join the planner may read everything that waits.
 _FITS = {
     "scan_id": "c.scan_id = CAST(:scan_id AS uuid)",
     "bucket": "bucket_of(c.uri) = :bucket",
@@ -61,7 +61,7 @@ _NOT_MINE = silent("c.sha256", ":me")
 BLIND = blind("c.sha256", ":me")
 SECOND = f"{BLIND} AND c.statement IS NOT NULL"
 """A second look that this person may give."""
-# Of a dispute. Nobody is the judge of their own word, as long as somebody else can be it.
+# Who may decide a dispute. Nobody judges their own statement as long as somebody else can judge it.
 _JUDGES = (
     f":lead AND ({_NOT_MINE} OR NOT EXISTS (SELECT FROM reviewers o WHERE o.active AND o.role IN ('lead', 'admin')"
     f" AND o.name <> :me AND {silent('c.sha256', 'o.name')}))"
@@ -70,27 +70,28 @@ MINE = (
     f"({ATTENTION} AND (c.statement IS NULL AND (c.reviewed_at IS NULL OR {_JUDGES})"
     f" OR EXISTS (SELECT FROM second_looks l WHERE {SECOND})))"
 )
-"""Whether a content is this person's to decide, whoever holds it."""
+"""Whether this person may decide a content, no matter who holds it."""
 
 
 class Section(StrEnum):
-    """A part of the queue; a person gets all of one before the next."""
+    """A section of the queue. A person gets everything in one section before the next one."""
 
     DISPUTED = "disputed"
     SECOND = "second"
     NEW = "new"
 
     def source(self, fits: str, limit: str) -> str:
-        """FROM, for the first `limit` contents that also fulfil `fits`: conditions on `c`, each with AND before it.
+        """Returns the part of a query after FROM that gives the first `limit` contents of this section.
 
-        There may be more than `limit` of them, and in any order.
+        They also match `fits`: conditions on `c`, each with AND before it. There may be more than `limit` of them, in
+        any order.
         """
         return _SOURCES[self].format(fits=fits, limit=limit)
 
 
 _FLAGGED = ", ".join(f"('{one}')" for one in Verdict if one is not Verdict.REAL)
-# OFFSET 0: what is disputed, and what a second person is to look at, is little. For a filter, the planner would rather
-# walk through all that waits.
+# OFFSET 0, because only few contents are disputed or wait for a second look. With a filter, the planner would rather
+# read everything that waits.
 _SOURCES = {
     Section.DISPUTED: f"""(
         SELECT * FROM contents c WHERE {WAITS} AND c.reviewed_at IS NOT NULL AND {_JUDGES}{{fits}} OFFSET 0
@@ -100,8 +101,8 @@ _SOURCES = {
             SELECT * FROM contents c WHERE c.sha256 = l.sha256 AND {ATTENTION} OFFSET 0
         ) c WHERE {SECOND}{{fits}}
     ) c""",  # noqa: S608
-    # Indexes have the verdict before the score. So each verdict is asked for by itself, and a filter for one verdict
-    # reads a range of an index too.
+    # In the indexes, the verdict comes before the score. So there is one query for each verdict, and a filter for one
+    # verdict reads one range of an index.
     Section.NEW: f"""(VALUES {_FLAGGED}) flagged (verdict) CROSS JOIN LATERAL (
         SELECT * FROM contents c WHERE {WAITS} AND c.reviewed_at IS NULL AND c.verdict = flagged.verdict{{fits}}
         ORDER BY {ORDER}, c.sha256 LIMIT {{limit}}
@@ -110,12 +111,12 @@ _SOURCES = {
 
 
 def sections(person: Person) -> list[Section]:
-    """What this person gets, in this order: disputes are for leads."""
+    """Returns this person's sections, in order. Disputes are for leads."""
     return list(Section) if person.may(DeskRole.LEAD) else [Section.SECOND, Section.NEW]
 
 
 def values_of(person: Person) -> dict[str, Any]:
-    """What these texts need."""
+    """Returns the parameters of this SQL."""
     return {"me": person.name, "lead": person.may(DeskRole.LEAD)}
 
 
@@ -127,12 +128,12 @@ FROM contents c WHERE c.sha256 = :sha256 AND {ATTENTION}
 
 
 def is_mine(session: Session, person: Person, sha256: str) -> bool:
-    """Whether a content waits for this person, whoever holds it."""
+    """Returns whether a content waits for this person, no matter who holds it."""
     return session.execute(text(_IS_MINE), {**values_of(person), "sha256": sha256}).first() is not None
 
 
 def why_not(session: Session, person: Person, sha256: str) -> str:
-    """Why a content does not wait for this person."""
+    """Returns why a content does not wait for this person."""
     state = session.execute(text(_STATE), {"sha256": sha256}).first()
     if state is None:
         return "no detector calls this content fake or uncertain any more: there is nothing to decide"

@@ -1,4 +1,4 @@
-"""A person takes back what they decided last."""
+"""Takes back a person's last decision."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ WITHIN = timedelta(hours=12)
 
 @dataclass(frozen=True)
 class Undone:
-    """What was taken back: of this content, and of near duplicates that were decided with it.
+    """What was taken back: the decision about this content, and about near duplicates that were decided with it.
 
-    `claim` is None when the content cannot be claimed again: somebody else works on it, or it waits for a lead.
+    `claim` is None if the content cannot be claimed again, because somebody else works on it or it waits for a lead.
     """
 
     sha256: str
@@ -51,7 +51,7 @@ _LEFT = f"""
 SELECT r.reviewer, r.kind, r.second_of FROM reviews r
 WHERE r.sha256 = :sha256 AND r.statement IS NOT NULL AND {_STANDS}
 """  # noqa: S608 - likewise
-# Not that of somebody who is giving it right now: they go on without knowing what was said.
+# Except one that somebody is giving right now: they continue without knowing what was said.
 _NO_SECOND_LOOK = """
 DELETE FROM second_looks l
 WHERE l.sha256 = :sha256
@@ -64,9 +64,9 @@ INSERT INTO second_looks (sha256, first_reviewer) VALUES (:sha256, :other) ON CO
 
 
 def newest_decision(database: Database, person: Person, *, within: timedelta = WITHIN) -> int | None:
-    """The id of the review that `undo_last` would take back now, None when there is none.
+    """Returns the id of the review that `undo_last` would take back now, or None.
 
-    A page shows it in its form and sends it back, so that the same request again takes nothing else back.
+    A page puts it into its form and sends it back, so that a repeated request takes nothing else back.
     """
     with transaction(database) as session:
         newest = session.execute(text(_NEWEST), {"me": person.name, "within": within}).first()
@@ -81,10 +81,11 @@ def undo_last(
     claim_s: float,
     within: timedelta = WITHIN,
 ) -> Undone | None:
-    """Withdraws a decision of the person, and claims its content for them. None when there is none to withdraw.
+    """Withdraws a decision of the person, and claims its content for them. Returns None if there is nothing to
+    withdraw.
 
-    `newest` is what `newest_decision` said when the person was asked. Where it is withdrawn already, nothing more is,
-    and the answer is the same. Without it, the newest decision is withdrawn.
+    `newest` is the result of `newest_decision` when the page was shown. If this review is already withdrawn, nothing
+    more is withdrawn, and the result is the same. Without `newest`, the newest decision is withdrawn.
     """
     with transaction(database) as session:
         session.execute(text(ONE_PERSON), {"me": person.name})
@@ -109,7 +110,7 @@ def undo_last(
 
 
 def _stroke(session: Session, person: Person, newest: int | None, within: timedelta) -> Sequence[Any]:
-    """The reviews of a decision: the content that was looked at, and then its near duplicates."""
+    """Returns the reviews of a decision: first that of the content on the page, then those of its near duplicates."""
     given = {"me": person.name, "within": within, "newest": newest}
     found = session.execute(text(_NEWEST if newest is None else _NAMED), given).first()
     if found is None:
@@ -119,10 +120,11 @@ def _stroke(session: Session, person: Person, newest: int | None, within: timede
 
 
 def _look_again(session: Session, person: Person, sha256: str, withdrawn: int) -> None:
-    """Second looks as they are without the review.
+    """Brings second looks into the state that fits the remaining reviews.
 
-    Where no word is left, none is wanted: who is giving one gives the first. Where one other person's is left, and one
-    of the two words was the second look at the other, a second look is wanted again. After an appeal, none is.
+    If no statement is left, no second look is wanted: the person who is giving one gives the first statement. If one
+    other person's statement is left, and one of the two was the second look at the other, a second look is wanted
+    again. After an appeal, none is wanted.
     """
     given = {"sha256": sha256, "me": person.name}
     left = session.execute(text(_LEFT), given).all()

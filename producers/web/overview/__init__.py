@@ -1,7 +1,7 @@
-"""What a lead needs: how the night went, scans and what is done with them, and the dead letters.
+"""Pages for leads: how the night went, scans and what can be done with them, and the dead letters.
 
-`figures` asks the views of docs/dashboards.md, `charts` draws what they say, `night` shows it. `starting` reads the
-form that starts a scan, `scans` shows a scan and acts on it, `dead` shows the dead letters.
+`figures` reads the views of docs/dashboards.md, `charts` computes the charts, and `night` shows both. `starting` reads
+the form that starts a scan, `scans` shows a scan and acts on it, and `dead` shows the dead letters.
 """
 
 from fastapi import APIRouter

@@ -1,4 +1,4 @@
-"""What a lead does with a scan: which of it its status allows, and doing it."""
+"""What a lead can do with a scan, and in which status."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +23,10 @@ RETRYABLE = frozenset(map(str, submissions.RETRYABLE))
 
 @dataclass(frozen=True)
 class Act:
-    """What can be done with a scan: its buttons, what the page asks before, and the statuses in which it makes sense.
+    """Something that can be done with a scan: its buttons, the question before it, and the statuses in which it makes
+    sense.
 
-    `done` is what the scan then is, for the sentence that refuses it.
+    `done` is used in the sentence that refuses it: the scan cannot be `done`.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Act:
 
     @property
     def kind(self) -> str:
-        """The class of its button."""
+        """The CSS class of its button."""
         return "danger" if self.name == "cancel" else "main"
 
 
@@ -78,12 +79,12 @@ ACTS = {
 
 
 def retryable(failures: Sequence[Mapping[str, Any]]) -> int:
-    """How many of these failures another try may cure. They are rows of `figures.failures_of`."""
+    """Returns how many of these failures another attempt may cure. They are rows of `figures.failures_of`."""
     return int(sum(row["images"] for row in failures if row["reason"] in RETRYABLE))
 
 
 def possible(parts: Parts, scan: Mapping[str, Any], failures: Sequence[Mapping[str, Any]]) -> list[Act]:
-    """What makes sense for this scan now. It is a row of `scan_progress`."""
+    """Returns what makes sense for this scan now. `scan` is a row of `scan_progress`."""
     senseless = set()
     if parts.scans.running(scan["scan_id"]):
         senseless.add("publish")
@@ -93,9 +94,9 @@ def possible(parts: Parts, scan: Mapping[str, Any], failures: Sequence[Mapping[s
 
 
 def wanted(parts: Parts, scan_id: UUID, name: str) -> tuple[Act, Mapping[str, Any]]:
-    """The act of this name, and the scan's row of `scan_progress`.
+    """Returns the act with this name, and the scan's row of `scan_progress`.
 
-    Raises NoSuchScanError, and ScanStateError where the scan's status does not allow the act.
+    Raises NoSuchScanError, and ScanStateError if the scan's status does not allow the act.
     """
     act = ACTS.get(name)
     if act is None:
@@ -109,7 +110,10 @@ def wanted(parts: Parts, scan_id: UUID, name: str) -> tuple[Act, Mapping[str, An
 
 
 def do(parts: Parts, person: Person, scan_id: UUID, name: str, limits: Shares) -> str | None:
-    """Does it. What there is to say of it, if there is something. Raises as `wanted`, and BrokerUnavailableError."""
+    """Does it, and returns a sentence about the result, if there is anything to say.
+
+    Raises the errors of `wanted`, and BrokerUnavailableError.
+    """
     wanted(parts, scan_id, name)
     if name == "pause":
         scans.pause(parts.database, scan_id, f"paused by {person.name}")
@@ -126,13 +130,13 @@ def do(parts: Parts, person: Person, scan_id: UUID, name: str, limits: Shares) -
 
 
 class _Impatient:
-    """A publisher that does not wait for room in the queue: somebody waits for the page."""
+    """A publisher that does not wait for room in the queue, because a person waits for the page."""
 
     def __init__(self, bulk: BulkPublisher) -> None:
         self._bulk = bulk
 
     def publish(self, queue: str, messages: Sequence[dict[str, Any]], **_: Any) -> None:
-        """See BulkPublisher. Raises ScanStateError where the queue is full."""
+        """See BulkPublisher. Raises ScanStateError if the queue is full."""
         self._bulk.publish(queue, messages, waiting=self._full)
 
     @staticmethod

@@ -14,16 +14,16 @@ from typing import Any
 
 BOX = 100.0
 MOST_SERIES = 6
-"""As many as there are colours that people who see few colours can tell apart."""
+"""As many colours as people with colour blindness can tell apart."""
 OTHERS = "all others"
 _GAP = 0.25
-"""Of a day's width, left free between bars."""
+"""The gap between two bars, as a share of a day's width."""
 _ROUND = (10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100)
 
 
 @dataclass(frozen=True)
 class Rectangle:
-    """A part of a bar. `series` is the place of its colour, from 0."""
+    """A part of a bar. `series` is the number of its colour, from 0."""
 
     x: float
     y: float
@@ -34,9 +34,9 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class Days:
-    """Bars by day, one part for each of `names`. `top` is the number at the upper edge of the box.
+    """A bar for each day, with a part for each of `names`. `top` is the number at the upper edge of the box.
 
-    `table` is the same as numbers: for each day the numbers in the order of the names.
+    `table` has the same as numbers: for each day, the numbers in the order of the names.
     """
 
     names: Sequence[str]
@@ -46,7 +46,9 @@ class Days:
 
 
 def days(counts: Mapping[tuple[date, str], int], last: date, length: int) -> Days:
-    """Stacked bars of the `length` days that end with `last`. The largest series lie lowest; small ones are summed."""
+    """Makes stacked bars of the `length` days that end with `last`. The largest series are at the bottom, and small
+    ones are added up.
+    """
     shown = [last - timedelta(days=length - 1 - n) for n in range(length)]
     totals: dict[str, int] = {}
     for (_, name), count in counts.items():
@@ -74,7 +76,7 @@ def _stack(place: int, numbers: Sequence[int], top: int, length: int) -> list[Re
 
 
 def _round_up(number: int) -> int:
-    """The next round number; at least 1."""
+    """Returns the next round number, at least 1."""
     if number <= 10:  # noqa: PLR2004 - all of these are round
         return max(number, 1)
     power = 1
@@ -84,7 +86,7 @@ def _round_up(number: int) -> int:
 
 
 def parts(numbers: Sequence[int], whole: int) -> list[Rectangle]:
-    """One bar from left to right: each number's share of `whole`, in a box of 100 x 100."""
+    """Makes one bar from left to right: each number's share of `whole`, in a box of 100 x 100."""
     x, found = 0.0, []
     for series, number in enumerate(numbers):
         wide = BOX * number / whole if whole else 0.0
@@ -95,7 +97,8 @@ def parts(numbers: Sequence[int], whole: int) -> list[Rectangle]:
 
 
 def bar_of(scan: Mapping[str, Any]) -> Sequence[Rectangle]:
-    """A scan's progress: what is fake, uncertain, failed, and real or unchanged, of what is listed.
+    """Makes the bar of a scan's progress: fake, uncertain, failed, and real or unchanged images, as shares of the
+    listed ones.
 
     `scan` is a row of the view `scan_progress`.
     """
@@ -105,7 +108,7 @@ def bar_of(scan: Mapping[str, Any]) -> Sequence[Rectangle]:
 
 @dataclass(frozen=True)
 class Interval:
-    """A rate and its interval, as places from left (0) to right (100)."""
+    """A rate and its interval, as positions from left (0) to right (100)."""
 
     low: float
     at: float
@@ -113,7 +116,7 @@ class Interval:
 
 
 def interval(low: float, at: float, high: float, *, top: float = 1.0) -> Interval:
-    """Where shares between 0 and `top` lie."""
+    """Returns the positions of shares between 0 and `top`."""
     return Interval(*(_short(BOX * min(max(share / top, 0.0), 1.0)) for share in (low, at, high)))
 
 

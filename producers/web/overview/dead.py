@@ -1,8 +1,8 @@
-"""Dead letters: a lead looks at them, an admin publishes them again or discards them.
+"""Dead letters: a lead looks at them, and an admin publishes them again or discards them.
 
-Reading them moves them: see producers.dead_letters. So they are read when somebody asks for it by a button, and never
-because a page is loaded. The page that a reading answers with is shown at once, and not behind a redirect: it is what
-was read, and there is nowhere to keep it that all web processes share.
+Reading them moves them: see producers.dead_letters. So they are read when somebody presses a button, and never because
+a page is loaded. The answer shows what was read, without a redirect, because there is no place to keep it that all web
+processes share.
 """
 
 import json
@@ -28,7 +28,7 @@ router = APIRouter()
 
 MOST_LETTERS = 100
 LONGEST = 4000
-"""Characters of a payload that are shown."""
+"""How many characters of a payload are shown."""
 
 REPLAYED = "The message is published again, and the letter is gone."
 DISCARDED = "The letter is deleted."
@@ -49,7 +49,7 @@ class Letter:
 
 
 def shown(letter: DeadLetter) -> Letter:
-    """The letter, cut to a length and in characters that a page can hold."""
+    """Cuts the letter to a length, and to characters that a page can show."""
     payload = letter.payload if isinstance(letter.payload, str) else json.dumps(letter.payload, indent=1)
     return Letter(
         letter.id, _short(letter.at or "", 40), _short(letter.queue or "", 80), _short(letter.reason, 500),
@@ -71,7 +71,7 @@ def _refused(letter: DeadLetter) -> str | None:
 
 @router.get("/dead-letters")
 def how_many(person: ALead, pages: APages, parts: AParts) -> HTMLResponse:
-    """Says how many there are. That asks the broker for a number and moves nothing."""
+    """Says how many there are. This asks the broker for a number and moves nothing."""
     with broker.unavailable(), parts.broker.connection_for_write() as connection:
         count = broker.dead_count(connection.default_channel)
     return _show(pages, person, count=count)
@@ -79,7 +79,7 @@ def how_many(person: ALead, pages: APages, parts: AParts) -> HTMLResponse:
 
 @router.post("/dead-letters", dependencies=[Depends(csrf_checked)])
 def read(person: ALead, pages: APages, parts: AParts) -> HTMLResponse:
-    """Reads them all, which puts a copy of each back into the queue, and shows the first hundred."""
+    """Reads all of them, which puts a copy of each back into the queue, and shows the first hundred."""
     letters = dead_letters.look_through(parts.broker, lambda _letter: dead_letters.Act.KEEP)
     return _show(pages, person, count=len(letters), letters=[shown(one) for one in letters[:MOST_LETTERS]])
 
@@ -94,7 +94,7 @@ def replay(_admin: AnAdmin, pages: APages, parts: AParts, letter: Annotated[str,
 def discard(
     _admin: AnAdmin, pages: APages, parts: AParts, letter: Annotated[str, Form()], sure: Annotated[str, Form()] = ""
 ) -> Response:
-    """Deletes the letter, if the box is ticked that says so."""
+    """Deletes the letter, if the box that confirms it is ticked."""
     if not sure:
         return pages.show(
             "fault.html.j2", status=422, title="Nothing is discarded",

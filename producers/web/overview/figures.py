@@ -1,4 +1,4 @@
-"""The figures of the overview, asked of the views of docs/dashboards.md. Each query is bounded in rows and in time."""
+"""The figures of the overview, from the views of docs/dashboards.md. Each query has a limit of rows and of time."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -64,7 +64,7 @@ QUERIES = {
     "failures": FAILURES,
     "drift": DRIFT,
 }
-"""By what they tell. A benchmark asks them all."""
+"""The queries, by what they tell. A benchmark runs all of them."""
 
 _SCANS_BEFORE = """
 SELECT * FROM scan_progress
@@ -99,13 +99,13 @@ def _rows(found: Result[Any]) -> list[Row]:
 
 
 def of_the_night(database: Database) -> dict[str, Sequence[Row]]:
-    """The rows of each of QUERIES."""
+    """Returns the rows of each of QUERIES."""
     with transaction(database) as session:
         return {name: _rows(session.execute(text(query))) for name, query in QUERIES.items()}
 
 
 def of_scan(database: Database, scan_id: UUID) -> Row:
-    """The scan's row of `scan_progress`. Raises NoSuchScanError."""
+    """Returns the scan's row of `scan_progress`. Raises NoSuchScanError."""
     with transaction(database) as session:
         _known(session, scan_id)
         query = text("SELECT * FROM scan_progress WHERE scan_id = :scan_id")
@@ -113,7 +113,7 @@ def of_scan(database: Database, scan_id: UUID) -> Row:
 
 
 def _known(session: Session, scan_id: UUID) -> Scan:
-    """As find_scan, which tells of a command that nobody has at hand here."""
+    """The same as find_scan, whose error names a command that is not at hand here."""
     try:
         return find_scan(session, scan_id)
     except NoSuchScanError:
@@ -121,9 +121,9 @@ def _known(session: Session, scan_id: UUID) -> Scan:
 
 
 def scans_before(database: Database, before: UUID | None) -> Sequence[Row]:
-    """The newest scans, or those that were started before this one: rows of `scan_progress`.
+    """Returns the newest scans, or those that were started before this one: rows of `scan_progress`.
 
-    PAGE of them, and one more where there are more. Raises NoSuchScanError.
+    There are PAGE of them, and one more if the list continues. Raises NoSuchScanError.
     """
     with transaction(database) as session:
         if before is not None:
@@ -132,13 +132,13 @@ def scans_before(database: Database, before: UUID | None) -> Sequence[Row]:
 
 
 def failures_of(database: Database, scan_id: UUID) -> Sequence[Row]:
-    """How many images of the scan failed for which reason in which bucket, the most frequent first."""
+    """Returns how many images of the scan failed, by reason and bucket, the most frequent first."""
     with transaction(database) as session:
         return _rows(session.execute(text(_FAILURES_OF_SCAN), {"scan_id": scan_id}))
 
 
 def findings_of(database: Database, scan_id: UUID, *, after: str | None = None) -> Sequence[Row]:
-    """Up to PAGE findings of the scan: the flagged ones with the highest scores, or those of any kind behind a uri."""
+    """Returns up to PAGE findings of the scan: the flagged ones with the highest scores, or all of them after a uri."""
     with transaction(database) as session:
         values = {"partition": _known(session, scan_id).partition, "scan_id": scan_id, "page": PAGE}
         if after is None:
@@ -147,7 +147,9 @@ def findings_of(database: Database, scan_id: UUID, *, after: str | None = None) 
 
 
 def uncertain_of(database: Database, scan_id: UUID) -> Sequence[Row]:
-    """The first PAGE uncertain findings of the scan, by uri. No index has them: so many findings are looked through."""
+    """Returns the first PAGE uncertain findings of the scan, by uri. No index contains them, so a limited number of
+    findings is searched.
+    """
     with transaction(database) as session:
         values = {"partition": _known(session, scan_id).partition, "scan_id": scan_id, "page": PAGE}
         return _rows(session.execute(text(_UNCERTAIN_FINDINGS), values | {"looked_through": _LOOKED_THROUGH}))

@@ -1,4 +1,6 @@
-"""Scans: a list, a page for each, the form that starts one, and pausing, resuming, retrying and cancelling."""
+"""Pages for scans: a list, a page for each, the form that starts one, and pausing, resuming, retrying and
+cancelling.
+"""
 
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -24,7 +26,7 @@ _NO_LIMITS = {"max_flagged_share": "", "max_failed_share": ""}
 
 @router.get("/scans")
 def all_scans(_person: ALead, pages: APages, parts: AParts, before: UUID | None = None) -> HTMLResponse:
-    """Lists scans, the newest first; those that were started before another one."""
+    """Lists scans, the newest first, or those that were started before another one."""
     rows = figures.scans_before(parts.database, before)
     return pages.show(
         "overview_scans.html.j2", texts=texts, scans=[(row, charts.bar_of(row)) for row in rows[: figures.PAGE]],
@@ -40,11 +42,11 @@ def form(_person: ALead, pages: APages) -> HTMLResponse:
 
 @router.post("/scans", dependencies=[Depends(csrf_checked)])
 def started(_person: ALead, pages: APages, parts: AParts, given: Annotated[StartForm, Form()]) -> Response:
-    """Starts the scan, or shows the form again with what is wrong in it."""
+    """Starts the scan, or shows the form again and says what is wrong."""
     try:
         scan = start(parts.database, given, parts.settings)
     except WrongFormError as error:
-        # Another token: what is sent now may be another scan than what this one has made.
+        # A new token, because a changed form may start another scan than the first one did.
         again = given.model_copy(update={"token": new_form().token})
         return _show_form(pages, again, error)
     if scan.status in acts.UNLISTED:
@@ -82,7 +84,7 @@ def scan_page(
 
 @router.get("/scans/{scan_id:uuid}/{act}")
 def asked(_person: ALead, pages: APages, parts: AParts, scan_id: UUID, act: str) -> HTMLResponse:
-    """Asks before it is done."""
+    """Asks for confirmation."""
     return _ask(pages, parts, scan_id, act)
 
 
@@ -101,7 +103,7 @@ def done(
     person: ALead, pages: APages, parts: AParts, scan_id: UUID, act: str,
     max_flagged_share: Annotated[str, Form()] = "", max_failed_share: Annotated[str, Form()] = "",
 ) -> Response:  # fmt: skip
-    """Does it, and leads back to the scan."""
+    """Does it, and goes back to the scan."""
     given = {"max_flagged_share": max_flagged_share, "max_failed_share": max_failed_share}
     try:
         said = acts.do(parts, person, scan_id, act, checked(Shares, **given))

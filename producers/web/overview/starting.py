@@ -1,4 +1,6 @@
-"""The form that starts a scan: read, checked as the command line checks it, and made a row of `scans`."""
+"""The form that starts a scan: it is read, checked as the command line checks options, and stored as a row of
+`scans`.
+"""
 
 import re
 from collections.abc import Mapping
@@ -19,14 +21,14 @@ from worker.tables import Scan
 
 MOST_SOURCES = 100
 _PREFIX = "desk-"
-"""Of tokens, so that a form cannot name the scan of a nightly schedule."""
+"""The prefix of tokens, so that a form cannot name the scan of a nightly schedule."""
 _TOKEN = re.compile("[0-9a-f]{32}")
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 class StartForm(BaseModel):
-    """What the form holds, as it was typed. Nothing that is typed is lost when it is not valid."""
+    """The form as it was typed. If it is not valid, nothing that was typed is lost."""
 
     token: str = ""
     sources: str = ""
@@ -45,7 +47,7 @@ class StartForm(BaseModel):
 
 
 def new_form() -> StartForm:
-    """An empty form. Its token makes one scan, however often the form is sent."""
+    """Returns an empty form. Its token makes one scan, however often the form is sent."""
     return StartForm(token=uuid4().hex)
 
 
@@ -61,7 +63,7 @@ class _Recorded(BaseModel):
 
 
 def checked(model: type[Model], **values: str | None) -> Model:
-    """The model of what was typed; an empty text is no value. Raises WrongFormError."""
+    """Returns the model of what was typed. An empty text is no value. Raises WrongFormError."""
     try:
         return model(**{name: value.strip() or None for name, value in values.items() if value is not None})
     except ValidationError as error:
@@ -69,7 +71,7 @@ def checked(model: type[Model], **values: str | None) -> Model:
 
 
 def start(database: Database, form: StartForm, settings: WebSettings) -> Scan:
-    """The scan of this form. The same form again is the same scan. Raises WrongFormError.
+    """Starts the scan of this form, or returns it if the form was sent before. Raises WrongFormError.
 
     `settings` say which buckets may be named.
     """
@@ -101,7 +103,7 @@ def _token(form: StartForm) -> str:
 
 
 def _sources(typed: str, settings: WebSettings) -> tuple[str, ...]:
-    """One a line, and in S3: folders here are those of this server, which is not the reader's machine."""
+    """One source per line, in S3 only: a folder would be one on this server, and not on the reader's machine."""
     lines = [line.strip() for line in typed.splitlines() if line.strip()]
     if not lines or len(lines) > MOST_SOURCES:
         raise WrongFormError("sources", f"Give 1 to {MOST_SOURCES} sources, one a line, such as s3://bucket/prefix/")
@@ -127,7 +129,7 @@ def _rules(form: StartForm) -> Rules:
 
 
 def _look(listing: scans.Listing) -> None:
-    """A source that is not there makes no scan."""
+    """Checks that the source exists before a scan is made."""
     try:
         sources.open_source(listing.sources, listing.rules, lambda _line: None)
     except SourceError as error:
@@ -135,7 +137,7 @@ def _look(listing: scans.Listing) -> None:
 
 
 def _wrong(error: ValidationError, values: Mapping[str, object]) -> WrongFormError:
-    """The first fault. One that is about several fields names the first of them."""
+    """Raises the first fault. A fault about several fields names the first of them."""
     fault = error.errors()[0]
     field = next((str(part) for part in fault["loc"] if isinstance(part, str)), next(iter(values)))
     said = _SAID.get(fault["type"])
@@ -157,10 +159,10 @@ _SAID = {
     "string_too_long": "Give at most {max_length} characters.",
     "string_too_short": "Give at least {min_length} characters.",
 }
-"""What people read, by the type of pydantic's fault."""
+"""The sentence for people, by the type of pydantic's fault."""
 _OURS = {
     "real_to must not be above fake_from": "The score up to which an image is real must not be above the other one.",
     "must be Unicode text without NUL characters": "This has a character that cannot be kept. Type it again.",
     "min_bytes must not be above max_bytes": "The smallest size must not be above the largest one.",
 }
-"""Likewise, by the text of our own models, which name their fields."""
+"""The sentence for people, by the text of our own models, which name their fields."""

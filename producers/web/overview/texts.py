@@ -1,4 +1,4 @@
-"""Numbers, shares and times as the pages write them. Nothing known is a dash."""
+"""Formats numbers, shares and times for the pages. An unknown value is a dash."""
 
 from datetime import UTC, datetime
 
@@ -17,7 +17,7 @@ def rate(number: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share between 0 and 1. What is not nothing never reads as 0 %, and what is not all never as 100 %."""
+    """A share between 0 and 1. A share above 0 is never shown as 0 %, and a share below 1 never as 100 %."""
     if share is None:
         return NOTHING
     text = f"{share * 100:.1f} %"
@@ -41,12 +41,14 @@ def duration(seconds: float | None) -> str:
 
 
 def hour(time: datetime) -> str:
-    """An hour in UTC, of which its beginning is given: what is counted by hours has no minutes."""
+    """An hour in UTC, given by its start. Hourly counts have no minutes."""
     return f"{time.astimezone(UTC):%Y-%m-%d, in the hour from %H:00} UTC"
 
 
 def note(status: str, text: str | None) -> str:
-    """The note of a scan, as it follows its status: "paused by owl" is " by owl" then, and other notes get a colon."""
+    """The note of a scan, as it is shown after its status: "paused by owl" becomes " by owl", and other notes get a
+    colon.
+    """
     if not text:
         return ""
     return text.removeprefix(status) if text.startswith(f"{status} ") else f": {text}"

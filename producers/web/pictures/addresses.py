@@ -14,11 +14,11 @@ from worker.errors import ExpiredAddressError, WrongAddressError
 PATH = "/pictures/"
 _SALT = "fakesweep.pictures"
 _STEPS = 4
-"""An address stays the same for a quarter of its life, so that a browser that has loaded a picture ahead shows it."""
+"""An address stays the same for a quarter of its life, so that a browser can use a picture that it loaded before."""
 
 
 class Kind(StrEnum):
-    """The forms of a picture. In the blurred ones nothing can be recognised, whatever the browser does with them."""
+    """The forms of a picture. In the blurred ones, nothing can be recognised, whatever the browser does with them."""
 
     CLEAR = "clear"
     BLURRED = "blurred"
@@ -27,7 +27,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an address names: a content, where it lies, and in which form it is shown."""
+    """What an address names: a content, its place, and the form in which it is shown."""
 
     sha256: str
     uri: str
@@ -35,7 +35,7 @@ class Wanted:
 
 
 class _SteppedSigner(TimestampSigner):
-    """Signs with a time that moves on in steps."""
+    """Signs with a time that moves in steps."""
 
     step_s = 1
 
@@ -44,15 +44,15 @@ class _SteppedSigner(TimestampSigner):
 
 
 def address(parts: Parts, person: Person, sha256: str, uri: str, kind: Kind) -> str:
-    """The address at which this person sees this content for a while, as a path.
+    """Returns the address at which this person sees this content for a while, as a path.
 
-    It works for FAKESWEEP_WEB_PICTURE_TTL_S at most, and for three quarters of that at least.
+    It works for at most FAKESWEEP_WEB_PICTURE_TTL_S, and for at least three quarters of that.
     """
     return PATH + str(_serializer(parts.settings).dumps([sha256, uri, kind, person.name]))
 
 
 def read(parts: Parts, person: Person, signed: str) -> Wanted:
-    """What the last part of an address names. Raises WrongAddressError and ExpiredAddressError."""
+    """Returns what the last part of an address names. Raises WrongAddressError and ExpiredAddressError."""
     try:
         sha256, uri, kind, name = _serializer(parts.settings).loads(signed, max_age=parts.settings.picture_ttl_s)
     except SignatureExpired as error:
@@ -63,7 +63,7 @@ def read(parts: Parts, person: Person, signed: str) -> Wanted:
         raise WrongAddressError
     try:
         return Wanted(sha256, uri, Kind(kind))
-    except ValueError as error:  # of another release
+    except ValueError as error:  # an address of another release
         raise WrongAddressError from error
 
 

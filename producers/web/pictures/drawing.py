@@ -1,4 +1,4 @@
-"""Makes our own JPEGs of a file: upright, bounded, without metadata. Decoding is bounded as in the worker."""
+"""Makes our own JPEGs of a file: upright, limited in size, without metadata. Decoding has the worker's limits."""
 
 import io
 import threading
@@ -14,10 +14,10 @@ from worker.images import Decoding, Fit, SizeLimits, open_for, opened_header
 
 SMALL_EDGE = 320
 BLURRED_EDGE = 4
-"""Pixels of the longer edge that a blurred picture is made from: fewer than a face or a letter needs."""
+"""The longer edge, in pixels, from which a blurred picture is made: fewer than a face or a letter needs."""
 _QUALITY, _BLURRED_QUALITY = 90, 60
 _RGB = 4
-"""Bytes a pixel, as Pillow stores it."""
+"""Bytes per pixel, as Pillow stores it."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Made:
     forms: dict[Kind, bytes]
 
     def size(self) -> int:
-        """Bytes in all."""
+        """The size of all forms in bytes."""
         return sum(map(len, self.forms.values()))
 
 
 class Drawing:
-    """Makes pictures: as many at once as there are CPUs, in a bounded memory.
+    """Makes pictures, as many at once as there are CPUs, in limited memory.
 
-    `edge` is the longer edge of a clear picture in pixels, `pixels` the budget for what decoders hold.
+    `edge` is the longer edge of a clear picture in pixels. `pixels` is the budget for the memory of decoders.
     """
 
     def __init__(self, edge: int, limits: SizeLimits, pixels: Budget, decoders: int) -> None:
@@ -42,10 +42,12 @@ class Drawing:
         self._decoders = threading.BoundedSemaphore(decoders)
 
     def make(self, data: bytes) -> Made:
-        """All forms of the image in `data`. Raises ImageError as worker.images.decode does, and ShuttingDownError."""
+        """Makes all forms of the image in `data`. Raises ImageError as worker.images.decode does, and
+        ShuttingDownError.
+        """
         with opened_header(data, limits=self._limits) as header:
             size = header.image.size
-        # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that is enough. The worker's code takes half the edge.
+        # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if that is enough. The worker's code takes half of the edge.
         half = -(-min(_fitted(size, self._edge)) // 2)
         needed = decode_bytes(data, edge=half, fit=Fit.STRETCH, decoding=Decoding.REDUCED, limits=self._limits)
         needed += _RGB * self._edge * (2 * self._edge + min(size))
@@ -61,7 +63,7 @@ class Drawing:
 
 
 def forms_of(image: Image.Image, size: tuple[int, int]) -> Made:
-    """All forms of an upright image (RGB or RGBX) whose clear form has this width and height in pixels."""
+    """Makes all forms of an upright image (RGB or RGBX). The clear form has this width and height in pixels."""
     clear = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3) if image.size != size else image
     clear = clear if clear.mode == "RGB" else clear.convert("RGB")
     small = clear.resize(_fitted(size, SMALL_EDGE), Image.Resampling.BICUBIC, reducing_gap=2)
@@ -73,21 +75,23 @@ def forms_of(image: Image.Image, size: tuple[int, int]) -> Made:
 
 
 def blurred(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """A picture of this size that holds no more than the mean colours of at most 4 x 4 fields."""
+    """Makes a picture of this size that holds only the mean colours of at most 4 x 4 fields."""
     fields = image.resize(_fitted(image.size, BLURRED_EDGE), Image.Resampling.BOX)
     return fields.resize(size, Image.Resampling.BICUBIC)
 
 
 def jpeg(image: Image.Image, quality: int) -> bytes:
-    """The RGB image as a JPEG that holds nothing but its pixels."""
-    image.info.clear()  # or Pillow copies the original's comment
+    """Returns the RGB image as a JPEG that holds nothing but its pixels."""
+    image.info.clear()  # otherwise Pillow copies the original's comment
     target = io.BytesIO()
     image.save(target, "JPEG", quality=quality)
     return target.getvalue()
 
 
 def _fitted(size: tuple[int, int], edge: int) -> tuple[int, int]:
-    """Width and height with the same proportions and no edge longer than that; never larger than they were."""
+    """Returns width and height with the same proportions and with no edge longer than this. They are never larger
+    than before.
+    """
     longer = max(size)
     if longer <= edge:
         return size

@@ -1,4 +1,4 @@
-"""Gets a content, makes its pictures, and keeps the newest ones in memory."""
+"""Fetches a content, makes its pictures, and keeps the newest ones in memory."""
 
 import asyncio
 import hashlib
@@ -20,17 +20,19 @@ from worker.messages import ImageRef
 log = structlog.get_logger(__name__)
 
 FETCHERS = 8
-"""Threads of their own: a storage that does not answer must not take the threads in which people decide."""
+"""Separate threads: if the storage does not answer, the threads for decisions must stay free."""
 MOST_WAITING = 64
 WAIT_S = 30.0
 """How long a browser waits for a picture."""
 KEPT_BYTES = 64 * 2**20
-"""Of pictures that are made already: about 200 contents in all their forms."""
+"""Memory for finished pictures: about 200 contents in all their forms."""
 _FILES_SHARE = 0.25
 
 
 class Pictures:
-    """The pictures of a web process. `show` may be called by many at once; each content is fetched and decoded once."""
+    """The pictures of a web process. Many requests may call `show` at once. Each content is fetched and decoded
+    once.
+    """
 
     def __init__(self, parts: Parts, *, wait_s: float = WAIT_S) -> None:
         self._parts, self._wait_s = parts, wait_s
@@ -45,24 +47,26 @@ class Pictures:
         self._made: LRUCache[str, Made] = LRUCache(KEPT_BYTES, getsizeof=Made.size)
 
     async def show(self, sha256: str, uri: str) -> Made:
-        """The pictures of a content that lies at `uri`, or else at another place that is known.
+        """Returns the pictures of a content, from `uri` or from another known place.
 
-        Raises ImageError, with the reason for which there is none, and BusyError.
+        Raises ImageError with the reason why there is none, and BusyError.
         """
         with self._lock:
             made = self._made.get(sha256)
         if made is not None:
             return made
         future = asyncio.wrap_future(self._ask(sha256, uri))
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may end after all have gone
+        future.add_done_callback(
+            lambda done: done.cancelled() or done.exception()
+        )  # it may end after all requests for it have gone
         try:
-            # Shielded: who waits for the same content goes on when another browser goes away.
+            # Shielded, so that other requests for the same content continue when one browser goes away.
             return await asyncio.wait_for(asyncio.shield(future), self._wait_s)
         except TimeoutError:
             raise ImageError(Reason.STORAGE_UNAVAILABLE, f"not within {self._wait_s:g} s") from None
 
     def close(self) -> None:
-        """Begins nothing more."""
+        """Starts nothing more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, sha256: str, uri: str) -> "Future[Made]":
@@ -79,12 +83,12 @@ class Pictures:
     def _end(self, sha256: str, done: "Future[Made]") -> None:
         with self._lock:
             self._under_way.pop(sha256, None)
-            # One that alone is larger than all that is kept is not kept: that is what ValueError would say.
+            # ValueError means that one picture is larger than the whole cache. Then it is not kept.
             if not done.cancelled() and done.exception() is None and done.result().size() <= KEPT_BYTES:
                 self._made[sha256] = done.result()
 
     def _make(self, sha256: str, uri: str) -> Made:
-        """Tries the named place, then a few others at which this content was found. The first error counts."""
+        """Tries the named place, and then a few others where this content was found. The first error is reported."""
         with self._files.take(self._parts.max_bytes, live=True) as held:
             data = self._fetch_any(sha256, uri)
             held.shrink(len(data))
@@ -104,7 +108,7 @@ class Pictures:
         raise first if isinstance(first, ImageError) else ImageError(Reason.STORAGE_UNAVAILABLE, str(first))
 
     def _fetch(self, sha256: str, uri: str) -> bytes:
-        """The bytes at a place, if they are this content."""
+        """Returns the bytes at a place, if they are this content."""
         data = self._parts.store.fetch(ImageRef(uri=uri))
         if hashlib.sha256(data).hexdigest() != sha256:
             raise ImageError(Reason.CHANGED, "another content lies there now")

@@ -1,6 +1,6 @@
-"""Why a picture cannot be shown: a picture of ours that says so, and the status of the answer.
+"""Says why a picture cannot be shown, by a picture with the reason and by the status of the answer.
 
-An `<img>` shows the picture of an answer whatever its status is, so this needs no script.
+An `<img>` shows the picture of an answer whatever the status is, so this needs no script.
 """
 
 from functools import cache
@@ -35,13 +35,13 @@ _QUALITY = 85
 
 
 def status_of(reason: str) -> HTTPStatus:
-    """The status of an answer that gives this reason instead of the picture."""
+    """Returns the status of the answer for this reason."""
     return _WORDS[reason][0]
 
 
 @cache
 def drawn(reason: str) -> bytes:
-    """A JPEG that says why there is no picture."""
+    """Makes a JPEG that says why there is no picture."""
     image = Image.new("RGB", _SIZE, _PAPER)
     draw = ImageDraw.Draw(image)
     middle = _SIZE[0] / 2

@@ -1,4 +1,6 @@
-"""GET /pictures/…: the picture that an address names, or a picture of the reason why there is none."""
+"""GET /pictures/…: answers with the picture that an address names, or with a picture of the reason why there is
+none.
+"""
 
 from typing import Annotated
 
@@ -30,7 +32,7 @@ async def picture(
     parts: AParts,
     pictures: Annotated[Pictures, Depends(pictures_of)],
 ) -> Response:
-    """Shows a content to the person for whom the address was made. `X-Reason` says why it cannot be shown."""
+    """Shows a content to the person for whom the address was made. If it cannot be shown, `X-Reason` says why."""
     try:
         wanted = read(parts, person, signed)
         made = await pictures.show(wanted.sha256, wanted.uri)
@@ -44,7 +46,7 @@ async def picture(
         return _instead(error.reason)
     except TransientError:
         return _instead(Reason.STORAGE_UNAVAILABLE)
-    # The browser may keep it as long as the address works: what was loaded ahead is shown at once.
+    # The browser may keep it as long as the address works, so that a picture that was loaded before is shown at once.
     kept = {"Cache-Control": f"private, max-age={parts.settings.picture_ttl_s}"}
     return Response(made.forms[wanted.kind], media_type=_JPEG, headers=kept)
 
