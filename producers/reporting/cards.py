@@ -1,4 +1,4 @@
-"""The contents that a report shows: the best of a stream of rows, each content once with all its places."""
+"""Collects the contents that a report shows: the best of a stream of rows, each content once with all its places."""
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,14 +9,14 @@ Row = Mapping[str, Any]
 """A line of `fakesweep results`."""
 
 MAX_PLACES = 50
-"""Of a content, how many of its places are kept. The others are counted."""
+"""How many places of a content are kept. The others are counted."""
 
 
 @dataclass
 class Card:
-    """A content: its first row, how many images of the scan are this content, and the rows of the first MAX_PLACES.
+    """A content: its first row, how many images of the scan have this content, and the rows of the first MAX_PLACES.
 
-    `also` has the first row of each other judgement of the same content: another detector gave it, in the same scan.
+    `also` has the first row of each other judgement of the same content, by another detector in the same scan.
     """
 
     row: Row
@@ -31,10 +31,10 @@ class Card:
 
 
 class Best:
-    """The `limit` contents with the highest scores. Memory holds no others.
+    """Keeps the `limit` contents with the highest scores, and no others, in memory.
 
-    Rows come by uri, as `results` gives them. Images with the same content and the same judgement have the same score,
-    so a content that is passed over once would be passed over again: no place is missed.
+    Rows must come by uri, as `results` gives them. Images with the same content and the same judgement have the same
+    score. So a content that is left out once is always left out, and no place is missed.
     """
 
     def __init__(self, limit: int) -> None:
@@ -44,7 +44,7 @@ class Best:
         self._seen = 0
 
     def add(self, row: Row) -> None:
-        """Takes a row in, if it is good enough."""
+        """Adds a row, if its score is high enough."""
         self._seen += 1
         key = (row["sha256"] or row["uri"], row["verdict"], row["score"], str(row["detector"]))
         if known := self._cards.get(key):
@@ -59,7 +59,7 @@ class Best:
         self._cards[key] = Card(row, places=[row])
 
     def cards(self) -> list[Card]:
-        """The contents, highest score first, equal scores by uri, no score last."""
+        """Returns the contents: the highest score first, equal scores by uri, contents without a score last."""
         found: dict[Any, Card] = {}
         for card in sorted(self._cards.values(), key=lambda card: (-_score(card.row), card.row["uri"])):
             same = found.setdefault(card.row["sha256"] or card.row["uri"], card)
@@ -70,7 +70,7 @@ class Best:
 
 
 def addresses(cards: Iterable[Card]) -> Iterator[str]:
-    """The SHA-256 of each card that has one."""
+    """Returns the SHA-256 of each card that has one."""
     return (card.row["sha256"] for card in cards if card.row["sha256"])
 
 

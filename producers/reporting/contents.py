@@ -1,4 +1,4 @@
-"""The contents that detectors flagged, with their history: what `fakesweep flagged` shows."""
+"""Lists the contents that detectors flagged, with their history: what `fakesweep flagged` shows."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,9 @@ _HISTORY = ("places", "first_flagged_at", "first_flagged_uri", "first_flagged_sc
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which flagged contents: first flagged at `since` or later, without a person's decision, flagged by this scan."""
+    """Filters for flagged contents: first flagged at `since` or later, without a person's decision, flagged by this
+    scan.
+    """
 
     since: datetime | None = None
     unreviewed: bool = False
@@ -27,10 +29,10 @@ class Wanted:
 
 
 def flagged(database: Database, wanted: Wanted, limit: int) -> list[dict[str, Any]]:
-    """The contents, the one that was flagged first at the latest time before all others, as JSON shows them.
+    """Yields the contents as JSON shows them. The content that was first flagged most recently comes first. A content
+    that two detectors flagged comes twice.
 
-    One that two detectors flagged comes twice. Raises NoSuchScanError, and ScanStateError when the findings of the
-    scan are dropped.
+    Raises NoSuchScanError, and ScanStateError if the findings of the scan were dropped.
     """
     query = (
         select(ContentHistory, col(Detector.name), col(StoredVerdict.explanation))

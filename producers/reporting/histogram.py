@@ -1,4 +1,4 @@
-"""Where the bars of a report's histogram stand, how high they are, and where the ticks are."""
+"""Computes where the bars of a report's histogram are, how high they are, and where the ticks are."""
 
 import itertools
 import math
@@ -11,9 +11,8 @@ PLOT_TOP_PX, PLOT_BOTTOM_PX = 44, 224
 
 
 def histogram(bins: Mapping[str, list[int]]) -> dict[str, Any]:
-    """Bars and ticks for the counts of ReportTally.bins: x in per cent of the plot's width, y in pixels.
-
-    So the text keeps its size on any screen.
+    """Returns bars and ticks for the counts of ReportTally.bins. x is in per cent of the plot's width and y in
+    pixels, so the text keeps its size on any screen.
     """
     totals = [sum(counts) for counts in zip(*bins.values(), strict=True)]
     step = _tick_step(max(totals))
@@ -33,7 +32,7 @@ def _bar(number: int, bins: Mapping[str, list[int]], scale: float) -> dict[str, 
     parts, y = [], float(PLOT_BOTTOM_PX)
     for verdict, count in counts.items():
         if count:
-            height = max(count * scale, 2.0)  # one image among millions still shows
+            height = max(count * scale, 2.0)  # one image among millions is still visible
             y -= height
             parts.append((verdict, y, height))
     return {"x": number * 100 / BINS, "from": number / BINS, "to": (number + 1) / BINS, "counts": counts,
@@ -41,6 +40,6 @@ def _bar(number: int, bins: Mapping[str, list[int]], scale: float) -> dict[str, 
 
 
 def _tick_step(highest: int) -> int:
-    """The round number (1, 2 or 5 x 10^n) that divides `highest` into at most four steps."""
+    """Returns the round number (1, 2 or 5 x 10^n) that divides `highest` into at most four steps."""
     steps: Iterator[int] = (digit * 10**power for power in itertools.count() for digit in (1, 2, 5))
     return next(step for step in steps if step * 4 >= highest)

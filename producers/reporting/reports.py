@@ -25,26 +25,27 @@ from worker.files import replacing
 from worker.pages import templates_in
 
 FLAGGED, UNCERTAIN = 500, 100
-"""How many contents a report shows of either kind."""
+"""How many flagged contents, and how many uncertain ones, a report shows."""
 PICTURES_MIB = 32
-"""How much all pictures of a report take in the file. 500 pictures of the largest size fit."""
+"""How many bytes all pictures of a report may take in the file. 500 pictures of the largest size fit."""
 LONGEST_TEXT = 4000
-"""Characters of an explanation or a detail that are shown."""
+"""How many characters of an explanation or a detail are shown."""
 
 ReviewsOf = Callable[[Iterable[str]], Reviewed]
-"""What people said of a scan, and of the contents with these SHA-256."""
+"""A function that returns what people said about a scan, and about the contents with these SHA-256."""
 
 
 def write_report(summary: Mapping[str, Any], rows: Iterable[Row], fetch: Fetch, output: Path, *,
                  reviews: ReviewsOf = lambda _: Reviewed(), gallery: int = FLAGGED, uncertain: int = UNCERTAIN,
                  pictures_bytes: int = PICTURES_MIB << 20) -> None:  # fmt: skip
-    """Writes the report to `output`, which is replaced only when the report is whole.
+    """Writes the report to `output`. The old file is replaced only when the report is complete.
 
-    `summary` is what `status --json` prints. `rows` are the lines of `results`, read once, by uri; memory holds the
-    `gallery` flagged contents with the highest scores and so many `uncertain` ones. `reviews` is asked once. `fetch` is
-    called from 8 threads with (uri, etag); a FakesweepError from it becomes a placeholder in the page. Pictures take at
-    most `pictures_bytes` of the file; the best contents get theirs first. Raises OSError where `output` cannot be
-    written, before any row is read.
+    `summary` is what `status --json` prints. `rows` are the lines of `results`, by uri, and are read once. Memory holds
+    the `gallery` flagged contents with the highest scores, and as many `uncertain` ones. `reviews` is called once.
+    `fetch` is called from 8 threads with (uri, etag). If it raises a FakesweepError, the page has a placeholder.
+    Pictures take at most `pictures_bytes` of the file, and the contents with the highest scores get theirs first.
+
+    Raises OSError if `output` cannot be written, before any row is read.
     """
     with replacing(output, errors="backslashreplace") as file:
         tally = ReportTally()
@@ -63,11 +64,13 @@ def write_report(summary: Mapping[str, Any], rows: Iterable[Row], fetch: Fetch, 
 
 
 def _style(scan_id: UUID) -> str:
-    """The style sheet. The head of each printed page names the scan, which only the style sheet can put there."""
+    """Returns the style sheet. The head of each printed page names the scan, and only the style sheet can put it
+    there.
+    """
     sheet = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     return sheet.replace("SCAN-ID", str(scan_id))
 
 
 def _hash(style: str) -> str:
-    """By which the page's policy lets in this style sheet alone."""
+    """Returns the hash by which the page's policy allows this style sheet and no other."""
     return "sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()

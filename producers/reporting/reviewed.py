@@ -1,4 +1,4 @@
-"""What people have said of a scan's flagged and uncertain contents: what its report shows of reviews."""
+"""Reads what people have said about a scan's flagged and uncertain contents, for its report."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -31,14 +31,16 @@ _NONE = {"contents": 0, "fake": 0, "real": 0, "cannot_tell": 0, "disputed": 0, "
 
 @dataclass(frozen=True)
 class Reviewed:
-    """For `fake` and `uncertain` the counts of different contents and of what stands, and each content's reviews."""
+    """For `fake` and `uncertain`: how many different contents there are, what people decided, and the reviews of
+    each content.
+    """
 
     totals: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     contents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def reviewed(database: Database, scan_id: UUID, sha256s: Iterable[str]) -> Reviewed:
-    """The totals of a scan, and the rows of `review_status` for these contents. Raises NoSuchScanError."""
+    """Returns the totals of a scan, and the rows of `review_status` for these contents. Raises NoSuchScanError."""
     with transaction(database) as session:
         scan = find_scan(session, scan_id)
         counted = session.execute(text(_TOTALS), {"partition": scan.partition, "scan_id": scan.id}).mappings().all()

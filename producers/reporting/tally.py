@@ -1,4 +1,4 @@
-"""What a report counts while the results of a scan pass by, and which of them it shows."""
+"""Counts the results of a scan for its report while they stream past, and chooses those that it shows."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from producers.reporting.cards import Best, Card, Row
 from worker.tables import Verdict
 
 BINS = 20
-"""Of the scores from 0 to 1, all of the same width."""
+"""The number of bins for scores from 0 to 1. All have the same width."""
 
 EXAMPLES = 3
 """How many failed images a report names for each reason."""
@@ -23,7 +23,7 @@ class Failure:
 
 @dataclass
 class ReportTally:
-    """What is counted while the rows pass. `bins` has BINS counts for each verdict, `failures` is by reason code."""
+    """The counts of a report. `bins` has BINS counts for each verdict, and `failures` is by reason code."""
 
     rows: int = 0
     flagged: int = 0
@@ -34,7 +34,9 @@ class ReportTally:
     failures: dict[str, Failure] = field(default_factory=dict)
 
     def take(self, rows: Iterable[Row], flagged: int, uncertain: int) -> tuple[list[Card], list[Card]]:
-        """Counts every row; returns so many flagged contents and so many uncertain ones, highest scores first."""
+        """Counts every row, and returns this many flagged and this many uncertain contents, with the highest scores
+        first.
+        """
         best = {Verdict.FAKE: Best(flagged), Verdict.UNCERTAIN: Best(uncertain)}
         for row in rows:
             self._count(row)

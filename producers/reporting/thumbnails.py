@@ -1,6 +1,6 @@
-"""Small copies of images for a report, made by several threads at once and given out in order.
+"""Makes small copies of images for a report, in several threads, and returns them in order.
 
-They are new JPEG files of ours, without the metadata of the originals. Decoding keeps the worker's limits.
+They are new JPEG files of ours, without the metadata of the originals. Decoding has the worker's limits.
 """
 
 import base64
@@ -18,14 +18,16 @@ from worker.errors import FakesweepError
 from worker.images import SizeLimits, open_image
 
 Fetch = Callable[[str, str | None], bytes]
-"""Gets an image by uri and ETag."""
+"""A function that fetches an image by uri and ETag."""
 
 THUMBNAIL_PX = 512
 THUMBNAIL_BYTES = 48 * 1024
-"""Of one picture. A busy one is saved at a lower quality, and then smaller, until it fits."""
+"""The most bytes of one picture. A picture with many details is saved at a lower quality, and then smaller, until
+it fits.
+"""
 MAX_PIXELS = 100_000_000
 FETCHERS = 8
-DECODERS = 2  # an image of 100 megapixels takes 400 MB (JPEG) to 1.2 GB (AVIF) while it is made small
+DECODERS = 2  # decoding an image of 100 megapixels takes 400 MB (JPEG) to 1.2 GB (AVIF)
 PLACES_TRIED = 3
 _QUALITIES = (78, 60, 40)
 
@@ -35,18 +37,18 @@ Thumbnail = dict[str, Any]
 
 @dataclass
 class Room:
-    """How many bytes of pictures a report may still take, and how many pictures found no room."""
+    """How many bytes of pictures a report may still take, and how many pictures did not fit."""
 
     left: int
     left_out: int = 0
 
     def give(self, thumbnail: Thumbnail) -> Thumbnail:
-        """The thumbnail if there is room for it, else a placeholder that says so."""
+        """Returns the thumbnail if it fits, or a placeholder that says that it does not."""
         size = len(thumbnail.get("src", ""))
         if "problem" in thumbnail:
             return thumbnail
         if size > self.left:
-            self.left = 0  # no later picture overtakes this one: the order is by score
+            self.left = 0  # no later picture is taken instead of this one, because the order is by score
             self.left_out += 1
             return {"problem": "The pictures of this report reached their limit. The verdict is complete without it."}
         self.left -= size
@@ -54,9 +56,9 @@ class Room:
 
 
 def with_thumbnails(cards: list[Card], fetch: Fetch, room: Room) -> Generator[tuple[Card, Thumbnail], None, None]:
-    """Each card with its thumbnail, while there is room for pictures.
+    """Yields each card with its thumbnail, while there is room for pictures.
 
-    `fetch` is called from FETCHERS threads, for a second and a third place of the content where the first one fails.
+    `fetch` is called from FETCHERS threads. If it fails, it is called for a second and a third place of the content.
     Closing the generator ends the threads.
     """
     decoding = BoundedSemaphore(DECODERS)
@@ -64,7 +66,7 @@ def with_thumbnails(cards: list[Card], fetch: Fetch, room: Room) -> Generator[tu
     def thumbnail(card: Card) -> Thumbnail:
         problems = []
         if room.left <= 0:
-            return {"src": " "}  # not fetched: `give` refuses it and counts it
+            return {"src": " "}  # not fetched, so that `give` refuses it and counts it
         for place in card.places[:PLACES_TRIED]:
             try:
                 return _fetched(place, fetch, decoding)
@@ -88,7 +90,7 @@ def _fetched(place: Row, fetch: Fetch, decoding: BoundedSemaphore) -> Thumbnail:
 
 def _thumbnail(image: Image.Image) -> Thumbnail:
     image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
-    image.info.clear()  # or Pillow copies the original's comment into the thumbnail
+    image.info.clear()  # otherwise Pillow copies the original's comment into the thumbnail
     while len(jpeg := _saved(image)) > THUMBNAIL_BYTES:
         image.thumbnail((image.width * 3 // 4, image.height * 3 // 4), Image.Resampling.LANCZOS)
     encoded = base64.b64encode(jpeg).decode()
@@ -96,7 +98,7 @@ def _thumbnail(image: Image.Image) -> Thumbnail:
 
 
 def _saved(image: Image.Image) -> bytes:
-    """The JPEG of the highest quality that fits, else of the lowest."""
+    """Returns the JPEG of the highest quality that fits, or else of the lowest."""
     jpeg = io.BytesIO()
     for quality in _QUALITIES:
         jpeg = io.BytesIO()
