@@ -11,23 +11,24 @@ from worker.messages import MAX_IMAGES
 from worker.settings import Settings
 
 HELD_BYTES = 32 * 2**20
-"""When the fetched files of a message have this many bytes, they are decoded before more are fetched."""
+"""When the fetched files of a message have this many bytes together, they are decoded before more are fetched."""
 
 LIVE_SHARE = 0.25
 """The share of each budget that scans never use, so that a live image does not wait for scans."""
 
 _FILES_SHARE = 0.25
 _VALUE_BYTES = 5
-"""For each colour value of an image in hand: one in its square, four as the float32 that the engine gets. The floats of
-a message are one block, which lives as long as its slowest image, so all of them may be there at once.
+"""Bytes for each colour value of an image in hand: one in its square, four as the float32 that the engine gets. The
+floats of a message are one block, which lives as long as its slowest image, so all of them may exist at once.
 """
 
 
 class Budget:
-    """Room for `total` bytes. Threads wait for theirs: live images first, then scans, each kind in its order.
+    """A budget of `total` bytes. Threads wait until their bytes are free: live images first, then scans, each kind in
+    order.
 
-    Nobody overtakes within a kind, so that a large request is not put off for ever. When the worker stops, those that
-    wait give up.
+    Within a kind, the order is kept, so that a large request is not delayed for ever. When the worker stops, waiting
+    threads give up.
     """
 
     def __init__(self, total: int) -> None:
@@ -43,9 +44,8 @@ class Budget:
 
     @contextmanager
     def take(self, size: int, *, live: bool = False) -> Iterator["Held"]:
-        """Holds `size` bytes while the body runs. Raises ShuttingDownError when the worker stops first.
-
-        Raises ValueError for more than `limit`, which would wait for ever.
+        """Holds `size` bytes while the body runs. Raises ShuttingDownError if the worker stops first, and
+        ValueError for more than `limit`, which would wait for ever.
         """
         if size > self._limits[live]:
             raise ValueError(f"{size} bytes of {self._limits[live]}")
@@ -59,7 +59,7 @@ class Budget:
             if self._stopping:
                 raise ShuttingDownError("the worker is stopping")
             self._used += size
-            self._changed.notify_all()  # there may be room for the one behind, too
+            self._changed.notify_all()  # there may be room for the next one, too
         held = Held(self, size)
         try:
             yield held
@@ -79,12 +79,12 @@ class Budget:
             self._changed.notify_all()
 
     def check(self) -> None:
-        """Raises ShuttingDownError when the worker is stopping; call it before each image."""
+        """Raises ShuttingDownError if the worker is stopping. Call it before each image."""
         if self._stopping:
             raise ShuttingDownError("the worker is stopping")
 
     def stop(self) -> None:
-        """From now on nothing new is started; what holds bytes goes on to its end."""
+        """Starts nothing new from now on. Work that holds bytes is finished."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -92,20 +92,20 @@ class Budget:
 
 @dataclass(eq=False)
 class _Request:
-    """Somebody who waits for `size` bytes."""
+    """A thread that waits for `size` bytes."""
 
     size: int
 
 
 @dataclass
 class Held:
-    """Bytes of a budget that somebody holds."""
+    """Bytes of a budget that a thread holds."""
 
     budget: Budget
     size: int
 
     def shrink(self, size: int) -> None:
-        """Keeps only `size` bytes and gives the others back."""
+        """Keeps only `size` bytes and frees the others."""
         if size < self.size:
             freed, self.size = self.size - size, size
             self.budget.give_back(freed)
@@ -113,16 +113,15 @@ class Held:
 
 @dataclass(frozen=True)
 class Memory:
-    """The budgets of a worker: for fetched files that are not decoded yet, and for what decoders hold."""
+    """The budgets of a worker: one for fetched files that are not decoded yet, and one for the memory of decoders."""
 
     files: Budget
     pixels: Budget
 
 
 def divide_memory(settings: Settings, threads: int, edge: int) -> Memory:
-    """Divides FAKESWEEP_IMAGE_MEMORY_MIB: what `threads` messages keep for the engine, then files and pixels.
-
-    Raises ConfigurationError when it does not suffice.
+    """Divides FAKESWEEP_IMAGE_MEMORY_MIB: first what `threads` messages keep for the engine, then files and pixels.
+    Raises ConfigurationError if it is not enough.
     """
     kept = threads * MAX_IMAGES * 3 * edge * edge * _VALUE_BYTES
     left = settings.image_memory_mib * 2**20 - kept

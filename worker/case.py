@@ -1,4 +1,4 @@
-"""One image on its way: what it shares with the other images of its message, and the one end that it comes to."""
+"""An image on its way through the worker: what it shares with the other images of its message, and its one end."""
 
 import hashlib
 import json
@@ -15,10 +15,10 @@ from worker.tables import Scan
 
 @dataclass(frozen=True)
 class ReuseRule:
-    """Which stored verdicts a scan may reuse: see worker.database.known for the exact conditions.
+    """Which stored verdicts a scan may reuse. worker.database.known has the exact conditions.
 
-    `detector_id` must have given them, and `since` or later, when that is set. They must explain as much as `policy`
-    asks for.
+    The detector `detector_id` must have given them, at the time `since` or later if that is set. They must explain as
+    much as `policy` asks for.
     """
 
     detector_id: int
@@ -27,12 +27,14 @@ class ReuseRule:
 
     @classmethod
     def of(cls, scan: Scan, policy: FilledPolicy, detector_id: int) -> Self:
-        """The rule of a scan. A scan that judges again reuses its own verdicts only."""
+        """Returns the rule of a scan. A scan with `rejudge` reuses only its own verdicts."""
         return cls(detector_id, policy, scan.created_at if scan.rejudge else None)
 
     @property
     def fingerprint(self) -> int:
-        """A signed number of 64 bits that differs between rules: the same rule makes the same of a stored verdict."""
+        """A signed 64-bit number that identifies the rule. The same rule always treats a stored verdict in the same
+        way.
+        """
         parts = [self.detector_id, self.policy.stored(), self.since and self.since.isoformat()]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
         return int.from_bytes(digest[:8], signed=True)
@@ -53,15 +55,15 @@ class Delivery:
 
     @property
     def rule(self) -> ReuseRule:
-        """Which stored verdicts its images may reuse."""
+        """Which stored verdicts these images may reuse."""
         return ReuseRule.of(self.scan, self.policy, self.detector_id)
 
 
 @dataclass(frozen=True)
 class Content:
-    """What lies at a uri: the SHA-256 of its bytes in hexadecimal, and how many bytes these are.
+    """The bytes at a uri: their SHA-256 in hexadecimal, and their number.
 
-    `pdq` is the hash for near duplicates. None if this message does not make it.
+    `pdq` is the hash for near duplicates. It is None if this message does not make it.
     """
 
     sha256: str
@@ -73,8 +75,9 @@ class Content:
 class KnownVerdict:
     """A verdict that is reused.
 
-    `id` is None when it is given in the same message and has no row yet. `uri` is where the content lay when it was
-    judged; `width` and `height` are the upright image's, in pixels. `has_hash`: the content's PDQ hash is stored.
+    `id` is None if the verdict was given in the same message and has no row yet. `uri` is where the content was when it
+    was judged. `width` and `height` are those of the upright image, in pixels. `has_hash`: the content's PDQ hash is
+    stored.
     """
 
     id: int | None
@@ -96,9 +99,10 @@ class Judged:
 
 @dataclass(frozen=True)
 class Reused:
-    """The same content has a verdict already. `remembered`: `objects` names this content and this verdict already.
+    """The content has a verdict already.
 
-    `found` says how we know: the uri is unchanged, the content was seen before, or a twin is in the same message.
+    `remembered`: `objects` has this content and this verdict already. `found` says how we know: the uri is unchanged,
+    the content was seen before, or a twin is in the same message.
     """
 
     content: Content
@@ -109,7 +113,7 @@ class Reused:
 
 @dataclass(frozen=True)
 class Failed:
-    """The image has no verdict. `content` is None when it was not fetched, `size` when it was not decoded."""
+    """The image has no verdict. `content` is None if it was not fetched, and `size` if it was not decoded."""
 
     error: ImageError
     content: Content | None = None
@@ -118,7 +122,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Later:
-    """The image's storage is away: it is published again, and gets its outcome then."""
+    """The storage of the image is away. The image is published again, and gets its outcome then."""
 
 
 End = Judged | Reused | Failed | Later

@@ -1,4 +1,4 @@
-"""From an image's bytes to what the detector sees of it, and its hash, within the memory that is allowed."""
+"""Turns an image's bytes into pixels for the detector, and into a hash, within the allowed memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from worker.parts import Parts
 
 @dataclass(frozen=True)
 class Fetched:
-    """An image's bytes, on their way."""
+    """The bytes of an image that is on its way."""
 
     ref: ImageRef
     content: Content
@@ -26,7 +26,7 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What the detector sees of an image: RGB `pixels`. `size` is (width, height) of the upright image, in pixels."""
+    """The pixels that the detector sees, in RGB. `size` is (width, height) of the upright image, in pixels."""
 
     ref: ImageRef
     content: Content
@@ -35,7 +35,7 @@ class Decoded:
 
 
 def decode(image: Fetched | Case, parts: Parts) -> Decoded | Case:
-    """Decodes an image that has no end yet, and hashes it on the way. If it cannot be decoded, that is its end."""
+    """Decodes an image that has no end yet, and hashes it. If it cannot be decoded, this is its end."""
     if isinstance(image, Case):
         return image
     form = parts.description.preprocessing
@@ -51,7 +51,7 @@ def decode(image: Fetched | Case, parts: Parts) -> Decoded | Case:
 
 
 def hashed(image: Fetched, parts: Parts) -> Content:
-    """Returns the content with its hash. If the image cannot be decoded, returns the content as it is."""
+    """Returns the content with its hash. If the image cannot be decoded, returns the content without one."""
     if parts.hasher is None:
         return image.content
     try:
@@ -67,7 +67,7 @@ def _with_hash(content: Content, pixels: Image, parts: Parts) -> Content:
 
 @contextmanager
 def _opened(data: bytes, parts: Parts) -> Iterator[Opened]:
-    """Gives the upright image, as large as the detector needs it. Waits for memory and for a decoder's turn."""
+    """Returns the upright image, as large as the detector needs it. Waits for memory and for a free decoder."""
     form, limits = parts.description.preprocessing, parts.limits
     needed = decode_bytes(data, edge=form.edge, fit=form.fit, decoding=form.decode, limits=limits)
     _check_memory(needed, parts)

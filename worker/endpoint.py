@@ -1,4 +1,4 @@
-"""HTTP in a thread of its own: where a process answers those who watch it, such as Prometheus and Kubernetes."""
+"""Serves HTTP in a thread of its own, for programs that watch the process, such as Prometheus and Kubernetes."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -19,9 +19,10 @@ Answer = Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]
 
 @contextmanager
 def served(answer: Answer, port: int | None, setting: str) -> Iterator[int | None]:
-    """Answers over HTTP while the body runs, on that port or, for 0, on any free one; the port, None without one.
+    """Serves HTTP while the body runs, and yields the port.
 
-    Raises ConfigurationError, which names the `setting`, when it cannot listen there.
+    A port of 0 means any free port. Without a port, nothing is served, and None is yielded. Raises ConfigurationError,
+    which names the `setting`, if it cannot listen there.
     """
     if port is None:
         yield None
@@ -41,9 +42,10 @@ def served(answer: Answer, port: int | None, setting: str) -> Iterator[int | Non
 
 
 def metrics_page(own: CollectorRegistry) -> Answer:
-    """Answers with our own metrics, those of the process, and vLLM's where it runs, in Prometheus's text format.
+    """Answers in Prometheus's text format, with our own metrics, those of the process, and those of vLLM if it runs
+    here.
 
-    The latter two are in prometheus_client's default registry.
+    The last two are in prometheus_client's default registry.
     """
     together = CollectorRegistry(support_collectors_without_names=True)
     for registry in (prometheus_client.REGISTRY, own):
@@ -63,19 +65,19 @@ def only_metrics(own: CollectorRegistry) -> Answer:
 
 
 def unknown(start_response: StartResponse, known: str = "/metrics") -> Iterable[bytes]:
-    """Answers 404, and says what is there."""
+    """Answers 404, and names the addresses that exist."""
     start_response("404 Not Found", [("Content-Type", "text/plain")])
     return [f"GET {known}\n".encode()]
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread for each request: one that is slow delays no other."""
+    """A thread for each request, so that a slow one delays no other."""
 
     daemon_threads = True
 
 
 class _Handler(WSGIRequestHandler):
-    """Gives up on who connects and asks nothing, and logs no requests: probes come every few seconds."""
+    """Closes connections that send no request, and logs no requests: probes come every few seconds."""
 
     timeout = 10
 

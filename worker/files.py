@@ -1,4 +1,4 @@
-"""Replaces and reads files as a whole, locks them against other processes, and names those of this machine."""
+"""Replaces and reads whole files, locks them against other processes, and turns paths into uris and back."""
 
 import os
 import stat
@@ -17,10 +17,10 @@ from worker.texts import encoding_of
 
 
 def lock(file: IO[Any], refusal: str) -> None:
-    """Locks an open file for this process alone, until it closes the file or dies.
+    """Locks an open file for this process alone, until it closes the file or dies. The content of the file does not
+    change.
 
-    The content of the file is left as it is. Raises ConfigurationError with the text `refusal`, at once, when another
-    process has the file.
+    Raises ConfigurationError with the text `refusal`, at once, if another process has locked the file.
     """
     if not lock_descriptor(file.fileno(), blocking=False):
         raise ConfigurationError(refusal)
@@ -30,14 +30,12 @@ def lock(file: IO[Any], refusal: str) -> None:
 def replacing(path: Path, *, binary: bool = False, errors: str = "strict") -> Iterator[IO[Any]]:
     """Opens a new file, for UTF-8 text or for bytes, that replaces the one at `path` when the block has ended.
 
-    Until then it lies in the same folder under another name, which ends in the same suffix. So a reader sees the whole
-    old file or the whole new one, also after a kill or a power failure. When the block raises, the old file stays and
-    the new one is removed.
+    Until then, it is in the same folder under another name with the same suffix. So a reader sees the whole old file or
+    the whole new one, even after a kill or a power failure. If the block raises an error, the old file stays and the
+    new one is removed. The new file gets the permission bits of the old one. If `path` is a symbolic link, its target
+    is replaced. A pipe or a device, such as /dev/stdout, cannot be replaced, so the block writes to it directly.
 
-    The new file has the permission bits of the old one. Where `path` is a symbolic link, the file that it leads to is
-    replaced. A pipe or a device, such as /dev/stdout, cannot be replaced: the block writes to it directly.
-
-    Raises OSError; before the block, when no file can be written at `path`.
+    Raises OSError, before the block if no file can be written at `path`.
     """
     if path.exists() and not path.is_file():
         with _opened(path.open("wb"), errors, binary=binary) as file:
@@ -63,8 +61,8 @@ def replacing(path: Path, *, binary: bool = False, errors: str = "strict") -> It
 def move_into_place(moves: Mapping[Path, Path]) -> None:
     """Gives finished files and folders their final names, one after the other, once all of them are on the disk.
 
-    A file replaces the one that has the name already, and takes over its permission bits. A folder replaces an empty
-    one only. Raises OSError.
+    A file replaces an existing file of that name, and takes over its permission bits. A folder replaces only an empty
+    folder. Raises OSError.
     """
     for finished, place in moves.items():
         for path in (finished, *finished.rglob("*")):
@@ -78,17 +76,19 @@ def move_into_place(moves: Mapping[Path, Path]) -> None:
 
 
 def _half_file(place: Path) -> BinaryIO:
-    """Opens an empty file beside `place` that no other running process writes.
+    """Opens an empty file beside `place` that no other running process writes to.
 
-    A killed process leaves such a file behind. The next writer takes the same file, so that they do not pile up.
-    Only a second writer at the same time gets a file with a name of its own.
+    A killed process leaves such a file behind. The next writer takes the same file, so that they do not pile up. Only a
+    second writer at the same time gets a file with another name.
     """
     half = place.with_name(f".{place.stem}.part{place.suffix}")
     return _taken(half) or place.with_name(f".{place.stem}.{uuid4().hex}.part{place.suffix}").open("xb")
 
 
 def _taken(half: Path) -> BinaryIO | None:
-    """The file `half`, made or emptied; None when a living process writes it, or when it cannot be used."""
+    """Returns the file `half`, created or emptied. Returns None if a running process writes to it, or if it cannot
+    be used.
+    """
     try:
         file = half.open("ab")
     except OSError:
@@ -97,14 +97,16 @@ def _taken(half: Path) -> BinaryIO | None:
         if lock_descriptor(file.fileno(), blocking=False) and _is_at(half, file):
             file.truncate(0)
             return file
-    except OSError:  # a file system without locks: the next writer could not tell whether we are alive
+    except OSError:  # a file system without locks: the next writer could not tell whether we are still running
         half.unlink(missing_ok=True)
     file.close()
     return None
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:
-    """Whether an open file still has this name: its last writer may have renamed it, or `path` may be a link to it."""
+    """Returns whether an open file still has this name. Its last writer may have renamed it, or `path` may be a
+    link to it.
+    """
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), path.lstat())
     return False
@@ -116,7 +118,7 @@ def _opened(file: BinaryIO, errors: str, *, binary: bool) -> IO[Any]:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Errors name the file that the caller knows, and not the half one beside it."""
+    """Makes errors name the file that the caller knows, and not the temporary one beside it."""
     try:
         yield
     except OSError as error:
@@ -131,7 +133,7 @@ def _keep_mode(half: Path, place: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Writes a file, or the names in a folder, to the disk (fsync)."""
+    """Flushes a file, or the names in a folder, to the disk (fsync)."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -139,14 +141,15 @@ def _sync(path: Path) -> None:
         finally:
             os.close(descriptor)
     except OSError:
-        # Some network file systems cannot do it for a folder. What was written stands there all the same.
+        # Some network file systems cannot do this for a folder. What was written is there all the same.
         if not path.is_dir():
             raise
 
 
 def read_text(path: Path, errors: str = "strict") -> str:
-    """What a person's editor saved: UTF-8, or what a byte-order mark says. Raises OSError, and UnicodeError, which is a
-    ValueError, for another encoding.
+    """Reads a text that a person's editor saved: UTF-8, or the encoding that a byte-order mark names.
+
+    Raises OSError, and UnicodeError (a ValueError) for another encoding.
     """
     with path.open("rb") as file:
         encoding = encoding_of(file.read(4))
@@ -157,14 +160,14 @@ def read_text(path: Path, errors: str = "strict") -> str:
 
 
 def local_path(uri: str) -> Path:
-    """The path of a `file:///…` uri, its bytes as the file system has them.
+    """Returns the path of a `file:///…` uri, with the bytes of its name as they are in the file system.
 
-    Only percent-encoding is undone. What a uri may not hold, such as # and ?, is taken as a part of the name: cut off
-    there, it would be the name of another file.
+    Only percent-encoding is undone. Characters that a uri may not contain, such as # and ?, count as part of the name.
+    Cutting the name off there would give another file's name.
     """
     return Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://"))))
 
 
 def file_etag(facts: os.stat_result) -> str:
-    """What stands for an ETag on a local file: time of the last write in nanoseconds, and size."""
+    """Returns the ETag of a local file: the time of its last write in nanoseconds, and its size."""
     return f"{facts.st_mtime_ns:x}-{facts.st_size:x}"

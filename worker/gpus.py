@@ -1,4 +1,4 @@
-"""Which GPUs `--gpus` means."""
+"""Finds out which GPUs `--gpus` means."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,10 @@ from worker.errors import ConfigurationError
 
 
 def choose_gpus(wanted: str, visible: str | None, count: Callable[[], int]) -> dict[int, str]:
-    """The GPUs that `--gpus` names, by number, with their names for CUDA_VISIBLE_DEVICES.
+    """Returns the GPUs that `--gpus` names: their numbers, and their names for CUDA_VISIBLE_DEVICES.
 
-    `visible` is that variable's value now: the numbers count its entries. Without it they count the machine's GPUs.
-    Raises ConfigurationError.
+    `visible` is the present value of that variable. If it is set, the numbers count its entries. Otherwise they count
+    the machine's GPUs. Raises ConfigurationError.
     """
     entries = None if visible is None else [entry.strip() for entry in visible.split(",") if entry.strip()]
     if wanted == "all":
@@ -29,7 +29,7 @@ def choose_gpus(wanted: str, visible: str | None, count: Callable[[], int]) -> d
 
 
 def count_gpus() -> int:
-    """NVML's count, which leaves CUDA alone; 0 where there is no driver."""
+    """Returns the number of GPUs by NVML, which does not start CUDA. Returns 0 without a driver."""
     try:
         import pynvml  # noqa: PLC0415 - only GPU machines need it
     except ImportError as error:

@@ -22,10 +22,10 @@ class Role(StrEnum):
 WORKER, PRODUCER, REVIEWER, DASHBOARD, WEB = Role.WORKER, Role.PRODUCER, Role.REVIEWER, Role.DASHBOARD, Role.WEB
 
 FIRST = (Role.OWNER, WORKER, PRODUCER, REVIEWER, DASHBOARD)
-"""The roles of the first release that had roles: which database has some is known by them."""
+"""The roles of the first release that had roles. A database that has roles is recognised by them."""
 
 INCLUDES: Mapping[Role, tuple[Role, ...]] = {WEB: (PRODUCER, REVIEWER)}
-"""The roles whose rights another role has too: the review desk reviews, submits images and starts scans."""
+"""Roles that also have the rights of other roles: the review desk reviews, submits images and starts scans."""
 
 _COUNTED = "judged, reused, failed, fake, uncertain, real, detector_ids"
 _STATUS = "status, paused_from, note, finished_at, listed, policy"

@@ -1,7 +1,7 @@
-"""A lane for each queue: a channel, a prefetch window and threads of its own, so that no queue waits for another.
+"""A lane for each queue, with its own channel, prefetch window and threads, so that no queue waits for another.
 
-Celery consumes all queues on one channel and runs all tasks in one pool. While 32 messages of a scan run, a live one
-would wait for a thread; and on Redis, where one prefetch window covers all queues, it would not even be fetched.
+Celery consumes all queues on one channel and runs all tasks in one pool. While 32 messages of a scan run, a live
+message would wait for a thread. On Redis, where one prefetch window covers all queues, it would not even be fetched.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from worker.messages import LIVE_QUEUE, SCAN_QUEUE
 
 
 def queue_of(routing_key: str) -> str:
-    """The queue that a routing key belongs to. Celery's delayed delivery adds a prefix of bits to the key."""
+    """Returns the queue of a routing key. Celery's delayed delivery adds a prefix of bits to the key."""
     return LIVE_QUEUE if routing_key.endswith(LIVE_QUEUE) else SCAN_QUEUE
 
 
@@ -41,12 +41,12 @@ class LaneConsumer:
 
     @property
     def channel(self) -> Any:
-        """One of the channels; Celery looks at it only for options that we do not set."""
+        """One of the channels. Celery only looks at it for options that we do not set."""
         return self._lanes[0].channel
 
     @property
     def on_message(self) -> Callable[[Any], Any] | None:
-        """What is called with each message."""
+        """The function that is called with each message."""
         callback: Callable[[Any], Any] | None = self._lanes[0].on_message
         return callback
 
@@ -56,21 +56,21 @@ class LaneConsumer:
             lane.on_message = callback
 
     def consume(self) -> None:
-        """Starts to consume all queues."""
+        """Starts consuming all queues."""
         for lane in self._lanes:
             lane.consume()
 
     def cancel(self) -> None:
-        """Ends consuming; what was fetched stays unacknowledged."""
+        """Stops consuming. Messages that were fetched stay unacknowledged."""
         for lane in self._lanes:
             lane.cancel()
 
     close = cancel
 
     def qos(self, **_: Any) -> None:
-        """Sets the windows: a lane's threads, and its messages that wait in this worker for their time (ETA).
+        """Sets the prefetch windows: a lane's threads, and its messages that wait in this worker for their ETA.
 
-        Celery calls it when their number has changed, and has one number for all queues.
+        Celery calls this when the number of such messages has changed. It has one number for all queues.
         """
         waiting = Counter(
             queue_of(str(request.delivery_info.get("routing_key"))) for request in list(state.scheduled_requests)
@@ -105,7 +105,7 @@ class LanePool(TaskPool):  # type: ignore[misc]  # Celery is not typed
         }
 
     def on_stop(self) -> None:
-        """See TaskPool: what runs goes on to its end, what waits for a thread stays unacknowledged."""
+        """See TaskPool. Running tasks are finished. Messages that wait for a thread stay unacknowledged."""
         for lane in self._lanes.values():
             lane.shutdown(wait=False, cancel_futures=True)
         for lane in self._lanes.values():

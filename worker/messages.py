@@ -1,4 +1,6 @@
-"""The one message, JudgeImages, and the names under which it travels. docs/message.md tells other languages."""
+"""The message JudgeImages and the names of its task and its queues. docs/message.md describes it for other
+languages.
+"""
 
 import itertools
 import re
@@ -27,18 +29,20 @@ SCAN_QUEUE = "moderation.scan"
 DEAD_QUEUE = "moderation.dead"
 
 MAX_IMAGES = 16
-"""Images in one message. 32 threads x 16 images keep a GPU full; more would make a redelivery costly."""
+"""Images in one message. 32 threads x 16 images keep a GPU full. With more images, a redelivery would cost too much."""
 
 MAX_ATTEMPT = 10_000
-"""Above what any worker counts: FAKESWEEP_RETRY_LIMIT is no larger."""
+"""Higher than any worker counts, because FAKESWEEP_RETRY_LIMIT is not larger."""
 
 MAX_URI_BYTES = 2048
-"""UTF-8 bytes. Above S3's 1,024-byte keys plus a bucket's name, below the 2,704 bytes that a Postgres index takes."""
+"""Bytes in UTF-8: more than S3's 1,024-byte keys with a bucket's name, and less than the 2,704 bytes that fit into
+a Postgres index.
+"""
 
 
 @dataclass(frozen=True)
 class _Says:
-    """What pydantic says of every value that it refuses here, in place of a message that names a pattern."""
+    """The text of pydantic's error for every value that is refused here. Its own text would only name a pattern."""
 
     message: str
 
@@ -46,7 +50,7 @@ class _Says:
         return core_schema.custom_error_schema(handler(source), "unfit", custom_error_message=self.message)
 
 
-# A uri of ASCII characters, as nearly all are, is checked without a call of Python: a producer checks a million.
+# Nearly all uris are ASCII. They are checked without calling Python, because a producer checks a million of them.
 _ASCII_URI = r"^(?:s3://[\x01-\x2e\x30-\x7f]+/[\x01-\x7f]+|file:///[\x01-\x7f]*)$"
 _URI = re.compile(r"s3://[^/\x00]+/[^\x00]+|file:///[^\x00]*")
 _NO_NUL = r"^[^\x00]*$"
@@ -65,7 +69,7 @@ Uri = Annotated[
     _Says(f"must be s3://bucket/key or file:///path: Unicode text of at most {MAX_URI_BYTES} bytes, without NUL"),
 ]
 
-# An empty one is unknown. Python is called for that alone.
+# An empty one means unknown. Only for this is Python called.
 ETag = Annotated[
     Annotated[str, Field(pattern=r"^[^\x00]+$", max_length=256)]
     | Annotated[Literal[""], AfterValidator(lambda _: None)],
@@ -85,17 +89,17 @@ class Explain(StrEnum):
 
 
 class Record(StrEnum):
-    """Of which images a scan keeps findings: of all, or of those that are not as they were last time."""
+    """For which images a scan keeps findings: for all of them, or only for those that differ from last time."""
 
     ALL = "all"
     CHANGES = "changes"
 
 
 class ImageRef(BaseModel):
-    """Where an image lies and what it was when it was listed.
+    """Where an image is, and what it was when it was listed.
 
-    `uri` is `s3://bucket/key` with the key as S3 has it (nothing escaped) or `file:///path` (percent-encoded).
-    `etag` without quotes; None means unknown: whatever lies there is judged. `size` in bytes.
+    `uri` is `s3://bucket/key`, with the key as S3 has it (nothing escaped), or `file:///path` (percent-encoded). `etag`
+    has no quotes. None means unknown: then the object that is there is judged. `size` is in bytes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -107,10 +111,11 @@ class ImageRef(BaseModel):
 
 
 class Policy(BaseModel):
-    """How scores become verdicts: `fake` from `fake_from` up, `real` from `real_to` down, `uncertain` between.
+    """How scores become verdicts: `fake` for `fake_from` or more, `real` for `real_to` or less, `uncertain` between
+    them.
 
-    A threshold that is None is the detector's; the worker fills it in with the scan's first message. `max_tokens` of an
-    answer; None, or more than the detector's own limit, means that limit.
+    A threshold of None means the detector's. The worker fills it in with the scan's first message. `max_tokens` limits
+    the length of an answer. None, or more than the detector's own limit, means that limit.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -127,11 +132,15 @@ class Policy(BaseModel):
         return self
 
     def stored(self) -> dict[str, Any]:
-        """As `scans.policy` holds it: without what is not set, which workers of a release before would not know."""
+        """Returns the policy as `scans.policy` stores it. Values that are not set are left out, because workers of
+        an older release may not know them.
+        """
         return self.model_dump(mode="json", exclude_none=True)
 
     def filled(self, *, fake_from: float, real_to: float) -> "FilledPolicy":
-        """With these thresholds where it has none; one that was set moves the other out of its way."""
+        """Returns the policy with these thresholds where it has none. If only one was set, the other one is moved
+        to fit it.
+        """
         if self.fake_from is not None:
             fake_from, real_to = self.fake_from, min(real_to, self.fake_from)
         if self.real_to is not None:
@@ -140,22 +149,23 @@ class Policy(BaseModel):
 
 
 class FilledPolicy(Policy):
-    """A policy with both thresholds: what the scores of a scan are read by."""
+    """A policy with both thresholds, by which the scores of a scan become verdicts."""
 
     fake_from: Annotated[float, Field(ge=0, le=1)]
     real_to: Annotated[float, Field(ge=0, le=1)]
 
     def of_detector(self, max_tokens: int, explain: Explain | None = None) -> Self:
-        """What is asked of a detector with that limit on its answers, by a message that may wish for an `explain`."""
+        """Returns what the detector is asked for, with this limit on its answers. A message may set `explain`."""
         limit = max_tokens if self.max_tokens is None else min(max_tokens, self.max_tokens)
         return self.model_copy(update={"explain": explain or self.explain, "max_tokens": limit})
 
 
 class JudgeImages(BaseModel):
-    """Judge 1 to 16 images. Without `scan_id` the message is a submission of its own, named by its message id.
+    """Judge 1 to 16 images.
 
-    `attempt` counts the delayed re-publishings of images whose storage was away. With `again`, images that failed in
-    this scan are taken once more, and the new outcome replaces the old one.
+    Without `scan_id`, the message is a submission of its own, named by its message id. `attempt` counts the delayed
+    re-publishings of images whose storage was away. With `again`, images that failed in this scan are judged again, and
+    the new outcome replaces the old one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -175,7 +185,7 @@ class JudgeImages(BaseModel):
 
     @classmethod
     def parse(cls, payload: Any) -> Self:
-        """The message in `payload`; raises InvalidMessageError with every fault in one line."""
+        """Returns the message in `payload`. Raises InvalidMessageError with every fault in one line."""
         try:
             return cls.model_validate(payload)
         except ValidationError as error:
@@ -183,12 +193,14 @@ class JudgeImages(BaseModel):
             raise InvalidMessageError("; ".join(faults)) from error
 
     def payload(self) -> dict[str, Any]:
-        """The message as it travels, and as `unpublished` keeps it: a JSON object without what is not set."""
+        """Returns the message as it is sent, and as `unpublished` stores it: a JSON object without values that are
+        not set.
+        """
         return self.model_dump(mode="json", exclude_none=True)
 
 
 def messages_of(refs: Iterable[ImageRef], **fields: Any) -> Iterator[JudgeImages]:
-    """Messages that name all of the refs in their order, MAX_IMAGES each; `fields` are the messages' other fields."""
+    """Yields messages with all of the refs in order, MAX_IMAGES each. `fields` are the messages' other fields."""
     remaining = iter(refs)
     while images := tuple(itertools.islice(remaining, MAX_IMAGES)):
         yield JudgeImages(images=images, **fields)

@@ -1,4 +1,4 @@
-"""What the path of an image works with."""
+"""The parts that the path of an image works with."""
 
 import threading
 from contextlib import AbstractContextManager
@@ -20,7 +20,7 @@ from worker.storage import ImageStore
 
 @dataclass(frozen=True)
 class Parts:
-    """What the path works with; put together in worker.__main__, or from fakes in a test."""
+    """The parts of the path. worker.__main__ puts them together, or a test does, from fakes."""
 
     store: ImageStore
     database: Database
@@ -28,23 +28,25 @@ class Parts:
     description: DetectorDescription
     detector_id: int
     files: Budget = field(default_factory=lambda: Budget(2**30))
-    """Bytes of fetched files that are not decoded yet."""
+    """The budget for fetched files that are not decoded yet."""
     pixels: Budget = field(default_factory=lambda: Budget(3 * 2**30))
-    """Bytes that decoders hold. Apart from `files`, so that whoever holds a file can always go on."""
+    """The budget for the memory of decoders. It is separate from `files`, so that a thread which holds a file can
+    always continue.
+    """
     decoders: AbstractContextManager[object] = field(default_factory=lambda: threading.BoundedSemaphore(2))
-    """As many images in full size at once as there are CPUs."""
+    """Limits the images in full size to as many as there are CPUs."""
     suspects: Budget = field(default_factory=lambda: Budget(1))
-    """Room for one suspect image in the whole process, so that we know which one killed it."""
+    """Room for one suspect image in the whole process, so that we know which image killed it."""
     in_hand: InHand = field(default_factory=InHand)
     max_bytes: int = 64 * 2**20
     limits: SizeLimits = DEFAULT_LIMITS
     retry_limit: int = 5
     live: bool = False
-    """Whether these parts are for live images, which may use what scans leave free in the budgets."""
+    """Whether these parts are for live images, which may also use the share of the budgets that scans leave free."""
     metrics: Metrics = field(default_factory=lambda: Metrics.declare().bound(queue=SCAN_QUEUE))
-    """What is counted and measured, for the queue of these parts."""
+    """Counts and measures for the queue of these parts."""
     hasher: Hasher | None = field(default_factory=find_hasher)
-    """Makes the hashes by which near duplicates are found. None: no hash is stored."""
+    """Makes the hashes by which near duplicates are found. If it is None, no hash is stored."""
 
     @cached_property
     def reader(self) -> Reader:

@@ -1,4 +1,4 @@
-"""fetch(ref) -> bytes, from S3 (worker.s3_store) and from local folders."""
+"""Fetches images: fetch(ref) -> bytes, from S3 (worker.s3_store) and from local folders."""
 
 import errno
 import os
@@ -15,17 +15,16 @@ from worker.settings import Settings
 
 
 class ImageStore(Protocol):
-    """Where images lie."""
+    """A place where images are stored."""
 
     def fetch(self, ref: ImageRef) -> bytes:
-        """The object's bytes.
-
-        Raises ImageError (not_found, access_denied, changed, too_large) or StorageUnavailableError.
+        """Returns the object's bytes. Raises ImageError (not_found, access_denied, changed, too_large) or
+        StorageUnavailableError.
         """
 
 
 class LocalImageStore:
-    """Files of this machine, `file:///…`."""
+    """Files on this machine, `file:///…`."""
 
     def __init__(self, *, max_bytes: int, allowed_folders: Sequence[str] = ()) -> None:
         self._max_bytes = max_bytes
@@ -38,12 +37,12 @@ class LocalImageStore:
             resolved = path.resolve(strict=True)
             if self._allowed and not any(resolved.is_relative_to(folder) for folder in self._allowed):
                 raise ImageError(Reason.ACCESS_DENIED, "the file is not in FAKESWEEP_ALLOWED_FOLDERS")
-            # Without blocking: opening a named pipe would otherwise wait for a writer for ever.
+            # Without blocking, because opening a named pipe would otherwise wait for a writer for ever.
             with open(resolved, "rb", opener=_without_blocking) as file:
                 return self._read(file, ref)
         except (FileNotFoundError, NotADirectoryError, RuntimeError) as error:
             raise ImageError(Reason.NOT_FOUND, f"no such file: {path.name}") from error
-        except ValueError as error:  # a NUL, which a uri can spell as %00
+        except ValueError as error:  # a NUL, which a uri can contain as %00
             raise ImageError(Reason.NOT_FOUND, f"no such file can be: {error}") from error
         except IsADirectoryError as error:
             raise ImageError(Reason.NOT_AN_IMAGE, "a folder") from error
@@ -82,7 +81,7 @@ class ImageStores:
 
 
 def open_stores(settings: Settings) -> ImageStores:
-    """The stores of a process, with the limits that its settings give."""
+    """Makes the stores of a process, with the limits of its settings."""
     limits = {"max_bytes": settings.max_bytes}
     return ImageStores(
         S3ImageStore(

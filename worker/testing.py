@@ -1,4 +1,4 @@
-"""Fakes that behave like the real parts; the contract suites run on both."""
+"""Fakes that behave like the real parts. The contract suites run on both."""
 
 import hashlib
 import math
@@ -15,7 +15,7 @@ from worker.messages import Explain, ImageRef
 
 
 class InMemoryImageStore:
-    """An ImageStore over a dictionary from uri to bytes; an exception in place of bytes is raised."""
+    """An ImageStore over a dictionary from uri to bytes. An exception in place of bytes is raised."""
 
     def __init__(self, objects: Mapping[str, bytes | Exception], *, max_bytes: int = 64 * 2**20) -> None:
         self.objects = dict(objects)
@@ -23,7 +23,7 @@ class InMemoryImageStore:
         self._max_bytes = max_bytes
 
     def etag(self, uri: str) -> str:
-        """MD5, as S3 has it for objects put in one part."""
+        """Returns the MD5, which S3 uses as the ETag of objects that were stored in one part."""
         content = self.objects[uri]
         if isinstance(content, Exception):
             raise content
@@ -45,7 +45,9 @@ class InMemoryImageStore:
 
 
 def brightness(image: Image) -> float:
-    """The scripted detector's P(fake): mean grey level over 255. Bright images are fake, dark ones real."""
+    """Returns the scripted detector's P(fake): the mean grey level divided by 255. Bright images are fake, dark
+    ones real.
+    """
     histogram = image.convert("L").histogram()
     return sum(level * count for level, count in enumerate(histogram)) / (255 * sum(histogram))
 
@@ -53,7 +55,8 @@ def brightness(image: Image) -> float:
 class ScriptedEngine:
     """An Engine whose score is a function of the image and whose answer has FakeVLM's form.
 
-    `fail` may raise for an image: EngineGenerateError concerns that image alone, EngineDeadError kills the engine.
+    `fail` may raise an error for an image: EngineGenerateError concerns that image alone, EngineDeadError kills the
+    engine.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class ScriptedEngine:
     ) -> None:
         self._score, self._explanation, self._fail = score, explanation, fail
         self.calls: list[int] = []
-        """Number of images of each call."""
+        """How many images each call had."""
         self.lives: list[bool] = []
         """Whether each call was for live images."""
         self._dead = False
@@ -108,14 +111,16 @@ class ScriptedEngine:
 
 
 def scripted_description(**changes: Any) -> DetectorDescription:
-    """The description of the scripted detector: FakeVLM's form of answer, judged by brightness."""
+    """Returns the description of the scripted detector: FakeVLM's form of answer, judged by brightness."""
     prompts = {"official-raw": "<image>Does the image looks real/fake?"}
     content = {"name": "scripted", "model": "scripted", "revision": "1", "prompt": "official-raw", "prompts": prompts}
     return DetectorDescription.model_validate(content | changes)
 
 
 def answering(text: str, fake: float = 0.9, max_tokens: int | None = None) -> Completion:
-    """A completion of one token a word, with P(fake) at every "fake" and "real" and next to nothing elsewhere."""
+    """Returns a completion with one token per word. P(fake) is given at every "fake" and "real", and other tokens
+    have almost none.
+    """
     pieces = re.findall(r"\s*\w+|\s*[^\w\s]|\s+$", text)
     steps = tuple(
         Step(10 + number, piece, math.log(fake), math.log(1 - fake), is_verdict=True)
