@@ -31,7 +31,7 @@ _COUNTED = "judged, reused, failed, fake, uncertain, real, detector_ids"
 _STATUS = "status, paused_from, note, finished_at, listed, policy"
 
 TABLES: Mapping[str, Mapping[Role, str]] = {
-    # Each process looks at start whether the schema is its own.
+    # Each process checks at start that the schema is the right one.
     "alembic_version": {WORKER: "SELECT", PRODUCER: "SELECT", REVIEWER: "SELECT"},
     "detectors": {WORKER: "SELECT, INSERT, UPDATE (started_at)", PRODUCER: "SELECT"},
     # Workers open submissions, count, and end or pause a scan. They fill in thresholds, which are in the policy.
@@ -41,25 +41,25 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
         PRODUCER: f"SELECT, INSERT, UPDATE ({_COUNTED}, {_STATUS}, unchanged, cursor, skipped, skipped_by, "
         "max_flagged_share, max_failed_share, dropped_at)",
     },
-    # Producers write down what is said of an unchanged object now.
+    # Producers store what the newest scan says about an unchanged object.
     "objects": {WORKER: "SELECT, INSERT, UPDATE", PRODUCER: "SELECT, UPDATE (verdict, verdict_id, rule)"},
     "verdicts": {WORKER: "SELECT, INSERT", PRODUCER: "SELECT"},
     # DELETE: workers replace failed findings, producers drop a submission. The trigger findings_kept refuses the rest.
     "findings": {WORKER: "SELECT, INSERT, DELETE", PRODUCER: "SELECT, INSERT, DELETE"},
     "unpublished": {WORKER: "SELECT, INSERT, DELETE", PRODUCER: "SELECT, INSERT, DELETE"},
     "repaired": {WORKER: "SELECT, DELETE", PRODUCER: "SELECT, INSERT, DELETE"},
-    # Producers forget what is left of scans that are over.
+    # Producers delete what is left of scans that have ended.
     "suspects": {WORKER: "SELECT, INSERT, UPDATE (tries), DELETE", PRODUCER: "SELECT, DELETE"},
     "message_tries": {WORKER: "SELECT, INSERT, UPDATE (tries, started_at), DELETE", PRODUCER: "SELECT, DELETE"},
-    # Triggers fill in the other columns. SELECT: a review that is stored is given back.
+    # Triggers fill in the other columns. SELECT, because a stored review is returned.
     "reviews": {
         PRODUCER: "SELECT",
         REVIEWER: "SELECT, INSERT (scan_id, uri, sha256, verdict_id, statement, decision, kind, reason_code, note, "
         "reviewer, claim_id)",
     },
-    # Who exports labels leaves out what is withdrawn. A trigger lets nobody withdraw the review of another.
+    # The export of labels leaves out withdrawn reviews. A trigger lets nobody withdraw the review of another person.
     "withdrawals": {PRODUCER: "SELECT", REVIEWER: "SELECT", WEB: "INSERT (review_id, reviewer)"},
-    # Only the owner says who may review, who comes in as whom, and who has a token.
+    # Only the owner decides who may review, who logs in as whom, and who has a token.
     "reviewers": {WEB: "SELECT"},
     "logins": {WEB: "SELECT"},
     "api_tokens": {WEB: "SELECT"},
@@ -72,7 +72,7 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     "content_hashes": {WORKER: "SELECT, INSERT, UPDATE (in_question)", WEB: "SELECT"},
     # `fakesweep flagged`. Triggers write it, and what comes after it, with the owner's rights.
     "contents": {PRODUCER: "SELECT"},
-    # Where else a picture may lie.
+    # Other places where a picture may be.
     "content_places": {WEB: "SELECT"},
     "content_external_ids": {WEB: "SELECT"},
     "findings_hourly": {},
@@ -80,7 +80,7 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     "reviewed_verdicts": {},
     "content_reviews": {WEB: "SELECT"},
 }
-"""For each table: what each role may do with it. The owner may do all."""
+"""For each table: what each role may do with it. The owner may do everything."""
 
 _EVERYBODY: Mapping[Role, str] = {DASHBOARD: "SELECT", REVIEWER: "SELECT"}
 
@@ -101,13 +101,13 @@ VIEWS: Mapping[str, Mapping[Role, str]] = {
     "drift_shares": _EVERYBODY,
     "drift": {**_EVERYBODY, PRODUCER: "SELECT"},
 }
-"""For each view. Views read with their owner's rights: who reads one needs no right on a table."""
+"""For each view. Views read with their owner's rights, so a reader needs no right on a table."""
 
 FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "ensure_findings_partition": (WORKER, PRODUCER),
-    # Retention; it refuses while a scan is at work.
+    # For retention. The function refuses while a scan is running.
     "drop_findings_partition": (PRODUCER,),
-    # Triggers that run with their owner's rights. To fire them needs no grant.
+    # Triggers that run with their owner's rights. Firing them needs no grant.
     "findings_added": (),
     "findings_removed": (),
     "contents_added": (),
@@ -119,7 +119,7 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "findings_named": (),
     "content_hashed": (),
     "contents_in_question": (),
-    # These run with the rights of whoever calls them.
+    # These run with the rights of the caller.
     "findings_kept": None,
     "findings_of_dropped_refused": None,
     "scan_kept": None,
@@ -134,4 +134,4 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "wilson_bound": None,
     "pdq_near_words": None,
 }
-"""For each function: who may call it; None means anybody."""
+"""For each function: who may call it. None means anybody."""

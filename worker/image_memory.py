@@ -48,7 +48,7 @@ from worker.images.jpeg import JpegFile
 from worker.images.webp import WebPFile
 
 _RGB = 4
-"""Bytes a pixel of Pillow's modes RGB, RGBA, CMYK, F, and all others that are not named below."""
+"""Bytes per pixel of Pillow's modes RGB, RGBA, CMYK, F, and of all others that are not named below."""
 _NARROW = {"1": 1, "L": 1, "P": 1}
 _SLACK = 4 * 2**20
 """Bytes for buffers of some rows, for tables, and for small Python objects."""

@@ -1,4 +1,4 @@
-"""HTML pages from templates. Templates escape all that they are given, and a name that is missing is an error."""
+"""Makes HTML pages from templates. Templates escape everything that they are given, and an unknown name is an error."""
 
 import re
 from collections.abc import Callable
@@ -8,8 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-# Control, bidirectional, zero-width and tag characters: what can hide or reorder the text around it. The joiners
-# U+200C and U+200D stay: Persian and emoji need them.
+# Control, bidirectional, zero-width and tag characters, which can hide or reorder the text around them. The joiners
+# U+200C and U+200D are allowed, because Persian and emoji need them.
 _DECEPTIVE = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
@@ -17,7 +17,7 @@ _DECEPTIVE = re.compile(
 
 
 def templates_in(folder: Path, **filters: Callable[..., Any]) -> Environment:
-    """The templates of `folder`, with the filters of this module and with these.
+    """Returns the templates of `folder`, with the filters of this module and the given ones.
 
     Filters: `visible` for text of strangers, `moment` for a time, `share` for a part of a whole, `compact` for a count.
     """
@@ -33,22 +33,24 @@ def templates_in(folder: Path, **filters: Callable[..., Any]) -> Environment:
 
 
 def visible(text: str, keep: str = "") -> str:
-    """`text` with every deceptive character but those in `keep` spelled out, such as ⟨U+202E⟩."""
+    """Returns `text` with every deceptive character, except those in `keep`, as its code point, such as ⟨U+202E⟩."""
     return _DECEPTIVE.sub(lambda found: found[0] if found[0] in keep else spelled_out(found[0]), text)
 
 
 def spelled_out(char: str) -> str:
-    """A character as its code point, such as ⟨U+202E⟩."""
+    """Returns a character as its code point, such as ⟨U+202E⟩."""
     return f"⟨U+{ord(char):04X}⟩"
 
 
 def moment(iso: str) -> str:
-    """A time in ISO 8601 as people read it, in UTC and to the second."""
+    """Returns a time in ISO 8601 in a form for people, in UTC and to the second."""
     return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def share(part: int, whole: int) -> str:
-    """Per cent with one decimal; a few never read as none, nor nearly all as all."""
+    """Returns a share in per cent with one decimal. A small share is never shown as none, and a large one never as
+    all.
+    """
     if not whole:
         return "–"
     shown = f"{100 * part / whole:.1f} %"
@@ -58,7 +60,7 @@ def share(part: int, whole: int) -> str:
 
 
 def compact(count: int) -> str:
-    """A count with three digits and a letter for thousands, millions or billions, such as 12.3k."""
+    """Returns a count with three digits and a letter for thousands, millions or billions, such as 12.3k."""
     for unit, letter in ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")):
         if count >= unit:
             return f"{count / unit:.3g}{letter}"

@@ -1,4 +1,4 @@
-"""What a database says of its roles, of who owns what, and of who is connected."""
+"""Reads from the database which roles there are, who owns what, and who is connected."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -53,7 +53,8 @@ WHERE pronamespace = current_schema()::regnamespace AND proname = ANY(:names)
 ORDER BY proname
 """
 
-# A role made by another has it as a member without its rights; such a one, and a superuser, is no dashboard.
+# A role that was made by another one has it as a member without its rights. Such a member, and a superuser, is not a
+# dashboard.
 _DASHBOARDS = """
 SELECT login.rolname AS name, setconfig
 FROM pg_roles login JOIN pg_roles dashboard ON dashboard.rolname = :dashboard
@@ -76,7 +77,7 @@ ORDER BY rolname
 
 @dataclass(frozen=True)
 class Place:
-    """Where the connection is, as whom, and whose the tables are."""
+    """Where the connection leads, as whom, and who owns the tables."""
 
     schema: str
     database: str
@@ -88,7 +89,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Rights:
-    """Of a role: whether it is there, and what it may do; of one that is not there, what anybody may do."""
+    """Whether a role exists, and what it may do. For a role that does not exist: what anybody may do."""
 
     name: str
     there: bool
@@ -106,12 +107,12 @@ class Object:
 
 
 def quoted(name: str) -> str:
-    """The name as an identifier in SQL."""
+    """The name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def look(connection: Connection) -> Place:
-    """Raises ConfigurationError when our tables are not there."""
+    """Raises ConfigurationError if our tables do not exist."""
     found = connection.execute(text(_LOOK)).mappings().one_or_none()
     if found is None:
         raise ConfigurationError("DATABASE_URL: the schema is empty: run `fakesweep migrate` first")
@@ -119,17 +120,17 @@ def look(connection: Connection) -> Place:
 
 
 def rights(connection: Connection, names: Sequence[str]) -> list[Rights]:
-    """The rights of each of these roles; `public` stands for anybody."""
+    """Returns the rights of each of these roles. `public` means anybody."""
     return [Rights(**row) for row in connection.execute(text(_RIGHTS), {"names": list(names)}).mappings()]
 
 
 def has_rights_of(connection: Connection, member: str, role: str) -> bool:
-    """Whether both roles are there, and `member` has the rights of `role`."""
+    """Returns whether both roles exist, and `member` has the rights of `role`."""
     return bool(connection.execute(text(_MEMBER), {"member": member, "role": role}).scalar())
 
 
 def objects_not_of(connection: Connection, owner: str) -> Iterator[Object]:
-    """What is ours and belongs to somebody else: tables, then views, then functions, which work on both."""
+    """Returns our objects that belong to somebody else: tables, then views, then functions, which use both."""
     names = {"names": [*TABLES, *VIEWS], "prefix": TABLE_PREFIX, "owner": owner}
     for row in connection.execute(text(_RELATIONS), names):
         yield Object(row.kind, row.name)
@@ -138,13 +139,15 @@ def objects_not_of(connection: Connection, owner: str) -> Iterator[Object]:
 
 
 def dashboards(connection: Connection, dashboard: str, others: Sequence[str]) -> dict[str, list[str]]:
-    """The logins that are dashboards and nothing else, each with its settings in this database, as `name=value`."""
+    """Returns the logins that are dashboards and nothing else, each with its settings in this database, as
+    `name=value`.
+    """
     rows = connection.execute(text(_DASHBOARDS), {"dashboard": dashboard, "others": list(others)})
     return {row.name: row.setconfig or [] for row in rows}
 
 
 def prefixes(connection: Connection) -> list[str]:
-    """How the names of the roles begin that have grants in this database; empty when it has none.
+    """Returns the prefix of the roles that have grants in this database, or an empty text if there are none.
 
     A release may bring roles that such a database does not have yet.
     """
@@ -153,5 +156,5 @@ def prefixes(connection: Connection) -> list[str]:
 
 
 def members_of_each_other(connection: Connection, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Which of these roles are members of which others of them: pairs of a member and a role."""
+    """Returns which of these roles are members of others among them: pairs of a member and a role."""
     return [(row.member, row.role) for row in connection.execute(text(_MEMBERSHIPS), {"names": list(names)})]

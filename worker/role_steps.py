@@ -1,4 +1,4 @@
-"""Steps of making roles: statements that are done together, and what is said when Postgres does not do them."""
+"""The steps in which roles are made: statements that run together, and what is said if Postgres refuses them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from worker.database import Database
 from worker.errors import ConfigurationError
 
 _LOCK = 0x524F4C45
-"""Advisory lock (ASCII "ROLE"): of two that grant at once, the second waits."""
+"""Advisory lock (ASCII "ROLE"): if two commands grant at the same time, the second one waits."""
 
 _REMEDY = "connect as a superuser, or as the owner of the database and the tables with CREATEROLE (docs/roles.md)"
 
 
 @dataclass(frozen=True)
 class Step:
-    """Statements that are done together, and what they do, for people."""
+    """Statements that run together, and what they do, in words."""
 
     what: str
     statements: Sequence[str]
 
 
 def do_step(database: Database, step: Step) -> None:
-    """Does a step in one transaction. Raises ConfigurationError when Postgres refuses it, and when it only warns."""
+    """Runs a step in one transaction. Raises ConfigurationError if Postgres refuses it, or if it only warns."""
     warnings: list[str] = []
     try:
         with database.connect() as connection:
@@ -45,7 +45,7 @@ def do_step(database: Database, step: Step) -> None:
 
 
 def _into(warnings: list[str]) -> Callable[[Diagnostic], None]:
-    """Collects what Postgres says of a grant that this role may not make: that is a warning, and no error."""
+    """Collects Postgres' warnings about grants that this role may not make. They are not errors."""
 
     def handler(said: Diagnostic) -> None:
         if said.sqlstate in {"01006", "01007"}:  # privilege_not_revoked, privilege_not_granted
@@ -55,6 +55,6 @@ def _into(warnings: list[str]) -> Callable[[Diagnostic], None]:
 
 
 def refused(what: str, why: str) -> ConfigurationError:
-    """What to raise: it was to do `what`, and Postgres says `why` not."""
+    """Returns the error: the step was to do `what`, and Postgres refused it because of `why`."""
     cause = " ".join(why.split())[:300]
     return ConfigurationError(f"DATABASE_URL: {what}: {cause}: {_REMEDY}")

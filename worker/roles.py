@@ -34,10 +34,10 @@ IDLE_TIMEOUT_S = 60
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for. `members`: a role, and a login that becomes a member of it.
+    """What the command asks for.
 
-    `take_over`: the owner role gets tables that belong to another role. `missing`: roles that are not there, and get
-    nothing.
+    `members`: a role, and a login that becomes its member. `take_over`: the owner role gets tables that belong to
+    another role. `missing`: roles that do not exist, and get nothing.
     """
 
     prefix: str = "fakesweep"
@@ -52,15 +52,15 @@ class Wanted:
 
 
 def make_roles(database: Database, wanted: Wanted, *, dry_run: bool = False) -> Iterator[Step]:
-    """Does what is missing. Gives each step when it is done, or only what it would be if it is a `dry_run`.
+    """Makes everything that is missing, and yields each step when it is done. With `dry_run`, it only yields the steps.
 
-    Raises ConfigurationError when Postgres refuses a step.
+    Raises ConfigurationError if Postgres refuses a step.
     """
     parts: tuple[Callable[[Connection, Wanted], Iterator[Step]], ...] = (
         _roles, _ownership, _grants, _includes, _members, _timeouts,
     )  # fmt: skip
     for part in parts:
-        # Each part sees what the one before it did.
+        # Each part sees the result of the one before.
         for step in _read(database, part, wanted):
             if not dry_run:
                 do_step(database, step)
@@ -68,10 +68,10 @@ def make_roles(database: Database, wanted: Wanted, *, dry_run: bool = False) -> 
 
 
 def renew_grants(database: Database) -> list[Step]:
-    """Grants anew to all roles that this database has, so that new tables have their grants after a migration.
+    """Renews the grants of all roles that this database has, so that new tables have their grants after a migration.
 
-    A role that a new release brings is made, if whoever migrates may do that. Otherwise a step without statements says
-    what to do, and the other roles have their grants. Raises like make_roles.
+    If a new release brings a role, it is made, if the login may make roles. Otherwise a step without statements says
+    what to do, and the other roles have their grants. Raises the same errors as make_roles.
     """
     with database.connect() as connection:
         found = prefixes(connection)
@@ -97,7 +97,7 @@ def _could_do(database: Database, step: Step) -> bool:
 
 
 def _new_roles(connection: Connection, wanted: Wanted) -> Iterator[Step]:
-    """For each role that is not there, one step that makes it and gives it the rights of those that it includes."""
+    """Yields one step for each missing role. It makes the role and gives it the rights of those that it includes."""
     for role, found in zip(Role, rights(connection, [wanted.name(role) for role in Role]), strict=True):
         if not found.there:
             included = [f"GRANT {quoted(wanted.name(one))} TO {quoted(found.name)}" for one in INCLUDES.get(role, ())]
@@ -117,7 +117,7 @@ def _read(database: Database, part: Callable[[Connection, Wanted], Iterator[Step
 
 
 def _roles(connection: Connection, wanted: Wanted) -> Iterator[Step]:
-    """The roles, and that they may connect and look up names."""
+    """Makes the roles, and lets them connect and look up names."""
     place = look(connection)
     schema = quoted(place.schema)
     for role, found in zip(Role, rights(connection, [wanted.name(role) for role in Role]), strict=True):
@@ -125,14 +125,15 @@ def _roles(connection: Connection, wanted: Wanted) -> Iterator[Step]:
             yield Step(_named(wanted, role), statements)
     (anybody,) = rights(connection, ["public"])
     if anybody.creates:
-        # In databases from before Postgres 15. A function of anybody's could take the place of one that ours call.
+        # In databases from before Postgres 15, where anybody could create a function that is called instead of one of
+        # ours.
         yield Step(
             f"only the owner creates in schema {place.schema}", [f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC"]
         )
 
 
 def _making(place: Place, role: Role, found: Rights) -> list[str]:
-    """What makes a role, and lets it connect and look up names, as far as that is missing."""
+    """Returns the missing statements that make a role, and let it connect and look up names."""
     name, schema = quoted(found.name), quoted(place.schema)
     statements = [] if found.there else [f"CREATE ROLE {name} NOLOGIN"]
     if not found.connects:
@@ -145,17 +146,17 @@ def _making(place: Place, role: Role, found: Rights) -> list[str]:
 
 
 def _ownership(connection: Connection, wanted: Wanted) -> Iterator[Step]:
-    """Our tables, views and functions belong to the owner role, or to the role that has them already."""
+    """Gives our tables, views and functions to the owner role, or to the role that has them already."""
     place, own = look(connection), wanted.name(Role.OWNER)
     moves = wanted.take_over or place.owner_is_superuser or place.owner in {own, place.user}
     owner = own if moves else place.owner
     if moves:
-        # So that who connected as the owner until now goes on as before; and ALTER … OWNER asks for it.
+        # So that a login which connected as the owner until now keeps its rights. ALTER … OWNER requires it, too.
         former = [(place.user, place.superuser), (place.owner, place.owner_is_superuser)]
         joining = {name for name, is_superuser in former if not is_superuser and name != own}
         for name in sorted(joining):
             if not has_rights_of(connection, name, own):
-                # Without --take-over it was the other way round, and no role is a member of its own member.
+                # Without --take-over it was the other way round, and a role cannot be a member of its own member.
                 back = [f"REVOKE {quoted(name)} FROM {quoted(own)}"] if has_rights_of(connection, own, name) else []
                 yield Step(f"{name} has the rights of {own}", [*back, f"GRANT {quoted(own)} TO {quoted(name)}"])
     elif not has_rights_of(connection, own, owner):
@@ -167,7 +168,7 @@ def _ownership(connection: Connection, wanted: Wanted) -> Iterator[Step]:
 
 
 def _grants(connection: Connection, wanted: Wanted) -> Iterator[Step]:
-    """What is in grants.py, and nothing else."""
+    """Grants what is in grants.py, and revokes everything else."""
     place = look(connection)
     statements = []
     if not place.superuser and place.user != place.owner:
@@ -194,7 +195,7 @@ def _grant_all(place: Place, wanted: Wanted) -> Iterator[str]:
 
 
 def _includes(connection: Connection, wanted: Wanted) -> Iterator[Step]:
-    """A role has the rights of those that it includes, and none has those of another one by mistake."""
+    """Gives each role the rights of those that it includes, and revokes those of others."""
     intended = {(wanted.name(role), wanted.name(one)) for role, included in INCLUDES.items() for one in included}
     for member, role in members_of_each_other(connection, [wanted.name(role) for role in Role]):
         if (member, role) not in intended:
@@ -215,13 +216,13 @@ def _members(connection: Connection, wanted: Wanted) -> Iterator[Step]:
 
 
 def _timeouts(connection: Connection, wanted: Wanted) -> Iterator[Step]:
-    """A setting of a role is not one of its members: each login needs its own."""
+    """A setting of a role does not apply to its members, so each login needs its own."""
     place = look(connection)
     others = [wanted.name(role) for role in Role if role is not Role.DASHBOARD]
     settings = {
         "statement_timeout": f"{round(wanted.dashboard_timeout_s * 1000)}ms",
         "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT_S * 1000}ms",
-        # To compile the query of a large view takes five times as long as to answer it.
+        # Compiling the query of a large view takes five times as long as answering it.
         "jit": "off",
     }
     for login, there in dashboards(connection, wanted.name(Role.DASHBOARD), others).items():

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 ATTEMPTS = 4
-"""In all. The first one is obstore's, where obstore is used."""
+"""The number of attempts in all. The first one is obstore's, if obstore is used."""
 
 MAX_BUCKETS = 64
-"""How many buckets are remembered. Each has its own connections."""
+"""How many buckets are remembered. Each one has its own connections."""
 
 _PERMANENT = {
     Kind.NO_OBJECT: Reason.NOT_FOUND,
@@ -45,11 +45,13 @@ _PERMANENT = {
     Kind.ARCHIVED: Reason.ACCESS_DENIED,
     Kind.CHANGED: Reason.CHANGED,
 }
-"""What no retry cures. Everything else may pass, wrong or expired credentials too: they are no fault of the image."""
+"""Errors that no retry cures. All others may pass, even wrong or expired credentials, which are not the image's
+fault.
+"""
 
 
 class S3ImageStore:
-    """Objects of S3 and of everything that speaks its API; endpoint, region and credentials as boto3 finds them."""
+    """Objects of S3, and of every store with its API. boto3 finds endpoint, region and credentials."""
 
     def __init__(
         self, *, max_bytes: int, timeout_s: float = 20, connections: int = 32, allowed_buckets: Sequence[str] = ()
@@ -87,11 +89,13 @@ class S3ImageStore:
         with self._lock:
             bucket = self._buckets.pop(name, None)
             if bucket:
-                self._buckets[name] = bucket  # at the end: the first one is that which was not asked for longest
+                self._buckets[name] = (
+                    bucket  # moved to the end: the first bucket is the one that was not used for the longest time
+                )
             return bucket
 
     def _by_obstore(self, bucket: "ObstoreBucket", key: str, etag: str | None) -> bytes:
-        """Raises bucket.FAILURES, of which none is final, and ImageError, which is: too_large, or what cannot be
+        """Raises bucket.FAILURES, which are not final, and ImageError, which is: too_large, or bytes that cannot be
         unpacked.
         """
         answer = bucket.get(key, etag)
@@ -110,7 +114,7 @@ class S3ImageStore:
                 data = self._read(body, answer.get("ContentLength"))
         except (*AWS_ERRORS, OSError) as error:
             raise _error(diagnose(error)) from error
-        with suppress(*AWS_ERRORS):  # the image is there; who cannot sign any more is told so with the next one
+        with suppress(*AWS_ERRORS):  # the image is there; if we can no longer sign, the next image shows it
             self._learn(name, key, client)
         return unpacked(data, answer.get("ContentEncoding"), self._max_bytes)
 
@@ -122,7 +126,7 @@ class S3ImageStore:
         return b"".join(self._parts(body))
 
     def _parts(self, body: Any) -> Iterator[bytes]:
-        """Of a body whose length was not told."""
+        """Reads a body whose length is not known."""
         size = 0
         for part in body.iter_chunks(2**16):
             size += len(part)
@@ -144,7 +148,7 @@ class S3ImageStore:
             return self._clients[attempts]
 
     def _note(self, request: "AWSPreparedRequest", **_: Any) -> None:
-        """Called by boto3 in the thread that sends, for each attempt: after a redirect, the last one is right."""
+        """boto3 calls this in the thread that sends, for each attempt. After a redirect, the last one is right."""
         self._sent.request = request
 
     def _learn(self, name: str, key: str, client: "S3Client") -> None:

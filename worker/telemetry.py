@@ -1,4 +1,6 @@
-"""Structured logs and Sentry, wired in one place. No image bytes, no secret and no presigned URL goes out of here."""
+"""Structured logs and Sentry, configured in one place. No image bytes, secrets or presigned URLs leave the process
+here.
+"""
 
 import logging
 import re
@@ -30,7 +32,7 @@ _SECRET = re.compile(
 
 
 def scrub(value: Any) -> Any:
-    """The value with every credential and signature in its strings replaced, however deep."""
+    """Returns the value with every credential and signature in its strings replaced, at any depth."""
     if isinstance(value, str):
         return _SECRET.sub(lambda found: f"{found['scheme'] or found['query'] or found['name']}[scrubbed]", value)
     if isinstance(value, dict):
@@ -45,7 +47,9 @@ def _scrub_event(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 
 
 def configure_logging(settings: Settings) -> None:
-    """One line an event on stderr, JSON or for a person, Celery's own too; vLLM's processes write their own."""
+    """Writes one line per event to stderr, as JSON or for people. This includes Celery's events. vLLM's processes
+    write their own lines.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -72,15 +76,15 @@ def configure_logging(settings: Settings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=settings.log_level, force=True)
-    # Every received and succeeded message at INFO would drown what matters; SQL and S3 calls likewise.
+    # At INFO, Celery would log every received and successful message, and SQLAlchemy and boto3 every call.
     for name in ("celery.worker.strategy", "celery.app.trace", "botocore", "boto3", "urllib3", "httpx"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
 
 
 def init_sentry(settings: Settings) -> None:
-    """Switches Sentry on when there is a DSN: named integrations only, no local variables, scrubbed.
+    """Switches Sentry on if there is a DSN, with named integrations only, without local variables, and without secrets.
 
-    Raises ConfigurationError when it is none.
+    Raises ConfigurationError if the DSN is not valid.
     """
     dsn = settings.sentry_dsn.get_secret_value()
     if not dsn:
@@ -110,10 +114,12 @@ def init_sentry(settings: Settings) -> None:
 
 
 def name_replica(number: int) -> None:
-    """Puts the replica's number on every log line of this process, Celery's and vLLM's too, and every Sentry event."""
+    """Puts the replica's number on every log line of this process, including Celery's and vLLM's, and on every
+    Sentry event.
+    """
 
     def named(record: logging.LogRecord) -> bool:
-        # structlog hands its events over as dictionaries; of other lines it takes the record's attributes.
+        # structlog passes its events as dictionaries. For other lines, it takes the record's attributes.
         own = record.msg if isinstance(record.msg, dict) else record.__dict__
         own["replica"] = number
         return True
@@ -124,13 +130,13 @@ def name_replica(number: int) -> None:
 
 
 def flush() -> None:
-    """Sends what Sentry still holds; called before the process ends itself."""
+    """Sends what is still waiting for Sentry. It is called before the process ends itself."""
     sentry_sdk.flush(timeout=2)
 
 
 @contextmanager
 def bound(**ids: str) -> Iterator[None]:
-    """Names the ids (message, queue, scan) on every log line and Sentry event of the body."""
+    """Puts the ids (message, queue, scan) on every log line and Sentry event of the body."""
     with sentry_sdk.new_scope() as scope, structlog.contextvars.bound_contextvars(**ids):
         scope.set_tags(ids)
         yield
