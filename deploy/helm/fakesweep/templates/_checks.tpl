@@ -1,0 +1,76 @@
+{{/* What is missing, and what does not fit together: all of it at once, one line each. */}}
+{{- define "fakesweep.faults" -}}
+{{- $v := .Values -}}
+{{- include "fakesweep.faultsOfServices" . }}
+{{- if $v.worker.enabled }}{{ include "fakesweep.faultsOfWorker" . }}{{ end }}
+{{- if $v.web.enabled }}{{ include "fakesweep.faultsOfWeb" . }}{{ end }}
+{{- if and $v.nightly.enabled (not $v.nightly.schedule) }}
+- nightly.schedule is empty: give the TOML file of docs/nightly.md, or set nightly.enabled to false
+{{- end }}
+{{- if and $v.listen.enabled (not $v.listen.queueUrl) }}
+- listen.queueUrl is empty: give the address of the SQS queue that S3 notifies
+{{- end }}
+{{- end -}}
+
+{{- define "fakesweep.faultsOfServices" -}}
+{{- $v := .Values -}}
+{{- range $part, $bundle := dict "database" "postgres" "broker" "rabbitmq" }}
+{{- $name := (index $v $part).existingSecret }}
+{{- $bundled := (index $v.bundled $bundle).enabled }}
+{{- if and (not $name) (not $bundled) }}
+- {{ $part }}.existingSecret is empty: name a Secret that holds its URL, or set bundled.{{ $bundle }}.enabled to true to try Fakesweep
+{{- else if and $name $bundled }}
+- {{ $part }}.existingSecret and bundled.{{ $bundle }}.enabled are both set: choose one
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "fakesweep.faultsOfWorker" -}}
+{{- $w := .Values.worker -}}
+{{- if and $w.gpu.enabled $w.offline (not $w.model) }}
+- worker.model is empty and worker.offline is true: give s3://bucket/prefix or a folder that holds the model, or set worker.offline to false to download it from the model hub
+{{- end }}
+{{- if lt (int $w.terminationGracePeriodSeconds) (add (int $w.engineStallSeconds) 15) }}
+- worker.terminationGracePeriodSeconds is {{ $w.terminationGracePeriodSeconds }}: it must be at least worker.engineStallSeconds + 15 = {{ add (int $w.engineStallSeconds) 15 }}, so that a worker can finish what it has in hand
+{{- end }}
+{{- if and (eq $w.modelCache.type "hostPath") (not $w.modelCache.hostPath) }}
+- worker.modelCache.hostPath is empty: name a folder of the nodes that the user 10001 may write to
+{{- end }}
+{{- if $w.autoscaling.enabled }}{{ include "fakesweep.faultsOfScaling" . }}{{ end }}
+{{- end -}}
+
+{{- define "fakesweep.faultsOfScaling" -}}
+{{- $w := .Values.worker -}}
+{{- $a := $w.autoscaling -}}
+{{- if not (or .Values.broker.management.existingSecret .Values.bundled.rabbitmq.enabled) }}
+- broker.management.existingSecret is empty: KEDA needs the address of RabbitMQ's HTTP API; name a Secret that holds it
+{{- end }}
+{{- if lt (int (include "fakesweep.scanTarget" .)) (int $w.threads) }}
+- queue.maxDepth is {{ int .Values.queue.maxDepth }}, which gives {{ $a.maxReplicas }} workers {{ include "fakesweep.scanTarget" . }} messages each, fewer than the {{ $w.threads }} that each has in hand: set it to {{ include "fakesweep.leastDepth" . }} or more, or lower worker.autoscaling.maxReplicas
+{{- end }}
+{{- if gt (int $a.minReplicas) (int $a.maxReplicas) }}
+- worker.autoscaling.minReplicas is {{ $a.minReplicas }}, and maxReplicas only {{ $a.maxReplicas }}
+{{- end }}
+{{- if gt (int $a.floor.replicas) (int $a.maxReplicas) }}
+- worker.autoscaling.floor.replicas is {{ $a.floor.replicas }}, and maxReplicas only {{ $a.maxReplicas }}
+{{- end }}
+{{- end -}}
+
+{{- define "fakesweep.faultsOfWeb" -}}
+{{- $w := .Values.web -}}
+{{- if ne $w.login "demo" }}
+{{- if not $w.existingSecret }}
+- web.existingSecret is empty: name a Secret whose key {{ $w.secretKey }} holds 32 random characters or more
+{{- end }}
+{{- if not $w.url }}
+- web.url is empty: give the address at which people reach the desk, such as https://review.example.org
+{{- end }}
+{{- if and (eq $w.login "oidc") (not (and $w.oidc.issuer $w.oidc.clientId)) }}
+- web.oidc.issuer and web.oidc.clientId must both be set, or web.login must be proxy
+{{- end }}
+{{- else if $w.ingress.enabled }}
+- web.login is demo, which lets anybody in: web.ingress.enabled must be false
+{{- else if gt (int $w.replicas) 1 }}
+- web.login is demo: web.replicas must be 1
+{{- end }}
+{{- end -}}
