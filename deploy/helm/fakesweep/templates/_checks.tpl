@@ -2,6 +2,7 @@
 {{- define "fakesweep.faults" -}}
 {{- $v := .Values -}}
 {{- include "fakesweep.faultsOfServices" . }}
+{{- include "fakesweep.faultsOfSettings" . }}
 {{- if $v.worker.enabled }}{{ include "fakesweep.faultsOfWorker" . }}{{ end }}
 {{- if $v.web.enabled }}{{ include "fakesweep.faultsOfWeb" . }}{{ end }}
 {{- if and $v.nightly.enabled (not $v.nightly.schedule) }}
@@ -72,5 +73,46 @@
 - web.login is demo, which lets anybody in: web.ingress.enabled must be false
 {{- else if gt (int $w.replicas) 1 }}
 - web.login is demo: web.replicas must be 1
+{{- end }}
+{{- end -}}
+
+{{/* Variables that have a value of their own: twice in a pod, one of the two would be ignored. */}}
+{{- define "fakesweep.ownValues" -}}
+FAKESWEEP_ALLOWED_BUCKETS: s3.allowedBuckets
+FAKESWEEP_DATABASE_CONNECTIONS: worker.databaseConnections
+FAKESWEEP_DETECTOR: worker.detector
+FAKESWEEP_ENGINE_STALL_S: worker.engineStallSeconds
+FAKESWEEP_IMAGE_MEMORY_MIB: worker.imageMemoryMib
+FAKESWEEP_LIVE_THREADS: worker.liveThreads
+FAKESWEEP_MAX_QUEUE_DEPTH: queue.maxDepth
+FAKESWEEP_MODEL: worker.model
+FAKESWEEP_MODEL_CACHE: worker.modelCache
+FAKESWEEP_NIGHTLY: nightly.schedule
+FAKESWEEP_QUEUES: worker.queues
+FAKESWEEP_REVISION: worker.revision
+FAKESWEEP_THREADS: worker.threads
+FAKESWEEP_TIMEZONE: nightly.timezone
+FAKESWEEP_WEB_HOST: web.login
+FAKESWEEP_WEB_LOGIN: web.login
+FAKESWEEP_WEB_OIDC_CLIENT_ID: web.oidc.clientId
+FAKESWEEP_WEB_OIDC_CLIENT_SECRET: web.oidc.clientSecretKey
+FAKESWEEP_WEB_OIDC_ISSUER: web.oidc.issuer
+FAKESWEEP_WEB_PROXY_HEADER: web.proxy.header
+FAKESWEEP_WEB_PROXY_SECRET: web.proxy.secretKey
+FAKESWEEP_WEB_REASONS: web.reasons
+FAKESWEEP_WEB_SECRET: web.existingSecret
+FAKESWEEP_WEB_TRUSTED_PROXIES: web.trustedProxies
+FAKESWEEP_WEB_URL: web.url
+{{- end -}}
+
+{{- define "fakesweep.faultsOfSettings" -}}
+{{- $own := include "fakesweep.ownValues" . | fromYaml -}}
+{{- range $name, $_ := .Values.settings }}
+{{- with get $own (trimSuffix "_FILE" $name) }}
+- settings.{{ $name }} has a value of its own in this chart: set {{ . }}
+{{- end }}
+{{- if hasSuffix "_PORT" $name }}
+- settings.{{ $name }} cannot be set: the chart chooses the port inside the pod
+{{- end }}
 {{- end }}
 {{- end -}}

@@ -1,0 +1,154 @@
+"""The Helm chart: pods are safe, are given the time they need, and are watched as our alerts expect."""
+
+import json
+import tomllib
+
+import pytest
+import yaml
+
+from producers.web.serve import GRACE_S
+from tests.conftest import IN_CI
+from tests.documents import ROOT
+from tests.helm import CHART, EVERYTHING, RENDERED, VALUES, containers, find_helm, one, pods, render
+from worker.settings import Settings
+
+pytestmark = pytest.mark.skipif(not find_helm() and not IN_CI, reason="there is no helm here")
+
+
+@pytest.mark.parametrize("rendered", RENDERED)
+def test_no_container_has_more_rights_than_it_needs(rendered: tuple[str, ...]) -> None:
+    for each, spec in pods(render(*rendered)):
+        name = each["metadata"]["name"]
+        assert spec["automountServiceAccountToken"] is False, name
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert not any("hostPath" in volume for volume in spec["volumes"]), name
+    for name, container in containers(render(*rendered)):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+        }, name  # fmt: skip
+        assert container["resources"]["requests"], name
+        assert container["resources"]["limits"]["memory"], name
+        assert any(mount["mountPath"] == "/tmp" for mount in container["volumeMounts"]), name
+        assert not container["image"].endswith(":latest"), name
+    ours = [spec["securityContext"]["runAsUser"] for _, spec in pods(render("production"))]
+    assert set(ours) == {10001}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_long_running_pods_are_probed_and_the_ports_of_probes_exist(name: str) -> None:
+    for each, spec in pods(render(name)):
+        if each["kind"] == "Job":
+            continue
+        for container in spec["containers"]:
+            ports = {port["name"] for port in container["ports"]}
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                asked = container[probe]
+                port = asked.get("httpGet", asked.get("tcpSocket", {"port": None}))["port"]
+                assert port in ports or "exec" in asked, (each["metadata"]["name"], probe)
+
+
+def test_alerts_and_boards_are_those_of_this_repository() -> None:
+    rendered = render("production")
+    with (ROOT / "deploy" / "prometheus" / "alerts.yaml").open(encoding="utf-8") as file:
+        assert one(rendered, "PrometheusRule", "")["spec"] == yaml.safe_load(file)
+    boards = one(rendered, "ConfigMap", "boards")
+    assert boards["metadata"]["labels"]["grafana_dashboard"] == "1"
+    there = {path.name: json.loads(path.read_text()) for path in (ROOT / "deploy/grafana/boards").glob("*.json")}
+    assert {name: json.loads(text) for name, text in boards["data"].items()} == there
+
+
+def test_prometheus_gives_the_targets_the_jobs_that_alerts_ask_for() -> None:
+    rendered = render("production")
+    monitor = one(rendered, "ServiceMonitor", "")["spec"]
+    services = [
+        each for each in rendered if each["kind"] == "Service" and "fakesweep-job" in each["metadata"]["labels"]
+    ]
+    jobs = {each["metadata"]["labels"][monitor["jobLabel"]] for each in services}
+    assert jobs == {"fakesweep-worker", "fakesweep-producers"}
+    assert {"key": "fakesweep-job", "operator": "Exists"} in monitor["selector"]["matchExpressions"]
+    for each in services:
+        assert each["spec"]["publishNotReadyAddresses"] is True  # FakesweepWorkerNotReady asks for them
+        assert each["spec"]["ports"][0]["name"] == monitor["endpoints"][0]["port"]
+
+
+def test_a_worker_has_one_gpu_and_a_roll_out_asks_for_no_second_one() -> None:
+    deployment = one(render("production"), "Deployment")
+    worker = deployment["spec"]["template"]["spec"]["containers"][0]
+    assert worker["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    assert "replicas" not in deployment["spec"]  # KEDA sets it
+    (memory,) = (v for v in deployment["spec"]["template"]["spec"]["volumes"] if v["name"] == "shared-memory")
+    assert memory["emptyDir"]["medium"] == "Memory"
+    assert {"name": "shared-memory", "mountPath": "/dev/shm"} in worker["volumeMounts"]
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_pods_are_given_the_time_that_their_processes_need(name: str) -> None:
+    rendered = render(name)
+    deployment = one(rendered, "Deployment")["spec"]
+    worker = deployment["template"]["spec"]
+    assert worker["terminationGracePeriodSeconds"] > Settings.model_fields["engine_stall_s"].default
+    startup = worker["containers"][0]["startupProbe"]
+    assert startup["httpGet"]["path"] == "/health"
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 1800  # of the first image alone: settings.py
+    assert deployment["progressDeadlineSeconds"] > 1800
+    web = one(rendered, "Deployment", "web")["spec"]["template"]["spec"]
+    waits = web["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert web["terminationGracePeriodSeconds"] > waits + GRACE_S
+
+
+def test_a_worker_of_production_reaches_nothing_but_its_services() -> None:
+    policies = {
+        each["metadata"]["name"]: each["spec"] for each in render("production") if each["kind"] == "NetworkPolicy"
+    }
+    ports = {
+        name.removeprefix("r-fakesweep-"): [rule["ports"][0]["port"] for rule in spec["egress"]]
+        for name, spec in policies.items()
+    }
+    s3, sentry, internet = 443, 443, 443
+    assert ports == {
+        "migrate": [53, 5432],
+        "worker": [53, 5432, 5671, s3, sentry],
+        "web": [53, 5432, 5671, s3, sentry, internet],
+        "nightly": [53, 5432, 5671, s3, sentry],
+        "listen": [53, 5671, sentry, internet],
+    }
+    assert all(rule["to"] for rule in policies["r-fakesweep-worker"]["egress"])
+    assert policies["r-fakesweep-migrate"]["ingress"] == []
+    assert all(spec["policyTypes"] == ["Ingress", "Egress"] for spec in policies.values())
+    kinds = {each["kind"] for each in render("one-gpu")}
+    assert "NetworkPolicy" not in kinds
+
+
+def test_the_schema_is_migrated_before_anything_else() -> None:
+    jobs = {
+        each["metadata"]["name"]: each for each, _ in pods(render("production", *EVERYTHING)) if each["kind"] == "Job"
+    }
+    hooks = {name: job["metadata"]["annotations"]["helm.sh/hook"] for name, job in jobs.items()}
+    assert hooks == {"r-fakesweep-migrate": "pre-install,pre-upgrade"}
+    # Nothing of the release is there yet: the hook needs only Secrets that the operator made.
+    for job in jobs.values():
+        spec = job["spec"]["template"]["spec"]
+        assert "serviceAccountName" not in spec
+        (secrets,) = (volume["projected"]["sources"] for volume in spec["volumes"] if "projected" in volume)
+        assert [source["secret"]["name"] for source in secrets] == ["fakesweep-database"]
+    # The bundled Postgres is made by the release itself, so pods migrate before they start.
+    tried = {each["metadata"]["name"]: spec for each, spec in pods(render("try"))}
+    assert not any(each["kind"] == "Job" for each in render("try"))
+    for name in ("worker", "web", "nightly"):
+        assert tried[f"r-fakesweep-{name}"]["initContainers"][0]["args"] == ["migrate"]
+
+
+def test_both_services_survive_a_node_that_is_drained() -> None:
+    for name in ("worker", "web"):
+        budget = one(render("production"), "PodDisruptionBudget", name)["spec"]
+        deployment = one(render("production"), "Deployment", name)["spec"]
+        assert budget["maxUnavailable"] == 1
+        assert budget["selector"] == deployment["selector"]
+
+
+def test_the_chart_is_of_this_release() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert chart["appVersion"] == version

@@ -1,0 +1,175 @@
+"""The Helm chart's values: wrong ones are refused with the remedy, all are documented, and autoscaling is computed."""
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from producers.bulk import UNCONFIRMED
+from tests.conftest import IN_CI
+from tests.helm import CHART, containers, environment, find_helm, helm, one, refused, render
+from worker.settings import Settings
+
+pytestmark = pytest.mark.skipif(not find_helm() and not IN_CI, reason="there is no helm here")
+
+TOLERANCE = 0.1
+"""The HPA changes nothing while the ratio is this near to 1 (--horizontal-pod-autoscaler-tolerance)."""
+WRONG = {
+    "worker.gpu.count=2": "additional properties 'count' not allowed",
+    "workers.replicas=2": "additional properties 'workers' not allowed",
+    "queue.maxDepth=lots": "at '/queue/maxDepth': got string, want integer",
+    "queue.maxDepth=0": "at '/queue/maxDepth': minimum: got 0, want 1",
+    "worker.threads=300": "at '/worker/threads': maximum: got 300, want 256",
+    "worker.queues={moderation.dead}": "at '/worker/queues/0': value must be one of 'moderation.live'",
+    "worker.modelCache.type=nfs": "at '/worker/modelCache/type': value must be one of",
+    "worker.sharedMemory=lots": "at '/worker/sharedMemory': 'lots' does not match pattern",
+    "worker.maxUnavailable=0": "at '/worker/maxUnavailable'",
+    "worker.autoscaling.floor.start=daily": "at '/worker/autoscaling/floor/start'",
+    "web.login=ldap": "at '/web/login': value must be one of 'oidc', 'proxy', 'demo'",
+    "web.url=http://review.example.org": "at '/web/url'",
+    "web.oidc.issuer=accounts.example.org": "at '/web/oidc/issuer'",
+    "image.digest=sha256:12": "at '/image/digest'",
+    "image.pullPolicy=Sometimes": "at '/image/pullPolicy'",
+    "database.existingSecret=My_Secret": "at '/database/existingSecret'",
+    "database.url=postgresql://x": "additional properties 'url' not allowed",
+    "s3.allowedBuckets={s3://photos}": "at '/s3/allowedBuckets/0'",
+    "settings.MAX_PIXELS=1": "at '/settings': additional properties 'MAX_PIXELS' not allowed",
+    "networkPolicy.egress.s3.ports={0}": "at '/networkPolicy/egress/s3/ports/0'",
+    "monitoring.serviceMonitor.interval=often": "at '/monitoring/serviceMonitor/interval'",
+}
+UNFIT = {
+    "database.existingSecret=": "database.existingSecret is empty: name a Secret",
+    "broker.existingSecret=": "broker.existingSecret is empty: name a Secret",
+    "bundled.postgres.enabled=true": "database.existingSecret and bundled.postgres.enabled are both set: choose one",
+    "broker.management.existingSecret=": "broker.management.existingSecret is empty: KEDA needs",
+    "worker.model=": "worker.model is empty and worker.offline is true: give s3://bucket/prefix",
+    "worker.terminationGracePeriodSeconds=300": "it must be at least worker.engineStallSeconds + 15 = 315",
+    "worker.modelCache.type=hostPath": "worker.modelCache.hostPath is empty: name a folder",
+    "worker.autoscaling.minReplicas=17": "minReplicas is 17, and maxReplicas only 16",
+    "worker.autoscaling.floor.replicas=17": "floor.replicas is 17, and maxReplicas only 16",
+    "web.existingSecret=": "web.existingSecret is empty: name a Secret whose key WEB_SECRET",
+    "web.url=": "web.url is empty: give the address",
+    "web.oidc.clientId=": "web.oidc.issuer and web.oidc.clientId must both be set",
+    "web.login=demo": "web.login is demo, which lets anybody in: web.ingress.enabled must be false",
+    "nightly.schedule=": "nightly.schedule is empty: give the TOML file",
+    "listen.queueUrl=": "listen.queueUrl is empty: give the address of the SQS queue",
+}
+
+
+@pytest.mark.parametrize("value", WRONG)
+def test_the_schema_refuses_a_wrong_value(value: str) -> None:
+    said = refused("production", "--set", value)
+    assert "don't meet the specifications of the schema" in said
+    assert WRONG[value] in said
+
+
+@pytest.mark.parametrize("value", UNFIT)
+def test_values_that_do_not_fit_together_are_refused_with_the_remedy(value: str) -> None:
+    said = refused("production", "--set", value)
+    assert "these values are missing, or do not fit together" in said
+    assert UNFIT[value] in said
+
+
+def test_without_any_value_all_that_is_missing_is_named_at_once() -> None:
+    done = helm("template")
+    assert done.returncode
+    said = re.findall(r"^- (\S+)", done.stderr, re.MULTILINE)
+    assert said == [
+        "broker.existingSecret", "database.existingSecret", "worker.model", "web.existingSecret", "web.url",
+        "web.oidc.issuer", "nightly.schedule",
+    ]  # fmt: skip
+
+
+def test_a_variable_that_the_chart_sets_cannot_be_set_a_second_time() -> None:
+    options = ("--set", "web.reasons=x = 1", "--set", "worker.revision=abc", "--set", "worker.queues={moderation.scan}")
+    ours = {key for _, each in containers(render("production", *options), ours=True) for key in environment(each)}
+    names = sorted(name for name in ours if name.startswith("FAKESWEEP_"))
+    said = refused("production", *(f"--set=settings.{name}=1" for name in names))
+    assert sorted(re.findall(r"^- settings\.(\w+) ", said, re.MULTILINE)) == names
+
+
+def leaves(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(values, dict) and values and path[-1:] not in {("resources",), ("labels",)}:
+        for key, value in values.items():
+            yield from leaves(value, (*path, key))
+    else:
+        yield path
+
+
+def test_every_value_is_in_the_table_of_the_readme() -> None:
+    told = (CHART.parent / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w.]+)`", told))
+    values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    for path in leaves(values):
+        of_all_pods = path[0] in {"worker", "web", "nightly", "listen"} and f"….{'.'.join(path[1:])}" in told
+        assert ".".join(path) in named or of_all_pods, ".".join(path)
+
+
+def wanted(workers: int, messages: int, target: int, maximum: int) -> int:
+    """How many workers an HPA asks for: the metric is of the type AverageValue."""
+    ratio = messages / (target * workers)
+    return workers if abs(ratio - 1) <= TOLERANCE else min(maximum, math.ceil(messages / target))
+
+
+def scan_target(*options: str) -> tuple[int, int, int]:
+    """The value of KEDA's trigger, the maximum of workers and the queue's bound."""
+    rendered = render("production", *options)
+    spec = one(rendered, "ScaledObject")["spec"]
+    (value,) = (t["metadata"]["value"] for t in spec["triggers"] if t["metadata"].get("queueName") == "moderation.scan")
+    worker = one(rendered, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    (bound,) = (int(v["value"]) for v in worker["env"] if v["name"] == "FAKESWEEP_MAX_QUEUE_DEPTH")
+    return int(value), spec["maxReplicaCount"], bound
+
+
+@pytest.mark.parametrize(("depth", "maximum"), [(2000, 4), (2000, 16), (2000, 53), (300, 4), (64000, 64), (4000, 1)])
+def test_a_full_queue_brings_the_maximum_of_workers(depth: int, maximum: int) -> None:
+    target, most, bound = scan_target(
+        "--set", f"queue.maxDepth={depth}", "--set", f"worker.autoscaling.maxReplicas={maximum}",
+        "--set", "worker.autoscaling.floor.replicas=1",
+    )  # fmt: skip
+    assert (most, bound) == (maximum, depth)
+    least_waiting = depth - min(UNCONFIRMED, depth // 4)  # BulkPublisher waits while its next messages have no room
+    assert target * maximum <= bound
+    for workers in range(1, maximum):
+        assert wanted(workers, least_waiting, target, maximum) == maximum
+    if maximum > 1:  # a target of the whole bound, shared out, would leave some of them away
+        assert wanted(maximum - 1, least_waiting, depth, maximum) < maximum
+
+
+def test_a_bound_that_gives_a_worker_less_than_it_has_in_hand_is_refused_with_one_that_does() -> None:
+    fleet = ("--set", "worker.autoscaling.maxReplicas=64")
+    said = refused("production", *fleet)
+    found = re.search(r"queue.maxDepth is 2000, .* set it to (\d+) or more", said)
+    assert found, said
+    target, maximum, _ = scan_target(*fleet, "--set", f"queue.maxDepth={found[1]}")
+    assert (target, maximum) == (32, 64)
+    assert "queue.maxDepth is" in refused("production", *fleet, "--set", f"queue.maxDepth={int(found[1]) - 10}")
+
+
+def test_workers_come_before_the_nightly_scan_and_go_slowly() -> None:
+    spec = one(render("production"), "ScaledObject")["spec"]
+    triggers = {trigger["name"]: trigger for trigger in spec["triggers"]}
+    assert triggers.keys() == {"moderation-live", "moderation-scan", "floor"}
+    for name in ("moderation-live", "moderation-scan"):
+        metadata = triggers[name]["metadata"]
+        assert (metadata["protocol"], metadata["excludeUnacknowledged"]) == ("http", "false")
+        assert (
+            triggers[name]["authenticationRef"]["name"]
+            == one(render("production"), "TriggerAuthentication")["metadata"]["name"]
+        )
+    assert triggers["floor"]["metadata"] == {
+        "timezone": "Europe/Berlin", "start": "40 1 * * *", "end": "30 2 * * *", "desiredReplicas": "4",
+    }  # fmt: skip
+    assert (spec["minReplicaCount"], spec["fallback"]["behavior"]) == (0, "currentReplicasIfHigher")
+    down = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
+    assert down == {"stabilizationWindowSeconds": 600, "policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}]}
+    assert one(render("one-gpu"), "Deployment")["spec"]["replicas"] == 1
+
+
+def test_the_bound_of_the_queue_is_that_of_the_settings() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    assert values["queue"]["maxDepth"] == Settings.model_fields["max_queue_depth"].default
+    assert values["worker"]["engineStallSeconds"] == Settings.model_fields["engine_stall_s"].default
