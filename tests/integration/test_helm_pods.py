@@ -1,6 +1,7 @@
 """The Helm chart: pods are safe, are given the time they need, and are watched as our alerts expect."""
 
 import json
+import re
 import tomllib
 
 import pytest
@@ -10,6 +11,7 @@ from producers.web.serve import GRACE_S
 from tests.conftest import IN_CI
 from tests.documents import ROOT
 from tests.helm import CHART, EVERYTHING, RENDERED, VALUES, containers, find_helm, one, pods, render
+from tests.integration.test_api_scopes import TABLE
 from worker.settings import Settings
 
 pytestmark = pytest.mark.skipif(not find_helm() and not IN_CI, reason="there is no helm here")
@@ -81,6 +83,15 @@ def test_a_worker_has_one_gpu_and_a_roll_out_asks_for_no_second_one() -> None:
     (memory,) = (v for v in deployment["spec"]["template"]["spec"]["volumes"] if v["name"] == "shared-memory")
     assert memory["emptyDir"]["medium"] == "Memory"
     assert {"name": "shared-memory", "mountPath": "/dev/shm"} in worker["volumeMounts"]
+
+
+def test_the_desk_is_probed_where_anybody_may_ask() -> None:
+    for name in ("production", "try"):
+        container = one(render(name), "Deployment", "web")["spec"]["template"]["spec"]["containers"][0]
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            (path,) = set(re.findall(r"/v1(/[\w.]+)", str(container[probe])))
+            assert TABLE["GET", path] is None
+            assert path != "/health"  # 503 while the broker is away, and then people could review nothing
 
 
 @pytest.mark.parametrize("name", VALUES)
