@@ -1,4 +1,4 @@
-{{/* The services to try Fakesweep with: one replica, one volume. */}}
+{{/* Services to try Fakesweep with. Each has one replica and one volume. */}}
 
 {{- define "fakesweep.bundledService" -}}
 apiVersion: v1
@@ -13,7 +13,7 @@ spec:
   selector: {{- include "fakesweep.selector" . | nindent 4 }}
 {{- end -}}
 
-{{/* 999 is the user of both images. A changed group of RabbitMQ's cookie would be refused: OnRootMismatch. */}}
+{{/* Both images use the user 999. OnRootMismatch, because RabbitMQ refuses a cookie whose permissions were changed. */}}
 {{- define "fakesweep.bundledPod" -}}
 automountServiceAccountToken: false
 terminationGracePeriodSeconds: 120

@@ -1,4 +1,4 @@
-{{/* What is missing, and what does not fit together: all of it at once, one line each. */}}
+{{/* Everything that is missing or does not fit together, one line each. */}}
 {{- define "fakesweep.faults" -}}
 {{- $v := .Values -}}
 {{- include "fakesweep.faultsOfServices" . }}
@@ -50,10 +50,10 @@
 - queue.maxDepth is {{ int .Values.queue.maxDepth }}, which gives {{ $a.maxReplicas }} workers {{ include "fakesweep.scanTarget" . }} messages each, fewer than the {{ $w.threads }} that each has in hand: set it to {{ include "fakesweep.leastDepth" . }} or more, or lower worker.autoscaling.maxReplicas
 {{- end }}
 {{- if gt (int $a.minReplicas) (int $a.maxReplicas) }}
-- worker.autoscaling.minReplicas is {{ $a.minReplicas }}, and maxReplicas only {{ $a.maxReplicas }}
+- worker.autoscaling.minReplicas is {{ $a.minReplicas }}, and maxReplicas is only {{ $a.maxReplicas }}: lower the first or raise the second
 {{- end }}
 {{- if gt (int $a.floor.replicas) (int $a.maxReplicas) }}
-- worker.autoscaling.floor.replicas is {{ $a.floor.replicas }}, and maxReplicas only {{ $a.maxReplicas }}
+- worker.autoscaling.floor.replicas is {{ $a.floor.replicas }}, and maxReplicas is only {{ $a.maxReplicas }}: lower the first or raise the second
 {{- end }}
 {{- end -}}
 
@@ -76,7 +76,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* Variables that have a value of their own: twice in a pod, one of the two would be ignored. */}}
+{{/* Variables with their own value in the chart. If a pod had one twice, Kubernetes would ignore one of the two. */}}
 {{- define "fakesweep.ownValues" -}}
 FAKESWEEP_ALLOWED_BUCKETS: s3.allowedBuckets
 FAKESWEEP_DATABASE_CONNECTIONS: worker.databaseConnections

@@ -47,7 +47,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* listen asks SQS, web an OpenID Connect provider, and a worker that is not offline the model hub. */}}
+{{/* listen asks SQS, web asks an OpenID Connect provider, and a worker that is not offline asks the model hub. */}}
 {{- define "fakesweep.needsInternet" -}}
 {{- $v := .root.Values -}}
 {{- if eq .component "listen" -}}yes

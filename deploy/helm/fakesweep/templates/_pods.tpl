@@ -44,7 +44,7 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end -}}
 
-{{/* The metadata of the pod template. A change of a file that a process reads at start makes new pods. */}}
+{{/* The metadata of the pod template. If a file that a process reads at its start changes, its pods are replaced. */}}
 {{- define "fakesweep.podMetadata" -}}
 {{- $own := index .root.Values .component -}}
 labels:
@@ -92,7 +92,7 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{/* Brings up the schema of the bundled Postgres, which is not there yet when a hook would run. */}}
+{{/* Migrates the bundled Postgres. A hook cannot do it, because it would run before that Postgres exists. */}}
 {{- define "fakesweep.migrateFirst" -}}
 {{- if .root.Values.bundled.postgres.enabled }}
 - name: migrate

@@ -1,4 +1,4 @@
-{{/* The demo's login listens on loopback alone, so the node cannot ask it: the probe runs in the container. */}}
+{{/* With the demo's login, web listens on loopback only. The node cannot reach it, so the probe runs in the container. */}}
 {{- define "fakesweep.webProbe" -}}
 {{- if eq .Values.web.login "demo" -}}
 exec:

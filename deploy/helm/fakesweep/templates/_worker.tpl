@@ -7,7 +7,7 @@
 {{- if .revision }}
 - {name: FAKESWEEP_REVISION, value: {{ .revision | quote }}}
 {{- end }}
-{{- /* Where the image keeps what vLLM, torch and Triton compile, too. */}}
+{{- /* The image also keeps here what vLLM, torch and Triton compile. */}}
 - {name: HOME, value: /var/cache/fakesweep}
 - {name: FAKESWEEP_MODEL_CACHE, value: /var/cache/fakesweep/models}
 - {name: HF_HOME, value: /var/cache/fakesweep/huggingface}
@@ -27,7 +27,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* One GPU a pod: a second one would stand idle. More GPUs are more replicas. */}}
+{{/* One GPU for each pod: a second one would be idle. For more GPUs, run more replicas. */}}
 {{- define "fakesweep.workerResources" -}}
 {{- $resources := deepCopy .Values.worker.resources -}}
 {{- with .Values.worker.gpu }}
