@@ -27,6 +27,21 @@ from worker.settings import EnvironmentSettings, Settings
 pytestmark = pytest.mark.skipif(not find_helm() and not IN_CI, reason="there is no helm here")
 
 KUBERNETES = "1.37"
+OTHERS = [
+    ("one-gpu", "--set", "worker.modelCache.type=ephemeral"),
+    ("one-gpu", "--set", "worker.modelCache.type=hostPath,worker.modelCache.hostPath=/srv/models"),
+    (
+        "one-gpu",
+        "--set",
+        "worker.modelCache.type=emptyDir,worker.queues={moderation.scan},worker.runtimeClassName=nvidia",
+    ),
+    (
+        "try",
+        "--set",
+        "networkPolicy.enabled=true,worker.autoscaling.enabled=true,monitoring.serviceMonitor.enabled=true",
+    ),
+]
+"""Choices that no file of values makes."""
 CUSTOM = {"keda.sh/v1alpha1", "monitoring.coreos.com/v1"}
 
 
@@ -42,7 +57,7 @@ def test_lint_finds_nothing(name: str) -> None:
     assert "[WARNING]" not in done.stdout
 
 
-@pytest.mark.parametrize("rendered", RENDERED)
+@pytest.mark.parametrize("rendered", RENDERED + OTHERS)
 def test_kubernetes_would_take_every_object(rendered: tuple[str, ...]) -> None:
     validator = needed("kubernetes_validate")
     core = [each for each in render(*rendered) if each["apiVersion"] not in CUSTOM]

@@ -132,6 +132,18 @@ def test_a_worker_of_production_reaches_nothing_but_its_services() -> None:
     assert "NetworkPolicy" not in kinds
 
 
+def test_the_bundled_services_can_be_reached_by_our_pods_alone() -> None:
+    rendered = render("try", "--set", "networkPolicy.enabled=true")
+    for name, port in (("postgres", 5432), ("rabbitmq", 5672)):
+        ingress = one(rendered, "NetworkPolicy", name)["spec"]["ingress"][0]
+        ours = {"podSelector": {"matchLabels": {"app.kubernetes.io/instance": "r"}}}
+        assert (ingress["from"], ingress["ports"][0]["port"]) == ([ours], port)
+        labels = one(rendered, "StatefulSet", name)["spec"]["template"]["metadata"]["labels"]
+        worker = one(rendered, "NetworkPolicy")["spec"]["egress"]
+        (peers,) = (rule["to"] for rule in worker if rule["ports"][0]["port"] == port)
+        assert peers[0]["podSelector"]["matchLabels"].items() <= labels.items()
+
+
 def test_the_schema_is_migrated_before_anything_else() -> None:
     jobs = {
         each["metadata"]["name"]: each for each, _ in pods(render("production", *EVERYTHING)) if each["kind"] == "Job"
