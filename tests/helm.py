@@ -2,6 +2,7 @@
 
 import io
 import os
+import platform
 import shutil
 import subprocess
 import tarfile
@@ -36,6 +37,8 @@ def find_helm() -> str | None:
     try:
         package = distribution(_PACKAGE)
     except PackageNotFoundError:
+        return shutil.which("helm")
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return shutil.which("helm")
     binary = ROOT / "build" / "helm" / package.version / "helm"
     if not binary.exists():
