@@ -1,4 +1,4 @@
-"""All that the worker asks Postgres and tells it. The other modules of this package hold the queries."""
+"""Reads from Postgres and writes to it. The other modules of this package hold the queries."""
 
 from worker.database.connection import Database, Patience, autocommit, connect, transaction
 from worker.database.detectors import register_detector

@@ -26,13 +26,15 @@ class Patience:
     """How long a process waits for its database, in seconds, before a call raises DatabaseUnavailableError."""
 
     pool_s: float = 30
-    """For one of its own connections."""
+    """How long it waits for a free connection of its pool."""
     lock_s: float | None = None
-    """For each lock; None waits as long as the server allows."""
+    """How long a statement waits for each lock. None: as long as the server allows."""
     statement_s: float | None = None
-    """For each statement, waiting for locks included."""
+    """How long each statement may run, including the time that it waits for locks."""
     compiling: bool = True
-    """Whether Postgres may compile plans (its setting `jit`). That takes 0.3 s, and pays for long queries alone."""
+    """Whether Postgres may compile query plans (its setting `jit`). Compiling takes 0.3 s, which pays only for long
+    queries.
+    """
 
 
 def connect(url: str, *, pool_size: int = 8, patience: Patience | None = None) -> Database:
@@ -82,14 +84,14 @@ def connect(url: str, *, pool_size: int = 8, patience: Patience | None = None) -
 
 
 def _limits(patience: Patience) -> str:
-    """SQL for the current transaction alone: through a pooler, other clients use the same session later."""
+    """Returns SQL that sets the limits for one transaction only: through a pooler, other clients share the session."""
     given = {"lock_timeout": patience.lock_s, "statement_timeout": patience.statement_s}
     limits = [f"SET LOCAL {name} = {round(one * 1000)}" for name, one in given.items() if one is not None]
     return "; ".join(limits if patience.compiling else [*limits, "SET LOCAL jit = off"])
 
 
 def _limit(limits: str, connection: Transacted) -> None:
-    raw: Any = connection.connection.driver_connection  # SQLAlchemy's own would begin once more
+    raw: Any = connection.connection.driver_connection  # SQLAlchemy's connection would begin another transaction
     if not raw.autocommit:
         raw.execute(limits, prepare=False)
 
@@ -119,7 +121,7 @@ def _prepare_nothing_through_a_pooler(connection: "Connection[Any]", _record: ob
 
 @contextmanager
 def transaction(database: Database) -> Iterator[Session]:
-    """Gives a session whose transaction is committed at the end, or rolled back if the body raises an error.
+    """Opens a session whose transaction is committed at the end, or rolled back if the body raises an error.
 
     Raises DatabaseUnavailableError when the database cannot be reached or the connection is lost.
     """
@@ -129,9 +131,9 @@ def transaction(database: Database) -> Iterator[Session]:
 
 @contextmanager
 def autocommit(database: Database) -> Iterator[Session]:
-    """Gives a session in which every statement is a transaction of its own. Raises like `transaction`.
+    """Opens a session in which every statement is a transaction of its own. Raises like `transaction`.
 
-    Postgres releases the locks of a statement as soon as the statement has ended. So others do not wait for this
+    Postgres releases the locks of a statement as soon as the statement has ended, so others do not wait for this
     process.
     """
     own = database.execution_options(isolation_level="AUTOCOMMIT")

@@ -1,4 +1,4 @@
-"""The counters of a scan. Each message increases them. Then the scan may be paused at its limits, or be done."""
+"""Updates the counters of a scan when a message is saved, and then finishes the scan or pauses it at its limits."""
 
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,7 @@ from worker.database.lifecycle import ACTIVE
 from worker.tables import Finding, Repaired, Scan, ScanStatus, Suspect, Unpublished
 
 COUNTERS = ("judged", "reused", "failed", "fake", "uncertain", "real")
-"""Columns of `scans` that findings increase. The first three count outcomes, the others split those with a verdict."""
+"""Columns of `scans` that findings increase: three count outcomes, three the verdicts of judged and reused images."""
 
 LIMITS_AFTER = 1000
 """The limits are checked only after this many findings: of the first ten images, five may be fake by chance."""
@@ -29,12 +29,12 @@ def increase_statement(new: Any, detector_id: Any) -> Any:
         "counted_at": func.clock_timestamp(),
         "detector_ids": with_detector(detector_id),
     }
-    due = func.coalesce(or_(_full(), _over_limits(), _late()), false())  # null: over a limit that there is not
+    due = func.coalesce(or_(_full(), _over_limits(), _late()), false())  # NULL if the scan has no such limit
     return _quietly(update(Scan).where(col(Scan.id) == new.c.scan_id).values(values)).returning(due)
 
 
 def settle(session: Session, scan_id: UUID) -> None:
-    """Marks the scan done when it is full, else pauses it at its limits. Corrects `listed` after a late message."""
+    """Marks the scan done if it is full, or pauses it if a limit is passed. Corrects `listed` for late messages."""
     if not finish_if_full(session, scan_id):
         pause_at_limits(session, scan_id)
     late = (col(Scan.id) == scan_id, _late())
@@ -42,7 +42,7 @@ def settle(session: Session, scan_id: UUID) -> None:
 
 
 def with_detector(detector_id: Any) -> ColumnElement[list[int]]:
-    """The SQL value of `detector_ids` with this id added, if it is not there yet."""
+    """Returns the SQL value of `detector_ids` with this id added, unless it is there already."""
     there = func.array_position(Scan.detector_ids, cast(detector_id, BigInteger)).is_not(None)
     return case((there, Scan.detector_ids), else_=func.array_append(Scan.detector_ids, detector_id))
 
@@ -78,7 +78,7 @@ def settle_repaired(session: Session, scan_id: UUID, partition: str) -> int:
 
 
 def pause_at_limits(session: Session, scan_id: UUID) -> None:
-    """Pauses the scan (circuit breaker) when too large a share of its images is flagged or failed."""
+    """Pauses the scan (circuit breaker) if the share of its flagged or failed images is too large."""
     with_verdict = Scan.judged + Scan.reused
     note = case(
         (_flags_too_many(), func.format("%s of %s images are flagged; the limit is a share of %s",
@@ -96,7 +96,7 @@ def _found(counts: Any = Scan) -> Any:
 
 
 def _decided() -> Any:
-    """How many images have a finding, or are as they were."""
+    """How many images have a finding or are unchanged."""
     return _found() + Scan.unchanged
 
 
@@ -105,7 +105,7 @@ def _full() -> ColumnElement[bool]:
 
 
 def _late() -> ColumnElement[bool]:
-    """A late message was decided after the scan was done: a repair did not find its image any more."""
+    """Whether a late message added an image after the scan was done: a repair had not found that image any more."""
     return and_(col(Scan.status) == ScanStatus.DONE, _decided() > Scan.listed)
 
 

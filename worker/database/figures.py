@@ -1,4 +1,4 @@
-"""Shares and the rate, computed from a scan's row; and what is asked of views: what waits, and what drifted."""
+"""Computes shares and the rate from a scan's row, and reads from views what waits and what has drifted."""
 
 import math
 from datetime import datetime
@@ -14,7 +14,7 @@ RATE_WINDOW_S = 60.0
 
 
 STALLED_AFTER_S = 3600.0
-"""A scan in which no image got its outcome for so long stands still: no delay of a retry is longer than 23 minutes."""
+"""A scan is stalled if no image gets an outcome for this long. No retry is delayed by more than 23 minutes."""
 
 
 def shares(scan: Scan) -> tuple[float, float]:
@@ -25,7 +25,7 @@ def shares(scan: Scan) -> tuple[float, float]:
 
 
 def rate(scan: Scan, now: datetime) -> float:
-    """Images a second that workers decided lately: 0 when they stopped long ago."""
+    """Returns how many images per second workers decided lately. It falls towards 0 after they have stopped."""
     if scan.counted_at is None:
         return 0.0
     window_s = RATE_WINDOW_S
@@ -35,9 +35,9 @@ def rate(scan: Scan, now: datetime) -> float:
 
 
 def stalled_s(scan: Scan, now: datetime) -> float | None:
-    """Seconds since an image of a scan got its outcome, when that is over STALLED_AFTER_S. None for a scan that moves.
+    """Returns the seconds since an image of the scan got an outcome, if more than STALLED_AFTER_S. Otherwise None.
 
-    A paused scan, or one that has ended, is not meant to move.
+    A scan that is paused or has ended is not stalled.
     """
     if scan.status not in (ScanStatus.LISTING, ScanStatus.REPAIRING, ScanStatus.RUNNING):
         return None
@@ -46,24 +46,25 @@ def stalled_s(scan: Scan, now: datetime) -> float | None:
 
 
 def review_backlog(database: Database, *, timeout_s: int = 5) -> int:
-    """How many contents wait for a person's review.
+    """Counts the contents that wait for a review.
 
-    Raises DatabaseUnavailableError, also when counting takes too long, and SQLAlchemy's error when the database has no
-    view `review_queue`.
+    Raises DatabaseUnavailableError, also when counting takes longer than `timeout_s` seconds, and SQLAlchemy's error
+    if the database has no view `review_queue`.
     """
     return int(_asked(database, "SELECT count(*) FROM review_queue", timeout_s)[0][0])
 
 
 def drift_alarms(database: Database, *, timeout_s: int = 20) -> int:
-    """For how many detectors and buckets `drift` has the alarm yesterday. Raises as `review_backlog` does."""
+    """Counts the detectors and buckets for which `drift` raised an alarm yesterday. Raises like `review_backlog`."""
     query = "SELECT count(*) FROM drift WHERE alarm AND day = date_trunc('day', now(), 'UTC') - interval '24 hours'"
     return int(_asked(database, query, timeout_s)[0][0])
 
 
 def queues(database: Database, *, timeout_s: int = 5) -> dict[str, tuple[int, float, float]]:
-    """What waits in each queue that is not empty: the view `queue_age`. Raises as `review_backlog` does.
+    """Returns what waits in each queue that is not empty, from the view `queue_age`. Raises like `review_backlog`.
 
-    Images without an outcome; seconds since the oldest of their scans started; seconds since any of them moved.
+    Each tuple holds the number of images without an outcome, the seconds since the oldest of their scans started, and
+    the seconds since any of these scans made progress.
     """
     rows = _asked(database, "SELECT queue, images, oldest_s, still_s FROM queue_age", timeout_s)
     return {queue: (int(images), oldest_s, still_s) for queue, images, oldest_s, still_s in rows}

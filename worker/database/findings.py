@@ -43,7 +43,7 @@ def save(database: Database, cases: Sequence[Case], delivery: Delivery) -> Seque
     ids = {"scan_id": delivery.scan.id, "detector_id": delivery.detector_id}
     parameters = {**rows, **ids, "given": len(findings), "replaced": 0}
     new = _save_again(database, cases, delivery, parameters) if delivery.again else _save(database, parameters)
-    # Also when nothing was new: perhaps an earlier try was saved, and the connection broke before it was settled.
+    # Also when nothing was new: an earlier attempt may have been saved before its connection broke.
     if new is None or new.due:
         with transaction(database) as session:
             settle(session, delivery.scan.id)
@@ -73,10 +73,10 @@ def _save(database: Database, parameters: dict[str, Any]) -> _New | None:
 def _save_again(
     database: Database, cases: Sequence[Case], delivery: Delivery, parameters: dict[str, Any]
 ) -> _New | None:
-    """As `_save`, but new findings take the place of failures.
+    """Saves like `_save`, but new findings replace failures.
 
-    Findings are locked before objects here, which is the other way round than elsewhere. If that meets a late delivery
-    of the same images, Postgres ends one of the two, and it is tried again.
+    This function locks findings before objects; all others lock objects first. If a late delivery of the same images
+    runs at the same time, Postgres ends one of the two transactions, which is then tried again.
     """
     uris = [case.ref.uri for case in cases if not isinstance(case.end, Later)]
     own = (col(Finding.partition) == delivery.scan.partition, col(Finding.scan_id) == delivery.scan.id)
@@ -96,7 +96,7 @@ def _json(rows: Iterable[dict[str, Any] | None]) -> str:
 
 
 def _verdict(case: Case, delivery: Delivery) -> dict[str, Any] | None:
-    """The row of `verdicts`, for the detector's own judgement."""
+    """Returns the row of `verdicts`, or None if the detector did not judge the image itself."""
     if not isinstance(case.end, Judged):
         return None
     width, height = case.end.size
@@ -112,7 +112,7 @@ def _verdict(case: Case, delivery: Delivery) -> dict[str, Any] | None:
 
 
 def _object(case: Case, delivery: Delivery) -> dict[str, Any] | None:
-    """The row of `objects`, when the content is known and `objects` does not say so already."""
+    """Returns the row of `objects`, or None if the content is unknown or `objects` already says the same."""
     content = _content(case.end)
     if content is None or (isinstance(case.end, Reused) and case.end.remembered):
         return None
@@ -124,12 +124,12 @@ def _object(case: Case, delivery: Delivery) -> dict[str, Any] | None:
         "size": content.size,
         "verdict_id": _known_verdict_id(case.end),
         "verdict": verdict,
-        "rule": delivery.rule.fingerprint if verdict else None,  # what failed is tried again by the next scan
+        "rule": delivery.rule.fingerprint if verdict else None,  # the next scan tries a failed image again
     }
 
 
 def _hashes(cases: Sequence[Case], delivery: Delivery) -> Iterable[dict[str, Any]]:
-    """The rows of `content_hashes`, one for each content that was hashed. Fake or uncertain ones are in question."""
+    """Returns a row of `content_hashes` for each content that was hashed. Fake and uncertain ones are in question."""
     rows = {}
     for case in cases:
         content = _content(case.end)
@@ -146,7 +146,7 @@ def _hashes(cases: Sequence[Case], delivery: Delivery) -> Iterable[dict[str, Any
 
 
 def _finding(case: Case, delivery: Delivery) -> dict[str, Any] | None:
-    """The row of `findings`; None for an image that is left for later."""
+    """Returns the row of `findings`, or None for an image that is left for later."""
     outcome, content = outcome_of(case.end, delivery.policy), _content(case.end)
     return outcome and {
         "partition": delivery.scan.partition,
@@ -162,7 +162,7 @@ def _finding(case: Case, delivery: Delivery) -> dict[str, Any] | None:
 
 
 def outcome_of(end: End, policy: FilledPolicy) -> dict[str, Any] | None:
-    """The columns of `findings` that depend on the end alone."""
+    """Returns the columns of `findings` that depend only on the end, or None for an image that is left for later."""
     match end:
         case Judged(_, judgement, size):
             return {"outcome": Outcome.JUDGED, **_scored(judgement.score, size, policy)}
@@ -192,5 +192,5 @@ def _known_verdict_id(end: End) -> int | None:
 
 
 def clean(detail: str) -> str:
-    """One storable line of at most 500 characters. The error of a decoder or of a server may contain anything."""
+    """Returns one storable line of at most 500 characters. The error of a decoder or a server may contain anything."""
     return " ".join(storable(detail).split())[:500]

@@ -1,4 +1,4 @@
-"""What need not be judged again: one rule, for workers and producers.
+"""Decides which images need not be judged again. Workers and producers use the same rule.
 
 An image is decided when it has a finding in the scan. For any other image, a stored verdict is reused when it is about
 the same content and the scan's ReuseRule allows it. The content is the same when the ETag at the uri is still the same
@@ -43,9 +43,9 @@ _EXPLAINS_AS_MUCH = {
 
 
 def decided_uris(session: Session, scan: Scan, refs: Sequence[ImageRef], *, again: bool = False) -> set[str]:
-    """The uris that already have their finding in this scan: a redelivered message does nothing twice.
+    """Returns the uris that already have a finding in this scan, so that a redelivered message does nothing twice.
 
-    With `again`, failures do not count.
+    With `again`, failed findings do not count.
     """
     query = select(col(Finding.uri)).where(
         col(Finding.partition) == scan.partition,
@@ -72,7 +72,7 @@ def unchanged(session: Session, refs: Sequence[ImageRef], rule: ReuseRule) -> li
 
 
 def seen(session: Session, contents: Collection[str], rule: ReuseRule) -> dict[str, KnownVerdict]:
-    """Returns, by SHA-256, the newest verdict on each content that the rule allows, and whether it has its hash."""
+    """Returns the newest verdict that the rule allows for each content, by SHA-256, and whether its hash is stored."""
     unnested = func.unnest(bindparam("contents", list(contents), type_=ARRAY(Text)))
     asked = unnested.table_valued(column("sha256", Text)).render_derived("asked")
     newest = _newest(asked.c.sha256, rule)
@@ -87,9 +87,9 @@ def _verdict(row: Row[Any]) -> KnownVerdict:
 
 
 def _listed(*names: str) -> Any:
-    """The refs of a page, from one JSON array for each of these fields, with their number `n` from 1.
+    """Returns the refs of a page, numbered by `n` from 1. Each field is a parameter with a JSON array.
 
-    Postgres takes arrays of texts apart in a third of the time that it needs for an array of objects.
+    Postgres reads arrays of texts in a third of the time that it needs for an array of objects.
     """
     arrays = ", ".join(f"json_array_elements_text(CAST(:{name}s AS json))" for name in names)
     fields = ", ".join(names)
@@ -113,10 +113,10 @@ def _array(texts: list[str | None] | list[str]) -> str:
 
 
 def changed_query(rule: ReuseRule, fetched_before: datetime | None = None) -> Any:
-    """Builds the query of the numbers, from 1, of the refs that the rule has not looked at before as they are.
+    """Builds a query of the numbers, from 1, of the refs that have changed since this rule last looked at them.
 
-    For any other ref, the rule would make of the same stored verdict what it made of it last time. With
-    `fetched_before`, objects that were fetched later count as changed.
+    For all other refs, the rule would come to the same result as last time. With `fetched_before`, objects that were
+    fetched later count as changed.
     """
     listed = _listed("uri", "etag")
     same = (col(StoredObject.uri) == listed.c.uri) & (col(StoredObject.etag) == listed.c.etag)
@@ -127,12 +127,12 @@ def changed_query(rule: ReuseRule, fetched_before: datetime | None = None) -> An
 
 
 def unchanged_query(rule: ReuseRule, *, with_last: bool = False) -> Any:
-    """Builds the query of the refs that are unchanged and have a verdict that the rule allows.
+    """Builds a query of the refs that are unchanged and have a verdict that the rule allows.
 
-    Its columns are those of the ref, of its object and of its verdict. `n` is the ref's number, from 1. `remembered`:
-    the object names that verdict already. `with_last` adds `said` and `said_by`, the verdict of the last finding there
-    the id of the detector whose it was, the fingerprint of the `rule` by which it was made, and `fetched_at`, when the
-    object was fetched.
+    Its columns are those of the ref, of its object and of its verdict. `n` is the number of the ref, from 1.
+    `remembered` is true if the object already names that verdict. `with_last` adds `said`, the verdict of the last
+    finding at this uri; `said_by`, the id of its detector; `rule`, the fingerprint of the rule that led to it; and
+    `fetched_at`, when the object was fetched.
     """
     listed = _listed("uri", "etag", "external_id")
     same = (col(StoredObject.uri) == listed.c.uri) & (col(StoredObject.etag) == listed.c.etag)
@@ -148,7 +148,7 @@ def unchanged_query(rule: ReuseRule, *, with_last: bool = False) -> Any:
 
 
 def _newest(sha256: Any, rule: ReuseRule, preferred_id: Any = None) -> Any:
-    """The newest verdict on a content that the rule allows; the one with the id `preferred_id` before all others."""
+    """Returns the newest verdict on a content that the rule allows, but prefers the verdict with `preferred_id`."""
     named: list[Any] = [col(StoredVerdict.id).label("verdict_id"), col(StoredVerdict.uri).label("judged_at")]
     columns = [*named, StoredVerdict.score, StoredVerdict.width, StoredVerdict.height]
     usable = select(*columns).where(col(StoredVerdict.sha256) == sha256, *_allowed(rule))
@@ -171,10 +171,10 @@ def _allowed(rule: ReuseRule) -> tuple[ColumnElement[bool], ...]:
     if policy.max_tokens is None:
         conditions.append(whole)
     else:
-        # An answer that was cut off may be reused only where this policy would cut it off, too.
+        # An answer that was cut off may be reused only if this policy would cut it off, too.
         conditions.append(whole | (col(StoredVerdict.completion_tokens) >= policy.max_tokens))
     if policy.explain is Explain.FLAGGED:
-        # A "real" that stopped without reasons is not reused when this policy flags it: then reasons are wanted.
+        # A "real" without reasons is not reused if this policy flags it: the scan then wants reasons.
         silent = and_(col(StoredVerdict.answer) == "real", col(StoredVerdict.explanation).is_(None))
         conditions.append(not_(and_(silent, col(StoredVerdict.score) >= policy.fake_from)))
     if rule.since is not None:

@@ -70,11 +70,11 @@ def set_aside(session: Session, scan: Scan, job: JudgeImages) -> bool:
     """Keeps the message of a paused scan until somebody resumes it. Returns whether it did."""
     if scan.status != ScanStatus.PAUSED:
         return False
-    # Locked, so that whoever resumes the scan finds this message.
+    # The lock makes sure that the command which resumes the scan finds this message.
     session.refresh(scan, with_for_update=True)
     if scan.status != ScanStatus.PAUSED:
         return False
-    import structlog  # noqa: PLC0415 - half a second, and no command that asks for a status needs it
+    import structlog  # noqa: PLC0415 - it takes 0.5 s to import, and commands that show a status do not need it
 
     structlog.get_logger(__name__).info("message_set_aside", scan_id=str(scan.id), images=len(job.images))
     message = job.model_copy(update={"scan_id": scan.id})
@@ -83,5 +83,5 @@ def set_aside(session: Session, scan: Scan, job: JudgeImages) -> bool:
 
 
 def takes_findings(scan: Scan) -> bool:
-    """Whether images of the scan are still to be judged: it is not cancelled, and its findings are not dropped."""
+    """Whether the scan still takes findings: it is not cancelled, and retention has not dropped its findings."""
     return scan.status != ScanStatus.CANCELLED and scan.dropped_at is None

@@ -1,6 +1,6 @@
-"""The partitions of `findings`: one a scan, one a month for submissions.
+"""The partitions of `findings`: one per scan, and one per month for submissions.
 
-Functions in the database make and drop them (migration 0007): only the owner of `findings` may attach a table to it,
+Functions in the database create and drop them (migration 0007). Only the owner of `findings` may attach a table to it,
 and workers and producers need not be the owner.
 """
 
@@ -14,7 +14,7 @@ TABLE_PREFIX = "findings_"
 
 
 def live_partition(moment: datetime) -> str:
-    """The partition of a submission: one a month, `live_2026_11`."""
+    """Returns the partition for submissions of this month, such as `live_2026_11`."""
     return f"live_{moment.astimezone(UTC):%Y_%m}"
 
 
@@ -24,8 +24,8 @@ def ensure_partition(session: Session, partition: str) -> None:
 
 
 def drop_partition_table(session: Session, partition: str) -> None:
-    """Detaches the partition and drops its table. Its scans are over, and `dropped_at` of each is set.
+    """Detaches the partition and drops its table. Its scans must have ended and have `dropped_at` set.
 
-    Call it last in the transaction: until the commit, nobody else can read or write findings.
+    Call this last in the transaction: until the commit, nobody else can read or write findings.
     """
     session.execute(text("SELECT drop_findings_partition(:partition)"), {"partition": partition})

@@ -1,4 +1,4 @@
-"""Tries again for some seconds, in which Postgres can restart."""
+"""Retries for some seconds, so that Postgres can restart."""
 
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
@@ -10,4 +10,4 @@ patient = retry(
     stop=stop_after_delay(8),
     reraise=True,
 )
-"""Decorates a function that does the same when it is called again. At last it raises DatabaseUnavailableError."""
+"""Decorates a function that may safely run twice. After the last attempt, it raises DatabaseUnavailableError."""

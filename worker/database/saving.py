@@ -1,4 +1,4 @@
-"""Builds the statements that save: the rows of a message, and the findings of the unchanged images of a chunk."""
+"""Builds the statements that save the rows of a message, and the findings of a chunk's unchanged images."""
 
 from functools import cache
 from typing import Any
@@ -36,11 +36,11 @@ from worker.tables import ContentHash, Finding, Outcome, Scan, ScanStatus, Store
 def save_statement() -> Any:
     """Builds the statement that saves a message's rows and increases the counters of its scan.
 
-    Its parameters `verdicts`, `objects`, `content_hashes` and `findings` are JSON arrays of rows of these tables. Where
-    `verdict_id` is null, it becomes the id of the verdict that the statement adds on the same content. `replaced` is
-    how many failures of the scan were deleted to make room, and `given` how many findings there are; the others are
-    `scan_id` and `detector_id`. It returns what counters.increase_statement returns, and the uris of the findings that
-    were new, or NULL when all were. It returns no row when none was.
+    Its parameters `verdicts`, `objects`, `content_hashes` and `findings` are JSON arrays of rows of these tables. If
+    `verdict_id` is null, it becomes the id of the verdict that the statement adds for the same content. `replaced` is
+    how many failures of the scan were deleted to make room, and `given` is how many findings there are. The other
+    parameters are `scan_id` and `detector_id`. The statement returns what counters.increase_statement returns, and the
+    uris of the new findings, or NULL if all were new. It returns no row if none was new.
     """
     scan_id = bindparam("scan_id", type_=Uuid)
     added = _verdicts_insert().cte("added")
@@ -71,7 +71,7 @@ def _verdicts_insert() -> Any:
 def _objects_upsert(added: CTE, scan_id: Any) -> Any:
     """Inserts or updates `objects`. A stored ETag is kept when the same content comes without one.
 
-    Of a scan that is dropped, no finding is saved: then the next scan must look at the image again.
+    If the findings of the scan were dropped, no rule is stored: then the next scan looks at the image again.
     """
     given, names = _given(StoredObject, "objects"), _columns(StoredObject, without=("fetched_at",))
     rows = _with_verdict_ids(given, names, added, rule=case((_is_there(scan_id), given.c.rule)))
@@ -84,7 +84,7 @@ def _objects_upsert(added: CTE, scan_id: Any) -> Any:
 
 
 def _hashes_upsert() -> Any:
-    """Inserts the hashes that are new. A stored hash stays, but a content that is in question now stays so for ever."""
+    """Inserts new hashes. A stored hash is never changed, but a content that is in question now stays so for ever."""
     given, names = _given(ContentHash, "content_hashes"), _columns(ContentHash, without=())
     rows = select(*(given.c[name] for name in names)).order_by(given.c.sha256.collate("C"))
     statement = insert(ContentHash).from_select(names, rows)
@@ -94,7 +94,7 @@ def _hashes_upsert() -> Any:
 
 
 def _findings_insert(added: CTE, scan_id: Any) -> Any:
-    """Inserts the findings that are new, unless the scan is dropped."""
+    """Inserts the findings that are new, unless the findings of the scan were dropped."""
     given, names = _given(Finding, "findings"), _columns(Finding, without=("decided_at",))
     rows = _with_verdict_ids(given, names, added).where(_is_there(scan_id))
     statement = insert(Finding).from_select(names, rows).on_conflict_do_nothing()
@@ -109,13 +109,13 @@ def _with_verdict_ids(given: Any, names: list[str], added: CTE, **other: Any) ->
     columns = {name: other.get(name, given.c[name]) for name in names}
     columns["verdict_id"] = func.coalesce(given.c.verdict_id, added.c.id)
     rows = select(*columns.values()).select_from(given.outerjoin(added, added.c.sha256 == given.c.sha256))
-    # In one order everywhere, so that two messages with the same uris cannot lock each other out. By code points, as
-    # Python sorts, and not as the database does: earlier releases sort in Python.
+    # All statements use the same order, so that two messages with the same uris cannot deadlock. It is the order of
+    # code points, and not the database's own, because earlier releases sort in Python.
     return rows.order_by(given.c.uri.collate("C"))
 
 
 def _given(model: type[SQLModel], parameter: str) -> Any:
-    """The rows of a table in the JSON array that is this parameter."""
+    """Returns the rows of a table from the JSON array in this parameter."""
     table = SQLModel.metadata.tables[str(model.__tablename__)]
     array = cast(bindparam(parameter, type_=Text), JSON)
     rows = func.json_populate_recordset(literal_column(f"NULL::{table.name}"), array)
@@ -128,10 +128,10 @@ def _columns(model: type[SQLModel], *, without: tuple[str, ...]) -> list[str]:
 
 
 def insert_unchanged(scan: Scan, rule: ReuseRule) -> tuple[CTE, ColumnElement[bool], ColumnElement[str], Insert]:
-    """Builds the query of the unchanged refs with a verdict, and the INSERT of their findings.
+    """Builds the query of the unchanged refs that have a verdict, and the INSERT of their findings.
 
-    Between them: which of its rows get a finding, and the verdict of each. The findings have the same values as `save`
-    gives.
+    Returns the query, the condition for rows that get a finding, the verdict of each row, and the INSERT. The findings
+    have the same values as those that `save` writes.
     """
     known = unchanged_query(rule, with_last=scan.record == Record.CHANGES)
     verdict = _verdict_of(known.c.score, rule.policy)
@@ -157,11 +157,11 @@ def insert_unchanged(scan: Scan, rule: ReuseRule) -> tuple[CTE, ColumnElement[bo
 
 
 def _is_new(known: CTE, verdict: ColumnElement[str], scan: Scan, rule: ReuseRule) -> ColumnElement[bool]:
-    """Whether the last finding said something else, or was of another detector.
+    """Whether the last finding had another verdict or another detector.
 
-    In a repair, also whether the object was fetched since the scan began, or was last looked at by another rule: the
-    listing publishes such images. Perhaps a message with this image is still on its way, and without a finding the
-    image would be counted twice.
+    In a repair, also whether the object was fetched after the scan began, or was last looked at by another rule: the
+    listing publishes such images. A message with this image may still be on its way, and without a finding the image
+    would be counted twice.
     """
     new = known.c.said.is_distinct_from(verdict) | known.c.said_by.is_distinct_from(rule.detector_id)
     if scan.status == ScanStatus.REPAIRING:
@@ -170,13 +170,13 @@ def _is_new(known: CTE, verdict: ColumnElement[str], scan: Scan, rule: ReuseRule
 
 
 def update_objects(known: CTE, verdict: ColumnElement[str], rule: ReuseRule) -> Update:
-    """Builds the UPDATE of the objects of unchanged refs: what is said of them now, and by which rule."""
+    """Builds the UPDATE that stores the new verdict of unchanged objects, and the rule that led to it."""
     values = {"verdict": verdict, "verdict_id": known.c.verdict_id, "rule": rule.fingerprint}
     return update(StoredObject).where(col(StoredObject.uri) == known.c.uri).values(values)
 
 
 def _verdict_of(score: ColumnElement[float | None], policy: FilledPolicy) -> ColumnElement[str]:
-    """As worker.detector.verdicts.verdict_of."""
+    """Computes in SQL what worker.detector.verdicts.verdict_of computes."""
     return case(
         (score >= policy.fake_from, Verdict.FAKE.value),
         (score <= policy.real_to, Verdict.REAL.value),

@@ -49,9 +49,9 @@ def message_tried(database: Database, message_id: UUID, *, came_back: bool) -> I
 
 
 def _taken_back(write: Callable[[], None]) -> None:
-    """Calls `write`, again and again for some seconds, in which Postgres can restart.
+    """Calls `write`, and retries for some seconds, so that Postgres can restart.
 
-    If it fails, this is only logged, so that the caller can raise the error that ended the try.
+    A failure is only logged, so that the caller can raise the error that ended the try.
     """
     try:
         patient(write)()

@@ -1,7 +1,7 @@
-"""Every metric of our own, declared once: its name, its labels, their values, and what it means.
+"""Declares every metric of our own once: its name, its labels, their values and its meaning.
 
-docs/metrics.md tells operators what each is good for; a test compares the two. Metrics of Python's process and of vLLM
-are not declared here, and are served beside ours (worker/endpoint.py).
+docs/metrics.md tells operators how to use each metric; a test compares the two. The metrics of Python's process and of
+vLLM are not declared here: worker/endpoint.py serves them beside ours.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from worker.tables import Outcome, Verdict
 
 
 class Kind(StrEnum):
-    """What a metric is to Prometheus."""
+    """The type of a metric in Prometheus."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -23,11 +23,11 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Metric:
-    """A declaration. `name` is as Prometheus shows it: `_total` ends a counter, and the unit stands in it.
+    """Declares a metric. `name` is its name in Prometheus: it contains the unit, and a counter ends with `_total`.
 
-    `series` are all combinations of the labels' values. Each of them is served from the start, with 0: a series that
-    began with its first event would hide that event from `rate` and `increase`. None stands for values that are known
-    only when a process starts; they must be few. `buckets` are the upper limits of a histogram's, in seconds.
+    `series` are all combinations of the labels' values. Each of them is served from the start, with 0: otherwise
+    `rate` and `increase` would miss the first event of a new series. None means that the values are known only when a
+    process starts; there must be few of them. `buckets` are the upper limits of a histogram's buckets, in seconds.
     """
 
     kind: Kind
@@ -46,7 +46,7 @@ _ENDS = (
 
 
 def _seconds(name: str, meaning: str, *buckets: float) -> Metric:
-    """A histogram of times, by queue."""
+    """Declares a histogram of times, by queue."""
     return Metric(Kind.HISTOGRAM, name, meaning, ("queue",), tuple((queue,) for queue in _QUEUES), buckets)
 
 
@@ -70,7 +70,7 @@ IN_FLIGHT = Metric(
 
 WAIT = _seconds(
     "fakesweep_message_wait_seconds",
-    "Time from the publishing of a message (or from its ETA) to its start in a worker. One value a message.",
+    "Time from the publishing of a message (or from its ETA) to its start in a worker. One value per message.",
     # Seconds matter for live images, hours for scans when no worker runs.
     0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 21600,
 )  # fmt: skip
@@ -78,7 +78,7 @@ WAIT = _seconds(
 FETCH = _seconds(
     "fakesweep_image_fetch_seconds",
     "Time to fetch the bytes of an image, or to fail at it. One value an image.",
-    # S3 answers within 10 to 100 ms. FAKESWEEP_FETCH_TIMEOUT_S is 20 s, and it is tried again.
+    # S3 answers within 10 to 100 ms. FAKESWEEP_FETCH_TIMEOUT_S is 20 s, and a fetch is retried.
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60,
 )  # fmt: skip
 
@@ -92,16 +92,16 @@ DECODE = _seconds(
 ENGINE = _seconds(
     "fakesweep_message_engine_seconds",
     "Time until the engine had answered for all images of a message, waiting in the engine included. "
-    "One value a message that had images to judge.",
+    "One value per message that had images to judge.",
     # From one live image on an idle GPU to FAKESWEEP_ENGINE_STALL_S.
     0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300,
 )  # fmt: skip
 
 SAVE = _seconds(
     "fakesweep_message_save_seconds",
-    "Time to save the findings of a message, until they were committed. One value a save: one a message, "
-    "and one an image when images are taken alone.",
-    # One statement takes 5 to 20 ms. Seconds mean that Postgres was away and the save was tried again.
+    "Time to save the findings of a message, until they were committed. One value per save: one per message, "
+    "and one per image when images are taken alone.",
+    # One statement takes 5 to 20 ms. Seconds mean that Postgres was away and the save was retried.
     0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60,
 )  # fmt: skip
 
@@ -187,5 +187,5 @@ WORKER = (
 )
 PRODUCER = (LISTED, PUBLISHED, KNOWN, DEAD_LETTERS)
 ASKED = (BACKLOG, QUEUE_MESSAGES, QUEUE_IMAGES, QUEUE_OLDEST, QUEUE_STILL, OVERDUE, DRIFTED)
-"""Served by producers.asked, which leaves them out while their values are not known."""
+"""producers.asked serves these, and omits a metric while its value is unknown."""
 DECLARED = (*WORKER, *(one for one in PRODUCER if one not in WORKER), *ASKED)

@@ -1,4 +1,4 @@
-"""The metrics of a process: what is declared is counted and measured, and everything else is refused."""
+"""Counts and measures the metrics of a process. Metrics that are not declared are refused."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ _COLLECTORS: Mapping[Kind, Any] = {
 
 @dataclass(frozen=True)
 class Metrics:
-    """The metrics of a process, in a registry of their own. What is not declared is refused.
+    """The metrics of a process, in a registry of their own. Metrics that are not declared are refused.
 
     Each method raises UndeclaredMetricError for a metric that this process does not serve, and for labels and values
     that are not declared.
@@ -48,7 +48,7 @@ class Metrics:
         return cls(registry, series)
 
     def bound(self, **labels: str) -> Self:
-        """The same metrics, where these labels need not be named again."""
+        """Returns the same metrics with these labels filled in."""
         return replace(self, _given={**self._given, **labels})
 
     def count(self, metric: Metric, amount: int = 1, **labels: str) -> None:
@@ -61,7 +61,7 @@ class Metrics:
 
     @contextmanager
     def timed(self, metric: Metric) -> Iterator[None]:
-        """Measures the body, whatever becomes of it."""
+        """Measures how long the body runs, also when it raises an error."""
         one, began = self._one(metric, {}), time.perf_counter()
         try:
             yield
@@ -79,11 +79,11 @@ class Metrics:
             one.dec(amount)
 
     def watch(self, metric: Metric, ask: Callable[[], float]) -> None:
-        """Has a gauge ask for its value whenever it is served."""
+        """Makes a gauge call `ask` for its value each time it is served."""
         self._one(metric, {}).set_function(ask)
 
     def inform(self, metric: Metric, **labels: str) -> None:
-        """Sets a gauge to 1 that has only its labels to tell."""
+        """Sets a gauge to 1 that tells only its labels."""
         if metric.series is not None or set(labels) != set(metric.labels):
             raise UndeclaredMetricError(f"{metric.name} does not have the labels {labels}")
         self._one(metric, {}).labels(**labels).set(1)

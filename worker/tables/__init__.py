@@ -1,4 +1,4 @@
-"""The tables. migrations/ creates them; a test fails when the two drift apart.
+"""Defines the tables. Migrations create them; a test fails if the two differ.
 
     detectors 1--n verdicts n--1 (sha256) 1--n objects
     scans     1--n findings n--1 verdicts
@@ -6,8 +6,8 @@
     reviews   1--1 withdrawals             what their authors took back, append-only
     claims, skips, second_looks, logins, api_tokens, idempotency_keys      the review desk and the API
 
-Sized for 10^8 findings: `findings` is partitioned by list, one partition a scan (`scan_…`) and one a month for
-submissions (`live_2026_11`), so that an old scan is dropped, not deleted row by row.
+The tables are made for 10^8 findings: `findings` is partitioned by list, with one partition per scan (`scan_…`) and
+one per month for submissions (`live_2026_11`). So an old scan is dropped, and not deleted row by row.
 """
 
 from worker.tables.columns import NAMING

@@ -17,13 +17,13 @@ SQLModel.metadata.naming_convention = NAMING
 
 
 def one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
-    """A check that a column has one of these values."""
+    """Returns a check that a column has one of these values."""
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
 def timestamp(*, nullable: bool = False) -> Any:
-    """A time with its zone; now, where it is not nullable."""
+    """A time with its time zone. The default is the current time, unless the column is nullable."""
     default = None if nullable else func.now()
     return Field(
         default=None, sa_type=DateTime(timezone=True), nullable=nullable, sa_column_kwargs={"server_default": default}

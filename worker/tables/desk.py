@@ -1,4 +1,4 @@
-"""What the review desk and the API keep: who works on what, who may come in, and what was already asked for."""
+"""The tables of the review desk and the API: claims, skips, second looks, logins, tokens and repeated requests."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -11,9 +11,9 @@ from worker.tables.columns import long_text, timestamp
 
 
 class Claim(SQLModel, table=True):
-    """Who works on a content now. It holds until `until`; the desk moves that on while the page is open.
+    """A reviewer works on a content, at most until `until`. The desk moves this time while the page is open.
 
-    `id` is new for each claim, so that a page knows whether its own claim still holds.
+    `id` is new for each claim, so that a page can check whether its own claim still holds.
     """
 
     __tablename__ = "claims"
@@ -27,7 +27,7 @@ class Claim(SQLModel, table=True):
 
 
 class Skip(SQLModel, table=True):
-    """A content that a reviewer passed over: they are not given it again before `until`. Others are."""
+    """A content that a reviewer skipped. They do not get it again before `until`; other reviewers do."""
 
     __tablename__ = "skips"
 
@@ -48,7 +48,7 @@ class Look(SQLModel, table=True):
 
 
 class SecondLook(SQLModel, table=True):
-    """A content that a second reviewer is to look at, who is not `first_reviewer`. It goes when they have decided."""
+    """A content that somebody other than `first_reviewer` must look at. The row is deleted when they have decided."""
 
     __tablename__ = "second_looks"
     __table_args__ = (Index(None, "wanted_at"),)
@@ -59,7 +59,7 @@ class SecondLook(SQLModel, table=True):
 
 
 class Login(SQLModel, table=True):
-    """Which reviewer somebody is who comes in as `identity`. Only this table links a person with a pseudonym."""
+    """The reviewer who signs in as `identity`. Only this table links a person with a pseudonym."""
 
     __tablename__ = "logins"
     __table_args__ = (Index(None, "reviewer"),)
@@ -79,7 +79,7 @@ class Scope(StrEnum):
 
 
 class ApiToken(SQLModel, table=True):
-    """A token of the API, by the SHA-256 of its text. `reviewer` is who reviews with it, for the scope `review`."""
+    """A token of the API, stored as the SHA-256 of its text. `reviewer` reviews with it, if its scope is `review`."""
 
     __tablename__ = "api_tokens"
 
@@ -94,10 +94,10 @@ class ApiToken(SQLModel, table=True):
 
 
 class IdempotencyKey(SQLModel, table=True):
-    """A request of the API that may come again, and the scan that it made.
+    """A request of the API that may be repeated, and the scan that it created.
 
-    `request_sha256` is of the request's body: the same key with another body is refused. `published_at` is null until
-    all its messages are in the broker.
+    `request_sha256` is the SHA-256 of the request's body: the same key with another body is refused. `published_at` is
+    null until all messages of the scan are in the broker.
     """
 
     __tablename__ = "idempotency_keys"

@@ -1,4 +1,4 @@
-"""Detectors, what they say of contents, and what scans found."""
+"""The tables of detectors, their verdicts on contents, and the findings of scans."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ from worker.tables.columns import long_text, one_of, timestamp
 
 
 class Outcome(StrEnum):
-    """What became of an image in a scan. Every listed image ends with exactly one."""
+    """What became of an image in a scan. Every listed image gets exactly one outcome."""
 
     JUDGED = "judged"
     REUSED = "reused"
@@ -21,7 +21,7 @@ class Outcome(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What a score means under the scan's policy; an undecided answer is uncertain."""
+    """What a score means under the scan's policy. An undecided answer is uncertain."""
 
     FAKE = "fake"
     UNCERTAIN = "uncertain"
@@ -31,8 +31,8 @@ class Verdict(StrEnum):
 class Detector(SQLModel, table=True):
     """A model, its revision, and everything else that can change a score. Verdicts name it by `id`.
 
-    `description` is the whole of it, prompt and calibration too, as the worker had it that stored the row. `started_at`
-    is when a worker last started with it: producers reuse the verdicts of the detector that started last.
+    `description` holds all of this, prompt and calibration included, as the worker that stored the row read it.
+    `started_at` is when a worker last started with it: producers reuse the verdicts of the detector that started last.
     """
 
     __tablename__ = "detectors"
@@ -53,10 +53,10 @@ class Detector(SQLModel, table=True):
 
 
 class StoredObject(SQLModel, table=True):
-    """What lay at a uri when it was last fetched: what a re-scan asks before it fetches anything.
+    """The content that lay at a uri when it was last fetched. A re-scan reads this before it fetches anything.
 
-    `verdict_id` is the verdict that was given or reused there: the first one that a re-scan looks at. `verdict` is what
-    the last finding there said, and `rule` the fingerprint of the ReuseRule by which it did.
+    `verdict_id` is the verdict that was given or reused there; a re-scan looks at it first. `verdict` is the verdict of
+    the last finding at the uri, and `rule` is the fingerprint of the ReuseRule that led to it.
     """
 
     __tablename__ = "objects"
@@ -72,12 +72,13 @@ class StoredObject(SQLModel, table=True):
 
 
 class StoredVerdict(SQLModel, table=True):
-    """One answer of one detector about one content. Append-only: a rerun adds a row and overwrites nothing.
+    """One answer of one detector about one content. Append-only: judging again adds a row and overwrites nothing.
 
     `answer` is the detector's own word: fake, real or undecided. `score` is P(fake) in 0..1, None when undecided.
-    `log_odds` is what `score` was calibrated from, in nats. `uri` is where the content lay when it was judged; `width`
-    and `height` are the upright image's, in pixels. `explain` is the mode it was asked in: an answer cut short for a
-    real image explains less than a full one. `cut_off`: the limit on its length ended it.
+    `log_odds`, in nats, is the value from which `score` was calibrated. `uri` is where the content lay when it was
+    judged. `width` and `height` are those of the upright image, in pixels. `explain` is the mode in which the detector
+    was asked: an answer that ends early for a real image explains less than a full one. `cut_off`: the limit on its
+    length ended the answer.
     """
 
     __tablename__ = "verdicts"

@@ -1,4 +1,4 @@
-"""What triggers keep for those who ask: counts of findings, and contents with a history."""
+"""The tables that triggers keep up to date: counts of findings, and the history of contents."""
 
 from datetime import datetime
 from uuid import UUID
@@ -10,11 +10,11 @@ from worker.tables.columns import long_text, timestamp
 
 
 class HourlyCount(SQLModel, table=True):
-    """How many findings of a kind there were in an hour. Triggers on `findings` keep it; retention takes nothing away.
+    """How many findings of a kind there were in an hour. Triggers on `findings` update it; retention deletes nothing.
 
-    `scan_id` has zeros alone for all submissions together, `detector_id` is 0 and a text empty where there is none.
-    `score_bin` is the score in twentieths, rounded down: 0 to 19, and -1 without a score. Rows that differ only in
-    `shard` belong together: each connection has its own, so that they do not wait for each other.
+    For all submissions together, `scan_id` is all zeros. Where there is no value, `detector_id` is 0 and a text is
+    empty. `score_bin` is the score in steps of 0.05, rounded down: 0 to 19, or -1 without one. Rows that differ only in
+    `shard` belong together: each connection writes to its own shard, so that connections do not wait for each other.
     """
 
     __tablename__ = "findings_hourly"
@@ -37,17 +37,17 @@ _BUCKET = text("bucket_of(uri)")
 
 
 class ContentHistory(SQLModel, table=True):
-    """What became known of a content that a detector called fake or uncertain. Triggers on `findings` keep it.
+    """The history of a content that a detector called fake or uncertain. Triggers on `findings` update it.
 
-    `verdict` and `score` are those of its newest finding; `verdict_id`, `uri` and `scan_id` those of the newest one
-    that was not real. `superseded`: another detector has judged the content since. `places` counts uris. `statement`
-    is what people decided about the content at last, null while nobody has.
+    `verdict` and `score` are those of its newest finding. `verdict_id`, `uri` and `scan_id` are those of the newest
+    finding that was not real. `superseded`: another detector has judged the content since. `places` counts uris.
+    `statement` is what people last decided about the content. It is null while nobody has decided.
     """
 
     __tablename__ = "contents"
     __table_args__ = (
         Index("ix_contents_to_review", *_MOST_SEVERE, postgresql_where=_WAITING),
-        # Behind the order are columns of filters that come second: what does not fit is passed over in the index.
+        # The columns after the order are for further filters: rows that do not match are skipped within the index.
         Index(
             "ix_contents_to_review_by_scan",
             *("scan_id", "verdict", *_MOST_SEVERE, _BUCKET, "detector_id"),
@@ -109,7 +109,7 @@ class ContentPlace(SQLModel, table=True):
 
 
 class ContentExternalId(SQLModel, table=True):
-    """An external id under which a content was found fake or uncertain. A trigger on `findings` keeps it."""
+    """An external id under which a content was found fake or uncertain. A trigger on `findings` updates it."""
 
     __tablename__ = "content_external_ids"
     __table_args__ = (Index(None, "sha256"),)
@@ -119,9 +119,9 @@ class ContentExternalId(SQLModel, table=True):
 
 
 class FlaggedDaily(SQLModel, table=True):
-    """How many contents a detector called fake for the first time on a day. Triggers on `findings` keep it.
+    """How many contents a detector called fake for the first time on a day. Triggers on `findings` update it.
 
-    `bucket` is where the content lay then. `day` is the start of the day, in UTC. `shard`: see HourlyCount.
+    `bucket` is where the content lay at that time. `day` is the start of the day, in UTC. `shard`: see HourlyCount.
     """
 
     __tablename__ = "flagged_daily"

@@ -1,4 +1,4 @@
-"""What people state that contents are."""
+"""The tables of reviews: what people say that contents are."""
 
 from datetime import date, datetime
 from enum import StrEnum
@@ -20,7 +20,7 @@ class Statement(StrEnum):
 
 
 class ReviewKind(StrEnum):
-    """Whose turn a review was: the first reviewer's, a later one's, or an appeal, which outranks both."""
+    """Whether a review is the first of a content, a later one, or the decision of an appeal, which outranks both."""
 
     FIRST = "first"
     SECOND = "second"
@@ -28,7 +28,7 @@ class ReviewKind(StrEnum):
 
 
 class DeskRole(StrEnum):
-    """What somebody may do at the review desk; each role may do what the one before it may."""
+    """What somebody may do at the review desk. Each role may also do what the roles before it may do."""
 
     REVIEWER = "reviewer"
     LEAD = "lead"
@@ -36,7 +36,7 @@ class DeskRole(StrEnum):
 
 
 class Reviewer(SQLModel, table=True):
-    """Who may review, by a pseudonym. Who is not `active` cannot review; their reviews count all the same."""
+    """A person who may review, known by a pseudonym. If not `active`, they cannot review, but their reviews count."""
 
     __tablename__ = "reviewers"
     __table_args__ = (one_of("role", DeskRole),)
@@ -48,18 +48,18 @@ class Reviewer(SQLModel, table=True):
 
 
 class Review(SQLModel, table=True):
-    """What a person states that a content is, and what its author saw of the detector. Append-only.
+    """A person's statement about a content, and what the desk showed of the detector. Append-only.
 
-    `scan_id` and `uri` are where its author saw the content. `verdict_id` is the verdict that was shown there,
-    `detector_id` whose it is, `verdict` and `score` how it read under the scan's policy. Triggers fill these, and
-    refuse what does not belong together. Whether the two agree follows from `statement` and `verdict`.
+    `scan_id` and `uri` say where the reviewer saw the content. `verdict_id` is the verdict that was shown there, and
+    `detector_id` is its detector; `verdict` and `score` are as they read under the scan's policy. Triggers fill these,
+    and refuse values that do not belong together. Compare `statement` with `verdict` to see whether the two agree.
 
-    `decision` is of the release before; triggers fill it, and nothing reads it. Only reviews from before migration 0006
-    may have no `statement`, `sha256` or `verdict`: `decision` is then all that their author said.
+    `decision` belongs to the previous release: triggers fill it, and nothing reads it. Only reviews from before
+    migration 0006 may have no `statement`, `sha256` or `verdict`. Then `decision` is all that the reviewer said.
 
-    `claim_id` is the claim under which it was decided at the review desk: near duplicates that were decided in the same
-    stroke share it, and a request that comes again finds what it did. `second_of` is whose second look it ended: a
-    trigger fills it. A review that is withdrawn stays: see Withdrawal.
+    `claim_id` is the claim under which the review was made at the desk. Near duplicates that were decided together
+    share it, and a repeated request finds by it what it has done. `second_of` is the first reviewer, if this review was
+    a second look; a trigger fills it. A review that is withdrawn stays: see Withdrawal.
     """
 
     __tablename__ = "reviews"
@@ -104,9 +104,10 @@ class Review(SQLModel, table=True):
 
 
 class Withdrawal(SQLModel, table=True):
-    """A review that its author took back: it counts nowhere. Append-only; triggers check it and count anew.
+    """A review that its author took back. It counts nowhere. Append-only; triggers check it and count again.
 
-    No foreign key to `reviews`: with one, TRUNCATE … CASCADE is what Postgres proposes to who may not truncate them.
+    There is no foreign key to `reviews`: with one, Postgres would propose TRUNCATE … CASCADE to users who may not
+    truncate `reviews`.
     """
 
     __tablename__ = "withdrawals"
@@ -117,10 +118,10 @@ class Withdrawal(SQLModel, table=True):
 
 
 class ReviewedVerdict(SQLModel, table=True):
-    """What a detector had said of a content when people first reviewed it, and what stands. Triggers keep it.
+    """What a detector said of a content when people first reviewed it, and their decision. Triggers update it.
 
-    `verdict` is what the first reviewer who saw this detector's word was shown; `week` is the Monday of that week, in
-    UTC. `statement` is null while the reviews of the content contradict each other.
+    `verdict` is what was shown to the first reviewer who saw a verdict of this detector. `week` is the Monday of that
+    week, in UTC. `statement` is null while the reviews of the content contradict each other.
     """
 
     __tablename__ = "reviewed_verdicts"
@@ -134,7 +135,7 @@ class ReviewedVerdict(SQLModel, table=True):
 
 
 class ContentReviews(SQLModel, table=True):
-    """Where a content stands that people have reviewed: see the view `review_status`. Triggers on `reviews` keep it."""
+    """The state of a content that was reviewed: see the view `review_status`. Triggers on `reviews` update it."""
 
     __tablename__ = "content_reviews"
     __table_args__ = (Index(None, "reviewed_at", postgresql_include=["statement"]),)

@@ -1,4 +1,4 @@
-"""Scans, and what is still to come of them."""
+"""The tables of scans, and of the messages and images that a scan still waits for."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -14,10 +14,10 @@ from worker.tables.columns import long_text, one_of, timestamp
 
 
 class ScanStatus(StrEnum):
-    """`listing` while the producer still publishes, `running` until every listed image has an outcome, `done`.
+    """`listing` while the producer still publishes, `running` until every listed image has an outcome, then `done`.
 
-    `repairing` while the source is listed again for images without an outcome. `paused` until somebody resumes it:
-    nothing more is published or judged. `cancelled` for good.
+    `repairing` while the source is listed again for images without an outcome. `paused` until somebody resumes the
+    scan: until then, nothing is published or judged. `cancelled` is final.
     """
 
     LISTING = "listing"
@@ -31,16 +31,17 @@ class ScanStatus(StrEnum):
 class Scan(SQLModel, table=True):
     """One sweep over a source, or one submission to the live queue (`kind`).
 
-    `listed` counts distinct images; `judged + reused + unchanged + failed` reaches it exactly when the scan is done.
-    `fake`, `uncertain` and `real` split judged + reused. `policy` is messages.Policy. `record` is a Record: whether
-    images that are as they were leave findings, or are counted as `unchanged`.
+    `listed` counts distinct images. The scan is done when `judged + reused + unchanged + failed` reaches it. `fake`,
+    `uncertain` and `real` split `judged + reused`. `policy` is messages.Policy. `record` is a Record: whether unchanged
+    images leave findings, or are only counted as `unchanged`.
 
-    `listing` is producers.scans.Listing: what is listed, by which rules; `cursor` is how far that is; `skipped` counts
-    what was passed over, `skipped_by` by cause. `rejudge`: verdicts from before the scan are not reused. A share of
-    flagged or failed images above `max_flagged_share` or `max_failed_share` pauses the scan: `note` says why, and
-    `paused_from` is the status to go back to. `rate` is the images a second that workers decided, averaged over the
-    minute before `counted_at`. `detector_ids` are those whose verdicts it holds. `schedule` and `due_at` say which
-    nightly scan it is, of which time. `dropped_at` is when retention dropped its findings.
+    `listing` is producers.scans.Listing: what is listed, and by which rules. `cursor` is how far the listing has come.
+    `skipped` counts skipped images, `skipped_by` counts them by cause. `rejudge`: verdicts from before the scan are not
+    reused. If the share of flagged or failed images exceeds `max_flagged_share` or `max_failed_share`, the scan is
+    paused: `note` says why, and `paused_from` is the status to return to. `rate` is how many images per second workers
+    decided, averaged over the minute before `counted_at`. `detector_ids` are the detectors whose verdicts it holds.
+    `schedule` and `due_at` say which nightly scan it is, and for which time. `dropped_at` is when retention dropped its
+    findings.
     """
 
     __tablename__ = "scans"
@@ -99,10 +100,10 @@ class Scan(SQLModel, table=True):
 
 
 class Unpublished(SQLModel, table=True):
-    """Messages of a scan that were listed, but perhaps not published: JudgeImages objects, as they travel.
+    """Messages of a scan that were listed, but perhaps not published, as JudgeImages objects.
 
-    A producer's newest chunk, until its next one is committed; a submission, until the broker has all of it; and what
-    workers put aside while a scan was paused.
+    These are a producer's newest chunk until it commits the next one, a submission until the broker has all of it, and
+    messages that workers set aside while a scan was paused.
     """
 
     __tablename__ = "unpublished"
@@ -113,9 +114,9 @@ class Unpublished(SQLModel, table=True):
 
 
 class MessageTry(SQLModel, table=True):
-    """How often a message that came back was started and not ended: so often the worker died while it had it.
+    """How often a redelivered message was started but not ended: each time, a worker died while it had the message.
 
-    The row is removed when the message ends.
+    The row is deleted when the message ends.
     """
 
     __tablename__ = "message_tries"
@@ -126,9 +127,9 @@ class MessageTry(SQLModel, table=True):
 
 
 class Suspect(SQLModel, table=True):
-    """An image of a message that was in hand at several deaths of workers.
+    """An image of a message on which several workers died.
 
-    The row is written before the image is judged alone, and removed when the worker survives that.
+    The row is written before the image is judged alone, and deleted if the worker survives that.
     """
 
     __tablename__ = "suspects"
@@ -139,7 +140,7 @@ class Suspect(SQLModel, table=True):
 
 
 class Repaired(SQLModel, table=True):
-    """An image that a repair published: what is still to come of its scan, until that is done."""
+    """An image that a repair published. The scan waits for its outcome."""
 
     __tablename__ = "repaired"
 

@@ -1,28 +1,28 @@
-"""Hashes of contents, by which near duplicates are found."""
+"""The table of PDQ hashes, which find near duplicates of contents."""
 
 from sqlalchemy import Boolean, Column, Index, SmallInteger, String, text
 from sqlalchemy.dialects.postgresql import BIT
 from sqlmodel import Field, SQLModel
 
 PDQ_WORDS = 16
-"""A hash of 256 bits is looked up by its 16 words of 16 bits."""
+"""A hash of 256 bits is looked up by its 16 words of 16 bits each."""
 
 MIN_QUALITY = 50
-"""The authors of PDQ compare no hashes of a lower quality: such images are nearly flat, and resemble everything."""
+"""The authors of PDQ do not compare hashes of lower quality: such images are nearly flat and resemble everything."""
 
 SEARCHED = f"in_question AND quality >= {MIN_QUALITY}"
-"""Which hashes are searched. Each index on a word holds only these."""
+"""The condition for hashes that are searched. Each index on a word holds only these."""
 
 
 def word_of(pdq: str, number: int) -> str:
-    """The SQL of a word of a hash, from 0 to PDQ_WORDS - 1, as a number."""
+    """Returns the SQL of one word of a hash, as a number. `number` is from 0 to PDQ_WORDS - 1."""
     return f"(substring({pdq}, {16 * number + 1}, 16)::int)"
 
 
 class ContentHash(SQLModel, table=True):
-    """The PDQ hash of a content, and its quality from 0 to 100. It is written once, and stays.
+    """The PDQ hash of a content, and its quality from 0 to 100. It is written once and never changed.
 
-    `in_question`: a detector has called the content fake or uncertain. Triggers set it too.
+    `in_question`: a detector called the content fake or uncertain. Triggers set it, too.
     """
 
     __tablename__ = "content_hashes"
