@@ -143,9 +143,9 @@ BAD: dict[str, Bad] = {
     "weights too long": Bad(cut(lambda size: size + 7), "7 of its bytes belong to no tensor", _AGAIN),
     "pointer": Bad(write(WEIGHTS, POINTER), "git-lfs pointer", "git lfs pull"),
     "tokenizer a pointer": Bad(write("tokenizer.json", POINTER), "tokenizer.json is a git-lfs pointer", "git lfs pull"),
-    "a page": Bad(write(WEIGHTS, "<html>404</html>" * 99), "no safetensors file", _AGAIN),
-    "zeros": Bad(write(WEIGHTS, bytes(9999)), "no safetensors file", _AGAIN),
-    "header no tensors": Bad(write(WEIGHTS, b"\x07\0\0\0\0\0\0\0" + b'{"a":1}'), "no safetensors file", _AGAIN),
+    "a page": Bad(write(WEIGHTS, "<html>404</html>" * 99), "not a safetensors file", _AGAIN),
+    "zeros": Bad(write(WEIGHTS, bytes(9999)), "not a safetensors file", _AGAIN),
+    "header no tensors": Bad(write(WEIGHTS, b"\x07\0\0\0\0\0\0\0" + b'{"a":1}'), "not a safetensors file", _AGAIN),
     "text only": Bad(
         edit("config.json", lambda config: config.update(config.pop("text_config"))),
         "model of type 'llama', which does not answer about images",
@@ -167,8 +167,8 @@ BAD: dict[str, Bad] = {
     ),
     "too large": Bad(
         sparse,
-        r"needs at least 2000\.0 GB \(2000\.0 GB of weights as float32, .* for one answer\) and there are [\d.]+ GB",
-        "larger card or machine, or on a GPU set FAKESWEEP_QUANTIZATION=fp8_per_tensor",
+        r"needs at least 2000\.0 GB \(2000\.0 GB of weights as float32, .* for one answer\), but there are only [\d.]+ ",
+        "larger GPU or machine, or on a GPU set FAKESWEEP_QUANTIZATION=fp8_per_tensor",
     ),
     "no tokenizer": Bad(unlink("tokenizer.json"), "holds no tokenizer", "tokenizer.json or tokenizer.model"),
     "no processor": Bad(

@@ -129,7 +129,7 @@ def test_where_an_answer_may_end(explain: Explain, stops: list[str]) -> None:
         (MINIMAL + PROMPTS + "[answer]\nfake_word = 'forged'", "fake_word must stand in fake"),
         (MINIMAL + PROMPTS + "[answer]\nfake_word = 'Th'", "'Th' does not"),
         (MINIMAL + PROMPTS + "[answer]\nreal = 'This is a fake image'\nreal_word = 'fake'", "must differ"),
-        (MINIMAL + PROMPTS + "[answer]\npattern = '('", "no regular expression"),
+        (MINIMAL + PROMPTS + "[answer]\npattern = '('", "not a regular expression"),
         (MINIMAL + PROMPTS + "[answer]\npattern = 'x'", r"groups \(\?P<fake>"),
         (MINIMAL + PROMPTS + "[thresholds]\nfake_from = 0.2", "real_to must not be above"),
         (MINIMAL + PROMPTS + "[calibration]\nslope = -1", "calibration.slope"),

@@ -31,7 +31,7 @@ def test_a_busy_engine_that_finishes_nothing_is_stalled() -> None:
     progress.advance()
     with progress.images(3):
         time.sleep(0.03)
-        with pytest.raises(EngineDeadError, match=r"3 in the engine \(FAKESWEEP_ENGINE_STALL_S\)"):
+        with pytest.raises(EngineDeadError, match=r"3 images in the engine \(FAKESWEEP_ENGINE_STALL_S\)"):
             progress.check()
         progress.advance()
         progress.check()

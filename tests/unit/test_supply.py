@@ -180,7 +180,7 @@ def test_a_model_that_the_hub_does_not_give(hub: Path) -> None:
         with pytest.raises(ConfigurationError) as caught:
             supplied(settings)
         assert str(caught.value).startswith(name)
-        assert str(caught.value).endswith("fetch it beforehand and give its folder")
+        assert str(caught.value).endswith("download it first and give its folder")
         assert "\n" not in str(caught.value)
 
 

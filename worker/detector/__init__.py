@@ -1,1 +1,1 @@
-"""The detector: what it is (description), how it is asked (prompts), what runs it, how its answer is read."""
+"""The detector: its description, the engine that runs it, and how its answers are read."""

@@ -14,20 +14,21 @@ _GPU_STEPS_BESIDE_LIVE, _CPU_STEPS_BESIDE_LIVE = 2, 1
 
 
 def step_tokens(settings: Settings, *, on_cpu: bool) -> int:
-    """Tokens that vLLM takes into one step: of prompts and answers together.
+    """Returns how many tokens vLLM takes into one step at most, of prompts and answers together.
 
-    A live image's answer grows by one token a step, so steps are as short as they can be without idle hardware. On a
-    GPU that is where more rows no longer make matrix products more efficient. A CPU is busy with a single image.
+    A live image's answer grows by one token per step, so steps are as short as possible without idle hardware. On a
+    GPU, this is the size from which more rows no longer make matrix products more efficient. A CPU is busy with one
+    image.
     """
     return settings.max_num_batched_tokens or (_CPU_STEP_TOKENS if on_cpu else _GPU_STEP_TOKENS)
 
 
 class Admission:
-    """At most `scan_images` images of scans are in the engine at once; `beside_live` while a live image is in it.
+    """Lets at most `scan_images` images of scans into the engine; `beside_live` while a live image is in it.
 
     vLLM prefills and decodes in the same steps, so each token of a live image's answer waits for a step that scans have
-    filled. Images that are in the engine cannot be taken out when a live image comes. So only a few images of scans are
-    in it. While a live image is there, only as many more come in as scans need to keep moving.
+    filled. Images in the engine cannot be taken out when a live image comes. So only a few images of scans are in it,
+    and while a live image is there, only as many more come in as scans need to keep moving.
 
     Images of the call that began first go first: its message is finished sooner, and its memory is freed sooner.
     """
@@ -40,13 +41,13 @@ class Admission:
         self._waiting: list[tuple[int, threading.Event]] = []
 
     def begin(self) -> int:
-        """The place of a call among the others: the earlier it begins, the earlier its images are let in."""
+        """Returns the place of a call in the queue. Images of earlier calls are let in earlier."""
         return next(self._calls)
 
     def enter(self, call: int, *, live: bool, check: Callable[[], None]) -> None:
-        """Returns when the image may go into the engine; `leave` must follow.
+        """Waits until the image may go into the engine. `leave` must follow.
 
-        Runs `check` once a second while it waits, and raises what that raises: then the image has not been let in.
+        Runs `check` once a second while it waits, and raises the errors of `check`. Then the image was not let in.
         """
         if live:
             with self._lock:
@@ -64,7 +65,7 @@ class Admission:
             raise
 
     def leave(self, *, live: bool) -> None:
-        """The image is no longer in the engine."""
+        """Must be called when the image is no longer in the engine."""
         with self._lock:
             if live:
                 self._live -= 1
@@ -78,7 +79,7 @@ class Admission:
                 self._waiting.remove((call, turn))
                 heapq.heapify(self._waiting)
                 return
-        self.leave(live=False)  # it was let in at the same moment
+        self.leave(live=False)  # the image was let in at the same moment
 
     def _let_in(self) -> None:
         while self._waiting and self._scan < self._most[self._live > 0]:
@@ -87,7 +88,7 @@ class Admission:
 
 
 def admission(settings: Settings, *, on_cpu: bool) -> Admission:
-    """How many images of scans may be in the engine, alone and beside a live image."""
+    """Makes the Admission, from the settings or with defaults for this hardware."""
     images_a_step = max(1, step_tokens(settings, on_cpu=on_cpu) // _IMAGE_TOKENS)
     stay, beside = (_CPU_STAY_STEPS, _CPU_STEPS_BESIDE_LIVE) if on_cpu else (_GPU_STAY_STEPS, _GPU_STEPS_BESIDE_LIVE)
     scan_images = settings.scan_images_in_engine or stay * images_a_step

@@ -1,4 +1,4 @@
-"""What a detector is, read from one detector.toml: everything that can change a score, and so its identity."""
+"""Reads the detector.toml of a detector. It holds everything that can change a score, so it identifies the detector."""
 
 import hashlib
 import json
@@ -26,12 +26,12 @@ class _Section(BaseModel):
 
 
 class AnswerForm(_Section):
-    """How the detector says what it found.
+    """How the detector words its answer.
 
-    `fake` and `real` are the sentences that it opens with; where no reasons are wanted, it ends there.
-    `fake_word` and `real_word` are the words in them that make the difference: their tokens carry the score. `pattern`
-    replaces the built-in reading of English statements (worker.detector.statements): a regular expression, searched
-    without regard to case, with the groups `fake` and `real` around the two words. `max_tokens` of a whole answer.
+    `fake` and `real` are the sentences with which it begins. The answer ends after them if no reasons are wanted.
+    `fake_word` and `real_word` are the words in which they differ: the tokens of these words carry the score. `pattern`
+    replaces the built-in reading of English statements (worker.detector.statements). It is a regular expression with
+    the groups `fake` and `real` around the two words, and it ignores case. `max_tokens` limits the whole answer.
     """
 
     fake: _Text = "This is a fake image."
@@ -52,18 +52,18 @@ class AnswerForm(_Section):
             try:
                 groups = re.compile(self.pattern).groupindex
             except re.error as error:
-                raise ValueError(f"pattern is no regular expression: {error}") from None
+                raise ValueError(f"pattern is not a regular expression: {error}") from None
             if not {"fake", "real"} <= set(groups):
                 raise ValueError("pattern must have the groups (?P<fake>…) and (?P<real>…)")
         return self
 
     def stops(self, explain: Explain) -> list[str]:
-        """The strings after which an answer ends: what the mode wants no reasons for."""
+        """Returns the strings after which an answer ends, because this mode wants no reasons there."""
         return {Explain.ALL: [], Explain.FLAGGED: [self.real], Explain.NONE: [self.real, self.fake]}[explain]
 
 
 class Preprocessing(_Section):
-    """What becomes of an image before the detector sees it: `edge` x `edge` pixels, by crop, pad or stretch.
+    """How an image is prepared for the detector: `edge` x `edge` pixels, by crop, pad or stretch.
 
     `decode` says whether large JPEGs are decoded in full or at a fraction of their size.
     """
@@ -74,12 +74,12 @@ class Preprocessing(_Section):
 
     @property
     def revision(self) -> str:
-        """As `detectors` stores it."""
+        """The revision as `detectors` stores it."""
         return f"{PREPROCESSING_REVISIONS[self.fit, self.decode]}@{self.edge}"
 
 
 class EngineLimits(_Section):
-    """How the engine runs the model. `max_model_len` in tokens: prompt, image and answer together."""
+    """How the engine runs the model. `max_model_len`, in tokens, is for prompt, image and answer together."""
 
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     quantization: str | None = None
@@ -89,7 +89,7 @@ class EngineLimits(_Section):
 
 
 class Thresholds(_Section):
-    """For scans that set none: fake from `fake_from` up, real from `real_to` down, uncertain between."""
+    """For scans that set none: fake from `fake_from` upwards, real up to `real_to`, uncertain between the two."""
 
     fake_from: Annotated[float, Field(ge=0, le=1)] = 0.6
     real_to: Annotated[float, Field(ge=0, le=1)] = 0.4
@@ -102,12 +102,12 @@ class Thresholds(_Section):
 
 
 class DetectorDescription(_Section):
-    """One detector. `identity` is what `detectors` stores and every verdict names.
+    """The description of one detector. `identity` is what `detectors` stores and every verdict names.
 
-    `model` is a hub id, a folder, or s3://bucket/prefix; in a file, `.` is where the file lies. `revision` is a hub
-    commit; of a folder it is the checksum that detector.supply computes. `prompt` chooses one of `prompts`, texts sent
-    as they are, each with `image_placeholder` once. `checksums` are SHA-256s by file name, verified before the start.
-    `notice` is shown on every screen and report.
+    `model` is a hub id, a folder, or s3://bucket/prefix; a path that begins with `.` is relative to the file.
+    `revision` is a commit on the hub; for a folder it is the checksum that detector.supply computes. `prompt` selects
+    one of `prompts`. These texts are sent as they are, and each holds `image_placeholder` once. `checksums` are SHA-256
+    sums by file name, checked before the start. `notice` is shown on every screen and report.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
@@ -135,12 +135,12 @@ class DetectorDescription(_Section):
 
     @property
     def prompt_text(self) -> str:
-        """What is sent before the answer, with exactly one image placeholder."""
+        """The selected prompt, with exactly one image placeholder."""
         return self.prompts[self.prompt]
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The columns of `detectors`. A folder is named by its last part: the same files are the same model."""
+        """The columns of `detectors`. A folder is named by its last part, because the same files are the same model."""
         return {
             "name": self.name,
             "model": Path(self.model).name if Path(self.model).is_absolute() else self.model,
@@ -153,7 +153,7 @@ class DetectorDescription(_Section):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, in hexadecimal, over all that can change a score or an explanation; thresholds do not."""
+        """The SHA-256, in hexadecimal, of all that can change a score or an explanation. Thresholds do not count."""
         content = self.identity | {
             "prompt": self.prompt_text,
             "answer": self.answer.model_dump(mode="json"),
@@ -169,9 +169,9 @@ class DetectorDescription(_Section):
 
     @classmethod
     def parse(cls, text: str, *, where: str, changes: dict[str, Any] | None = None) -> Self:
-        """The description in a file's text; `changes` (dotted names) are what the environment puts over it.
+        """Returns the description in a file's text. `changes` (dotted names) come from the environment and override it.
 
-        Raises ConfigurationError with the file, `where`, and the first fault in it.
+        Raises ConfigurationError with the name of the file, `where`, and the first fault in it.
         """
         try:
             content = tomllib.loads(text)

@@ -1,4 +1,4 @@
-"""The seam between the detector and what runs it: vLLM, transformers, or the scripted fake of worker.testing."""
+"""The interface between the detector and what runs it: vLLM, transformers, or the scripted fake of worker.testing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from worker.messages import Explain
 class Step:
     """One generated token: its id and the text that it adds.
 
-    `fake` and `real` are the log-probabilities, at this step, of all verdict tokens of that side together;
-    `is_verdict` says that the token which was generated is one of them.
+    `fake` and `real` are the log-probabilities, at this step, of all fake and of all real verdict tokens together.
+    `is_verdict` says whether the generated token is a verdict token.
     """
 
     token_id: int
@@ -27,9 +27,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer, without special tokens in its text. `latency_ms` from hand-over to the last token.
+    """One answer, without special tokens in its text. `latency_ms` is the time from hand-over to the last token.
 
-    `cut_off`: the answer reached the limit on its length before its end.
+    `cut_off`: the limit on its length ended the answer.
     """
 
     steps: tuple[Step, ...]
@@ -44,7 +44,7 @@ class Completion:
 
 
 def not_importable(engine: str, error: ImportError) -> ConfigurationError:
-    """What to say where the packages of an engine are missing."""
+    """Makes the error for an engine whose packages are missing."""
     return ConfigurationError(
         f"FAKESWEEP_ENGINE: {engine} cannot be imported ({error}); "
         "install fakesweep[gpu], fakesweep[cpu] or fakesweep[transformers]"
@@ -62,15 +62,15 @@ class Engine(Protocol):
         max_tokens: int | None = None,
         live: bool = False,
     ) -> list[Completion | EngineGenerateError]:
-        """The greedy answer for each `edge` x `edge` RGB image, in order, or why there is none for that image.
+        """Returns the greedy answer for each `edge` x `edge` RGB image, in order, or the error of that image.
 
-        Explain.FLAGGED ends the answer after the real opening, NONE after either. `max_tokens` of an answer may only
-        lower the description's limit. `live` goes before scans.
-        Raises EngineDeadError when the engine is dead, or stalled: no image finished for too long with some in it.
+        Explain.FLAGGED ends the answer after the opening for real, NONE after either opening. `max_tokens` can only
+        lower the description's limit. `live` images go before those of scans. Raises EngineDeadError when the engine is
+        dead or stalled: it has images, but has finished none for too long.
         """
 
     def check(self) -> None:
-        """Raises EngineDeadError when the engine is dead or stalled; also when nobody waits for an answer."""
+        """Raises EngineDeadError when the engine is dead or stalled, also when nobody waits for an answer."""
 
     def close(self) -> None:
         """Ends the engine and every process it started. Calling it twice is fine."""

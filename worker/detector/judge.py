@@ -1,4 +1,4 @@
-"""judge(images): asks the engine and reads its answers."""
+"""Asks the engine about images and reads its answers."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def judge(
     *,
     live: bool = False,
 ) -> list[Judgement | EngineGenerateError]:
-    """A judgement for each image, in order, or the error of one that the engine refused twice.
+    """Returns a judgement for each image, in order, or the error of an image that the engine refused twice.
 
     Raises EngineDeadError.
     """
@@ -31,7 +31,7 @@ def judge(
     for number, (image, judgement) in enumerate(zip(images, judgements, strict=True)):
         if isinstance(judgement, EngineGenerateError):
             judgements[number] = ask([image], policy.explain)[0]
-    # The detector said real and stopped, and the scan's threshold flags it all the same: now its reasons are wanted.
+    # The detector said real and stopped, but the scan's threshold flags the image: now its reasons are wanted.
     silent = [number for number, judgement in enumerate(judgements) if _lacks_reasons(judgement, policy)]
     if silent:
         for number, judgement in zip(silent, ask([images[one] for one in silent], Explain.ALL), strict=True):
@@ -47,9 +47,9 @@ def _lacks_reasons(judgement: Judgement | EngineGenerateError, policy: Policy) -
 
 
 def warm_up(engine: Engine, edge: int) -> None:
-    """Takes one grey image through the engine, so that what is compiled on first use is compiled before a message.
+    """Sends one grey image through the engine, so that all code is compiled before the first message.
 
-    Raises ConfigurationError when the engine refuses it: the prompt, the model and the limits do not fit together.
+    Raises ConfigurationError if the engine refuses it: the prompt, the model and the limits do not fit together.
     """
     answer = engine.complete([Image.new("RGB", (edge, edge), "grey")], explain=Explain.ALL, max_tokens=8)[0]
     if isinstance(answer, EngineGenerateError):

@@ -1,4 +1,4 @@
-"""How much memory a model needs at least, and how much there is; found out without touching CUDA in this process."""
+"""Computes how much memory a model needs at least, and how much there is, without using CUDA in this process."""
 
 import sys
 from collections.abc import Iterable
@@ -16,9 +16,9 @@ _BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 
 
 def weight_bytes(tensors: Iterable[Tensor], limits: EngineLimits, *, packed: bool) -> int:
-    """Bytes of the weights in the description's dtype or quantisation: a lower bound, since FP8 leaves some layers.
+    """Returns the bytes of the weights as described. This is a lower bound, since FP8 leaves some layers as they are.
 
-    `packed` weights were quantised before they were saved, and stay as they lie there.
+    `packed` weights were quantised before they were saved, and keep their size.
     """
     if packed or (limits.quantization and not limits.quantization.startswith("fp8")):
         return sum(tensor.size for tensor in tensors)
@@ -26,7 +26,7 @@ def weight_bytes(tensors: Iterable[Tensor], limits: EngineLimits, *, packed: boo
 
 
 def cache_bytes(text_config: Any, limits: EngineLimits) -> int:
-    """Bytes of the keys and values of one sequence of max_model_len tokens, in all layers."""
+    """Returns the bytes of the keys and values of one sequence of max_model_len tokens, in all layers."""
     heads = getattr(text_config, "num_key_value_heads", None) or text_config.num_attention_heads
     width = getattr(text_config, "head_dim", None) or text_config.hidden_size // text_config.num_attention_heads
     kind = limits.kv_cache_dtype
@@ -35,20 +35,20 @@ def cache_bytes(text_config: Any, limits: EngineLimits) -> int:
 
 
 def available_bytes(engine: str, gpu_memory_utilization: float) -> tuple[int, str]:
-    """How many bytes the engine may take, and what they are. vLLM takes only that share of a GPU's memory."""
+    """Returns how many bytes the engine may take, and of which memory. vLLM takes only a share of a GPU's memory."""
     if engine == "vllm":
         from vllm.platforms import current_platform  # noqa: PLC0415 - asks NVML, so that CUDA stays untouched
 
         if not current_platform.is_cpu():
             try:
                 total = current_platform.get_device_total_memory()
-                return int(total * gpu_memory_utilization), f"{gpu_memory_utilization:.0%} of the card's"
-            except Exception as error:  # noqa: BLE001 - a slice of a card, or a driver, that NVML does not know
+                return int(total * gpu_memory_utilization), f"{gpu_memory_utilization:.0%} of the GPU's memory"
+            except Exception as error:  # noqa: BLE001 - NVML does not know every driver and every slice of a GPU
                 log.warning("memory_unknown", reason=str(error))
                 return sys.maxsize, "unknown"
     else:
         import torch  # noqa: PLC0415
 
         if torch.cuda.is_available():
-            return torch.cuda.get_device_properties(0).total_memory, "the card's"
+            return torch.cuda.get_device_properties(0).total_memory, "the GPU's memory"
     return psutil.virtual_memory().available, "available on this machine"

@@ -1,4 +1,4 @@
-"""The engine's pulse: how many images are in it, and when it last finished one."""
+"""Tracks how many images are in the engine, and when it last finished one."""
 
 import threading
 import time
@@ -9,10 +9,10 @@ from worker.errors import EngineDeadError
 
 
 class Progress:
-    """A busy engine that finishes no image within `stall_s` seconds counts as hung.
+    """Detects a hung engine: it has images, but finishes none within `stall_s` seconds.
 
-    vLLM's core can hang behind a healthy front end (vllm#39863). A limit on each message instead would count waiting
-    behind others as hanging. The first image has `first_s`: on a fresh machine kernels are compiled for it.
+    vLLM's core can hang behind a healthy front end (vllm#39863). A limit per message would mistake waiting behind other
+    messages for hanging. The first image may take `first_s` seconds: on a fresh machine, kernels are compiled for it.
     """
 
     def __init__(self, stall_s: float, *, first_s: float = 1800) -> None:
@@ -37,7 +37,7 @@ class Progress:
                 self.in_flight -= count
 
     def advance(self, images: int = 1) -> None:
-        """Notes that images were finished, with an answer or without."""
+        """Notes that images were finished, with or without an answer."""
         with self._lock:
             self._last = time.monotonic()
             self.finished += images
@@ -49,5 +49,6 @@ class Progress:
             limit_s = self._stall_s if self.finished else self._first_s
         if silent_s > limit_s:
             raise EngineDeadError(
-                f"no image finished for {silent_s:.0f} s with {self.in_flight} in the engine (FAKESWEEP_ENGINE_STALL_S)"
+                f"no image was finished for {silent_s:.0f} s, with {self.in_flight} images in the engine "
+                "(FAKESWEEP_ENGINE_STALL_S)"
             )

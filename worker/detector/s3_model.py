@@ -1,4 +1,4 @@
-"""A detector that lies under s3://bucket/prefix: its description, and its model in the cache of this machine."""
+"""Reads a detector under s3://bucket/prefix: its description, and its model through the cache of this machine."""
 
 import hashlib
 import json
@@ -23,18 +23,19 @@ log = structlog.get_logger(__name__)
 
 SCHEME = "s3://"
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
-"""What an engine reads of a model's files."""
+"""The files of a model that an engine reads."""
 
 _Listing = list[tuple[str, str, int]]
 """Key, ETag and size of every file, in the order of the keys."""
 
 
 class S3Model:
-    """The files directly under s3://bucket/prefix. `setting` is the variable that names it, for messages.
+    """The files directly under s3://bucket/prefix. `setting` is the variable that names it, for error messages.
 
-    `timeout_s` is the longest wait for an answer of S3.
+    `timeout_s` is the longest wait for an answer from S3.
 
-    Methods raise ConfigurationError when it is not there or not to be read, StorageUnavailableError when that may pass.
+    Methods raise ConfigurationError if the files are missing or may not be read, and StorageUnavailableError if the
+    error may pass.
     """
 
     def __init__(self, uri: str, *, setting: str, timeout_s: float) -> None:
@@ -43,7 +44,7 @@ class S3Model:
         self._prefix = f"{prefix}/" if prefix else ""
 
     def read(self, name: str) -> str:
-        """One small file, as text. Raises ConfigurationError, too, where it is none."""
+        """Returns one small file as text. Raises ConfigurationError, also if it is not text."""
         with self._errors(name):
             content = self._client().get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"].read()
         try:
@@ -52,10 +53,11 @@ class S3Model:
             raise ConfigurationError(f"{self._setting}: {self._uri}/{name}: {error}: save it as UTF-8") from None
 
     def download(self, cache: Path) -> Path:
-        """The folder in `cache` that holds the model's files; what is there already is not fetched again.
+        """Returns the folder in `cache` that holds the model's files. Downloads them if they are not there yet.
 
-        It is named after what lies in the bucket now, and gets its name only when complete: a process that dies in
-        between leaves no half model. Of several that start at once, one downloads. Nothing is ever removed.
+        The folder's name stands for what lies in the bucket now. It is given only when the folder is complete, so a
+        process that dies leaves no half model. If several workers start at the same time, one of them downloads the
+        model. Nothing is ever deleted.
         """
         with self._errors():
             client = self._client()
@@ -89,7 +91,7 @@ class S3Model:
         log.info("model_downloading", model=self._uri, bytes=sum(size for _, _, size in listing))
         for key, _, _ in listing:
             client.download_file(self._bucket, key, str(folder / Path(key).name))
-        # The name promises these ETags; a model that is replaced file by file must not get it.
+        # The name stands for these ETags. A model whose files were replaced meanwhile must not get it.
         if self._list(client) != listing:
             raise StorageUnavailableError(f"{self._setting}: {self._uri} changed while it was downloaded")
 
@@ -104,11 +106,11 @@ class S3Model:
         except AWS_ERRORS as error:
             raise _error(where, diagnose(error)) from error
         except OSError as error:
-            raise ConfigurationError(f"FAKESWEEP_MODEL_CACHE: {error}; give a writable folder with room") from error
+            raise ConfigurationError(f"FAKESWEEP_MODEL_CACHE: {error}; give a writable folder with space") from error
 
 
 def _error(where: str, found: Diagnosis) -> ConfigurationError | StorageUnavailableError:
-    """A person reads this at the start: what does not pass by itself is theirs to correct."""
+    """Makes the error. A person reads it at the start, and must correct what does not pass by itself."""
     if found.kind in {Kind.MAY_PASS, Kind.CHANGED}:
         said = f"S3 answered {found.code}" if found.answered else f"{found.code}: {found.text}"
         return StorageUnavailableError(f"{where}: {said}")

@@ -1,4 +1,4 @@
-"""Starts the engine that FAKESWEEP_ENGINE names: for the worker, and for an evaluation."""
+"""Starts the engine that FAKESWEEP_ENGINE names, for the worker and for an evaluation."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 def start_detector(description: DetectorDescription, settings: Settings) -> tuple[DetectorDescription, Engine]:
-    """Fetches and inspects the model and starts its engine; the description with the model's true revision, and that.
+    """Fetches and inspects the model and starts its engine. Returns the description with the true revision, and both.
 
     Raises like supply() and start_engine().
     """
@@ -23,14 +23,14 @@ def start_detector(description: DetectorDescription, settings: Settings) -> tupl
 
 
 def start_engine(description: DetectorDescription, folder: Path, settings: Settings) -> Engine:
-    """The engine that FAKESWEEP_ENGINE names. Only that one's packages are imported."""
+    """Starts the engine that FAKESWEEP_ENGINE names. Only the packages of this engine are imported."""
     log.info("engine_starting", engine=settings.engine, detector=description.name, model=str(folder))
     try:
         if settings.engine == "transformers":
             from worker.detector.transformers_engine import TransformersEngine  # noqa: PLC0415
 
             return TransformersEngine(description, folder, stall_s=settings.engine_stall_s)
-        # On CUDA vLLM would fork, and this process has threads and sockets by now.
+        # On CUDA, vLLM would fork, but this process already has threads and sockets.
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
         from worker.detector.vllm_engine import VllmEngine  # noqa: PLC0415
 

@@ -1,9 +1,9 @@
-"""What an English answer states about its image: sentences like "This is a fake image." and their many relatives.
+"""Finds what an English answer states about its image, in sentences like "This is a fake image." and many variants.
 
-A statement needs a subject (this, it, the image), a verb, the word, and either a noun for an image or the end of the
-clause after it: "unrealistic", "a real problem" and "the light is real" state nothing about the image. What is negated,
-doubted, asked or reported ("not", "might", "some claim that", "real or fake") is no plain statement, and nothing is
-guessed from it. Where this reader errs it shall miss a statement, not invent one.
+A statement needs a subject (this, it, the image), a verb and the word, and then a noun for an image or the end of the
+clause. So "unrealistic", "a real problem" and "the light is real" state nothing about the image. A sentence that is
+negated, doubted, asked or reported ("not", "might", "some claim that", "real or fake") is not a plain statement, and
+nothing is guessed from it. This reader may miss a statement, but must not invent one.
 """
 
 import re
@@ -22,7 +22,7 @@ class Mood(StrEnum):
 
 @dataclass(frozen=True)
 class Statement:
-    """`side` is True for fake. `word` and `whole` are (start, end) in the text, of the word and of the statement."""
+    """`side` is True for fake. `word` and `whole` are the (start, end) of the word and of the statement in the text."""
 
     side: bool
     mood: Mood
@@ -62,7 +62,7 @@ _DOUBT = re.compile(
     r"as\ though)\b|\bq:|\?",
     re.IGNORECASE,
 )
-# A main clause begins here when the statement does: "While it may look genuine, this is a fake image."
+# A statement that begins here is a main clause: "While it may look genuine, this is a fake image."
 _MAIN_CLAUSE = re.compile(
     r"(?:[,;]|\s[-–—]|\bbut\b)\s+(?:(?:so|then|therefore|clearly|I\ (?:think|believe|conclude)(?:\ that)?)\s+)?$",
     re.IGNORECASE,
@@ -72,7 +72,7 @@ _BROKEN_LINE = re.compile(r"(?<![.!?:*\n])\n(?!\n)")
 
 
 class Grammar:
-    """Finds statements that use one of the words of either side."""
+    """Finds statements that use a word for fake or for real."""
 
     def __init__(self, fake: tuple[str, ...], real: tuple[str, ...]) -> None:
         self._fake = {word.lower() for word in fake}
@@ -91,8 +91,8 @@ class Grammar:
         )
 
     def statements(self, text: str) -> Iterator[Statement]:
-        """All statements, in the order of the text."""
-        text = _BROKEN_LINE.sub(" ", re.sub(r"[\t\xa0]", " ", text.replace("’", "'")))  # as long as before
+        """Yields all statements, in the order of the text."""
+        text = _BROKEN_LINE.sub(" ", re.sub(r"[\t\xa0]", " ", text.replace("’", "'")))  # the length stays the same
         for number, sentence in enumerate(_SENTENCE.finditer(text)):
             fragment = self._fragment.match(text, sentence.start(), sentence.end())
             if fragment and (fragment["label"] or number == 0):

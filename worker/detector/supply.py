@@ -1,4 +1,4 @@
-"""From what FAKESWEEP_DETECTOR and FAKESWEEP_MODEL name to a description with its true revision, and a model folder."""
+"""Turns FAKESWEEP_DETECTOR and FAKESWEEP_MODEL into a description with its true revision, and a model folder."""
 
 import functools
 import hashlib
@@ -27,7 +27,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class DescriptionFile:
-    """A description's text and where it lies: a folder, s3://bucket/prefix, or a hub id with its commit."""
+    """The text of a description, and its place: a folder, s3://bucket/prefix, or a hub id with its commit."""
 
     text: str
     where: str
@@ -35,13 +35,13 @@ class DescriptionFile:
     commit: str | None = None
 
     def locate(self, model: str) -> str:
-        """What `model` means in this description: a path that begins with a dot starts from where the file lies."""
+        """Returns what `model` means in this description: a path that begins with a dot is relative to the file."""
         if isinstance(self.base, Path):
             return _absolute(model, self.base)
         return "/".join([self.base, *PurePosixPath(model).parts]) if model.startswith(".") else model
 
     def describe(self, changes: dict[str, str] | None = None) -> DetectorDescription:
-        """The description with its model located; `changes` (dotted names) are put over the text.
+        """Returns the description with its model located. `changes` (dotted names) override the text.
 
         Raises ConfigurationError when it is not valid.
         """
@@ -53,9 +53,9 @@ class DescriptionFile:
 
 
 def load_description(settings: Settings) -> DetectorDescription:
-    """The description that FAKESWEEP_DETECTOR names, with what the environment puts over it.
+    """Returns the description that FAKESWEEP_DETECTOR names, with overrides from the environment.
 
-    Raises ConfigurationError when there is none or it is not valid; StorageUnavailableError when S3 is away.
+    Raises ConfigurationError if there is none or it is not valid, and StorageUnavailableError if S3 is away.
     """
     source = find_source(settings)
     changes = {
@@ -67,7 +67,7 @@ def load_description(settings: Settings) -> DetectorDescription:
     }
     description = source.describe({name: value for name, value in changes.items() if value is not None})
     if settings.model:
-        # Another model: what the description says of its own one's files is not about this one.
+        # Another model: the description's revision and checksums belong to its own model.
         own: dict[str, Any] = {
             "model": _absolute(settings.model, Path.cwd()),
             "revision": settings.revision,
@@ -78,9 +78,9 @@ def load_description(settings: Settings) -> DetectorDescription:
 
 
 def _without_foreign_calibration(description: DetectorDescription, settings: Settings) -> DetectorDescription:
-    """A calibration holds for the model, the prompt and the preprocessing that it was fitted on.
+    """Drops a calibration that was fitted on another model, prompt or preprocessing.
 
-    For another number format it nearly holds: it is kept, with a warning.
+    For another number format, a calibration is nearly right: it is kept, with a warning.
     """
     if description.calibration == Calibration():
         return description
@@ -96,20 +96,20 @@ def _without_foreign_calibration(description: DetectorDescription, settings: Set
 
 
 def _other_pixels(description: DetectorDescription) -> str | None:
-    """Why the calibration is of other pixels than those that the description asks for; None when it is not."""
+    """Returns why the calibration was fitted on other pixels than the description asks for; None if it was not."""
     fitted_under, form = description.calibration.preprocessing, description.preprocessing
-    # A calibration that names none may be written by hand, or older than `decode`: then images were decoded in full.
+    # If a calibration names no preprocessing, it was written by hand, or before `decode`: images were decoded in full.
     same = form.decode is Decoding.FULL if fitted_under is None else fitted_under == form.revision
     if same:
         return None
     return (
-        f"it was fitted under the preprocessing {fitted_under or 'with decode = full'}, and the description says "
+        f"it was fitted under the preprocessing {fitted_under or 'with decode = full'}, but the description says "
         f"{form.revision}: run fakesweep calibrate again"
     )
 
 
 def find_source(settings: Settings) -> DescriptionFile:
-    """The text of the description that FAKESWEEP_DETECTOR names, and where it lies. Raises like load_description()."""
+    """Returns the text and place of the description that FAKESWEEP_DETECTOR names. Raises like load_description()."""
     detector, shipped = settings.detector, Path(__file__).parent
     path = Path(detector).expanduser()
     if detector.startswith(SCHEME):
@@ -131,7 +131,7 @@ def find_source(settings: Settings) -> DescriptionFile:
 
 
 def _find_on_hub(repository: str, revision: str | None) -> DescriptionFile:
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415 - light users of this package have no hub client
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415 - light installations have no hub client
 
     try:
         path = Path(hf_hub_download(repository, FILE, revision=revision))
@@ -154,19 +154,19 @@ def _absolute(model: str, base: Path) -> str:
 
 
 def supply(description: DetectorDescription, settings: Settings) -> tuple[DetectorDescription, Path]:
-    """The description with its true revision, and the inspected folder that holds config.json and the weights.
+    """Returns the description with its true revision, and the inspected folder with config.json and the weights.
 
-    The revision of a hub model is the commit that the branch or tag stood for, of any other the checksum over its
-    configuration and weights. Raises ConfigurationError when there is no such model, when it cannot be what the
-    description says (worker.detector.inspection), or when a checksum differs; StorageUnavailableError when S3 is away.
+    For a hub model, the revision is the commit behind the branch or tag. For any other model, it is the checksum of its
+    configuration and weights. Raises ConfigurationError if there is no such model, if it cannot be what the description
+    says (worker.detector.inspection), or if a checksum differs. Raises StorageUnavailableError if S3 is away.
     """
     folder, commit = _locate(description, settings.model_cache, settings.fetch_timeout_s)
     inspect(folder, description, engine=settings.engine, gpu_memory_utilization=settings.gpu_memory_utilization)
-    digest = functools.cache(lambda name: _sha256(folder / name))  # a name may be asked for twice: 14 GB
+    digest = functools.cache(lambda name: _sha256(folder / name))  # weights of 14 GB may be asked for twice
     for name, expected in description.checksums.items():
         if digest(name) != expected:
             raise refusal(
-                f"{folder / name} has the SHA-256 {digest(name)}, the description says {expected}",
+                f"{folder / name} has the SHA-256 {digest(name)}, but the description says {expected}",
                 "fetch the model again, or correct [checksums]",
             )
     revision = commit or f"sha256:{_checksum(folder, digest)}"
@@ -174,7 +174,7 @@ def supply(description: DetectorDescription, settings: Settings) -> tuple[Detect
 
 
 def _locate(description: DetectorDescription, cache: Path, timeout_s: float) -> tuple[Path, str | None]:
-    """The model's folder on this machine, and its commit when it comes from the hub."""
+    """Returns the model's folder on this machine, and its commit if it comes from the hub."""
     if description.model.startswith(SCHEME):
         found = S3Model(description.model, setting="FAKESWEEP_MODEL", timeout_s=timeout_s)
         return found.download(cache.expanduser().resolve()), None
@@ -185,7 +185,7 @@ def _locate(description: DetectorDescription, cache: Path, timeout_s: float) -> 
 
 
 def _from_hub(description: DetectorDescription) -> tuple[Path, str]:
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - light users of this package have no hub client
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - light installations have no hub client
 
     owner, _, rest = description.model.partition("/")
     name, _, folder = rest.partition("/")
@@ -202,19 +202,19 @@ def _from_hub(description: DetectorDescription) -> tuple[Path, str]:
 def _not_on_hub(setting: str, repository: str, error: Exception) -> ConfigurationError:
     cause = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
     return ConfigurationError(
-        f"{setting}: {repository} is neither a folder nor to be had from the model hub "
-        f"({type(error).__name__}: {cause[:200]}); fetch it beforehand and give its folder"
+        f"{setting}: {repository} is not a folder, and the model hub does not supply it "
+        f"({type(error).__name__}: {cause[:200]}); download it first and give its folder"
     )
 
 
 def _warn_unless_pinned(repository: str, revision: str | None, commit: str) -> None:
-    """What is behind a branch or a tag can change between two starts, and so can every score."""
+    """Warns about a branch or a tag: its model can change between two starts, and so can every score."""
     if not _COMMIT.fullmatch(revision or ""):
         log.warning("detector_unpinned", model=repository, revision=revision or "main", commit=commit)
 
 
 def _checksum(folder: Path, digest: "functools._lru_cache_wrapper[str]") -> str:
-    """SHA-256 over the SHA-256s of the configuration and the weights, in the order of their names."""
+    """Returns the SHA-256 over the SHA-256 sums of the configuration and the weights, in the order of their names."""
     names = [path.name for pattern in ("*.json", "*.safetensors") for path in sorted(folder.glob(pattern))]
     return hashlib.sha256(b"".join(bytes.fromhex(digest(name)) for name in names)).hexdigest()
 

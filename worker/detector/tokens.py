@@ -1,4 +1,4 @@
-"""The tokens of the two verdict words, and the text that each generated token adds."""
+"""Finds the tokens of the two verdict words, and the text that each generated token adds."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,8 +14,8 @@ from worker.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class VerdictTokens:
-    """Ids of the tokens with which the two words begin to differ: lower case, capitalised and in capitals, with and
-    without a space before them.
+    """Ids of the tokens in which the two words first differ: lower case, capitalised and in capitals, with and without
+    a space before the word.
     """
 
     fake: tuple[int, ...]
@@ -28,12 +28,12 @@ class VerdictTokens:
 
 
 def verdict_tokens(tokenizer: Any, answer: AnswerForm) -> VerdictTokens:
-    """The verdict tokens as the tokenizer writes them inside the openings and at the start of an answer.
+    """Returns the verdict tokens as the tokenizer writes them inside the openings and at the start of an answer.
 
-    Raises ConfigurationError when the words do not differ in a token: such a detector has no score.
+    Raises ConfigurationError if the words do not differ in a token: such a detector has no score.
     """
     opening = answer.fake.partition(answer.fake_word)[0]
-    # Sentencepiece puts a space of its own before a text: what stands without one is seen after another character.
+    # Sentencepiece puts a space before a text. A word without a space is seen only after another character.
     places: list[tuple[str, Callable[[str], str]]] = [(opening, case) for case in (str.lower, str.title, str.upper)]
     places += [(start, case) for start in ("", "\n") for case in (str.lower, str.title)]
     fake: dict[int, None] = {}
@@ -45,7 +45,7 @@ def verdict_tokens(tokenizer: Any, answer: AnswerForm) -> VerdictTokens:
     tokens = VerdictTokens(tuple(id_ for id_ in fake if id_ not in real), tuple(id_ for id_ in real if id_ not in fake))
     if not tokens.fake or not tokens.real:
         raise ConfigurationError(
-            f"FAKESWEEP_DETECTOR: {answer.fake_word!r} and {answer.real_word!r} are the same tokens: no score"
+            f"FAKESWEEP_DETECTOR: {answer.fake_word!r} and {answer.real_word!r} are the same tokens: choose others"
         )
     return tokens
 
@@ -56,7 +56,7 @@ def _first_difference(tokenizer: Any, fake: str, real: str) -> tuple[int, int] |
 
 
 def texts(tokenizer: Any, token_ids: Sequence[int]) -> Iterator[str]:
-    """What each token adds to the answer; together they are the answer, special tokens left out.
+    """Yields the text that each token adds to the answer. Together they are the answer, without special tokens.
 
     A character that takes several tokens comes with the last of them.
     """
@@ -67,7 +67,7 @@ def texts(tokenizer: Any, token_ids: Sequence[int]) -> Iterator[str]:
         except Exception as error:
             if "Invalid prefix" not in str(error):
                 raise
-            # Bytes that are no text (tokenizers raises a bare Exception; vllm#17448 meets it in the same way).
+            # These bytes are not text. (tokenizers raises a bare Exception; vllm#17448 handles it in the same way.)
             stream = DecodeStream(skip_special_tokens=True)
             yield stream.step(tokenizer.backend_tokenizer, token_id) or ""
 
@@ -75,10 +75,11 @@ def texts(tokenizer: Any, token_ids: Sequence[int]) -> Iterator[str]:
 def verdict_logprobs(
     tokens: VerdictTokens, token_ids: Sequence[int], logprobs: Sequence[float], steps: int
 ) -> tuple[list[float], list[float]]:
-    """The log-probabilities of the fake and of the real tokens together, at each of `steps` steps.
+    """Returns the log-probabilities of all fake and of all real tokens together, at each of `steps` steps.
 
-    `token_ids` and `logprobs` are those of all steps, one after the other, as many for each. For all steps at once:
-    one by one they cost more than all else that we do with an answer. Raises ValueError when a token is missing.
+    `token_ids` and `logprobs` hold the same number of entries for each step, one step after the other. All steps are
+    computed at once: one by one, they would cost more than all other work on an answer. Raises ValueError if a token is
+    missing.
     """
     ids = np.asarray(token_ids).reshape(steps, -1)
     values = np.asarray(logprobs, dtype=np.float64).reshape(ids.shape)
@@ -88,7 +89,7 @@ def verdict_logprobs(
         found = ids[:, :, None] == np.asarray(wanted)
         if not found.any(axis=1).all():
             raise ValueError("the engine returned no log-probability for a verdict token")
-        columns = found.argmax(axis=1)  # the first: the generated token stands there a second time
+        columns = found.argmax(axis=1)  # the first one: the generated token appears a second time
         of_tokens = values[rows[:, None], columns]
         return [float(one) for one in np.logaddexp.reduce(of_tokens, axis=1)]
 
@@ -96,7 +97,7 @@ def verdict_logprobs(
 
 
 def together(logprobs: Iterable[float]) -> float:
-    """The log-probability of any of several tokens: log(sum(exp(...)))."""
+    """Returns the log-probability that any one of several tokens comes: log(sum(exp(...)))."""
     found = list(logprobs)
     top = max(found)
     return top if len(found) == 1 or top == -math.inf else top + math.log(sum(math.exp(one - top) for one in found))

@@ -1,4 +1,4 @@
-"""The reference engine: transformers' generate. Slower than vLLM; for parity, and for machines without vLLM."""
+"""The reference engine: transformers' generate. It is slower than vLLM; use it to compare, or where vLLM is missing."""
 
 import threading
 import time
@@ -21,14 +21,13 @@ _BATCH = 16
 
 
 class TransformersEngine:
-    """See worker.detector.engine.Engine. Batches are those of the message; threads wait for one another."""
+    """See worker.detector.engine.Engine. It batches the images of one message; threads wait for one another."""
 
     def __init__(self, description: DetectorDescription, folder: Path, *, stall_s: float = 300) -> None:
         limits = description.engine
         if limits.quantization or limits.kv_cache_dtype != "auto":
             raise ConfigurationError(
-                "FAKESWEEP_ENGINE: transformers, the reference, runs neither quantised weights nor a quantised cache; "
-                "use vllm"
+                "FAKESWEEP_ENGINE: transformers runs neither quantised weights nor a quantised cache; use vllm"
             )
         self._description = description
         self._lock = threading.Lock()
@@ -52,7 +51,7 @@ class TransformersEngine:
         max_tokens: int | None = None,
         live: bool = False,
     ) -> list[Completion | EngineGenerateError]:
-        """See Engine. `live` has no effect: there is no queue inside."""
+        """See Engine. `live` has no effect, because this engine has no queue."""
         del live
         completions: list[Completion | EngineGenerateError] = []
         with self._progress.images(len(images)), self._lock:

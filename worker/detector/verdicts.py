@@ -1,4 +1,4 @@
-"""From a completion to a judgement: the answer that was given, P(fake), and the explanation, checked against it."""
+"""Turns a completion into a judgement: the answer, P(fake), and the explanation, checked against the answer."""
 
 import math
 import re
@@ -12,13 +12,13 @@ from worker.detector.statements import Grammar, Mood, Statement
 from worker.tables import Verdict
 from worker.texts import storable
 
-if TYPE_CHECKING:  # a producer reads verdicts, and loads nothing of images for it
+if TYPE_CHECKING:  # producers import this module without the modules for images
     from worker.detector.description import DetectorDescription
     from worker.detector.engine import Completion, Step
 
 
 class Answer(StrEnum):
-    """The detector's own word. `undecided` is a state, never a guess."""
+    """The detector's own word. It is `undecided` if the answer is not plain; nothing is guessed."""
 
     FAKE = "fake"
     REAL = "real"
@@ -27,11 +27,11 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the detector said of one content.
+    """What the detector said about one content.
 
-    `log_odds` is log P(fake) - log P(real) at the verdict token, in nats; `score` is P(fake) in 0..1, calibrated; both
-    None when undecided. `contradicts`: the explanation says the opposite of the answer. `cut_off`: the answer was ended
-    by the limit on its length.
+    `log_odds` is log P(fake) - log P(real) at the verdict token, in nats. `score` is P(fake) in 0..1, calibrated. Both
+    are None if undecided. `contradicts`: the explanation says the opposite of the answer. `cut_off`: the limit on its
+    length ended the answer.
     """
 
     answer: Answer
@@ -47,7 +47,7 @@ class Judgement:
 
 
 def verdict_of(score: float | None, *, fake_from: float, real_to: float) -> Verdict:
-    """Fake from `fake_from` up, real from `real_to` down, uncertain between and without a score."""
+    """Returns fake from `fake_from` upwards, real up to `real_to`, and uncertain between the two or without a score."""
     if score is None or real_to < score < fake_from:
         return Verdict.UNCERTAIN
     return Verdict.FAKE if score >= fake_from else Verdict.REAL
@@ -55,7 +55,7 @@ def verdict_of(score: float | None, *, fake_from: float, real_to: float) -> Verd
 
 _FAKE_WORDS = ("fake", "AI-generated", "computer-generated", "synthetic", "manipulated", "deepfake", "fabricated")
 _REAL_WORDS = ("real", "authentic", "genuine", "unaltered", "unedited", "unmanipulated")
-"""Words that contradict a verdict. Only the description's own two words make one: only they have a score."""
+"""Words that can contradict a verdict. Only the description's own two words can give one, because they have a score."""
 
 
 class Reader:
@@ -70,10 +70,10 @@ class Reader:
         self._words = form.fake_word, form.real_word
 
     def read(self, completion: "Completion") -> Judgement:
-        """The judgement. The first plain statement decides, and the score is read where its word was generated.
+        """Returns the judgement. The first plain statement decides, and its word gives the score.
 
-        An answer that states nothing plainly, that states both without one of the detector's openings, or that says
-        its word in other tokens than the verdict tokens, is undecided. The judgement's texts are storable
+        An answer is undecided if it states nothing plainly, if it states both without one of the detector's openings,
+        or if it writes its word in tokens that are not verdict tokens. The judgement's texts are storable
         (worker.texts), whatever the model wrote.
         """
         text = completion.text
@@ -111,7 +111,7 @@ class Reader:
 def contradictions(
     explanation: str, answer: Answer, words: tuple[str, str] = ("fake", "real")
 ) -> list[tuple[int, int]]:
-    """Where an explanation says the opposite of the answer: (start, end) of each such statement in the text.
+    """Returns where an explanation says the opposite of the answer: the (start, end) of each such statement.
 
     `words` are the description's own words for fake and for real.
     """
@@ -125,7 +125,7 @@ def _claims(fake_word: str, real_word: str) -> Grammar:
 
 
 def _verdict_step(completion: "Completion", word: tuple[int, int]) -> "Step | None":
-    """The step that generated a verdict token within the word, which spans (start, end) of the text."""
+    """Returns the step that generated a verdict token within the word, which spans (start, end) of the text."""
     end = 0
     for step in completion.steps:
         start, end = end, end + len(step.text)
@@ -135,7 +135,7 @@ def _verdict_step(completion: "Completion", word: tuple[int, int]) -> "Step | No
 
 
 def _without(text: str, statement: tuple[int, int]) -> str:
-    """The text without the statement and the punctuation that ends it."""
+    """Returns the text without the statement and the punctuation that ends it."""
     before, after = text[: statement[0]].rstrip(), text[statement[1] :].lstrip(" \t\n.,;:!*\"'")
     return f"{before} {after}" if before else after
 

@@ -1,4 +1,4 @@
-"""How vLLM is started."""
+"""The arguments with which vLLM starts."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from worker.settings import Settings
 
 
 def engine_args(description: DetectorDescription, folder: Path, settings: Settings) -> AsyncEngineArgs:
-    """vLLM's arguments. Unique images share no prefix (the image comes first): both caches would only cost hashing."""
+    """Returns vLLM's arguments. Both caches are off: the image comes first, so unique images share no prefix."""
     limits = description.engine
     return AsyncEngineArgs(
         model=str(folder),

@@ -1,4 +1,4 @@
-"""The engine that serves: vLLM's AsyncLLM on an event loop of its own, fed by all worker threads."""
+"""The engine for production: vLLM's AsyncLLM on an event loop of its own, used by all worker threads."""
 
 import asyncio
 import threading
@@ -69,7 +69,7 @@ class VllmEngine:
         max_tokens: int | None = None,
         live: bool = False,
     ) -> list[Completion | EngineGenerateError]:
-        """See Engine. Each image goes in when it is admitted; vLLM batches those of all threads."""
+        """See Engine. Each image goes in when it is admitted. vLLM batches the images of all threads."""
         sampling = self._sampling_params(explain, max_tokens)
         futures: list[Future[Completion]] = []
         with self._progress.images(len(images)):
@@ -85,10 +85,10 @@ class VllmEngine:
         return [_outcome(future) for future in futures]
 
     def _admitted(self, images: Sequence[Image], *, live: bool) -> Iterator[Prompt | EngineGenerateError]:
-        """The prompt of each image, when it may go into the engine.
+        """Yields the prompt of each image when the image may go into the engine.
 
-        They are made all together when the first image is admitted, so that only calls whose turn it is hold pixel
-        values: those of 16 images have 21 MB in float32.
+        All prompts are made when the first image is admitted, so that only calls whose turn has come hold pixel values:
+        those of 16 images take 21 MB in float32.
         """
         call, prompts = self._admission.begin(), None
         for number in range(len(images)):
@@ -103,7 +103,7 @@ class VllmEngine:
     def _hand_over(
         self, prompt: Prompt | EngineGenerateError, sampling: SamplingParams, *, live: bool
     ) -> "Future[Completion]":
-        """Puts an admitted image into the engine. It leaves when its answer is there, or when it is cancelled."""
+        """Puts an admitted image into the engine. It leaves when it has its answer, or when it is cancelled."""
         work = self._complete(prompt, sampling, _LIVE if live else _SCAN)
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         future.add_done_callback(lambda _: self._admission.leave(live=live))
@@ -121,7 +121,7 @@ class VllmEngine:
             async for output in self._llm.generate(prompt, sampling, uuid.uuid4().hex, priority=priority):
                 final = output
         except Exception:
-            self._progress.advance()  # a refusal is a pulse as well
+            self._progress.advance()  # a refusal, too, shows that the engine is alive
             raise
         self._progress.advance()
         if final is None or not final.outputs[0].logprobs:
@@ -149,10 +149,11 @@ class VllmEngine:
             max_tokens=min(form.max_tokens, max_tokens or form.max_tokens),
             stop=stops,
             include_stop_str_in_output=True,
-            # We write the text ourselves. vLLM would decode each token whose logprob it gives; it needs to for stops.
+            # We decode the text ourselves. vLLM would decode each token whose log-probability it gives; only stops need
+            # that.
             detokenize=bool(stops),
             flat_logprobs=True,
-            skip_clone=True,  # else a deep copy for each image; these belong to one call, and vLLM only adds stops
+            skip_clone=True,  # otherwise vLLM copies these for each image, although they belong to one call
             logprobs=len(self._verdict_tokens.ids),
             logprob_token_ids=list(self._verdict_tokens.ids),
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -170,12 +171,12 @@ class VllmEngine:
         self._progress.check()
 
     def close(self) -> None:
-        """See Engine. Without it the process would wait for vLLM's output handler for ever."""
+        """See Engine. Without this call, the process would wait for vLLM's output handler for ever."""
         if self._thread.is_alive():
             asyncio.run_coroutine_threadsafe(_end_tasks(), self._loop).result(10)
             self._llm.shutdown()
             self._stop_loop()
-            del self._llm  # else its finalizer runs at the interpreter's end, when its modules are gone
+            del self._llm  # otherwise its finalizer runs at the interpreter's end, when its modules are gone
 
     def _stop_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -188,12 +189,12 @@ def _outcome(future: "Future[Completion]") -> Completion | EngineGenerateError:
         return future.result()
     if isinstance(error, VllmEngineDeadError):
         raise EngineDeadError(str(error)) from error
-    cause = error.__cause__ or error  # vLLM wraps what it did not expect without a word
+    cause = error.__cause__ or error  # vLLM wraps unexpected errors in one without a text
     return EngineGenerateError(f"{type(cause).__name__}: {cause}")
 
 
 async def _end_tasks() -> None:
-    """Ends vLLM's own tasks before its core: they would log its end as a fault, and Python complain of those left."""
+    """Ends vLLM's own tasks before its core. Otherwise they would log its end as a fault, and Python would complain."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

@@ -1,4 +1,4 @@
-"""Saves vLLM's front end, which runs in our process, work that it repeats for each token."""
+"""Saves vLLM's front end, which runs in our process, from repeating work for each token."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -14,13 +14,13 @@ _REMEMBERED = 65_536
 
 
 def spare_front_end(llm: AsyncLLM) -> None:
-    """Call it once, after the engine's start. If vLLM's internals differ, vLLM works as before.
+    """Caches what vLLM's front end repeats. Call it once after the engine's start. It does nothing if vLLM has changed.
 
-    vLLM decodes the text of each token whose log-probability it returns, which nobody reads here, and which can be
-    turned off only together with stop strings. It was more than half of the front end's work for an answer that ends
-    with its opening, and always for the same few tokens: so these are remembered. vLLM also reads the environment for
-    each token; the cache that it keeps for its engine core serves here too. Variables that are set later have no
-    effect in this process.
+    vLLM decodes the text of each token whose log-probability it returns. Nobody reads that text here, but it can be
+    turned off only together with stop strings. For an answer that ends with its opening, this was more than half of the
+    front end's work, always for the same few tokens. So their texts are remembered. vLLM also reads the environment for
+    each token. Here it uses the cache that it has for its engine core, so variables that are set later have no effect
+    in this process.
     """
     try:
         envs.enable_envs_cache()
@@ -32,7 +32,7 @@ def spare_front_end(llm: AsyncLLM) -> None:
 
 
 def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function of a list of token ids, which is asked once for each list. Calls with options pass through."""
+    """Returns a function that calls `function` once for each list of token ids. Calls with options are not cached."""
 
     @lru_cache(maxsize=_REMEMBERED)
     def once(ids: tuple[int, ...]) -> Any:

@@ -1,4 +1,4 @@
-"""The weights of a model folder, by their names and headers alone: what is missing, cut off or no weights at all."""
+"""Reads the names and headers of a model folder's weights, and finds those that are missing, cut off or not weights."""
 
 import json
 import math
@@ -12,32 +12,32 @@ INDEX = "model.safetensors.index.json"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _LFS = b"version https://git-lfs"
 _HEADER_LIMIT = 100_000_000
-"""Bytes; the safetensors format allows no longer header."""
+"""In bytes. The safetensors format allows no longer header."""
 _FETCH = "fetch it again"
 
 
 def refusal(cause: str, remedy: str) -> ConfigurationError:
-    """The one line that the worker ends with."""
+    """Makes the error whose one line is the last that the worker prints."""
     return ConfigurationError(f"FAKESWEEP_MODEL: {cause}; {remedy}")
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of a file's header. `size` in bytes."""
+    """One tensor of a file's header. `size` is in bytes."""
 
     shape: tuple[int, ...]
     size: int
 
     @property
     def elements(self) -> int:
-        """How many numbers it holds."""
+        """How many numbers the tensor holds."""
         return math.prod(self.shape)
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that the index names, or else all that there are.
+    """Returns the safetensors files that the index names. Without an index, returns all that there are.
 
-    Raises ConfigurationError when there are none, when one of them is missing, or when there are only pickled ones.
+    Raises ConfigurationError if there are none, if one of them is missing, or if all weights are pickled.
     """
     if (folder / INDEX).is_file():
         named = read_json(folder / INDEX).get("weight_map")
@@ -59,7 +59,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file that has to hold one JSON object."""
+    """Reads a file that must hold one JSON object."""
     refuse_pointer(path)
     try:
         content = json.loads(path.read_bytes())
@@ -71,26 +71,26 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def refuse_pointer(path: Path) -> None:
-    """Raises ConfigurationError for what git-lfs leaves in place of a file that it has not fetched."""
+    """Raises ConfigurationError if the file is only the pointer that git-lfs leaves before it fetches the file."""
     with path.open("rb") as file:
         if file.read(len(_LFS)) == _LFS:
             raise refusal(f"{path} is a git-lfs pointer, not the file itself", "run git lfs pull in its repository")
 
 
 def read_header(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; reads its header only.
+    """Returns the tensors of a safetensors file. It reads only the header.
 
-    By hand, not with safe_open: that maps the whole file, which fails where it is larger than the machine's memory,
-    and says "header too large" of an HTML page. Raises ConfigurationError when the file is not what it says.
+    This does not use safe_open, which maps the whole file: that fails if the file is larger than the machine's memory,
+    and safe_open says "header too large" of an HTML page. Raises ConfigurationError if the file is not what it says.
     """
     refuse_pointer(path)
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _HEADER_LIMIT:
-            raise refusal(f"{path} is no safetensors file", _FETCH)
+            raise refusal(f"{path} is not a safetensors file", _FETCH)
         if size < 8 + length or size == 0:
-            raise refusal(f"{path} is truncated: it has {size} bytes and does not even hold its header", _FETCH)
+            raise refusal(f"{path} is truncated: it has {size} bytes, which is less than its header", _FETCH)
         header = file.read(length)
     try:
         tensors = {
@@ -99,10 +99,10 @@ def read_header(path: Path) -> dict[str, Tensor]:
             if name != "__metadata__"
         }
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise refusal(f"{path} is no safetensors file", _FETCH) from error
+        raise refusal(f"{path} is not a safetensors file", _FETCH) from error
     expected = 8 + length + sum(tensor.size for tensor in tensors.values())  # the format leaves no gaps
     if size < expected:
         raise refusal(f"{path} is truncated: it has {size} of {expected} bytes", _FETCH)
     if size > expected or not tensors:
-        raise refusal(f"{path} is no safetensors file: {size - expected} of its bytes belong to no tensor", _FETCH)
+        raise refusal(f"{path} is not a safetensors file: {size - expected} of its bytes belong to no tensor", _FETCH)
     return tensors

@@ -77,14 +77,14 @@ WAIT = _seconds(
 
 FETCH = _seconds(
     "fakesweep_image_fetch_seconds",
-    "Time to fetch the bytes of an image, or to fail at it. One value an image.",
+    "Time to fetch the bytes of an image, or to fail at it. One value per image.",
     # S3 answers within 10 to 100 ms. FAKESWEEP_FETCH_TIMEOUT_S is 20 s, and a fetch is retried.
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60,
 )  # fmt: skip
 
 DECODE = _seconds(
     "fakesweep_image_decode_seconds",
-    "Time to decode an image and bring it to the detector's size, without waiting for memory. One value an image.",
+    "Time to decode an image and bring it to the detector's size, without waiting for memory. One value per image.",
     # A thumbnail takes a millisecond, 12 megapixels about 100 ms, the allowed 100 megapixels seconds.
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Whether a model folder can be what the description says, found out before an engine starts: cheap checks first."""
+"""Checks before an engine starts whether a model folder can be what the description says. Cheap checks come first."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from worker.detector.inspection.model import ModelFolder
 
 
 def inspect(folder: Path, description: DetectorDescription, *, engine: str, gpu_memory_utilization: float) -> None:
-    """Raises ConfigurationError, one line with cause and remedy, when `engine` cannot run this folder as described.
+    """Raises ConfigurationError, one line with cause and remedy, if `engine` cannot run this folder as described.
 
-    `gpu_memory_utilization` is the share of a GPU's memory that vLLM takes. Reads no weights, only their headers, and
-    leaves the GPU alone: its memory is for the engine.
+    `gpu_memory_utilization` is the share of a GPU's memory that vLLM takes. This reads only the headers of the weights,
+    and does not use the GPU: its memory is for the engine.
     """
     model = ModelFolder(folder, description, engine, gpu_memory_utilization)
     for check in FILE_CHECKS:

@@ -1,4 +1,4 @@
-"""Checks of what a model folder's files mean, with transformers and vLLM: they take seconds."""
+"""Checks what the files of a model folder mean, with transformers and vLLM. This takes seconds."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ def _check_vllm_knows_it(model: ModelFolder) -> None:
     from vllm import ModelRegistry, __version__  # noqa: PLC0415
 
     names = model.raw_config.get("architectures") or []
-    # vLLM runs what it does not know itself by way of transformers.
+    # vLLM runs models that it does not know itself through transformers.
     if not any(name in ModelRegistry.get_supported_archs() or hasattr(transformers, name) for name in names):
         raise refusal(
             f"vLLM {__version__} does not know the architecture {', '.join(names) or '(config.json names none)'}",
@@ -50,9 +50,9 @@ def _check_memory(model: ModelFolder) -> None:
         smaller = "" if limits.quantization else ", or on a GPU set FAKESWEEP_QUANTIZATION=fp8_per_tensor"
         raise refusal(
             f"the model needs at least {(weights + cache) / 1e9:.1f} GB ({weights / 1e9:.1f} GB of weights as "
-            f"{limits.quantization or limits.dtype}, {cache / 1e9:.1f} GB for one answer) and there are "
+            f"{limits.quantization or limits.dtype}, {cache / 1e9:.1f} GB for one answer), but there are only "
             f"{available / 1e9:.1f} GB ({where})",
-            f"use a larger card or machine{smaller}",
+            f"use a larger GPU or machine{smaller}",
         )
 
 
@@ -77,12 +77,12 @@ def _check_prompt(model: ModelFolder) -> None:
 
 
 def _check_weights_fit_the_config(model: ModelFolder) -> None:
-    """Loads the model onto torch's meta device, which keeps shapes and reads no weights: 0.1 s, whatever their size."""
+    """Loads the model onto torch's meta device, which keeps shapes and reads no weights: 0.1 s for any size."""
     from transformers import AutoModelForImageTextToText  # noqa: PLC0415
     from transformers.utils import is_accelerate_available  # noqa: PLC0415
 
     if model.raw_config.get("quantization_config") or not is_accelerate_available():
-        log.info("weights_not_compared", model=str(model.folder))  # quantised, or nothing to load with: the engine will
+        log.info("weights_not_compared", model=str(model.folder))  # they are quantised, or accelerate is not installed
         return
     try:
         _, found = AutoModelForImageTextToText.from_pretrained(
@@ -108,12 +108,12 @@ CONTENT_CHECKS: tuple[Callable[[ModelFolder], None], ...] = (
     _check_prompt,
     _check_weights_fit_the_config,
 )
-"""In this order. Each raises ConfigurationError, one line with cause and remedy, or ImportError."""
+"""They run in this order. Each raises ConfigurationError, one line with cause and remedy, or ImportError."""
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """transformers draws progress bars and prints tables; what matters of them is in our one line."""
+    """Silences the progress bars and tables of transformers. Our one line says what matters of them."""
     from transformers.utils import logging  # noqa: PLC0415
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -1,4 +1,4 @@
-"""Checks of a model folder's files without transformers: they take milliseconds."""
+"""Checks the files of a model folder without transformers. This takes milliseconds."""
 
 from collections.abc import Callable
 
@@ -42,4 +42,4 @@ FILE_CHECKS: tuple[Callable[[ModelFolder], None], ...] = (
     _check_weights,
     _check_tokenizer_and_processor,
 )
-"""In this order. Each raises ConfigurationError, one line with cause and remedy."""
+"""They run in this order. Each raises ConfigurationError, one line with cause and remedy."""

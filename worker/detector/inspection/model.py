@@ -1,4 +1,4 @@
-"""The model folder that is inspected, and what its checks read of it."""
+"""The model folder to inspect, and the parts of it that checks read."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,7 @@ from worker.detector.weights import Tensor, read_header, read_json, refusal, wei
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """What is inspected; each part is read once, by the first check that asks for it."""
+    """A model folder to inspect. Each part is read once, when a check first asks for it."""
 
     folder: Path
     description: DetectorDescription
@@ -20,12 +20,12 @@ class ModelFolder:
 
     @cached_property
     def raw_config(self) -> dict[str, Any]:
-        """config.json as it stands there. Raises ConfigurationError."""
+        """The content of config.json. Raises ConfigurationError."""
         return read_json(self.folder / "config.json")
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors of the weights by name, from the headers of the files. Raises ConfigurationError."""
+        """All tensors of the weights by name, read from the headers of the files. Raises ConfigurationError."""
         return {name: tensor for path in weight_files(self.folder) for name, tensor in read_header(path).items()}
 
     @cached_property
@@ -40,6 +40,6 @@ class ModelFolder:
 
 
 def line(error: Exception) -> str:
-    """What an error of a library says, on one line, to stand in a refusal."""
+    """Returns the message of a library's error on one line, for use in a refusal."""
     said = str(error).strip().splitlines()
     return f"{type(error).__name__}: {said[0][:200] if said else 'no reason given'}"
