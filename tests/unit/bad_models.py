@@ -167,7 +167,7 @@ BAD: dict[str, Bad] = {
     ),
     "too large": Bad(
         sparse,
-        r"needs at least 2000\.0 GB \(2000\.0 GB of weights as float32, .* for one answer\), but there are only [\d.]+ ",
+        r"needs at least 2000\.0 GB \(2000\.0 GB of weights as float32, .* for one answer\), but there are only [\d.]+",
         "larger GPU or machine, or on a GPU set FAKESWEEP_QUANTIZATION=fp8_per_tensor",
     ),
     "no tokenizer": Bad(unlink("tokenizer.json"), "holds no tokenizer", "tokenizer.json or tokenizer.model"),

@@ -9,9 +9,9 @@ from worker.images.header import Header
 
 _RUN_LENGTHS = {1, 2}
 _LONGEST_RUNS = 16 * 2**20
-"""Bytes of a file with run lengths. Pillow reads runs in Python, at about 250 ns a byte."""
+"""Bytes of a file with run lengths. Pillow reads runs in Python, at about 250 ns per byte."""
 _MOST_PIXELS = 10_000_000
-"""Pixels of a file with run lengths. Pillow writes them in Python too, at up to 280 ns a pixel. A few bytes may stand
+"""Pixels of a file with run lengths. Pillow writes them in Python too, at up to 280 ns per pixel. A few bytes may stand
 for many pixels.
 """
 _LONG_HEADER = 40

@@ -30,7 +30,7 @@ class HeifFile(ImageFile.ImageFile):
     format_description = "HEIF"
     primary: Any
     channels: int
-    """Samples a pixel, including alpha."""
+    """Samples per pixel, including alpha."""
     decoded: int = 0
     """Pixels that libheif holds beside those of the image: those of its tiles, or of the larger image that it is cut
     from.

@@ -26,9 +26,9 @@ _PIXEL_TAGS = {
     _COLOUR_MAP, 266, 273, 278, 279, 292, 293, 317, 322, 323, 324, 325, 332, 338, 347, *range(512, 522), 529, 531,
     532,
 }  # fmt: skip
-"""The tags that Pillow and libtiff need for decoding: sizes, layout, compression, colour. All others are left out."""
+"""The tags that Pillow and libtiff need for decoding: sizes, layout, compression, colour. All other tags are left out."""
 _NEEDED_TAGS = {_BITS, _COLOUR_MAP, 273, 279, 324, 325, 347}
-"""Those of them whose values may be elsewhere in the file, and without which nothing can be decoded."""
+"""Tags whose values may be elsewhere in the file. Without these values, nothing can be decoded."""
 _RAW_PHOTOMETRICS = {32803, 34892}
 """Colour filter array and linear raw: the numbers of a sensor, which are not yet a picture."""
 _RAW_COMPRESSIONS = {32767, 32769, 32770, 34713, 65000, 65535}

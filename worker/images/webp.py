@@ -1,7 +1,7 @@
 """Opens WebP files: still images, and the first frame of animations.
 
-Pillow reads every WebP with libwebp's decoder of animations, which holds 16 bytes a pixel. imagecodecs calls the
-decoder of still images, which is in the same library and gives the same pixels. It needs only 4 bytes a pixel.
+Pillow reads every WebP with libwebp's decoder of animations, which holds 16 bytes per pixel. imagecodecs calls the
+decoder of still images, which is in the same library and gives the same pixels. It needs only 4 bytes per pixel.
 """
 
 import io
