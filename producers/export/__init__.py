@@ -1,1 +1,1 @@
-"""Datasets of what people decided: reviews and labels, by content, as FakeClue records."""
+"""Exports datasets of what people decided: reviews and labels, by content, as FakeClue records."""

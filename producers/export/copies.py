@@ -1,4 +1,4 @@
-"""Copies of a dataset's images, named by their content, so that what was copied before is not fetched again."""
+"""Copies a dataset's images. Copies are named by their content, so that nothing is fetched twice."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ from worker.storage import ImageStore
 FOLDER = "images"
 THREADS = 16
 AT_ONCE = 64
-"""Images under way: at most so many times FAKESWEEP_MAX_BYTES may be in memory."""
+"""How many images are fetched together. As many times FAKESWEEP_MAX_BYTES may be in memory."""
 
 Entry = dict[str, Any]
 
@@ -28,14 +28,14 @@ class Copies:
     def __init__(self, dataset: Path, store: ImageStore) -> None:
         self._folder, self._store = dataset / FOLDER, store
         self._folder.mkdir(exist_ok=True)
-        # Half files of a killed export start with a dot; those of earlier releases ended in .part.
+        # Partial files of a killed export start with a dot. In earlier releases they ended in .part.
         there = (path for path in self._folder.iterdir() if not path.name.startswith(".") and path.suffix != ".part")
         self._there = {path.stem: path.name for path in there}
 
     def of(self, records: Iterable[Entry]) -> Iterator[tuple[Entry, ImageError | None]]:
-        """Each record with its copy as `image`, relative to the dataset; else with what is wrong with the image.
+        """Yields each record with its copy as `image`, relative to the dataset, or with the error of its image.
 
-        Raises StorageUnavailableError: a dataset must not depend on what was to be had today.
+        Raises StorageUnavailableError, because a dataset must not depend on which images could be read today.
         """
         records = iter(records)
         with ThreadPoolExecutor(THREADS) as pool:

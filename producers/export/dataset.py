@@ -1,4 +1,4 @@
-"""A dataset of one's own decisions: FakeClue's records of what people reviewed or labelled, in three parts.
+"""Exports a dataset of your own decisions: FakeClue records of what people reviewed or labelled, in three parts.
 
 reviews, labels --by content--> decided --> label? still there? --> record --> copy --> train, validation, test
 """
@@ -32,16 +32,17 @@ from worker.tables import Detector
 
 SUMMARY, FAULTS = "export.json", "faults.jsonl"
 PURPOSE = "export "
-"""Of this split: independent of what a training holds out under the same seed."""
+"""Makes this split independent of what a training holds out under the same seed."""
 IMAGE = "<image>"
-"""Where the image stands in the question of FakeClue's records, whatever the detector's own placeholder is."""
+"""The image's place in the question of FakeClue's records, whatever the detector's own placeholder is."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """What is wanted. `description` has the question and the openings of the answers; with a `store`, images are
-    copied. `report` is told of each line and each image at fault, and may raise to stop; `advance` of how many records
-    are written.
+    """What to export. `description` has the question and the openings of the answers.
+
+    With a `store`, images are copied. `report` is called with each faulty line and image, and may raise to stop.
+    `advance` is called with the number of records written so far.
     """
 
     description: DetectorDescription
@@ -55,9 +56,9 @@ class Export:
 
 
 def write_dataset(database: Database, wanted: Export, output: Path) -> dict[str, Any]:
-    """Writes train.json, validation.json, test.json, faults.jsonl and export.json; what the last one holds.
+    """Writes train.json, validation.json, test.json, faults.jsonl and export.json. Returns the content of export.json.
 
-    The files are replaced when all are whole. Records stand in the order of their SHA-256. Raises NothingToExportError,
+    The files are replaced when all of them are complete. Records are sorted by SHA-256. Raises NothingToExportError,
     NoSuchScanError, ConfigurationError for the labels, StorageUnavailableError, DatabaseUnavailableError.
     """
     output.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ def write_dataset(database: Database, wanted: Export, output: Path) -> dict[str,
         parts = Path(folder)
         with (parts / FAULTS).open("w", encoding="utf-8") as faults:
             report = _reporting(faults, tally, wanted.report)
-            # Gathered first: fetching images can take hours, in which no transaction shall stay open.
+            # Gathered first: fetching images can take hours, and no transaction must stay open that long.
             with (parts / "gathered").open("w+", encoding="utf-8") as gathered:
                 gathered.writelines(json.dumps(record) + "\n" for record in _gather(database, wanted, tally, report))
                 gathered.seek(0)
@@ -91,9 +92,9 @@ def _reporting(file: IO[str], tally: ExportTally, report: Report) -> Report:
 
 
 def _gather(database: Database, wanted: Export, tally: ExportTally, report: Report) -> Iterator[Entry]:
-    """A record for each content with a label that still lies where it was; the others are counted by cause."""
+    """Yields a record for each content with a label that is still where it was. Counts the others by cause."""
     with transaction(database) as session:
-        # One state of all tables: what is written meanwhile belongs to the next export.
+        # One state of all tables: rows that are written meanwhile belong to the next export.
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         for scan_id in wanted.selection.scans:
             find_scan(session, scan_id)
@@ -110,7 +111,7 @@ def _gather(database: Database, wanted: Export, tally: ExportTally, report: Repo
 
 
 def _record(decided: Decided, description: DetectorDescription, detector: str) -> Entry:
-    """FakeClue's fields, and after them where the record comes from. Who reviewed it is nobody's business."""
+    """Returns FakeClue's fields, followed by the record's origin. The reviewers' names are left out on purpose."""
     question = description.prompt_text.replace(description.image_placeholder, IMAGE)
     opening = description.answer.real if decided.label == REAL else description.answer.fake
     answer = f"{opening} {decided.explanation}" if decided.explanation else opening
@@ -153,7 +154,7 @@ def _write_splits(records: Iterable[Entry], folder: Path, wanted: Export, tally:
 
 @contextmanager
 def _array(path: Path) -> Iterator[Callable[[Entry], None]]:
-    """A JSON array, written one record a line as they come."""
+    """Writes a JSON array record by record, one per line."""
     with path.open("w", encoding="utf-8") as file:
         before = "[\n"
 

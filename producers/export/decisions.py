@@ -1,6 +1,6 @@
-"""What people decided, content by content: its reviews, and the one label that they come to.
+"""Reads what people decided about each content: its reviews, and the one label that follows from them.
 
-A review states what a content is. The view `review_status` alone says which statement stands, by the rule of
+A review states what a content is. Only the view `review_status` says which statement stands, by the rule of
 docs/decisions/0016.
 """
 
@@ -34,18 +34,18 @@ LEFT JOIN objects o ON o.uri = r.uri
 WHERE NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id)
 ORDER BY content, r.created_at DESC, r.id DESC
 """)
-"""Newest first within a content, without what was withdrawn. One that nobody could fetch goes by its uri: a release
-before allowed such reviews."""
+"""Newest first within a content, without withdrawn reviews. A content that could never be fetched goes by its uri:
+earlier releases allowed reviews of such contents."""
 
 
 class Cause(StrEnum):
-    """Why a decision, or a line of one's own labels, does not become a record. Those of images are worker.errors'."""
+    """Why a decision or a line of your own labels makes no record. Causes of images are those of worker.errors."""
 
     CANNOT_TELL = "cannot_tell"
     CONFLICT = "conflict"  # as many reviewers say fake as real, and there is no appeal
-    UNCERTAIN_VERDICT = "uncertain_verdict"  # in reviews of a release before: neither word was said
-    NO_VERDICT = "no_verdict"  # likewise: of an image that had failed
-    REPLACED = "replaced"  # as far as is known, something else lies at its uri by now
+    UNCERTAIN_VERDICT = "uncertain_verdict"  # reviews of an earlier release: neither word was said
+    NO_VERDICT = "no_verdict"  # reviews of an earlier release: the image had failed
+    REPLACED = "replaced"  # as far as is known, another content is now at its uri
     BAD_LINE = "bad_line"
     UNKNOWN_IMAGE = "unknown_image"
     DUPLICATE = "duplicate"
@@ -55,7 +55,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What of the input does not become a record: a line of the labels, or an image."""
+    """A line of the labels, or an image, that does not become a record."""
 
     cause: str
     detail: str
@@ -69,16 +69,16 @@ class LeftOut:
 
 
 Report = Callable[[LeftOut], None]
-"""Told of each fault; may raise to stop."""
+"""Called with each fault; may raise to stop."""
 
 
 @dataclass(frozen=True)
 class Decided:
     """A content and what people say of it: `label` is 0 (fake), 1 (real), or None with the `cause`.
 
-    `sha256` is a uri where the content was never fetched. `uri` is where it lies still, if anywhere. `explanation`
-    fits the label; `detector_id` is the detector whose verdict people saw. `asked_for`: the selection, or a line of
-    labels, wants it.
+    `sha256` is a uri if the content was never fetched. `uri` is where the content still is, if anywhere. `explanation`
+    fits the label. `detector_id` is the detector whose verdict people saw. `asked_for`: the selection or a line of
+    labels asks for it.
     """
 
     sha256: str
@@ -97,19 +97,19 @@ class Decided:
 
 @dataclass(frozen=True)
 class Selection:
-    """Contents with a review in one of these scans (all, when empty), given at `since` or later."""
+    """Contents with a review in one of these scans (in all scans, if empty) that was given at `since` or later."""
 
     scans: frozenset[UUID] = frozenset()
     since: datetime | None = None
 
     def takes(self, review: Row[Any]) -> bool:
-        """Whether this review brings its content in. Which reviews then count, it does not say: all do."""
+        """Whether this review selects its content. Then all reviews of that content count."""
         in_scans = not self.scans or review.scan_id in self.scans
         return in_scans and (self.since is None or review.created_at >= self.since)
 
 
 def reviewed(session: Session, selection: Selection) -> Iterator[Decided]:
-    """Every reviewed content, by its SHA-256, streamed: memory holds the reviews of one content."""
+    """Yields every reviewed content, sorted by SHA-256. They are streamed: memory holds the reviews of one content."""
     rows = session.execute(_REVIEWS, execution_options={"yield_per": 1000})
     for content, reviews in groupby(rows, key=lambda row: str(row.content)):
         yield _decide(content, list(reviews), selection)
@@ -145,14 +145,15 @@ def _no_label(newest: Row[Any]) -> Cause:
 
 
 def still_at(rows: Iterable[Row[Any]]) -> str | None:
-    """The first uri of these where the content was when it was last fetched."""
+    """Returns the first of these uris at which the content was when it was last fetched."""
     return next((row.uri for row in rows if row.still_there), None)
 
 
 def explanation_for(label: int, verdicts: Iterable[Row[Any]]) -> str | None:
-    """The first explanation of these verdicts that can stand under the label.
+    """Returns the first explanation of these verdicts that fits the label.
 
-    A detector's reasons for the opposite, reasons that contradict themselves, and half ones would teach what is wrong.
+    Left out are explanations of the opposite, explanations that contradict themselves, and those that were cut off,
+    because they would teach wrong things.
     """
     word = Answer.FAKE if label == FAKE else Answer.REAL
     fitting = (row for row in verdicts if row.answer == word and not row.contradicts and not row.cut_off)

@@ -1,4 +1,4 @@
-"""One's own labels: a CSV or JSON Lines file that says of images, by uri or SHA-256, what they are."""
+"""Reads your own labels: a CSV or JSON Lines file that says what images are, by uri or SHA-256."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ from worker.messages import Text
 from worker.tables import StoredObject
 
 BATCH = 1000
-"""Images looked up at once."""
+"""How many images are looked up at once."""
 
 _VERDICTS = text("""
 SELECT v.sha256, v.uri, v.answer, v.explanation, v.contradicts, v.cut_off, v.width, v.height, v.detector_id,
@@ -38,7 +38,7 @@ def _number(label: object) -> object:
 
 
 class Label(BaseModel):
-    """What somebody says of an image. The SHA-256 names it where there is one, else what lay at the uri last."""
+    """What somebody says of an image. The SHA-256 names it; without one, the last known content at the uri."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -57,10 +57,10 @@ class Label(BaseModel):
 
 
 def read_labels(path: Path, form: AnswerForm, report: Report) -> Iterator[Label]:
-    """The labels of a .csv file, or of JSON Lines under any other name; bad lines are reported with their number.
+    """Yields the labels of a .csv file, or of JSON Lines under any other name. Reports bad lines with their number.
 
-    An explanation may begin with the detector's opening for its label, which is taken off; with the other one, the line
-    is bad. Raises ConfigurationError when the file cannot be read or has no such columns.
+    An explanation may begin with the detector's opening for its label, which is removed. With the other opening, the
+    line is bad. Raises ConfigurationError if the file cannot be read or lacks the columns.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
@@ -75,7 +75,7 @@ def read_labels(path: Path, form: AnswerForm, report: Report) -> Iterator[Label]
 
 
 def _csv_rows(lines: Iterable[str]) -> Iterator[tuple[int, Any] | LeftOut]:
-    """Each row with its line."""
+    """Yields each row with its line number."""
     reader = csv.reader(lines)
     columns = [name.strip().lower() for name in next(reader, [])]
     if "label" not in columns or not {"uri", "sha256"} & set(columns):
@@ -93,7 +93,7 @@ def _json_rows(lines: Iterable[str]) -> Iterator[tuple[int, Any] | LeftOut]:
             try:
                 yield number, json.loads(line)
             except (ValueError, RecursionError) as error:
-                yield _bad(number, f"no JSON: {error}")
+                yield _bad(number, f"not JSON: {error}")
 
 
 def _bad(line: int, detail: str) -> LeftOut:
@@ -112,14 +112,14 @@ def _read(line: int, row: Any, form: AnswerForm) -> Label | LeftOut:
     own, other = (form.real, form.fake) if label.label == REAL else (form.fake, form.real)
     explanation = (label.explanation or "").strip()
     if explanation.startswith(other):
-        return _bad(line, f"the explanation begins with {other!r}, and the label says the opposite")
+        return _bad(line, f"the explanation begins with {other!r}, but the label says the opposite")
     return label.model_copy(update={"explanation": explanation.removeprefix(own).strip() or None})
 
 
 def by_content(session: Session, labels: Iterable[Label], report: Report) -> dict[str, Label]:
-    """The labels by SHA-256, their uri kept where that content still is. What names one content twice is reported.
+    """Returns the labels by SHA-256. A label keeps its uri if the content is still there. Reports repeated contents.
 
-    Of lines that say the same the first one counts; of lines that contradict each other none does.
+    If several lines say the same, the first one counts. If lines contradict each other, none of them counts.
     """
     found: dict[str, Label] = {}
     contradicted: set[str] = set()
@@ -128,7 +128,7 @@ def by_content(session: Session, labels: Iterable[Label], report: Report) -> dic
         first = found.setdefault(sha256, label)
         if first.label != label.label:
             contradicted.add(sha256)
-            detail = f"line {first.line} says the opposite of the same content; neither counts"
+            detail = f"line {first.line} says the opposite about the same content; neither counts"
             report(LeftOut(Cause.CONTRADICTING_LABELS, detail, label.line, label.uri, sha256))
         elif first is not label:
             detail = f"the same content as in line {first.line}"
@@ -154,7 +154,7 @@ def _with_contents(session: Session, labels: Iterator[Label], report: Report) ->
 
 
 def labelled(session: Session, labels: Mapping[str, Label], report: Report) -> Iterator[Decided]:
-    """Every labelled content, by its SHA-256. One without any verdict is reported: nobody knows where it lies."""
+    """Yields every labelled content, by SHA-256. Reports contents without a verdict, because their place is unknown."""
     contents = iter(sorted(labels))
     while batch := list(islice(contents, BATCH)):
         rows = session.execute(_VERDICTS, {"contents": batch})

@@ -1,4 +1,4 @@
-"""Reviews and one's own labels brought together: of each content, one word."""
+"""Combines reviews and your own labels into one label for each content."""
 
 import heapq
 from collections.abc import Iterator, Mapping
@@ -14,8 +14,8 @@ from producers.export.labels import Label, labelled
 def decided_contents(
     session: Session, selection: Selection, labels: Mapping[str, Label], report: Report
 ) -> Iterator[Decided]:
-    """The contents that the selection or the labels, by SHA-256, ask for; in the order of their SHA-256."""
-    # Of the same content the review comes first: merge() is stable.
+    """Yields the contents that the selection or the labels (by SHA-256) ask for, sorted by SHA-256."""
+    # For the same content, the review comes first: merge() is stable.
     merged = heapq.merge(
         reviewed(session, selection), labelled(session, labels, report), key=lambda decided: decided.sha256
     )
@@ -27,12 +27,12 @@ def decided_contents(
 
 
 def _settled(review: Decided, given: Decided, line: int, report: Report) -> Decided:
-    """A review's label stands over the file's; where the reviews come to none, the file's does."""
+    """Prefers the label of the reviews to that of the file. If the reviews give none, the file's label counts."""
     if review.label is None:
         return given
     explanation = given.explanation or review.explanation
     if review.label != given.label:
-        report(LeftOut(Cause.OVERRULED_LABEL, "reviews say the opposite, and count", line, given.uri, given.sha256))
+        report(LeftOut(Cause.OVERRULED_LABEL, "reviews say the opposite and count", line, given.uri, given.sha256))
         explanation = review.explanation
     uri = review.uri or given.uri
     return replace(review, uri=uri, explanation=explanation, category=given.category, asked_for=True)

@@ -1,4 +1,4 @@
-"""What became of decisions on their way into a dataset."""
+"""Counts what became of decisions in an export."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ SIDES = ("fake", "real")
 
 @dataclass
 class ExportTally:
-    """Counts of records by split, and of what is left out by cause: contents, lines of labels and images."""
+    """Counts records by split, and contents, label lines and images that were left out by cause."""
 
     splits: dict[Split, Counter[str]] = field(default_factory=lambda: {split: Counter() for split in Split})
     decided_by: Counter[str] = field(default_factory=Counter)
@@ -21,7 +21,7 @@ class ExportTally:
     left_out: Counter[str] = field(default_factory=Counter)
 
     def take(self, split: Split, record: Entry, *, explained: bool) -> None:
-        """Counts a record that is written."""
+        """Counts a record that was written."""
         self.splits[split]["real" if record["label"] == REAL else "fake"] += 1
         self.splits[split]["explained"] += explained
         self.decided_by[record["decided_by"]] += 1
@@ -29,16 +29,16 @@ class ExportTally:
 
     @property
     def records(self) -> int:
-        """All that are written."""
+        """How many records were written."""
         return self.decided_by.total()
 
     @property
     def why(self) -> str:
-        """Why there is nothing, or not more."""
+        """Why there are no records, or no more of them."""
         return f"left out: {causes(self.left_out)}" if self.left_out else "nothing is reviewed or labelled"
 
     def counts(self) -> dict[str, Any]:
-        """As export.json has them."""
+        """Returns the counts as export.json stores them."""
         return {
             "records": self.records,
             "explained": sum(counts["explained"] for counts in self.splits.values()),
@@ -51,5 +51,5 @@ class ExportTally:
 
 
 def causes(left_out: dict[str, int]) -> str:
-    """As `cannot_tell 2, conflict 1`."""
+    """Returns a text such as `cannot_tell 2, conflict 1`."""
     return ", ".join(f"{cause} {count}" for cause, count in sorted(left_out.items()))

@@ -1,1 +1,1 @@
-"""`fakesweep listen`: what S3 tells through SQS becomes live submissions."""
+"""`fakesweep listen`: turns S3's notifications through SQS into live submissions."""

@@ -1,7 +1,7 @@
-"""What the body of an SQS message says of S3: which images are new, what is ignored, and what nobody can understand.
+"""Reads the body of an SQS message about S3: which images are new, what is ignored, and what cannot be understood.
 
-Three forms of one thing are read, each also wrapped by SNS: S3's event notifications, EventBridge's events, and the
-test event that S3 sends when notifications are set up. Nothing here talks to anybody.
+It reads S3's event notifications, EventBridge's events, and the test event that S3 sends when notifications are set up.
+Each of them may be wrapped by SNS. Nothing here uses the network.
 """
 
 import json
@@ -18,14 +18,14 @@ from worker.errors import InvalidMessageError
 from worker.messages import ImageRef
 
 MAX_WRAPPINGS = 3
-"""Of SNS around an event. One topic wraps once; more is a chain of forwarders, or a loop."""
+"""How many times SNS may have wrapped an event. One topic wraps once; more is a chain of topics, or a loop."""
 
 _REASONS_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class UnreadEvent:
-    """What cannot be understood: why, and the text that would have to be sent again once the cause is gone."""
+    """A part of a message that cannot be understood: the reason, and the text to send again when the cause is gone."""
 
     reason: str
     payload: str
@@ -33,9 +33,9 @@ class UnreadEvent:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one body says: images to judge, no uri twice; what was ignored, counted by cause; what has a fault.
+    """What one body says: images to judge, without repeated uris; ignored events, counted by cause; and a fault.
 
-    A cause is a `PassedOver`, the kind of an event that makes no object ("ObjectRemoved", "Object Deleted"),
+    A cause is a `PassedOver`, the kind of an event that creates no object ("ObjectRemoved", "Object Deleted"),
     "TestEvent", or "empty" for a notification without records.
     """
 
@@ -51,7 +51,7 @@ class _Created:
 
 
 def read(body: str, rules: Rules) -> Reading:
-    """What `body` says. It never raises: what is not understood is the reading's fault, and only that part of it."""
+    """Reads `body`. It never raises: a part that it does not understand becomes the fault of the reading."""
     try:
         return _read(_unwrapped(body), body, rules)
     except InvalidMessageError as error:
@@ -73,7 +73,7 @@ def _unwrapped(body: str) -> dict[str, Any]:
             case {"Type": "Notification", "Message": str(text)}:
                 continue
             case {"Type": "SubscriptionConfirmation"}:
-                raise InvalidMessageError("SNS wants this queue's subscription confirmed: open its SubscribeURL once")
+                raise InvalidMessageError("SNS wants to confirm this queue's subscription: open its SubscribeURL once")
         return message
     raise InvalidMessageError(f"wrapped by SNS more than {MAX_WRAPPINGS} times")
 
@@ -88,7 +88,7 @@ def _read(message: dict[str, Any], body: str, rules: Rules) -> Reading:
     elif isinstance(records, list):
         entries, understood = records, _recorded
     else:
-        raise InvalidMessageError('no event of S3: neither "Records", nor EventBridge\'s "source", nor a test event')
+        raise InvalidMessageError('not an event of S3: no "Records", no EventBridge "source", and no test event')
     created: list[_Created] = []
     ignored: Counter[str] = Counter() if entries else Counter(empty=1)
     faulty: list[tuple[str, Any]] = []
@@ -107,22 +107,22 @@ def _read(message: dict[str, Any], body: str, rules: Rules) -> Reading:
 
 
 def _recorded(record: Any) -> _Created | str:
-    """A record of https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html."""
+    """Reads a record of https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html."""
     match record:
         case {"eventName": str(name), "s3": dict(told)}:
-            # AWS asks readers to compare the major version for equality. MinIO and Ceph write 2.x too.
+            # AWS asks readers to compare the major version for equality. MinIO and Ceph write 2.x, too.
             version = str(record.get("eventVersion", "2"))
             if version.partition(".")[0] != "2":
-                raise InvalidMessageError(f"eventVersion {version} is not known here, only 2.x")
+                raise InvalidMessageError(f"eventVersion {version} is not supported, only 2.x")
             kind = name.removeprefix("s3:").partition(":")[0]
             if kind != "ObjectCreated":
                 return kind
         case _:
-            raise InvalidMessageError("no eventName and s3, which records of S3 have")
+            raise InvalidMessageError("eventName or s3 is missing, which every record of S3 has")
     match told:
         case {"bucket": {"name": str(bucket)}, "object": {"key": str(encoded), **facts}}:
             # The same page: "The object key name value is URL encoded. For example, red flower.jpg becomes
-            # red+flower.jpg". Strictly, since a replacement character would name another object.
+            # red+flower.jpg". Decoding is strict, since a replacement character would name another object.
             try:
                 key = unquote_plus(encoded, errors="strict")
             except UnicodeDecodeError as error:
@@ -132,18 +132,18 @@ def _recorded(record: Any) -> _Created | str:
 
 
 def _bridged(event: Any) -> _Created | str:
-    """An event of https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html."""
+    """Reads an event of https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html."""
     match event:
         case {"detail-type": "Object Created", "detail": dict(told)}:
             pass
         case {"detail-type": str(kind)} if kind != "Object Created":
             return kind
         case _:
-            raise InvalidMessageError("no detail-type and detail, which events of EventBridge have")
+            raise InvalidMessageError("detail-type or detail is missing, which every event of EventBridge has")
     match told:
         case {"bucket": {"name": str(bucket)}, "object": {"key": str(key), **facts}}:
-            # As it is: that page tells of no encoding, where the one on notifications does, and what sends such
-            # events in S3's stead (moto) and reads them takes the key plainly.
+            # The key is not decoded: that page mentions no encoding, unlike the one on notifications, and programs that
+            # send such events instead of S3 (moto) or read them take the key as it is.
             return _created(bucket, key, facts.get("etag"), facts)
     raise InvalidMessageError("no bucket name and object key")
 
@@ -161,7 +161,7 @@ def _created(bucket: str, key: str, etag: Any, facts: dict[Any, Any]) -> _Create
 
 
 def _sequencer(text: Any) -> int | None:
-    """S3 has sequencers of one key compared as text after padding the shorter with zeros: that is, as numbers."""
+    """Returns a sequencer as a number. S3 compares those of one key as texts of the same length, padded with zeros."""
     try:
         return int(text, 16)
     except (TypeError, ValueError):
@@ -169,7 +169,7 @@ def _sequencer(text: Any) -> int | None:
 
 
 def _images(created: Sequence[_Created], rules: Rules, ignored: Counter[str]) -> tuple[ImageRef, ...]:
-    """The newest of each uri, where the rules let it pass; counts the others."""
+    """Returns the newest image of each uri that the rules accept, and counts the others."""
     newest: dict[str, _Created] = {}
     for found in created:
         other = newest.setdefault(found.ref.uri, found)
@@ -177,7 +177,7 @@ def _images(created: Sequence[_Created], rules: Rules, ignored: Counter[str]) ->
             continue
         ignored[PassedOver.DUPLICATE] += 1
         known = found.sequencer is not None and other.sequencer is not None
-        if not known or found.sequencer >= other.sequencer:  # type: ignore[operator]  # known says so
+        if not known or found.sequencer >= other.sequencer:  # type: ignore[operator]  # `known` checks it
             newest[found.ref.uri] = found
     images = []
     for found in newest.values():

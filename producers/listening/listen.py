@@ -1,7 +1,7 @@
-"""`fakesweep listen`: receive what S3 tells through SQS, publish it to the live queue, delete it from SQS.
+"""`fakesweep listen`: receives S3's notifications from SQS, publishes them to the live queue, deletes them from SQS.
 
-A message is deleted once the broker has confirmed all that came of it, never before. What SQS delivers a second time
-is published under the ids of the first time, and so makes one submission.
+A message is deleted only when the broker has confirmed everything that was made of it. If SQS delivers a message again,
+it is published under the same ids, and so makes one submission.
 """
 
 from collections import Counter
@@ -35,9 +35,9 @@ T = TypeVar("T")
 
 
 def submission_id(message_id: str, batch: int) -> UUID:
-    """The id of a submission: the same at each delivery of an SQS message.
+    """Returns the id of a submission. It is the same at each delivery of an SQS message.
 
-    `batch` numbers the messages that are made of it, from 0.
+    `batch` numbers the messages that are made of the SQS message, from 0.
     """
     return uuid5(NAMESPACE_URL, f"sqs:{message_id}/{batch}")
 
@@ -54,11 +54,11 @@ def listen(
 ) -> None:
     """Receives, publishes and deletes until SIGTERM or SIGINT; with `once`, until the queue is empty.
 
-    `explain` None leaves it to the workers' default. `count` is told what was done.
+    If `explain` is None, the workers' default applies. `count` is called with what was done.
 
-    Raises ConfigurationError when the queue cannot be used. Waits while broker or SQS are away; with `once` it raises
-    BrokerUnavailableError or QueueUnavailableError instead, because SQS hides what was received and not deleted, and
-    the queue would look empty.
+    Raises ConfigurationError if the queue cannot be used. Waits while the broker or SQS is unavailable. With `once`, it
+    raises BrokerUnavailableError or QueueUnavailableError instead: SQS hides messages that were received and not
+    deleted, so the queue would look empty.
     """
     with stop_on_signals() as stop:
         queue = EventQueue(queue_url)
@@ -72,7 +72,7 @@ def listen(
             except BrokerUnavailableError as error:
                 if once:
                     raise
-                # Nothing is received meanwhile: each receipt counts towards the queue's own dead-letter queue.
+                # Receive nothing meanwhile: each receive counts towards the queue's own dead-letter queue.
                 log.warning("broker_unavailable", reason=str(error))
                 _patiently(lambda: broker.depth(app, LIVE_QUEUE), BrokerUnavailableError, stop)
     log.info("stopped_listening")
@@ -87,7 +87,7 @@ def _take(
     app: Celery, queue: EventQueue, messages: Sequence[dict[str, Any]], rules: Rules, explain: Explain | None,
     count: Count,
 ) -> None:  # fmt: skip
-    """Publishes what the messages say, then deletes them. If the broker fails, those published before are deleted."""
+    """Publishes what the messages say, then deletes them. If the broker fails, deletes those that were published."""
     counts: Counter[str] = Counter()
     ignored: Counter[str] = Counter()
     published: list[dict[str, Any]] = []
@@ -115,7 +115,7 @@ def _publish(app: Celery, message_id: str, reading: events.Reading, explain: Exp
 
 
 def _patiently(call: Callable[[], T], away: type[TransientError], stop: Stop, *, once: bool = False) -> T:
-    """What the call returns, called again with growing pauses while it raises `away`; with `once`, called once."""
+    """Calls `call` and returns its result. Retries with growing pauses while it raises `away`, but not with `once`."""
 
     def warn(state: RetryCallState) -> None:
         error = state.outcome and state.outcome.exception()

@@ -1,4 +1,4 @@
-"""The SQS queue that S3 notifies: receive and delete, and what SQS says when that does not work."""
+"""Uses the SQS queue that S3 notifies: receives, deletes, and reports the errors of SQS."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,33 +12,33 @@ from worker.errors import ConfigurationError, QueueUnavailableError
 log = structlog.get_logger(__name__)
 
 LONG_POLL_S = 20
-"""The longest wait for messages that SQS offers."""
+"""The longest wait for messages that SQS offers, in seconds."""
 
 _MESSAGES = 10
-"""The most that SQS gives, and deletes, in one call."""
+"""The most messages that SQS returns or deletes in one call."""
 
 _NO_WAIT_CURES = frozenset({Kind.NO_QUEUE, Kind.ACCESS_DENIED, Kind.MISCONFIGURED})
-"""Answers of SQS after which a person must act. Every other one (5xx, throttling, old tokens) may pass.
+"""Answers of SQS after which a person must act. Any other answer (5xx, throttling, old tokens) may pass.
 
-So may what is no answer of SQS: credentials, for example, that cannot be found for a while.
+Errors that are no answer of SQS may pass, too: credentials, for example, that cannot be found for a while.
 """
 
 
 class EventQueue:
-    """The SQS queue; endpoint, region and credentials as boto3 finds them."""
+    """The SQS queue. boto3 finds endpoint, region and credentials."""
 
     def __init__(self, url: str) -> None:
-        """Raises ConfigurationError, whatever is wrong: at start a person is there to see it."""
+        """Raises ConfigurationError for every error, because a person sees it at the start."""
         self._url = url
         try:
             self._client = sqs_client(timeout_s=LONG_POLL_S + 20)
-            # Not a first receive: that may wait for 20 s before anybody knows that all is well.
+            # Not a first receive, which may wait for 20 s before anybody knows that all is well.
             self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
         except AWS_ERRORS as error:
             raise _unusable(url, diagnose(error)) from error
 
     def receive(self, wait_s: int) -> list[dict[str, Any]]:
-        """Up to ten messages, after at most `wait_s`. Raises QueueUnavailableError, ConfigurationError."""
+        """Receives up to ten messages within `wait_s` seconds. Raises QueueUnavailableError, ConfigurationError."""
         with self._errors():
             answer = self._client.receive_message(
                 QueueUrl=self._url, MaxNumberOfMessages=_MESSAGES, WaitTimeSeconds=wait_s
@@ -46,7 +46,7 @@ class EventQueue:
         return list(answer.get("Messages", ()))
 
     def delete(self, messages: Sequence[dict[str, Any]]) -> None:
-        """Deletes up to ten. What SQS does not delete comes again, and does no harm. Raises ConfigurationError."""
+        """Deletes up to ten messages. Those that SQS keeps come again without harm. Raises ConfigurationError."""
         entries = [{"Id": str(at), "ReceiptHandle": message["ReceiptHandle"]} for at, message in enumerate(messages)]
         try:
             with self._errors():

@@ -1,4 +1,4 @@
-"""Stopping on SIGTERM and SIGINT: a wait is broken off, and what is in hand is finished."""
+"""Stops on SIGTERM and SIGINT: interrupts a wait, but finishes the work in hand."""
 
 import signal
 import time
@@ -8,11 +8,11 @@ from types import FrameType
 
 
 class _StopAsked(BaseException):
-    """Leaves a wait. Not an Exception: botocore would wrap it as a network error and try again."""
+    """Interrupts a wait. It is not an Exception: botocore would wrap it as a network error and retry."""
 
 
 class Stop:
-    """Whether a signal asked to stop. It breaks waits off, and nothing else: what is in hand is finished."""
+    """Whether a signal asked to stop. It interrupts waits only: work in hand is finished."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -26,8 +26,8 @@ class Stop:
 
     @contextmanager
     def idle(self) -> Iterator[None]:
-        """A stretch of waiting. What SQS gave at that very moment it gives again after the visibility timeout."""
-        self._idle = True  # before the look: a signal between the two would wait for the end of the wait
+        """A time of waiting. If SQS hands over a message at the moment of the signal, it delivers it again later."""
+        self._idle = True  # set before the check: a signal between the two would wait for the end of the wait
         try:
             if self.asked:
                 raise _StopAsked
@@ -36,14 +36,14 @@ class Stop:
             self._idle = False
 
     def sleep(self, seconds: float) -> None:
-        """time.sleep, broken off by a signal."""
+        """Sleeps like time.sleep, but a signal interrupts it."""
         with self.idle():
             time.sleep(seconds)
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """SIGTERM and SIGINT end the body where it waits, or at its next look at `asked`."""
+    """Lets SIGTERM and SIGINT end the body while it waits, or when it next checks `asked`."""
     stop = Stop()
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -1,4 +1,4 @@
-"""What nightly scans tell Sentry's cron monitors, and the log, of how they went."""
+"""Tells Sentry's cron monitors and the log how nightly scans went."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -15,18 +15,18 @@ from worker.tables import Scan, ScanStatus
 log = structlog.get_logger(__name__)
 
 MARGIN_MIN = 15
-"""Lateness in minutes beyond which Sentry calls a scan missed."""
+"""After how many minutes of delay Sentry calls a scan missed."""
 
 MAX_RUNTIME_MIN = 24 * 60
-"""Minutes without an end after which Sentry calls it timed out. A first sweep over an archive takes hours."""
+"""After how many minutes without an end Sentry calls a scan timed out. A first scan of an archive takes hours."""
 
 
 class CheckIns:
-    """Of the newest scan of each name: its start, and once each its end and its pause by its limits.
+    """Reports about the newest scan of each name: its start, its end, and its pause at a limit, each of them once.
 
-    The id of a check-in is made from the scan's, so a beat that starts anew goes on with it. What ended or paused
-    before this process saw the scan at work is not told: the process before has done so, or Sentry's own limit does.
-    `clock` gives an aware datetime; `timezone` is that of the crontabs.
+    The id of a check-in is made from the scan's id, so a restarted process continues it. The end or pause of a scan is
+    not reported if this process never saw the scan running: the process before it reported that, or Sentry's own limit
+    does. `clock` gives an aware datetime. `timezone` is that of the crontabs.
     """
 
     def __init__(self, timezone: str, clock: Callable[[], datetime]) -> None:
@@ -35,13 +35,13 @@ class CheckIns:
         self._was_paused: set[UUID] = set()
 
     def started(self, name: str, nightly: NightlyScan, scan: Scan) -> None:
-        """The scan was started."""
+        """Reports that the scan was started."""
         self._at_work.add(scan.id)
         log.info("nightly_scan_started", schedule=name, scan_id=str(scan.id), due_at=str(scan.due_at))
         self._capture(name, nightly, scan, MonitorStatus.IN_PROGRESS)
 
     def look(self, name: str, nightly: NightlyScan, scan: Scan) -> None:
-        """Tells what has become of the scan since the last look."""
+        """Reports what became of the scan since the last look."""
         if scan.status in ENDED:
             if scan.id in self._at_work:
                 log.info("nightly_scan_ended", schedule=name, scan_id=str(scan.id), status=str(scan.status))
@@ -60,7 +60,7 @@ class CheckIns:
 
     def _capture(self, name: str, nightly: NightlyScan, scan: Scan, status: str) -> None:
         ended = scan.finished_at or self._clock()
-        # Sentry takes nothing more of a check-in that ended: an end after a pause is another one.
+        # Sentry accepts nothing more for a check-in that ended, so an end after a pause is another check-in.
         check_in = uuid5(scan.id, "resumed") if scan.id in self._was_paused else scan.id
         capture_checkin(
             monitor_slug=f"fakesweep-{name}",
@@ -77,7 +77,7 @@ class CheckIns:
 
 
 def _over_its_limits(scan: Scan) -> bool:
-    """Whether its limits have paused it, not a person."""
+    """Whether the scan was paused by its limits, and not by a person."""
     limits = (scan.max_flagged_share, scan.max_failed_share)
     over = any(limit is not None and share > limit for share, limit in zip(figures.shares(scan), limits, strict=True))
     return scan.status == ScanStatus.PAUSED and over

@@ -1,4 +1,4 @@
-"""Processes that list scans, one a scan: started, and started again when they die, by whoever looks after them."""
+"""Processes that list scans, one per scan. They are restarted when they die."""
 
 import subprocess
 import sys
@@ -16,19 +16,19 @@ from producers.counting import Count, hear
 log = structlog.get_logger(__name__)
 
 TAKE_UP_AFTER = timedelta(minutes=5)
-"""A scan that is not ours and has not moved for so long is left behind. Else somebody is at it: a person's `resume`."""
+"""A scan without a child here that has not moved for so long is abandoned. Until then, a `resume` may be at work."""
 
 LEFT_BEHIND_AFTER = timedelta(seconds=60)
-"""The same for what is found at the start: most likely the `nightly` before had it, and that one does not run now."""
+"""The same for scans found at the start: they probably belong to the previous `nightly`, which has ended."""
 
 FIRST_DELAY, LONGEST_DELAY = timedelta(seconds=30), timedelta(minutes=5)
-"""After a second death in a row, doubled each time; after a first one, there is none."""
+"""The delay after a second death in a row, doubled each time. After the first death there is no delay."""
 
 STOP_TIMEOUT_S = 10.0
 
 
 class Child(Protocol):
-    """A process, as subprocess.Popen has it."""
+    """A process with the methods of subprocess.Popen."""
 
     def poll(self) -> int | None: ...
     def terminate(self) -> None: ...
@@ -37,9 +37,9 @@ class Child(Protocol):
 
 
 def publishing_process(scan_id: UUID, count: Count | None = None) -> Child:
-    """Goes on with the scan's listing in a process of its own: its memory and its crashes are not ours.
+    """Continues the scan's listing in a process of its own, which keeps its memory and its crashes apart.
 
-    `count` is told what the process does.
+    `count` is called with what the process does.
     """
     command = [sys.executable, "-m", "producers", "publish", str(scan_id)]
     if count is None:
@@ -50,7 +50,7 @@ def publishing_process(scan_id: UUID, count: Count | None = None) -> Child:
 
 
 def delay_after(deaths: int) -> timedelta:
-    """How long to wait before a process is started again that has died so often in a row."""
+    """Returns how long to wait before a process that died so often in a row is restarted."""
     return timedelta(0) if deaths <= 1 else min(FIRST_DELAY * 2 ** min(deaths - 2, 10), LONGEST_DELAY)
 
 
@@ -76,8 +76,8 @@ def _hear(process: "subprocess.Popen[bytes]", count: Count) -> None:
 class Position(NamedTuple):
     """How far a scan is: its `listing`, and the `outcomes` of its images.
 
-    Outcomes are a sign of life as well: while the queue is full, a living producer moves its cursor only every few
-    minutes, since the workers need that long for a chunk; but then they are at work.
+    New outcomes are a sign of life, too. While the queue is full, a producer moves its cursor only every few minutes,
+    because the workers need that long for a chunk.
     """
 
     listing: object
@@ -86,7 +86,7 @@ class Position(NamedTuple):
 
 @dataclass
 class _Listing:
-    """What is known of a scan that is to be listed. `seen`: how far it was, at `since`."""
+    """What is known of a scan that must be listed. `seen`: how far it was, at `since`."""
 
     seen: Position | None
     since: datetime
@@ -95,18 +95,18 @@ class _Listing:
     deaths: int = 0
 
     def note(self, position: Position, now: datetime) -> None:
-        """Remembers how far it is, and since when."""
+        """Remembers how far the scan is, and since when."""
         if self.seen is None or self.seen.listing != position.listing:
             self.since = now
-            # After a death it may be somebody else who moves it.
+            # After a death, another process may have moved it.
             self.deaths = 0 if self.child else self.deaths
-        elif self.seen.outcomes != position.outcomes and not self.deaths:  # ours that died is no rival's
+        elif self.seen.outcomes != position.outcomes and not self.deaths:  # after a death, outcomes prove nothing
             self.since = now
         self.seen = position
 
 
 class Children:
-    """The processes, by scan. `clock` gives an aware datetime."""
+    """The listing processes, by scan. `clock` gives an aware datetime."""
 
     def __init__(self, clock: Callable[[], datetime], spawn: Callable[[UUID], Child] = publishing_process) -> None:
         self._clock, self._spawn = clock, spawn
@@ -114,13 +114,13 @@ class Children:
         self._wait = LEFT_BEHIND_AFTER
 
     def start(self, scan_id: UUID) -> None:
-        """Starts to list a scan that is new."""
+        """Starts to list a new scan."""
         listing = self._listings.setdefault(scan_id, _Listing(None, self._clock()))
         if listing.child is None:
             listing.child = self._spawn(scan_id)
 
     def look_after(self, unlisted: Mapping[UUID, Position]) -> None:
-        """Starts what has died or was left behind. `unlisted`: every scan that is to be listed, and how far each is."""
+        """Starts listings that died or were abandoned. `unlisted`: every scan that must be listed, and its position."""
         for scan_id, listing in list(self._listings.items()):
             self._reap(scan_id, listing, unfinished=scan_id in unlisted)
             if listing.child is None and scan_id not in unlisted:
@@ -138,16 +138,16 @@ class Children:
         if code is None:
             return
         listing.child, listing.since = None, self._clock()
-        if code == 0:  # listed, or somebody else has gone on with it
+        if code == 0:  # it is listed, or another process has continued it
             listing.wait, listing.deaths = TAKE_UP_AFTER, 0
         elif unfinished:
             listing.deaths += 1
             listing.wait = delay_after(listing.deaths)
-            said = log.warning if listing.deaths < 3 else log.error  # noqa: PLR2004 - the third is no accident
+            said = log.warning if listing.deaths < 3 else log.error  # noqa: PLR2004 - a third death is not by chance
             said("nightly_listing_died", scan_id=str(scan_id), exit_code=code, again_in_s=listing.wait.total_seconds())
 
     def close(self) -> None:
-        """Ends them all. What they had committed stays; the next start goes on from there."""
+        """Ends all processes. What they committed stays, and the next start continues from there."""
         children = [listing.child for listing in self._listings.values() if listing.child]
         self._listings.clear()
         end(children)

@@ -1,4 +1,4 @@
-"""`fakesweep nightly`: Celery beat, with a scheduler whose memory is the table of scans."""
+"""`fakesweep nightly`: Celery beat, with a scheduler that keeps its state in the table of scans."""
 
 import signal
 from collections.abc import Callable, Mapping
@@ -31,16 +31,16 @@ _UNLISTED = (ScanStatus.LISTING, ScanStatus.REPAIRING)
 
 
 def utc_now() -> datetime:
-    """The time, aware, in UTC."""
+    """Returns the current time, aware, in UTC."""
     return datetime.now(UTC)
 
 
 def serve(
     nightly: Mapping[str, NightlyScan], app: Celery, database: Database, timezone: str, count: Count | None = None
 ) -> None:
-    """Runs beat until SIGTERM or SIGINT. `nightly` by name; `timezone` is that of its crontabs.
+    """Runs beat until SIGTERM or SIGINT. `nightly` is by name. `timezone` is that of its crontabs.
 
-    `count` is told what the processes do that list its scans.
+    `count` is called with what the listing processes do.
     """
     app.conf.timezone = timezone
     children = Children(utc_now, partial(publishing_process, count=count))
@@ -57,16 +57,16 @@ def serve(
 
 
 class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not typed
-    """Starts each scan when it is due, once for all that was missed, and never while its last one still runs.
+    """Starts each scan when it is due: once if several times were missed, and never while its last one still runs.
 
-    At every tick its entries are made anew from Postgres: `last_run_at` is the due time of the newest scan of the name.
+    At every tick it makes its entries from Postgres. `last_run_at` is the due time of the newest scan with that name.
     """
 
     max_interval = 30
-    """Seconds between two ticks: what ended is noticed within them."""
+    """The longest time between two ticks, in seconds. The end of a scan is noticed within it."""
 
     producer = None
-    """beat opens a connection for it, and would wait for the broker; the children publish."""
+    """beat would open a connection for it, and wait for the broker. The children publish instead."""
 
     def __init__(
         self,
@@ -88,16 +88,16 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
         super().__init__(*args, **kwargs)
 
     def setup_schedule(self) -> None:
-        """Nothing yet: there is no connection, and no other entries are wanted."""
+        """Does nothing: there is no connection yet, and there must be no other entries."""
 
     def tick(self, **_kwargs: Any) -> float:
-        """Looks after what runs, starts what is due; the seconds until the next tick."""
+        """Looks after running listings and starts due scans. Returns the seconds until the next tick."""
         self._busy = True
         try:
             if not self._is_the_one():
                 return self.max_interval
             self._refresh()
-            self._heap = None  # beat's memory of when it looks at an entry again
+            self._heap = None  # beat remembers here when it next looks at an entry
             return float(super().tick())
         except DatabaseUnavailableError as error:
             log.warning("nightly_without_database", error=str(error))
@@ -108,19 +108,19 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
                 raise SystemExit
 
     def stop(self, *_: object) -> None:
-        """Handles SIGTERM: ends beat's sleep, or else the tick, but not between a child's start and its entry."""
+        """Handles SIGTERM: ends beat's sleep or the tick, but not between a child's start and its entry."""
         self._stopping = True
         if not self._busy:
             raise SystemExit
 
     def close(self) -> None:
-        """Ends the children; their scans go on with the next start."""
+        """Ends the children. The next start continues their scans."""
         self._children.close()
         self._lock.release()
         super().close()
 
     def apply_entry(self, entry: beat.ScheduleEntry, producer: object = None) -> None:
-        """Starts the scan. Its token names the time it is for: of two beats, one makes the row."""
+        """Starts the scan. Its token names the time that it is for, so of two beats only one creates the row."""
         del producer
         name, nightly = entry.name, self._nightly[entry.name]
         due = nightly.newest_due(self.app, entry.last_run_at, self._clock())
@@ -138,15 +138,15 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
         self._checkins.started(name, nightly, scan)
 
     def _refuse(self, name: str, due: datetime, scan: Scan) -> None:
-        """Passes over a time for which somebody else has started a scan with the token of this schedule."""
+        """Skips a time for which somebody else has started a scan with this schedule's token."""
         self._refused[name] = due
         log.error(
             "nightly_token_taken", schedule=name, scan_id=str(scan.id), token=scan.token,
-            remedy="the scan of this time does not start: start it by hand, and let nobody else use such tokens",
+            remedy="the scan of this time does not start: start it by hand, and use such tokens for nothing else",
         )  # fmt: skip
 
     def _is_the_one(self) -> bool:
-        """Whether no other `nightly` runs on this database. Else that one starts and looks after the scans."""
+        """Whether no other `nightly` works on this database. If there is one, it starts and looks after the scans."""
         held = self._lock.held()
         if not held and not self._waits:
             log.warning("nightly_waits", reason="another one runs")
@@ -154,14 +154,14 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
         return held
 
     def _refresh(self) -> None:
-        """The entries from Postgres, without those whose last scan has not ended; and what became of the scans."""
+        """Makes the entries from Postgres, except if the last scan of a name has not ended. Reports on the scans."""
         self._children.look_after(self._unlisted())
         self.schedule = {}
         for name, nightly in self._nightly.items():
             scan = self._newest(name)
             if scan is not None:
                 self._checkins.look(name, nightly, scan)
-            # A name without a scan is new: it was not missed before this process began.
+            # A name without a scan is new: it has not missed anything before this process began.
             last = scan.due_at if scan is not None and scan.due_at is not None else self._began
             last = max(last, self._refused.get(name, last))
             schedule = crontab.from_string(nightly.crontab)
@@ -183,9 +183,10 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
             return session.execute(query).scalar()
 
     def _unlisted(self) -> dict[UUID, Position]:
-        """Scans of a schedule that are to be listed, also of one that the file does not name any more.
+        """Returns scans of a schedule that must be listed, also of schedules that the file no longer names.
 
-        And those that are listed, paused and resumed, whose `resume` ended before it published what was set aside.
+        This includes listed scans that were paused and resumed, if `resume` ended before it published all set-aside
+        messages.
         """
         set_aside = exists().where(col(Unpublished.scan_id) == col(Scan.id))
         unpublished = and_(col(Scan.status) == ScanStatus.RUNNING, set_aside)

@@ -1,4 +1,4 @@
-"""The lock that the one `nightly` holds which works; another one waits for it."""
+"""The lock of the `nightly` that works. Others wait for it."""
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -8,9 +8,9 @@ from worker.database import Database
 from worker.errors import DatabaseUnavailableError
 
 KEY = 0x4E494748
-"""ASCII "NIGH"."""
+"""The ASCII codes of "NIGH"."""
 
-# Of a holder whose machine vanished, Postgres hears after the system's two hours, and nobody has the lock until then.
+# If the holder's machine vanished, Postgres would notice after the system's two hours, and keep the lock until then.
 _NOTICE_SOON = """
 SELECT set_config('tcp_keepalives_idle', '30', true), set_config('tcp_keepalives_interval', '10', true),
        set_config('tcp_keepalives_count', '3', true), set_config('idle_in_transaction_session_timeout', '0', true)
@@ -18,10 +18,10 @@ SELECT set_config('tcp_keepalives_idle', '30', true), set_config('tcp_keepalives
 
 
 class NightlyLock:
-    """An advisory lock, on a connection of its own: Postgres lets go of it when that connection ends.
+    """An advisory lock on a connection of its own. Postgres releases it when that connection ends.
 
-    It belongs to a transaction that stays open. One of the session would stay behind with PgBouncer, which gives each
-    transaction another session. The open one changes nothing and holds no snapshot: it keeps no row from vacuum.
+    It belongs to a transaction that stays open. A session's lock would be left behind with PgBouncer, which gives each
+    transaction another session. The open transaction changes nothing and holds no snapshot, so vacuum can remove rows.
     """
 
     def __init__(self, database: Database, key: int = KEY) -> None:
@@ -29,7 +29,7 @@ class NightlyLock:
         self._connection: Connection | None = None
 
     def held(self) -> bool:
-        """Whether it is ours now; taken where it is free. Raises DatabaseUnavailableError."""
+        """Whether this process holds the lock. Takes it if it is free. Raises DatabaseUnavailableError."""
         if self._connection is not None:
             try:
                 self._connection.execute(text("SELECT 1"))
@@ -45,7 +45,7 @@ class NightlyLock:
             ) from error
 
     def _take(self, connection: Connection) -> bool:
-        # Detached: back in the pool, it would keep the lock for whoever gets it next.
+        # Detached: back in the pool, the connection would keep the lock for its next user.
         connection.detach()
         try:
             connection.execute(text(_NOTICE_SOON))
@@ -57,7 +57,7 @@ class NightlyLock:
         return self._connection is not None
 
     def release(self) -> None:
-        """Ends the connection, and with it the lock."""
+        """Ends the connection, and so releases the lock."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

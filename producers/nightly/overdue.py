@@ -1,4 +1,4 @@
-"""For how long nightly scans have been due without starting."""
+"""Computes for how long nightly scans have been due without starting."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -16,10 +16,10 @@ from worker.tables import Scan
 def overdue(
     nightly: Mapping[str, NightlyScan], app: Celery, database: Database, clock: Callable[[], datetime] = utc_now
 ) -> dict[str, float]:
-    """Seconds since each scan was due first, after the one that started last; 0 when it is not due.
+    """Returns the seconds since each scan was first due after the last one that started. 0 if it is not due.
 
-    A scan whose last one has not ended waits for it, and is overdue meanwhile. A name that never started a scan starts
-    at its next due time, and is left out until then. Raises DatabaseUnavailableError.
+    If the last scan has not ended, the next one waits for it and is overdue. A name that has never started a scan
+    starts at its next due time, and is left out until then. Raises DatabaseUnavailableError.
     """
     query = select(col(Scan.schedule), func.max(col(Scan.due_at))).where(col(Scan.schedule).in_(nightly))
     with transaction(database) as session:

@@ -1,4 +1,4 @@
-"""The file of nightly scans: what each lists, how, and when it is due (docs/nightly.md)."""
+"""Reads the file of nightly scans: what each lists, how, and when it is due (docs/nightly.md)."""
 
 import re
 import tomllib
@@ -18,7 +18,7 @@ from worker.files import read_text
 from worker.messages import Policy, Record
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-"""Of a nightly scan. With "fakesweep-" before it, a slug of a Sentry monitor: 50 characters at most."""
+"""The name of a nightly scan. With "fakesweep-" before it, it is a Sentry monitor slug: at most 50 characters."""
 
 _GROUPS: dict[str, type[BaseModel]] = {"policy": Policy, "rules": Rules}
 _WINDOWS = tuple(timedelta(hours=hours) for hours in (1, 24, 24 * 31, 24 * 366, 24 * 366 * 8))
@@ -31,7 +31,7 @@ def _checked_crontab(expression: str) -> str:
     try:
         crontab.from_string(expression)
     except (ValueError, ParseException) as error:
-        raise ValueError(f"is no crontab: {error}") from None
+        raise ValueError(f"is not a crontab: {error}") from None
     return expression
 
 
@@ -39,7 +39,7 @@ def _checked_source(source: str) -> str:
     if source.strip() in {"", "-"}:
         raise ValueError("must be a source that can be listed again: not standard input, and not empty")
     if not source.startswith(("s3://", "file:///", "/")):
-        raise ValueError("must be s3://bucket/prefix or an absolute path: a relative one is elsewhere for each command")
+        raise ValueError("must be s3://bucket/prefix or an absolute path: a relative one depends on the current folder")
     return source
 
 
@@ -47,7 +47,7 @@ SourceName = Annotated[str, AfterValidator(_checked_source)]
 
 
 class NightlyScan(BaseModel):
-    """One table of the file. The keys of Policy and of Rules stand in it among the others, as options do in `scan`."""
+    """One table of the file. The keys of Policy and Rules are in the table itself, like the options of `scan`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,25 +72,25 @@ class NightlyScan(BaseModel):
             values["sources"] = [values.pop("source")]
         for group, model in _GROUPS.items():
             if group in values:
-                raise ValueError(f"{group} is no key: its parts stand in the table itself")
+                raise ValueError(f"{group} is not a key: put its parts into the table itself")
             values[group] = {name: values.pop(name) for name in model.model_fields if name in values}
         return values
 
     @property
     def limits(self) -> Limits:
-        """The circuit breaker of its scans."""
+        """The limits at which its scans are paused (circuit breaker)."""
         return Limits(self.max_flagged_share, self.max_failed_share)
 
     def next_due(self, app: Celery, after: datetime) -> datetime:
-        """The first time after `after` at which it is due, in UTC; the crontab is read in the app's timezone."""
+        """Returns the first time after `after` at which it is due, in UTC. The crontab is in the app's timezone."""
         schedule = crontab.from_string(self.crontab)
         schedule.app, schedule.nowfun = app, lambda: after
         due: datetime = after + schedule.remaining_estimate(after)
         return due.astimezone(UTC)
 
     def newest_due(self, app: Celery, since: datetime, now: datetime) -> datetime | None:
-        """The last time after `since`, and not after `now`, at which it was due; None when there is none."""
-        # From near to far: of a crontab of every minute, a year's downtime is not walked through.
+        """Returns the last time at which it was due after `since` and not after `now`, or None."""
+        # From near to far, so that a crontab of every minute does not walk through a year of downtime.
         for window in _WINDOWS:
             due = self.next_due(app, max(since, now - window))
             if due <= now:
@@ -105,7 +105,7 @@ class NightlyScan(BaseModel):
 
 
 def load(path: Path | None) -> dict[str, NightlyScan]:
-    """The scans of the file, by name. Raises ConfigurationError: one line with the file, the table and the key."""
+    """Returns the scans of the file by name. Raises ConfigurationError, one line with the file, table and key."""
     if path is None:
         raise ConfigurationError("FAKESWEEP_NIGHTLY is not set: give the TOML file that names the scans")
     try:
@@ -115,14 +115,14 @@ def load(path: Path | None) -> dict[str, NightlyScan]:
     except ValueError as error:
         raise ConfigurationError(f"FAKESWEEP_NIGHTLY: {path} is not TOML: {error}") from None
     if not tables:
-        raise ConfigurationError(f"FAKESWEEP_NIGHTLY: {path} names no scan: give a table [name] for each")
+        raise ConfigurationError(f"FAKESWEEP_NIGHTLY: {path} names no scan: give a table [name] for each scan")
     return {name: _read(path, name, table) for name, table in tables.items()}
 
 
 def _read(path: Path, name: str, table: Any) -> NightlyScan:
     place = f"FAKESWEEP_NIGHTLY: {path}: [{name}]"
     if not NAME.fullmatch(name):
-        raise ConfigurationError(f"{place}: a name is 1 to 40 of a-z, 0-9, - and _, and starts with no - or _")
+        raise ConfigurationError(f"{place}: a name is 1 to 40 of a-z, 0-9, - and _, and does not start with - or _")
     try:
         return NightlyScan.model_validate(table)
     except ValidationError as error:

@@ -1,7 +1,7 @@
 """Where images come from: S3 listings, S3 Inventory, manifests, folders and standard input.
 
-Each is a `producers.listing.Source`: it gives its images in pages, holds few of them at a time, and goes on from the
-cursor of any page.
+Each is a `producers.listing.Source`. It lists its images in pages, holds few of them at a time, and can continue from
+the cursor of any page.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ STANDARD_INPUT = "-"
 
 
 def absolute(source: str) -> str:
-    """The source as a scan keeps it: a path, or a uri of one, as an absolute `file:///…` uri, which means the same in
-    every folder, and is text also where a name is not UTF-8. Anything else as it is. A `file:` uri may be
-    percent-encoded or not: see given.py.
+    """Returns the source in the form that a scan stores.
 
-    Raises UnknownSourceError for what can be no path, and for a name of S3 that is not UTF-8.
+    A path becomes an absolute `file:///…` uri, which means the same in every folder, and is text even if a name is not
+    UTF-8. Other sources stay as they are. A `file:` uri may be percent-encoded or not: see given.py.
+    Raises UnknownSourceError for a text that cannot be a path, and for a name in S3 that is not UTF-8.
     """
     if source == STANDARD_INPUT:
         return source
@@ -39,10 +39,10 @@ def absolute(source: str) -> str:
 
 
 def open_source(sources: Sequence[str], rules: Rules, warn: Warn, *, stdin: BinaryIO | None = None) -> Source:
-    """One folder, `file:///…` uri, file, manifest, S3 Inventory's manifest.json or "-"; or several `s3://…` prefixes.
+    """Opens one folder, `file:///…` uri, file, manifest, S3 Inventory's manifest.json or "-", or several S3 prefixes.
 
-    "-" is `stdin`, else the process's standard input. Raises UnknownSourceError at once when there is no such source,
-    SourceError when S3 does not let us look.
+    "-" reads `stdin`, or the process's standard input if it is None. Raises UnknownSourceError at once if there is no
+    such source, and SourceError if S3 does not allow us to look.
     """
     if not sources:
         raise UnknownSourceError("no source: give s3://bucket/prefix, a folder, a manifest or -")
@@ -56,7 +56,7 @@ def open_source(sources: Sequence[str], rules: Rules, warn: Warn, *, stdin: Bina
 
 
 def _in_s3(sources: Sequence[str], rules: Rules, warn: Warn) -> Source:
-    from producers.sources import objects, s3  # noqa: PLC0415 - boto3 takes half a second; other sources do without
+    from producers.sources import objects, s3  # noqa: PLC0415 - boto3 takes 0.5 s, and other sources do not need it
 
     client = objects.s3_client()
     for source in sources:
@@ -78,19 +78,19 @@ def _of_this_machine(source: str, rules: Rules, warn: Warn) -> Source:
         return _listed_in(local(path), rules, warn)
     if path.is_file():
         return SingleFile(path.resolve(), rules, warn)
-    raise UnknownSourceError(f"{source}: not there: give s3://bucket/prefix, or a folder or file of this machine")
+    raise UnknownSourceError(f"{source}: not found: give s3://bucket/prefix, or a folder or file of this machine")
 
 
 def _path(source: str) -> Path:
-    """Absolute. A link to a folder is followed; one to a file keeps its own name, which tells what the file is."""
+    """Returns the absolute path. Follows links to folders. A link to a file keeps its name, which tells the format."""
     try:
         path = local_path(source) if source.startswith("file://") else Path(source).expanduser()
         where = path.resolve() if path.is_dir() else path.parent.resolve() / path.name
     except (ValueError, RuntimeError, OSError) as error:
-        raise UnknownSourceError(f"{source!r}: no path: {error}: give s3://bucket/prefix or a path") from error
-    # An empty text would be the folder that we are in, and file://photos/x a file /x.
+        raise UnknownSourceError(f"{source!r}: not a path: {error}: give s3://bucket/prefix or a path") from error
+    # An empty text would mean the current folder, and file://photos/x would mean a file /x.
     if not source or "\0" in str(where) or (source.startswith("file://") and not source.startswith("file:///")):
-        raise UnknownSourceError(f"{source!r}: no path: give s3://bucket/prefix, a path or file:///path")
+        raise UnknownSourceError(f"{source!r}: not a path: give s3://bucket/prefix, a path or file:///path")
     return where
 
 

@@ -1,4 +1,4 @@
-"""Reading a cursor back. Every kind of source has a frozen pydantic model for its own."""
+"""Reads cursors. Every kind of source has a frozen pydantic model for its own."""
 
 from typing import TypeVar
 
@@ -10,19 +10,19 @@ C = TypeVar("C", bound="Cursor")
 
 
 class Cursor(BaseModel):
-    """Where a listing goes on, as JSON."""
+    """The place where a listing continues, as JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def read_cursor(kind: type[C], text: str, source: str) -> C:
-    """The cursor in `text`; raises SourceError where it is none of this kind of source."""
+    """Returns the cursor in `text`. Raises SourceError if it does not belong to this kind of source."""
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
-        raise SourceError(f"{source}: its cursor is of another kind of source: start a new scan") from error
+        raise SourceError(f"{source}: the cursor belongs to another kind of source: start a new scan") from error
 
 
 def changed(source: str) -> SourceError:
-    """The source is not what the cursor was made for."""
+    """Makes the error for a source that has changed since its cursor was made."""
     return SourceError(f"{source}: has changed since the scan began: start a new scan (or repair)")

@@ -1,4 +1,4 @@
-"""Which uris of a manifest came before: exact, and in memory that does not grow with the manifest."""
+"""Finds uris that a manifest names twice. It is exact, and its memory does not grow with the manifest."""
 
 import hashlib
 import operator
@@ -12,21 +12,21 @@ from typing import BinaryIO
 from worker.errors import SourceError
 
 DIGEST_BYTES = 16
-"""Of a uri. Among 10^9 uris, two share one with a chance of 10^-21."""
+"""The length of a uri's digest. Among 10^9 uris, the chance that two share one is 10^-21."""
 
 CACHE_KIB = 8192
 
 
 _OF_A_FILE = 5000
-"""Digests that are read from the file at once."""
+"""How many digests are read from the file at once."""
 
 
 class SeenUris:
     """Digests of uris in a SQLite file. `seen_uris` opens one.
 
-    Most manifests are in the order of their uris. While a listing is in order, no uri can come twice. Its digests are
-    then only appended to a plain `file`, which costs a fraction of an insert into SQLite. The first uri that is out of
-    order brings all of them into SQLite.
+    Most manifests are sorted by uri. While a listing is sorted, no uri can come twice. Its digests are then only
+    appended to a plain `file`, which costs a fraction of an insert into SQLite. At the first uri that is out of order,
+    all digests are moved into SQLite.
     """
 
     def __init__(self, connection: sqlite3.Connection, file: BinaryIO) -> None:
@@ -34,9 +34,9 @@ class SeenUris:
         self._last: str | None = ""  # None when the listing is not in order
 
     def new(self, uris: list[str]) -> set[int]:
-        """The places of those that never came before; from now on they have. At most 32,766 at a time.
+        """Returns the positions of the uris that are new, and remembers them. Takes at most 32,766 uris at a time.
 
-        Raises SourceError when there is no room for them.
+        Raises SourceError if there is no space for them.
         """
         if not uris:
             return set()
@@ -52,7 +52,7 @@ class SeenUris:
             return self._insert(digests)
         except (sqlite3.Error, OSError) as error:
             raise SourceError(
-                f"temporary file: cannot be written: {error}: set TMPDIR to where there is room"
+                f"temporary file: cannot be written: {error}: set TMPDIR to a folder with enough space"
             ) from error
 
     def _load(self) -> None:
@@ -65,20 +65,20 @@ class SeenUris:
         first: dict[bytes, int] = {}
         for place, digest in enumerate(digests):
             first.setdefault(digest, place)
-        # In order, so that neighbours fall into one page of the tree.
+        # Sorted, so that neighbours fall into one page of the tree.
         values = ",".join(["(?)"] * len(first))
         insert = f"INSERT OR IGNORE INTO seen VALUES {values} RETURNING digest"  # noqa: S608 - only question marks
         return {first[digest] for (digest,) in self._connection.execute(insert, sorted(first))}
 
 
 def _digest(uri: str) -> bytes:
-    # A lone surrogate, which JSON can hold, makes no ImageRef, but is counted there.
+    # JSON can hold a lone surrogate. It makes no ImageRef, but is counted there.
     return hashlib.blake2b(uri.encode(errors="surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
 
 @contextmanager
 def seen_uris() -> Iterator[SeenUris]:
-    """An empty one, in files without a name: of a process that is killed, nothing stays behind."""
+    """Opens an empty SeenUris, in files without a name: a process that is killed leaves nothing behind."""
     with closing(_opened()) as connection, tempfile.TemporaryFile(prefix="fakesweep-") as file:
         yield SeenUris(connection, file)
 
@@ -86,7 +86,8 @@ def seen_uris() -> Iterator[SeenUris]:
 def _opened() -> sqlite3.Connection:
     with tempfile.TemporaryDirectory(prefix="fakesweep-") as folder:
         connection = sqlite3.connect(Path(folder) / "seen", isolation_level=None)
-        # Nothing of it has to outlive the process: no waiting for the disk, and no journal, which would need the name.
+        # Nothing must outlive the process: so there is no waiting for the disk, and no journal, which would need a
+        # name.
         for setting in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE", f"cache_size=-{CACHE_KIB}"):
             connection.execute(f"PRAGMA {setting}")
         connection.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY) WITHOUT ROWID")

@@ -1,4 +1,4 @@
-"""Folders of this machine. In a folder its files come first, then the folders below it, both sorted by name."""
+"""Lists folders of this machine. The files of a folder come first, then its subfolders, both sorted by name."""
 
 import hashlib
 import itertools
@@ -16,9 +16,9 @@ from worker.files import file_etag
 
 
 class _Last(Cursor):
-    """The path of the last file listed, below the folder; its parts percent-encoded, as names need not be UTF-8.
+    """The path of the last listed file, relative to the folder. Its parts are percent-encoded: they may not be UTF-8.
 
-    `root` is the folder's digest; None in a cursor of a release that did not keep it.
+    `root` is the folder's digest. It is None in cursors of releases that did not store it.
     """
 
     path: tuple[str, ...]
@@ -26,13 +26,13 @@ class _Last(Cursor):
 
 
 class FolderSource:
-    """Every file in and below a folder; linked folders are not followed. A folder's names are held at a time."""
+    """Every file in and below a folder. Links to folders are not followed. Holds the names of one folder at a time."""
 
     def __init__(self, folder: Path, rules: Rules, warn: Warn, *, page_files: int = PAGE_ROWS) -> None:
         self._folder, self._rules, self._warn, self._page_files = folder, rules, warn, page_files
 
     def pages(self, cursor: str | None) -> Iterator[Page]:
-        """See producers.listing.Source. What comes before the cursor in order is not looked at again."""
+        """See producers.listing.Source. Files before the cursor are not looked at again."""
         sieve = Sieve(self._rules, self._warn)
         last: tuple[str, ...] = ()
         root = hashlib.blake2b(os.fsencode(self._folder), digest_size=8).hexdigest()
@@ -53,7 +53,7 @@ class FolderSource:
 
     def _files(self, last: tuple[str, ...], sieve: Sieve) -> Iterator[Path]:
         def broken(error: OSError) -> None:
-            self._warn(f"{error.filename}: {error.strerror}: passed over")
+            self._warn(f"{error.filename}: {error.strerror}: skipped")
             sieve.pass_over(PassedOver.UNREADABLE)
 
         for parent, folders, names in os.walk(self._folder, onerror=broken):
@@ -62,7 +62,7 @@ class FolderSource:
             here = Path(parent).relative_to(self._folder).parts
             depth = len(here)
             if here == last[:depth] and depth < len(last) - 1:
-                # On the way to the last file: this folder's own files came before it.
+                # This folder is on the way to the last file: its own files came before.
                 del folders[: bisect_left(folders, last[depth])]
                 continue
             begin = bisect_right(names, last[-1]) if last and here == last[:-1] else 0
@@ -87,7 +87,7 @@ def _take(sieve: Sieve, path: Path) -> None:
     try:
         facts = path.stat()
     except OSError:
-        # Gone since, or a link to nowhere: still listed, and its outcome will say so.
+        # It was deleted meanwhile, or is a broken link. It is still listed, and its outcome will say so.
         sieve.take({"uri": path.as_uri()})
     else:
         sieve.take({"uri": path.as_uri(), "etag": file_etag(facts), "size": facts.st_size})

@@ -1,7 +1,6 @@
-"""The forms in which rows name images: JSON Lines, lines of uris and Parquet; CSV is in csv_files.py. Each reader
-gives Rows.
+"""Reads rows that name images, from JSON Lines, lines of uris, and Parquet. CSV is read in csv_files.py.
 
-What their columns may be is in values.py; how an image may be named in given.py.
+values.py says which columns there may be, and given.py how an image may be named.
 """
 
 import json
@@ -26,16 +25,16 @@ _BROKEN = (OSError, EOFError, zlib.error, UnicodeError)
 
 @contextmanager
 def breaking_off(source: str) -> Iterator[None]:
-    """What a broken file raises becomes a SourceError that names it."""
+    """Turns the errors that a broken file raises into a SourceError that names it."""
     try:
         yield
     except _BROKEN as error:
-        raise SourceError(f"{source}: cannot be read to its end: {error}: write or copy it anew") from error
+        raise SourceError(f"{source}: cannot be read to its end: {error}: write or copy it again") from error
 
 
 def json_lines(lines: Iterable[str]) -> Iterator[Row]:
-    """Rekognition's form: an object a line with `source-ref`, or another of COLUMNS that names an image;
-    `external_id` (or `external-id`), `etag` and `size` may stand beside it.
+    """Reads Rekognition's form: one object per line with `source-ref`, or another of COLUMNS that names an image. It
+    may also have `external_id` (or `external-id`), `etag` and `size`.
     """
     for line in lines:
         if not line.strip():
@@ -47,11 +46,11 @@ def json_lines(lines: Iterable[str]) -> Iterator[Row]:
 
 def _parsed(line: str) -> Any:
     try:
-        return from_json(line, cache_strings="keys")  # hardly a value comes twice
+        return from_json(line, cache_strings="keys")  # few values come twice
     except (ValueError, TypeError, RecursionError):
         pass
     try:
-        # Python's own programs spell the bytes of a name that is no UTF-8 so, and only json reads that: "\udce9".
+        # Python programs write the bytes of a name that is not UTF-8 as "\udce9", and only json reads that.
         return json.loads(line) if "\\ud" in line else None
     except (ValueError, RecursionError):
         return None
@@ -61,16 +60,16 @@ def _no_entry(line: str) -> BadRow:
     if "\0" in line:
         return BadRow("contains NUL: give UTF-8 text, with one name in each line")
     if any("\udc80" <= char <= "\udcff" for char in line):
-        return BadRow("not UTF-8, and no JSON object with source-ref")
-    return BadRow("no JSON object with source-ref")
+        return BadRow("not UTF-8, and not a JSON object with source-ref")
+    return BadRow("not a JSON object with source-ref")
 
 
 def json_lines_or_uris(lines: Iterable[str]) -> Iterator[Row]:
-    """A uri or an absolute path a line, as it stands or as a JSON text; or JSON Lines."""
+    """Reads one uri or absolute path per line, plain or as a JSON text; or JSON Lines."""
     for line in lines:
         text = line.rstrip("\r\n")
         if several_in(text):
-            yield BadRow("lines that end in a carriage return alone: make newlines of them, as tr '\\r' '\\n' does")
+            yield BadRow("lines that end in a carriage return alone: convert them, for example with tr '\\r' '\\n'")
         elif text.startswith(("s3://", "/", "file:")):
             yield row_of(given_line, line.removesuffix("\n"))
         elif not text.strip() or text.lstrip().startswith("{"):
@@ -82,7 +81,7 @@ def json_lines_or_uris(lines: Iterable[str]) -> Iterator[Row]:
 
 
 def row_of(reader: Callable[..., str], *text: str, **how: bool) -> Row:
-    """The row with the uri that `reader` makes of the text, or what is wrong with it."""
+    """Returns the row with the uri that `reader` makes of the text, or a BadRow that says what is wrong with it."""
     try:
         return {"uri": reader(*text, **how)}
     except BadRowError as error:
@@ -90,33 +89,33 @@ def row_of(reader: Callable[..., str], *text: str, **how: bool) -> Row:
 
 
 def parquet_rows(file: BinaryIO, source: str) -> Generator[Row, None, None]:
-    """Columns `bucket` and `key` (nothing escaped: S3 Inventory encodes the keys of its CSV files only), or `uri`;
-    perhaps `e_tag` or `etag`, `size` and `external_id`.
+    """Reads the columns `bucket` and `key`, or `uri`, and also `e_tag` or `etag`, `size` and `external_id`. In `key`,
+    nothing is escaped: S3 Inventory encodes only the keys of its CSV files.
 
-    Raises UnknownSourceError without pyarrow or those columns, SourceError when the file is broken.
+    Raises UnknownSourceError if pyarrow or those columns are missing, and SourceError if the file is broken.
     """
     for row in parquet_columns(file, source, COLUMNS):
         yield named(row)
 
 
 def parquet_columns(file: BinaryIO, source: str, columns: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet file, with those of `columns` that it has. Raises as parquet_rows does."""
+    """Yields the rows of a Parquet file, with those of `columns` that it has. Raises like parquet_rows."""
     pa, parquet = need_parquet(source)
     try:
         with parquet.ParquetFile(file) as table:
             names = {name.strip().lower(): name for name in table.schema_arrow.names}
             if not names_images(set(names)):
-                raise UnknownSourceError(f"{source}: no columns bucket and key, nor uri: name them so")
+                raise UnknownSourceError(f"{source}: it must have the columns bucket and key, or uri")
             wanted = {names[column]: column for column in columns if column in names}
             for batch in table.iter_batches(batch_size=PARQUET_BATCH_ROWS, columns=list(wanted)):
                 yield from batch.rename_columns([wanted[name] for name in batch.schema.names]).to_pylist()
     except (pa.ArrowException, OSError) as error:
         text = " ".join(str(error).split())
-        raise SourceError(f"{source}: cannot be read to its end: {text}: write or copy it anew") from error
+        raise SourceError(f"{source}: cannot be read to its end: {text}: write or copy it again") from error
 
 
 def need_parquet(source: str) -> tuple[Any, Any]:
-    """pyarrow and pyarrow.parquet. Raises UnknownSourceError where they are not installed."""
+    """Returns pyarrow and pyarrow.parquet. Raises UnknownSourceError if they are not installed."""
     try:
         import pyarrow as pa  # noqa: PLC0415 - an extra
         from pyarrow import parquet  # noqa: PLC0415

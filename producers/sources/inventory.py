@@ -1,8 +1,8 @@
-"""S3 Inventory: the lists of a bucket that S3 writes every day or week, from 10^8 keys the only listing to wait for.
+"""Reads S3 Inventory: the lists of a bucket that S3 writes daily or weekly. From 10^8 keys on, only it is fast enough.
 
-https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-location.html tells the form of manifest.json,
-https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory.html that of the lists: keys are URL-encoded in
-CSV, and only there.
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-location.html describes manifest.json, and
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory.html the lists. Keys are URL-encoded only in
+CSV.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ INVENTORY = "manifest.json"
 _BLOCK_BYTES = 1 << 20
 
 _COLUMNS = ("bucket", "key", "is_latest", "is_delete_marker", "size", "e_tag")
-"""As Parquet names them; a CSV's fileSchema says Bucket, Key, IsLatest, IsDeleteMarker, Size and ETag."""
+"""The names in Parquet. A CSV's fileSchema has Bucket, Key, IsLatest, IsDeleteMarker, Size and ETag."""
 
 
 class _Part(BaseModel):
@@ -44,7 +44,7 @@ class _Inventory(BaseModel):
 
 
 class _Place(Cursor):
-    """Rows behind in a file of the inventory with this ETag; the files before it are behind as a whole."""
+    """How many rows of a file were read, in the inventory with this ETag. The files before it were read completely."""
 
     etag: str
     file: int
@@ -52,11 +52,11 @@ class _Place(Cursor):
 
 
 class InventorySource:
-    """The current versions in an inventory, CSV or Parquet; `where` is its manifest.json, which is read at once.
+    """The current versions in an inventory, in CSV or Parquet. `where` is its manifest.json, which is read at once.
 
-    Its lists are looked for where manifest.json says; if that is a file of this machine, by their names beside it, in
-    `data` beside it, and in `data` beside its folder (as S3 lays them out). A list is copied and read at a time.
-    Raises UnknownSourceError where it is no such manifest.json or speaks of ORC.
+    Its lists are where manifest.json says. If manifest.json is a file of this machine, they are searched by name beside
+    it, in `data` beside it, and in `data` beside its folder (where S3 puts them). One list at a time is copied and
+    read. Raises UnknownSourceError if `where` is not such a manifest.json, or names ORC.
     """
 
     def __init__(self, where: Location, rules: Rules, warn: Warn) -> None:
@@ -73,7 +73,7 @@ class InventorySource:
             need_parquet(where.uri)
 
     def pages(self, cursor: str | None) -> Iterator[Page]:
-        """See producers.listing.Source. SourceError also when a list is not what manifest.json says."""
+        """See producers.listing.Source. Raises SourceError also if a list is not what manifest.json says."""
         etag = self._where.etag
         start = _Place(etag=etag, file=0, rows=0) if cursor is None else read_cursor(_Place, cursor, self._where.uri)
         if start.etag != etag:
@@ -102,7 +102,7 @@ class InventorySource:
         for path in (folder / name, folder / "data" / name, folder.parent / "data" / name):
             if path.is_file():
                 return replace(self._where, uri=str(path), path=path)
-        raise SourceError(f"{self._where.uri}: its list {name} is not there: copy the inventory's data folder, too")
+        raise SourceError(f"{self._where.uri}: its list {name} is missing: copy the inventory's data folder, too")
 
     def _rows(self, file: BinaryIO, source: str) -> Generator[Row, None, None]:
         if self._format == "PARQUET":
@@ -155,5 +155,5 @@ def _check(file: BinaryIO, part: _Part, source: str) -> None:
     file.seek(0)
     if part.MD5checksum and digest.hexdigest() != part.MD5checksum.lower():
         raise SourceError(
-            f"{source}: its MD5 is not the one in manifest.json: copy it anew, or ask for a new inventory"
+            f"{source}: its MD5 is not the one in manifest.json: copy it again, or ask for a new inventory"
         )

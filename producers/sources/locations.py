@@ -1,6 +1,6 @@
-"""Files that say where images lie, in S3 or on this machine: a local copy to read, and whether they are still the same.
+"""Files in S3 or on this machine that say where images are: makes a local copy, and checks that they are unchanged.
 
-boto3 is imported for those in S3 alone: it takes half a second.
+boto3 is imported only for files in S3, because that takes 0.5 s.
 """
 
 import tempfile
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Location:
-    """Where a file lies: in S3 with a client, else at a path. `etag` as it was when it was looked for."""
+    """The place of a file: in S3 with a client, otherwise at a path. `etag` is from when it was found."""
 
     uri: str
     etag: str
@@ -28,12 +28,12 @@ class Location:
 
     @property
     def name(self) -> str:
-        """The last part of its key or path."""
+        """The last part of the key or path."""
         return self.path.name if self.path else self.uri.rpartition("/")[2]
 
 
 def local(path: Path) -> Location:
-    """A file of this machine. Raises OSError."""
+    """Returns the location of a file of this machine. Raises OSError."""
     return Location(uri=str(path), etag=file_etag(path.stat()), path=path)
 
 
@@ -48,8 +48,8 @@ def _opened(where: Location) -> BinaryIO:
 
 @contextmanager
 def copied(where: Location) -> Iterator[BinaryIO]:
-    """A local copy, open at its start and without a name: of a process that is killed, nothing stays behind. A file of
-    this machine is its own. Raises SourceError.
+    """Opens a local copy at its start. It has no name, so a process that is killed leaves nothing behind. A file of
+    this machine is not copied. Raises SourceError.
     """
     if where.client is None:
         with _opened(where) as file:
@@ -64,7 +64,7 @@ def copied(where: Location) -> Iterator[BinaryIO]:
 
 
 def unchanged(where: Location) -> bool:
-    """Whether what lies there is still what was found. Raises SourceError."""
+    """Whether the file is still the one that was found. Raises SourceError."""
     if where.path is not None:
         try:
             return file_etag(where.path.stat()) == where.etag

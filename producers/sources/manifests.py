@@ -1,4 +1,4 @@
-"""Manifests: files, or standard input, that name images one a row. What they name twice is listed once."""
+"""Manifests: files, or standard input, that name one image per row. An image that is named twice is listed once."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -26,25 +26,25 @@ STANDARD_INPUT = "standard input"
 
 PARQUET = ".parquet"
 MANIFESTS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".txt", ".txt.gz", PARQUET)
-"""How the names of manifests end, in any case."""
+"""Suffixes of manifests, in any case."""
 
 
 class _Rows(Cursor):
-    """Rows behind, of a manifest with this ETag."""
+    """How many rows of the manifest with this ETag were read."""
 
     etag: str
     rows: int
 
 
 class _Lines(Cursor):
-    """Lines behind, of standard input, and their digest; None in a cursor of a release that did not keep it."""
+    """How many lines of standard input were read, and their digest. It is None in cursors of older releases."""
 
     rows: int
     digest: str | None = None
 
 
 class ManifestSource:
-    """A manifest of this machine or in S3, read from a copy. Raises UnknownSourceError without what reads Parquet."""
+    """A manifest of this machine or in S3, read from a copy. Raises UnknownSourceError if Parquet cannot be read."""
 
     def __init__(self, where: Location, rules: Rules, warn: Warn) -> None:
         self._where, self._rules, self._warn = where, rules, warn
@@ -52,12 +52,12 @@ class ManifestSource:
             need_parquet(where.uri)
 
     def pages(self, cursor: str | None) -> Iterator[Page]:
-        """See producers.listing.Source. SourceError also when the manifest is not what the cursor was made for."""
+        """See producers.listing.Source. Raises SourceError also if the manifest has changed since the cursor."""
         where = self._where
         start = _Rows(etag=where.etag, rows=0) if cursor is None else read_cursor(_Rows, cursor, where.uri)
         label = f"{where.name} {'row' if where.name.lower().endswith(PARQUET) else 'line'}"
         with copied(where) as file:
-            # Looked at after copying: what was read is what had this ETag.
+            # Checked after copying, so that the copy is known to have this ETag.
             if start.etag != where.etag or not unchanged(where):
                 raise changed(where.uri)
             with breaking_off(where.uri), _read(file, where) as (rows, batches), seen_uris() as seen:
@@ -71,13 +71,13 @@ class ManifestSource:
 
 @contextmanager
 def _read(file: BinaryIO, where: Location) -> Iterator[tuple[Iterator[Row], Iterator[Batch]]]:
-    """Gives the rows of a manifest one by one, and in batches, which begin where the rows stopped."""
+    """Gives the rows of a manifest one by one, and in batches that begin where the single rows stopped."""
     if where.name.lower().endswith(PARQUET):
         with closing(parquet_rows(file, where.uri)) as rows:
             yield rows, batches_of(rows)
         return
     form = where.name.lower().removesuffix(".gz").rpartition(".")[2]
-    # In a list of names a carriage return may belong to a name.
+    # In a list of names, a carriage return may be part of a name.
     with text_lines(file, newline="\n" if form == "txt" else "") as lines:
         if form == "jsonl":
             yield json_lines(lines), json_batches(lines)
@@ -87,16 +87,16 @@ def _read(file: BinaryIO, where: Location) -> Iterator[tuple[Iterator[Row], Iter
 
 
 class StandardInput:
-    """Uris, absolute paths or JSON Lines that are piped in, one a line.
+    """Uris, absolute paths or JSON Lines that are piped in, one per line.
 
-    A listing that goes on needs the same input again.
+    A listing that continues needs the same input again.
     """
 
     def __init__(self, lines: Iterable[bytes], rules: Rules, warn: Warn) -> None:
         self._lines, self._rules, self._warn = lines, rules, warn
 
     def pages(self, cursor: str | None) -> Iterator[Page]:
-        """See producers.listing.Source. Only once: what was read is gone. SourceError also when it is other input."""
+        """See producers.listing.Source. Works only once. Raises SourceError also if the input is not the same."""
         start = _Lines(rows=0) if cursor is None else read_cursor(_Lines, cursor, STANDARD_INPUT)
         lines = _Digested(self._lines)
         with breaking_off(STANDARD_INPUT), seen_uris() as seen:
@@ -112,7 +112,7 @@ class StandardInput:
 
 
 class _Digested:
-    """Lines as text, and the digest of those that were taken; the ends of lines, the last one's too, do not count."""
+    """Lines as text, and the digest of the lines that were taken. The digest does not cover the ends of lines."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         self._lines, self._hash = lines, hashlib.blake2b(digest_size=16)
@@ -131,7 +131,7 @@ class _Digested:
 
 
 def _cursor(behind: int, lines: _Digested) -> str:
-    # Rows are read a page at a time, and a line is a row: just those behind were taken by now.
+    # Rows are read page by page, and each line is a row: so exactly these lines were taken by now.
     return _Lines(rows=behind, digest=lines.digest).model_dump_json()
 
 

@@ -1,4 +1,4 @@
-"""Single objects of S3, and what its errors mean for a source."""
+"""Single objects of S3, and the meaning of S3's errors for a source."""
 
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 THREADS = 8
-"""Requests that run at once. Reading an answer keeps the interpreter busy: more of them list no faster."""
+"""Requests that run at once. Reading an answer keeps the interpreter busy, so more of them would be no faster."""
 
 S3_ERRORS = (*AWS_ERRORS, OSError)
 
@@ -26,36 +26,36 @@ _REMEDIES = {
 
 
 def s3_client(threads: int = THREADS) -> "S3Client":
-    """A client for `threads` threads; endpoint, region and credentials as boto3 finds them. Raises SourceError."""
+    """Returns a client for `threads` threads. boto3 finds endpoint, region and credentials. Raises SourceError."""
     try:
-        # Nobody reads when a key was last written.
+        # Nobody reads the time at which a key was last written.
         return aws.s3_client(timeout_s=60, attempts=6, connections=threads, times_as_text=True)
     except AWS_ERRORS as error:
         raise s3_error("s3", error) from error
 
 
 def s3_error(uri: str, error: Exception) -> SourceError:
-    """What S3 or the way to it has against `uri`, in one line with a remedy: an UnknownSourceError if there is no such
-    bucket.
+    """Makes the error for `uri`: one line with cause and remedy. It is an UnknownSourceError if the bucket does not
+    exist.
     """
     found = diagnose(error)
     kind = UnknownSourceError if found.kind in {Kind.NO_BUCKET, Kind.BAD_NAME} else SourceError
-    # botocore puts its regular expressions for a name into its own error's text.
+    # botocore puts its regular expressions for names into the text of its own error.
     own = found.kind is Kind.BAD_NAME and not found.answered
-    text = "no bucket has such a name" if own else found.text
+    text = "a bucket cannot have this name" if own else found.text
     return kind(f"{uri}: cannot be read: {text}: {_REMEDIES.get(found.kind, 'try again later')}")
 
 
 def etag(client: "S3Client", uri: str) -> str | None:
-    """The ETag of the object with exactly that uri, if there is one. Raises SourceError."""
+    """Returns the ETag of the object with exactly this uri, or None if there is none. Raises SourceError."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     try:
         answer = client.head_object(Bucket=bucket, Key=key)
     except S3_ERRORS as error:
         if diagnose(error).kind is Kind.NO_OBJECT:
-            return None  # perhaps no such bucket either: whoever lists it will hear so
+            return None  # perhaps the bucket does not exist either: listing it will show that
         raise s3_error(uri, error) from error
-    # A store that tells no ETag tells when it was written.
+    # If a store gives no ETag, use the time of the last write and the length.
     told = answer.get("ETag") or f"{answer.get('LastModified')} {answer.get('ContentLength')}"
     return told.strip('"')
 

@@ -1,4 +1,4 @@
-"""The process's standard input, line by line, so that waiting for it keeps no process from ending."""
+"""Reads the process's standard input line by line, in a way that never keeps the process from ending."""
 
 import io
 import select
@@ -9,14 +9,14 @@ from worker.errors import SourceError, UnknownSourceError
 
 READ_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 24
-"""Of one line. What has no newlines at all must not fill the memory."""
+"""The longest line. Input without newlines must not fill the memory."""
 
 
 def standard_input() -> Iterator[bytes]:
-    """Its lines. Raises UnknownSourceError at once when it is closed.
+    """Returns the lines of standard input. Raises UnknownSourceError at once if it is closed.
 
-    Not sys.stdin.buffer: the interpreter takes that one's lock when it ends, and aborts while a thread holds it in a
-    read that waits.
+    This does not use sys.stdin.buffer: the interpreter takes its lock when it ends, and aborts while a thread holds it
+    in a read that waits.
     """
     try:
         raw = io.FileIO(sys.stdin.fileno(), closefd=False)
@@ -26,18 +26,18 @@ def standard_input() -> Iterator[bytes]:
 
 
 def lines(raw: io.RawIOBase) -> Iterator[bytes]:
-    """The lines of what has no buffer, each as soon as it is there. Raises SourceError for one that is too long."""
+    """Yields the lines of an unbuffered file as soon as they are there. Raises SourceError if one is too long."""
     parts: list[bytes] = []
     size = 0
     while (data := raw.read(READ_BYTES)) != b"":
-        if data is None:  # whoever made the pipe lets nobody wait in it: that is not its end
+        if data is None:  # the pipe is in non-blocking mode, and this is not its end
             select.select([raw], [], [])
             continue
         for line in io.BytesIO(data):
             parts.append(line)
             size += len(line)
             if size > MAX_LINE_BYTES:
-                raise SourceError(f"standard input: a line of more than {MAX_LINE_BYTES} bytes: give one name a line")
+                raise SourceError(f"standard input: a line of more than {MAX_LINE_BYTES} bytes: give one name per line")
             if line.endswith(b"\n"):
                 yield b"".join(parts)
                 parts.clear()

@@ -1,7 +1,7 @@
-"""Reads many JSON Lines at once, where all of them name their image in the plainest way.
+"""Reads many JSON Lines at once, if all of them name their image in the plainest way.
 
-Nearly all manifests are such. Anything unusual is left to formats.json_lines, which understands every form and says
-what is wrong. Both give the same refs.
+Nearly all manifests are like this. Anything unusual is left to formats.json_lines, which understands every form and
+says what is wrong. Both give the same refs.
 """
 
 import re
@@ -22,11 +22,11 @@ _URI_NAMES, _ETAG_NAMES, _ID_NAMES = frozenset(URI_COLUMNS), frozenset(ETAGS), f
 
 
 TRIES = 3
-"""Batches in a row that are not plain. After so many, the rest of the file is read line by line."""
+"""After so many batches in a row that are not plain, the rest of the file is read line by line."""
 
 
 def json_batches(lines: Iterator[str]) -> Iterator[Batch]:
-    """Reads JSON Lines in batches. A batch whose lines are all plain becomes refs; any other becomes rows."""
+    """Reads JSON Lines in batches. A batch whose lines are all plain becomes refs; any other batch becomes rows."""
     tries = TRIES
     while batch := list(islice(lines, PAGE_ROWS)):
         refs = plain_refs(batch) if tries else None
@@ -35,10 +35,10 @@ def json_batches(lines: Iterator[str]) -> Iterator[Batch]:
 
 
 def plain_refs(lines: Sequence[str]) -> ImageRefs | None:
-    """Returns a ref for each line; None where the lines are not plain, so that each must be looked at.
+    """Returns a ref for each line, or None if the lines are not plain. Then each line must be read on its own.
 
-    Plain: every line is an object with an `s3://` uri under one and the same name, and perhaps an ETag without quotes,
-    a size and an external id. All is ASCII, and no brace is within a line's object.
+    Plain means: every line is an object with an `s3://` uri under the same name, and perhaps an ETag without quotes, a
+    size and an external id. Everything is ASCII, and no object contains a brace.
     """
     rows = _objects(lines)
     if rows is None:
@@ -54,7 +54,7 @@ def plain_refs(lines: Sequence[str]) -> ImageRefs | None:
 
 
 def _objects(lines: Sequence[str]) -> list[dict[str, Any]] | None:
-    """The object in each line; None where the lines are something else, or have a brace within an object."""
+    """Returns the object in each line, or None if there is anything else, or a brace within an object."""
     # Each line opens with its only "{" and closes with its only "}", so no object reaches into the next line. Neither
     # can a text: JSON allows no line break in one.
     joined = ",".join(lines)
@@ -81,7 +81,7 @@ def _are_uris(uris: list[Any]) -> bool:
 
 
 def _are_texts(values: list[Any], longest: int, but: str = "\0") -> bool:
-    """Whether each is None, or a text of 1 to `longest` ASCII characters without NUL and without `but`."""
+    """Whether each value is None, or a text of 1 to `longest` ASCII characters without NUL and without `but`."""
     texts = [value for value in values if value is not None]
     if not texts:
         return True

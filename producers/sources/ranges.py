@@ -1,6 +1,6 @@
-"""Ranges of S3 keys: how a listing is cut into parts that threads read side by side, and what is left of them.
+"""Ranges of S3 keys: cuts a listing into parts that threads read at the same time, and tracks what is left of them.
 
-S3 lists keys in the order of their UTF-8 bytes, and Python compares text by code point: that is the same order.
+S3 lists keys in the order of their UTF-8 bytes. Python compares text by code point, which is the same order.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,14 +10,14 @@ from producers.sources.cursors import Cursor, read_cursor
 from worker.errors import SourceError
 
 MAX_RANGES = 32
-"""Ranges that a listing's cursor holds at first: 64 keys, of 1,024 bytes at most."""
+"""How many ranges a listing's cursor holds at first: 64 keys of at most 1,024 bytes."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """The keys of the prefix with this number that come after `after`, up to and including `until`. None: no bound.
+    """The keys of the prefix with this number after `after`, up to and including `until`. None means no bound.
 
-    Half-open as S3's StartAfter is: where a range ends, the next one begins.
+    It is half-open like S3's StartAfter: the next range begins where this one ends.
     """
 
     prefix: int
@@ -26,8 +26,9 @@ class Range:
 
 
 def cut(prefix: int, bounds: Iterable[str], most: int = MAX_RANGES) -> list[Range]:
-    """A prefix's keys in at most `most` ranges, cut at some of the sorted `bounds`; the last has no end, so that what
-    appears later belongs to a range.
+    """Cuts a prefix's keys into at most `most` ranges, at some of the sorted `bounds`.
+
+    The last range has no end, so that keys which appear later belong to a range.
     """
     keys = list(bounds)
     count = min(most, len(keys))
@@ -36,7 +37,7 @@ def cut(prefix: int, bounds: Iterable[str], most: int = MAX_RANGES) -> list[Rang
 
 
 class _Left(Cursor):
-    """What is left of the prefixes with the digest `of`: the `open` ranges, and the prefixes from number `next` on."""
+    """What is left of the prefixes with the digest `of`: the `open` ranges, and all prefixes from number `next` on."""
 
     of: str
     next: int
@@ -46,7 +47,7 @@ class _Left(Cursor):
 class Frontier:
     """What is left of a listing of `prefixes` prefixes: `ranges` that are open, and all prefixes from `begun` on.
 
-    A work is one of those ranges or prefixes; works are numbered from 0 in that order.
+    A work is one of these ranges or prefixes. Works are numbered from 0 in this order.
     """
 
     def __init__(self, prefixes: int, ranges: Sequence[Range] = (), begun: int = 0) -> None:
@@ -56,7 +57,7 @@ class Frontier:
 
     @classmethod
     def read(cls, cursor: str, prefixes: int, of: str, source: str) -> "Frontier":
-        """As a cursor says. Raises SourceError when that is for other prefixes than those with the digest `of`."""
+        """Reads a cursor. Raises SourceError if it is for other prefixes than those with the digest `of`."""
         left = read_cursor(_Left, cursor, source)
         if left.of != of:
             raise SourceError(f"{source}: its cursor is of other prefixes: give those that the scan began with")
@@ -66,12 +67,12 @@ class Frontier:
         return len(self._ranges) + self._prefixes - self._begun
 
     def works(self) -> Iterator[Range]:
-        """All works as they were at first."""
+        """Yields all works as they were at first."""
         yield from self._ranges
         yield from map(Range, range(self._begun, self._prefixes))
 
     def advance(self, work: int, last: str | None, *, finished: bool) -> None:
-        """A work's keys up to `last` are taken care of; None where there were none. `finished`: all of them."""
+        """Notes that a work's keys up to `last` (None: it has none) are done. `finished`: all its keys are done."""
         while self._entered <= work:
             self._left[self._entered] = Range(self._begun + self._entered - len(self._ranges))
             self._entered += 1
@@ -81,7 +82,7 @@ class Frontier:
             self._left[work] = replace(self._left[work], after=last)
 
     def cursor(self, of: str) -> str:
-        """What is left, as JSON."""
+        """Returns what is left, as JSON."""
         entered = self._begun + self._entered - len(self._ranges)
         bounds = tuple((left.prefix, left.after, left.until) for left in self._left.values())
         return _Left(of=of, next=entered, open=bounds).model_dump_json()

@@ -1,4 +1,4 @@
-"""From rows that name images to pages of image refs: the rules are passed here, and everything left out is counted."""
+"""Turns rows that name images into pages of image refs. Applies the rules, and counts everything that is skipped."""
 
 import itertools
 from collections import Counter
@@ -15,32 +15,32 @@ from worker.refs import ImageRefs
 _REFS = TypeAdapter(list[ImageRef])
 
 PAGE_ROWS = 5000
-"""Rows read for a page: so many that SQLite, asked once a page what came before, costs little."""
+"""Rows per page. SQLite is asked once per page which uris came before, so large pages keep that cheap."""
 
 
 class BadRow(NamedTuple):
-    """A row that cannot be understood, and why."""
+    """A row that cannot be understood, and the reason."""
 
     text: str
 
 
 Row = dict[str, Any] | BadRow | PassedOver | None
-"""A row of a source: an ImageRef's fields, a fault, a cause for which it is passed over, or nothing (a blank line)."""
+"""A row of a source: an ImageRef's fields, a fault, the cause for which it is skipped, or None for a blank line."""
 
 Batch = list[Row] | ImageRefs
 """The rows of a page, or one ref for each of them."""
 
 
 class Distinct(Protocol):
-    """What knows the uris that came before."""
+    """Knows the uris that came before."""
 
     def new(self, uris: list[str]) -> set[int]:
-        """The places of those that never came before; from now on they have."""
+        """Returns the positions of the uris that are new, and remembers them."""
 
 
 class Sieve:
-    """Makes refs of fields under `rules`, and tells `warn` of those that cannot be one. `label` stands before a row's
-    number in such a line.
+    """Makes refs of fields under `rules`, and calls `warn` for fields that cannot be a ref. `label` stands before the
+    row's number in such a warning.
     """
 
     def __init__(self, rules: Rules, warn: Warn, label: str = "") -> None:
@@ -51,11 +51,11 @@ class Sieve:
 
     @property
     def skipped(self) -> bool:
-        """Whether something was passed over since the last page."""
+        """Whether something was skipped since the last page."""
         return bool(self._skipped)
 
     def take(self, image: ImageRef | dict[str, Any], number: int | None = None) -> None:
-        """Takes an image into the page, or counts why not. `number` is the row's, from 1."""
+        """Takes an image into the page, or counts why it is skipped. `number` is the row's, from 1."""
         if isinstance(image, dict):
             uri = image.get("uri")
             try:
@@ -71,7 +71,7 @@ class Sieve:
             self._skipped[why] += 1
 
     def take_all(self, refs: ImageRefs) -> None:
-        """Takes these refs into the page, or counts why not."""
+        """Takes these refs into the page, or counts why they are skipped."""
         whys = list(map(self._rules.passed_over, refs.uris, refs.sizes))
         if any(whys):
             self._skipped.update(why for why in whys if why is not None)
@@ -79,16 +79,16 @@ class Sieve:
         self._whole.append(refs)
 
     def refuse(self, text: str, number: int | None = None) -> None:
-        """Counts what is no image, and tells of it."""
+        """Counts a row that is not an image, and warns about it."""
         self._warn(text if number is None else f"{self._label} {number}: {text}")
         self._skipped[PassedOver.INVALID] += 1
 
     def pass_over(self, why: PassedOver) -> None:
-        """Counts what is left out, and tells nobody."""
+        """Counts something that is skipped, without a warning."""
         self._skipped[why] += 1
 
     def page(self, cursor: str) -> Page:
-        """What was taken since the last page."""
+        """Returns everything that was taken since the last page."""
         refs = ImageRefs.joined([*self._whole, self._refs])
         page = Page(refs, cursor, dict(self._skipped))
         self._refs, self._whole, self._skipped = [], [], Counter()
@@ -96,9 +96,9 @@ class Sieve:
 
 
 def refs_of(rows: list[dict[str, Any]]) -> Sequence[ImageRef | dict[str, Any]]:
-    """The rows' refs, which take half the time when they are made together; the rows as they are when one is unsound.
+    """Returns the refs of these rows, or the rows as they are if one is invalid.
 
-    `Sieve.take` takes both, and names what is unsound.
+    To make all refs at once is twice as fast. `Sieve.take` accepts both, and says what is invalid.
     """
     try:
         return _REFS.validate_python(rows)
@@ -107,9 +107,9 @@ def refs_of(rows: list[dict[str, Any]]) -> Sequence[ImageRef | dict[str, Any]]:
 
 
 def go_to(rows: Iterator[Row], start: int, ended: SourceError, seen: Distinct | None = None) -> None:
-    """Reads the first `start` rows again, for `seen` to know them. Raises `ended` where there are not so many.
+    """Reads the first `start` rows again, so that `seen` knows them. Raises `ended` if there are fewer rows.
 
-    Whether a row came before goes by its uri alone, so that they need no more than this.
+    A row is known by its uri alone, so nothing else of these rows is needed.
     """
     behind = 0
     while behind < start:
@@ -121,7 +121,7 @@ def go_to(rows: Iterator[Row], start: int, ended: SourceError, seen: Distinct | 
 
 
 def batches_of(rows: Iterator[Row]) -> Iterator[Batch]:
-    """The rows, so many at a time as a page has. Reads none ahead."""
+    """Yields the rows page by page. Reads none ahead."""
     while batch := list(itertools.islice(rows, PAGE_ROWS)):
         yield batch
 
@@ -129,9 +129,9 @@ def batches_of(rows: Iterator[Row]) -> Iterator[Batch]:
 def paged(
     batches: Iterator[Batch], behind: int, sieve: Sieve, cursor: Callable[[int], str], seen: Distinct | None = None
 ) -> Iterator[Page]:
-    """A page of each batch of rows. `behind` rows came before; `cursor` is told how many are behind a page.
+    """Yields a page for each batch of rows. `behind` rows came before. `cursor` gets the number of rows read so far.
 
-    What `seen` knows is passed over as a duplicate.
+    Uris that `seen` knows are skipped as duplicates.
     """
     for batch in batches:
         if isinstance(batch, ImageRefs):
@@ -166,7 +166,7 @@ def _take_rows(batch: list[Row], behind: int, sieve: Sieve, seen: Distinct | Non
 
 
 def _first_of_their_uri(batch: list[Row], seen: Distinct | None) -> set[int] | None:
-    """The places in the batch of rows that are no repetition; None where nobody looks."""
+    """Returns the positions of the rows in the batch that are no repetition, or None without `seen`."""
     if seen is None:
         return None
     uris: list[str] = []

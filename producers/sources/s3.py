@@ -1,4 +1,4 @@
-"""S3 listings: one prefix, cut into ranges of keys, or several prefixes; listed by several threads."""
+"""S3 listings: one prefix that is cut into ranges of keys, or several prefixes, listed by several threads."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ObjectTypeDef
 
 DISCOVERY_REQUESTS = 10
-"""Requests of 1,000 folders each that finding a prefix's ranges may cost."""
+"""How many requests, of 1,000 folders each, finding a prefix's ranges may cost."""
 
 
 class Prefix(NamedTuple):
@@ -35,7 +35,7 @@ class Prefix(NamedTuple):
 
 
 class _Listed(NamedTuple):
-    """An answer's (key, ETag, bytes), None for what the store does not tell; its last key; whether the range ends."""
+    """One answer: (key, ETag, bytes), with None for what the store omits; the last key; and whether the range ends."""
 
     objects: list[tuple[str, str | None, int | None]]
     last: str | None
@@ -43,7 +43,7 @@ class _Listed(NamedTuple):
 
 
 def parsed(source: str) -> Prefix:
-    """The prefix that an `s3://bucket/prefix` means. Raises UnknownSourceError."""
+    """Returns the prefix in an `s3://bucket/prefix`. Raises UnknownSourceError."""
     bucket, _, prefix = source.removeprefix("s3://").partition("/")
     if not bucket:
         raise UnknownSourceError(f"{source}: no bucket: give s3://bucket/prefix")
@@ -51,22 +51,24 @@ def parsed(source: str) -> Prefix:
 
 
 def prefixes(sources: Sequence[str], warn: Warn) -> list[Prefix]:
-    """Sorted, without those that another one holds: no key comes twice. Raises UnknownSourceError."""
+    """Returns the prefixes sorted, without those inside another one, so that no key comes twice. Raises
+    UnknownSourceError.
+    """
     kept: list[Prefix] = []
     for prefix in sorted(map(parsed, sources)):
-        # All that begins with a prefix stands right behind it.
+        # Everything that begins with a prefix follows it directly.
         if kept and kept[-1].bucket == prefix.bucket and prefix.prefix.startswith(kept[-1].prefix):
-            warn(f"{prefix}: passed over: {kept[-1]} holds it")
+            warn(f"{prefix}: skipped: {kept[-1]} contains it")
         else:
             kept.append(prefix)
     return kept
 
 
 class S3Source:
-    """What lies under some prefixes, from `prefixes()`. An empty prefix has one empty page.
+    """The objects under some prefixes, from `prefixes()`. An empty prefix gives one empty page.
 
-    Raises UnknownSourceError for a bucket that is not there, SourceError for one that may not be listed. `client` must
-    allow for `threads` requests at once.
+    Raises UnknownSourceError for a bucket that does not exist, and SourceError for one that may not be listed. `client`
+    must allow `threads` requests at once.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class S3Source:
             self._answer(prefix, MaxKeys=1)
 
     def pages(self, cursor: str | None) -> Iterator[Page]:
-        """See producers.listing.Source. The ranges' pages come as they arrive."""
+        """See producers.listing.Source. Pages of all ranges come in the order in which they arrive."""
         frontier = self._begun() if cursor is None else self._read(cursor)
         threads = min(self._threads, len(frontier))
         sieve = Sieve(self._rules, self._warn)
@@ -99,7 +101,7 @@ class S3Source:
         return Frontier.read(cursor, len(self._prefixes), self._of, str(self._prefixes[0]))
 
     def _begun(self) -> Frontier:
-        """Fewer prefixes than threads are cut into ranges."""
+        """Begins a listing. If there are fewer prefixes than threads, they are cut into ranges."""
         if len(self._prefixes) >= self._threads:
             return Frontier(len(self._prefixes))
         share = MAX_RANGES // len(self._prefixes)
@@ -107,13 +109,13 @@ class S3Source:
         return Frontier(len(self._prefixes), ranges, begun=len(self._prefixes))
 
     def _folders(self, prefix: Prefix) -> list[str]:
-        """Folders below a prefix, sorted, where it may be cut; none where one answer holds all of it."""
+        """Returns the sorted folders below a prefix, where it may be cut, or none if one answer holds all its keys."""
         found: list[str] = []
         if not self._answer(prefix).get("IsTruncated"):
             return found
         requests, unread = DISCOVERY_REQUESTS, deque([prefix])
         while unread and requests and len(found) < MAX_RANGES:
-            # An archive may lie in one folder of one folder: those below count, too.
+            # All images may be in one folder of one folder, so folders below count, too.
             parent, more = unread.popleft(), dict[str, str]()
             while requests:
                 answer = self._answer(parent, Delimiter="/", **more)
@@ -127,7 +129,7 @@ class S3Source:
         return sorted(found)
 
     def _listed(self, part: Range) -> Iterator[_Listed]:
-        """The answers that hold a range, up to its end."""
+        """Yields the answers with the keys of a range, up to its end."""
         prefix = self._prefixes[part.prefix]
         last, more = part.after, {"StartAfter": part.after} if part.after is not None else {}
         while True:
@@ -142,7 +144,7 @@ class S3Source:
             if finished:
                 return
             if not token:
-                raise SourceError(f"{prefix}: the store does not say how its listing goes on: list a manifest instead")
+                raise SourceError(f"{prefix}: the store does not say where to continue: list a manifest instead")
             more = {"ContinuationToken": token}
 
     def _answer(self, prefix: Prefix, **where: Any) -> "ListObjectsV2OutputTypeDef":
@@ -153,12 +155,12 @@ class S3Source:
 
 
 def _facts(found: "ObjectTypeDef") -> tuple[str, str | None, int | None]:
-    # Some stores that speak S3's API leave out the ETag, or the size.
+    # Some stores with S3's API omit the ETag or the size.
     return found["Key"], found.get("ETag", "").strip('"') or None, found.get("Size")
 
 
 def _check_order(prefix: Prefix, last: str | None, objects: list[tuple[str, str | None, int | None]]) -> None:
-    """Ranges and cursors rest on the order of keys, which S3's directory buckets and some other stores do not keep."""
+    """Checks the order of keys, on which ranges and cursors rely. S3's directory buckets and some stores have none."""
     keys = [key for key, _, _ in objects]
     if keys != sorted(keys) or (keys and last is not None and keys[0] <= last):
         raise SourceError(

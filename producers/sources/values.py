@@ -45,7 +45,7 @@ def named(row: Mapping[str, Any]) -> Row:
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    for name in names:  # no generator: a million rows come this way
+    for name in names:  # not a generator: a million rows come this way
         value = row.get(name)
         if value is not None and value != "":
             return value

@@ -223,7 +223,7 @@ def test_an_endpoint_that_is_away_ends_the_run() -> None:
     ("answer", "said"),
     [
         (Answer("<html>", headers={"Content-Type": "text/html"}), "does not speak the chat completions API"),
-        (Answer("{half", headers={"Content-Type": "application/json"}), "no JSON"),
+        (Answer("{half", headers={"Content-Type": "application/json"}), "not JSON"),
     ],
 )
 def test_what_is_no_completion(answer: Answer, said: str) -> None:
@@ -318,7 +318,7 @@ def test_a_journal_has_one_writer_and_no_bad_lines(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"line 2: .*; remove the line"), Journal.opened(path, {}):
         pass
     path.write_text("hello\n")
-    with pytest.raises(ConfigurationError, match="no journal"), Journal.opened(path, {}):
+    with pytest.raises(ConfigurationError, match="not a journal"), Journal.opened(path, {}):
         pass
 
 
@@ -394,7 +394,7 @@ def test_prices(tmp_path: Path) -> None:
     for bad, said in (
         ({"input_price": 1.0}, "give both"),
         ({"output_price": 1.0}, "give both"),
-        ({"input_price": 1.0, "output_price": 1.0, "prices": file}, "give one"),
+        ({"input_price": 1.0, "output_price": 1.0, "prices": file}, "give only one"),
         ({"max_cost": 1.0, "prices": file}, "--max-cost needs the price of c:"),
         ({"prices": tmp_path / "none"}, "cannot be read"),
     ):

@@ -165,22 +165,22 @@ def test_what_makes_no_image_is_counted_by_cause(body: str, cause: str) -> None:
         ("null", "not a JSON object"),
         ("[]", "not a JSON object"),
         (json.dumps([record()]), "not a JSON object"),
-        ("{}", "no event of S3"),
-        (json.dumps({"Records": record()}), "no event of S3"),
-        (json.dumps({"Records": None}), "no event of S3"),
-        (json.dumps(put(bridged(), "my.app", "source")), "no event of S3"),
+        ("{}", "not an event of S3"),
+        (json.dumps({"Records": record()}), "not an event of S3"),
+        (json.dumps({"Records": None}), "not an event of S3"),
+        (json.dumps(put(bridged(), "my.app", "source")), "not an event of S3"),
         (by_sns("hello"), "not JSON"),
         (by_sns(by_sns(by_sns(by_sns(notification(record()))))), "more than 3 times"),
-        (json.dumps({"Type": "Notification", "Message": {"Records": []}}), "no event of S3"),
+        (json.dumps({"Type": "Notification", "Message": {"Records": []}}), "not an event of S3"),
         (json.dumps({"Type": "SubscriptionConfirmation", "SubscribeURL": "https://x"}), "SubscribeURL"),
-        (json.dumps({"Event": "s3:OtherEvent"}), "no event of S3"),
-        (notification(None), "no eventName"),
-        (notification([record()]), "no eventName"),
-        (notification({}), "no eventName"),
-        (notification({"eventSource": "aws:dynamodb", "eventName": "INSERT", "dynamodb": {}}), "no eventName"),
-        (notification(without(record(), "eventName")), "no eventName"),
-        (notification(put(record(), ["ObjectCreated:Put"], "eventName")), "no eventName"),
-        (notification(put(record(), [], "s3")), "no eventName"),
+        (json.dumps({"Event": "s3:OtherEvent"}), "not an event of S3"),
+        (notification(None), "eventName or s3 is missing"),
+        (notification([record()]), "eventName or s3 is missing"),
+        (notification({}), "eventName or s3 is missing"),
+        (notification({"eventSource": "aws:dynamodb", "eventName": "INSERT", "dynamodb": {}}), "eventName or s3 is missing"),
+        (notification(without(record(), "eventName")), "eventName or s3 is missing"),
+        (notification(put(record(), ["ObjectCreated:Put"], "eventName")), "eventName or s3 is missing"),
+        (notification(put(record(), [], "s3")), "eventName or s3 is missing"),
         (notification(put(record(), "3.0", "eventVersion")), "eventVersion 3.0"),
         (notification(put(record(event="ObjectRemoved:Delete"), "20.0", "eventVersion")), "eventVersion 20.0"),
         (notification(without(record(), "s3", "bucket")), "no bucket name"),
@@ -201,9 +201,9 @@ def test_what_makes_no_image_is_counted_by_cause(body: str, cause: str) -> None:
         (notification(record(size=[5])), "size: "),
         (notification(record(eTag=["e1"])), "etag: "),
         (notification(record(eTag="e" * 257)), "etag: "),
-        (json.dumps({"source": "aws.s3"}), "no detail-type"),
-        (json.dumps(put(bridged(), [], "detail")), "no detail-type"),
-        (json.dumps(put(bridged(), 7, "detail-type")), "no detail-type"),
+        (json.dumps({"source": "aws.s3"}), "detail-type or detail is missing"),
+        (json.dumps(put(bridged(), [], "detail")), "detail-type or detail is missing"),
+        (json.dumps(put(bridged(), 7, "detail-type")), "detail-type or detail is missing"),
         (json.dumps(without(bridged(), "detail", "object", "key")), "no bucket name"),
         (json.dumps(bridged("")), "uri: "),
         (json.dumps(bridged(size="big")), "size: "),
@@ -225,7 +225,7 @@ def test_good_records_are_taken_and_bad_ones_handed_back_so_that_they_can_be_sen
     assert reading.fault is not None
     assert json.loads(reading.fault.payload) == {"Records": bad}
     assert "record 2: no bucket name" in reading.fault.reason
-    assert "record 4: no eventName" in reading.fault.reason
+    assert "record 4: eventName or s3 is missing" in reading.fault.reason
 
 
 def test_the_reasons_of_a_thousand_bad_records_stay_short() -> None:

@@ -53,8 +53,8 @@ def test_json_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('{"uri": "s3://b/a", "label": ', "no JSON: "),
-        ("[" * 100_000, "no JSON: "),
+        ('{"uri": "s3://b/a", "label": ', "not JSON: "),
+        ("[" * 100_000, "not JSON: "),
         ('["s3://b/a", "fake"]', "a list, where an object should be"),
         ('"uri"', "a str, where an object should be"),
         ('{"uri": "s3://b/a"}', "label Field required"),

@@ -112,8 +112,8 @@ def test_broken_lines(tmp_path: Path) -> None:
 def test_a_duplicate_says_whether_the_labels_differ(tmp_path: Path) -> None:
     records = [GOOD, GOOD, GOOD | {"label": 1}]
     _, same, other = read_dataset(write(tmp_path, "\n".join(map(json.dumps, records))))
-    assert str(same) == "line 2: duplicate: ff++/fake/a.png: stands in line 1 already"
-    assert str(other) == "line 3: duplicate: ff++/fake/a.png: stands in line 1 already, with the other label"
+    assert str(same) == "line 2: duplicate: ff++/fake/a.png: already in line 1"
+    assert str(other) == "line 3: duplicate: ff++/fake/a.png: already in line 1, with the other label"
 
 
 def test_one_image_under_two_spellings(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
     assert image_ref(other.image, str(tmp_path)).uri == other.image
     other.model_dump_json()
     (fault,) = read_dataset(write(tmp_path, json.dumps({"image": "real/\udcff.png", "label": 1})))
-    assert "the name is no Unicode text: give file:///" in str(fault)
+    assert "the name is not Unicode text: give file:///" in str(fault)
 
 
 @pytest.mark.parametrize("start", ["", "["])

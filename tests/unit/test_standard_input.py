@@ -37,7 +37,7 @@ def test_standard_input_takes_uris_and_json_lines() -> None:
     text = 's3://b/a b.jpg\r\n{"source-ref": "s3://b/2", "external_id": "two"}\nfile:///x y\n\nx\ns3://b/2\n'
     pages = read_from(text.encode(), lines=lines)
     assert uris(pages) == ["s3://b/a b.jpg", "s3://b/2", "file:///x%20y"]
-    assert lines == ["standard input line 5: no JSON object with source-ref"]
+    assert lines == ["standard input line 5: not a JSON object with source-ref"]
     assert skipped(pages, PassedOver.DUPLICATE) == 1
 
 

@@ -59,7 +59,7 @@ def test_marks_and_ends_of_lines_in_standard_input() -> None:
     assert uris(read_from(codecs.BOM_UTF8 + b"s3://b/1\r\n\r\n \n", lines=lines)) == ["s3://b/1"]
     assert uris(read_from(b"s3://b/1\rs3://b/2\r", lines=lines)) == []
     (line,) = lines
-    assert line.startswith("standard input line 1: lines that end in a carriage return alone: make newlines of them")
+    assert line.startswith("standard input line 1: lines that end in a carriage return alone: convert them")
     for encoding in ("utf-16", "utf-32"):
         with pytest.raises(SourceError, match=f"standard input: the text is in {encoding.upper()}: pipe UTF-8 in"):
             read_from("s3://b/1\n".encode(encoding))

@@ -26,7 +26,7 @@ _PIXEL_TAGS = {
     _COLOUR_MAP, 266, 273, 278, 279, 292, 293, 317, 322, 323, 324, 325, 332, 338, 347, *range(512, 522), 529, 531,
     532,
 }  # fmt: skip
-"""The tags that Pillow and libtiff need for decoding: sizes, layout, compression, colour. All other tags are left out."""
+"""The tags that Pillow and libtiff need for decoding: sizes, layout, compression, colour. Others are left out."""
 _NEEDED_TAGS = {_BITS, _COLOUR_MAP, 273, 279, 324, 325, 347}
 """Tags whose values may be elsewhere in the file. Without these values, nothing can be decoded."""
 _RAW_PHOTOMETRICS = {32803, 34892}

@@ -1,4 +1,4 @@
-"""From the text of an answer to its points, and from the agreed points to the explanation of a record."""
+"""Reads the points in the text of an answer, and makes a record's explanation from the agreed points."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Observation = Annotated[str, StringConstraints(strip_whitespace=True, min_length
 
 
 class Group(StrEnum):
-    """How an explanation is ordered: the paper's three groups, and what belongs to none (a document's words)."""
+    """How an explanation is ordered: the paper's three groups, and OTHER for the rest, such as a document's words."""
 
     LIGHTING = "lighting"
     GEOMETRY = "geometry"
@@ -36,7 +36,7 @@ class Point(BaseModel):
 
 
 class AgreedPoint(BaseModel):
-    """What the aggregator made of the points of these annotators, numbered from 1."""
+    """An observation that the aggregator made from the points of these annotators, numbered from 1."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -49,7 +49,7 @@ Element = TypeVar("Element", Point, AgreedPoint)
 
 
 def read_list(text: str, element: type[Element]) -> list[Element]:
-    """The JSON list in an answer; code fences and words around it do not matter. Raises MalformedAnswerError."""
+    """Returns the JSON list in an answer; code fences and words around it are ignored. Raises MalformedAnswerError."""
     start, end = text.find("["), text.rfind("]")
     if start == -1 or end < start:
         raise MalformedAnswerError(f"no JSON list in {text[:60]!r}")
@@ -62,13 +62,13 @@ def read_list(text: str, element: type[Element]) -> list[Element]:
 
 
 def _without_unstorable(text: str) -> str:
-    """The same JSON, in which no text is spelt that cannot be stored (worker.texts); what is no JSON as it is."""
+    """Returns the same JSON without text that cannot be stored (worker.texts). Other text stays as it is."""
     if "\\u" not in text:
         return text
     try:
         return json.dumps(_storable_values(json.loads(text)))
     except (ValueError, RecursionError):
-        return text  # the reader says what is wrong with it
+        return text  # the caller finds out what is wrong with it
 
 
 def _storable_values(value: Any) -> Any:
@@ -83,9 +83,9 @@ def _storable_values(value: Any) -> Any:
 
 
 def agreed(points: Sequence[AgreedPoint], lists: Sequence[Sequence[Point]]) -> list[AgreedPoint]:
-    """The points that two or more annotators made, ordered by group; with one annotator, all of them.
+    """Returns the points that two or more annotators made, ordered by group; with one annotator, all of them.
 
-    The aggregator is asked for no others; it is not trusted to count.
+    The aggregator is asked for exactly these points, but it cannot be trusted to count.
     """
     spoke = {number for number, made in enumerate(lists, start=1) if made}
     needed = min(2, len(lists))
@@ -94,17 +94,17 @@ def agreed(points: Sequence[AgreedPoint], lists: Sequence[Sequence[Point]]) -> l
 
 
 def explanation(points: Sequence[AgreedPoint]) -> str:
-    """The observations as one semicolon list."""
+    """Returns the observations as one list with semicolons."""
     said = "; ".join(" ".join(point.observation.replace(";", ",").split()).rstrip(" .,") for point in points)
     return f"{said[:1].upper()}{said[1:]}."
 
 
 def full_answer(record: Record, explained: str, form: AnswerForm) -> str:
-    """What the detector shall answer: its own opening for the label, then the explanation."""
+    """Returns the answer that the detector should give: its own opening for the label, then the explanation."""
     return f"{form.fake if record.is_fake else form.real} {explained}"
 
 
 def contradicts_label(record: Record, answer: str, reader: Reader) -> bool:
-    """Whether the detector's own reader takes this answer for another verdict, or its reasons for the opposite."""
+    """Whether the detector's reader reads another verdict in this answer, or reasons for the opposite verdict."""
     judgement = read(answer, reader)
     return judgement.contradicts or judgement.answer is not wanted(record)

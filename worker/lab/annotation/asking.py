@@ -1,4 +1,4 @@
-"""Asking for one record: what the journal holds is not asked again, what is malformed is, a few times."""
+"""Asks about one record. Answers in the journal are not asked for again; malformed answers are, a few times."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -12,15 +12,15 @@ from worker.lab.annotation.journal import Answered, Journal
 from worker.lab.annotation.stop import Stop
 
 ATTEMPTS = 3
-"""Requests for one answer, as long as those before were malformed."""
+"""How many times an answer is requested as long as all answers are malformed."""
 AGGREGATOR = 0
-"""Its step in the journal; annotators have 1 to n."""
+"""The aggregator's step in the journal. Annotators have the steps 1 to n."""
 
 MessageContent = str | list[dict[str, Any]]
 
 
 class Asked(Protocol):
-    """What answers: worker.lab.annotation.endpoint.Endpoint."""
+    """What answers the requests: worker.lab.annotation.endpoint.Endpoint."""
 
     address: Address
     max_tokens: int
@@ -39,9 +39,9 @@ class Asking:
     def good_list(
         self, step: int, asked: Asked, content: Callable[[], MessageContent], element: type[Element]
     ) -> list[Element]:
-        """The first list that can be read, of the journal's answers, then of new ones. `content` is made when needed.
+        """Returns the first readable list, from the journal or from a new request. `content` is made only if needed.
 
-        Raises NotAnnotatedError (refused, not_answered, malformed), and what Asked raises for the whole run.
+        Raises NotAnnotatedError (refused, not_answered, malformed), and the errors of Asked that end the whole run.
         """
         said = ""
         for answer in self._answers(step, asked, content):
@@ -58,7 +58,7 @@ class Asking:
             yield self._ask(step, asked, content())
 
     def _ask(self, step: int, asked: Asked, content: MessageContent) -> Answered:
-        """One request; its answer is on disk when this returns."""
+        """Sends one request. Its answer is on disk when this returns."""
         self._stop.check()
         model = str(asked.address)
         with self._costs.set_aside(model, asked.max_tokens):

@@ -1,4 +1,4 @@
-"""What was paid: tokens by model as the endpoints' `usage` says, their price where it is known, and a limit on it."""
+"""Counts what was paid: tokens by model from the endpoints' `usage`, their price if it is known, and a limit on it."""
 
 import threading
 import tomllib
@@ -15,10 +15,10 @@ from worker.files import read_text
 from worker.lab.annotation.journal import Answered
 
 UNKNOWN_INPUT = 32_000
-"""Input tokens set aside for a model's first request. The dearest count for an image of 1024 x 1024 pixels that a
-vendor documents is 25,501 (gpt-4o-mini)."""
+"""Input tokens set aside for a model's first request. The highest count that a vendor documents for an image of
+1024 x 1024 pixels is 25,501 (gpt-4o-mini)."""
 LEAST_INPUT, GROWTH = 4_096, 3
-"""Afterwards: three times its largest request so far, as the first images may have been small; at least so many."""
+"""For later requests: three times the largest request so far, because the first images may be small; or the minimum."""
 
 
 class Price(BaseModel):
@@ -30,12 +30,12 @@ class Price(BaseModel):
     output: Annotated[float, Field(ge=0)]
 
     def of(self, input_tokens: int, output_tokens: int) -> float:
-        """Dollars. Discounts for cached input are not known here: what is shown is the most that it can be."""
+        """Returns dollars. This is the most that it can be, because discounts for cached input are not known here."""
         return (self.input * input_tokens + self.output * output_tokens) / 1e6
 
 
 def read_prices(path: Path) -> dict[str, Price]:
-    """A TOML file with a table for each model: `["gpt-4o"]`, `input = 2.5`, `output = 10`."""
+    """Reads a TOML file with a table for each model: `["gpt-4o"]`, `input = 2.5`, `output = 10`."""
     try:
         return TypeAdapter(dict[str, Price]).validate_python(tomllib.loads(read_text(path)))
     except ValidationError as error:
@@ -47,7 +47,7 @@ def read_prices(path: Path) -> dict[str, Price]:
 
 @dataclass
 class Used:
-    """What one model has used. `largest` is the most input tokens of one request."""
+    """What one model has used. `largest` is the highest number of input tokens in one request."""
 
     requests: int = 0
     input_tokens: int = 0
@@ -56,7 +56,7 @@ class Used:
     largest: int = 0
 
     def add(self, answer: Answered) -> None:
-        """One finished request more."""
+        """Adds one finished request."""
         self.requests += 1
         if answer.input_tokens is None or answer.output_tokens is None:
             self.without_usage += 1
@@ -67,10 +67,10 @@ class Used:
 
 
 class Costs:
-    """Of all runs of one output. `prices` by model; a model that is not there has none. Thread-safe.
+    """The costs of all runs with one output. `prices` are by model; some models may have none. Thread-safe.
 
-    `max_cost` in dollars needs the price of every model. It is kept by setting aside, before each request, the most
-    that it is likely to cost.
+    `max_cost`, in dollars, needs the price of every model. To keep it, the most that a request is likely to cost is set
+    aside before the request.
     """
 
     def __init__(self, prices: Mapping[str, Price], max_cost: float | None = None) -> None:
@@ -80,13 +80,15 @@ class Costs:
         self._changed = threading.Condition()
 
     def add(self, answer: Answered) -> None:
-        """A finished request, of this run or of one before."""
+        """Adds a finished request, from this run or an earlier one."""
         with self._changed:
             self._used.setdefault(answer.model, Used()).add(answer)
 
     @contextmanager
     def set_aside(self, model: str, max_tokens: int) -> Iterator[None]:
-        """Around a request. Waits while others in flight may cost too much together with this one.
+        """Sets the likely costs of a request aside while the body sends it.
+
+        Waits while the requests in flight might exceed the limit together with this one.
 
         Raises AnnotationStoppedError when the limit might be exceeded.
         """
@@ -107,13 +109,13 @@ class Costs:
         return float("inf") if self._max_cost is None else self._max_cost - (self._total() or 0)
 
     def _most(self, model: str, max_tokens: int) -> float:
-        """Dollars that the next request may cost."""
+        """Returns the dollars that the next request may cost."""
         if self._max_cost is None:
             return 0
         used = self._used.get(model, Used())
         if used.without_usage:
             raise AnnotationStoppedError(
-                f"--max-cost cannot be kept: {model} does not say how many tokens it used; go on without the option"
+                f"--max-cost cannot be kept: {model} does not say how many tokens it used; run again without the option"
             )
         tokens = max(GROWTH * used.largest, LEAST_INPUT) if used.largest else UNKNOWN_INPUT
         return self._prices[model].of(tokens, max_tokens)
@@ -121,7 +123,7 @@ class Costs:
     def _exhausted(self, most: float) -> AnnotationStoppedError:
         return AnnotationStoppedError(
             f"stopped before --max-cost {self._max_cost} is exceeded: {self._total() or 0:.4f} USD are spent, and the "
-            f"next request may cost {most:.4f}; raise it and run the same command to go on"
+            f"next request may cost {most:.4f}; raise the limit and run the same command to continue"
         )
 
     def _cost(self, model: str) -> float | None:
@@ -134,7 +136,7 @@ class Costs:
         return None if None in costs else sum(cost for cost in costs if cost is not None)
 
     def summary(self) -> dict[str, Any]:
-        """By model and in total; `usd` is None where a price is not known."""
+        """Returns the costs by model and in total. `usd` is None if a price is not known."""
         with self._changed:
             names = ("requests", "input_tokens", "output_tokens", "without_usage")
             models = {
@@ -150,7 +152,7 @@ def _rounded(usd: float | None) -> float | None:
 
 
 def in_words(summary: Mapping[str, Any]) -> str:
-    """As `12 requests, 13400 tokens in, 3210 out, 0.12 USD of 5`."""
+    """Returns a text such as `12 requests, 13400 tokens in, 3210 out, 0.12 USD of 5`."""
     total, limit = summary["total"], summary["max_usd"]
     paid = "" if total["usd"] is None else f", {total['usd']:.4f} USD" + ("" if limit is None else f" of {limit:g}")
     missing = f", {total['without_usage']} did not say theirs" if total["without_usage"] else ""

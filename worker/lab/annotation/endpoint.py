@@ -1,4 +1,4 @@
-"""One model behind an OpenAI-compatible endpoint (chat completions), paced, with its faults told apart."""
+"""One model behind an OpenAI-compatible endpoint (chat completions), with a limited rate and distinct errors."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     import httpx2
 
 OPENAI_URL = "https://api.openai.com/v1"
-"""The client's own default."""
+"""The default of OpenAI's client."""
 RETRIES = 5
-"""The client's own, on 408, 409, 429, 5xx, time-outs and lost connections: after Retry-After, else 0.5 s, doubled up to
-8 s. After a longer Retry-After than LONGEST_PAUSE_S it does not try again."""
+"""The client's own retries, after 408, 409, 429, 5xx, time-outs and lost connections. It waits for Retry-After, or
+0.5 s, doubled up to 8 s. If Retry-After is longer than LONGEST_PAUSE_S, it does not retry."""
 LONGEST_PAUSE_S = 120
 KEY = "FAKESWEEP_ANNOTATION_KEY_{}"
 NO_KEY = "none"
-"""What is sent where there is no key: the client wants something."""
+"""Sent if there is no key, because the client requires one."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Address:
 
     @classmethod
     def parse(cls, text: str, environment: Mapping[str, str]) -> Self:
-        """`MODEL`, at OPENAI_BASE_URL or OpenAI, or `MODEL@BASE_URL`. Raises ConfigurationError."""
+        """Reads `MODEL`, at OPENAI_BASE_URL or OpenAI, or `MODEL@BASE_URL`. Raises ConfigurationError."""
         found = re.fullmatch(r"(?P<model>.+?)(?:@(?P<url>https?://\S+))?", text)
         url = ((found and found["url"]) or environment.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
         if not found or re.search(r"//[^/]*@|[?#]", url):
             raise ConfigurationError(
-                "--annotator, --aggregator: give MODEL or MODEL@BASE_URL, the address without user, key or query"
+                "--annotator, --aggregator: give MODEL or MODEL@BASE_URL; the URL must have no user, key or query"
             )
         return cls(found["model"], url)
 
@@ -51,7 +51,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back. Tokens are None where the endpoint does not say; `cut_off` by the limit on its length."""
+    """An endpoint's answer. Tokens are None if it does not name them. `cut_off`: the limit on its length ended it."""
 
     text: str
     cut_off: bool
@@ -60,11 +60,11 @@ class Reply:
 
 
 def find_key(number: int, addresses: Sequence[Address], environment: Mapping[str, str]) -> tuple[str, str]:
-    """The key for the address of that number, and the variable that has it, or should.
+    """Returns the key for the address with this number, and the variable that holds it or should hold it.
 
-    FAKESWEEP_ANNOTATION_KEY_<number>, or that of another number at the same address; else OPENAI_API_KEY at the address
-    that it is meant for; else none, as servers of one's own want none. A key never goes to a server that it was not
-    given for. Raises ConfigurationError where OpenAI's own is missing.
+    It is FAKESWEEP_ANNOTATION_KEY_<number>, or that of another number with the same address. Otherwise it is
+    OPENAI_API_KEY, but only at the address that this key is meant for. Otherwise there is no key, because servers of
+    your own need none. A key is never sent to another server. Raises ConfigurationError if OpenAI's own key is missing.
     """
     address = addresses[number]
     own = KEY.format(number)
@@ -81,7 +81,7 @@ def find_key(number: int, addresses: Sequence[Address], environment: Mapping[str
 
 
 class Endpoint:
-    """Thread-safe. `key_variable` is what a person has to set when the key is wrong."""
+    """Asks one model. Thread-safe. `key_variable` is the variable that a user must set if the key is wrong."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Endpoint:
         )
 
     def _before(self, _request: "httpx2.Request") -> None:
-        # Here, as the client's own retries come by too.
+        # This is a hook so that the client's own retries are counted, too.
         self._stop.check()
         self._pace.take()
 
@@ -115,12 +115,12 @@ class Endpoint:
             self._pace.pause(min(seconds, LONGEST_PAUSE_S))
 
     def ask(self, content: str | list[dict[str, Any]]) -> Reply:
-        """The answer to one message of the user.
+        """Returns the answer to one message of the user.
 
-        Raises RefusedError and NotAnsweredError for this request alone; ConfigurationError and AnnotationStoppedError
-        when no other request will fare better.
+        Raises RefusedError and NotAnsweredError for this request alone. Raises ConfigurationError and
+        AnnotationStoppedError if other requests would fail, too.
         """
-        # OpenAI's newer models refuse max_tokens, many other servers know nothing else.
+        # OpenAI's newer models refuse max_tokens, and many other servers know nothing else.
         limit = "max_completion_tokens" if self.address.base_url == OPENAI_URL else "max_tokens"
         messages: Any = [{"role": "user", "content": content}]
         options: dict[str, Any] = {limit: self.max_tokens}
@@ -129,7 +129,7 @@ class Endpoint:
         except openai.APIError as error:
             raise self._fault(error) from None
         except ValueError as error:
-            raise NotAnsweredError(f"{self.address}: no JSON: {error}"[:300]) from None
+            raise NotAnsweredError(f"{self.address}: not JSON: {error}"[:300]) from None
         if not isinstance(completion, ChatCompletion):
             raise NotAnsweredError(f"{self.address} does not speak the chat completions API")
         return _reply(completion)
@@ -138,25 +138,25 @@ class Endpoint:
         said = " ".join(str(error).replace(self._key, "…").split())[:300]
         match error:
             case openai.AuthenticationError():
-                # What the server says of a key may hold a part of it.
+                # The server's message about a key may contain a part of it.
                 return ConfigurationError(f"{self.address} refuses the key; set {self._key_variable}")
             case openai.NotFoundError():
                 return ConfigurationError(f"{self.address} is not there (404); check the model's name and the address")
             case openai.RateLimitError() | openai.APIStatusError(status_code=402):
                 return AnnotationStoppedError(
-                    f"{self.address} takes no more for now ({said}); run the same command later to go on"
+                    f"{self.address} takes no more for now ({said}); run the same command later to continue"
                 )
             case openai.APITimeoutError() | openai.InternalServerError():
                 return NotAnsweredError(f"{self.address}: {said}")
             case openai.APIConnectionError():
                 return AnnotationStoppedError(
-                    f"{self.address} cannot be reached ({error.__cause__ or said}); run the same command to go on"
+                    f"{self.address} cannot be reached ({error.__cause__ or said}); run the same command to continue"
                 )
         return RefusedError(f"{self.address}: {said}")
 
 
 def _reply(completion: ChatCompletion) -> Reply:
-    # The client does not check what other servers leave out.
+    # The client does not check for fields that other servers omit.
     choice = next(iter(completion.choices or ()), None)
     usage = completion.usage
     text = (choice.message.content or choice.message.refusal or "") if choice and choice.message else ""
@@ -169,7 +169,7 @@ def _reply(completion: ChatCompletion) -> Reply:
 
 
 def _retry_after_s(value: str | None) -> float:
-    """Seconds; 0 without one. Of a moment in time nothing is made here: the client waits for it with that request."""
+    """Returns seconds, or 0 without a number. A date is ignored here: the client waits for it in that request alone."""
     try:
         return float(value or 0)
     except ValueError:

@@ -1,13 +1,13 @@
-"""Why a record gets no explanation."""
+"""Why a record got no explanation."""
 
 from enum import StrEnum
 
 
 class AnnotationCause(StrEnum):
-    """Beside the causes of a dataset (worker.lab.datasets.records)."""
+    """Causes beside those of a dataset (worker.lab.datasets.records)."""
 
-    REFUSED = "refused"  # an endpoint does not take the request
-    NOT_ANSWERED = "not_answered"  # no answer after all retries
-    MALFORMED = "malformed"  # answers, and none of them the JSON that was asked for
-    NOTHING_AGREED = "nothing_agreed"  # no observation was made by two annotators
+    REFUSED = "refused"  # an endpoint refused the request
+    NOT_ANSWERED = "not_answered"  # there was no answer after all retries
+    MALFORMED = "malformed"  # no answer had the JSON that was asked for
+    NOTHING_AGREED = "nothing_agreed"  # no two annotators made the same observation
     CONTRADICTS_LABEL = "contradicts_label"  # the explanation says the opposite of the label

@@ -1,6 +1,6 @@
-"""Every answer that was paid for, a line each, on disk before anything is made of it: a kill never pays twice for one.
+"""Writes every paid answer to disk, one per line, before it is used. So no answer is paid for twice after a kill.
 
-The first line says what would change an answer: going on with another dataset, other prompts or models is refused.
+The first line says what would change an answer. A run with another dataset, other prompts or other models is refused.
 """
 
 import json
@@ -21,8 +21,8 @@ from worker.files import lock
 class Answered(BaseModel):
     """One finished request. `step`: 1 to n are the annotators, 0 is the aggregator.
 
-    Of several with the same image and step, the later ones were asked because those before were malformed. Tokens are
-    None where the endpoint did not say.
+    If several have the same image and step, the later ones were asked because the earlier ones were malformed. Tokens
+    are None if the endpoint did not say.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -37,7 +37,7 @@ class Answered(BaseModel):
 
 
 class Journal:
-    """The answers of one output. One process at a time."""
+    """The answers of one output. Only one process at a time may use it."""
 
     def __init__(self, file: IO[bytes], answers: list[Answered]) -> None:
         self._file = file
@@ -49,7 +49,7 @@ class Journal:
     @classmethod
     @contextmanager
     def opened(cls, path: Path, run: dict[str, Any]) -> Iterator[Self]:
-        """The journal at `path`, begun or continued. Raises ConfigurationError when it is another run's, or in use."""
+        """Opens the journal at `path`, new or old. Raises ConfigurationError if it is of another run, or in use."""
         with path.open("a+b") as file:
             lock(file, f"--output: another process writes {path}; wait for it to end")
             file.seek(0)
@@ -61,16 +61,16 @@ class Journal:
             yield cls(file, [_parsed(line, number, path) for number, line in enumerate(lines, start=2)])
 
     def answers(self) -> Iterator[Answered]:
-        """All that was there when it was opened, and is not taken yet."""
+        """Yields all answers that were there when it was opened and that were not taken yet."""
         for of_image in self._answers.values():
             yield from of_image
 
     def take(self, image: str) -> list[Answered]:
-        """What is there for an image, in the order of its requests. Given once, and forgotten: it may be much."""
+        """Returns the answers for an image, in the order of its requests, and forgets them to save memory."""
         return self._answers.pop(image, [])
 
     def add(self, answer: Answered) -> None:
-        """Append, all the way to the disk."""
+        """Appends an answer and waits until it is on disk."""
         with self._lock:
             _append(self._file, answer.model_dump_json())
 
@@ -82,7 +82,7 @@ def _append(file: IO[bytes], line: str) -> None:
 
 
 def _whole_lines(file: IO[bytes]) -> list[bytes]:
-    """Its lines; a last one that a kill cut in half is cut off."""
+    """Returns the lines of a file. Removes the last one if a kill cut it off."""
     content = file.read()
     whole = content[: content.rfind(b"\n") + 1]
     file.truncate(len(whole))
@@ -93,7 +93,7 @@ def _check_same(first: bytes, run: dict[str, Any], path: Path) -> None:
     try:
         before = dict(json.loads(first))
     except (ValueError, TypeError):
-        raise ConfigurationError(f"--output: {path} is no journal of annotations; give another file") from None
+        raise ConfigurationError(f"--output: {path} is not a journal of annotations; give another file") from None
     changed = [name for name in run if before.get(name) != run[name]]
     if changed:
         differ = "; ".join(f"{name} was {_short(before.get(name))}, is {_short(run[name])}" for name in changed)
@@ -110,4 +110,4 @@ def _parsed(line: bytes, number: int, path: Path) -> Answered:
         return Answered.model_validate_json(line)
     except ValidationError as error:
         said = error.errors()[0]["msg"]
-        raise ConfigurationError(f"{path}, line {number}: {said}; remove the line, and it is asked again") from None
+        raise ConfigurationError(f"{path}, line {number}: {said}; remove the line to ask again") from None

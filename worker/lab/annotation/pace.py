@@ -1,7 +1,7 @@
-"""A bounded rate of requests to one endpoint.
+"""Limits the rate of requests to one endpoint.
 
-A limiter of a library would count the calls of this program. What has to be counted is every request that leaves,
-repeated ones included, so this sits in the HTTP client's hooks; spacing them evenly needs no more than a clock.
+A limiter from a library would count the calls of this program. We must count every request that leaves, including
+retries, so this sits in the HTTP client's hooks. To space requests evenly, it needs only a clock.
 """
 
 import threading
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 
 class Pace:
-    """At most `per_minute` requests a minute, evenly spaced, over all threads. `wait` sleeps for so many seconds."""
+    """At most `per_minute` requests per minute, evenly spaced, over all threads. `wait` sleeps for some seconds."""
 
     def __init__(
         self, per_minute: float, wait: Callable[[float], object], clock: Callable[[], float] = time.monotonic
@@ -26,12 +26,12 @@ class Pace:
             self._wait(left)
 
     def pause(self, seconds: float) -> None:
-        """The endpoint asked for a pause (Retry-After): no turn is given before it is over."""
+        """Lets no request start for so many seconds, because the endpoint asked for a pause (Retry-After)."""
         with self._lock:
             self._free_from = max(self._free_from, self._clock() + seconds)
 
     def _left(self) -> float:
-        """Seconds until a turn may be taken; takes it when there are none."""
+        """Returns the seconds until a request may start. If it may start now, takes the turn and returns 0."""
         with self._lock:
             now = self._clock()
             if self._free_from > now:

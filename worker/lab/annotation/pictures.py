@@ -1,4 +1,4 @@
-"""The image as annotators see it: upright, its longer side bounded, as a JPEG in a data URL."""
+"""Prepares an image for annotators: upright, with a bounded longer side, as a JPEG in a data URL."""
 
 import base64
 import io
@@ -6,15 +6,15 @@ import io
 from PIL.Image import Image, Resampling
 
 LONGEST_SIDE = 1024
-"""Pixels. Vendors scale larger images down themselves, or charge for them."""
+"""In pixels. Vendors scale larger images down, or charge for them."""
 QUALITY = 90
-"""JPEG's, where traces of compression are still weak; annotators see what a person sees, not single pixels."""
+"""JPEG quality. Traces of compression are still weak, and annotators see what a person sees, not single pixels."""
 REVISION = f"jpeg-{QUALITY}@{LONGEST_SIDE}"
-"""Named in the journal: raise it whenever an annotator may see another pixel."""
+"""Stored in the journal. Raise it whenever an annotator may see different pixels."""
 
 
 def data_url(image: Image) -> str:
-    """The RGB image, never enlarged."""
+    """Returns the RGB image as a data URL. It is never enlarged."""
     picture = image.copy()
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Resampling.BICUBIC)
     content = io.BytesIO()

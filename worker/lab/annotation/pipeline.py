@@ -1,4 +1,4 @@
-"""From a labelled image to its explanation: annotators, one after another, then the aggregator over what they said."""
+"""Turns a labelled image into its explanation: asks each annotator, then the aggregator about their answers."""
 
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -24,13 +24,13 @@ from worker.lab.datasets.records import Fault, Record
 from worker.storage import ImageStore
 
 FAILURES_IN_A_ROW = 10
-"""Records refused or left unanswered one after another, after which it is no longer the records' fault."""
+"""After so many records that were refused or not answered in a row, the cause is not the records."""
 _NOT_SERVED = (AnnotationCause.REFUSED, AnnotationCause.NOT_ANSWERED)
 
 
 @dataclass(frozen=True)
 class Annotated:
-    """A record with its explanation: all that the detector shall answer."""
+    """A record with the answer that the detector should give, explanation included."""
 
     record: Record
     answer: str
@@ -38,7 +38,7 @@ class Annotated:
 
 @dataclass(frozen=True)
 class AnnotationParts:
-    """What the pipeline works with; put together by the command, or from fakes in a test."""
+    """The parts of the pipeline. The command makes the real ones, and tests give fakes."""
 
     annotators: Sequence[Asked]
     aggregator: Asked
@@ -49,22 +49,22 @@ class AnnotationParts:
     description: DetectorDescription
     store: ImageStore
     images: str
-    """The folder or s3://bucket/prefix that the records' names start from."""
+    """The folder or s3://bucket/prefix under which the records' images are."""
     concurrency: int = 4
-    """Records at once, and so the most requests in flight."""
+    """How many records are worked on at once. This also limits the requests in flight."""
     limits: SizeLimits = DEFAULT_LIMITS
 
     @cached_property
     def reader(self) -> Reader:
-        """Reads what was written as the worker would."""
+        """Reads an answer as the worker would."""
         return Reader(self.description)
 
 
 def annotate(records: Sequence[Record], parts: AnnotationParts) -> Generator[Annotated | Fault]:
-    """Each record with its explanation, or why it has none, in order.
+    """Yields each record with its explanation, or why it has none, in order.
 
-    Raises what ends the whole run: ConfigurationError, AnnotationStoppedError. Requests in flight are finished first,
-    and their answers written down.
+    Raises the errors that end the whole run: ConfigurationError, AnnotationStoppedError. Before that, requests in
+    flight are finished and their answers are written down.
     """
     waiting: deque[Future[Annotated | Fault]] = deque()
     in_a_row = 0
@@ -104,9 +104,9 @@ def _annotated(record: Record, parts: AnnotationParts) -> Annotated | Fault:
 
 
 def explain(record: Record, parts: AnnotationParts) -> str:
-    """The path of one record: ask the annotators, aggregate, check; the answer that the detector shall give.
+    """Asks the annotators about one record, aggregates and checks. Returns the answer that the detector should give.
 
-    Raises NotAnnotatedError for this record, and what Asked raises for all.
+    Raises NotAnnotatedError for this record, and the errors of Asked that end the whole run.
     """
     asking = Asking(record.image, parts.journal, parts.costs, parts.stop)
     question = parts.prompts.for_annotator(record)
@@ -127,7 +127,7 @@ def explain(record: Record, parts: AnnotationParts) -> str:
 
 
 def _with_image(text: str, record: Record, parts: AnnotationParts) -> list[dict[str, Any]]:
-    """The parts of a message to an annotator."""
+    """Returns the parts of a message to an annotator."""
     try:
         data = parts.store.fetch(image_ref(record.image, parts.images))
         image = open_image(data, limits=parts.limits)

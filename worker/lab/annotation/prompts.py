@@ -1,4 +1,4 @@
-"""What annotators and the aggregator are asked: prompts.toml, filled in for a record."""
+"""Fills the prompts of prompts.toml for annotators and the aggregator in for a record."""
 
 import json
 import tomllib
@@ -19,7 +19,7 @@ Checkpoints = Annotated[dict[str, str], Field(min_length=5, max_length=6)]
 
 
 class Category(BaseModel):
-    """What is looked at in images of one category: for each label, checkpoints by name."""
+    """What annotators look at in images of one category: for each label, checkpoints by name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,7 +29,7 @@ class Category(BaseModel):
 
 
 class Labels(BaseModel):
-    """The label, as annotators are told it."""
+    """The words in which annotators are told the label."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,22 +52,22 @@ class Prompts(BaseModel):
 
     @classmethod
     def shipped(cls) -> Self:
-        """Those of prompts.toml."""
+        """Returns the prompts of prompts.toml."""
         return cls.model_validate(tomllib.loads(FILE.read_text(encoding="utf-8")))
 
     def knows(self, record: Record) -> bool:
-        """Whether the record's category has checkpoints of its own; else it gets the general ones."""
+        """Whether the record's category has checkpoints of its own. Other records get the general ones."""
         return record.category != GENERAL and record.category in self.categories
 
     def for_annotator(self, record: Record) -> str:
-        """The text that goes with the image."""
+        """Returns the text that goes with the image."""
         category = self._category(record)
         checkpoints = category.fake if record.is_fake else category.real
         listed = "\n".join(f"- {name.replace('_', ' ')}: {look_for}" for name, look_for in checkpoints.items())
         return self._filled(self.annotator, record, checkpoints=listed)
 
     def for_aggregator(self, record: Record, lists: Sequence[Sequence[Point]]) -> str:
-        """The text, without an image, over the points of each annotator."""
+        """Returns the text, without an image, with the points of each annotator."""
         numbered = {
             f"annotator {number}": [point.model_dump() for point in points] for number, points in enumerate(lists, 1)
         }

@@ -1,4 +1,4 @@
-"""A dataset in, a FakeClue JSON with new explanations out; beside it the journal, the costs and the faults."""
+"""Turns a dataset into a FakeClue JSON with new explanations. Beside it: the journal, the costs and the faults."""
 
 import json
 from collections import Counter
@@ -20,13 +20,13 @@ Tell = Callable[[int, int, str], object]
 
 @dataclass(frozen=True)
 class Files:
-    """What lies at, and beside, --output FILE.json."""
+    """The files at --output FILE.json and beside it."""
 
     output: Path
 
     @classmethod
     def at(cls, output: Path, dataset: Path) -> "Files":
-        """Raises ConfigurationError for a place that cannot be written, or that is the dataset's."""
+        """Returns the files. Raises ConfigurationError if the place cannot be written, or is the dataset itself."""
         if output.suffix != ".json":
             raise ConfigurationError(f"--output: give a file that ends in .json, not {output}")
         if not output.parent.is_dir():
@@ -47,7 +47,7 @@ class Files:
 
     @property
     def faults(self) -> Path:
-        """Records without an explanation, and why."""
+        """Records without an explanation, and the reasons."""
         return self.output.with_suffix(".faults.jsonl")
 
 
@@ -58,15 +58,15 @@ class AnnotationResult:
     annotated: list[Annotated] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     general: int = 0
-    """Records whose category is unknown or missing: asked with the general checkpoints."""
+    """Records whose category is unknown or missing. They get the general checkpoints."""
 
     @property
     def done(self) -> int:
-        """Records that are decided."""
+        """How many records are decided."""
         return len(self.annotated) + len(self.faults)
 
     def summary(self) -> dict[str, Any]:
-        """Figures."""
+        """Returns the figures."""
         causes = Counter(str(fault.cause) for fault in self.faults)
         return {
             "records": self.done,
@@ -86,11 +86,11 @@ def annotate_dataset(
     warn: Callable[[str], object],
     tell: Tell,
 ) -> AnnotationResult:
-    """Annotate what the journal does not hold yet, then write the output as a whole.
+    """Annotates the records that are not in the journal yet, then writes the output as a whole.
 
-    Costs are written after every record, faults when the run ends, however it does. `warn` is told of each fault,
-    `tell` how far it is: records done, of how many, costs in words.
-    Raises ConfigurationError, at a fault under `strict` too, and AnnotationStoppedError at a limit and when nothing
+    Costs are written after every record, and faults when the run ends in any way. `warn` is called with each fault, and
+    `tell` with the progress: records done, records in all, costs in words.
+    Raises ConfigurationError, also for a fault under `strict`. Raises AnnotationStoppedError at a limit, and if nothing
     could be annotated.
     """
     outcome = AnnotationResult(faults=[], general=sum(not parts.prompts.knows(record) for record in records))
@@ -113,7 +113,7 @@ def annotate_dataset(
 
 
 def _all(records: Sequence[Record], faults: Sequence[Fault], parts: AnnotationParts) -> Generator[Annotated | Fault]:
-    # The dataset's own faults first: under --strict nothing is paid for then.
+    # The dataset's own faults come first, so that --strict fails before anything is paid for.
     yield from faults
     with closing(annotate(records, parts)) as results:
         yield from results
@@ -130,7 +130,7 @@ def _take(result: Annotated | Fault, outcome: AnnotationResult, *, strict: bool,
 
 
 def _record(one: Annotated, parts: AnnotationParts) -> dict[str, Any]:
-    """As FakeClue has it: every field of the record, with the conversation replaced."""
+    """Returns the record in FakeClue's form: all its fields, with a new conversation."""
     asked = one.record.question or parts.description.prompt_text
     return one.record.model_dump(exclude={"line", "conversations"}, exclude_unset=True) | {
         "conversations": [{"from": "human", "value": asked}, {"from": "gpt", "value": one.answer}]

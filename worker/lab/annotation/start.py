@@ -1,4 +1,4 @@
-"""The composition of a run: from the command's options to endpoints, prices, journal and stores."""
+"""Puts a run together: makes endpoints, prices, journal and stores from the command's options."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from worker.storage import open_stores
 
 @dataclass(frozen=True)
 class Options:
-    """What `fakesweep annotate` was asked. Prices and `max_cost` in US dollars, prices per million tokens."""
+    """The options of `fakesweep annotate`. `max_cost` is in US dollars, prices are in US dollars per million tokens."""
 
     dataset: Path
     images: str
@@ -48,13 +48,13 @@ class Options:
 def annotate_as_asked(
     options: Options, settings: Settings, environment: Mapping[str, str], *, warn: Callable[[str], object], tell: Tell
 ) -> dict[str, Any]:
-    """Puts the parts together and runs them; the figures of the run. Raises like annotate_dataset.
+    """Puts the parts together and runs them. Returns the figures of the run. Raises like annotate_dataset.
 
     `environment` holds the keys of the endpoints.
     """
     stop, prompts = Stop(), Prompts.shipped()
     files = Files.at(options.output, options.dataset)
-    # The aggregator first: the places here are the numbers in keys and journal.
+    # The aggregator comes first: these positions are the numbers in the keys' variables and in the journal.
     addresses = [Address.parse(text, environment) for text in (options.aggregator, *options.annotators)]
     faults = Faults()
     records = read_records(options.dataset, faults)
@@ -83,7 +83,7 @@ def annotate_as_asked(
 def open_endpoints(
     addresses: Sequence[Address], options: Options, environment: Mapping[str, str], stop: Stop
 ) -> list[Endpoint]:
-    """One for each address. Those of one server share its pace, as they share its limits."""
+    """Makes an endpoint for each address. Endpoints of one server share a pace, because they share its limits."""
     paces = {address.base_url: Pace(options.requests_per_minute, stop.wait) for address in addresses}
     return [
         Endpoint(
@@ -99,10 +99,10 @@ def open_endpoints(
 
 
 def open_costs(addresses: Sequence[Address], options: Options) -> Costs:
-    """Raises ConfigurationError when the options do not fit together, or a price is missing that --max-cost needs."""
+    """Makes the costs. Raises ConfigurationError if options exclude each other, or --max-cost needs a missing price."""
     one_for_all = (options.input_price, options.output_price)
     if options.prices and one_for_all != (None, None):
-        raise ConfigurationError("--prices and --input-price are two ways to say the same: give one")
+        raise ConfigurationError("--prices and --input-price exclude each other: give only one of them")
     by_model = read_prices(options.prices) if options.prices else {}
     match one_for_all:
         case (float(each_input), float(each_output)):
@@ -120,7 +120,7 @@ def open_costs(addresses: Sequence[Address], options: Options) -> Costs:
 
 
 def _run(dataset: Path, records: Sequence[Record], addresses: Sequence[Address], prompts: Prompts) -> dict[str, Any]:
-    """What would change an answer: a journal of other ones is not gone on with."""
+    """Returns what would change an answer. A journal with other values is refused."""
     aggregator, *annotators = map(str, addresses)
     return {
         "dataset": digest(dataset, (record.image for record in records)),

@@ -1,4 +1,4 @@
-"""What tells one dataset from another."""
+"""Tells datasets apart."""
 
 import hashlib
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def digest(dataset: Path, images: Iterable[str]) -> str:
-    """SHA-256 of a dataset's file; of a folder, of the names of its images with their sizes."""
+    """Returns the SHA-256 of a dataset's file. For a folder, it is that of the names and sizes of its images."""
     if dataset.is_file():
         with dataset.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The records of a dataset that cannot be used: gathered, counted by cause, named with their lines."""
+"""Collects the records of a dataset that cannot be used, counts them by cause, and names their lines."""
 
 import json
 from collections import Counter
@@ -12,32 +12,32 @@ from worker.lab.datasets.records import Fault, Record
 
 FAULTS = "faults.jsonl"
 SAID = 20
-"""Faults that are named on the terminal; a file has them all."""
+"""How many faults are named on the terminal. A file has all of them."""
 
 Say = Callable[[str], None]
 
 
 class Faults(list[Fault]):
-    """The records that are not used. With `strict` the first of them is a ConfigurationError."""
+    """The records that are not used. With `strict`, the first fault raises ConfigurationError."""
 
     def __init__(self, *, strict: bool = False) -> None:
         super().__init__()
         self._strict = strict
 
     def add(self, fault: Fault) -> None:
-        """One more."""
+        """Adds a fault."""
         if self._strict:
             raise ConfigurationError(f"--strict: {fault}")
         self.append(fault)
 
     @property
     def causes(self) -> dict[str, int]:
-        """How many of each cause, the most frequent first."""
+        """How many faults each cause has, the most frequent first."""
         return dict(Counter(str(fault.cause) for fault in self).most_common())
 
 
 def read_records(dataset: Path, faults: Faults) -> list[Record]:
-    """The records that can be used; the others become faults. Raises ConfigurationError when there are none."""
+    """Returns the usable records and adds the others to `faults`. Raises ConfigurationError if none is usable."""
     records: list[Record] = []
     for found in read_dataset(dataset):
         if isinstance(found, Record):
@@ -51,7 +51,7 @@ def read_records(dataset: Path, faults: Faults) -> list[Record]:
 
 
 def say_faults(faults: Faults, where: Path, say: Say) -> None:
-    """The first of them, how many there are of each cause, and where all are."""
+    """Prints the first faults, how many there are of each cause, and where all of them are listed."""
     for fault in faults[:SAID]:
         say(str(fault))
     if faults:
@@ -60,7 +60,7 @@ def say_faults(faults: Faults, where: Path, say: Say) -> None:
 
 
 def write_faults(faults: Sequence[Fault], path: Path) -> None:
-    """Replace the file at `path` as a whole: a line for each, in the dataset's order."""
+    """Replaces the file at `path` as a whole. It gets one line per fault, in the dataset's order."""
     lines = (
         json.dumps({"line": one.line, "image": one.image, "cause": one.cause, "detail": one.detail})
         for one in sorted(faults, key=lambda one: one.line)

@@ -1,4 +1,4 @@
-"""Where the images of a dataset lie, and what it means when one is not to be had."""
+"""Where the images of a dataset are, and what it means if an image cannot be read."""
 
 from pathlib import Path
 
@@ -10,9 +10,10 @@ from worker.messages import ImageRef
 
 
 def image_ref(name: str, images: str) -> ImageRef:
-    """The image that a record names, below the folder or s3://bucket/prefix `images`; a whole uri stands for itself.
+    """Returns the ref of the image that a record names: a whole uri, or a name under `images` (s3://bucket/prefix or a
+    folder).
 
-    Raises ImageError (not_found) for a name that can be no address.
+    Raises ImageError (not_found) if the name cannot be an address.
     """
     try:
         if name.startswith(("s3://", "file:///")):
@@ -21,13 +22,13 @@ def image_ref(name: str, images: str) -> ImageRef:
             return ImageRef(uri=f"{images.rstrip('/')}/{name}")
         return ImageRef(uri=Path(images, name).absolute().as_uri())
     except ValidationError as error:
-        raise ImageError(Reason.NOT_FOUND, f"no address of an image: {error.errors()[0]['msg']}") from None
+        raise ImageError(Reason.NOT_FOUND, f"not an address of an image: {error.errors()[0]['msg']}") from None
     except ValueError as error:
-        raise ImageError(Reason.NOT_FOUND, f"no address of an image: {error}") from None
+        raise ImageError(Reason.NOT_FOUND, f"not an address of an image: {error}") from None
 
 
 def cause_of(error: ImageError | StorageUnavailableError) -> Cause:
-    """Why a record is not used whose image could not be fetched or decoded."""
+    """Returns why a record whose image could not be fetched or decoded is not used."""
     if isinstance(error, StorageUnavailableError):
         return Cause.STORAGE_UNAVAILABLE
     absent = error.reason in {Reason.NOT_FOUND, Reason.ACCESS_DENIED}

@@ -1,7 +1,7 @@
-"""What a JSON file holds, value by value with their lines: an array, JSON Lines, or several of these in a row.
+"""Reads a JSON file value by value, with their lines: an array, JSON Lines, or several of these in a row.
 
-Neither json nor ijson goes on after a broken record or knows the line of one, and a dataset of 100,000 records with one
-comma too few is common. So an array is taken apart here with the standard library's own decoder, a record at a time.
+Neither json nor ijson continues after a broken record or knows its line, and large datasets often have one comma too
+few. So this module takes an array apart with the standard library's own decoder, one record at a time.
 """
 
 import json
@@ -12,17 +12,17 @@ from typing import Any
 
 from worker.lab.datasets.records import Cause, Fault
 
-_BLANK = re.compile(r"[\s\ufeff]*")  # files that were joined have their byte order marks in the middle
+_BLANK = re.compile(r"[\s\ufeff]*")  # joined files have byte order marks in the middle
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
 _NOT_UTF_8 = re.compile("[\udc80-\udcff]")
 _DECODER = json.JSONDecoder()
 
 _Values = Generator[tuple[int, Any], None, int]
-"""Places with a value, or with the exception that says why there is none; returns the place after the last."""
+"""Positions with a value, or with the exception that says why there is none. Returns the position after the last."""
 
 
 def values_of(text: str) -> Iterator[tuple[int, Any]]:
-    """Each value with its line, from 1 on; a Fault (broken_json) in place of each that cannot be read.
+    """Yields each value with its line, from 1 on. A value that cannot be read is replaced by a Fault (broken_json).
 
     `text` is decoded with errors="surrogateescape": a value with a byte that is not UTF-8 cannot be read.
     """
@@ -44,7 +44,7 @@ def _after(passed: re.Pattern[str], text: str, place: int) -> int:
 
 
 def _in_array(text: str, place: int) -> _Values:
-    """The elements of the array that begins here. After a fault it goes on with the next object that names an image."""
+    """Yields the elements of the array that begins here. After a fault, continues at the next object with an image."""
     start, place = place, place + 1
     while (place := _after(_BETWEEN, text, place)) < len(text):
         if text[place] == "]":
@@ -74,7 +74,7 @@ def _next_object(text: str, place: int) -> int:
 
 
 def _in_line(text: str, place: int) -> _Values:
-    """The value that the line holds from here on."""
+    """Yields the value that begins here, up to the end of the line."""
     end = text.find("\n", place)
     end = len(text) if end == -1 else end
     if error := _not_utf_8(text, place, end):
@@ -94,8 +94,8 @@ def _in_line(text: str, place: int) -> _Values:
 
 
 def _object_over_lines(text: str, place: int, end: int) -> int | None:
-    """Where the object ends that begins in this line and goes on after its end, if it is one."""
-    # Only such a line can be its first. A failure costs a walk through all that stands before, for its line number.
+    """Returns where an object ends that begins in this line and ends in a later one, or None."""
+    # Only a line with such an end can begin one. For each failure, the decoder reads all text before it to count lines.
     if not text[place:end].rstrip().endswith(("{", "[", ",")):
         return None
     try:

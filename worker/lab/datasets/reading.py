@@ -1,4 +1,4 @@
-"""A dataset, record by record: FakeClue's JSON, JSON Lines, or a folder with real/ and fake/."""
+"""Reads a dataset record by record: FakeClue's JSON, JSON Lines, or a folder with real/ and fake/."""
 
 import os
 import posixpath
@@ -18,9 +18,9 @@ _SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", 
 
 
 def read_dataset(path: Path) -> Iterator[Record | Fault]:
-    """The records of a dataset in their order, a fault in place of each that cannot be used.
+    """Yields the records of a dataset in order, with a fault in place of each that cannot be used.
 
-    Of several with the same image the first is used. Raises ConfigurationError when there is no such dataset.
+    If several records have the same image, the first is used. Raises ConfigurationError if there is no such dataset.
     """
     known: dict[str, Record] = {}
     for found in _in_folder(path) if path.is_dir() else _in_file(path):
@@ -28,20 +28,20 @@ def read_dataset(path: Path) -> Iterator[Record | Fault]:
             first = known.setdefault(_normal(found.image), found)
             if first is not found:
                 other = "" if first.label == found.label else ", with the other label"
-                detail = f"stands in line {first.line} already{other}"
+                detail = f"already in line {first.line}{other}"
                 yield Fault(found.line, found.image, Cause.DUPLICATE, detail)
                 continue
         yield found
 
 
 def _normal(image: str) -> str:
-    """One spelling for all of a relative name: ./a.png is a.png. In a uri a dot is part of a key like any other."""
+    """Returns one spelling of a relative name: ./a.png is a.png. In a uri, dots are part of the key."""
     return image if "://" in image or image.startswith("/") else posixpath.normpath(image)
 
 
 def _in_file(path: Path) -> Iterator[Record | Fault]:
     try:
-        # One record that is not UTF-8 is one fault: values_of() finds it.
+        # A record that is not UTF-8 is only one fault: values_of() finds it.
         text = read_text(path, errors="surrogateescape")
     except (OSError, UnicodeError) as error:
         raise ConfigurationError(f"DATASET: {path} cannot be read: {error}; give a JSON file or a folder") from None
@@ -57,7 +57,7 @@ def _record(value: Any, line: int) -> Record | Fault:
     if _normal(image).split("/")[0] == "..":
         return Fault(line, image, Cause.NO_IMAGE_NAMED, "the name leads out of the folder of the images")
     if not _is_text(image):
-        detail = "the name is no Unicode text: give file:///…, its bytes percent-encoded"
+        detail = "the name is not Unicode text: give file:///… with its bytes percent-encoded"
         return Fault(line, image, Cause.NO_IMAGE_NAMED, detail)
     try:
         return Record.model_validate({**value, "line": line})
@@ -70,13 +70,13 @@ def _record(value: Any, line: int) -> Record | Fault:
 
 
 def _in_folder(folder: Path) -> Iterator[Record | Fault]:
-    """What lies below any folder with the name of a class, in the order of the paths; each file counts as a line."""
+    """Yields the files in any folder with the name of a class, in the order of paths. Each file counts as a line."""
     classes = dict.fromkeys(REAL, 1) | dict.fromkeys(FAKE, 0)
     line = 0
     for found in _below(folder):
         path = Path(found.filename) if isinstance(found, OSError) else found
         relative = path.relative_to(folder)
-        # With the last part, too: a link named real that leads nowhere looks like a file.
+        # The last part counts, too: a broken link with the name real looks like a file.
         label = next((classes[part.lower()] for part in relative.parts if part.lower() in classes), None)
         if isinstance(found, OSError):
             line += 1
@@ -92,7 +92,7 @@ def _labelled(image: Path, label: int, line: int, folder: Path) -> Record | Faul
     if image.suffix.lower() not in _SUFFIXES:
         detail = f"not read as an image: its name does not end in one of {' '.join(_SUFFIXES)}"
         return Fault(line, str(image), Cause.UNSUPPORTED_SUFFIX, detail)
-    # A name that is not UTF-8 stands in no file of ours; its uri does.
+    # A name that is not UTF-8 cannot be written to our files, but its uri can.
     name = str(image) if _is_text(str(image)) else Path(folder, image).absolute().as_uri()
     return _record({"image": name, "label": label}, line)
 
@@ -102,9 +102,9 @@ def _is_text(name: str) -> bool:
 
 
 def _below(folder: Path, around: tuple[Path, ...] = ()) -> Iterator[Path | OSError]:
-    """All files, through links to folders too; an error in place of a folder that cannot be listed.
+    """Yields all files, also through links to folders. Yields an error for a folder that cannot be listed.
 
-    `around`: the real paths of the folders that this one lies in. A link to one of them would never end.
+    `around` are the real paths of the folders around this one. A link to one of them would never end.
     """
     try:
         real, paths = folder.resolve(), sorted(folder.iterdir())
@@ -112,7 +112,7 @@ def _below(folder: Path, around: tuple[Path, ...] = ()) -> Iterator[Path | OSErr
         yield error
         return
     for path in paths:
-        if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for what must not be looked at
+        if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises if permission is missing
             yield path
         elif path.resolve() not in (*around, real):
             yield from _below(path, (*around, real))

@@ -1,4 +1,4 @@
-"""A labelled image as FakeClue writes it, and what is told of one that cannot be used."""
+"""A labelled image in FakeClue's form, and the description of a record that cannot be used."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,11 +9,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 _SPLITS = {"train", "training", "test", "val", "valid", "validation", "images", "image", "imgs"}
 REAL, FAKE = {"real", "0_real", "nature"}, {"fake", "1_fake", "ai"}
-"""What benchmarks call the folders of their two classes: FakeClue and FF++, CNNDetection, GenImage."""
+"""How benchmarks name the folders of their two classes: FakeClue and FF++, CNNDetection, GenImage."""
 
 
 def _encodable(text: str) -> str:
-    text.encode()  # JSON can spell half of a surrogate pair, and no file can hold it
+    text.encode()  # JSON can contain half of a surrogate pair, which no file can hold
     return text
 
 
@@ -30,10 +30,10 @@ class Turn(BaseModel):
 
 
 class Record(BaseModel):
-    """One labelled image, as FakeClue writes it: `label` 1 is real, 0 is fake; `cate` is its category.
+    """One labelled image in FakeClue's form: `label` 1 is real, 0 is fake; `cate` is its category.
 
-    `image` is a path below the dataset's images, or an s3:// or file:/// uri. `line` is where it stands, from 1 on; of
-    a folder, its place in the listing. Fields that are not FakeClue's are kept in `model_extra`.
+    `image` is a path under the dataset's images, or an s3:// or file:/// uri. `line` is its line, from 1 on; for a
+    folder, its place in the listing. Fields that FakeClue does not have are kept in `model_extra`.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -55,7 +55,7 @@ class Record(BaseModel):
 
     @property
     def is_fake(self) -> bool:
-        """The label in words."""
+        """Whether the label is fake."""
         return self.label == 0
 
     @property
@@ -65,17 +65,17 @@ class Record(BaseModel):
 
     @property
     def question(self) -> str | None:
-        """What the human asks first, with its image placeholder."""
+        """The first question of the human, with its image placeholder."""
         return next((turn.value for turn in self.conversations if turn.speaker == "human"), None)
 
     @property
     def answer(self) -> str | None:
-        """What the model should answer."""
+        """The answer that the model should give."""
         return next((turn.value for turn in self.conversations if turn.speaker == "gpt"), None)
 
     @property
     def generator(self) -> str | None:
-        """What made the image, where its path tells: the folder below fake/ or real/, else the first that says."""
+        """The generator, if the image's path names one: the folder below fake/ or real/, or the first other name."""
         folders = [part for part in PurePosixPath(self.image).parts[:-1] if part != ".."]
         if "://" in self.image:
             folders = folders[2:]  # the scheme and the bucket
@@ -93,18 +93,18 @@ class Cause(StrEnum):
     NO_IMAGE_NAMED = "no_image_named"
     UNKNOWN_LABEL = "unknown_label"
     DUPLICATE = "duplicate"
-    CONFLICT = "conflict"  # the same content with both labels
-    CONTRADICTS_LABEL = "contradicts_label"  # what the model should answer says the opposite
-    UNSUPPORTED_SUFFIX = "unsupported_suffix"  # of a folder's file, by which it is no image that is read
+    CONFLICT = "conflict"  # the same content has both labels
+    CONTRADICTS_LABEL = "contradicts_label"  # the answer of the record says the opposite of its label
+    UNSUPPORTED_SUFFIX = "unsupported_suffix"  # a file in a folder does not have the suffix of an image
     MISSING_IMAGE = "missing_image"
     UNREADABLE_IMAGE = "unreadable_image"
-    STORAGE_UNAVAILABLE = "storage_unavailable"  # may be there the next time
+    STORAGE_UNAVAILABLE = "storage_unavailable"  # may be readable the next time
     ENGINE_FAILED = "engine_failed"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A record that is not used, with its line. `cause`: one of Cause, or of whoever used the records."""
+    """A record that is not used, with its line. `cause` is one of Cause, or of the code that used the records."""
 
     line: int
     image: str | None

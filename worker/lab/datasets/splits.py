@@ -1,4 +1,4 @@
-"""Into which part of a dataset a content goes. Its own SHA-256 decides, and nothing else that is in the dataset."""
+"""Decides to which part of a dataset a content belongs. Only the SHA-256 of the content counts."""
 
 import hmac
 from enum import StrEnum
@@ -12,7 +12,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Split(StrEnum):
-    """The parts of a dataset: to train on, to choose thresholds and stop by, to report on."""
+    """The parts of a dataset: to train on, to choose thresholds and the stop, and to report on."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -20,7 +20,7 @@ class Split(StrEnum):
 
 
 class Shares(BaseModel):
-    """How much of a dataset goes into each part, of 1 in all."""
+    """The share of each part of a dataset. They sum to 1."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,16 +37,16 @@ class Shares(BaseModel):
 
 
 def split_of(sha256: str, shares: Shares, seed: int, purpose: str = "") -> Split:
-    """The part for the content with this SHA-256, in hexadecimal.
+    """Returns the part for the content with this SHA-256, in hexadecimal.
 
-    HMAC-SHA-256 of the content's hash under the seed, read as a fraction of 1: as good as drawn at random, and the same
-    for the same content under whatever name, in whatever company. Where shares move, only what lies between the old and
-    the new border does. Splits of another `purpose` are independent under the same seed: what one leaves to train on
-    must not be what the other never holds out.
+    It uses HMAC-SHA-256 of the content's hash with the seed, read as a fraction of 1. This is as good as random, and
+    gives the same result for the same content under any name and in any dataset. If shares change, only contents
+    between the old and the new border move. Splits for different values of `purpose` are independent under the same
+    seed, so that one split does not always train on what another one never holds out.
     """
     # 48 bits: exact in a float, and never rounded up to 1.
     fraction = int.from_bytes(hmac.digest(f"{purpose}{seed}".encode(), bytes.fromhex(sha256), "sha256")[:6]) / 2**48
     wanted = [(split, share) for split in Split if (share := getattr(shares, split)) > 0]
     borders = accumulate(share for _, share in wanted)
     chosen = (split for (split, _), border in zip(wanted, borders, strict=True) if fraction < border)
-    return next(chosen, wanted[-1][0])  # shares may sum to a little less than 1
+    return next(chosen, wanted[-1][0])  # the shares may sum to a little less than 1
