@@ -1,4 +1,4 @@
-"""Our speed beside that of references. `make bench` runs the comparisons (benchmarks/README.md)."""
+"""Compares our speed with that of references. `make bench` runs the comparisons (benchmarks/README.md)."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """Runs the comparisons, each in a process of its own: `make bench`, or `make bench ARGS="--only host_path"`.
 
-Prints one table and writes build/bench/results.json. What was measured is kept in benchmarks/results/bench.json, with
-the machine and the commit, and drawn into bench.png beside it.
+Prints one table and writes build/bench/results.json. The figures are kept in benchmarks/results/bench.json, with the
+machine and the commit, and drawn into bench.png beside it.
 """
 
 import argparse
@@ -17,9 +17,9 @@ OUTPUT = Path("build/bench/results.json")
 
 
 def main() -> int:
-    """Returns 0 when everything was measured, 1 when a benchmark failed, 2 when no name fits."""
-    parser = argparse.ArgumentParser(prog="make bench", description="Our figures beside those of references.")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="may be given several times")
+    """Returns 0 if everything was measured, 1 if a benchmark failed, and 2 if no name fits."""
+    parser = argparse.ArgumentParser(prog="make bench", description="Compares our figures with those of references.")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="can be given several times")
     options = parser.parse_args()
     for one in options.only:
         if not any(_within(name, one) for name in BENCHMARKS):
@@ -31,7 +31,7 @@ def main() -> int:
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
             rows += measure(name, options.only)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the other benchmarks go on
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the other benchmarks continue
             failed.append(name)
             print(f"{name} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         _write(rows)
@@ -55,7 +55,7 @@ def _write(rows: list[dict[str, Any]]) -> None:
 
 
 def _table(rows: list[dict[str, Any]], before: dict[str, dict[str, Any]]) -> str:
-    """`before`: the same comparisons at the commit before they were improved, where they were measured."""
+    """Returns the table. `before` has the same comparisons from before an improvement, if they were measured."""
     lines = [("name", "ours", "reference", "unit", "before", "ratio", "spread", "target", "")]
     for row in rows:
         sign = ">=" if row["higher_is_better"] else "<="

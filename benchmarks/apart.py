@@ -1,4 +1,4 @@
-"""The benchmarks by name, and how one of them runs: in a process of its own."""
+"""Lists the benchmarks by name, and runs one of them in a process of its own."""
 
 import importlib
 import multiprocessing
@@ -24,15 +24,15 @@ BENCHMARKS = {
     "desk_pictures": "benchmarks.desk_pictures",
     "near": "benchmarks.near",
 }
-"""Modules with `compare(wanted: Wanted) -> Iterable[Comparison]`, whose names begin with the name here."""
+"""Modules with `compare(wanted: Wanted) -> Iterable[Comparison]`. Their names begin with the name given here."""
 
 
 def measure(name: str, only: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of a benchmark's comparisons, or of those among them that `only` names.
+    """Returns the rows of a benchmark's comparisons, or only of those that `only` names.
 
-    A fresh process runs it: engines, pools and memory of one benchmark must not weigh on the next.
+    It runs in a fresh process, so that engines, pools and memory of one benchmark do not affect the next one.
     """
-    # Spawned: a fork would copy threads and sockets of the parent.
+    # Spawned, because a fork would copy threads and sockets of the parent.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         return process.submit(_compare, name, only).result()
 

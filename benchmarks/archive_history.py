@@ -1,4 +1,4 @@
-"""A database as it looks after weeks of nightly scans: findings, contents, reviews. Made by SQL, for benchmarks."""
+"""Fills a database by SQL as it looks after weeks of nightly scans: findings, contents, reviews. For benchmarks."""
 
 import importlib
 import time
@@ -9,7 +9,7 @@ import psycopg
 _MIGRATION = "migrations.versions.0005_what_dashboards_read"
 _LATER_MIGRATION = "migrations.versions.0009_cheaper_to_keep_and_to_ask"
 
-# Every second content is fake or uncertain. The contents come again and again, at other places.
+# Every second content is fake or uncertain. The contents appear again and again, at other places.
 _VERDICTS = """
 INSERT INTO verdicts (sha256, detector_id, uri, width, height, explain, answer, score, completion, explanation,
                       contradicts, prompt_tokens, completion_tokens, latency_ms, created_at)
@@ -68,9 +68,9 @@ FROM reviews r JOIN content_reviews s USING (sha256) WHERE r.kind = 'first';
 
 @dataclass(frozen=True)
 class Size:
-    """How much there is. Each scan has `findings / scans`; every tenth is live. Half of the `contents` are not real.
+    """The size of the archive. Each scan has `findings / scans`, and every tenth scan is live.
 
-    A twentieth of the `reviews` is contradicted by another one.
+    Half of the `contents` are not real. A twentieth of the `reviews` is contradicted by another review.
     """
 
     findings: int
@@ -80,7 +80,7 @@ class Size:
 
 
 def fill(url: str, detector_id: int, size: Size) -> dict[str, float]:
-    """Fills a migrated database. Returns the seconds that counting took, as the migration does it."""
+    """Fills a migrated database. Returns the seconds that the migration's way of counting took."""
     each = size.findings // size.scans
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET session_replication_role = replica")  # the counts are made at the end, all at once
@@ -97,8 +97,8 @@ def fill(url: str, detector_id: int, size: Size) -> dict[str, float]:
         migration = importlib.import_module(_MIGRATION)
         started = time.perf_counter()
         _run(connection, migration._COUNT.format(sign="", rows="findings", only=""))  # noqa: SLF001 - the same SQL
-        _run(connection, migration._REMEMBER_ALL)  # noqa: SLF001 - likewise
-        _run(connection, importlib.import_module(_LATER_MIGRATION)._FLAGGED_SO_FAR)  # noqa: SLF001 - likewise
+        _run(connection, migration._REMEMBER_ALL)  # noqa: SLF001 - the same SQL
+        _run(connection, importlib.import_module(_LATER_MIGRATION)._FLAGGED_SO_FAR)  # noqa: SLF001 - the same SQL
         seconds = time.perf_counter() - started
         _run(connection, _REVIEWS.format(reviews=size.reviews))
         connection.execute("VACUUM ANALYZE")
@@ -106,7 +106,7 @@ def fill(url: str, detector_id: int, size: Size) -> dict[str, float]:
 
 
 def _scan(connection: psycopg.Connection[tuple[object, ...]], number: int, size: int, at: str) -> tuple[object, str]:
-    """Adds a nightly scan that is done, and its empty partition."""
+    """Adds a nightly scan that is done, with an empty partition."""
     partition = f"bench_{number:03d}"
     kind = "live" if number % 10 == 9 else "scan"
     row = connection.execute(_SCAN.format(partition=partition, size=size, at=at, kind=kind).encode()).fetchone()

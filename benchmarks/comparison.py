@@ -1,4 +1,4 @@
-"""What a benchmark returns: our figure beside that of a reference, measured in turns in one run."""
+"""The result of a benchmark: our figure beside that of a reference, measured in turns in one run."""
 
 import statistics
 from collections.abc import Callable, Iterable
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Wanted = Callable[[str], bool]
-"""Whether `--only` asks for the comparison of this name."""
+"""Whether `--only` asks for the comparison with this name."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Comparison:
     """One line of the table.
 
     `ours` and `reference` are the figures of each round, in `unit`, in the same order. `target` is the ratio that we
-    want: at least that where higher is better, at most that where lower is better. None means that we only look.
+    want: at least this if higher is better, at most this if lower is better. None: there is no target.
     """
 
     name: str
@@ -26,23 +26,23 @@ class Comparison:
 
     @property
     def ratios(self) -> list[float]:
-        """Ours over the reference, round by round."""
+        """Our figure divided by the reference, for each round."""
         return [ours / reference for ours, reference in zip(self.ours, self.reference, strict=True)]
 
     @property
     def ratio(self) -> float:
-        """The median over the rounds. Two figures of one round ran next to each other, so noise hits both."""
+        """The median over the rounds. Both figures of a round were measured close together, so noise hits both."""
         return statistics.median(self.ratios)
 
     @property
     def met(self) -> bool | None:
-        """Whether the ratio meets the target; None without a target."""
+        """Whether the ratio meets the target, or None without a target."""
         if self.target is None:
             return None
         return self.ratio >= self.target if self.higher_is_better else self.ratio <= self.target
 
     def row(self) -> dict[str, Any]:
-        """What results.json holds of it."""
+        """Returns the row for results.json."""
         return {
             "name": self.name,
             "ours": _short(statistics.median(self.ours)),
@@ -59,7 +59,7 @@ class Comparison:
 def in_turns(
     ours: Callable[[], float], reference: Callable[[], float], rounds: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The figures of both in each round. Who goes first changes from round to round."""
+    """Returns the figures of both for each round. The order of the two changes from round to round."""
     figures: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds):
         both = [(ours, figures[0]), (reference, figures[1])]
@@ -69,7 +69,7 @@ def in_turns(
 
 
 def selection(only: Iterable[str]) -> Wanted:
-    """`host_path` selects host_path and all that begins with `host_path.`; nothing given selects everything."""
+    """Makes the filter of `--only`: `host_path` selects itself and `host_path.*`. No names select everything."""
     names = tuple(only)
     return lambda name: not names or any(name == one or name.startswith(f"{one}.") for one in names)
 

@@ -1,9 +1,9 @@
-"""How fast do dashboards get their answers? Every query of a panel, of a view and of the desk's overview, as the
-dashboard role.
+"""How fast do dashboards get their answers? Runs every query of a panel, of a view and of the desk's overview.
 
     python -m benchmarks.dashboards [--findings 10000000] [--contents 2000000] [--scans 30] [--reviews 100000]
 
-Half of the contents are fake or uncertain: a million wait for a person, or are reviewed.
+The queries run as the dashboard role. Half of the contents are fake or uncertain: a million wait for a review, or have
+one.
 """
 
 import argparse

@@ -1,10 +1,9 @@
-"""How much memory decoding takes at its peak, by format and mode, beside what decode_bytes() promises.
+"""How much memory does decoding take at its peak, by format and mode, compared with what decode_bytes() promises?
 
     python -m benchmarks.decode_memory [--megapixels 25] [--only JPEG]
 
-Each file is made by a process of its own, and decoded by another one: its peak is VmHWM of /proc/self/status, which is
-set back first, less what the process held before. `of_bound` is that peak over the promise; it must not be above 1.
-Linux only.
+One process makes each file, and another one decodes it. The peak is VmHWM in /proc/self/status, which is reset first,
+minus what the process held before. `of_bound` is the peak divided by the promise; it must not be above 1. Linux only.
 """
 
 import argparse
@@ -97,11 +96,11 @@ FILES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "HEIC, tiles": ("HEIF", "RGB", {"tile_size": 512}),
     "AVIF, animated": ("AVIF", "RGB", {"speed": 10, "frames": 2}),
 }
-"""By name: Pillow's format and mode, and how it is saved; `orientation` is EXIF's, `frames` more than one animate."""
+"""By name: Pillow's format and mode, and how the file is saved. `orientation` is EXIF's. Several `frames` animate."""
 
 
 def encoded(name: str, pixels: int) -> bytes:
-    """The file of this name with about so many pixels, 4:3."""
+    """Returns the file of this name with about this many pixels, 4:3."""
     form, mode, given = FILES[name]
     options = dict(given)
     height = int((pixels * 3 / 4) ** 0.5)
@@ -129,7 +128,7 @@ def _as_heif(image: Image.Image, mode: str) -> pillow_heif.HeifFile:
 
 
 def picture(width: int, height: int, mode: str) -> Image.Image:
-    """Soft clouds of colour; a ramp where the mode has deep levels."""
+    """Returns soft clouds of colour, or a ramp for modes with deep levels."""
     if mode in {"I", "F", "I;16"}:
         kind = {"I": np.int32, "F": np.float32, "I;16": np.uint16}[mode]
         return Image.fromarray(np.add.outer(np.arange(height) % 256, np.arange(width) % 256).astype(kind) * kind(90))
@@ -139,25 +138,25 @@ def picture(width: int, height: int, mode: str) -> Image.Image:
 
 
 def measure(path: Path, decoding: Decoding) -> dict[str, int]:
-    """Peak and promise in bytes for the file, in a process that has decoded nothing large yet."""
+    """Returns peak and promise in bytes for the file. The process must not have decoded anything large before."""
     data = path.read_bytes()
     with opened_header(data, limits=SizeLimits(max_pixels=MAX_PIXELS)) as header:
         pixels = header.image.width * header.image.height
     bound = decode_bytes(data, decoding=decoding, limits=SizeLimits(max_pixels=MAX_PIXELS))
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # sets VmHWM back
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM
     before = _held("VmRSS")
     decode(data, decoding=decoding, limits=SizeLimits(max_pixels=MAX_PIXELS))
     return {"pixels": pixels, "file": len(data), "peak": _held("VmHWM") - before, "bound": bound}
 
 
 def _held(field: str) -> int:
-    """Bytes, from /proc/self/status."""
+    """Returns a field of /proc/self/status, in bytes."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def lines(pixels: int, only: str = "") -> Iterator[tuple[str, dict[str, int]]]:
-    """Name and figures of each file of about so many pixels. This process must hold little itself: it is forked."""
+    """Yields name and figures of each file with about this many pixels. This process is forked, so it must be small."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "file"
         for name in (name for name in FILES if name.startswith(only)):
@@ -171,7 +170,7 @@ def _write(path: Path, name: str, pixels: int) -> None:
 
 
 def _apart(work: Callable[[], _Result]) -> _Result:
-    """What `work` returns in a process of its own."""
+    """Runs `work` in a process of its own, and returns its result."""
     fork = multiprocessing.get_context("fork")
     here, there = fork.Pipe(duplex=False)
     process = fork.Process(target=lambda: there.send(work()))
@@ -189,8 +188,8 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Peak memory of decoding, by format.")
     parser.add_argument("--megapixels", type=float, default=25)
-    parser.add_argument("--only", default="", help="files whose names begin so")
-    parser.add_argument("--output", type=Path, help="a file for the bare figures; nothing is kept then")
+    parser.add_argument("--only", default="", help="only files whose names begin with this")
+    parser.add_argument("--output", type=Path, help="write the bare figures to this file instead of the kept results")
     options = parser.parse_args()
     table = {}
     for name, found in lines(int(options.megapixels * 1e6), options.only):

@@ -1,4 +1,4 @@
-"""What the archive of `archive_history` lacks for a review desk: cases, hashes, and photos that can be opened."""
+"""Adds to the archive of `archive_history` what a review desk needs: cases, hashes, and photos that can be opened."""
 
 import hashlib
 import time
@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 
 from benchmarks.large_jpeg import SIZES, photo
 
-# Cases of a thousand contents each; a rare bucket, of which the largest scan has a few.
+# There are cases of a thousand contents each, and a rare bucket with a few contents of the largest scan.
 _NAME = """
 INSERT INTO content_external_ids
 SELECT 'case ' || row_number() OVER () / 1000, sha256 FROM contents;
@@ -32,7 +32,7 @@ SELECT sha256, set_bit(set_bit(('x' || md5((n / 10)::text) || md5('x' || n / 10)
                        (7 * n % 256)::int, 0), 100, true
 FROM (SELECT sha256, row_number() OVER () AS n FROM contents) numbered
 """
-"""Contents in groups of ten near duplicates."""
+"""The contents form groups of ten near duplicates."""
 _INDEXES = "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'content_hashes' AND indexname LIKE '%_word_%'"
 _PHOTO = """
 WITH scan AS (SELECT id, partition FROM scans WHERE dropped_at IS NULL ORDER BY created_at DESC LIMIT 1),
@@ -67,16 +67,16 @@ _LEFT = """
 TRUNCATE second_looks, claims, skips;
 UPDATE contents SET superseded = true WHERE uri LIKE 'file://%' AND score = 1 AND statement IS NULL;
 """
-"""Takes away what an earlier run has left in a database that stays."""
+"""Removes what an earlier run left in a database that is kept."""
 
 
 def furnish(url: str) -> None:
-    """Gives the contents external ids, a rare bucket and hashes. Does nothing the second time."""
+    """Gives the contents external ids, a rare bucket and hashes. Does nothing if they are there already."""
     with psycopg.connect(url, autocommit=True) as connection:
         if connection.execute("SELECT FROM content_hashes LIMIT 1").fetchone() is not None:
             return
         connection.execute("SET session_replication_role = replica")
-        # The indexes are built when the rows are there, which takes a tenth of the time.
+        # Building the indexes after the rows are inserted takes a tenth of the time.
         indexes = connection.execute(_INDEXES).fetchall()
         connection.execute("".join(f"DROP INDEX {name};" for name, _ in indexes).encode())
         connection.execute(_HASHES)
@@ -87,14 +87,14 @@ def furnish(url: str) -> None:
 
 
 def matching(url: str) -> dict[str, str]:
-    """Values of filters that many waiting contents have: `scan`, `case`, `detector`."""
+    """Returns values of filters that many waiting contents match: `scan`, `case`, `detector`."""
     with psycopg.connect(url, row_factory=dict_row) as connection:
         found = connection.execute(_MATCHING).fetchone() or {}
     return {name: str(value) for name, value in found.items()}
 
 
 def lay_out(url: str, folder: Path, count: int) -> None:
-    """Puts photos of 12 megapixels into a folder, as a scan has found them: more severe than all other contents."""
+    """Puts photos of 12 megapixels into a folder, with findings that are more severe than all others."""
     first = int(time.time()) % 10**6
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(_LEFT)
@@ -105,6 +105,6 @@ def lay_out(url: str, folder: Path, count: int) -> None:
 
 
 def want_second_looks(url: str) -> None:
-    """Five thousand contents that r2 has decided wait for somebody else's second look."""
+    """Makes five thousand contents that r2 has decided wait for a second look by somebody else."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(_SECOND_LOOKS)

@@ -1,4 +1,4 @@
-"""A reviewer's browser, as a benchmark uses it: what our script sends, and what it loads."""
+"""The browser of a reviewer, for benchmarks: sends what our script sends, and loads what it loads."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -27,11 +27,11 @@ ON CONFLICT (name) DO UPDATE SET role = excluded.role
 
 
 class NothingWaitsError(Exception):
-    """The desk has led back to the queue."""
+    """The desk has returned to the queue, because nothing waits."""
 
 
 class Browser:
-    """A person at the desk. `press` and the others raise NothingWaitsError, and httpx's errors for refusals."""
+    """A person at the desk. Methods such as `press` raise NothingWaitsError, and httpx's errors for refusals."""
 
     def __init__(self, client: TestClient, name: str) -> None:
         self._client = client
@@ -42,7 +42,7 @@ class Browser:
     @classmethod
     @contextmanager
     def all(cls, database: Database, people: Mapping[str, DeskRole], **settings: Any) -> Iterator[dict[str, Self]]:
-        """A browser for each of these people, who are added to the reviewers, at one app."""
+        """Gives a browser for each of these people on one app. The people are added to the reviewers."""
         own = WebSettings.model_validate({"secret": "s" * 32, "login": LoginKind.DEMO, **settings})
         app = create_app(Parts(settings=own, database=database, store=open_stores(Settings()), broker=Celery()))
         with transaction(database) as session:
@@ -61,7 +61,7 @@ class Browser:
         self._send("/next", {"csrf": _field(self.get("/queue"), "csrf")})
 
     def press(self) -> None:
-        """Decides about the content that is open, and opens the next one."""
+        """Decides about the open content, and opens the next one."""
         if "/items/" not in self._address:
             raise NothingWaitsError
         page = self._page
@@ -70,12 +70,12 @@ class Browser:
         self._send(f"{self._path}/decide", form)
 
     def skip(self) -> None:
-        """Passes the open content over, and opens the next one."""
+        """Skips the open content, and opens the next one."""
         if "/items/" in self._address:
             self._send(f"{self._path}/skip", {"csrf": _field(self._page, "csrf")})
 
     def undo(self) -> None:
-        """Takes the newest decision back, and opens its content again."""
+        """Withdraws the newest decision, and opens its content again."""
         self._send("/undo", {"csrf": _field(self._page, "csrf")})
 
     def picture(self) -> bytes:
@@ -87,7 +87,7 @@ class Browser:
         return self.get(f"/queue?{urlencode(filters)}")
 
     def second_page(self, filters: Mapping[str, str]) -> Callable[[], str]:
-        """Opens the second page of the queue, each time it is called."""
+        """Returns a function that opens the second page of the queue."""
         address = re.findall(r'href="(/queue[^"]*after=[^"]+)"', self.queue(filters))[0]
         return lambda: self.get(address)
 

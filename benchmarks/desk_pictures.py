@@ -1,10 +1,10 @@
-"""Time to the first picture at the review desk: from the request to the last byte of our own JPEG.
+"""Measures the time to the first picture at the review desk: from the request to the last byte of our own JPEG.
 
     make bench ARGS="--only desk_pictures"
 
-`desk_pictures.12.first`: milliseconds for photo-like JPEGs of 12 megapixels that were not shown yet, beside the 300 ms
-that a person may wait. The storage is this machine's disk. `desk_pictures.12.again`: the other form of the same
-picture, which is made already, beside 20 ms.
+`desk_pictures.12.first` is in milliseconds, for photo-like JPEGs of 12 megapixels that were not shown yet. The
+reference is 300 ms, the longest acceptable wait. The storage is this machine's disk. `desk_pictures.12.again` is for
+the other form of the same picture, which exists already; its reference is 20 ms.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ FIRST_MS, AGAIN_MS = 300.0, 20.0
 
 
 def compare(wanted: Wanted) -> Iterator[Comparison]:
-    """The first and the second form of each picture."""
+    """Compares the first and the second form of each picture with the limits."""
     with scratch_database() as (_, database), TemporaryDirectory() as folder:
         first, again = measure(database, Path(folder))
     for name, figures, limit in (("first", first, FIRST_MS), ("again", again, AGAIN_MS)):
@@ -45,7 +45,7 @@ def compare(wanted: Wanted) -> Iterator[Comparison]:
 
 
 def measure(database: Database, folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Milliseconds of each picture's blurred form, and of its clear one after it."""
+    """Returns the milliseconds for the blurred form of each picture, and then for its clear form."""
     own = WebSettings.model_validate({"secret": "s" * 32, "login": LoginKind.DEMO})
     parts = Parts(settings=own, database=database, store=open_stores(Settings()), broker=Celery())
     add_reviewer(database, "heron")

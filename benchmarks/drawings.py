@@ -1,4 +1,4 @@
-"""Drawings that the demo detector can judge, 5 % of them fakes, as files in S3."""
+"""Drawings that the demo detector can judge, as files in S3. 5 % of them are fakes."""
 
 import random
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ SEED = 7_000_000
 
 
 def drawings(count: int) -> list[bytes]:
-    """Files of `count` drawings in random order: the same ones every time."""
+    """Returns the files of `count` drawings in random order. They are the same every time."""
     fakes = round(count * FLAGGED_SHARE)
     families = [FAMILIES[number % len(FAMILIES)] for number in range(fakes)] + [REAL] * (count - fakes)
     random.Random(SEED).shuffle(families)
@@ -27,7 +27,7 @@ def _file(number: int, family: str) -> bytes:
 
 
 def stored(services: Rig, name: str, files: list[bytes], times: int) -> Iterator[list[ImageRef]]:
-    """The files in S3, again and again, each time as other contents: bytes behind the picture's end differ."""
+    """Stores the files in S3 `times` times, each time as other contents: bytes after the picture's end differ."""
     for turn in range(times):
         mark = f"{name}/{turn}"
         yield services.store({f"{mark}/{number:06d}": file + mark.encode() for number, file in enumerate(files)})

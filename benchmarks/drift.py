@@ -1,9 +1,9 @@
-"""Does the drift alarm hold its false-alarm rate, and how soon does it notice a generator that the detector misses?
+"""Does the drift alarm keep its false-alarm rate, and how soon does it notice a generator that the detector misses?
 
     python -m benchmarks.drift [--weeks 1000] [--changes 60]
 
-Asks the view `drift` itself, over simulated hourly counts (benchmarks/quiet_weeks.py). Every day of the quiet weeks is
-looked at. Then 5 % of one bucket's images come from a new generator.
+Queries the view `drift` itself, on simulated hourly counts (benchmarks/quiet_weeks.py). Every day of the quiet weeks is
+checked. Then 5 % of the images in one bucket come from a new generator.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from worker.database.detectors import register_detector
 from worker.testing import scripted_description
 
 PROMISED = 0.01
-"""Share of quiet days with a false alarm, at most."""
+"""The largest allowed share of quiet days with a false alarm."""
 LOOKS = 91
-"""Days that the view tells of."""
+"""How many days the view covers."""
 CHANGED = 28
-"""Days ago that the new generator came: the view still tells of full weeks before, and of four weeks after."""
+"""How many days ago the new generator came. The view still covers full weeks before it, and four weeks after it."""
 
 _COPY = """COPY findings_hourly
 (hour, scan_id, bucket, detector_id, outcome, verdict, reason, score_bin, shard, findings) FROM STDIN"""
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def quiet(connection: Connection, world: World, weeks: int) -> dict[str, Any]:
-    """Days with an alarm in any bucket while nothing changes, and runs of such days."""
+    """Counts days with an alarm in any bucket while nothing changes, and runs of such days."""
     days: list[bool] = []
     times: list[float] = []
     while len(days) < weeks * 7:
@@ -83,7 +83,7 @@ def quiet(connection: Connection, world: World, weeks: int) -> dict[str, Any]:
 
 
 def replaced(connection: Connection, random: np.random.Generator, bucket: Bucket, changes: int) -> dict[str, Any]:
-    """5 % of a bucket's images come from a new generator, from one day on: the images until the first alarm there."""
+    """From one day on, 5 % of a bucket's images come from a new generator. Counts the images until the first alarm."""
     images: list[int] = []
     days: list[int] = []
     for _ in range(changes):
@@ -104,7 +104,7 @@ def replaced(connection: Connection, random: np.random.Generator, bucket: Bucket
 
 
 def many_buckets(connection: Connection, buckets: int = 40) -> dict[str, Any]:
-    """How long the view takes when so many buckets are judged at all hours, in each of 12 score bins."""
+    """Measures how long the view takes for this many buckets with images at all hours, in each of 12 score bins."""
     connection.execute("TRUNCATE findings_hourly")
     connection.execute(
         "INSERT INTO findings_hourly SELECT date_trunc('hour', now()) - hour * interval '1 hour', gen_random_uuid(),"
@@ -119,14 +119,14 @@ def many_buckets(connection: Connection, buckets: int = 40) -> dict[str, Any]:
 
 
 def spread(values: Sequence[int]) -> dict[str, int] | None:
-    """The median and the nine tenths' value."""
+    """Returns the median, and the value that nine tenths do not exceed."""
     if not values:
         return None
     return {"median": round(statistics.median(values)), "of_nine_in_ten": round(float(np.quantile(values, 0.9)))}
 
 
 def load(connection: Connection, counts: Mapping[str, NDArray[np.int64]]) -> None:
-    """Replaces the hourly counts; the last day is yesterday."""
+    """Replaces the hourly counts. The last day is yesterday."""
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     hours_of = {bucket.name: bucket.hours for bucket in BUCKETS}
     connection.execute("TRUNCATE findings_hourly")
@@ -140,7 +140,7 @@ def load(connection: Connection, counts: Mapping[str, NDArray[np.int64]]) -> Non
 
 
 def verdict_of(score_bin: int) -> str:
-    """The verdict at the usual thresholds."""
+    """Returns the verdict at the usual thresholds."""
     if score_bin >= FAKE_FROM:
         return "fake"
     return "real" if score_bin < REAL_TO else "uncertain"

@@ -1,8 +1,8 @@
-"""Images a second from the first message to the last row, on real vLLM with the demo detector; 5 % are fakes.
+"""Measures images per second from the first message to the last row, on real vLLM with the demo detector.
 
-Beside `engine`: the same engine, fed with squares from memory. Beside `authors`: a loop as FakeVLM's authors evaluate,
-which decodes one by one, sends static batches and has everything explained. Beside `task_per_image`: one Celery task an
-image, with a synchronous `LLM.generate`.
+5 % of the images are fakes. There are three references. `engine`: the same engine, fed with squares from memory.
+`authors`: a loop like the evaluation of FakeVLM's authors, which decodes one by one, sends static batches and has
+everything explained. `task_per_image`: one Celery task per image, with a synchronous `LLM.generate`.
 """
 
 import io
@@ -31,15 +31,15 @@ from worker.messages import MAX_IMAGES, ImageRef
 ROUNDS = 3
 IMAGES = 160
 BATCH = 32
-"""Of the authors' loop."""
+"""The batch size of the authors' loop."""
 TASKS = 32
-"""Images a round of the one that takes them one by one."""
+"""Images per round of the reference with one task per image."""
 
 Measure = Callable[[], float]
 
 
 def compare(wanted: Wanted) -> Iterator[Comparison]:
-    """Images a second, ours and those of each reference. They take turns: only one of them works at a time."""
+    """Compares images per second with each reference. Only one of them works at a time, in turns."""
     references = {"engine": (_engine, 0.95), "authors": (_authors, 2.0), "task_per_image": (_task_per_image, 3.0)}
     chosen = {name: made for name, made in references.items() if wanted(f"end_to_end.{name}")}
     if not chosen:
@@ -50,7 +50,7 @@ def compare(wanted: Wanted) -> Iterator[Comparison]:
         for name, (made, target) in chosen.items():
             with ExitStack() as stack:
                 reference = made(stack, services, files)
-                _rate_of_worker(services, next(turns))  # what is made on first use
+                _rate_of_worker(services, next(turns))  # for everything that is made on first use
                 ours, theirs = in_turns(lambda: _rate_of_worker(services, next(turns)), reference, ROUNDS)
             yield Comparison(f"end_to_end.{name}", "images/s", ours, theirs, target, higher_is_better=True)
 
@@ -60,7 +60,7 @@ def _rate_of_worker(services: Rig, refs: Sequence[ImageRef]) -> float:
 
 
 def _engine(stack: ExitStack, _services: Rig, files: list[bytes]) -> Measure:
-    """Our engine, called as the worker's threads call it, with images that are ready and let in all at once."""
+    """Calls our engine as the worker's threads call it. The images are ready, and all are let in at once."""
     engine = stack.enter_context(closing(small_engine()))
     squares = [decode(file) for file in files]
     messages = [squares[start : start + MAX_IMAGES] for start in range(0, len(squares), MAX_IMAGES)]
@@ -77,7 +77,7 @@ def _engine(stack: ExitStack, _services: Rig, files: list[bytes]) -> Measure:
 
 
 def small_engine() -> Engine:
-    """vLLM with the demo detector and the settings of SMALL_ENGINE, in this process."""
+    """Starts vLLM with the demo detector and the settings of SMALL_ENGINE, in this process."""
     os.environ |= SMALL_ENGINE
     from worker.detector.start import start_detector  # noqa: PLC0415 - vLLM reads the environment at import
     from worker.detector.supply import load_description  # noqa: PLC0415
@@ -90,9 +90,9 @@ def small_engine() -> Engine:
 
 
 def plain_llm() -> tuple[Any, Any, str]:
-    """vLLM's own synchronous LLM on the demo detector, sampling that lets an answer run to its end, and the prompt.
+    """Returns vLLM's own synchronous LLM on the demo detector, sampling with complete answers, and the prompt.
 
-    Without vLLM's caches: every round has the same images, and in a real sweep hardly any image comes twice.
+    vLLM's caches are off: every round has the same images, but in a real sweep hardly any image comes twice.
     """
     os.environ |= SMALL_ENGINE
     from vllm import LLM, SamplingParams  # noqa: PLC0415 - reads the environment at import
@@ -133,7 +133,7 @@ def _task_per_image(stack: ExitStack, services: Rig, files: list[bytes]) -> Meas
     with psycopg.connect(services.database_url, autocommit=True) as connection:
         connection.execute(CREATE)
     worker = running(
-        "the worker of one task an image",
+        "the worker with one task per image",
         command,
         log,
         lambda _: READY in log.read_text(),

@@ -1,11 +1,12 @@
-"""What does vLLM's front end cost our process for each image, beside the path through vLLM's renderer?
+"""How much does vLLM's front end cost our process per image, compared with the path through vLLM's renderer?
 
     python -m benchmarks --only front_end
 
-CPU seconds of this process with all its threads, without the engine core, which is a process of its own: from the
-square image to the completion. One engine with the demo detector runs both paths in turns, in messages of sixteen on
-four threads. The reference is the path as it was at commit d6bb875: the raw prompt and the image go to AsyncLLM, vLLM's
-renderer asks Hugging Face's processor, and vLLM writes the answer's text while it looks for the strings that end it.
+Measures CPU seconds of this process with all its threads, from the square image to the completion. The engine core is
+not included, because it is a process of its own. One engine with the demo detector runs both paths in turns, in
+messages of sixteen on four threads. The reference is the path of commit d6bb875: the raw prompt and the image go to
+AsyncLLM, vLLM's renderer calls Hugging Face's processor, and vLLM writes the answer's text while it looks for stop
+strings.
 """
 
 import asyncio
@@ -42,11 +43,11 @@ ROUNDS = 3
 TARGET = 0.25
 
 KINDS = {"front_end.verdict": Explain.NONE, "front_end.explained": Explain.ALL}
-"""The answer ends after its opening sentence, or says all: 33 tokens or so."""
+"""The answer ends after its opening sentence, or is complete: about 33 tokens."""
 
 
 def compare(wanted: Wanted) -> Iterator[Comparison]:
-    """CPU seconds an image of our process, beside those of the rendered path."""
+    """Compares CPU seconds per image of our process with those of the rendered path."""
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     settings = Settings(
@@ -91,7 +92,7 @@ def _rendered_cpu_s(rendered: "Rendered", images: list[Image], explain: Explain)
 
 
 def _check_same_answers(engine: VllmEngine, rendered: VllmEngine, images: list[Image], explain: Explain) -> None:
-    """Also takes both paths' first-time costs out of the measurement."""
+    """Checks that both paths answer alike. This also keeps their first-time costs out of the measurement."""
     for ours, theirs in zip(
         engine.complete(images, explain=explain), rendered.complete(images, explain=explain), strict=True
     ):
@@ -100,11 +101,11 @@ def _check_same_answers(engine: VllmEngine, rendered: VllmEngine, images: list[I
 
 
 class Rendered(VllmEngine):
-    """The path at commit d6bb875, on the AsyncLLM of an engine that runs already."""
+    """The path of commit d6bb875, on the AsyncLLM of an engine that already runs."""
 
     @classmethod
     def beside(cls, engine: VllmEngine) -> "Rendered":
-        """Shares everything with that engine; close that one."""
+        """Makes one that shares everything with `engine`. Close only `engine`."""
         rendered = cls.__new__(cls)
         rendered.__dict__.update(engine.__dict__)
         return rendered
@@ -117,14 +118,14 @@ class Rendered(VllmEngine):
         max_tokens: int | None = None,
         live: bool = False,
     ) -> list[Completion | EngineGenerateError]:
-        """See Engine; any error ends the benchmark."""
+        """See Engine. Any error ends the benchmark."""
         del live
         work = self._answers(images, self._parameters(explain, max_tokens))
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     @contextmanager
     def as_shipped(self) -> Iterator[None]:
-        """While the body runs, vLLM's front end is without what worker.detector.vllm_front_end has done to it."""
+        """Removes from vLLM's front end what worker.detector.vllm_front_end changed, while the body runs."""
         known = vars(self._llm.output_processor.tokenizer)
         spared = {name: known.pop(name) for name in ("decode", "convert_ids_to_tokens") if name in known}
         envs.disable_envs_cache()

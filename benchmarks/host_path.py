@@ -1,7 +1,7 @@
-"""What an image costs the worker beside the engine: CPU seconds from the queue to the committed row.
+"""How much does an image cost the worker beside the engine? CPU seconds from the queue to the committed row.
 
-The worker is a process of its own on real RabbitMQ, Postgres and S3, with an engine of no cost. The reference is a bare
-loop: GET by obstore, decode and resize by Pillow, and nothing else.
+The worker is a process of its own on real RabbitMQ, Postgres and S3, with an engine without costs. The reference is a
+bare loop that only gets the image with obstore, and decodes and resizes it with Pillow.
 """
 
 import io
@@ -19,19 +19,19 @@ from worker.messages import ImageRef
 
 ROUNDS = 3
 COUNTS = {("0.3", "jpeg"): 480, ("0.8", "jpeg"): 240, ("3", "jpeg"): 96, ("12", "jpeg"): 32, ("0.3", "png"): 240}
-"""Images a round, by megapixels and format."""
+"""Images per round, by megapixels and format."""
 TARGET = 1.3
 EDGE = 336
 
 
 def compare(wanted: Wanted) -> Iterator[Comparison]:
-    """CPU seconds an image, ours and the bare loop's."""
+    """Compares our CPU seconds per image with those of the bare loop."""
     chosen = {kind: count for kind, count in COUNTS.items() if wanted(_name(kind))}
     if not chosen:
         return
     with rig() as services, services.worker(["benchmarks.costless_worker"], {}) as worker:
         store = bare_store(services)
-        services.sweep(services.store(files("0.3", "jpeg", 160, seed=99)))  # what is made on first use
+        services.sweep(services.store(files("0.3", "jpeg", 160, seed=99)))  # for everything that is made on first use
         for kind, count in chosen.items():
             rounds = iter([services.store(files(*kind, count, seed=number)) for number in range(2 * ROUNDS)])
             ours, bare = in_turns(
@@ -39,7 +39,7 @@ def compare(wanted: Wanted) -> Iterator[Comparison]:
                 lambda rounds=rounds: _cost_of_loop(store, next(rounds)),  # type: ignore[misc]
                 ROUNDS,
             )
-            yield Comparison(_name(kind), "CPU seconds an image", ours, bare, TARGET, higher_is_better=False)
+            yield Comparison(_name(kind), "CPU seconds per image", ours, bare, TARGET, higher_is_better=False)
 
 
 def _name(kind: tuple[str, str]) -> str:
@@ -60,7 +60,7 @@ def _cost_of_loop(store: S3Store, refs: Sequence[ImageRef]) -> float:
 
 
 def bare_store(services: Rig) -> S3Store:
-    """obstore's store of the rig's bucket."""
+    """Returns obstore's store for the rig's bucket."""
     return S3Store(
         BUCKET, endpoint=services.endpoint, access_key_id="benchmark", secret_access_key="benchmark",
         region="us-east-1", client_options={"allow_http": True}, virtual_hosted_style_request=False,
@@ -68,7 +68,7 @@ def bare_store(services: Rig) -> S3Store:
 
 
 def bare_square(store: S3Store, uri: str) -> Image.Image:
-    """GET, decode, shortest edge to 336, centre crop: what every loop in front of FakeVLM has to do."""
+    """Gets, decodes, resizes the shortest edge to 336 and crops the centre: every loop with FakeVLM must do this."""
     data = store.get(uri.removeprefix(f"s3://{BUCKET}/")).bytes()
     with Image.open(io.BytesIO(memoryview(data))) as image:
         whole = image.convert("RGB")

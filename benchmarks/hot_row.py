@@ -1,11 +1,11 @@
-"""Do many workers on one scan wait for its row? 16 processes save into one scan, beside 16 with a scan each.
+"""Do many workers on one scan wait for its row? Compares 16 processes on one scan with 16 that have a scan each.
 
     python -m benchmarks.hot_row
 
-Each process saves messages of 16 new images as a worker does, one after the other: without a delay; with one of
-ROUND_TRIP_S before every statement and commit, as between two machines of one data centre; and with one of TURN_S, as
-in a process whose threads wait for their turn. A row that is locked during such a delay is what the others wait for.
-Rounds with one scan and with many take turns.
+Each process saves messages of 16 new images as a worker does, one after the other. There are several conditions:
+without a delay; with a delay of ROUND_TRIP_S before every statement and commit, as between two machines in one data
+centre; with TURN_S, as in a process whose threads wait for their turn; and with slow commits. If a row is locked during
+such a delay, the others wait for it. Rounds with one scan and with many scans take turns.
 """
 
 import hashlib
@@ -36,9 +36,9 @@ ROUNDS = 3
 ROUND_S = 4.0
 ROUND_TRIP_S = 0.001
 TURN_S = 0.02
-"""How long one of 32 threads may wait for Python's lock: four others that keep it for 5 ms each."""
+"""How long one of 32 threads may wait for Python's lock: while four others hold it for 5 ms each."""
 SLOW_COMMIT_US = 2000
-"""Postgres' commit_delay: a disk, or a replica, that takes so much longer to have a commit for certain."""
+"""Postgres' commit_delay, in microseconds: simulates a slow disk or replica."""
 
 
 CONDITIONS = {
@@ -47,13 +47,13 @@ CONDITIONS = {
     "busy_process": (TURN_S, 0),
     "slow_commit": (0.0, SLOW_COMMIT_US),
 }
-"""Seconds before each statement and commit, and microseconds that a commit takes longer."""
+"""Seconds before each statement and commit, and additional microseconds for each commit."""
 
 TARGET = 0.8
 
 
 def compare(wanted: Wanted) -> Iterator[Comparison]:
-    """Messages a second into one scan, beside those into a scan for each process."""
+    """Compares messages per second into one scan with those into a scan per process."""
     with scratch_database() as (url, database):
         detector_id = register_detector(database, scripted_description().row())
         for condition, delays in CONDITIONS.items():
@@ -83,13 +83,13 @@ BEFORE = {
     "busy_process": {"one_scan_messages_per_s": 11, "scan_each_messages_per_s": 18, "ratio": 0.616},
     "slow_commit": {"one_scan_messages_per_s": 41, "scan_each_messages_per_s": 38, "ratio": 1.081},
 }
-"""The same at commit d6bb875, which sent 58 statements a message and updated the scan's row four times: measured a few
-minutes earlier on the same machine.
+"""The figures of commit d6bb875, which sent 58 statements per message and updated the scan's row four times. They were
+measured a few minutes earlier on the same machine.
 """
 
 
 def _compared(url: str, database: Database, detector_id: int, delay_s: float, commit_us: int) -> dict[str, Any]:
-    """The medians of the rates and of their ratio."""
+    """Returns the medians of the rates and of their ratio."""
     one, many = _rates(url, database, detector_id, delay_s, commit_us)
     ratios = [ours / reference for ours, reference in zip(one, many, strict=True)]
     return {
@@ -103,7 +103,7 @@ def _compared(url: str, database: Database, detector_id: int, delay_s: float, co
 def _rates(
     url: str, database: Database, detector_id: int, delay_s: float, commit_us: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Messages a second into one scan and into many, in each of ROUNDS rounds."""
+    """Returns messages per second into one scan and into many, for each of ROUNDS rounds."""
 
     def rate(scans: list[UUID]) -> float:
         return _rate(url, database, scans, detector_id, delay_s, commit_us)
@@ -116,7 +116,7 @@ def _rates(
 
 
 def _start(database: Database) -> UUID:
-    """A scan that goes on for longer than a round."""
+    """Starts a scan that continues for longer than a round."""
     scan = start_scan(database, Listing(sources=("s3://b/",)), policy=Policy(fake_from=0.6, real_to=0.4))
     with transaction(database) as session:
         row = session.get_one(Scan, scan.id)
@@ -125,9 +125,9 @@ def _start(database: Database) -> UUID:
 
 
 def _rate(url: str, database: Database, scans: list[UUID], detector_id: int, delay_s: float, commit_us: int) -> float:
-    """Messages a second of all processes together; ends the benchmark when the counters are not exact."""
+    """Returns messages per second of all processes together. Ends the benchmark if the counters are not exact."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__spec__.name])  # else each of them imports everything once more
+    context.set_forkserver_preload([__spec__.name])  # otherwise each of them imports everything again
     ready, counts = context.Barrier(PROCESSES), context.Queue()
     processes = [
         context.Process(target=_work, args=(url, scan_id, detector_id, delay_s, commit_us, number, ready, counts))
@@ -141,9 +141,9 @@ def _rate(url: str, database: Database, scans: list[UUID], detector_id: int, del
     messages = sum(count for count, _ in saved)
     with transaction(database) as session:
         judged = sum(session.get_one(Scan, scan_id).judged for scan_id in set(scans))
-    saved_in_all = messages + PROCESSES  # each process has saved one before its clock started
+    saved_in_all = messages + PROCESSES  # each process saved one before its clock started
     if judged != saved_in_all * MAX_IMAGES:
-        raise SystemExit(f"{saved_in_all} messages of {MAX_IMAGES} were saved, and {judged} images are counted")
+        raise SystemExit(f"{saved_in_all} messages of {MAX_IMAGES} were saved, but {judged} images are counted")
     return float(sum(count / seconds for count, seconds in saved))
 
 
@@ -176,7 +176,7 @@ def _slow_commits(delay_us: int, connection: Any, _record: object) -> None:
 
 
 def _message(scan_id: UUID, process: int, number: int) -> list[Case]:
-    """16 images that were judged, each another content."""
+    """Returns 16 images that were judged, each with another content."""
     judgement = Judgement(Answer.REAL, -3.0, 0.05, "This is a real image.", None, False, False, 590, 7, 20)
     cases = []
     for image in range(MAX_IMAGES):

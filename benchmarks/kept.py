@@ -1,4 +1,4 @@
-"""What was measured, kept in benchmarks/results/: a file of figures with machine and commit, and a plot."""
+"""Keeps measurements in benchmarks/results/: a file of figures with machine and commit, and a plot."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ FIGURES, BEFORE, PLOT = RESULTS / "bench.json", RESULTS / "bench_before.json", R
 
 
 def keep(rows: list[dict[str, Any]]) -> None:
-    """Puts the rows into bench.json, in the place of earlier rows of the same names, and draws the plot."""
+    """Puts the rows into bench.json, where they replace rows with the same names, and draws the plot."""
     if not rows:
         return
     measured = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": _commit()}
@@ -28,19 +28,19 @@ def _name(row: dict[str, Any]) -> str:
 
 
 def read_kept(path: Path) -> list[dict[str, Any]]:
-    """The rows of FIGURES or BEFORE; none where there is no such file."""
+    """Returns the rows of FIGURES or BEFORE, or none if there is no such file."""
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     return rows
 
 
 def _commit() -> str:
-    """The commit, with `+` when files differ from it."""
+    """Returns the commit, with `+` if files differ from it."""
     found = subprocess.run(["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"
 
 
 def _plot(rows: list[dict[str, Any]], before: dict[str, dict[str, Any]]) -> None:
-    """Each ratio as a share of its target, so that all stand on one axis: right of the line is better."""
+    """Draws each ratio as a share of its target, so that all fit on one axis. Right of the line is better."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - takes a second to import
 
     shown = [row for row in rows if row["target"]]

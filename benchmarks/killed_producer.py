@@ -1,9 +1,9 @@
-"""A producer is killed at random moments of one scan, again and again: are the findings the listing?
+"""A producer is killed at random moments of one scan, many times: do the findings equal the listing?
 
     python -m benchmarks.killed_producer [--kills 50]
 
-Once the command itself, once a producer that commits small chunks, so that kills fall between all the steps of a scan.
-Broker is a Redis of its own, the worker's engine is scripted.
+It runs once with the command itself, and once with a producer that commits small chunks, so that kills hit all steps of
+a scan. The broker is a Redis of its own, and the worker's engine is scripted.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""Measures how much work is lost when a worker is killed (SIGKILL) again and again, and whether healthy images fail.
+"""How much work is lost if a worker is killed (SIGKILL) many times, and do healthy images fail?
 
     python -m benchmarks.killed_worker [--kills 5] [--every 60]
     python -m benchmarks.killed_worker --scripted --kills 50 --every 3
     python -m benchmarks.killed_worker --signal SIGTERM --kills 10 --every 15
 
-First one worker judges a scan and is not killed. It runs for KILLS times EVERY seconds. Then workers judge another
-scan, one after the other. Each is killed EVERY seconds after it is ready. With --scripted, a last worker is not killed
-and ends the scan. The engine is vLLM with the demo detector. With --scripted it is an engine that takes 20 ms for an
-image. With --signal SIGTERM, the workers are asked to stop instead.
+First, one worker judges a scan and is not killed. It runs for KILLS times EVERY seconds. Then workers judge another
+scan, one after the other. Each is killed EVERY seconds after it is ready. The engine is vLLM with the demo detector.
+With --scripted, it is an engine that takes 20 ms per image, and a last worker is not killed and finishes the scan. With
+--signal SIGTERM, the workers are asked to stop instead.
 """
 
 import argparse
@@ -29,8 +29,7 @@ from producers.retention import forget_messages
 from worker.messages import ImageRef
 
 IMAGES_A_SECOND = {False: 20, True: 300}
-"""Images of a scan for each second, by --scripted. They are more than a worker can judge, so that no scan ends early.
-"""
+"""Images of a scan per second, by --scripted. They are more than a worker can judge, so that no scan ends early."""
 CHUNK = 500
 """How many objects are in memory at once."""
 SCRIPTED = ["tests.scripted_worker", "0.02", "-1"]
@@ -56,7 +55,7 @@ def main() -> None:
         count = round(ready_s * IMAGES_A_SECOND[options.scripted]) + 500
         alone = _judged(services, module, _stored(services, "alone", files, count), ready_s, 1, signal.SIGTERM)[0]
         services.empty_queues()
-        forget_messages(services.database, datetime.now(UTC))  # of those that are not in the queue any more
+        forget_messages(services.database, datetime.now(UTC))  # messages that are no longer in the queue
         refs = _stored(services, "killed", files, count)
         killed, apart, scan = _judged(services, module, refs, options.every, options.kills, end)
         after = _ended(services, module, scan) if options.scripted else _counts(services, scan)
@@ -106,7 +105,7 @@ def _ended(services: Rig, module: list[str], scan: UUID) -> dict[str, Any]:
     with services.worker(module, SMALL_ENGINE):
         services.wait_for(scan)
         until = time.monotonic() + 60
-        # Messages whose images are decided already: those that wait, and those that the worker has in hand.
+        # Some messages have only decided images: those that still wait, and those that the worker has in hand.
         while services.waiting() or (_counts(services, scan)["rows_left_behind"] and time.monotonic() < until):
             time.sleep(0.2)
     return _counts(services, scan)

@@ -1,14 +1,14 @@
-"""Large JPEGs decoded at reduced size, beside the full size: how much faster, and whether the verdicts stay the same.
+"""Compares large JPEGs decoded at reduced size with the full size: how much faster is it, and do verdicts change?
 
     make bench ARGS="--only large_jpeg"
 
-`large_jpeg.12` and `large_jpeg.3`: images a second of one core's time, from bytes to the square, of photo-like JPEGs of
-12 and 3 megapixels: drawings, enlarged, with the noise of a sensor.
+`large_jpeg.12` and `large_jpeg.3` are images per second of one core's time, from bytes to the square. The images are
+photo-like JPEGs of 12 and 3 megapixels: enlarged drawings with the noise of a sensor.
 
-`large_jpeg.agreement`: the share of 1,000 drawings, half of them camera-like, whose verdict by the demo detector on
-vLLM is the same from both decodings. Drawing at several megapixels would take minutes, so each is drawn in its own size
-(336 to 800 pixels) and enlarged: to 3 megapixels, and to 1,344 pixels on the shorter edge, from where on a JPEG is
-reduced. Only the verdict is asked, no explanation.
+`large_jpeg.agreement` is the share of 1,000 drawings, half of them camera-like, that get the same verdict from both
+decodings by the demo detector on vLLM. Drawing at several megapixels would take minutes, so each is drawn in its own
+size (336 to 800 pixels) and enlarged to at least 3 megapixels, and to at least 1,344 pixels on the shorter edge, from
+which on a JPEG is reduced. Only the verdict is asked for, without an explanation.
 """
 
 import io
@@ -44,14 +44,14 @@ SIZES = {"12": (4000, 3000), "3": (2048, 1536)}
 TARGETS = {"12": 3.0, "3": None}
 DRAWINGS = 1000
 SEED = 5
-"""Of the drawings: the demo detector learned from seed 1, and was measured on 2 and 3."""
+"""The seed of the drawings. The demo detector learned from seed 1, and was measured on 2 and 3."""
 MEGAPIXELS = 3
 POLICY = Policy(explain=Explain.NONE, max_tokens=8)
 AT_ONCE = 64
 
 
 def compare(wanted: Wanted) -> Iterator[Comparison]:
-    """Speed at two sizes, and the agreement of verdicts."""
+    """Compares the speed at two sizes, and computes the agreement of verdicts."""
     for name, size in SIZES.items():
         if wanted(f"large_jpeg.{name}"):
             files = [photo(number, size) for number in range(PHOTOS)]
@@ -65,14 +65,14 @@ def compare(wanted: Wanted) -> Iterator[Comparison]:
 
 
 def photo(number: int, size: tuple[int, int]) -> bytes:
-    """A camera-like drawing as a JPEG of this size, with noise as a sensor's: without it, decoding is too easy."""
+    """Returns a camera-like drawing as a JPEG of this size. Without the added noise, decoding would be too easy."""
     large = np.asarray(draw(SEED * 1_000_000 + number, REAL).resize(size, Image.Resampling.BICUBIC), np.float32)
     noise = np.random.default_rng(number).normal(0, 4, large.shape).astype(np.float32)
     return _jpeg(Image.fromarray((large + noise).round().clip(0, 255).astype(np.uint8)), quality=90)
 
 
 def rate(files: Sequence[bytes], decoding: Decoding) -> Callable[[], float]:
-    """Measures images a second of this process's CPU time."""
+    """Returns a function that measures images per second of this process's CPU time."""
 
     def measure() -> float:
         began = time.process_time()
@@ -84,10 +84,10 @@ def rate(files: Sequence[bytes], decoding: Decoding) -> Callable[[], float]:
 
 
 def agreement() -> float:
-    """The share of the drawings with one verdict under both decodings."""
+    """Returns the share of drawings with the same verdict under both decodings."""
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         pairs = list(pool.map(_both_squares, range(DRAWINGS), chunksize=8))
-    # A small machine's share of memory: the detector needs little, and other processes may hold the rest.
+    # A share for a small machine: the detector needs little, and other processes may hold the rest.
     settings = Settings(detector=str(DEMO_DETECTOR), gpu_memory_utilization=0.2)
     description, engine = start_detector(load_description(settings), settings)
     with closing(engine):
@@ -95,12 +95,12 @@ def agreement() -> float:
         ask = partial(_verdicts, engine, Reader(description), description.thresholds.model_dump())
         full, reduced = (ask([_square(pair[side]) for pair in pairs]) for side in (0, 1))
     same = sum(one == other for one, other in zip(full, reduced, strict=True))
-    print(f"{same} of {len(pairs)} verdicts agree; in full {_counted(full)}, reduced {_counted(reduced)}", flush=True)
+    print(f"{same} of {len(pairs)} verdicts agree; full {_counted(full)}, reduced {_counted(reduced)}", flush=True)
     return same / len(pairs)
 
 
 def _both_squares(index: int) -> tuple[bytes, bytes]:
-    """The pixels of drawing `index` as the detector sees them: decoded in full, and reduced."""
+    """Returns the pixels of drawing `index` as the detector sees them: decoded in full, and reduced."""
     seed = SEED * 1_000_000 + index
     small = draw(seed, REAL if index % 2 else FAMILIES[index // 2 % len(FAMILIES)])
     needed = Decoding.REDUCED.least(EDGE) or 0

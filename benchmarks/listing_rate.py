@@ -1,9 +1,9 @@
-"""How fast are keys of a manifest published, and known ones passed by? RabbitMQ and Postgres as the tests find them.
+"""How fast are the keys of a manifest published, and known keys skipped? Uses the tests' RabbitMQ and Postgres.
 
     python -m benchmarks.listing_rate [--keys 1000000]
 
-Runs `fakesweep scan` as a process: a tenth of the keys, all of them, and all of them again once they are known. Beside
-it, in the same run, a bare kombu loop that publishes the same messages, with kombu's confirmations and with none.
+Runs `fakesweep scan` as a process: with a tenth of the keys, with all of them, and with all of them again when they are
+known. In the same run, a bare kombu loop publishes the same messages, with kombu's confirmations and without them.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from worker.messages import MAX_IMAGES
 from worker.testing import scripted_description
 
 CONFIRMED_SAMPLE = 5000
-"""Messages of the loop that waits for each confirmation: it needs a millisecond for each."""
+"""Messages of the loop that waits for each confirmation, because each takes a millisecond."""
 
 
 def main() -> None:

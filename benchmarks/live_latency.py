@@ -1,7 +1,7 @@
-"""How long a live image waits while a scan keeps the worker busy, beside an idle worker; and what the scan loses by it.
+"""How long does a live image wait while a scan keeps the worker busy, and how much slower is the scan?
 
-Real vLLM with the demo detector. One live image comes every two seconds: for a verdict alone, or with an explanation.
-The time runs from its submission to its committed row.
+The reference is an idle worker. Uses real vLLM with the demo detector. One live image comes every two seconds, for a
+verdict only or with an explanation. The time runs from its submission to its committed row.
 """
 
 import math
@@ -25,12 +25,12 @@ from worker.messages import Explain, ImageRef, Policy
 ROUNDS = 2
 EVERY_S = 2.0
 PHASE_S = 40.0
-"""20 live images come in a phase, or fewer when each of them waits for longer than EVERY_S."""
+"""20 live images come in a phase, or fewer if each of them waits for longer than EVERY_S."""
 LIVE_IMAGES = round(PHASE_S / EVERY_S)
 SCAN_TIMES = 8
-"""How many times 240 images: more than a worker judges in two phases."""
+"""How many times 240 images the scan has: more than a worker judges in two phases."""
 SETTLE_S = 10.0
-"""Before a scan counts as having filled the worker."""
+"""How long a scan runs before it counts as having filled the worker."""
 KINDS = {"verdict": Explain.NONE, "explained": Explain.ALL}
 NAMES = ("live_latency.verdict", "live_latency.explained", "live_latency.scan_throughput")
 
@@ -44,7 +44,7 @@ class _Figures:
 
 
 def compare(wanted: Wanted) -> Iterator[Comparison]:
-    """p99 latencies in seconds, busy and idle, and the scan's images a second with live images and without."""
+    """Compares p99 latencies in seconds, busy and idle, and the scan's rate with and without live images."""
     if not any(wanted(name) for name in NAMES):
         return
     figures = {kind: _Figures() for kind in KINDS}
@@ -76,7 +76,7 @@ def _round(
     sweeps: Iterator[list[ImageRef]],
     live: Iterator[list[ImageRef]],
 ) -> None:
-    """Live images alone, then with a scan, then the scan alone for as long."""
+    """Sends live images alone, then with a scan, and then measures the scan alone for the same time."""
     found.idle.append(_p99(_submit_all(services, app, next(live), explain)))
     refs = [ref for _ in range(SCAN_TIMES) for ref in next(sweeps)]
     scan_id = services.start_scan(refs)
@@ -93,7 +93,7 @@ def _round(
 
 
 def _submit_all(services: Rig, app: Celery, refs: list[ImageRef], explain: Explain) -> list[float]:
-    """Seconds of each image from its submission to its row; one every EVERY_S at most."""
+    """Returns the seconds of each image from its submission to its row. At most one is sent every EVERY_S."""
     latencies: list[float] = []
     until = time.perf_counter() + PHASE_S
     for ref in refs:
@@ -112,7 +112,7 @@ def _sleep(seconds: float) -> list[float]:
 
 
 def _rate_meanwhile(services: Rig, scan_id: UUID, work: Callable[[], list[float]]) -> tuple[list[float], float]:
-    """What the work returns, and the scan's images a second while it went on."""
+    """Runs the work. Returns its result, and the scan's images per second during it."""
     before, started = services.progress(scan_id)[0], time.perf_counter()
     latencies = work()
     after, done = services.progress(scan_id)
@@ -122,12 +122,12 @@ def _rate_meanwhile(services: Rig, scan_id: UUID, work: Callable[[], list[float]
 
 
 def _drain(services: Rig, scan_id: UUID) -> None:
-    """Returns when the worker judges no more images of the scan."""
+    """Returns when the worker no longer judges images of the scan."""
     before = -1
     while before != (before := services.progress(scan_id)[0]):
         time.sleep(5)
 
 
 def _p99(latencies: list[float]) -> float:
-    """The nearest rank: of fewer than a hundred figures, the worst."""
+    """Returns the nearest rank, which is the worst of fewer than a hundred figures."""
     return sorted(latencies)[math.ceil(0.99 * len(latencies)) - 1]

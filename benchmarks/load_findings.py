@@ -1,4 +1,4 @@
-"""How fast are a scan's findings loaded where every image is known, beside COPY of the same rows?
+"""How fast are a scan's findings loaded if every image is known, compared with COPY of the same rows?
 
 COPY writes into a partition of the same table, with the same indexes and constraints, and looks nothing up.
 """
@@ -30,12 +30,12 @@ _COLUMNS = "uri, external_id, outcome, verdict, score, verdict_id, reused_from, 
 
 
 def compare(_wanted: Wanted) -> Iterator[Comparison]:
-    """Rows a second of a scan, its source in memory, beside those of COPY."""
+    """Compares rows per second of a scan, with its source in memory, with those of COPY."""
     source = KnownImages(IMAGES)
     collect_seldom()  # as the command does
     with scratch_database() as (url, database):
         know_images(url, register_detector(database, scripted_description().row()), IMAGES)
-        _, scan_id = load(database, source)  # not counted: it warms the caches, and leaves the rows for COPY
+        _, scan_id = load(database, source)  # not counted: it warms the caches, and makes the rows for COPY
         rows = copy_of(url, scan_id)
         ours, copied = in_turns(
             lambda: IMAGES / load(database, source)[0],
@@ -46,7 +46,7 @@ def compare(_wanted: Wanted) -> Iterator[Comparison]:
 
 
 class KnownImages:
-    """A Source of so many images, made before the clock starts."""
+    """A Source of this many images, which are made before the clock starts."""
 
     def __init__(self, images: int) -> None:
         self._refs = [ImageRef(uri=uri_of(n), etag=etag_of(n), size=1000) for n in range(images)]
@@ -58,7 +58,7 @@ class KnownImages:
 
 
 def load(database: Database, source: KnownImages) -> tuple[float, UUID]:
-    """Seconds in which our code writes a scan's findings, and its id."""
+    """Writes a scan's findings with our code. Returns the seconds, and the scan's id."""
     scan = scans.start_scan(database, scans.Listing(sources=("s3://archive/",)), limits=Limits(None, None))
     started = time.perf_counter()
     status = publishing.publish_scan(InMemoryPublisher(), database, scan.id, opened=lambda *_: source)
@@ -69,7 +69,7 @@ def load(database: Database, source: KnownImages) -> tuple[float, UUID]:
 
 
 def copy_of(url: str, scan_id: UUID) -> list[bytes]:
-    """A scan's rows as COPY writes and takes them, without what names the scan."""
+    """Returns a scan's rows in the form that COPY writes and reads, without the columns that name the scan."""
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
         partition = f'"{TABLE_PREFIX}scan_{scan_id.hex}"'
         with cursor.copy(f"COPY (SELECT {_COLUMNS} FROM {partition} ORDER BY uri) TO STDOUT".encode()) as out:
@@ -77,7 +77,7 @@ def copy_of(url: str, scan_id: UUID) -> list[bytes]:
 
 
 def copy(url: str, database: Database, rows: list[bytes], images: int) -> tuple[float, UUID]:
-    """Seconds in which COPY writes the same rows into a partition of its own, and the scan's id."""
+    """Writes the same rows with COPY into a partition of its own. Returns the seconds, and the scan's id."""
     scan = scans.start_scan(database, scans.Listing(sources=("s3://archive/",)))
     table = f'"{TABLE_PREFIX}{scan.partition}"'
     with psycopg.connect(url) as connection, connection.cursor() as cursor:

@@ -1,9 +1,9 @@
-"""Ten million findings: how fast are they loaded, read and dropped? Postgres as the tests find it.
+"""How fast are ten million findings loaded, read and dropped? Uses the tests' Postgres.
 
     python -m benchmarks.many_findings [--scans 10] [--images 1000000]
 
 Loads the first scans in turns by our code (a scan whose images are all known) and by COPY into a partition of the same
-table, the others by COPY, then asks what the commands ask, and drops one scan.
+table, and the other scans by COPY. Then runs the queries of the commands, and drops one scan.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def queries(database: Database, scan_id: UUID, images: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of what the commands ask, the connection open: the median and the worst of many."""
+    """Returns the milliseconds of the commands' queries on an open connection: first, median and worst."""
     numbers = iter(range(0, images, max(1, images // (REPETITIONS + 2))))
     asked: dict[str, Callable[[], object]] = {
         "status": lambda: results.summary(database, scan_id),
@@ -67,7 +67,7 @@ def queries(database: Database, scan_id: UUID, images: int) -> dict[str, dict[st
 
 
 def timed(question: Callable[[], object]) -> dict[str, float]:
-    """Milliseconds: of the first time, the median and the worst."""
+    """Returns milliseconds: the first time, the median and the worst."""
     times = []
     for _ in range(REPETITIONS):
         started = time.perf_counter()
@@ -78,7 +78,7 @@ def timed(question: Callable[[], object]) -> dict[str, float]:
 
 
 def drop(database: Database, scan_id: UUID) -> float:
-    """Seconds in which a scan's findings are dropped."""
+    """Drops a scan's findings. Returns the seconds."""
     started = time.perf_counter()
     retention.drop_scan(database, scan_id)
     return round(time.perf_counter() - started, 3)

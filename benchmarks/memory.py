@@ -1,8 +1,8 @@
-"""How much memory a worker takes for images of 0.3 to 100 megapixels, beside what its setting allows.
+"""How much memory does a worker take for images of 0.3 to 100 megapixels, compared with what its setting allows?
 
-The worker is a process of its own on real services with an engine of no cost, and with as many threads as on a large
-machine. Counted is the peak of its resident memory during a scan, less what it had when it was ready and had judged a
-first image.
+The worker is a process of its own on real services, with an engine without costs, and with as many threads as on a
+large machine. The figure is the peak of its resident memory during a scan, minus what it had after it was ready and had
+judged a first image.
 """
 
 import io
@@ -22,12 +22,12 @@ MEMORY_MIB = 4096
 SETTINGS = {"FAKESWEEP_THREADS": "32", "FAKESWEEP_IMAGE_MEMORY_MIB": str(MEMORY_MIB)}
 COUNTS = {"0.3": 160, "0.8": 80, "3": 40, "12": 24}
 LARGE = (("jpeg", (10_000, 10_000)), ("png", (7_000, 7_000)), ("webp", (9_000, 9_000)), ("tiff", (4_000, 4_000)))
-"""Format and size in pixels; a WebP of 81 megapixels takes more than a JPEG of 100."""
+"""Format, and size in pixels. A WebP of 81 megapixels takes more memory than a JPEG of 100."""
 LARGE_COPIES = 4
 
 
 def compare(wanted: Wanted) -> Iterator[Comparison]:
-    """MiB of the worker's images at their peak, beside FAKESWEEP_IMAGE_MEMORY_MIB."""
+    """Compares the peak memory of the worker's images, in MiB, with FAKESWEEP_IMAGE_MEMORY_MIB."""
     if not wanted("memory.peak"):
         return
     large = {form: _file(form, size) for form, size in LARGE}
@@ -68,6 +68,6 @@ def _reset_peak(process: psutil.Process) -> None:
 
 
 def _peak(process: psutil.Process) -> int:
-    """Bytes: VmHWM, the most that was resident since the peak was reset (proc(5))."""
+    """Returns VmHWM in bytes: the most that was resident since the peak was reset (proc(5))."""
     lines = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

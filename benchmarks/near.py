@@ -1,10 +1,10 @@
-"""What the hash for near duplicates costs a worker, and how fast near duplicates are found among a million contents.
+"""How much does the hash for near duplicates cost a worker, and how fast are they found among a million contents?
 
-`near.path.SIZE`: the whole path of an image in one process, with images in memory, an engine of no cost and a real
-Postgres: CPU seconds with the hash, beside without. `near.hash.SIZE`: the hash alone, beside the 2 ms that it may take.
-Two threads hash at once in `near.threads`, beside one: Pillow's part runs outside of Python's lock, pdqhash's does not.
-`near.page`: how many near duplicates wait, for the 50 rows of a page of the queue, beside 150 ms. `near.item`: the near
-duplicates of one content, beside a look at all hashes.
+`near.path.SIZE` compares CPU seconds with and without the hash, for the whole path of an image in one process, with
+images in memory, an engine without costs and a real Postgres. `near.hash.SIZE` is the hash alone; its limit is 2 ms.
+`near.threads` compares two threads that hash at once with one: Pillow releases Python's lock, but pdqhash does not.
+`near.page` counts the waiting near duplicates for the 50 rows of a page of the queue; its limit is 150 ms. `near.item`
+compares the search for near duplicates of one content with a comparison with all hashes.
 """
 
 import random
@@ -37,7 +37,7 @@ from worker.testing import InMemoryImageStore, scripted_description
 
 ROUNDS, REPETITIONS = 5, 40
 COUNTS = {"0.3": 96, "0.8": 96, "3": 48}
-"""Images a round, by megapixels."""
+"""Images per round, by megapixels."""
 WANTED_MS = {"hash": 2.0, "page": 150.0}
 CONTENTS, PAGE = 1_000_000, 50
 
@@ -71,7 +71,7 @@ WHERE a.sha256 = :content AND b.sha256 <> a.sha256 AND b.in_question AND b.quali
 
 
 def compare(wanted: Wanted) -> Iterator[Comparison]:
-    """The path, the hash and the search."""
+    """Measures the path, the hash and the search."""
     yield from _hashes(wanted)
     if any(wanted(f"near.path.{size}") for size in COUNTS):
         with scratch_database() as (_url, database):
@@ -91,7 +91,7 @@ def _hashes(wanted: Wanted) -> Iterator[Comparison]:
         image = open_for(data, decoding=Decoding.REDUCED).pixels
         if wanted(name := f"near.hash.{size}"):
             ours = tuple(1000 * _cpu_s(lambda image=image: hasher(image), REPETITIONS) for _ in range(ROUNDS))  # type: ignore[misc]
-            yield Comparison(name, "CPU ms an image", ours, (WANTED_MS["hash"],) * ROUNDS, 1.0, higher_is_better=False)
+            yield Comparison(name, "CPU ms per image", ours, (WANTED_MS["hash"],) * ROUNDS, 1.0, higher_is_better=False)
     if wanted("near.threads"):
         image = picture(SIZES["0.8"], 0)
         two, one = in_turns(lambda: _rate(hasher, image, 2), lambda: _rate(hasher, image, 1), ROUNDS)
@@ -126,13 +126,13 @@ def _paths(wanted: Wanted, database: Database) -> Iterator[Comparison]:
                 lambda drawn=drawn, count=count: _path_s(replace(parts, hasher=None), drawn, count),  # type: ignore[misc]
                 ROUNDS,
             )
-            yield Comparison(name, "CPU seconds an image", ours, without, None, higher_is_better=False)
+            yield Comparison(name, "CPU seconds per image", ours, without, None, higher_is_better=False)
 
 
 def _path_s(parts: Parts, drawn: Sequence[bytes], count: int) -> float:
-    """CPU seconds of this process for an image, in messages of 16 new contents.
+    """Returns CPU seconds of this process per image, in messages of 16 new contents.
 
-    Bytes behind a picture's end, which decoders ignore, make each file another content.
+    Bytes after a picture's end, which decoders ignore, make each file another content.
     """
     run = uuid4()
     objects = {f"s3://b/{run}/{n}": drawn[n % len(drawn)] + f"{run}/{n}".encode() for n in range(count)}
@@ -149,7 +149,7 @@ def _path_s(parts: Parts, drawn: Sequence[bytes], count: int) -> float:
 
 
 def _fill(url: str, detector_id: int) -> None:
-    """Builds the indexes when the rows are there, which takes a tenth of the time."""
+    """Fills the tables. Building the indexes after the rows are inserted takes a tenth of the time."""
     with psycopg.connect(url, autocommit=True) as connection:
         indexes = connection.execute(_INDEXES).fetchall()
         for name, _ in indexes:

@@ -1,4 +1,4 @@
-"""The code of an earlier commit, out of the repository's history, and databases for it and for ours."""
+"""Gives the code of an earlier commit from the repository's history, and databases for it and for our code."""
 
 import io
 import subprocess
@@ -30,7 +30,7 @@ print(producers.__file__)
 
 @contextmanager
 def old_code(commit: str) -> Iterator[Path]:
-    """A folder with the files of that commit. Raises RuntimeError where the history does not have it."""
+    """Gives a folder with the files of that commit. Raises RuntimeError if the history does not have it."""
     archived = subprocess.run(["git", "archive", commit], cwd=HERE, capture_output=True, check=False)
     if archived.returncode:
         raise RuntimeError(f"this needs commit {commit}: run it in a clone with the whole history")
@@ -42,10 +42,10 @@ def old_code(commit: str) -> Iterator[Path]:
 
 @contextmanager
 def known_archive(code: Path, keys: int) -> Iterator[str]:
-    """The URL of a database that this code has migrated, where so many keys are known."""
+    """Gives the URL of a database that this code has migrated, and that knows this many keys."""
     with empty_database() as url:
         command = [sys.executable, "-c", _PREPARE, url, str(keys)]
         ran = subprocess.run(command, cwd=code, env=environment_of(code), stdout=subprocess.PIPE, text=True, check=True)
         if not Path(ran.stdout.splitlines()[-1]).is_relative_to(code):
-            raise RuntimeError(f"{ran.stdout.strip()} was imported, and not the code in {code}")
+            raise RuntimeError(f"{ran.stdout.strip()} was imported, instead of the code in {code}")
         yield url

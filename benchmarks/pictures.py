@@ -1,4 +1,4 @@
-"""Photo-like pictures of a chosen size, as files: smooth shapes with a camera's noise, drawn from a seed."""
+"""Makes photo-like pictures of a chosen size, as files: smooth shapes with a camera's noise, drawn from a seed."""
 
 import io
 from typing import Any
@@ -11,7 +11,7 @@ SIZES = {"0.3": (640, 480), "0.8": (1024, 768), "3": (2048, 1536), "12": (4032, 
 
 
 def picture(size: tuple[int, int], seed: int) -> Image.Image:
-    """An RGB picture: a coarse random field, enlarged, with noise. Its JPEG is about as large as a photograph's."""
+    """Returns an RGB picture: a coarse random field, enlarged, with noise. Its JPEG is about as large as a photo's."""
     chance = np.random.default_rng(seed)
     coarse = chance.integers(0, 255, (12, 16, 3), dtype=np.uint8)
     smooth = np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC), dtype=np.int16)
@@ -20,9 +20,9 @@ def picture(size: tuple[int, int], seed: int) -> Image.Image:
 
 
 def files(megapixels: str, form: str, count: int, *, seed: int = 0, pictures: int = 4) -> dict[str, bytes]:
-    """`count` files by key, each another content; `form` is "jpeg" or "png".
+    """Returns `count` files by key, each with another content. `form` is "jpeg" or "png".
 
-    Few pictures are drawn. Bytes behind a picture's end, which decoders ignore, make each file another content.
+    Only a few pictures are drawn. Bytes after a picture's end, which decoders ignore, make each file another content.
     """
     options: dict[str, Any] = {"jpeg": {"quality": 85}, "png": {"compress_level": 6}}[form]
     drawn = []

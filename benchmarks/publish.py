@@ -1,4 +1,4 @@
-"""How fast are a manifest's keys published with confirms, beside a bare kombu loop that waits for no confirmation?"""
+"""How fast are a manifest's keys published with confirmations, compared with a bare kombu loop without them?"""
 
 import tempfile
 import time
@@ -21,7 +21,7 @@ WANTED_KEYS_PER_S = 20_000.0
 
 
 def compare(wanted: Wanted) -> Iterator[Comparison]:
-    """Keys a second of `fakesweep scan`, as a process and with its start, where nothing is known of the keys yet."""
+    """Compares keys per second of `fakesweep scan`, as a process and with its start. No key is known yet."""
     with tempfile.TemporaryDirectory() as folder, scratch_database() as (url, database), empty_queue() as rabbit:
         manifest = write_manifest(Path(folder), KEYS)
         register_detector(database, scripted_description().row())  # so that the keys are looked up, as usual
@@ -38,7 +38,7 @@ def compare(wanted: Wanted) -> Iterator[Comparison]:
 
 
 def bare_kombu(messages: int, *, confirm: bool) -> int:
-    """Keys a second of a loop that does nothing but publish, until RabbitMQ counts them all."""
+    """Returns keys per second of a loop that only publishes, until RabbitMQ has counted all of them."""
     numbers = range(messages * MAX_IMAGES)
     refs = (ImageRef(uri=uri_of(n), etag=etag_of(n), size=1000) for n in numbers)
     with Connection(AMQP, transport_options={"confirm_publish": confirm}) as connection:

@@ -1,7 +1,7 @@
-"""Simulated counts of findings: weeks in which nothing changes but the mix of images, or a new generator comes.
+"""Simulates counts of findings: weeks in which only the mix of images changes, or in which a new generator comes.
 
 An image is real or made by a known generator, and easy or hard. Both shares move on the logit scale, by the week, the
-day and the hour, and by the time of day. So weeks differ by more than chance, as those of a platform do.
+day and the hour, and by the time of day. So weeks differ by more than chance, like those of a real platform.
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WEEKS = 26
-"""As far back as the view `drift` reads."""
+"""The view `drift` reads this far back."""
 BINS = 20
 FAKE_FROM, REAL_TO = 12, 8
 """Score bins of the verdicts fake and real, at the usual thresholds 0.6 and 0.4."""
@@ -24,7 +24,7 @@ REAL_EASY, FAKE_EASY = (_STEPS == 0).astype(float), (_STEPS == BINS - 1).astype(
 
 @dataclass(frozen=True)
 class Bucket:
-    """Where images come from: how many a week, and in which hours of the day."""
+    """A source of images: how many per week, and in which hours of the day."""
 
     name: str
     images: int
@@ -45,8 +45,8 @@ BUCKETS = (
 class World:
     """How weeks differ. `week`, `day` and `hour` are standard deviations on the logit scale.
 
-    `tails`: degrees of freedom of Student's t for weeks with outliers, None for normal ones. `memory`: correlation of a
-    week with the one before.
+    `tails`: degrees of freedom of Student's t for weeks with outliers; None for normal weeks. `memory`: the correlation
+    of a week with the week before.
     """
 
     random: np.random.Generator
@@ -60,7 +60,7 @@ class World:
     daily_cycle: float = 0.3
 
     def effects(self, hours: int) -> NDArray[np.float64]:
-        """What is added to a logit in each of the last WEEKS weeks' `hours` hours a day: one value an hour."""
+        """Returns what is added to a logit in each of the last WEEKS weeks, with `hours` values per day."""
         days = WEEKS * 7
         weeks = self._weeks(WEEKS + 1)
         first = int(self.random.integers(7))  # today is any day of the week
@@ -79,17 +79,17 @@ class World:
 
 @dataclass(frozen=True)
 class Change:
-    """`share` of a bucket's images come from a generator that the detector does not know, in the last `days` days."""
+    """In the last `days` days, `share` of a bucket's images come from a generator that the detector does not know."""
 
     bucket: str
     days: int
     share: float = 0.05
     scores: NDArray[np.float64] = field(default_factory=lambda: 0.4 * REAL_EASY + 0.6 / BINS)
-    """Two in five look real to it. It gives the others any score."""
+    """Two in five look real to the detector. It gives the others any score."""
 
 
 def hourly_counts(world: World, change: Change | None = None) -> dict[str, NDArray[np.int64]]:
-    """By bucket: images by hour and score bin, for each of its hours of WEEKS * 7 days, the oldest first."""
+    """Returns by bucket: images by hour and score bin, for each of its hours of WEEKS * 7 days, the oldest first."""
     return {bucket.name: _counts(world, bucket, change) for bucket in BUCKETS}
 
 
@@ -114,5 +114,5 @@ def _share(usual: float, effects: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _cycle(world: World, bucket: Bucket) -> NDArray[np.float64]:
-    """More fakes in the evening than in the morning."""
+    """Adds fakes in the evening and removes some in the morning."""
     return np.tile(world.daily_cycle * np.sin((np.array(bucket.hours) - 12) / 24 * 2 * np.pi), WEEKS * 7)

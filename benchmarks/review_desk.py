@@ -1,11 +1,11 @@
-"""How fast does a reviewer get the next image? What a key press costs on the server, by filters, and each page.
+"""How fast does a reviewer get the next image? Measures a key press on the server, by filters, and each page.
 
     python -m benchmarks.review_desk [--findings 10000000] [--contents 2200000] [--scans 30] [--reviews 100000]
 
-Half of the contents are fake or uncertain: a million wait for a person, five thousand are disputed. A key press is the
-POST of a decision, which claims the next content, and the GET of its page, through the real app in this process: with
-session, templates and near duplicates. The picture is a photo of 12 megapixels on this machine's disk. All figures are
-milliseconds. `--loaded URL` measures in a database that is filled already, and leaves it there.
+Half of the contents are fake or uncertain: a million wait for a review, and five thousand are disputed. A key press is
+the POST of a decision, which claims the next content, and the GET of its page. Both go through the real app in this
+process, with session, templates and near duplicates. The picture is a photo of 12 megapixels on this machine's disk.
+All figures are in milliseconds. `--loaded URL` measures in a database that is already filled, and keeps it.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from worker.testing import scripted_description
 
 PRESSES, PAGES, PHOTOS = 100, 20, 24
 MOST_S = 15.0
-"""Each question is asked again for so long at most."""
+"""The longest time, in seconds, for which each question is repeated."""
 WANTED_MS, PICTURE_MS = 100.0, 300.0
 PEOPLE = {"heron": DeskRole.REVIEWER, "owl": DeskRole.LEAD}
 
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--contents", type=int, default=2_200_000)
     parser.add_argument("--scans", type=int, default=30)
     parser.add_argument("--reviews", type=int, default=100_000)
-    parser.add_argument("--loaded", help="the URL of a database that is filled already; it stays")
+    parser.add_argument("--loaded", help="the URL of a database that is already filled; it is kept")
     options = vars(parser.parse_args())
     loaded = options.pop("loaded")
     before = list(os.getloadavg())
@@ -61,7 +61,7 @@ def _wanted(name: str) -> float:
 
 
 def filters_of(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Filters by name: none, each one, and pairs. `rare` is a bucket of few contents of a large scan."""
+    """Returns filters by name: none, single ones, and pairs. `rare` is a bucket with few contents of a large scan."""
     scan, case, detector = ({name: values[key]} for name, key in _KEYS)
     bucket, rare, uncertain = {"bucket": "bucket-1"}, {"bucket": "rare"}, {"verdict": "uncertain"}
     return {
@@ -79,7 +79,7 @@ _KEYS = (("scan", "scan"), ("external_id", "case"), ("detector", "detector"))
 
 
 def measured(url: str, database: Database) -> Figures:
-    """The median and the 95th percentile of each question."""
+    """Returns the median and the 95th percentile of each question."""
     figures: Figures = {}
     with _browsers(database, second_share=0.0) as browsers, TemporaryDirectory() as folder:
         lay_out(url, Path(folder), PHOTOS)
@@ -105,7 +105,7 @@ def _browsers(database: Database, **settings: float) -> Iterator[dict[str, Brows
 
 
 def _presses(browser: Browser, filters: dict[str, str]) -> dict[str, float]:
-    """Of decisions with these filters, one after the other."""
+    """Measures decisions with these filters, one after the other."""
     browser.begin(filters)
     figures = timed(browser.press, PRESSES)
     browser.skip()
@@ -113,7 +113,7 @@ def _presses(browser: Browser, filters: dict[str, str]) -> dict[str, float]:
 
 
 def _with_picture(browser: Browser) -> Figures:
-    """Of decisions about photos, and of the next one's clear picture."""
+    """Measures decisions about photos, and loading the next photo's clear picture."""
     pictures: list[float] = []
     presses: list[float] = []
     browser.begin({})
@@ -126,7 +126,7 @@ def _with_picture(browser: Browser) -> Figures:
 
 
 def timed(question: Callable[[], object], repetitions: int) -> dict[str, float]:
-    """Milliseconds of a question that is asked again and again, for MOST_S at most."""
+    """Measures a question in milliseconds. It is repeated for at most MOST_S."""
     times: list[float] = []
     until = time.monotonic() + MOST_S
     while len(times) < repetitions and (len(times) < 2 or time.monotonic() < until):
@@ -138,7 +138,7 @@ def timed(question: Callable[[], object], repetitions: int) -> dict[str, float]:
 
 
 def percentiles(times: list[float]) -> dict[str, float]:
-    """The median, the 95th percentile and how many there are; of none, zeros."""
+    """Returns the median, the 95th percentile and the number of times; zeros if there are none."""
     ranked = sorted(times) or [0.0]
     return {
         "p50": round(ranked[(len(ranked) - 1) // 2], 1),

@@ -1,4 +1,4 @@
-"""A worker as a process on real RabbitMQ, Postgres and S3, and scans that go through it from end to end."""
+"""Runs a worker as a process on real RabbitMQ, Postgres and S3, and scans that go through it from end to end."""
 
 import os
 import signal
@@ -39,12 +39,12 @@ SMALL_ENGINE = {
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",
 }
-"""The environment of vLLM's CPU build with the demo detector on a small machine."""
+"""The environment for vLLM's CPU build with the demo detector on a small machine."""
 
 
 @dataclass(frozen=True)
 class InOnePage:
-    """A Source of images that are known before."""
+    """A Source of images that are given."""
 
     refs: Sequence[ImageRef]
 
@@ -65,7 +65,7 @@ class Rig:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the worker's process gets."""
+        """The environment of the worker's process."""
         return {
             **os.environ,
             "DATABASE_URL": self.database_url,
@@ -81,7 +81,7 @@ class Rig:
     def worker(
         self, module: Sequence[str], changes: Mapping[str, str], *, end: signal.Signals = signal.SIGTERM
     ) -> Iterator[psutil.Process]:
-        """A worker that is ready; ended with that signal, and its children with it."""
+        """Runs a worker, and yields it when it is ready. Ends it and its children with the signal `end`."""
         log = self._log(module)
         log.unlink(missing_ok=True)
         command = [sys.executable, "-m", *module]
@@ -92,25 +92,25 @@ class Rig:
             yield psutil.Process(process.pid)
 
     def log_of(self, module: Sequence[str]) -> str:
-        """What the last worker of this module wrote."""
+        """Returns what the last worker of this module wrote."""
         return self._log(module).read_text(errors="replace")
 
     def _log(self, module: Sequence[str]) -> Path:
         return self.folder / f"{module[0]}.log"
 
     def empty_queues(self) -> None:
-        """Throws away what lies in our queues of the broker."""
+        """Deletes all messages in our queues of the broker."""
         with broker.create_app(AMQP).connection_for_write() as connection:
             broker.declare_queues(connection)
             for queue in (LIVE_QUEUE, SCAN_QUEUE, DEAD_QUEUE):
                 connection.default_channel.queue_purge(queue)
 
     def waiting(self) -> int:
-        """How many messages of scans wait in the queue."""
+        """Returns how many messages of scans wait in the queue."""
         return broker.depth(broker.create_app(AMQP), SCAN_QUEUE)
 
     def store(self, objects: Mapping[str, bytes]) -> list[ImageRef]:
-        """Puts the objects into S3. Returns their refs with ETags, as a listing has them."""
+        """Puts the objects into S3. Returns their refs with ETags, like a listing."""
         client = self.client()
 
         def put(key: str) -> ImageRef:
@@ -121,14 +121,14 @@ class Rig:
             return list(threads.map(put, objects))
 
     def client(self) -> Any:
-        """boto3's client of the S3 server."""
+        """Returns boto3's client for the S3 server."""
         return boto3.client(
             "s3", endpoint_url=self.endpoint, region_name="us-east-1",
             aws_access_key_id="benchmark", aws_secret_access_key="benchmark",
         )  # fmt: skip
 
     def start_scan(self, refs: Sequence[ImageRef], *, explain: Explain = Explain.FLAGGED) -> UUID:
-        """Publishes a scan of these images. It goes on when this returns."""
+        """Publishes a scan of these images. It continues after this returns."""
         scan = start_scan(
             self.database, Listing(sources=(f"s3://{BUCKET}/",)), policy=Policy(explain=explain),
             limits=Limits(None, None),
@@ -138,7 +138,7 @@ class Rig:
         return scan.id
 
     def progress(self, scan_id: UUID) -> tuple[int, bool]:
-        """How many images have a verdict, and whether all have. Raises SystemExit when one failed."""
+        """Returns how many images have a verdict, and whether all have one. Raises SystemExit if one failed."""
         with self.database.connect() as connection:
             query = text("SELECT judged, failed, status FROM scans WHERE id = :id")
             judged, failed, status = connection.execute(query, {"id": scan_id}).one()
@@ -156,7 +156,7 @@ class Rig:
             time.sleep(0.05)
 
     def sweep(self, refs: Sequence[ImageRef], **policy: Any) -> float:
-        """Seconds from the first message published to the last finding committed."""
+        """Returns the seconds from the first published message to the last committed finding."""
         started = time.perf_counter()
         self.wait_for(self.start_scan(refs, **policy))
         return time.perf_counter() - started
@@ -164,7 +164,7 @@ class Rig:
 
 @contextmanager
 def rig() -> Iterator[Rig]:
-    """Empty services. Purges our queues of the broker (TEST_AMQP_URL), so nobody else may use them meanwhile."""
+    """Gives empty services. Purges our queues of the broker (TEST_AMQP_URL), so nobody else may use them meanwhile."""
     with tempfile.TemporaryDirectory() as name, scratch_database() as (url, database), s3_server(Path(name)) as s3:
         made = Rig(Path(name), url, database, s3)
         made.client().create_bucket(Bucket=BUCKET)

@@ -1,4 +1,4 @@
-"""What benchmarks share: a database of their own, what the machine is, and where figures are written."""
+"""What benchmarks share: a database of their own, a description of the machine, and the place of results."""
 
 import json
 import os
@@ -25,7 +25,7 @@ AMQP = os.environ.get("TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
 
 @contextmanager
 def empty_database() -> Iterator[str]:
-    """The URL of a database without tables on the server TEST_DATABASE_URL; dropped at the end."""
+    """Gives the URL of a database without tables on the server TEST_DATABASE_URL. It is dropped at the end."""
     name = f"fakesweep_benchmark_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(SERVER, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
@@ -38,7 +38,7 @@ def empty_database() -> Iterator[str]:
 
 @contextmanager
 def scratch_database() -> Iterator[tuple[str, Database]]:
-    """The URL of a migrated database on that server, and its handle; dropped at the end."""
+    """Gives the URL of a migrated database on that server, and its handle. It is dropped at the end."""
     with empty_database() as url:
         database = connect(url)
         try:
@@ -49,7 +49,7 @@ def scratch_database() -> Iterator[tuple[str, Database]]:
 
 
 def know_images(url: str, detector_id: int, count: int) -> None:
-    """Objects and verdicts as a first scan of `uri_of(0)` to `uri_of(count - 1)` leaves them; every tenth is fake."""
+    """Adds the objects and verdicts that a first scan of the first `count` uris would leave. Every tenth is fake."""
     rows = (
         "SELECT md5(n::text) || md5('x' || n) AS sha256,"
         " 's3://archive/2026/' || lpad(n::text, 12, '0') || '.jpg' AS uri,"
@@ -71,24 +71,24 @@ def know_images(url: str, detector_id: int, count: int) -> None:
 
 
 def uri_of(number: int) -> str:
-    """The uri of an image of the benchmark's archive."""
+    """Returns the uri of an image of the benchmark's archive."""
     return f"s3://archive/2026/{number:012d}.jpg"
 
 
 def etag_of(number: int) -> str:
-    """The ETag of that image."""
+    """Returns the ETag of that image."""
     return f"{number:032x}"
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Returns a description of the machine."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     try:
         with psycopg.connect(SERVER) as connection:
             postgres = connection.info.server_version // 10000
     except psycopg.OperationalError:
-        postgres = None  # a benchmark that needs none
+        postgres = None  # this benchmark needs no Postgres
     return {
         "processor": next(models, platform.processor()),
         "cores": usable_cpus(),

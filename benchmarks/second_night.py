@@ -1,7 +1,7 @@
-"""How fast does a nightly scan pass by what it has recorded before, and what does it leave behind?
+"""How fast does a nightly scan skip what it recorded before, and how much does it add to the database?
 
-Beside the last commit whose scans recorded every image. The old code comes out of the repository's history. It runs in
-the same interpreter, on a database that it migrated.
+The reference is the last commit whose scans recorded every image. The old code comes from the repository's history. It
+runs in the same interpreter, on a database that it migrated.
 """
 
 import tempfile
@@ -22,7 +22,7 @@ ONE_MB = 1.0
 
 
 def compare(wanted: Wanted) -> Iterator[Comparison]:
-    """Keys a second of `fakesweep scan`, as a process and with its start; and MB on disk that a night adds."""
+    """Compares keys per second of `fakesweep scan`, as a process and with its start, and the MB that a night adds."""
     with (
         tempfile.TemporaryDirectory() as folder,
         old_code(BEFORE) as old,

@@ -1,6 +1,6 @@
-"""How fast is a manifest passed by whose images are all known, beside the code before it was made faster?
+"""How fast does a scan skip a manifest whose images are all known, compared with the code before it became faster?
 
-The old code comes out of the repository's history. It runs in the same interpreter, on a database that it migrated.
+The old code comes from the repository's history. It runs in the same interpreter, on a database that it migrated.
 """
 
 import tempfile
@@ -12,7 +12,7 @@ from benchmarks.old_code import known_archive, old_code
 from benchmarks.sweeps import HERE, empty_queue, sweep, write_manifest
 
 BEFORE = "74eab6a"
-"""The commit that we compare with: the last one that made a producer's way through a known listing no faster."""
+"""The last commit before we made a producer faster on a known listing."""
 
 KEYS = 1_000_000
 ROUNDS = 3
@@ -21,7 +21,7 @@ WANTED_KEYS_PER_S = 50_000.0
 
 
 def compare(wanted: Wanted) -> Iterator[Comparison]:
-    """Keys a second of `fakesweep scan`, as a process and with its start, once everything is known."""
+    """Compares keys per second of `fakesweep scan`, as a process and with its start, when everything is known."""
     with (
         tempfile.TemporaryDirectory() as folder,
         old_code(BEFORE) as old,

@@ -1,11 +1,11 @@
-"""How many SQL statements and commits one message costs: of 16 new images, of 16 known ones, of 8 and 8.
+"""How many SQL statements and commits does one message cost: with 16 new images, with 16 known ones, with 8 and 8?
 
     python -m benchmarks.statements
 
-A scripted engine and images in memory: only the database is real. Every image is another content. Known images have
-the ETag that they were judged under in an earlier scan. Images seen elsewhere were judged under another uri: nothing is
-known of them before they are fetched. BEGIN is not counted, a COMMIT is counted as one, and a statement that is sent
-for many rows one by one counts once for each row.
+It uses a scripted engine and images in memory; only the database is real. Every image has another content. Known images
+have the ETag under which they were judged in an earlier scan. Images seen elsewhere were judged under another uri:
+nothing is known of them before they are fetched. BEGIN is not counted, and COMMIT is counted as a commit. A statement
+that is sent for many rows one by one counts once for each row.
 """
 
 import io
@@ -37,10 +37,10 @@ BEFORE = {
     "1 new": {"statements": 13, "commits": 4},
     "1 known": {"statements": 11, "commits": 3},
 }
-"""The same messages at commit d6bb875, which asked and saved image by image."""
+"""The same messages at commit d6bb875, which asked for and saved images one by one."""
 
 TARGETS = {"16 new": 12 / 58, "16 known": 5 / 26, "8 new and 8 known": 12 / 42}
-"""12 and 5 statements, as shares of those before."""
+"""12 and 5 statements, as shares of the earlier numbers."""
 
 
 def main() -> None:
@@ -50,17 +50,17 @@ def main() -> None:
 
 
 def compare(wanted: Wanted) -> Iterator[Comparison]:
-    """Statements of a message, beside those that it cost when images were asked for and saved one by one."""
+    """Compares the statements of a message with those that it cost when images were handled one by one."""
     with scratch_database() as (_url, database):
         figures = costs(database)
     for kind, target in TARGETS.items():
         if wanted(name := f"statements.{kind.replace(' ', '_')}"):
             ours, before = float(figures[kind]["statements"]), float(BEFORE[kind]["statements"])
-            yield Comparison(name, "statements a message", (ours,), (before,), target, higher_is_better=False)
+            yield Comparison(name, "statements per message", (ours,), (before,), target, higher_is_better=False)
 
 
 def costs(database: Database) -> dict[str, dict[str, Any]]:
-    """By the kind of message: what became of its images, its statements and commits, and which statements these are."""
+    """Returns by kind of message: what became of its images, and how many statements and commits it cost."""
     store = InMemoryImageStore({f"s3://b/{n}": _png(n) for n in range(64)})
     store.objects |= {f"s3://copies/{n}": _png(n) for n in range(16)}
     description = scripted_description()
@@ -77,7 +77,7 @@ def costs(database: Database) -> dict[str, dict[str, Any]]:
 
 
 def _cost_of(parts: Parts, database: Database, uris: list[str]) -> dict[str, Any]:
-    """The statements and commits of one message in a scan that goes on after it and is open already."""
+    """Counts the statements and commits of one message in a scan that is already open and continues after it."""
     scan = start_scan(database, Listing(sources=("s3://b/",)))
     with transaction(database) as session:
         row = session.get_one(Scan, scan.id)
@@ -99,7 +99,7 @@ def _cost_of(parts: Parts, database: Database, uris: list[str]) -> dict[str, Any
 
 @contextmanager
 def counted(database: Database) -> Iterator[Counter[str]]:
-    """Counts what the database is asked while the body runs, by the statement's first two words."""
+    """Counts the statements of the database while the body runs, by their first two words."""
     counts: Counter[str] = Counter()
 
     def execute(connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
@@ -119,7 +119,7 @@ def counted(database: Database) -> Iterator[Counter[str]]:
 
 
 def _named(statement: str) -> str:
-    """As `INSERT INTO findings`, or `SELECT` with the first table that it names."""
+    """Returns a name such as `INSERT INTO findings`, or `SELECT` with the first table that it reads."""
     words = statement.split()
     if words[0] == "SELECT" and "FROM" in words:
         return f"SELECT FROM {words[words.index('FROM') + 1]}"

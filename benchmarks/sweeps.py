@@ -1,4 +1,4 @@
-"""`fakesweep scan` of a manifest, run as a process and timed."""
+"""Runs and times `fakesweep scan` of a manifest as a process."""
 
 import json
 import os
@@ -22,7 +22,7 @@ HERE = Path(__file__).parent.parent
 
 @contextmanager
 def empty_queue() -> Iterator[Connection]:
-    """A connection to the broker, whose scan queue is empty at the beginning and at the end."""
+    """Gives a connection to the broker. Its scan queue is empty at the beginning and at the end."""
     with Connection(AMQP) as rabbit:
         broker.declare_queues(rabbit)
         rabbit.default_channel.queue_purge(SCAN_QUEUE)
@@ -33,7 +33,7 @@ def empty_queue() -> Iterator[Connection]:
 
 
 def write_manifest(folder: Path, keys: int) -> Path:
-    """JSON Lines as Rekognition takes them, with ETag and size."""
+    """Writes JSON Lines in Rekognition's form, with ETag and size."""
     path = folder / f"{keys}.jsonl"
     with path.open("w") as file:
         for number in range(keys):
@@ -44,11 +44,11 @@ def write_manifest(folder: Path, keys: int) -> Path:
 def sweep(
     manifest: Path, url: str, rabbit: Connection, *, code: Path = HERE, options: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Runs the command of the code in this folder to its end, and takes its messages off the queue again."""
+    """Runs the command with the code in this folder to its end, and then deletes its messages from the queue."""
     environment = environment_of(code) | {
         "DATABASE_URL": url,
         "BROKER_URL": AMQP,
-        "FAKESWEEP_MAX_QUEUE_DEPTH": "10000000",  # nobody takes them off
+        "FAKESWEEP_MAX_QUEUE_DEPTH": "10000000",  # nobody takes messages
     }
     started = time.perf_counter()
     command = [sys.executable, "-m", "producers", "scan", str(manifest), "--json", *options]
@@ -75,7 +75,7 @@ def sweep(
 
 
 def _peak_kib(pid: int) -> int:
-    """The most memory that the process has had. Its rusage would count that of this process, too, before the exec."""
+    """Returns the peak memory of the process. Its rusage would include this process before the exec."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1])
@@ -83,5 +83,5 @@ def _peak_kib(pid: int) -> int:
 
 
 def environment_of(code: Path) -> dict[str, str]:
-    """The environment in which Python finds the packages of this folder before those that are installed."""
+    """Returns the environment in which Python finds the packages of this folder before installed ones."""
     return os.environ | {"PYTHONPATH": str(code)}

@@ -1,4 +1,4 @@
-"""The simplest way, for comparison: one Celery task for each image fetches, decodes, asks vLLM and saves."""
+"""The simplest way, as a reference: one Celery task per image fetches, decodes, asks vLLM and saves."""
 
 import io
 import os
@@ -20,14 +20,14 @@ app.conf.update(task_default_queue=QUEUE, task_ignore_result=True, task_acks_lat
 
 
 def publish(uris: list[str]) -> None:
-    """One message an image."""
+    """Publishes one message per image."""
     for uri in uris:
         app.send_task("judge", args=[uri])
 
 
 def main() -> None:
     """A Celery worker with one process, which holds the model."""
-    from benchmarks.end_to_end import plain_llm  # noqa: PLC0415 - imports vLLM's surroundings, which publish() needs not
+    from benchmarks.end_to_end import plain_llm  # noqa: PLC0415 - it imports vLLM, which publish() does not need
 
     llm, sampling, prompt = plain_llm()
     s3: Any = boto3.client("s3")

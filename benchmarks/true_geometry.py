@@ -4,8 +4,8 @@
     python -m benchmarks.true_geometry --quantization fp8_per_tensor --kv-cache-dtype fp8
     python -m benchmarks.true_geometry --size tiny --images 64                  to try the script on a CPU
 
-Goes the worker's own way: a description, detector.supply with its inspection, the engine, warm-up, judge, close. Prints
-one JSON line; with random weights every answer runs to its limit, so --tokens is the length of each answer.
+It does what the worker does: description, detector.supply with its inspection, engine, warm-up, judge, close. Prints
+one JSON line. With random weights, every answer reaches its limit, so --tokens is the length of each answer.
 """
 
 import argparse
@@ -39,7 +39,7 @@ MESSAGE = 16  # images
 VOCABULARY = 32064
 
 SIZES: dict[str, dict[str, dict[str, int]]] = {
-    # Vicuna-7B and CLIP ViT-L/14-336, as FakeVLM's config.json has them.
+    # Vicuna-7B and CLIP ViT-L/14-336, as in FakeVLM's config.json.
     "true": {
         "text_config": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "head_dim": 128,
                         "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": VOCABULARY},
@@ -51,7 +51,7 @@ SIZES: dict[str, dict[str, dict[str, int]]] = {
 
 
 def write_model(folder: Path, size: str) -> int:
-    """Writes a checkpoint of that size with random bfloat16 weights in FakeVLM's layout; its number of parameters."""
+    """Writes a checkpoint of this size in FakeVLM's layout, with random bfloat16 weights. Returns its parameters."""
     tokenizer = Tokenizer.from_file(str(DEMO_DETECTOR / "tokenizer.json"))
     config = model_config(tokenizer)
     tokenizer.add_tokens([f"filler{number}" for number in range(tokenizer.get_vocab_size(), VOCABULARY)])
@@ -61,8 +61,8 @@ def write_model(folder: Path, size: str) -> int:
         shutil.copy(path, folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     text = (DEMO_DETECTOR / "detector.toml").read_text(encoding="utf-8").replace("max_tokens = 64", "max_tokens = 200")
-    text = text.partition("[checksums]")[0]  # of the demo detector's own weights
-    eager = "enforce_eager = true"  # what a CPU wants; CUDA graphs are part of what is measured
+    text = text.partition("[checksums]")[0]  # these are for the demo detector's own weights
+    eager = "enforce_eager = true"  # for CPUs; on a GPU, CUDA graphs are part of the measurement
     text = text.replace(eager, "") if torch.cuda.is_available() else text
     (folder / "detector.toml").write_text(text, encoding="utf-8")
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -95,7 +95,7 @@ RENAMES = (
 
 
 def old_name(name: str) -> str:
-    """FakeVLM's name on disk for a weight's name in memory."""
+    """Returns FakeVLM's name on disk for the name of a weight in memory."""
     for pattern, replacement in RENAMES:
         renamed, found = re.subn(pattern, replacement, name)
         if found:
@@ -108,7 +108,7 @@ def _weights(config: dict[str, Any]) -> list[tuple[str, torch.Tensor]]:
 
 
 def rate(engine: VllmEngine, images: list[Image.Image], tokens: int) -> float:
-    """Images a second in messages of sixteen on 32 threads, as the worker sends them."""
+    """Returns images per second in messages of sixteen on 32 threads, as the worker sends them."""
     messages = [images[start : start + MESSAGE] for start in range(0, len(images), MESSAGE)]
     began = time.perf_counter()
     with ThreadPoolExecutor(32) as threads:
@@ -123,10 +123,10 @@ def rate(engine: VllmEngine, images: list[Image.Image], tokens: int) -> float:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Load, judge and stop with a model of FakeVLM's size.")
+    parser = argparse.ArgumentParser(description="Loads a model of FakeVLM's size, judges with it, and stops it.")
     parser.add_argument("--size", choices=SIZES, default="true")
     parser.add_argument("--images", type=int, default=1024)
-    parser.add_argument("--tokens", type=int, nargs="+", default=[6, 120], help="length of each answer, case by case")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[6, 120], help="length of each answer, for each case")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--quantization")
     parser.add_argument("--kv-cache-dtype", default="auto")

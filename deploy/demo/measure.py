@@ -1,10 +1,10 @@
-"""Whether the demo detector names the artefacts that it sees: shares by family, from an evaluation's predictions.
+"""Measures whether the demo detector names the artefacts that it sees: shares by family, from predictions.
 
     python deploy/demo/draw.py build/detector/held-out --count 1200 --seed 2
     fakesweep evaluate build/detector/held-out/records.json --detector deploy/demo/detector --output build/measured
     python deploy/demo/measure.py build/detector/held-out/records.json build/measured
 
-One JSON object on stdout. What `fakesweep evaluate` measures by itself is not repeated here.
+It prints one JSON object. The figures of `fakesweep evaluate` are not repeated here.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from worker.lab.evaluation.predictions import Prediction
 
 
 def is_right(prediction: Prediction) -> bool:
-    """Whether the verdict is the label; an undecided one is wrong."""
+    """Whether the verdict equals the label. An undecided verdict is wrong."""
     return prediction.verdict == ("fake" if prediction.is_fake else "real")
 
 
 def summarise(families: dict[str, str], predictions: Iterable[Prediction]) -> dict[str, Any]:
-    """By family, and over all: ``right`` verdicts; of fakes also how many answers have their own family's key phrase
-    and no other (``named``), and that with the right verdict (``named_and_right``). ``families`` by image.
+    """Returns figures by family and over all. ``families`` is by image.
+
+    ``right`` is the share of right verdicts. For fakes, ``named`` is the share of answers with the key phrase of their
+    own family and no other, and ``named_and_right`` the share of these with the right verdict.
     """
     groups: dict[str, list[Prediction]] = {}
     for one in predictions:
@@ -63,8 +65,8 @@ def _share(hits: Iterable[bool]) -> float:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Measure which artefacts the demo detector names.")
-    parser.add_argument("records", type=Path, help="records.json, as draw.py wrote it")
+    parser = argparse.ArgumentParser(description="Measures which artefacts the demo detector names.")
+    parser.add_argument("records", type=Path, help="records.json, written by draw.py")
     parser.add_argument("evaluation", type=Path, help="the --output of fakesweep evaluate on it")
     options = parser.parse_args()
     records = json.loads(options.records.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Child processes that are ready when they are handed out and leave nothing behind when they are stopped."""
+"""Runs child processes that are ready when they are handed out, and that leave nothing behind when they stop."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ Command = Sequence[str | Path]
 
 
 class StartError(Exception):
-    """A process ended, or did not answer in time; the text ends with the last lines of its log."""
+    """A process ended, or did not answer in time. The text ends with the last lines of its log."""
 
 
 @contextmanager
@@ -36,10 +36,10 @@ def running(
     stop_limit_s: float = STOP_LIMIT_S,
     **options: Any,
 ) -> Iterator[Process]:
-    """A process, once `answers` says so; `stop` with the signal `end` after the body, however it ends.
+    """Runs a process, and yields it when `answers` is true. Ends it with the signal `end` after the body.
 
-    Its output is appended to `log`; `options` are subprocess.Popen's. It leads a session of its own, so that Ctrl-C on
-    the terminal reaches the caller alone. Raises StartError.
+    Its output is appended to `log`. `options` are those of subprocess.Popen. It leads a session of its own, so that
+    Ctrl-C in the terminal reaches only the caller. Raises StartError.
     """
     process = None
     until = time.monotonic() + start_limit_s
@@ -65,7 +65,7 @@ def _check(what: str, process: Process, log: Path, until: float) -> None:
 
 
 def stop(process: Process, number: signal.Signals, limit_s: float = STOP_LIMIT_S) -> None:
-    """Sends the signal and waits, then kills what is left of the session; at once when the waiting is interrupted."""
+    """Sends the signal and waits, then kills the rest of the session, immediately if the waiting is interrupted."""
     try:
         process.send_signal(number)
         process.wait(limit_s)
@@ -76,7 +76,7 @@ def stop(process: Process, number: signal.Signals, limit_s: float = STOP_LIMIT_S
             if process.poll() is None:
                 process.kill()
                 process.wait()
-            for _ in range(5):  # what is killed may just have started another
+            for _ in range(5):  # a killed process may have just started another one
                 left = session_members(process.pid)
                 for member in left:
                     with suppress(psutil.NoSuchProcess):
@@ -85,7 +85,7 @@ def stop(process: Process, number: signal.Signals, limit_s: float = STOP_LIMIT_S
 
 
 def session_members(session: int) -> list[psutil.Process]:
-    """The running processes of a session: also those whose parent is gone, which no longer count as children."""
+    """Returns the running processes of a session, including those whose parent has ended."""
     return [process for process in psutil.process_iter() if _session(process) == session and process.is_running()]
 
 
@@ -98,7 +98,7 @@ def _session(process: psutil.Process) -> int | None:
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM, and SIGHUP of a closed terminal, raise KeyboardInterrupt in the body, where nobody else handles them."""
+    """Lets SIGTERM, and SIGHUP of a closed terminal, raise KeyboardInterrupt in the body, unless they are handled."""
     numbers: list[signal.Signals] = []
     if threading.current_thread() is threading.main_thread():
         numbers += [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_DFL]
@@ -117,7 +117,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP that arrive in the body take effect at its end."""
+    """Delays SIGINT, SIGTERM and SIGHUP that arrive in the body until its end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -136,6 +136,6 @@ def signals_held() -> Iterator[None]:
 
 
 def tail(log: Path, lines: int = 20) -> str:
-    """The last lines of a log, whatever is in it."""
+    """Returns the last lines of a log, whatever it contains."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     return "\n".join(text.splitlines()[-lines:])

@@ -3,9 +3,9 @@
     .venv/bin/python -m deploy.demo.review [FOLDER]
 
 draw images (without FOLDER) -> start Postgres, Redis, S3 -> migrate -> start a worker -> upload -> scan -> add
-reviewers -> start `fakesweep web` -> say where it is, and stay.
-What it writes lies in build/review, made anew each run. Exit codes: 0 ended by Ctrl-C at the desk, 1 failed, 2 bad
-usage, 130 interrupted before that.
+reviewers -> start `fakesweep web` -> print its address, and stay.
+Its files are in build/review, which is made again for each run. Exit codes: 0 ended by Ctrl-C at the desk, 1 failed,
+2 bad usage, 130 interrupted before that.
 """
 
 import http.client
@@ -25,18 +25,18 @@ from deploy.demo.sweep import FAKESWEEP, Sweep, SweepError
 
 HOME = ROOT / "build" / "review"
 PORT = 8400
-"""Where the desk is when nobody else listens there."""
+"""The desk's port, if it is free."""
 PEOPLE = {"heron": "reviewer", "wren": "reviewer", "owl": "admin"}
 LOOK_EVERY_S = 0.5
 
 
 def main(folder: str) -> int:
-    """Runs the desk; its exit code."""
+    """Runs the desk. Returns the exit code."""
     return ended("make review", lambda: run(checked(folder, HOME) if folder else None))
 
 
 def run(folder: Path | None) -> None:
-    """Images in S3 -> scan -> reviewers -> the desk, until Ctrl-C; stopped in reverse, however it ends."""
+    """Images in S3 -> scan -> reviewers -> the desk, until Ctrl-C. Stops everything in reverse order at the end."""
     warned()
     with at_work(folder, HOME) as sweep:
         scan(sweep)
@@ -50,20 +50,20 @@ def run(folder: Path | None) -> None:
 
 
 def scan(sweep: Sweep) -> None:
-    """Sweeps all that was uploaded. No share of flagged images is too large: they are what people come for."""
+    """Scans everything that was uploaded. No share of flagged images pauses the scan: people want to see them."""
     limits = ("--max-flagged-share", "1", "--max-failed-share", "1")
     sweep.run("scan", f"s3://{BUCKET}/", "--name", "review", "--watch", "--json", *limits)
 
 
 def add_people(sweep: Sweep) -> None:
-    """Reviewers to choose from at the login."""
+    """Adds reviewers that a user can choose at the login."""
     for name, role in PEOPLE.items():
         sweep.run("reviewer", "add", name, "--role", role)
 
 
 @contextmanager
 def desk(sweep: Sweep) -> Iterator[tuple[Process, str]]:
-    """`fakesweep web`, ready, and its address. Raises StartError with the end of its log when it ends before that."""
+    """Runs `fakesweep web`, and yields it with its address. Raises StartError with its log if it ends early."""
     port = free_port(PORT)
     own = {
         "FAKESWEEP_WEB_LOGIN": "demo",
@@ -82,12 +82,12 @@ def desk(sweep: Sweep) -> Iterator[tuple[Process, str]]:
 
 
 def web_log(sweep: Sweep) -> Path:
-    """What the desk prints."""
+    """Returns the log of the desk."""
     return sweep.home / "web.log"
 
 
 def free_port(wanted: int) -> int:
-    """This port of the loopback interface, or another one if somebody listens there."""
+    """Returns this port of the loopback interface, or another one if it is taken."""
     for port in (wanted, 0):
         with suppress(OSError), closing(socket.create_server((HOST, port))) as probe:
             return int(probe.getsockname()[1])
@@ -95,7 +95,7 @@ def free_port(wanted: int) -> int:
 
 
 def answers(port: int) -> bool:
-    """Whether the login page is there."""
+    """Whether the login page answers."""
     with closing(http.client.HTTPConnection(HOST, port, timeout=30)) as connection:
         try:
             connection.request("GET", "/login")
@@ -105,7 +105,7 @@ def answers(port: int) -> bool:
 
 
 def stay(sweep: Sweep, process: Process) -> None:
-    """Until Ctrl-C, SIGTERM or SIGHUP. Raises SweepError when the desk or the worker ends by itself."""
+    """Waits for Ctrl-C, SIGTERM or SIGHUP. Raises SweepError if the desk or the worker ends by itself."""
     try:
         while process.poll() is None:
             sweep.check()

@@ -3,7 +3,8 @@
     .venv/bin/python -m deploy.demo.run [FOLDER]
 
 draw images (without FOLDER) -> start Postgres, Redis, S3 -> migrate -> start a worker -> upload -> scan -> show.
-What it writes lies in build/demo, made anew each run. Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted.
+Its files are in build/demo, which is made again for each run. Exit codes: 0 done, 1 failed, 2 bad usage, 130
+interrupted.
 """
 
 import os
@@ -32,16 +33,16 @@ console = Console(highlight=False)
 
 
 class UsageError(Exception):
-    """The folder cannot be swept; the text says why."""
+    """The folder cannot be swept. The text says why."""
 
 
 def main(folder: str) -> int:
-    """Runs the demo; its exit code."""
+    """Runs the demo. Returns the exit code."""
     return ended("make demo", lambda: run(checked(folder, HOME) if folder else None))
 
 
 def ended(command: str, work: Callable[[], None]) -> int:
-    """Does the work until it is done or interrupted; the exit code of `command`, which is told on stderr."""
+    """Does the work until it is done or interrupted. Reports errors of `command` on stderr. Returns the exit code."""
     try:
         with sigterm_as_interrupt():
             work()
@@ -55,7 +56,7 @@ def ended(command: str, work: Callable[[], None]) -> int:
 
 
 def run(folder: Path | None) -> None:
-    """draw -> start parts -> migrate -> start worker -> upload -> scan -> show; stopped in reverse, however it ends."""
+    """draw -> start parts -> migrate -> start worker -> upload -> scan -> show. Stops everything in reverse order."""
     notice = warned()
     with at_work(folder, HOME) as sweep:
         files = sweep.scan(f"s3://{BUCKET}/")
@@ -68,7 +69,7 @@ def run(folder: Path | None) -> None:
 
 
 def warned() -> str:
-    """Says what the detector is not; the text."""
+    """Prints what the detector is not. Returns the text."""
     notice = str(tomllib.loads((DETECTOR / "detector.toml").read_text(encoding="utf-8"))["notice"])
     screen.warn(console, notice)
     return notice
@@ -76,9 +77,9 @@ def warned() -> str:
 
 @contextmanager
 def at_work(folder: Path | None, home: Path) -> Iterator[Sweep]:
-    """Fakesweep at work, with the images of the folder (else drawn ones) in S3. `home` is made anew.
+    """Runs Fakesweep, with the images of the folder, or drawn ones, in S3. `home` is deleted first.
 
-    Everything is stopped in reverse, however the body ends. Raises StartError and SweepError.
+    At the end of the body, everything is stopped in reverse order. Raises StartError and SweepError.
     """
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
@@ -110,12 +111,12 @@ def at_work(folder: Path | None, home: Path) -> Iterator[Sweep]:
 
 
 def checked(folder: str, home: Path) -> Path:
-    """The folder of images. Raises UsageError."""
+    """Returns the folder of images. Raises UsageError."""
     path = Path(folder).expanduser().resolve()
     if not path.is_dir():
         raise UsageError(f"IMAGES: {folder} is not a folder")
     if path.is_relative_to(home):
-        raise UsageError(f"IMAGES: {folder} lies in {_short(home)}, which every run makes anew; copy it elsewhere")
+        raise UsageError(f"IMAGES: {folder} is in {_short(home)}, which every run deletes first; copy it elsewhere")
     return path
 
 
@@ -124,7 +125,7 @@ def _short(path: Path) -> str:
 
 
 def _draw(home: Path) -> Path:
-    """Draws in a process of its own: a pool of processes and Ctrl-C do not go together."""
+    """Draws in a process of its own, because a pool of processes does not handle Ctrl-C well."""
     log = home / "draw.log"
     script = ROOT / "deploy" / "demo" / "draw.py"
     command: Command = [sys.executable, script, home, f"--count={DRAWN}", f"--seed={SEED}"]
@@ -139,7 +140,7 @@ def _draw(home: Path) -> Path:
 
 @contextmanager
 def shown(what: str) -> Iterator[Callable[[str], None]]:
-    """Shows what is being done and for how long, on a terminal; elsewhere a line. Yields how to change the text."""
+    """Shows a task and its time on a terminal; elsewhere it prints a line. Yields a function that changes the text."""
     if not console.is_terminal:
         console.print(what, markup=False, soft_wrap=True)
         yield lambda _: None

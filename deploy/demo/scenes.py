@@ -1,4 +1,4 @@
-"""Contents of the drawn images, the same for both classes: what stands in front of the camera or in the prompt.
+"""Draws the contents of the images, the same for both classes: what is in front of the camera or in the prompt.
 
 A scene has one of four of FakeClue's categories: objects on a ground, a landscape, fields from above, a page of a
 document. Lengths are in units of 1/336 of the shortest edge, so a scene looks alike at any size.
@@ -17,14 +17,14 @@ CATEGORIES = ("object", "scene", "satellite", "doc")
 
 
 def noise(chance: random.Random, size: tuple[int, int], cell: float) -> Image.Image:
-    """Smooth noise (mode L) whose blobs are about ``cell`` pixels wide."""
+    """Returns smooth noise (mode L) whose blobs are about ``cell`` pixels wide."""
     grid = tuple(max(2, round(side / cell) + 1) for side in reversed(size))
     values = np.random.default_rng(chance.getrandbits(63)).integers(0, 256, grid, dtype=np.uint8)
     return Image.fromarray(values).resize(size, Image.Resampling.BICUBIC)
 
 
 def texture(chance: random.Random, size: tuple[int, int], unit: float) -> Image.Image:
-    """Noise of several scales (mode L), from coarse blobs down to a random finest scale."""
+    """Returns noise of several scales (mode L), from coarse blobs down to a random finest scale."""
     cell = chance.uniform(40, 120) * unit
     finest = chance.uniform(3, 12) * unit
     layers = noise(chance, size, cell)
@@ -35,21 +35,21 @@ def texture(chance: random.Random, size: tuple[int, int], unit: float) -> Image.
 
 
 def colour(chance: random.Random, low: int = 20, high: int = 235) -> Colour:
-    """A muted random colour: a grey level, tinted."""
+    """Returns a muted random colour: a grey level with a tint."""
     grey, tint = chance.randint(low, high), chance.randint(10, 60)
     red, green, blue = (min(245, max(10, grey + chance.randint(-tint, tint))) for _ in range(3))
     return red, green, blue
 
 
 def near(chance: random.Random, base: Colour, distance: int) -> Colour:
-    """A colour that differs from ``base`` by about ``distance`` in brightness."""
+    """Returns a colour that differs from ``base`` by about ``distance`` in brightness."""
     step = chance.choice((-1, 1)) * distance
     red, green, blue = (min(250, max(5, channel + step + chance.randint(-12, 12))) for channel in base)
     return red, green, blue
 
 
 def surface(chance: random.Random, size: tuple[int, int], unit: float) -> Image.Image:
-    """A filled area (mode RGB): a textured material or a colour gradient."""
+    """Returns a filled area (mode RGB): a textured material or a colour gradient."""
     base = colour(chance)
     if chance.random() < 0.35:
         angle = chance.choice((0, 90, 180, 270))
@@ -60,7 +60,7 @@ def surface(chance: random.Random, size: tuple[int, int], unit: float) -> Image.
 
 
 def place(canvas: Image.Image, fill: Image.Image, mask: Image.Image, shadow: tuple[int, int, float] | None) -> None:
-    """Put ``fill`` on the canvas where ``mask`` (twice the size, so that edges come out smooth) is white."""
+    """Puts ``fill`` on the canvas where ``mask`` is white. The mask has twice the size, so that edges are smooth."""
     half = mask.reduce(2).crop((0, 0, *canvas.size))
     if shadow:
         across, down, softness = shadow
@@ -72,7 +72,7 @@ def place(canvas: Image.Image, fill: Image.Image, mask: Image.Image, shadow: tup
 
 
 def outline(chance: random.Random, width: int, height: int) -> list[Point]:
-    """A random polygon: a box, a triangle or an irregular shape, somewhere in a frame of the given size."""
+    """Returns a random polygon in a frame of this size: a box, a triangle or an irregular shape."""
     middle_x, middle_y = chance.uniform(0, width), chance.uniform(0, height)
     radius = chance.uniform(0.06, 0.28) * min(width, height)
     corners = chance.choice((3, 4, 4, 5, 7, 10))
@@ -85,7 +85,7 @@ def outline(chance: random.Random, width: int, height: int) -> list[Point]:
 
 
 def draw_objects(canvas: Image.Image, chance: random.Random, unit: float, count: int) -> None:
-    """Solid things with shadows, lit from one side, and thin sticks among them."""
+    """Draws solid things with shadows, lit from one side, and thin sticks among them."""
     width, height = canvas.size
     light = (round(chance.uniform(-8, 8) * unit), round(chance.uniform(2, 9) * unit), chance.uniform(2, 6) * unit)
     for _ in range(count):
@@ -105,7 +105,7 @@ def draw_objects(canvas: Image.Image, chance: random.Random, unit: float, count:
 
 
 def draw_landscape(canvas: Image.Image, chance: random.Random, unit: float) -> None:
-    """Ground below a horizon, ridges of hills before it, a few things standing about."""
+    """Draws ground below a horizon, with hills and a few things on it."""
     width, height = canvas.size
     level = chance.uniform(0.35, 0.6)
     for _ in range(chance.randint(1, 3)):
@@ -120,7 +120,7 @@ def draw_landscape(canvas: Image.Image, chance: random.Random, unit: float) -> N
 
 
 def draw_fields(canvas: Image.Image, chance: random.Random, unit: float) -> None:
-    """Fields and roofs from above, cut by roads."""
+    """Draws fields and roofs from above, cut by roads."""
     width, height = canvas.size
     draw_objects(canvas, chance, unit, chance.randint(6, 10))
     for _ in range(chance.randint(1, 3)):
@@ -132,7 +132,7 @@ def draw_fields(canvas: Image.Image, chance: random.Random, unit: float) -> None
 
 
 def draw_page(canvas: Image.Image, chance: random.Random, unit: float) -> None:
-    """Lines of words as short bars, a figure and a heading, on paper."""
+    """Draws lines of words as short bars, and a few figures, on paper."""
     width, height = canvas.size
     mask = Image.new("L", (width * 2 + 2, height * 2 + 2))
     pen = ImageDraw.Draw(mask)
@@ -150,7 +150,7 @@ def draw_page(canvas: Image.Image, chance: random.Random, unit: float) -> None:
 
 
 def draw_scene(chance: random.Random, category: str, size: tuple[int, int]) -> Image.Image:
-    """A scene (mode RGB) of one of CATEGORIES in ``size`` = (width, height) pixels."""
+    """Draws a scene (mode RGB) of one of CATEGORIES in ``size`` = (width, height) pixels."""
     unit = min(size) / 336
     canvas = surface(chance, size, unit)
     if category == "object":

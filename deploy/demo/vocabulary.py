@@ -1,4 +1,4 @@
-"""The demo detector's tokenizer: Llama's form with a vocabulary as small as its answers."""
+"""The demo detector's tokenizer: in Llama's form, with a vocabulary as small as its answers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ IMAGE_TOKEN, PAD_TOKEN = "<image>", "<pad>"
 
 
 def make_tokenizer() -> Tokenizer:
-    """A Llama-like BPE (metaspace, byte fallback, BOS in front) trained on the answers; any text encodes.
+    """Makes a Llama-like BPE (metaspace, byte fallback, BOS in front), trained on the answers. It encodes any text.
 
     Ids: <unk> 0, BOS 1, EOS 2, the 256 bytes, the pieces, then <image> and <pad> last, as in FakeVLM's vocabulary.
-    Punctuation stands apart, so "▁fake" and "▁real" are the same single token wherever the words occur.
+    Punctuation is split off, so "▁fake" and "▁real" are the same single token wherever the words occur.
     """
     split = pre_tokenizers.Sequence(
         [pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first"), pre_tokenizers.Punctuation()]

@@ -25,7 +25,7 @@ Heal = Callable[[], bool]
 def kill_worker(ground: Ground, chance: Random, number: signal.Signals) -> Heal:
     """Sends the signal to a worker that has just begun with a message: at once, or one or two seconds later.
 
-    If none begins within two seconds, a worker gets it that waits for messages.
+    If no worker begins within two seconds, a worker that waits for messages gets the signal.
     """
     ready = [worker for worker in ground.workers if ground.ready(worker)]
     if not ready:

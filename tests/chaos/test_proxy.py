@@ -1,4 +1,4 @@
-"""Each toxic has the effect on a plain socket that it says."""
+"""Each toxic has its effect on a plain socket."""
 
 import socket
 import threading

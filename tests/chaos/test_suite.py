@@ -20,7 +20,7 @@ from tests.processes import ROOT
 ROUND = ["--rounds", "1", "--seed", "1", "--images", "160", "--submissions", "24"]
 SHORT = [*ROUND, "--storm-s", "10"]
 SLOW = [*ROUND, "--brokers", "redis", "--storm-s", "25", "--settle-s", "45", "--image-s", "0.2"]
-"""The options for the copies. An image takes so long that a kill hits some images."""
+"""The options for the copies. Each image takes so long that a kill hits some images."""
 
 DEATHS = ["--faults", "worker_sigkill,engine_crash", "--twice", "no"]
 COPIES = ["--faults", "message_twice", "--twice", "yes"]
@@ -112,7 +112,7 @@ def mutate(code: Path, mutation: Mutation) -> None:
     """Changes one place in the copy."""
     file = code / mutation.file
     text = file.read_text()
-    assert text.count(mutation.before) == 1, f"{mutation.file} has changed: write the mutation anew"
+    assert text.count(mutation.before) == 1, f"{mutation.file} has changed: write the mutation again"
     file.write_text(text.replace(mutation.before, mutation.after))
 
 

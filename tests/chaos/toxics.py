@@ -59,7 +59,7 @@ class Latency(Toxic):
 
 @dataclass(eq=False, kw_only=True)
 class Bandwidth(Toxic):
-    """Lets `bytes_a_s` bytes a second pass."""
+    """Lets `bytes_a_s` bytes pass per second."""
 
     bytes_a_s: float
 

@@ -25,7 +25,7 @@ from worker.settings import Settings
 from worker.testing import ScriptedEngine, scripted_description
 
 VISIBILITY_S = 8
-"""Seconds after which the messages of a killed worker come back on Redis. Longer than the longest delay of a retry."""
+"""After how many seconds Redis redelivers a killed worker's messages. Longer than the longest delay of a retry."""
 
 
 class FailingEngine(ScriptedEngine):

@@ -104,7 +104,7 @@ def test_what_cannot_be_is_said_in_one_line(sets: tuple[Path, Path], tmp_path: P
     assert output.read_text() == "mine"
     assert "--output: " in (line := refused("calibrate", *sets, "--detector", DEMO, "--output", output / "x"))
     assert f"{output / 'x'}" not in line
-    assert "x.toml is a file, and no folder" in line
+    assert "x.toml is a file, not a folder" in line
     nowhere = tmp_path / "none" / "page.html"
     elsewhere = ("--detector", DEMO, "--output", tmp_path / "y.toml")
     for option, command in (("--page", ("calibrate", *sets, *elsewhere)), ("--output", ("compare", *sets))):

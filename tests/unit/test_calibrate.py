@@ -123,7 +123,7 @@ def test_one_name_in_two_places_is_two_images(images: str | None, dataset: str |
     report_on = evaluated(BOTH, detector=of_detector(DESCRIPTION), images=images, dataset=dataset)
     if different:
         warnings = calibrate(DESCRIPTION, fit_on, report_on, Wanted()).warnings
-        assert "2 images have one name in /a and in /b, a for one: they are taken as different images" in warnings
+        assert "2 images have one name in /a and in /b, such as a: they are taken as different images" in warnings
     else:
         with pytest.raises(ConfigurationError, match="share 2 images"):
             calibrate(DESCRIPTION, fit_on, report_on, Wanted())

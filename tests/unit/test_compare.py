@@ -269,7 +269,7 @@ def test_sets_that_cannot_be_compared_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"share no image \(0\.png and x are the first ones\)"):
         compared(a, [predicted("x", fake=True, log_odds=1.0)])
     turned = [a[0], a[1].model_copy(update={"label": 1}), *a[2:]]
-    with pytest.raises(ConfigurationError, match=r"label 1 images differently, 1\.png for one"):
+    with pytest.raises(ConfigurationError, match=r"label 1 images differently, such as 1\.png"):
         compared(a, turned)
 
 

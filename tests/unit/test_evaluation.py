@@ -271,8 +271,8 @@ def test_what_the_output_holds_is_looked_at_before_a_detector_is_supplied(tmp_pa
     store = InMemoryImageStore({f"s3://b/{n}.png": (tmp_path / "set" / f"{n}.png").read_bytes() for n in range(6)})
     evaluate(dataset, tmp_path / "out", images="s3://b", store=store)
     for output, said in (
-        (file, "file is a file, and no folder"),
-        (file / "x", "file is a file, and no folder"),
+        (file, "file is a file, not a folder"),
+        (file / "x", "file is a file, not a folder"),
         (tmp_path / "out", r"another evaluation \(images differ"),
     ):
         with pytest.raises(ConfigurationError, match=f"--output: .*{said}"):

@@ -177,7 +177,10 @@ def test_what_makes_no_image_is_counted_by_cause(body: str, cause: str) -> None:
         (notification(None), "eventName or s3 is missing"),
         (notification([record()]), "eventName or s3 is missing"),
         (notification({}), "eventName or s3 is missing"),
-        (notification({"eventSource": "aws:dynamodb", "eventName": "INSERT", "dynamodb": {}}), "eventName or s3 is missing"),
+        (
+            notification({"eventSource": "aws:dynamodb", "eventName": "INSERT", "dynamodb": {}}),
+            "eventName or s3 is missing",
+        ),
         (notification(without(record(), "eventName")), "eventName or s3 is missing"),
         (notification(put(record(), ["ObjectCreated:Put"], "eventName")), "eventName or s3 is missing"),
         (notification(put(record(), [], "s3")), "eventName or s3 is missing"),

@@ -70,7 +70,7 @@ def test_a_file_may_be_called_as_a_shipped_recipe_is(tmp_path: Path, monkeypatch
         ('[[stages]]\nname = "a/b"\nsteps = 1\n', "stages.0.name: "),
         ("stages = []\n", "stages: "),
         ("", "stages: Field required"),
-        ("[[stages]\n", "is no TOML: "),
+        ("[[stages]\n", "is not TOML: "),
     ],
 )
 def test_a_faulty_recipe_is_one_line_that_names_the_place(tmp_path: Path, text: str, said: str) -> None:

@@ -127,7 +127,7 @@ def test_no_other_file_is_replaced(folder: Path, tmp_path: Path) -> None:
 def test_a_place_below_a_file_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for output in ("file", "file/x", "file/x.toml"):
-        with pytest.raises(ConfigurationError, match=r"--output: .*/file is a file, and no folder"):
+        with pytest.raises(ConfigurationError, match=r"--output: .*/file is a file, not a folder"):
             output_file(tmp_path / output, Settings(detector=str(folder)), in_place=False)
 
 

@@ -1,1 +1,1 @@
-"""The paper's side: evaluation, calibration, training, datasets and annotation. It uses the serving path's steps."""
+"""The research side: evaluation, calibration, training, datasets, annotation. It uses the steps of the serving path."""

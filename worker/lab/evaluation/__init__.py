@@ -1,1 +1,1 @@
-"""Measuring a detector on labelled images: the light path of the worker never imports this."""
+"""Measures a detector on labelled images. The serving path of the worker never imports this package."""

@@ -1,4 +1,4 @@
-"""Confidence intervals by the bootstrap: how much a metric would differ on other images of the same kind."""
+"""Computes confidence intervals by the bootstrap: how much a metric would differ on other images of the same kind."""
 
 import math
 import warnings
@@ -16,16 +16,18 @@ METHOD = "percentile bootstrap over images, not stratified"
 
 
 def intervals(columns: Columns, *, resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, Any]:
-    """The percentile interval (Efron & Tibshirani 1993, ch. 13), as [low, high], of what is no plain proportion.
+    """Returns the percentile interval (Efron & Tibshirani 1993, ch. 13), as [low, high], of metrics that are not
+    proportions.
 
-    Images are drawn with replacement, not stratified: the share of fakes varies as it does in the world. Resamples in
-    which a metric is not defined are left out of its interval. Where all agree, as where no error was seen, the
-    percentiles are one point and no interval: the metric has null, and `skipped` says why. `resamples` of 0 give none.
+    Images are drawn with replacement, not stratified, so the share of fakes varies as it does in practice. Resamples in
+    which a metric is not defined are left out of its interval. If all resamples agree, for example because no error was
+    seen, there is no interval: the metric has null, and `skipped` says why. If `resamples` is 0, there are no
+    intervals.
     """
     chance = np.random.default_rng(seed)
     n = len(columns.label)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scikit-learn's, of resamples that lack a class
+        warnings.simplefilter("ignore")  # scikit-learn warns about resamples that lack a class
         drawn = [values(columns.take(chance.integers(n, size=n))) for _ in range(resamples)]
     measured = {name: value for name, value in values(columns).items() if not math.isnan(value)}
     found = {name: _percentiles([one[name] for one in drawn]) for name in measured if name not in PROPORTIONS}

@@ -1,4 +1,4 @@
-"""Calibrates a detector on one labelled set and measures that on another: fit, choose thresholds, report, warn."""
+"""Calibrates a detector on one labelled set and measures it on another: fit, choose thresholds, report, warn."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from worker.lab.evaluation.reliability import Reliability, reliability
 from worker.lab.evaluation.thresholds import Share, choose_thresholds, images_needed, share
 
 ENOUGH_FOR_ISOTONIC = 1000
-"""Below it, isotonic regression overfits and a sigmoid does better (Niculescu-Mizil and Caruana 2005)."""
+"""With fewer images, isotonic regression overfits, and a sigmoid does better (Niculescu-Mizil and Caruana 2005)."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """How to fit, and the error rates that can be borne: real images called fake, and fakes called real."""
+    """How to fit, and the acceptable error rates: real images called fake, and fakes called real."""
 
     method: Method = "temperature"
     false_positive_rate: float = 0.01
@@ -29,8 +29,8 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a set says of the calibration. Undecided images count as called neither, and have no part in `before` and
-    `after`, which are the scores' reliability. `false_positives` are of the real images, the other two of the fakes.
+    """The figures of one set. Undecided images are called neither word, and do not count in `before` and `after`, which
+    are the reliability of the scores. `false_positives` are shares of the real images, the other two of the fakes.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Figures:
 class Calibrated:
     """A calibration with its thresholds, measured on the images that it was fitted on and on others.
 
-    The fingerprints are None where nothing tells the revision of the model. `real_images_needed` as images_needed().
+    The fingerprints are None if the revision of the model is unknown. `real_images_needed`: see images_needed().
     """
 
     wanted: Wanted
@@ -65,11 +65,12 @@ class Calibrated:
 
 
 def calibrate(description: DetectorDescription, fit_on: Evaluated, report_on: Evaluated, wanted: Wanted) -> Calibrated:
-    """Fit on one set of predictions by the detector of this description, report on the other.
+    """Fits on one set of predictions by the detector of this description, and reports on the other.
 
-    All rates are of all images of a class; one without a score is called neither word. Raises ConfigurationError when
-    the sets share an image (worker.lab.evaluation.disjoint), lack a class or are another detector's, and when nothing
-    can be fitted (worker.lab.evaluation.fitting) or no threshold is good enough (worker.lab.evaluation.thresholds).
+    All rates are shares of all images of a class. An image without a score is called neither word. Raises
+    ConfigurationError if the sets share an image (worker.lab.evaluation.disjoint), lack a class or are of another
+    detector. Raises it also if nothing can be fitted (worker.lab.evaluation.fitting), or no threshold is good enough
+    (worker.lab.evaluation.thresholds).
     """
     alike = tuple(check_disjoint(fit_on, report_on))
     for role, evaluated in (("FIT", fit_on), ("REPORT", report_on)):
@@ -101,7 +102,7 @@ def calibrate(description: DetectorDescription, fit_on: Evaluated, report_on: Ev
 
 
 def scores(calibration: Calibration, log_odds: Floats) -> Floats:
-    """P(fake) of log-odds of the shape (images,), to the last digit as the worker computes it; NaN stays NaN."""
+    """Returns P(fake) of log-odds of the shape (images,), exactly as the worker computes it. NaN stays NaN."""
     return np.array([one if np.isnan(one) else calibration.score(float(one)) for one in log_odds])
 
 
@@ -109,7 +110,7 @@ def _figures(evaluated: Evaluated, before: Calibration, after: Calibration, thre
     decided, is_fake = evaluated.decided, evaluated.is_fake
     score = scores(after, evaluated.log_odds)
     called_fake, called_real = score >= thresholds.fake_from, score <= thresholds.real_to
-    # Fake is asked first, as worker.detector.verdicts.verdict_of() does.
+    # Fake is checked first, as in worker.detector.verdicts.verdict_of().
     called_real &= ~called_fake
     return Figures(
         evaluated.name, len(is_fake), int((~is_fake).sum()), int(is_fake.sum()), int((~decided).sum()),
@@ -133,26 +134,26 @@ def _check_both_classes(role: str, evaluated: Evaluated) -> None:
 
 
 def _checked_revision(description: DetectorDescription, *made: Evaluated) -> str | None:
-    """The model's revision as the evaluations name it, or the description's own beside predictions that do not.
+    """Returns the model's revision from the evaluations, or from the description if the predictions do not name it.
 
-    An evaluation names revision and fingerprint: so the model itself, perhaps 14 GB, need not be here.
+    An evaluation names revision and fingerprint, so the model itself, perhaps 14 GB, need not be here.
     """
     known = [(one.name, one.detector) for one in made if one.detector]
     for name, detector in known:
         if description.model_copy(update={"revision": detector["revision"]}).fingerprint != detector["fingerprint"]:
             raise ConfigurationError(
                 f"{name} is of another detector ({detector['name']}, {detector['fingerprint'][:12]}…) than "
-                f"--detector describes ({description.name}): give that one's description, or evaluate again"
+                f"--detector describes ({description.name}): give the description of that detector, or evaluate again"
             )
     if len({detector["fingerprint"] for _, detector in known}) > 1:
-        raise ConfigurationError("FIT and REPORT are of two revisions of the model: evaluate both sets with one")
+        raise ConfigurationError("FIT and REPORT are of two revisions of the model: evaluate both with the same one")
     return known[0][1]["revision"] if known else description.revision
 
 
 def _unnamed(*made: Evaluated) -> Iterator[str]:
     for one in made:
         if not one.detector:
-            yield f"{one.name} has no run.json beside it: which detector made it was not checked"
+            yield f"{one.name} has no run.json beside it, so it is not known which detector made it"
 
 
 def _doubts(fitted: Figures, report: Figures, wanted: Wanted) -> Iterator[str]:
@@ -172,12 +173,12 @@ def _unshown(name: str, word: str, rate: float, fitted: Figures, report: Figures
     for role, figures in (("FIT", fitted), ("REPORT", report)):
         images = figures.real if word == "real" else figures.fake
         if not rate:
-            yield f"{role} cannot show a {name} of 0, and no set can: give one that is larger"
+            yield f"{role} cannot show a {name} of 0, and no set can: give a larger rate"
         elif images < (needed := images_needed(rate)):
-            yield (f"{role} is too small to show a {name} of {rate:g}: it has {images} {word} images, "
-                   f"and {needed} without one error are needed")  # fmt: skip
+            yield (f"{role} is too small to show a {name} of {rate:g}: it has {images} {word} images, but "
+                   f"{needed} without an error are needed")  # fmt: skip
 
 
 def _above(name: str, rate: float, found: Share) -> Iterator[str]:
     if found.low > rate:
-        yield f"the {name} on REPORT is above {rate:g}: FIT and REPORT are not of one kind"
+        yield f"the {name} on REPORT is above {rate:g}: FIT and REPORT hold different kinds of images"

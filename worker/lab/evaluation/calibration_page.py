@@ -1,4 +1,4 @@
-"""What people and programs get of a calibration: one page, one JSON object."""
+"""Shows a calibration to people and programs: as one page, and as one JSON object."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -15,7 +15,7 @@ from worker.lab.evaluation.thresholds import Share
 
 
 def as_json(calibrated: Calibrated) -> dict[str, Any]:
-    """All of it, for json.dumps()."""
+    """Returns the whole calibration, for json.dumps()."""
     return asdict(calibrated) | {
         "calibration": calibrated.calibration.model_dump(mode="json", exclude_defaults=True),
         "thresholds": calibrated.thresholds.model_dump(),
@@ -23,7 +23,7 @@ def as_json(calibrated: Calibrated) -> dict[str, Any]:
 
 
 def as_lines(calibrated: Calibrated) -> Iterator[str]:
-    """What a person wants to know of it first."""
+    """Yields the lines that a person wants to see first."""
     fit, report = calibrated.fit, calibrated.report
     before, after = report.before, report.after
     yield (f"{calibrated.wanted.method} on {calibrated.calibration.images} images of {fit.name}; "
@@ -47,7 +47,7 @@ def _words(of: Share) -> str:
 
 
 def write_calibration_page(calibrated: Calibrated, description: DetectorDescription, output: Path) -> None:
-    """The page, with the reliability diagrams of the images that the calibration was measured on."""
+    """Writes the page, with reliability diagrams of the images that the calibration was measured on."""
     diagrams = {
         f"{name}: expected calibration error {one.expected_calibration_error:.4f}": inline_svg(
             _diagram(one), f"Reliability diagram {name.lower()}: share of fakes by score, in {BINS} bins"

@@ -1,4 +1,4 @@
-"""Compares two detectors on the same images: who is right where, and whether that may be chance."""
+"""Compares two detectors on the same images: which one is right where, and whether that may be chance."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,23 +17,23 @@ from worker.lab.evaluation.predictions import Prediction
 
 @dataclass(frozen=True)
 class Pair:
-    """What the two said of one image."""
+    """What both detectors said of one image."""
 
     a: Prediction
     b: Prediction
 
     @property
     def same_content(self) -> bool | None:
-        """Whether both saw the same bytes; None where a prediction has no hash of them."""
+        """Whether both saw the same bytes. None if a prediction has no hash of them."""
         return self.a.sha256 == self.b.sha256 if self.a.sha256 and self.b.sha256 else None
 
 
 @dataclass(frozen=True)
 class Duel:
-    """The 2 x 2 table of right and wrong over some images; undecided is wrong. `only_a`: A is right and B is not.
+    """The 2 x 2 table of right and wrong over some images. Undecided is wrong. `only_a`: A is right and B is not.
 
-    `p` and the interval `low` to `high` of the `difference`, A's accuracy minus B's, are those of
-    worker.lab.evaluation.paired.
+    `difference` is A's accuracy minus B's. worker.lab.evaluation.paired defines `p` and the interval `low` to `high` of
+    the difference.
     """
 
     both: int
@@ -49,13 +49,13 @@ class Duel:
 
     @property
     def images(self) -> int:
-        """How many images the table is of."""
+        """How many images the table covers."""
         return self.both + self.only_a + self.only_b + self.neither
 
 
 @dataclass(frozen=True)
 class Group:
-    """A duel over the images of one category or generator. `p_holm` is corrected for the others of its kind."""
+    """A duel over the images of one category or generator. `p_holm` is corrected for the other groups of its kind."""
 
     name: str
     duel: Duel
@@ -63,7 +63,7 @@ class Group:
 
     @property
     def winner(self) -> str | None:
-        """A or B, where the difference is significant after the correction."""
+        """A or B, if the difference is significant after the correction."""
         return winner(self.duel, self.p_holm)
 
 
@@ -71,10 +71,10 @@ class Group:
 class Comparison:
     """A and B on the images that both judged.
 
-    `only_in_a` and `only_in_b` name the others, and `other_content` those whose bytes are not the same: these are left
-    out. The areas under the ROC curve are of the `scored`
-    images, to which both gave a score; None when these lack a class. `kappa` is of the words fake, real and undecided
-    (Cohen 1960); None when both said one and the same word of everything. `disagreements`: where the words differ.
+    `only_in_a` and `only_in_b` name the other images, and `other_content` those whose bytes differ. All of them are
+    left out. The areas under the ROC curve are over the `scored` images, to which both gave a score; None if these lack
+    a class. `kappa` covers the words fake, real and undecided (Cohen 1960); None if both said the same word of all
+    images. `disagreements` are the images with different words.
     """
 
     duel: Duel
@@ -92,12 +92,12 @@ class Comparison:
 
     @property
     def winner(self) -> str | None:
-        """A or B, where the difference over all images is significant."""
+        """A or B, if the difference over all images is significant."""
         return winner(self.duel, self.duel.p)
 
 
 def compare(a: Evaluated, b: Evaluated) -> Comparison:
-    """Raises ConfigurationError when the two share no image, or label one differently."""
+    """Compares two evaluations. Raises ConfigurationError if they share no image, or label one differently."""
     of_a, of_b = ({one.image: one for one in made.predictions} for made in (a, b))
     named_alike = [Pair(one, of_b[image]) for image, one in of_a.items() if image in of_b]
     pairs = [pair for pair in named_alike if pair.same_content is not False]
@@ -121,7 +121,7 @@ def compare(a: Evaluated, b: Evaluated) -> Comparison:
 
 
 def duel(pairs: Sequence[Pair]) -> Duel:
-    """The table over these images, at least one."""
+    """Returns the table over these images, at least one."""
     right_a, right_b = (_right(one) for one in ([pair.a for pair in pairs], [pair.b for pair in pairs]))
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     low, high = difference_interval(only_a, only_b, len(pairs))
@@ -134,7 +134,7 @@ def duel(pairs: Sequence[Pair]) -> Duel:
 
 
 def groups(pairs: Iterable[Pair], named: Callable[[Prediction], str | None]) -> tuple[Group, ...]:
-    """A duel for each name that A's predictions have, in the names' order; images without a name are in none."""
+    """Returns a duel for each name in A's predictions, sorted by name. Images without a name are left out."""
     own = sorted(((name, pair) for pair in pairs if (name := named(pair.a)) is not None), key=lambda one: one[0])
     duels = {name: duel([pair for _, pair in some]) for name, some in groupby(own, key=lambda one: one[0])}
     corrected = holm([one.p for one in duels.values()])
@@ -142,7 +142,7 @@ def groups(pairs: Iterable[Pair], named: Callable[[Prediction], str | None]) -> 
 
 
 def winner(of: Duel, p: float) -> str | None:
-    """A or B, whoever is right more often, where `p` is below 5 %."""
+    """Returns A or B, whichever is right more often, if `p` is below 5 %."""
     if p >= 1 - LEVEL:
         return None
     return "A" if of.only_a > of.only_b else "B"
@@ -150,16 +150,16 @@ def winner(of: Duel, p: float) -> str | None:
 
 def _warnings(a: Evaluated, b: Evaluated, pairs: Iterable[Pair]) -> Iterator[str]:
     known = all(pair.same_content for pair in pairs)
-    same = "those compared have the same content" if known else "that one name is one image was not checked for all"
+    same = "the compared images have the same content" if known else "not all contents could be compared"
     if a.dataset and b.dataset and a.dataset != b.dataset:
         yield f"A and B are of two datasets: {same}"
     if a.images and b.images and a.images.rstrip("/") != b.images.rstrip("/"):
         yield f"A's images are from {a.images}, B's from {b.images}: {same}"
     if a.explain and b.explain and a.explain != b.explain:
-        yield (f"A explained {a.explain} of its answers, B {b.explain}: they were not asked alike, "
-               "and what differs may be that")  # fmt: skip
+        yield (f"A explained {a.explain} of its answers, B {b.explain}: they were asked differently, "
+               "which may explain a difference")  # fmt: skip
     if a.detector and b.detector and a.detector["fingerprint"] == b.detector["fingerprint"]:
-        yield f"A and B are one and the same detector (fingerprint {a.detector['fingerprint'][:12]}…)"
+        yield f"A and B are the same detector (fingerprint {a.detector['fingerprint'][:12]}…)"
 
 
 def _check_shared(a: Evaluated, b: Evaluated, named_alike: Sequence[Pair], pairs: Sequence[Pair]) -> None:
@@ -170,7 +170,7 @@ def _check_shared(a: Evaluated, b: Evaluated, named_alike: Sequence[Pair], pairs
         )
     if not pairs:
         raise ConfigurationError(
-            f"A and B share no image: all {len(named_alike)} of one name, {named_alike[0].a.image} for one, have "
+            f"A and B share no image: all {len(named_alike)} of the same name, such as {named_alike[0].a.image}, have "
             "another content in B than in A; evaluate both on the same files"
         )
 
@@ -179,7 +179,7 @@ def _check_labels(pairs: Iterable[Pair]) -> None:
     different = [pair.a.image for pair in pairs if pair.a.label != pair.b.label]
     if different:
         raise ConfigurationError(
-            f"A and B label {len(different)} images differently, {different[0]} for one: evaluate both on one dataset"
+            f"A and B label {len(different)} images differently, such as {different[0]}: evaluate both on one dataset"
         )
 
 

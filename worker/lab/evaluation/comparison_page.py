@@ -1,4 +1,4 @@
-"""What people and programs get of a comparison: one page, one JSON object."""
+"""Shows a comparison to people and programs: as one page, and as one JSON object."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -10,11 +10,11 @@ from worker.lab.evaluation.evaluated import Evaluated
 from worker.lab.evaluation.page import write_page
 
 SHOWN = 200
-"""Images that the page names in a list; the JSON object has all."""
+"""How many images the page names in a list. The JSON object has all of them."""
 
 
 def as_json(compared: Comparison, a: Evaluated, b: Evaluated) -> dict[str, Any]:
-    """All of it, for json.dumps()."""
+    """Returns the whole comparison, for json.dumps()."""
     return {
         "a": _side(a),
         "b": _side(b),
@@ -36,7 +36,7 @@ def as_json(compared: Comparison, a: Evaluated, b: Evaluated) -> dict[str, Any]:
 
 
 def as_lines(compared: Comparison, a: Evaluated, b: Evaluated) -> Iterator[str]:
-    """What a person wants to know of it first."""
+    """Yields the lines that a person wants to see first."""
     duel = compared.duel
     of_a, of_b = names(a, b)
     for side, made, detector, accuracy, area in (
@@ -47,9 +47,9 @@ def as_lines(compared: Comparison, a: Evaluated, b: Evaluated) -> Iterator[str]:
         yield f"{side}: {made.name} ({named}): accuracy {100 * accuracy:.2f} %, ROC AUC {_or_dash(area)}"
     for side, images in (("A", compared.only_in_a), ("B", compared.only_in_b)):
         if images:
-            yield f"only in {side}, left out: {len(images)} images, {images[0]} for one"
+            yield f"only in {side}, left out: {len(images)} images, such as {images[0]}"
     if others := compared.other_content:
-        yield f"another content in B than in A, left out: {len(others)} images, {others[0]} for one"
+        yield f"another content in B than in A, left out: {len(others)} images, such as {others[0]}"
     yield (f"{duel.images} images: both right {duel.both}, only A {duel.only_a}, only B {duel.only_b}, "
            f"neither {duel.neither}")  # fmt: skip
     yield (f"A - B: {100 * duel.difference:+.2f} points (95 %: {100 * duel.low:+.2f} to {100 * duel.high:+.2f}); "
@@ -63,9 +63,9 @@ def as_lines(compared: Comparison, a: Evaluated, b: Evaluated) -> Iterator[str]:
 
 
 def names(a: Evaluated, b: Evaluated) -> tuple[str, str]:
-    """What the two are called: the detectors' names, with the start of their fingerprints where the names are one.
+    """Returns the names of the two detectors, with the start of their fingerprints if both have the same name.
 
-    The predictions' own name, where nothing tells whose they are.
+    If the detector of some predictions is unknown, the name is that of the predictions.
     """
     of_a, of_b = (made.detector["name"] if made.detector else made.name for made in (a, b))
     if a.detector and b.detector and of_a == of_b:
@@ -78,7 +78,7 @@ def _or_dash(value: float | None) -> str:
 
 
 def write_comparison_page(compared: Comparison, a: Evaluated, b: Evaluated, output: Path) -> None:
-    """The page, which names at most SHOWN images of each kind."""
+    """Writes the page, which names at most SHOWN images of each kind."""
     name_a, name_b = names(a, b)
     write_page(
         "comparison.html.j2", output, compared=compared, duel=compared.duel, a=a, b=b, shown=SHOWN,
@@ -91,7 +91,7 @@ def _side(made: Evaluated) -> dict[str, Any]:
 
 
 def _duel(duel: Duel) -> dict[str, Any]:
-    """As asdict, with the table's four cells together."""
+    """Returns it like asdict, with the four cells of the table in an object of their own."""
     found = asdict(duel)
     return {"table": {cell: found.pop(cell) for cell in ("both", "only_a", "only_b", "neither")}, **found}
 

@@ -1,4 +1,4 @@
-"""The one level of confidence of evaluations, calibrations and comparisons, and the interval of a plain proportion."""
+"""The confidence level of evaluations, calibrations and comparisons, and the interval of a plain proportion."""
 
 from scipy.stats import binomtest
 
@@ -7,6 +7,6 @@ WILSON = "Wilson score interval (Wilson 1927)"
 
 
 def wilson(count: int, of: int) -> list[float]:
-    """[low, high] of `count` / `of`, with `of` at least 1. It has a width where the share is 0 or 1, too."""
+    """Returns [low, high] of `count` / `of`, with `of` at least 1. It has a width also for shares of 0 and 1."""
     interval = binomtest(count, of).proportion_ci(LEVEL, method="wilson")
     return [float(interval.low), float(interval.high)]

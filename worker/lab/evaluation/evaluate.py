@@ -1,4 +1,6 @@
-"""The composition: dataset -> journal -> detector -> metrics -> page, for `fakesweep evaluate` and after a training."""
+"""Puts an evaluation together, for `fakesweep evaluate` and after a training: dataset, journal, detector, metrics,
+page.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,30 +29,31 @@ from worker.settings import Settings
 from worker.storage import open_stores
 
 FAULTS_SHOWN = 200
-"""Faults that are named in the report; faults.jsonl has them all."""
+"""How many faults the report names. faults.jsonl has all of them."""
 
 
 class Advance(Protocol):
-    """Told how many images are done with, of how many, and what is going on beside that."""
+    """Called with how many images are done, of how many, and with a note on what else is going on."""
 
     def __call__(self, done: int, of: int | None, note: str = "", /) -> None: ...
 
 
 def unheard(*_args: object) -> None:
-    """For callers that want to be told nothing."""
+    """Ignores its arguments, for callers that want no messages."""
 
 
 def evaluate_detector(
     dataset: Path, images: str, settings: Settings, output: Path, *, robustness: bool = False, strict: bool = False,
     embeddings: str = EMBEDDINGS, resamples: int = RESAMPLES, say: Say = unheard, advance: Advance = unheard,
 ) -> dict[str, Any]:  # fmt: skip
-    """Measure the detector of `settings` on a dataset; predictions, metrics, faults and report are files in `output`.
+    """Measures the detector of `settings` on a dataset. Writes predictions, metrics, faults and report to `output`.
 
-    Returns the object of metrics.json. Goes on where an earlier call for the same was ended; what failed then is tried
-    again. `images` is the folder or s3://bucket/prefix that the records' names start from. Records that cannot be used
-    are counted by cause and written down; with `strict` the first one ends it. Where the dataset has reference answers
-    the detector explains every image; where it has none, it stops after its verdict. `resamples` are the bootstrap's.
-    Raises ConfigurationError (detector, dataset, output, --strict), EngineDeadError, StorageUnavailableError.
+    Returns the object of metrics.json. Continues where an earlier, equal call was interrupted, and tries again what
+    failed then. `images` is the folder or s3://bucket/prefix under which the records' images are. Records that cannot
+    be used are counted by cause and written down; with `strict`, the first one ends the evaluation. If the dataset has
+    reference answers, the detector explains every image; otherwise it stops after its verdict. `resamples` is for the
+    bootstrap. Raises ConfigurationError (detector, dataset, output, --strict), EngineDeadError,
+    StorageUnavailableError.
     """
     faults = Faults(strict=strict)
     records = read_records(dataset, faults)
@@ -73,7 +76,7 @@ def evaluate_detector(
 
 
 def _detector(settings: Settings) -> dict[str, Any]:
-    """The description, with its true revision, and how its engine is started."""
+    """Returns the description with its true revision, and the function that starts its engine."""
     description, folder = supply(load_description(settings), settings)
 
     def start() -> Engine:
@@ -92,7 +95,7 @@ def evaluate_records(
     dataset: Path, records: Sequence[Record], parts: EvaluationParts, faults: Faults, output: Path, *,
     embeddings: str = EMBEDDINGS, resamples: int = RESAMPLES, say: Say = unheard, advance: Advance = unheard,
 ) -> dict[str, Any]:  # fmt: skip
-    """evaluate_detector() with the parts put together. `faults` is what `parts.faults` adds to."""
+    """Runs evaluate_detector() with ready parts. `faults` is the list that `parts.faults` adds to."""
     about = _about(dataset, records, parts)
     of = len(records) * len(parts.perturbations)
     with Journal.opened(output, about) as journal:
@@ -116,7 +119,7 @@ def evaluate_records(
 
 
 def _about(dataset: Path, records: Sequence[Record], parts: EvaluationParts) -> dict[str, Any]:
-    """What run.json guards, and metrics.json repeats: all that a prediction depends on."""
+    """Returns everything that a prediction depends on. run.json guards it, and metrics.json repeats it."""
     detector = parts.description.identity | {"fingerprint": parts.description.fingerprint}
     return {"detector": detector, **_asked(dataset, records, parts.images, parts.explain)}
 
@@ -130,5 +133,5 @@ def _asked(dataset: Path, records: Sequence[Record], images: str, explain: Expla
 
 
 def _resolved(images: str) -> str:
-    """One way to write a place, from wherever the command is given."""
+    """Returns one spelling of a place, independent of the current folder."""
     return images.rstrip("/") if images.startswith("s3://") else str(Path(images).resolve())

@@ -1,4 +1,4 @@
-"""What `fakesweep evaluate` left behind, as calibrating and comparing read it: predictions, and whose they are."""
+"""Reads the output of `fakesweep evaluate` to calibrate or compare: the predictions, and which detector made them."""
 
 import hashlib
 import json
@@ -28,10 +28,10 @@ Truths = NDArray[np.bool_]
 class Evaluated:
     """The predictions of unchanged images, in the order of the file.
 
-    `perturbed` counts those of changed ones, which are left out. The rest is what the evaluation's run.json says, and
-    None beside predictions that have none: `detector`, the columns of `detectors` and its `fingerprint`; `dataset`, its
-    SHA-256; `images`, the folder or s3://bucket/prefix that the images' names start from; `explain`, for which images
-    reasons were asked.
+    `perturbed` counts predictions of changed images, which are left out. The other fields are from the evaluation's
+    run.json, and None if there is none: `detector` has the columns of `detectors` and the `fingerprint`; `dataset` is
+    its SHA-256; `images` is the folder or s3://bucket/prefix under which the images are; `explain` says for which
+    images reasons were asked.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Evaluated:
 
     @cached_property
     def log_odds(self) -> Floats:
-        """log P(fake) - log P(real) in nats, of the shape (images,): not a number where the detector was undecided."""
+        """log P(fake) - log P(real) in nats, of the shape (images,). NaN if the detector was undecided."""
         return np.array([np.nan if one.log_odds is None else one.log_odds for one in self.predictions])
 
     @cached_property
@@ -59,21 +59,21 @@ class Evaluated:
 
 
 def address(prediction: Prediction, images: str | None) -> str:
-    """Where the image lay, written in one way: a local file's path, or the uri; its name where `images` is None."""
+    """Returns one spelling of the image's place: a local path, or the uri. Returns its name if `images` is None."""
     whole = prediction.image.startswith(("s3://", "file:///"))
     if images is None and not whole:
         return prediction.image
     try:
         uri = image_ref(prediction.image, images or "").uri
-    except ImageError:  # no evaluation wrote that
+    except ImageError:  # no evaluation wrote this
         return prediction.image
     return posixpath.normpath(local_path(uri)) if uri.startswith("file:") else uri
 
 
 def read_evaluated(path: Path) -> Evaluated:
-    """The output of an evaluation: its folder, or the predictions.jsonl in it.
+    """Reads the output of an evaluation: its folder, or the predictions.jsonl in it.
 
-    Raises ConfigurationError when it cannot be read, holds no prediction of an unchanged image, or two of one image.
+    Raises ConfigurationError if it cannot be read, has no prediction of an unchanged image, or has two of one image.
     """
     predictions = read_predictions(path)
     clean = tuple(one for one in predictions if one.perturbation == CLEAN)
@@ -100,10 +100,10 @@ def _run(path: Path) -> dict[str, Any]:
 
 
 def split(evaluated: Evaluated, share: float, seed: int) -> tuple[Evaluated, Evaluated]:
-    """Two parts, the first with about `share` of the images, drawn by a hash of `seed` and the image's content.
+    """Splits an evaluation in two, the first part with about `share` of the images.
 
-    The same content is on the same side, under every name and in every evaluation of it. Predictions without a hash of
-    their content are drawn by the image's name.
+    A hash of `seed` and the image's content decides. So the same content is always in the same part, under every name
+    and in every evaluation of it. For predictions without a hash of their content, the image's name decides.
     """
     first = [_drawn(one.sha256 or one.image, seed) < share for one in evaluated.predictions]
     return (

@@ -1,4 +1,4 @@
-"""Three ways from log-odds and labels to a calibration."""
+"""Three ways to fit a calibration to log-odds and labels."""
 
 from typing import Literal
 
@@ -14,19 +14,20 @@ Method = Literal["temperature", "platt", "isotonic"]
 
 
 def fit(log_odds: Floats, is_fake: Truths, method: Method) -> Calibration:
-    """The calibration of labelled log-odds, both of the shape (images,), with images of both classes.
+    """Returns the calibration of labelled log-odds, both of the shape (images,), with images of both classes.
 
-    `temperature` (Guo et al. 2017) fits a slope, `platt` (Platt 1999) a slope and an offset, `isotonic` (Zadrozny and
-    Elkan 2002) any rising curve, which wants some thousand images. Raises ConfigurationError when the log-odds do not
-    rise with the fakes.
+    `temperature` (Guo et al. 2017) fits a slope, `platt` (Platt 1999) a slope and an offset, and `isotonic` (Zadrozny
+    and Elkan 2002) any rising curve, which needs some thousand images. Raises ConfigurationError if fakes do not have
+    higher log-odds.
     """
     return _isotonic(log_odds, is_fake) if method == "isotonic" else _sigmoid(log_odds, is_fake, method == "platt")
 
 
 def _smoothed(is_fake: Truths) -> tuple[float, float]:
-    """What a real and a fake image count as: P(fake) by the rule of succession, of a class with so many images.
+    """Returns what a real and a fake image count as: P(fake) by the rule of succession, for the size of their class.
 
-    As Platt (1999) smooths his targets. From n real images and no fake it does not follow that there are none.
+    Platt (1999) smooths his targets in this way. From n real images and no fake, it does not follow that there are
+    none.
     """
     fakes = int(is_fake.sum())
     reals = len(is_fake) - fakes
@@ -34,7 +35,7 @@ def _smoothed(is_fake: Truths) -> tuple[float, float]:
 
 
 def _sigmoid(log_odds: Floats, is_fake: Truths, offset: bool) -> Calibration:
-    """By maximum likelihood. The labels are smoothed, so that classes which never mix have a finite slope."""
+    """Fits by maximum likelihood. Labels are smoothed, so that classes without any overlap have a finite slope."""
     of_real, of_fake = _smoothed(is_fake)
     target = np.where(is_fake, of_fake, of_real)
     twice, labels = np.concatenate([log_odds, log_odds]), np.repeat([1, 0], len(log_odds))
@@ -47,8 +48,9 @@ def _sigmoid(log_odds: Floats, is_fake: Truths, offset: bool) -> Calibration:
 
 
 def _isotonic(log_odds: Floats, is_fake: Truths) -> Calibration:
-    """Pool adjacent violators. The ends, where only one class is, would be 0 and 1: certainty, and an infinite log loss
-    for the first image that is otherwise. They are clipped to the smoothed labels.
+    """Pools adjacent violators, and clips the ends to the smoothed labels.
+
+    Where only one class is, scores would otherwise be 0 or 1, and one different image would make the log loss infinite.
     """
     model = IsotonicRegression(increasing=True).fit(log_odds, is_fake)
     scores = np.clip(model.y_thresholds_, *_smoothed(is_fake))

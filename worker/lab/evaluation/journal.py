@@ -1,4 +1,4 @@
-"""The folder of an evaluation: predictions.jsonl grows a line an image, and a kill loses only what is in the engine."""
+"""The folder of an evaluation. predictions.jsonl grows by a line per image; a kill loses only images in the engine."""
 
 import json
 import os
@@ -20,7 +20,7 @@ REPORT = "report.html"
 
 
 class Journal:
-    """The predictions of one evaluation, on disk. One process at a time."""
+    """The predictions of one evaluation, on disk. Only one process at a time may use it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -29,10 +29,10 @@ class Journal:
     @classmethod
     @contextmanager
     def opened(cls, folder: Path, run: dict[str, Any]) -> Iterator[Self]:
-        """The folder's journal, begun or continued. `run` says what would change a prediction.
+        """Opens the folder's journal, new or old. `run` says what would change a prediction.
 
-        Raises ConfigurationError when the folder cannot be written or holds another evaluation, or another process
-        writes it.
+        Raises ConfigurationError if the folder cannot be written or holds another evaluation, or if another process
+        writes to it.
         """
         check_folder(folder, "--output")
         folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ class Journal:
             yield cls(folder)
 
     def predictions(self) -> list[Prediction]:
-        """What is there already. A last line that a kill cut in half is cut off."""
+        """Returns the predictions that are there already. Removes a last line that a kill cut off."""
         if not self._path.exists():
             return []
         content = self._path.read_bytes()
@@ -60,20 +60,20 @@ class Journal:
         return read_predictions(self._path)
 
     def add(self, predictions: Sequence[Prediction]) -> None:
-        """Append, all the way to the disk."""
+        """Appends predictions and waits until they are on disk."""
         with self._path.open("ab") as file:
             file.writelines(f"{one.model_dump_json()}\n".encode() for one in predictions)
             file.flush()
             os.fsync(file.fileno())
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
-        """Replace metrics.json as a whole."""
+        """Replaces metrics.json as a whole."""
         with replacing(self.folder / METRICS) as file:
             file.write(json.dumps(metrics, indent=1) + "\n")
 
 
 def check_output(folder: Path, run: dict[str, Any]) -> None:
-    """What Journal.opened() refuses, as far as a part of `run` tells: asked before a detector is supplied."""
+    """Refuses what Journal.opened() would refuse, as far as this part of `run` tells. It needs no detector."""
     check_folder(folder, "--output")
     file = folder / RUN
     if file.is_file() and (before := file.read_text(encoding="utf-8", errors="replace")):
@@ -95,7 +95,7 @@ def _check_same(text: str, run: dict[str, Any], folder: Path) -> None:
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """All lines of a predictions.jsonl, or of the one in a folder. Raises ConfigurationError with the line at fault."""
+    """Reads all lines of a predictions.jsonl, or of the one in a folder. Raises ConfigurationError with a bad line."""
     path = path / FILE if path.is_dir() else path
     try:
         with path.open(encoding="utf-8") as file:

@@ -1,8 +1,8 @@
-"""How well a set of predictions agrees with its labels. Every metric is scikit-learn's; what is not defined is null.
+"""Computes how well predictions agree with labels. Every metric is scikit-learn's. A metric that is undefined is null.
 
 An undecided answer is neither word: it is wrong for accuracy, it lowers recall and F1 of its label's class, and it is
-no false alarm of the other. It has no score, and so no part in what is made from scores. (The paper's own evaluation,
-arXiv 2503.14905, draws lots for such an answer; about 4 of its 5,000 are.)
+no false alarm of the other class. It has no score, so it does not count in metrics of scores. (The paper's own
+evaluation, arXiv 2503.14905, chooses at random for such an answer; about 4 of its 5,000 are undecided.)
 """
 
 import math
@@ -30,7 +30,7 @@ from worker.lab.evaluation.predictions import Prediction
 Floats = NDArray[np.float64]
 
 WORDS = (Answer.FAKE, Answer.REAL, Answer.UNDECIDED)
-"""In this order, verdicts are numbers 0, 1 and 2; labels are 0 and 1."""
+"""In this order, verdicts are the numbers 0, 1 and 2, and labels are 0 and 1."""
 CLASSES = WORDS[:2]
 SCORED = ("roc_auc", "average_precision", "equal_error_rate")
 PROPORTIONS = ("accuracy", "precision_fake", "recall_fake", "undecided")
@@ -40,7 +40,7 @@ PROPORTIONS = ("accuracy", "precision_fake", "recall_fake", "undecided")
 class Columns:
     """A set of n predictions as arrays of shape (n,).
 
-    `label` and `verdict` are places in WORDS; `score` is P(fake), NaN when undecided; `rouge_l` and `css` are the
+    `label` and `verdict` are positions in WORDS. `score` is P(fake), NaN when undecided. `rouge_l` and `css` are the
     similarity of answer and reference, NaN without a reference (worker.lab.evaluation.similarity).
     """
 
@@ -52,7 +52,7 @@ class Columns:
 
     @classmethod
     def of(cls, predictions: Sequence[Prediction], rouge_l: Floats | None = None, css: Floats | None = None) -> Self:
-        """The predictions' columns, with their similarities where there are some."""
+        """Returns the predictions' columns, with their similarities if there are any."""
         nothing = np.full(len(predictions), math.nan)
         return cls(
             label=np.array([CLASSES.index(Answer.FAKE if one.is_fake else Answer.REAL) for one in predictions], int),
@@ -63,20 +63,20 @@ class Columns:
         )
 
     def take(self, rows: NDArray[np.int64]) -> "Columns":
-        """Those of `rows`, in their order; a row may be taken again."""
+        """Returns `rows` in their order. A row may be taken several times."""
         return Columns(*(column[rows] for column in vars(self).values()))
 
 
 def values(columns: Columns) -> dict[str, float]:
-    """Every metric that is one number, 0..1, and -1..1 for css; NaN where it is not defined.
+    """Returns every metric that is one number: -1..1 for css, 0..1 for all others, and NaN if it is not defined.
 
-    accuracy: the share of verdicts that are their label's. precision_fake = TP / (TP + FP) and recall_fake = TP / (TP +
-    FN) with fake as the positive class; f1_fake and f1_real = 2 TP / (2 TP + FP + FN) of either class. The paper's F1
-    is f1_real: a confusion of 3168/20/48/1760 gives its 98.1 for real, and 98.9 for fake. A class that no image is
-    labelled with has none of these.
-    roc_auc: the area under the ROC curve, the chance that a fake's score is above a real one's (Hanley & McNeil 1982).
-    average_precision: the mean of precision over the steps of recall, not interpolated. equal_error_rate: see there.
-    undecided: the share of answers without a verdict. rouge_l and css: means over the answers that have a reference.
+    accuracy: the share of verdicts that equal the label. precision_fake = TP / (TP + FP) and recall_fake = TP / (TP +
+    FN), with fake as the positive class. f1_fake and f1_real = 2 TP / (2 TP + FP + FN) of each class. The paper's F1 is
+    f1_real: a confusion of 3168/20/48/1760 gives its 98.1 for real, and 98.9 for fake. A class without labelled images
+    has none of these. roc_auc: the area under the ROC curve: the chance that a fake has a higher score than a real
+    image (Hanley & McNeil 1982). average_precision: the mean of precision over the steps of recall, not interpolated.
+    equal_error_rate: see the function. undecided: the share of answers without a verdict. rouge_l and css: means over
+    answers with a reference.
     """
     found = {"accuracy": float(accuracy_score(columns.label, columns.verdict))}
     precision, recall, f1, count = precision_recall_fscore_support(
@@ -87,7 +87,7 @@ def values(columns: Columns) -> dict[str, float]:
     found |= _scored(columns)
     found["undecided"] = float(np.mean(columns.verdict == WORDS.index(Answer.UNDECIDED)))
     found |= {name: _mean(getattr(columns, name)) for name in ("rouge_l", "css")}
-    # Sums of floats end up beyond 1 in their last digit.
+    # Sums of floats can exceed 1 in their last digit.
     return {name: float(np.clip(value, -1 if name == "css" else 0, 1)) for name, value in found.items()}
 
 
@@ -105,10 +105,10 @@ def _scored(columns: Columns) -> dict[str, float]:
 
 
 def equal_error_rate(false_positive_rate: Floats, true_positive_rate: Floats) -> float:
-    """The error rate at the threshold where false positives are as frequent as misses: FPR = 1 - TPR.
+    """Returns the error rate at the threshold where false positives are as frequent as misses: FPR = 1 - TPR.
 
-    On the ROC curve, taken as straight between its points. Read off as in the evaluations of speaker recognition
-    (Martin et al. 1997, "The DET curve in assessment of detection task performance").
+    The ROC curve is taken as straight between its points, as in evaluations of speaker recognition (Martin et al. 1997,
+    "The DET curve in assessment of detection task performance").
     """
     return float(np.interp(0, false_positive_rate + true_positive_rate - 1, false_positive_rate))
 
@@ -119,7 +119,7 @@ def _mean(column: Floats) -> float:
 
 
 def confusion(columns: Columns) -> dict[str, dict[str, int]]:
-    """How many images of each label got each verdict: {label: {verdict: count}}."""
+    """Returns how many images of each label got each verdict: {label: {verdict: count}}."""
     counts = confusion_matrix(columns.label, columns.verdict, labels=[0, 1, 2])
     return {
         label: {word: int(count) for word, count in zip(WORDS, row, strict=True)}
@@ -128,7 +128,7 @@ def confusion(columns: Columns) -> dict[str, dict[str, int]]:
 
 
 def describe(columns: Columns) -> dict[str, Any]:
-    """The object of one set in metrics.json: n, values() with null for NaN, confusion, and why what is null is null.
+    """Returns the object of one set in metrics.json: n, values() with null for NaN, confusion, and why values are null.
 
     `intervals` holds those of the plain proportions, PROPORTIONS, and names their method.
     """
@@ -144,7 +144,7 @@ def describe(columns: Columns) -> dict[str, Any]:
 
 
 def _counted(proportion: str, columns: Columns) -> tuple[int, int]:
-    """Which images a proportion counts, and of how many."""
+    """Returns how many images a proportion counts, and of how many."""
     is_fake, called_fake = columns.label == 0, columns.verdict == 0
     counted, among = {
         "accuracy": (columns.label == columns.verdict, np.ones_like(is_fake)),
@@ -167,6 +167,6 @@ def _why(metric: str, columns: Columns) -> str:
 
 
 def grouped(names: Iterable[str | None], columns: Columns) -> dict[str, Columns]:
-    """The columns of each name, in the names' order; rows without a name belong to none."""
+    """Returns the columns of each name, sorted by name. Rows without a name are left out."""
     rows = sorted((name, row) for row, name in enumerate(names) if name is not None)
     return {name: columns.take(np.array([row for _, row in group])) for name, group in groupby(rows, key=itemgetter(0))}

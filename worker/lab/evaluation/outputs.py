@@ -1,4 +1,4 @@
-"""Whether an output can be written: asked before the work, so that none is done in vain."""
+"""Checks before the work whether an output can be written, so that no work is lost."""
 
 import os
 from pathlib import Path
@@ -7,17 +7,17 @@ from worker.errors import ConfigurationError
 
 
 def check_folder(folder: Path, option: str) -> None:
-    """Raises ConfigurationError, which names the option, when the folder cannot be written to and cannot be made."""
+    """Raises ConfigurationError, which names the option, if the folder cannot be written to or created."""
     place = folder.absolute()
     there = next(one for one in (place, *place.parents) if os.path.exists(one))  # noqa: PTH110 - Path's raises EACCES
     if not there.is_dir():
-        raise ConfigurationError(f"{option}: {there} is a file, and no folder; give another place")
+        raise ConfigurationError(f"{option}: {there} is a file, not a folder; give another place")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigurationError(f"{option}: {there} may not be written to; allow it, or give another place")
+        raise ConfigurationError(f"{option}: {there} is not writable; allow it, or give another place")
 
 
 def check_page(file: Path, option: str) -> None:
-    """Raises ConfigurationError when no page can be written there: its folder is not made for it."""
+    """Raises ConfigurationError if no page can be written there. The folder of a page is not created."""
     if file.is_dir():
         raise ConfigurationError(f"{option}: {file} is a folder; name a file in it, such as {file / 'page.html'}")
     check_folder(file.parent, option)

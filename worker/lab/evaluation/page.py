@@ -1,4 +1,4 @@
-"""The HTML pages: one file each, which opens offline, in light and dark. base.html.j2 is what they share."""
+"""Makes HTML pages of one file each, which open offline, in light and dark. All share base.html.j2."""
 
 import io
 import re
@@ -16,7 +16,7 @@ from worker.files import replacing
 from worker.pages import spelled_out, templates_in
 
 TEXT, LINE, SOFT, FAKE, REAL, UNCERTAIN = (f"#01010{number}" for number in range(1, 7))
-"""Colours to draw with: in the page they are the style sheet's, light or dark."""
+"""Colours to draw with. In the page they become those of the style sheet, light or dark."""
 
 _STYLED = {TEXT: "text", LINE: "line", SOFT: "soft", FAKE: "fake", REAL: "real", UNCERTAIN: "uncertain"}
 _LOOK = {"svg.fonttype": "none", "svg.hashsalt": "fakesweep", "text.color": TEXT, "axes.labelcolor": TEXT,
@@ -26,9 +26,10 @@ _LOOK = {"svg.fonttype": "none", "svg.hashsalt": "fakesweep", "text.color": TEXT
 
 
 def write_page(template: str, output: Path, **content: Any) -> None:
-    """Fill a template of this folder, one that extends base.html.j2, and replace `output` by it.
+    """Fills a template of this folder, which must extend base.html.j2, and replaces `output` with it.
 
-    Templates escape everything but the Markup of inline_svg(); `|visible` spells out what could hide or reorder text.
+    Templates escape everything except the Markup of inline_svg(). `|visible` spells out characters that could hide or
+    reorder text.
     """
     templates = templates_in(Path(__file__).parent, visible=_visible)
     page = templates.get_template(template).render(**content, written_at=datetime.now(UTC).isoformat())
@@ -37,7 +38,7 @@ def write_page(template: str, output: Path, **content: Any) -> None:
 
 
 def inline_svg(draw: Callable[[Axes], None], label: str, *, size: tuple[float, float] = (4.2, 3.6)) -> Markup:
-    """What `draw` puts on a pair of axes of `size` inches, as an <svg> for a page; `label` says in words what it is."""
+    """Returns an <svg> of what `draw` puts on axes of `size` inches. `label` says in words what it shows."""
     with rc_context(_LOOK):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.add_subplot())
@@ -46,12 +47,12 @@ def inline_svg(draw: Callable[[Axes], None], label: str, *, size: tuple[float, f
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # every figure has the same names, and a page holds each name once
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # all figures use the same ids, but an id must be unique in a page
     for colour, name in _STYLED.items():
         svg = svg.replace(colour, f"var(--{name})")
     return Markup('<svg role="img" aria-label="{}"').format(label) + Markup(svg.removeprefix("<svg"))  # noqa: S704
 
 
 def _visible(text: object) -> str:
-    """Spells out more than a report of a scan does: also joiners, spaces of other widths, and what is not assigned."""
+    """Spells out more than the report of a scan: also joiners, spaces of other widths, and unassigned characters."""
     return "".join(char if char.isprintable() else spelled_out(char) for char in str(text))

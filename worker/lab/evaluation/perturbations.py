@@ -1,8 +1,8 @@
-"""What happens to images on their way through the world: the paper's robustness table (FakeVLM, Table 7).
+"""Changes images as everyday use changes them: the paper's robustness table (FakeVLM, Table 7).
 
-The paper gives names and strengths, and neither the noise's unit nor the blur's nor what becomes of a rotated image's
-corners. Here: noise has its standard deviation in levels of 255, blur its radius (standard deviation) in pixels, both
-in the image's full size; corners are black; sharpening is Pillow's enhancement by 2.
+The paper gives names and strengths, but not the units of noise and blur, nor the colour of a rotated image's corners.
+Here, the noise's standard deviation is in levels of 255, and the blur's radius (standard deviation) in pixels, both in
+the image's full size. Corners are black. Sharpening is Pillow's enhancement by 2.
 """
 
 import hashlib
@@ -15,14 +15,14 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 CLEAN = "clean"
 
 Perturbation = Callable[[Image.Image, str], Image.Image]
-"""From the RGB image in full size and its name to the RGB image that was changed."""
+"""Takes the RGB image in full size and its name, and returns the changed RGB image."""
 
 
 def _jpeg(quality: int) -> Perturbation:
     def save_and_load(image: Image.Image, _name: str) -> Image.Image:
         file = io.BytesIO()
         image.save(file, "JPEG", quality=quality)
-        return Image.open(file)  # not decoded yet: whoever uses it may choose the size
+        return Image.open(file)  # not decoded yet, so that the caller may choose the size
 
     return save_and_load
 
@@ -37,7 +37,7 @@ def _resize(factor: float) -> Perturbation:
 
 def _noise(deviation: float) -> Perturbation:
     def add(image: Image.Image, name: str) -> Image.Image:
-        # Drawn from the image's name, so that an evaluation that goes on after a kill sees the same noise.
+        # Drawn from the image's name, so that an evaluation that continues after a kill sees the same noise.
         seed = int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8])
         noise = np.random.default_rng(seed).standard_normal((image.height, image.width, 3), dtype=np.float32)
         return Image.fromarray((np.asarray(image) + deviation * noise).round().clip(0, 255).astype(np.uint8))
@@ -71,4 +71,4 @@ PAPER = {
     "flip": (98.4, 98.3), "rotate_15": (90.9, 89.6), "sharpen": (97.4, 97.2), "contrast_0.7": (96.4, 96.1),
     "contrast_1.3": (98.2, 98.0), "blur_3": (89.5, 87.8),
 }  # fmt: skip
-"""Accuracy and F1 in per cent of FakeVLM on FakeClue (arXiv 2503.14905v2, Table 7)."""
+"""Accuracy and F1 of FakeVLM on FakeClue, in per cent (arXiv 2503.14905v2, Table 7)."""

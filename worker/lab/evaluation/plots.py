@@ -1,4 +1,4 @@
-"""The plots of an evaluation's report, drawn by matplotlib."""
+"""Draws the plots of an evaluation's report with matplotlib."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -17,7 +17,7 @@ BINS = 20
 
 
 def plots(predictions: Sequence[Prediction], confusion: Mapping[str, Mapping[str, int]]) -> dict[str, Markup]:
-    """The clean images' plots by their captions: those that there is something to draw for."""
+    """Returns plots of the clean images by caption. A plot without data is left out."""
     columns = Columns.of([one for one in predictions if one.perturbation == CLEAN])
     has_score = ~np.isnan(columns.score)
     is_fake, score = columns.label[has_score] == 0, columns.score[has_score]

@@ -13,7 +13,7 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Bin:
-    """The images whose score lies in one part of 0..1: their mean score, and the share of fakes among them."""
+    """The images whose score is in one part of 0..1: their mean score, and the share of fakes among them."""
 
     images: int
     score: float
@@ -22,10 +22,10 @@ class Bin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Scores against labels. `bins` are those that hold images, from 0 to 1; `images` have a score.
+    """Compares scores with labels. `bins` are those with images, from 0 to 1. `images` counts images with a score.
 
-    `brier_score` is the mean squared distance of score and label (Brier 1950), `log_loss` the mean negative log
-    likelihood in nats.
+    `brier_score` is the mean squared distance of score and label (Brier 1950). `log_loss` is the mean negative log
+    likelihood, in nats.
     """
 
     images: int
@@ -36,7 +36,7 @@ class Reliability:
 
 
 def reliability(scores: Floats, is_fake: Truths) -> Reliability:
-    """Of scores in 0..1 and labels, both of the shape (images,), at least one."""
+    """Returns the reliability of scores in 0..1 with labels, both of the shape (images,), at least one."""
     return Reliability(
         len(scores),
         expected_calibration_error(scores, is_fake),
@@ -47,7 +47,7 @@ def reliability(scores: Floats, is_fake: Truths) -> Reliability:
 
 
 def expected_calibration_error(scores: Floats, is_fake: Truths) -> float:
-    """Mean distance of mean score and share of fakes over equal bins of P(fake), weighted by the images in each.
+    """Returns the mean distance of mean score and share of fakes over equal bins, weighted by the images in each.
 
     `scores` and `is_fake` have the shape (images,). Naeini et al. 2015.
     """
@@ -56,7 +56,7 @@ def expected_calibration_error(scores: Floats, is_fake: Truths) -> float:
 
 
 def bins_of(scores: Floats, is_fake: Truths) -> tuple[Bin, ...]:
-    """The bins that hold images. A bin holds its lower bound, the last one also 1."""
+    """Returns the bins with images. A bin includes its lower bound; the last one also includes 1."""
     own = np.minimum((scores * BINS).astype(int), BINS - 1)
     return tuple(
         Bin(int((own == one).sum()), float(scores[own == one].mean()), float(is_fake[own == one].mean()))

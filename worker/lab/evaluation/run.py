@@ -1,4 +1,4 @@
-"""A detector on labelled images, through the worker's own steps: fetch, decode, perturb, judge, write down."""
+"""Runs a detector on labelled images with the worker's own steps: fetch, decode, perturb, judge, write down."""
 
 import hashlib
 from collections import deque
@@ -25,25 +25,25 @@ from worker.messages import Explain, Policy
 from worker.storage import ImageStore
 
 IMAGES_AT_ONCE = 16
-"""In one call of the engine, as in one message of a scan."""
+"""How many images are in one call of the engine, as in one message of a scan."""
 
 
 @dataclass(frozen=True)
 class EvaluationParts:
-    """What an evaluation works with; put together by the command, or from fakes in a test."""
+    """The parts of an evaluation. The command makes the real ones, and tests give fakes."""
 
     description: DetectorDescription
     start: Callable[[], Engine]
-    """Called once, and only when there is something to judge."""
+    """Called once, and only if there is something to judge."""
     store: ImageStore
     images: str
-    """The folder or s3://bucket/prefix that the records' names start from."""
+    """The folder or s3://bucket/prefix under which the records' images are."""
     faults: Callable[[Fault], None]
-    """Told of each image that could not be judged; may raise to stop."""
+    """Called with each image that could not be judged; may raise to stop."""
     explain: Explain = Explain.ALL
     perturbations: tuple[str, ...] = (CLEAN,)
     threads: int = 4
-    """Calls of the engine at once; vLLM batches over all of them."""
+    """How many calls of the engine run at once. vLLM batches over all of them."""
     limits: SizeLimits = DEFAULT_LIMITS
 
     @cached_property
@@ -54,17 +54,17 @@ class EvaluationParts:
 
 @dataclass(frozen=True)
 class _Task:
-    """A record, and the perturbations under which it is still to be judged."""
+    """A record, and the perturbations under which it must still be judged."""
 
     record: Record
     perturbations: tuple[str, ...]
 
 
 def judge_records(records: Sequence[Record], journal: Journal, parts: EvaluationParts) -> Iterator[int]:
-    """Judge what the journal does not hold yet, in the records' order; yields how many images are done with.
+    """Judges the images that the journal does not have yet, in the records' order. Yields how many images are done.
 
-    Each of a record's perturbations counts as one. An image that cannot be had or judged is told to `parts.faults`.
-    Raises EngineDeadError.
+    Each perturbation of a record counts as one image. `parts.faults` is called with each image that cannot be read or
+    judged. Raises EngineDeadError.
     """
     tasks = unjudged(records, journal.predictions(), parts.perturbations)
     done = len(records) * len(parts.perturbations) - sum(len(task.perturbations) for task in tasks)
@@ -79,7 +79,7 @@ def judge_records(records: Sequence[Record], journal: Journal, parts: Evaluation
 
 
 def unjudged(records: Sequence[Record], known: Sequence[Prediction], perturbations: Sequence[str]) -> list[_Task]:
-    """What is still to be judged. A kill may have come between two perturbations of one image."""
+    """Returns what must still be judged. A kill may have come between two perturbations of one image."""
     there = {(one.image, one.perturbation) for one in known}
     tasks = (
         _Task(record, tuple(one for one in perturbations if (record.image, one) not in there)) for record in records
@@ -88,7 +88,7 @@ def unjudged(records: Sequence[Record], known: Sequence[Prediction], perturbatio
 
 
 def _chunks(tasks: Sequence[_Task]) -> Iterator[list[_Task]]:
-    """About IMAGES_AT_ONCE images at a time; all perturbations of an image together, for it is fetched once."""
+    """Yields about IMAGES_AT_ONCE images at a time. All perturbations of an image go together: it is fetched once."""
     chunk: list[_Task] = []
     for task in tasks:
         chunk.append(task)
@@ -102,7 +102,7 @@ def _chunks(tasks: Sequence[_Task]) -> Iterator[list[_Task]]:
 def _in_order(
     chunks: Iterator[list[_Task]], engine: Engine, parts: EvaluationParts
 ) -> Iterator[tuple[list[_Task], list[Prediction]]]:
-    """Each chunk with its predictions, several chunks at once; results and faults in the chunks' order."""
+    """Yields each chunk with its predictions. Several chunks run at once, but results and faults keep their order."""
     waiting: deque[tuple[list[_Task], Future[tuple[list[Prediction], list[Fault]]]]] = deque()
     with ThreadPoolExecutor(parts.threads, thread_name_prefix="evaluate") as pool:
         try:
@@ -126,7 +126,7 @@ def _told(
 
 
 def _predict(chunk: Sequence[_Task], engine: Engine, parts: EvaluationParts) -> tuple[list[Prediction], list[Fault]]:
-    """The path: each image is fetched and decoded once, perturbed, and judged like an image of a scan."""
+    """Fetches and decodes each image once, perturbs it, and judges it like an image of a scan."""
     wanted: list[tuple[Record, str, str]] = []
     squares: list[Image.Image] = []
     faults: list[Fault] = []
@@ -150,10 +150,10 @@ def _predict(chunk: Sequence[_Task], engine: Engine, parts: EvaluationParts) -> 
 
 
 def _squares(data: bytes, task: _Task, parts: EvaluationParts) -> list[Image.Image]:
-    """What the detector sees of an image under each perturbation, which is done to the whole image in full size.
+    """Returns what the detector sees of an image under each perturbation, which changes the whole image in full size.
 
-    The unchanged file is decoded as a worker decodes it. So is one that was compressed anew (jpeg_70); after every
-    other change there is no file any more, and the square is made from the full size.
+    The unchanged file is decoded as a worker decodes it, and so is a file that was compressed again (jpeg_70). After
+    any other change there is no file, and the square is made from the full size.
     """
     form = parts.description.preprocessing
     squares = []

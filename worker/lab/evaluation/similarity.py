@@ -1,4 +1,4 @@
-"""How near the detector's words come to the dataset's: ROUGE-L and CSS, as the paper reports them."""
+"""Measures how similar the detector's words are to the dataset's: ROUGE-L and CSS, as the paper reports them."""
 
 import math
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from worker.lab.evaluation.metrics import Floats
 from worker.lab.evaluation.predictions import Prediction
 
 EMBEDDINGS = "sentence-transformers/all-MiniLM-L6-v2"
-"""The paper names no model; with this one, third parties come near its figures (CSS .855 against .877)."""
+"""The paper names no model. With this one, third parties come close to its figures (CSS .855 against .877)."""
 
 
 def rouge_l(predictions: Sequence[Prediction]) -> Floats:
-    """ROUGE-L's F-measure (Lin 2004; the rouge-score library, without stemming) of each answer, shape (n,).
+    """Returns ROUGE-L's F-measure (Lin 2004; the rouge-score library, without stemming) of each answer, shape (n,).
 
-    Against the dataset's own answer; NaN where it has none. An empty answer has 0.
+    It compares with the dataset's own answer, and is NaN if there is none. An empty answer has 0.
     """
     scorer = RougeScorer(["rougeL"], use_stemmer=False)
     return np.array([
@@ -28,10 +28,10 @@ def rouge_l(predictions: Sequence[Prediction]) -> Floats:
 
 
 def css(predictions: Sequence[Prediction], model: str) -> Floats:
-    """The cosine similarity of the sentence embeddings of answer and reference, -1..1, shape (n,); NaN as in rouge_l().
+    """Returns the cosine similarity of the sentence embeddings of answer and reference, -1..1. NaN as in rouge_l().
 
-    `model` is a folder, or a name that the hub's client has on this machine: nothing is fetched, and nothing waits for
-    a network. Texts are cut where the model cuts them. Raises ConfigurationError when it cannot be loaded.
+    `model` is a folder, or a name that the hub's client has on this machine: nothing is downloaded. The model limits
+    the length of texts. Raises ConfigurationError if it cannot be loaded.
     """
     found = np.full(len(predictions), math.nan)
     rows = [row for row, one in enumerate(predictions) if one.reference]
@@ -44,7 +44,7 @@ def css(predictions: Sequence[Prediction], model: str) -> Floats:
 
 
 def _load(model: str) -> tuple[Any, Any]:
-    """The model, and the function that compares its embeddings pair by pair."""
+    """Returns the model, and the function that compares its embeddings pair by pair."""
     try:
         from sentence_transformers import SentenceTransformer, util  # noqa: PLC0415 - takes seconds
 
@@ -52,5 +52,5 @@ def _load(model: str) -> tuple[Any, Any]:
     except Exception as error:
         raise ConfigurationError(
             f"the embedding model {model} cannot be loaded ({type(error).__name__}); "
-            "fetch it beforehand, or give a folder with --embeddings"
+            "download it first, or give a folder with --embeddings"
         ) from error

@@ -1,4 +1,4 @@
-"""A detector's description with another calibration and other thresholds, as a file that keeps all the rest."""
+"""Writes a detector's description with a new calibration and new thresholds, and keeps all the rest of the file."""
 
 from operator import attrgetter
 from pathlib import Path
@@ -16,14 +16,14 @@ from worker.lab.evaluation.outputs import check_folder
 from worker.settings import Settings
 
 _CARRIED = ("model", "revision", "prompt", "engine.dtype", "engine.quantization", "engine.kv_cache_dtype")
-"""What load_description() may have put over the file: the place of the model, and the environment's wishes."""
+"""What load_description() may have overridden: the place of the model, and the settings of the environment."""
 
 
 def output_file(output: Path, settings: Settings, *, in_place: bool) -> Path:
-    """Where to write: `output`, or detector.toml in it when it is no .toml file.
+    """Returns the file to write: `output`, or detector.toml in it if it is not a .toml file.
 
-    Raises ConfigurationError when nothing can be written there, and when a file lies there that may not be replaced:
-    only the detector's own, with `in_place`.
+    Raises ConfigurationError if nothing can be written there, or if a file exists there that may not be replaced. Only
+    the detector's own file may be replaced, with `in_place`.
     """
     path = (output if output.suffix == ".toml" else output / FILE).expanduser().resolve()
     check_folder(path.parent, "--output")
@@ -35,16 +35,16 @@ def output_file(output: Path, settings: Settings, *, in_place: bool) -> Path:
 
 
 def store(calibration: Calibration, thresholds: Thresholds, path: Path, settings: Settings) -> None:
-    """Write the description that `settings` name to `path`, with these two in it; comments and order stay.
+    """Writes the description that `settings` name to `path`, with these two in it. Comments and order stay.
 
-    What the environment puts over the file is written out, and so is the place of a model beside the old file, when the
-    new one lies elsewhere. Raises ConfigurationError when the file would describe another detector.
+    Overrides from the environment are written into the file. If the new file is in another folder, so is the place of a
+    model beside the old file. Raises ConfigurationError if the file would describe another detector.
     """
     source, described = find_source(settings), load_description(settings)
     wanted = described.model_copy(update={"calibration": calibration, "thresholds": thresholds})
     own = DetectorDescription.parse(source.text, where=source.where)
     if path.parent == source.base and not settings.model:
-        described = described.model_copy(update={"model": own.model})  # the same words lead to the same place
+        described = described.model_copy(update={"model": own.model})  # the same text leads to the same place
     document = tomlkit.parse(source.text)
     for name in _CARRIED:
         if attrgetter(name)(own) != attrgetter(name)(described):
@@ -66,7 +66,7 @@ def _put(document: tomlkit.TOMLDocument, name: str, value: str | None) -> None:
 
 
 def _fill(document: tomlkit.TOMLDocument, section: str, values: dict[str, Any]) -> None:
-    """The section with these values and no others."""
+    """Gives the section these values and no others."""
     table = _table(document, section)
     for key in [key for key in table if key not in values]:
         table.remove(key)

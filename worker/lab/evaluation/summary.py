@@ -1,4 +1,4 @@
-"""All of metrics.json that is measured: the clean images overall and in groups, and each perturbation."""
+"""Computes everything in metrics.json that is measured: clean images overall and in groups, and each perturbation."""
 
 import math
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from worker.lab.evaluation.predictions import Prediction
 def summarise(
     predictions: Sequence[Prediction], embeddings: str, *, resamples: int = bootstrap.RESAMPLES
 ) -> dict[str, Any]:
-    """metrics.describe() of the clean images at the top, of their `categories` and `generators`, and of `robustness`.
+    """Returns metrics.describe() of the clean images, of their `categories` and `generators`, and of `robustness`.
 
-    `intervals` at the top are those of metrics.describe() and bootstrap.intervals(). `robustness` is there when images
-    were perturbed, clean ones among its rows, and says nothing of ROUGE-L and CSS. `skipped` names what is null, and
-    why: at the top without a prefix, below as `categories.animal.roc_auc`.
+    `intervals` at the top level are those of metrics.describe() and bootstrap.intervals(). `robustness` exists if
+    images were perturbed. It includes clean images, but not ROUGE-L and CSS. `skipped` names values that are null, and
+    why: without a prefix at the top level, and below as `categories.animal.roc_auc`.
     """
     clean = [one for one in predictions if one.perturbation == CLEAN]
     columns, no_css = _with_similarities(clean, embeddings)
@@ -37,7 +37,7 @@ def summarise(
 
 
 def _with_similarities(predictions: Sequence[Prediction], embeddings: str) -> tuple[metrics.Columns, str | None]:
-    """The columns, and why there is no CSS where there is none."""
+    """Returns the columns, and the reason if there is no CSS."""
     rouge_l = similarity.rouge_l(predictions)
     try:
         return metrics.Columns.of(predictions, rouge_l, similarity.css(predictions, embeddings)), None

@@ -1,4 +1,4 @@
-"""What a person sees of an evaluation on the terminal."""
+"""Shows an evaluation on the terminal."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +17,7 @@ _NAMES = {
 
 
 def tables(metrics: dict[str, Any]) -> Iterator[Table]:
-    """The tables of a metrics.json: all metrics, the categories, the perturbations. Values are in per cent."""
+    """Yields the tables of a metrics.json: all metrics, the categories, the perturbations. Values are in per cent."""
     yield _overall(metrics)
     if metrics.get("categories"):
         yield _by_group("category", metrics["categories"])
@@ -33,7 +33,7 @@ def _overall(metrics: dict[str, Any]) -> Table:
 
 
 def _beside(metric: str, metrics: dict[str, Any]) -> str:
-    """The interval, or why there is none."""
+    """Returns the interval, or why there is none."""
     if interval := metrics["intervals"].get(metric):
         return " – ".join(map(_per_cent, interval))
     found: str = metrics["skipped"].get(metric) or metrics["intervals"]["skipped"][metric]

@@ -1,4 +1,4 @@
-"""From a false-positive rate that one can bear to the score from which an image is called fake."""
+"""Finds the score from which an image is called fake, for an acceptable false-positive rate."""
 
 import math
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from worker.lab.evaluation.confidence import LEVEL
 from worker.lab.evaluation.evaluated import Floats, Truths
 
 EVEN = 0.5
-"""P(fake) below which an image is more probably real: nobody's picture is called fake there, however easy a set is, and
-none is chosen to be called real above it.
+"""Below this P(fake), an image is more probably real. So however easy a set is, no image below it is called fake, and
+none above it is called real.
 """
 _UNDECIDED = -2.0
-"""Below all scores, and below all negative ones: an image without a score is called neither word."""
+"""Below all scores and all negative scores, so that an image without a score is called neither word."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ class Share:
 
 
 def share(chosen: Truths) -> Share:
-    """How many of these are true: `chosen` has the shape (images,), at least one."""
+    """Returns how many of these are true. `chosen` has the shape (images,), at least one."""
     count, images = int(chosen.sum()), len(chosen)
     interval = binomtest(count, images).proportion_ci(LEVEL, method="exact")
     return Share(count, images, count / images, float(interval.low), float(interval.high))
 
 
 def images_needed(rate: float) -> int:
-    """How many images of a class must all be judged rightly to show, at 95 % confidence, an error rate of `rate`.
+    """Returns how many images of a class must all be judged rightly to show an error rate of `rate` at 95 % confidence.
 
-    The smallest n with (1 - rate)^n <= 0.05, about 3 / rate: the rule of three (Hanley and Lippman-Hand 1983).
+    It is the smallest n with (1 - rate)^n <= 0.05, about 3 / rate: the rule of three (Hanley and Lippman-Hand 1983).
     """
     return math.ceil(math.log(1 - LEVEL) / math.log1p(-rate))
 
@@ -49,23 +49,24 @@ def images_needed(rate: float) -> int:
 def choose_thresholds(
     scores: Floats, is_fake: Truths, before: Thresholds, *, false_positive_rate: float, miss_rate: float | None = None
 ) -> Thresholds:
-    """`fake_from` so low that at most `false_positive_rate` of the real images here are called fake; EVEN at the least.
+    """Returns the lowest `fake_from` at which at most `false_positive_rate` of the real images are called fake.
 
-    And `real_to` so high that at most `miss_rate` of the fakes are called real, EVEN at the most; without one it stays
-    as `before` has it, up to `fake_from`. `scores`, NaN where undecided, and `is_fake` have the shape (images,). Rates
-    are of all images of a class; an undecided one is called neither. Both classes have images with scores.
-    Raises ConfigurationError when no threshold does that and finds anything.
+    It is at least EVEN. `real_to` is the highest at which at most `miss_rate` of the fakes are called real, at most
+    EVEN. Without a `miss_rate`, it stays as in `before`, but not above `fake_from`. `scores`, NaN where undecided, and
+    `is_fake` have the shape (images,). Rates are shares of all images of a class; an undecided image is called neither.
+    Both classes must have images with scores. Raises ConfigurationError if no threshold keeps the rate and finds any
+    image.
     """
     fake_from = max(EVEN, _lowest(scores, is_fake, false_positive_rate, "--false-positive-rate", "fake"))
     if miss_rate is None:
         return Thresholds(fake_from=fake_from, real_to=min(before.real_to, fake_from))
-    # The same question from the other end: which real images can be told, for so many fakes among them.
+    # The same question from the other end: which real images can be called real, with so many fakes among them.
     real_to = -_lowest(-scores, ~is_fake, miss_rate, "--miss-rate", "real")
     return Thresholds(fake_from=fake_from, real_to=min(real_to, EVEN))
 
 
 def _lowest(scores: Floats, wanted: Truths, rate: float, option: str, word: str) -> float:
-    """The lowest of the scores from which up at most `rate` of what is not `wanted` lies."""
+    """Returns the lowest score from which upwards at most `rate` of the images that are not `wanted` lie."""
     known = np.nan_to_num(scores, nan=_UNDECIDED)
     wrong, right, thresholds = roc_curve(wanted, known, drop_intermediate=False)
     place = int(np.flatnonzero(wrong <= rate)[-1])
@@ -73,6 +74,6 @@ def _lowest(scores: Floats, wanted: Truths, rate: float, option: str, word: str)
         possible = math.ceil(1e4 * wrong[right > 0][0]) / 1e4
         raise ConfigurationError(
             f"{option} {rate:g}: no threshold keeps it and calls any {word} image {word}; "
-            f"the lowest rate that does is {possible:g} on these images; give that, or other images"
+            f"the lowest possible rate on these images is {possible:g}; give that, or other images"
         )
     return float(thresholds[place])

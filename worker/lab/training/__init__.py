@@ -1,1 +1,1 @@
-"""Fine-tuning a LLaVA on labelled images: the light path of the worker never imports this."""
+"""Fine-tunes a LLaVA on labelled images. The serving path of the worker never imports this package."""

@@ -1,6 +1,6 @@
-"""A trained model as a folder that the worker serves: FakeVLM's layout and key names, with its detector.toml.
+"""Writes a trained model as a folder that the worker can serve: FakeVLM's layout and key names, and a detector.toml.
 
-transformers 5 saves a LLaVA's tower as ``vision_tower.embeddings…``; FakeVLM (transformers 4.45) and vLLM say
+transformers 5 saves a LLaVA's tower as ``vision_tower.embeddings…``. FakeVLM (transformers 4.45) and vLLM use
 ``vision_tower.vision_model.embeddings…``.
 """
 
@@ -24,12 +24,12 @@ _NOT_COPIED = {INDEX, "training.json"}
 
 
 def old_name(name: str) -> str:
-    """FakeVLM's name for a weight that transformers 5 saved."""
+    """Returns FakeVLM's name for a weight that transformers 5 saved."""
     return re.sub(r"^vision_tower\.(?!vision_model\.)", "vision_tower.vision_model.", name)
 
 
 def publish(saved: Path, base: Path, description: DetectorDescription, name: str, output: Path) -> DetectorDescription:
-    """Turn `saved`, as save_pretrained left it, into `output`; all but the weights is as in `base`.
+    """Turns `saved`, the output of save_pretrained, into `output`. Everything but the weights is copied from `base`.
 
     The weights are stored in the number format that the base's config.json names. Returns the new description.
     """
@@ -44,7 +44,7 @@ def publish(saved: Path, base: Path, description: DetectorDescription, name: str
             "model": ".",
             "revision": None,
             "checksums": checksums,
-            "calibration": Calibration(),  # both were chosen for the base's scores
+            "calibration": Calibration(),  # calibration and thresholds were chosen for the base's scores
             "thresholds": Thresholds(),
         }
     )
@@ -53,18 +53,18 @@ def publish(saved: Path, base: Path, description: DetectorDescription, name: str
 
 
 def stored_dtype(base: Path) -> torch.dtype:
-    """The number format that a folder's config.json names; float16 where it names none."""
+    """Returns the number format that a folder's config.json names, or float16 if it names none."""
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     return getattr(torch, config.get("torch_dtype") or config.get("dtype") or "float16")  # type: ignore[no-any-return]
 
 
 def convert_weights(saved: Path, output: Path, dtype: torch.dtype) -> dict[str, str]:
-    """Write the shards of `saved` to `output` under FakeVLM's names, as `dtype`; returns the SHA-256 of each file."""
+    """Writes the shards of `saved` to `output` under FakeVLM's names, as `dtype`. Returns the SHA-256 of each file."""
     checksums = {}
     for shard in sorted(saved.glob("*.safetensors")):
         weights = {old_name(name): tensor.to(dtype).contiguous() for name, tensor in load_file(shard).items()}
         save_file(weights, output / shard.name, metadata={"format": "pt"})
-        (output / shard.name).chmod(0o644)  # safetensors leaves it to its owner alone
+        (output / shard.name).chmod(0o644)  # safetensors makes the file readable only for its owner
         with (output / shard.name).open("rb") as file:
             checksums[shard.name] = hashlib.file_digest(file, "sha256").hexdigest()
     if (saved / INDEX).is_file():
@@ -75,6 +75,6 @@ def convert_weights(saved: Path, output: Path, dtype: torch.dtype) -> dict[str, 
 
 
 def _toml(description: DetectorDescription) -> str:
-    """What differs from the defaults."""
+    """Returns the TOML of everything that differs from the defaults."""
     content = description.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     return f"# Written by fakesweep train; training.json says from what.\n{tomlkit.dumps(content)}"

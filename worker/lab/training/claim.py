@@ -1,4 +1,4 @@
-"""The output folder of a training: whose it is, and what in it is not finished."""
+"""Guards the output folder of a training: which training it belongs to, and what in it is unfinished."""
 
 import json
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ _A_MODEL = ("detector.toml", "config.json", "*.safetensors")
 
 @contextmanager
 def one_writer(output: Path) -> Iterator[None]:
-    """The folder for this process alone, until the end or its death.
+    """Gives this process alone the folder, until the end of the body or its death.
 
-    Raises ConfigurationError when another process has it, or when a model lies there that no training has left.
+    Raises ConfigurationError if another process has the folder, or if it holds a model that no training made.
     """
     work = output / WORK
     if (output / RECORD).exists():
-        yield  # it has ended: nothing is written
+        yield  # the training has ended: nothing is written
         return
     if not work.exists() and any(path for one in _A_MODEL for path in output.glob(one)):
         raise ConfigurationError(f"--output: {output} holds a model already; give another folder")
@@ -36,10 +36,10 @@ def one_writer(output: Path) -> Iterator[None]:
 
 
 def is_finished(output: Path, run: dict[str, Any], processes: int) -> bool:
-    """Whether this very training, `run`, has ended; claims the folder for it where it has not begun.
+    """Whether exactly this training, `run`, has ended. Claims the folder for it if it has not begun.
 
-    Checkpoints count in steps, whose size goes with the number of processes: what is not finished needs as many as it
-    began with. Raises ConfigurationError when the folder holds another training.
+    Checkpoints count steps, and the size of a step depends on the number of processes. So an unfinished training must
+    continue with the same number. Raises ConfigurationError if the folder holds another training.
     """
     before = next((path for path in (output / RECORD, output / WORK / RUN) if path.exists()), None)
     wanted = json.loads(json.dumps(run))
@@ -51,7 +51,7 @@ def is_finished(output: Path, run: dict[str, Any], processes: int) -> bool:
     held = json.loads(before.read_text(encoding="utf-8"))
     changed = [name for name, value in wanted.items() if held.get(name) != value]
     if changed and before.name == RUN and not any((output / WORK).glob(_A_STAGE)):
-        write_json(before, wanted)  # nothing has been learned yet: a faulty dataset was mended, say
+        write_json(before, wanted)  # nothing has been learned yet: perhaps the dataset was corrected
         return False
     if changed:
         raise ConfigurationError(
@@ -61,7 +61,7 @@ def is_finished(output: Path, run: dict[str, Any], processes: int) -> bool:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace the file at `path` as a whole; its folder is made when it is missing."""
+    """Replaces the file at `path` as a whole. Creates its folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

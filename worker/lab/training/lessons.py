@@ -1,7 +1,7 @@
-"""What the trainer is fed with, example by example, in an order that depends on the seed alone.
+"""Gives the trainer examples one by one, in an order that depends only on the seed.
 
-The dataset of a stage is the whole sequence of its examples, epoch after epoch: example n is the same whatever ran
-before it, so that training which goes on after a kill ends with the same weights.
+The dataset of a stage is the whole sequence of its examples, epoch after epoch. Example n does not depend on what ran
+before it, so training that continues after a kill ends with the same weights.
 """
 
 import random
@@ -22,11 +22,11 @@ from worker.lab.training.recipe import Stage
 from worker.lab.training.squares import Pixels, TrainingSet, classes_of, value_of
 
 IGNORED = -100
-"""The label that PyTorch's cross entropy passes over."""
+"""The label that PyTorch's cross entropy ignores."""
 
 
 class Examples(Dataset[dict[str, Any]]):
-    """The pictures of a stage; `length` in examples. Each epoch takes every record once, in an order of its own."""
+    """The pictures of a stage. `length` is in examples. Each epoch takes every record once, in an order of its own."""
 
     def __init__(self, data: TrainingSet, stage: Stage, length: int, seed: int, processor: Any) -> None:
         self.data, self.stage, self.length, self.seed = data, stage, length, seed
@@ -38,7 +38,7 @@ class Examples(Dataset[dict[str, Any]]):
         return self.length
 
     def place(self, position: int) -> int:
-        """Which of the records comes at this position."""
+        """Returns the number of the record at this position."""
         epoch, rest = divmod(position, len(self.data))
         if epoch not in self._orders:
             order = list(range(len(self.data)))
@@ -50,7 +50,7 @@ class Examples(Dataset[dict[str, Any]]):
         return random.Random(f"{self.seed} {self.stage.name} {purpose} {number}")  # noqa: S311 - no secret
 
     def pixel_values(self, position: int) -> torch.Tensor:
-        """(3, side, side), normalised as the model's own processor does it: / 255, mean, standard deviation."""
+        """Returns (3, side, side) values, normalised as the model's own processor does: / 255, mean, deviation."""
         square = self.data.pixels[self.data.rows[self.place(position)]]
         square = _crop(square, self.stage.crop, self._chance("crop", position))
         values = (square.astype(np.float32) / 255 - self._mean) / self._deviation
@@ -66,7 +66,7 @@ def _crop(square: Pixels, side: int | None, chance: random.Random) -> Pixels:
 
 
 class Classes(Examples):
-    """Pictures with the class that the tower learns to tell: the number of the record's value among all values."""
+    """Pictures with the class that the tower learns: the number of the record's value among all values."""
 
     def __init__(self, data: TrainingSet, stage: Stage, length: int, seed: int, processor: Any) -> None:
         super().__init__(data, stage, length, seed, processor)
@@ -78,9 +78,10 @@ class Classes(Examples):
 
 
 class Answers(Examples):
-    """Pictures with prompt and answer as token ids. The loss is on the answer and its end alone.
+    """Pictures with prompt and answer as token ids. The loss covers only the answer and its end.
 
-    The prompt is what the worker will send. A record without an answer has the detector's opening for its label.
+    The prompt is the one that the worker will send. A record without an answer gets the detector's opening for its
+    label.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Answers(Examples):
 
 
 def prompt_ids(processor: Any, description: DetectorDescription, side: int) -> list[int]:
-    """The prompt as the model's processor writes it for an image of side x side: a token for each visual patch."""
+    """Returns the prompt as the model's processor writes it for an image of side x side, a token per visual patch."""
     ids: list[int] = processor.tokenizer(description.prompt_text)["input_ids"]
     image = processor.tokenizer.convert_tokens_to_ids(description.image_placeholder)
     place = ids.index(image)
@@ -117,14 +118,16 @@ def prompt_ids(processor: Any, description: DetectorDescription, side: int) -> l
 
 
 def check_stage(stage: Stage, records: Sequence[Record], processor: Any, description: DetectorDescription) -> None:
-    """Raises ConfigurationError for a stage that this model or these records cannot have: at once, not hours later."""
+    """Raises ConfigurationError if this model or these records do not fit the stage: at once, and not hours later."""
     edge = description.preprocessing.edge
     where = f"--recipe: stage {stage.name}"
     if stage.crop is not None and stage.crop > edge:
         raise ConfigurationError(f"{where}: no square of {stage.crop} pixels can be cut from one of {edge}")
     if stage.classes is not None:
         if len(classes_of(records, stage.classes)) < 2:  # noqa: PLR2004 - to tell apart
-            raise ConfigurationError(f"{where}: the records' field {stage.classes!r} has not two different values")
+            raise ConfigurationError(
+                f"{where}: the records' field {stage.classes!r} does not have two different values"
+            )
     elif (prompt := len(prompt_ids(processor, description, stage.crop or edge))) >= stage.max_length:
         raise ConfigurationError(
             f"{where}: the prompt alone has {prompt} tokens; raise max_length, which is {stage.max_length}"
@@ -133,12 +136,12 @@ def check_stage(stage: Stage, records: Sequence[Record], processor: Any, descrip
 
 @dataclass(frozen=True)
 class Collator:
-    """Examples to a batch: sequences padded on the right to the longest."""
+    """Makes a batch of examples. Sequences are padded on the right to the longest one."""
 
     pad_token_id: int
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Tensors of the batch: pixel_values (batch, 3, side, side), and ids, mask and labels (batch, longest)."""
+        """Returns the batch's tensors: pixel_values (batch, 3, side, side), and ids, mask, labels (batch, longest)."""
         batch = {"pixel_values": torch.stack([one["pixel_values"] for one in examples])}
         if "input_ids" not in examples[0]:
             return batch | {"labels": torch.tensor([one["labels"] for one in examples])}
@@ -156,7 +159,7 @@ class Collator:
 
 
 class TowerClassifier(nn.Module):
-    """A LLaVA's tower with a linear classifier on the mean of the features that its projector sees."""
+    """A LLaVA's tower with a linear classifier on the mean of the features that the projector sees."""
 
     def __init__(self, model: Any, classes: int) -> None:
         super().__init__()
@@ -165,11 +168,11 @@ class TowerClassifier(nn.Module):
         self.classifier = nn.Linear(self.tower.config.hidden_size, classes)
 
     def gradient_checkpointing_enable(self, **how: Any) -> None:
-        """As the trainer asks a model of transformers for it."""
+        """Passes the trainer's request on to the tower, as for any model of transformers."""
         self.tower.gradient_checkpointing_enable(**how)
 
     def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The loss over a batch, and its logits (batch, classes)."""
+        """Returns the loss over a batch, and its logits (batch, classes)."""
         seen = self.tower(pixel_values, output_hidden_states=True)
         logits = self.classifier(seen.hidden_states[self.layer][:, 1:].mean(1))
         return {"loss": cross_entropy(logits, labels), "logits": logits}

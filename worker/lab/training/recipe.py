@@ -1,4 +1,4 @@
-"""How a detector is trained, read from one recipe file: FakeVLM's own recipe, LoRA, or one of yours."""
+"""Reads a recipe file, which says how a detector is trained: FakeVLM's own recipe, LoRA, or one of yours."""
 
 import tomllib
 from enum import StrEnum
@@ -18,7 +18,7 @@ class _Section(BaseModel):
 
 
 class Part(StrEnum):
-    """The three parts of a LLaVA; the language model's head goes with the language model."""
+    """The three parts of a LLaVA. The language model's head belongs to the language model."""
 
     VISION_TOWER = "vision_tower"
     PROJECTOR = "projector"
@@ -28,7 +28,7 @@ class Part(StrEnum):
 class Lora(_Section):
     """Low-rank adapters (Hu et al. 2021) on the linear layers of the language model, merged into it at the end.
 
-    The projector and the tower, where a stage names them, are trained in full: they are small beside it.
+    If a stage names the projector or the tower, these are trained in full, because they are small.
     """
 
     rank: Annotated[int, Field(ge=1)] = 8
@@ -37,13 +37,13 @@ class Lora(_Section):
 
 
 class Stage(_Section):
-    """One run over the data. `epochs` or `steps` say how long; `batch_size` is in images, of each process.
+    """One run over the data. `epochs` or `steps` say how long. `batch_size` is in images per process.
 
-    With `classes`, the field of the records that it names is what the tower learns to tell apart: a head start for a
-    tower that starts from nothing. Without, the model learns to answer. `crop`: random squares of that side in pixels,
-    mirrored at random, instead of whole images; cheaper, where what matters is everywhere in an image. `warmup` is the
-    share of all steps in which the rate rises, before it falls as a cosine. Lengths in tokens, the image's included; a
-    longer answer is cut.
+    `classes` names a field of the records whose values the tower learns to tell apart, as a head start for a new tower.
+    Without it, the model learns to answer. `crop`: instead of whole images, learn from random squares of this side in
+    pixels, mirrored at random. This is cheaper, and works if what matters is everywhere in an image. `warmup` is the
+    share of all steps in which the learning rate rises, before it falls as a cosine. `max_length` is in tokens, the
+    image's included; a longer answer is cut.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] = "fine-tune"
@@ -73,7 +73,7 @@ class Stage(_Section):
 
 
 class Recipe(_Section):
-    """The stages, in order. A checkpoint is written every `save_steps` steps of a stage and at its end."""
+    """The stages, in order. A checkpoint is written every `save_steps` steps of a stage, and at its end."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     save_steps: Annotated[int, Field(ge=1)] = 200
@@ -87,9 +87,9 @@ class Recipe(_Section):
 
 
 def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
-    """A shipped recipe (full, lora) or a .toml file. `changes` are put over its only stage.
+    """Loads a shipped recipe (full, lora) or a .toml file. `changes` override values of its only stage.
 
-    Raises ConfigurationError when there is none, or with the first fault in it.
+    Raises ConfigurationError if there is none, or with the first fault in it.
     """
     path = RECIPES / f"{name}.toml" if "/" not in name and (RECIPES / f"{name}.toml").is_file() else Path(name)
     try:
@@ -98,11 +98,11 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
         shipped = ", ".join(sorted(one.stem for one in RECIPES.glob("*.toml")))
         raise ConfigurationError(f"--recipe: {name!r} is neither one of {shipped} nor a .toml file") from None
     except ValueError as error:
-        raise ConfigurationError(f"--recipe: {path} is no TOML: {error}") from None
+        raise ConfigurationError(f"--recipe: {path} is not TOML: {error}") from None
     stages = content.get("stages")
     if changes:
         if not isinstance(stages, list) or len(stages) != 1 or not isinstance(stages[0], dict):
-            raise ConfigurationError(f"--recipe: {path} has not one stage alone: change it in the file, not by options")
+            raise ConfigurationError(f"--recipe: {path} has not exactly one stage: change the file, not options")
         stages[0] = _changed(stages[0], changes)
     try:
         return Recipe.model_validate(content)
@@ -113,7 +113,7 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
 
 
 def _changed(stage: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """An option for the length takes the place of whichever length the file gives."""
+    """Applies the options. One for the length replaces both lengths of the file."""
     lengths = {"epochs", "steps"}
     kept = {name: value for name, value in stage.items() if not (lengths & changes.keys() and name in lengths)}
     return kept | changes

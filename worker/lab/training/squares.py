@@ -1,7 +1,7 @@
-"""The images of a training set, decoded once, before the first step: so every fault is known before a GPU is paid for.
+"""Decodes the images of a training set once, before the first step, so that every fault is known before GPUs are used.
 
-They lie in one memory-mapped file, 336 x 336 x 3 bytes each: 35 GB for FakeClue's 104,343, on the training machine's
-own disk; the epochs then read what the first pass decoded.
+The pixels are in one memory-mapped file, 336 x 336 x 3 bytes each: 35 GB for the 104,343 images of FakeClue, on the
+training machine's own disk. All epochs read from this file.
 """
 
 import hashlib
@@ -29,12 +29,12 @@ from worker.storage import ImageStore
 Pixels = NDArray[np.uint8]
 
 _PREPARED, _PIXELS = "prepared.json", "pixels.npy"
-_AT_ONCE = 512  # records handed to the threads before their results are asked for
+_AT_ONCE = 512  # records that threads get before their results are awaited
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Records and what the detector sees of them: `pixels` has the shape (rows, edge, edge, 3), RGB in 0..255.
+    """Records and what the detector sees of them. `pixels` has the shape (rows, edge, edge, 3), RGB in 0..255.
 
     `rows[i]` is the row of `records[i]`, and `contents[i]` the SHA-256 of its file.
     """
@@ -48,7 +48,7 @@ class TrainingSet:
         return len(self.records)
 
     def split(self, is_held_out: Callable[[str], bool]) -> tuple["TrainingSet", "TrainingSet"]:
-        """The set in two by the SHA-256 of the contents: what is to be learned, and what is held out."""
+        """Splits the set in two by the SHA-256 of the contents: images to learn from, and images that are held out."""
         held_out = [is_held_out(content) for content in self.contents]
         return tuple(  # type: ignore[return-value]
             TrainingSet(
@@ -63,7 +63,7 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Where the images are and what becomes of them."""
+    """Where the images are, and how they are prepared."""
 
     store: ImageStore
     images: str
@@ -75,15 +75,16 @@ class ImageSource:
 def prepare(
     records: Sequence[Record], source: ImageSource, folder: Path, key: str, tell: Callable[[Fault], None]
 ) -> TrainingSet:
-    """The training set in `folder`: as an earlier run with the same `key` left it, or decoded now.
+    """Returns the training set in `folder`: from an earlier run with the same `key`, or decoded now.
 
-    Each image that cannot be had is told to `tell`, which may raise to stop; the rest is used. Raises
-    StorageUnavailableError: what is away for a while is no reason to train on less; ConfigurationError for a full disk.
+    `tell` is called with each image that cannot be read, and may raise to stop; the other images are used. Raises
+    StorageUnavailableError, because a short outage is no reason to train on fewer images, and ConfigurationError if the
+    disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     prepared = _read(folder, key)
     if prepared is None:
-        (folder / _PREPARED).unlink(missing_ok=True)  # it speaks of the pixels that are about to go
+        (folder / _PREPARED).unlink(missing_ok=True)  # it describes pixels that are about to be deleted
         prepared = {"key": key} | _decode_all(records, source, folder, tell)
         with replacing(folder / _PREPARED) as file:
             file.write(json.dumps(prepared))
@@ -102,7 +103,7 @@ def prepare(
 def _of_one_label(
     records: Sequence[Record], contents: Sequence[str | None], tell: Callable[[Fault], None]
 ) -> list[int]:
-    """The rows with an image. The same content with both labels teaches neither: all of it is left out."""
+    """Returns the rows with an image. A content with both labels is left out, because it would teach neither."""
     labels: dict[str, set[int]] = {}
     for record, content in zip(records, contents, strict=True):
         if content is not None:
@@ -151,7 +152,7 @@ def _room(path: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np.uin
         raise ConfigurationError(f"--output: {path.parent} has no room for {size >> 20} MiB of decoded images")
     pixels: np.memmap[Any, np.dtype[np.uint8]] = np.lib.format.open_memmap(path, "w+", np.uint8, shape)  # type: ignore[no-untyped-call]
     with path.open("r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)  # or else a disk that fills up kills us with SIGBUS
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)  # otherwise a full disk would end us with SIGBUS
     return pixels
 
 
@@ -178,12 +179,12 @@ def _square(record: Record, source: ImageSource) -> tuple[str, Pixels] | Fault:
 
 
 def classes_of(records: Iterable[Record], field: str) -> list[str]:
-    """The different values of a field of the records, FakeClue's or one of your own, in alphabetical order."""
+    """Returns the different values of a field of the records, FakeClue's or your own, in alphabetical order."""
     return sorted({value_of(record, field) for record in records})
 
 
 def value_of(record: Record, field: str) -> str:
-    """A field of a record as text; "" where it has none."""
+    """Returns a field of a record as text, or "" if the record has none."""
     value = (
         getattr(record, field, None) if field in type(record).model_fields else (record.model_extra or {}).get(field)
     )

@@ -1,4 +1,4 @@
-"""One stage of a recipe: transformers' Trainer over a sequence of examples, gone on with after a kill."""
+"""Runs one stage of a recipe: transformers' Trainer over a sequence of examples. It continues after a kill."""
 
 import json
 import math
@@ -27,14 +27,14 @@ _PARTS = {
     Part.PROJECTOR: ("model.multi_modal_projector.",),
     Part.LANGUAGE_MODEL: ("model.language_model.", "lm_head."),
 }
-"""Where transformers 5 keeps the parts of a LLaVA in memory."""
+"""The names under which transformers 5 keeps the parts of a LLaVA in memory."""
 
 _LORA_TARGETS = r".*language_model\..*\.(q|k|v|o|gate|up|down)_proj"
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """What every stage of a training is given."""
+    """What every stage of a training needs."""
 
     data: TrainingSet
     description: DetectorDescription
@@ -44,9 +44,9 @@ class Lessons:
 
 
 def run_stage(model: Any, stage: Stage, lessons: Lessons, folder: Path) -> list[dict[str, Any]]:
-    """Train `model`, a LlavaForConditionalGeneration, as the stage says: checkpoints go to `folder`, and at the end the
-    whole model, adapters merged, to `folder`/model.
+    """Trains `model`, a LlavaForConditionalGeneration, as the stage says.
 
+    Writes checkpoints to `folder`, and at the end the whole model, with adapters merged, to `folder`/model.
     Returns the Trainer's log (step, loss, learning_rate, …).
     """
     set_seed(lessons.seed)
@@ -57,7 +57,7 @@ def run_stage(model: Any, stage: Stage, lessons: Lessons, folder: Path) -> list[
     if isinstance(examples, Classes):
         learner = TowerClassifier(model, len(examples.names))
     for parameter in learner.parameters():
-        if parameter.requires_grad:  # a model in 16 bits: what is trained has room for small steps all the same
+        if parameter.requires_grad:  # small steps need float32, even if the model has 16 bits
             parameter.data = parameter.data.float()
     trainer = _Trainer(
         model=learner,
@@ -74,10 +74,11 @@ def run_stage(model: Any, stage: Stage, lessons: Lessons, folder: Path) -> list[
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
-    """Finds a LLaVA's weights again in its own checkpoints.
+    """Loads a LLaVA's weights from its own checkpoints.
 
-    transformers 5 saves them under FakeVLM's older names and looks for its own: what it does not find it leaves as it
-    is, with no more than a warning (huggingface/transformers issue 43701). FSDP and DeepSpeed have files of their own.
+    transformers 5 saves them under FakeVLM's older names, but looks for its own names. Weights that it does not find
+    stay as they are, with only a warning (huggingface/transformers issue 43701). FSDP and DeepSpeed have files of their
+    own.
     """
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -89,18 +90,18 @@ class _Trainer(Trainer):  # type: ignore[misc]
 
 
 def _collator(tokenizer: Any) -> Collator:
-    """Llama has no token to pad with; its place is taken by one that the mask hides all the same."""
+    """Makes a collator. Llama has no padding token, so another token is used, which the mask hides."""
     return Collator(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
 
 def _save(trainer: Trainer, model: Any, stage: Stage, folder: Path) -> None:
-    """All processes call it; the folder is there once it is whole."""
+    """Saves the model. All processes call this. The folder appears when it is complete."""
     half = folder.with_name("half-model")
     if stage.lora or stage.classes:
         if trainer.is_world_process_zero():
             (trainer.model.merge_and_unload() if stage.lora else model).save_pretrained(half)
     else:
-        trainer.save_model(str(half))  # gathers what FSDP or DeepSpeed have spread over the GPUs
+        trainer.save_model(str(half))  # gathers weights that FSDP or DeepSpeed have spread over the GPUs
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         move_into_place({half: folder})
@@ -119,7 +120,7 @@ def _arguments(stage: Stage, lessons: Lessons, folder: Path, examples: int) -> T
     images = stage.batch_size * stage.gradient_accumulation * PartialState().num_processes
     arguments = TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=1,  # the examples are the epochs, one after the other
+        num_train_epochs=1,  # the examples contain all epochs, one after the other
         train_sampling_strategy="sequential",
         per_device_train_batch_size=stage.batch_size,
         gradient_accumulation_steps=stage.gradient_accumulation,
@@ -142,12 +143,12 @@ def _arguments(stage: Stage, lessons: Lessons, folder: Path, examples: int) -> T
         report_to="none",
         seed=lessons.seed,
     )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # noqa: SLF001 - several GPUs are for accelerate launch, not DataParallel
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # noqa: SLF001 - accelerate launch is for several GPUs, not DataParallel
     return arguments
 
 
 def _freeze(learner: Any, stage: Stage, config: Any) -> None:
-    """Only the stage's parts learn; with adapters, what peft leaves to learn. Never what nobody reads."""
+    """Lets only the stage's parts learn; with adapters, what peft chose. Weights that nothing reads never learn."""
     prefixes = tuple(prefix for part in stage.train for prefix in _PARTS[part])
     unread = _unread(config)
     for name, parameter in learner.named_parameters():
@@ -156,7 +157,10 @@ def _freeze(learner: Any, stage: Stage, config: Any) -> None:
 
 
 def _unread(config: Any) -> re.Pattern[str]:
-    """LLaVA reads an inner layer of its tower. What follows gets no gradient, and distributed training would wait."""
+    """Matches unused weights: LLaVA reads an inner layer of its tower, so later layers get no gradient.
+
+    Distributed training would wait for them.
+    """
     tower, layer = config.vision_config.num_hidden_layers, config.vision_feature_layer
     first = layer if layer >= 0 else tower + 1 + layer  # hidden state n is the output of layer n - 1
     layers = "|".join(map(str, range(first, tower)))
@@ -164,7 +168,7 @@ def _unread(config: Any) -> re.Pattern[str]:
 
 
 def _take_any_size(model: Any) -> None:
-    """Makes CLIP's tower interpolate its positions for crops; for whole images that changes nothing."""
+    """Makes CLIP's tower interpolate its positions for crops. For whole images, this changes nothing."""
 
     def interpolate(_module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         return arguments, named | {"interpolate_pos_encoding": True}
@@ -173,7 +177,7 @@ def _take_any_size(model: Any) -> None:
 
 
 def _lora(stage: Stage) -> LoraConfig:
-    assert stage.lora  # noqa: S101 - for the type checker; its caller has asked
+    assert stage.lora  # noqa: S101 - for the type checker; the caller has checked it
     whole = {Part.PROJECTOR: "multi_modal_projector", Part.VISION_TOWER: "vision_tower"}
     return LoraConfig(
         r=stage.lora.rank,
@@ -185,9 +189,9 @@ def _lora(stage: Stage) -> LoraConfig:
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint of a stage; one that a kill left unfinished is removed.
+    """Returns the newest complete checkpoint of a stage. Removes checkpoints that a kill left incomplete.
 
-    The trainer writes its state last, so a checkpoint whose state can be read is whole.
+    The trainer writes its state last, so a checkpoint whose state can be read is complete.
     """
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     while found:

@@ -1,6 +1,6 @@
-"""Labelled images and a recipe to a folder that the worker serves: decode, hold out, learn stage by stage, publish.
+"""Trains on labelled images by a recipe: decode, hold out, learn stage by stage, publish a folder for the worker.
 
-What is not finished lies in OUTPUT/.training and is gone on with: decoded images, each stage's checkpoints and model.
+Unfinished work is in OUTPUT/.training, and the next run continues it: decoded images, checkpoints and stages' models.
 """
 
 import contextlib
@@ -37,15 +37,15 @@ from worker.lab.training.stages import Lessons, run_stage
 
 HELD_OUT = "held-out.json"
 _LONGEST_WAIT = timedelta(hours=12)
-"""Of the other processes for the one that decodes; PyTorch's own ten minutes are too short for 100,000 images."""
+"""How long other processes wait for the one that decodes. PyTorch's ten minutes are too short for 100,000 images."""
 _PACKAGES = ("torch", "transformers", "accelerate", "peft")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training. `base` is the inspected folder of `description`'s model; `digest` is the dataset's SHA-256.
+    """One training. `base` is the inspected folder of `description`'s model. `digest` is the dataset's SHA-256.
 
-    `hold_out` is the share of contents that nothing is learned from, chosen by their SHA-256 and the seed.
+    `hold_out` is the share of contents that are not learned from. The SHA-256 of a content and the seed decide.
     `weights_are_spread`: each process holds only a part of the weights (FSDP, or DeepSpeed's ZeRO stage 3).
     """
 
@@ -61,11 +61,11 @@ class Job:
 
     @property
     def work(self) -> Path:
-        """Where the unfinished lies."""
+        """The folder of unfinished work."""
         return self.output / WORK
 
     def run(self) -> dict[str, Any]:
-        """What makes this training another one than the next."""
+        """Returns what identifies this training."""
         return {
             "dataset": self.digest,
             "base": {"name": self.description.name, "revision": self.description.revision},
@@ -77,10 +77,10 @@ class Job:
 
 
 def train(job: Job, records: Sequence[Record], source: ImageSource, tell: Callable[[Fault], None]) -> bool:
-    """The whole of it; False where it had ended before. What cannot be used is told to `tell`, which may raise to stop.
+    """Trains. Returns False if the training had ended before. `tell` is called with unusable records, and may raise.
 
-    Raises ConfigurationError for a model that is no LLaVA, a recipe that does not fit it or the records, an output that
-    holds something else, and records that leave nothing to learn from.
+    Raises ConfigurationError if the model is not a LLaVA, if the recipe does not fit it or the records, if the output
+    holds something else, or if no records are left to learn from.
     """
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=_LONGEST_WAIT)
     _check_llava(job.base)
@@ -89,7 +89,7 @@ def train(job: Job, records: Sequence[Record], source: ImageSource, tell: Callab
     with one_writer(job.output) if state.is_main_process else contextlib.nullcontext():
         with state.main_process_first():
             if is_finished(job.output, job.run(), state.num_processes):
-                shutil.rmtree(job.work, ignore_errors=True)  # it was ended between its record and this
+                shutil.rmtree(job.work, ignore_errors=True)  # an earlier run ended between its record and this line
                 return False
             key = json.dumps([job.digest, source.images, job.description.preprocessing.revision])
             data = prepare(records, source, job.work, hashlib.sha256(key.encode()).hexdigest(), tell)
@@ -109,7 +109,7 @@ def train(job: Job, records: Sequence[Record], source: ImageSource, tell: Callab
 
 
 def _agreeing(records: Sequence[Record], reader: Reader, tell: Callable[[Fault], None]) -> Iterator[Record]:
-    """Without those whose answer says the opposite of their label: it is the answer that is learned."""
+    """Leaves out records whose answer says the opposite of their label, because the answer is what is learned."""
     for record in records:
         said = read(record.answer, reader).answer if record.answer else None
         if said in {None, Answer.UNDECIDED, wanted(record)}:
@@ -121,10 +121,10 @@ def _agreeing(records: Sequence[Record], reader: Reader, tell: Callable[[Fault],
 
 
 def _learned(job: Job, stage: Stage, folder: Path, previous: Path, data: TrainingSet) -> tuple[Path, dict[str, Any]]:
-    """The folder of the model after this stage, and what is recorded of the stage."""
+    """Returns the folder of the model after this stage, and the record of the stage."""
     done, model_folder = folder / "stage.json", folder / "model"
     if not done.exists() or not model_folder.exists():
-        # The stored 16 bits are enough for weights that only adapters change; what is trained is float32 in any case.
+        # For weights that only adapters change, the stored 16 bits are enough. Weights that learn are always float32.
         as_stored = stage.lora is not None and PartialState().device.type == "cuda"
         dtype = stored_dtype(job.base) if as_stored else torch.float32
         model = LlavaForConditionalGeneration.from_pretrained(previous, dtype=dtype)
@@ -144,12 +144,12 @@ def _learned(job: Job, stage: Stage, folder: Path, previous: Path, data: Trainin
 
 @contextlib.contextmanager
 def _full_disk_said() -> Iterator[None]:
-    """safetensors and torch.save have errors of their own for it."""
+    """Turns the errors of safetensors and torch.save for a full disk into OSError."""
     try:
         yield
     except (SafetensorError, RuntimeError) as error:
         if "No space left" in str(error) or "file write failed" in str(error):
-            raise OSError(errno.ENOSPC, "no room for a checkpoint; make some and run the command again") from error
+            raise OSError(errno.ENOSPC, "no space for a checkpoint; free some and run the command again") from error
         raise
 
 
@@ -168,7 +168,7 @@ def _check_recipe(job: Job, records: Sequence[Record]) -> None:
         check_stage(stage, records, processor, job.description)
         if job.weights_are_spread and (stage.lora or stage.classes):
             raise ConfigurationError(
-                f"--recipe: stage {stage.name}: adapters and classes are for processes that each hold all weights; "
+                f"--recipe: stage {stage.name}: adapters and classes need processes that each hold all weights; "
                 "launch with --multi_gpu or ZeRO stage 2"
             )
 
@@ -177,7 +177,7 @@ def _check_enough(data: TrainingSet) -> None:
     fakes = sum(record.is_fake for record in data.records)
     if not 0 < fakes < len(data):
         raise ConfigurationError(
-            f"DATASET: {fakes} fake and {len(data) - fakes} real images are left to learn from; it takes both"
+            f"DATASET: {fakes} fake and {len(data) - fakes} real images are left to learn from; both are needed"
         )
 
 
