@@ -88,7 +88,7 @@ def test_one_set_is_split_and_the_lines_name_all_that_matters(sets: tuple[Path, 
         "real images called fake: ", "fingerprint: ", " -> ", f"written to {tmp_path / 'x.toml'}",
     ):  # fmt: skip
         assert wanted in done.stdout
-    for wanted in ("warning: isotonic regression on 2", "and 299 without one error are needed"):
+    for wanted in ("warning: isotonic regression on 2", "but 299 without an error are needed"):
         assert wanted in done.stderr
     assert load_description(Settings(detector=str(tmp_path / "x.toml"))).calibration.knots
 

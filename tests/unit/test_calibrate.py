@@ -102,7 +102,7 @@ def test_the_rate_on_fit_is_of_all_its_real_images_as_on_report() -> None:
 @pytest.mark.parametrize(
     ("fit", "report", "said"),
     [
-        (BOTH, [*OTHERS, BOTH[1]], "share 1 images, b of FIT and b of REPORT for one"),
+        (BOTH, [*OTHERS, BOTH[1]], "share 1 images, such as b of FIT and b of REPORT:"),
         (BOTH[:1], OTHERS, r"FIT: fit holds no real image with a score \(1 images, 0 of them undecided\)"),
         (BOTH, OTHERS[1:], "REPORT: report holds no fake image with a score"),
         ([predicted("a", fake=True, log_odds=None), BOTH[1]], OTHERS, r"no fake .*\(2 images, 1 of them undecided\)"),
@@ -151,7 +151,7 @@ def in_places(fit: Sequence[Prediction], report: Sequence[Prediction], images: t
 )
 def test_one_address_is_one_image(image: str, other: str, images: tuple[str, str]) -> None:
     fit = [*BOTH, predicted(image, fake=True, log_odds=1.0)]
-    with pytest.raises(ConfigurationError, match=r"share 1 images, .* of FIT and .* of REPORT for one"):
+    with pytest.raises(ConfigurationError, match=r"share 1 images, such as .* of FIT and .* of REPORT:"):
         in_places(fit, [*OTHERS, predicted(other, fake=True, log_odds=1.0)], images)
 
 
@@ -159,7 +159,7 @@ def test_one_content_under_two_names_is_one_image() -> None:
     fit, report = hashed(*BOTH), hashed(*OTHERS)
     assert not any("one name" in one for one in in_places(fit, report, ("/a", "/b")).warnings)
     (again,) = hashed(predicted("again.png", fake=True, log_odds=1.0), content=BOTH[0].image)
-    with pytest.raises(ConfigurationError, match=r"share 1 contents, a of FIT and again\.png of REPORT for one"):
+    with pytest.raises(ConfigurationError, match=r"share 1 contents, such as a of FIT and again\.png of REPORT:"):
         in_places(fit, [*report, again], ("/a", "/b"))
 
 
@@ -227,7 +227,7 @@ def test_the_fingerprints_are_those_of_the_revision_that_was_measured() -> None:
 def test_predictions_of_nobody_are_taken_with_a_warning() -> None:
     found = calibrate(DESCRIPTION.model_copy(update={"revision": None}), evaluated(BOTH), evaluated(OTHERS), Wanted())
     assert (found.fingerprint_before, found.fingerprint_after) == (None, None)
-    assert sum("which detector made it was not checked" in one for one in found.warnings) == 2
+    assert sum("it is not known which detector made it" in one for one in found.warnings) == 2
 
 
 def test_what_is_doubtful_is_said() -> None:
@@ -236,8 +236,8 @@ def test_what_is_doubtful_is_said() -> None:
 
     good, other = drawn_predictions(1500, seed=1, slope=1), drawn_predictions(1500, seed=2, slope=1)
     assert "too small" not in warnings(good, other, false_positive_rate=0.05)
-    assert warnings(good[:300], other, false_positive_rate=0.01).count("and 299 without one error are needed") == 1
-    assert warnings(good, other[:300], false_positive_rate=0.01).count("and 299 without one error are needed") == 1
+    assert warnings(good[:300], other, false_positive_rate=0.01).count("but 299 without an error are needed") == 1
+    assert warnings(good, other[:300], false_positive_rate=0.01).count("but 299 without an error are needed") == 1
     assert "isotonic" in warnings(good[:900], other, method="isotonic", false_positive_rate=0.1)
     assert "isotonic" not in warnings(good, other, method="isotonic", false_positive_rate=0.1)
     reals = [one for one in good if not one.is_fake]
@@ -246,7 +246,7 @@ def test_what_is_doubtful_is_said() -> None:
     assert "the miss rate" not in warnings(good, other, false_positive_rate=0.05)
     few = warnings(good[:300], other[:300], false_positive_rate=0.3, miss_rate=0.01)
     assert few.count("is too small to show a miss rate of 0.01") == 2
-    assert few.count("fake images, and 299 without one error are needed") == 2
+    assert few.count("fake images, but 299 without an error are needed") == 2
     missed = [predicted(f"m{place}", fake=True, log_odds=-9.0) for place in range(len(good) - len(reals))]
     assert "the miss rate on REPORT is above 0.05" in warnings(
         good, [*other, *missed], false_positive_rate=0.05, miss_rate=0.05

@@ -210,12 +210,12 @@ def test_images_of_another_content_are_named_and_left_out(tmp_path: Path) -> Non
     of_a, of_b = evaluated(a, "A"), evaluated(b, "B")
     assert comparison_page.as_json(found, of_a, of_b)["other_content"] == ["1.png"]
     lines = "\n".join(comparison_page.as_lines(found, of_a, of_b))
-    assert "another content in B than in A, left out: 1 images, 1.png for one" in lines
+    assert "another content in B than in A, left out: 1 images, such as 1.png" in lines
     comparison_page.write_comparison_page(found, of_a, of_b, tmp_path / "page.html")
     html = (tmp_path / "page.html").read_text()
     assert "1 images with another content in B than in A" in html
     assert '<p class="uri">1.png<br></p>' in html
-    with pytest.raises(ConfigurationError, match=r"all 4 of one name, 0\.png for one, have another content"):
+    with pytest.raises(ConfigurationError, match=r"all 4 of the same name, such as 0\.png, have another content"):
         compared(a, hashed(*a, content="another"))
 
 
@@ -228,7 +228,7 @@ def test_images_from_two_places_are_compared_with_a_warning(
 ) -> None:
     predictions = hashed(*said([2, 2, -2, -2])) if known else said([2, 2, -2, -2])
     a, b = (evaluated(predictions, images=one) for one in images)
-    said_of_it = "have the same content" if known else "was not checked"
+    said_of_it = "have the same content" if known else "not all contents could be compared"
     assert [said_of_it in one for one in compare(a, b).warnings] == [True] * warned
 
 

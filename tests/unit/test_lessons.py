@@ -215,7 +215,7 @@ def test_a_batch_of_classes_is_pixels_and_numbers() -> None:
     [
         ({"crop": 350}, "no square of 350 pixels can be cut from one of 336"),
         ({"max_length": 587}, r"the prompt alone has \d+ tokens; raise max_length, which is 587"),
-        ({"classes": "colour", "train": (Part.VISION_TOWER,)}, "field 'colour' has not two different values"),
+        ({"classes": "colour", "train": (Part.VISION_TOWER,)}, "field 'colour' does not have two different values"),
     ],
 )
 def test_a_stage_that_cannot_be_is_refused_at_once(lesson: Lesson, fields: dict[str, Any], said: str) -> None:

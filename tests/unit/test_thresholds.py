@@ -54,7 +54,7 @@ def test_the_wanted_miss_rate_is_kept(pairs: list[tuple[float, bool]], rate: flo
 
 def test_the_lowest_rate_that_is_possible_is_said_and_is_possible() -> None:
     scores, is_fake = np.array([0.9, 0.8, 0.7, 0.1, 0.2, 0.3, 0.3]), np.array([False, True, *[False] * 5])
-    with pytest.raises(ConfigurationError, match=r"the lowest rate that does is 0\.1667 on these") as caught:
+    with pytest.raises(ConfigurationError, match=r"the lowest possible rate on these images is 0\.1667") as caught:
         choose_thresholds(scores, is_fake, BEFORE, false_positive_rate=0.01)
     assert "calls any fake image fake" in str(caught.value)
     assert choose_thresholds(scores, is_fake, BEFORE, false_positive_rate=0.1667).fake_from == 0.8
@@ -76,7 +76,7 @@ def test_rates_are_of_all_images_of_a_class_and_an_undecided_one_is_called_neith
     is_fake = np.array([False, False, True, True, *[False, True] * 2])
     found = choose_thresholds(scores, is_fake, BEFORE, false_positive_rate=0.25, miss_rate=0.25)
     assert (found.fake_from, found.real_to) == (0.8, 0.1)
-    with pytest.raises(ConfigurationError, match=r"the lowest rate that does is 0\.25 on"):
+    with pytest.raises(ConfigurationError, match=r"the lowest possible rate on these images is 0\.25"):
         choose_thresholds(scores, is_fake, BEFORE, false_positive_rate=0.2)
 
 
@@ -89,7 +89,7 @@ def test_a_miss_rate_that_cannot_be_is_said() -> None:
 
 @pytest.mark.parametrize("level", [0.01, 0.5, 1 - 1e-15])
 def test_scores_that_are_all_alike_keep_no_rate(level: float) -> None:
-    with pytest.raises(ConfigurationError, match="the lowest rate that does is 1 on"):
+    with pytest.raises(ConfigurationError, match="the lowest possible rate on these images is 1;"):
         choose_thresholds(np.full(4, level), np.array([True, False] * 2), BEFORE, false_positive_rate=0.5)
 
 
