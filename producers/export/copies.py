@@ -17,7 +17,7 @@ from worker.storage import ImageStore
 FOLDER = "images"
 THREADS = 16
 AT_ONCE = 64
-"""How many images are fetched together. As many times FAKESWEEP_MAX_BYTES may be in memory."""
+"""How many images are fetched together. Memory may hold this many times FAKESWEEP_MAX_BYTES."""
 
 Entry = dict[str, Any]
 

@@ -20,7 +20,7 @@ _MESSAGES = 10
 _NO_WAIT_CURES = frozenset({Kind.NO_QUEUE, Kind.ACCESS_DENIED, Kind.MISCONFIGURED})
 """Answers of SQS after which a person must act. Any other answer (5xx, throttling, old tokens) may pass.
 
-Errors that are no answer of SQS may pass, too: credentials, for example, that cannot be found for a while.
+Errors that do not come from SQS may pass, too: credentials, for example, that cannot be found for a while.
 """
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ObjectTypeDef
 
 DISCOVERY_REQUESTS = 10
-"""How many requests, of 1,000 folders each, finding a prefix's ranges may cost."""
+"""The most requests that finding a prefix's ranges may cost. Each lists up to 1,000 folders."""
 
 
 class Prefix(NamedTuple):

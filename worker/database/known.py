@@ -155,8 +155,8 @@ def _newest(sha256: Any, rule: ReuseRule, preferred_id: Any = None) -> Any:
     newest = usable.order_by(col(StoredVerdict.id).desc()).limit(1)
     if preferred_id is None:
         return newest.lateral("newest")
-    # Reading the preferred verdict by its id is fast: verdicts of neighbouring objects lie together. Any other one is
-    # searched by its content.
+    # Reading the preferred verdict by its id is fast: verdicts of neighbouring objects are stored together. All
+    # others are found by their content.
     return union_all(usable.where(col(StoredVerdict.id) == preferred_id), newest).limit(1).lateral("newest")
 
 

@@ -38,7 +38,7 @@ class Calibration(BaseModel):
         if self.knots is None:
             return self
         if (self.slope, self.offset) != (1.0, 0.0):
-            raise ValueError("knots replace slope and offset: give either the one or the other")
+            raise ValueError("knots replace slope and offset: give one or the other")
         if not all(one[0] < next_one[0] and one[1] <= next_one[1] for one, next_one in pairwise(self.knots)):
             raise ValueError("knots must rise in their log-odds and never fall in their scores")
         return self

@@ -45,7 +45,7 @@ class AnswerForm(_Section):
     def _consistent(self) -> Self:
         for word, sentence in ((self.fake_word, self.fake), (self.real_word, self.real)):
             if not re.search(rf"(?<!\w){re.escape(word)}(?!\w)", sentence):
-                raise ValueError(f"fake_word must stand in fake, and real_word in real: {word!r} does not")
+                raise ValueError(f"fake must contain fake_word, and real must contain real_word: {word!r} is missing")
         if self.fake_word.lower() == self.real_word.lower():
             raise ValueError("fake_word and real_word must differ: without two words there is no score")
         if self.pattern is not None:

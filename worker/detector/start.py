@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 def start_detector(description: DetectorDescription, settings: Settings) -> tuple[DetectorDescription, Engine]:
-    """Fetches and inspects the model and starts its engine. Returns the description with the true revision, and both.
+    """Fetches the model and starts its engine. Returns the description with its true revision, and the engine.
 
     Raises like supply() and start_engine().
     """

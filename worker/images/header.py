@@ -16,7 +16,6 @@ class Header:
     orientation: int = 1
     """How the pixels must be turned: 1 to 8, as in EXIF. 1 if the file does not say it."""
     copied: int = 0
-    """How many bytes the copy of the file takes that has no metadata. `image` reads from this copy. 0 without a copy.
-    """
+    """The size in bytes of a copy of the file without metadata, from which `image` reads. 0 if there is no copy."""
     levels: Levels | None = None
     """What the numbers of a deep grey image mean."""
