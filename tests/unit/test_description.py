@@ -127,7 +127,7 @@ def test_where_an_answer_may_end(explain: Explain, stops: list[str]) -> None:
         (MINIMAL + PROMPTS + "[preprocessing]\ndecode = 'half'", "preprocessing.decode.*full.*reduced"),
         (MINIMAL + PROMPTS + "[engine]\ndtype = 'int3'", "engine.dtype.*float16"),
         (MINIMAL + PROMPTS + "[answer]\nfake_word = 'forged'", "fake must contain fake_word"),
-        (MINIMAL + PROMPTS + "[answer]\nfake_word = 'Th'", "'Th' does not"),
+        (MINIMAL + PROMPTS + "[answer]\nfake_word = 'Th'", "'Th' is missing"),
         (MINIMAL + PROMPTS + "[answer]\nreal = 'This is a fake image'\nreal_word = 'fake'", "must differ"),
         (MINIMAL + PROMPTS + "[answer]\npattern = '('", "not a regular expression"),
         (MINIMAL + PROMPTS + "[answer]\npattern = 'x'", r"groups \(\?P<fake>"),
