@@ -135,5 +135,5 @@ def test_two_detectors_are_compared(sets: tuple[Path, Path], tmp_path: Path) -> 
     assert "unsaid⟨U+001B⟩[31m.png" in html
     lines = run("compare", sets[0], better).stdout
     assert "\x1b" not in lines
-    assert "only in A, left out: 1 images, unsaid\\x1b[31m.png" in lines
+    assert "only in A, left out: 1 images, such as unsaid\\x1b[31m.png" in lines
     assert "B is right more often" in lines
