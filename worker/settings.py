@@ -5,10 +5,11 @@ from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.errors import ConfigurationError
 from worker.messages import LIVE_QUEUE, MAX_ATTEMPT, SCAN_QUEUE
+from worker.secret_files import SecretFiles
 
 
 def _comma_list(value: object) -> object:
@@ -23,6 +24,14 @@ Folders = Annotated[CommaList, AfterValidator(lambda folders: tuple(str(Path(one
 
 class EnvironmentSettings(BaseSettings):
     """Settings that are read from the environment, each from a variable that begins with the class's prefix."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
+        """See pydantic-settings. Secrets come from files, too (worker/secret_files.py)."""
+        return init_settings, SecretFiles(settings_cls, env_settings), env_settings
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -47,6 +56,8 @@ class Settings(EnvironmentSettings):
     database_url: SecretStr = Field(default=SecretStr(""), validation_alias="DATABASE_URL")
     broker_url: SecretStr = Field(default=SecretStr(""), validation_alias="BROKER_URL")
     sentry_dsn: SecretStr = Field(default=SecretStr(""), validation_alias="SENTRY_DSN")
+    secrets_dir: Path | None = None
+    """A folder with a file for each secret, named like its variable (worker/secret_files.py)."""
 
     detector: str = "fakevlm"
     """A shipped description's name, a .toml file, or where detector.toml lies: folder, s3://bucket/prefix, hub id."""

@@ -11,6 +11,7 @@ from openai.types.chat import ChatCompletion
 from worker.errors import AnnotationStoppedError, ConfigurationError, FakesweepError, NotAnsweredError, RefusedError
 from worker.lab.annotation.pace import Pace
 from worker.lab.annotation.stop import Stop
+from worker.secret_files import read_secret
 from worker.texts import storable
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def find_key(number: int, addresses: Sequence[Address], environment: Mapping[str
     if address.base_url == (environment.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/"):
         variables.append("OPENAI_API_KEY")
     for variable in variables:
-        if key := environment.get(variable):
+        if key := read_secret(variable, environment):
             return key, variable
     if address.base_url == OPENAI_URL:
         raise ConfigurationError(f"OPENAI_API_KEY is not set, and {address} needs one")
