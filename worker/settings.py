@@ -27,10 +27,15 @@ class EnvironmentSettings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
-        """See pydantic-settings. Secrets come from files, too (worker/secret_files.py)."""
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """See pydantic-settings, whose own source of secret files is replaced (worker/secret_files.py)."""
+        del dotenv_settings, file_secret_settings
         return init_settings, SecretFiles(settings_cls, env_settings), env_settings
 
     @classmethod
