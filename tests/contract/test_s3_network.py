@@ -101,6 +101,19 @@ def test_variables_that_only_obstore_knows_do_not_count(put: Put, server: Object
         assert "x-amz-request-payer" not in asked.headers
 
 
+def test_a_web_identity_token_in_a_file(put: Put, server: ObjectServer, s3_url: str, tmp_path: Path) -> None:
+    """As Kubernetes gives one to a pod (IRSA): boto3 takes it to STS, and obstore signs with what STS gives."""
+    (tmp_path / "token").write_text("a.web.identity")
+    put(
+        AWS_ENDPOINT_URL_S3=server.url, AWS_ENDPOINT_URL_STS=s3_url, AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None,
+        AWS_WEB_IDENTITY_TOKEN_FILE=str(tmp_path / "token"), AWS_ROLE_ARN="arn:aws:iam::123456789012:role/fakesweep",
+    )  # fmt: skip
+    fetched()
+    assert [asked.by_obstore for asked in server.asked] == [False, True, True]
+    assert all("x-amz-security-token" in asked.headers for asked in server.asked)
+    assert {asked.credential[0][:4] for asked in server.asked} == {"ASIA"}, "temporary keys"
+
+
 def test_a_proxy_and_buckets_in_host_names(put: Put, server: ObjectServer) -> None:
     """The server is asked as a proxy: it sees whole URLs, of hosts that nobody knows."""
     put(
