@@ -105,7 +105,7 @@ def build(
     memory = divide_memory(settings, sum(threads.values()), description.preprocessing.edge)
     database, for_live = _databases(settings)
     check_schema(database)
-    app = broker.create_app(settings.broker_url.get_secret_value(), amqp=LaneAMQP)
+    app = broker.create_app(settings.broker_url.get_secret_value(), tls=settings.broker_tls, amqp=LaneAMQP)
     app.conf.lane_threads = {queue: threads[queue] for queue in settings.queues}
     app.conf.metrics = metrics
     broker.check_broker(app)

@@ -23,11 +23,13 @@ from botocore.exceptions import (
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
+    SSLError,
 )
 from botocore.parsers import ResponseParserError
 from s3transfer.exceptions import S3DownloadFailedError
 
 from worker.aws_codes import Kind, kind_of
+from worker.tls import explained
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -39,6 +41,9 @@ AWS_ERRORS = (BotoCoreError, ClientError, Boto3Error, ResponseParserError, S3Dow
 
 CONNECT_TIMEOUT_S = 5
 """At most, for a connection. It is made quickly, or not at all."""
+_NO_CLIENT_CERTIFICATES = dict.fromkeys(("cert", "key"), "an endpoint that asks for none (docs/tls.md)")
+"""What the remedy names: obstore has no client certificates, so there is no setting for them."""
+
 _USER_AND_PASSWORD = re.compile(r"//[^/@\s\"']*@")
 
 
@@ -137,6 +142,8 @@ def _client(service: str, timeout_s: float, attempts: int, connections: int, ses
 def diagnose(error: Exception) -> Diagnosis:
     """What an error of AWS_ERRORS means. Any other one, such as an OSError of the network, may pass."""
     text = _USER_AND_PASSWORD.sub("//***@", " ".join(str(error).split()))
+    if isinstance(error, SSLError) and (meaning := explained(error, ca="AWS_CA_BUNDLE", **_NO_CLIENT_CERTIFICATES)):
+        text = meaning
     if isinstance(error, ClientError):
         told, facts = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
         code = str(told.get("Code", "unknown"))

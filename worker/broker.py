@@ -16,6 +16,7 @@ from worker.amqp_frames import tolerant_frames
 from worker.envelope import PUBLISHED_AT
 from worker.errors import BrokerUnavailableError, ConfigurationError, FakesweepError
 from worker.messages import DEAD_QUEUE, JUDGE_IMAGES, LIVE_QUEUE, SCAN_QUEUE, JudgeImages
+from worker.tls import BrokerTls, broker_explained
 
 DELIVERY_LIMIT = 20
 """Redeliveries before RabbitMQ dead-letters a message by itself: above what deploys cause, below for ever."""
@@ -45,10 +46,10 @@ def dead_queue() -> Queue:
     return Queue(DEAD_QUEUE, EXCHANGE, routing_key=DEAD_QUEUE, durable=True, queue_arguments=_QUORUM)
 
 
-def create_app(broker_url: str, **options: Any) -> Celery:
+def create_app(broker_url: str, *, tls: BrokerTls | None = None, **options: Any) -> Celery:
     """The Celery app. Nothing is connected yet. Raises ConfigurationError when the URL is missing or unusable.
 
-    `options` are Celery's own arguments.
+    `tls` names the files for amqps:// and rediss://. `options` are Celery's own arguments.
     """
     if not broker_url:
         raise ConfigurationError("BROKER_URL is not set: give amqp://user:password@host// or redis://host:6379/0")
@@ -70,6 +71,7 @@ def create_app(broker_url: str, **options: Any) -> Celery:
         worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
         broker_connection_timeout=5,
+        broker_use_ssl=(tls or BrokerTls()).options(broker_url),
         broker_transport_options=_transport_options(broker_url),
     )
     return app
@@ -109,7 +111,7 @@ def check_broker(app: Celery) -> None:
             connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
             declare_queues(connection)
     except (OSError, KombuError, CeleryError, *connection.connection_errors, *connection.channel_errors) as error:
-        cause = str(error).strip().partition("\n")[0] or type(error).__name__
+        cause = broker_explained(error) or str(error).strip().partition("\n")[0] or type(error).__name__
         raise ConfigurationError(f"BROKER_URL: cannot use {url}: {cause}") from error
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import migrations
 from worker.database import Database
 from worker.errors import ConfigurationError
+from worker.tls import database_explained
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -145,4 +146,4 @@ def newest() -> str:
 
 def _unreachable(error: Exception) -> ConfigurationError:
     cause = str(getattr(error, "orig", None) or error).strip().replace("\n", " ")
-    return ConfigurationError(f"DATABASE_URL: the database cannot be used: {cause[:300]}")
+    return ConfigurationError(f"DATABASE_URL: the database cannot be used: {database_explained(cause) or cause[:300]}")

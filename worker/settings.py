@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from worker.errors import ConfigurationError
 from worker.messages import LIVE_QUEUE, MAX_ATTEMPT, SCAN_QUEUE
 from worker.secret_files import SecretFiles
+from worker.tls import BrokerTls
 
 
 def _comma_list(value: object) -> object:
@@ -63,6 +64,11 @@ class Settings(EnvironmentSettings):
     sentry_dsn: SecretStr = Field(default=SecretStr(""), validation_alias="SENTRY_DSN")
     secrets_dir: Path | None = None
     """A folder with a file for each secret, named like its variable (worker/secret_files.py)."""
+    broker_ca_file: Path | None = None
+    """The CA that signed the broker's certificate, for amqps:// and rediss://; without it the system's CAs."""
+    broker_cert_file: Path | None = None
+    """Our own certificate, for a broker that asks for one; broker_key_file is its key."""
+    broker_key_file: Path | None = None
 
     detector: str = "fakevlm"
     """A shipped description's name, a .toml file, or where detector.toml lies: folder, s3://bucket/prefix, hub id."""
@@ -133,6 +139,11 @@ class Settings(EnvironmentSettings):
 
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def broker_tls(self) -> BrokerTls:
+        """The files for TLS to the broker."""
+        return BrokerTls(self.broker_ca_file, self.broker_cert_file, self.broker_key_file)
 
     @field_validator("queues")
     @classmethod

@@ -122,7 +122,7 @@ def open_broker(settings: "Settings") -> "Celery":
     """The Celery app, whose broker answers. Raises ConfigurationError."""
     from worker import broker
 
-    celery = broker.create_app(settings.broker_url.get_secret_value())
+    celery = broker.create_app(settings.broker_url.get_secret_value(), tls=settings.broker_tls)
     broker.check_broker(celery)
     return celery
 

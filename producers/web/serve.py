@@ -65,7 +65,7 @@ def parts_for(settings: Settings, own: WebSettings, database: Database) -> Parts
     If the broker is away, the log says so, and the process starts all the same, because reviews need no broker. An
     address that cannot be right is refused.
     """
-    celery = broker.create_app(settings.broker_url.get_secret_value())
+    celery = broker.create_app(settings.broker_url.get_secret_value(), tls=settings.broker_tls)
     broker.check_url(celery)
     # In a thread, because it takes seconds while the broker is away.
     threading.Thread(target=_tell_of_broker, args=[celery], name="broker-check", daemon=True).start()

@@ -121,15 +121,18 @@ def _redis(url: str) -> bool:
 
 
 @contextmanager
-def rabbitmq(folder: Path) -> Iterator[Service]:
-    """Runs a RabbitMQ node with its own name, epmd and folders. Raises MissingError."""
+def rabbitmq(folder: Path, settings: str = "") -> Iterator[Service]:
+    """Runs a RabbitMQ node with its own name, epmd and folders. `settings` are more lines for its configuration.
+
+    Raises MissingError.
+    """
     binary = next((one for one in ("/usr/lib/rabbitmq/bin/rabbitmq-server", shutil.which("rabbitmq-server") or "")
                    if Path(one).is_file()), None)  # fmt: skip
     if binary is None:
         raise MissingError("rabbitmq-server is not installed")
     folder.mkdir(parents=True)
     port, epmd = free_port(), free_port()
-    (folder / "rabbitmq.conf").write_text("log.file.level = error\nloopback_users.guest = true\n")
+    (folder / "rabbitmq.conf").write_text(f"log.file.level = error\nloopback_users.guest = true\n{settings}")
     (folder / "plugins").write_text("[].")
     url = f"amqp://guest:guest@{HOST}:{port}//"
     environment = os.environ | _node(folder, port, epmd)
