@@ -71,6 +71,10 @@ COMMANDS = {
     "worker": ("system", "Run a worker: take messages, judge their images, write findings."),
     "nightly": ("system", "Start the scans of the file FAKESWEEP_NIGHTLY when they are due, until SIGTERM."),
     "publish": ("system", None),
+    "check": (
+        "check",
+        "Check settings, connections, rights, the model and the GPU, and say what to do about what is wrong.",
+    ),
 }
 """The commands as help lists them: the module of each, and the first paragraph of its help; None for a hidden one."""
 

@@ -1,0 +1,74 @@
+"""Whether this machine's GPUs can be used, and whether they have enough free memory."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from producers.checking.model import runs_on_cpu
+from producers.checking.rows import Check, Process, Row, Subject, ok, skipped, wrong
+
+_GIB = 2**30
+
+
+class Card(NamedTuple):
+    """A GPU, as NVML describes it. Memory in bytes."""
+
+    name: str
+    total: int
+    free: int
+
+
+def _gpus(subject: Subject) -> Iterator[Row]:
+    if subject.settings.engine == "vllm" and runs_on_cpu():
+        yield skipped("vLLM is installed for CPUs")
+        return
+    try:
+        import pynvml
+    except ImportError:
+        yield wrong("nvidia-ml-py, which looks for GPUs, is not installed", "pip install 'fakesweep[gpu]'")
+        return
+    try:
+        pynvml.nvmlInit()
+        driver, cards = _text(pynvml.nvmlSystemGetDriverVersion()), _cards(pynvml)
+    except pynvml.NVMLError as error:
+        yield wrong(f"there is no NVIDIA driver: {error}", "install the driver, or give the GPU to the container")
+        return
+    yield from judged(cards, driver, subject.environment, subject.settings.gpu_memory_utilization)
+
+
+def _cards(pynvml: Any) -> list[Card]:
+    handles = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
+    memory = [pynvml.nvmlDeviceGetMemoryInfo(handle) for handle in handles]
+    names = [_text(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
+    return [Card(name, one.total, one.free) for name, one in zip(names, memory, strict=True)]
+
+
+def _text(value: str | bytes) -> str:
+    """Old releases of NVML's package give bytes."""
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def judged(cards: Sequence[Card], driver: str, environment: Any, utilization: float) -> Iterator[Row]:
+    """Gives a row for each card that CUDA_VISIBLE_DEVICES allows."""
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        numbers = [int(part) for part in visible.split(",") if part.strip().isdecimal()]
+        chosen = {number: cards[number] for number in numbers if number < len(cards)}
+    else:
+        chosen = dict(enumerate(cards))
+    if not chosen and not (visible and not numbers and cards):
+        where = "the driver finds none" if not cards else f"CUDA_VISIBLE_DEVICES={visible} hides all"
+        yield wrong(f"no GPU: {where}", "give the GPU to this process, or correct CUDA_VISIBLE_DEVICES")
+    for number, card in (chosen or dict(enumerate(cards))).items():
+        yield _judged(number, card, driver, utilization)
+
+
+def _judged(number: int, card: Card, driver: str, utilization: float) -> Row:
+    found = f"{card.name}, {card.free / _GIB:.1f} of {card.total / _GIB:.1f} GiB free, driver {driver}"
+    wanted = card.total * utilization
+    if card.free < wanted:
+        remedy = "end what uses the GPU, such as a worker that runs already, or lower FAKESWEEP_GPU_MEMORY_UTILIZATION"
+        return wrong(f"{found}; vLLM wants {wanted / _GIB:.1f} GiB ({utilization:g})", remedy, str(number))
+    return ok(found, str(number))
+
+
+CHECKS = (Check("gpu", _gpus, "check the NVIDIA driver (nvidia-smi)", needed_by=frozenset({Process.WORKER})),)

