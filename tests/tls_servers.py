@@ -5,6 +5,7 @@ Each server asks for a client certificate, except S3. They run on their own port
 
 import datetime
 import shutil
+import signal
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -131,7 +132,7 @@ def running(service: Service) -> Iterator[None]:
         service.start()
         yield
     finally:
-        service.stop(services.signal.SIGKILL)
+        service.stop(signal.SIGKILL)
 
 
 def context_of(server: tuple[Path, Path]) -> ssl.SSLContext:

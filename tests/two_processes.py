@@ -18,6 +18,7 @@ TOGETHER = {
         "acceptance/test_service.py",
         "contract/test_publishers.py",
         "integration/test_broker.py",
+        "integration/test_check.py",
         "integration/test_door.py",
         "integration/test_document_snippets.py",
         "integration/test_listen.py",

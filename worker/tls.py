@@ -101,7 +101,7 @@ class BrokerTls(NamedTuple):
         if self.cert_file and self.key_file:
             _readable(KEY_FILE, self.key_file)
             fault = f"holds no certificate, or {self.key_file} is not its key"
-            _read(CERT_FILE, self.cert_file, fault, lambda: context.load_cert_chain(self.cert_file, self.key_file))  # type: ignore[arg-type]
+            _read(CERT_FILE, self.cert_file, fault, lambda: context.load_cert_chain(self.cert_file, self.key_file))
 
 
 def explained(error: object, *, ca: str, cert: str, key: str) -> str | None:

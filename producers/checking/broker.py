@@ -54,7 +54,10 @@ def _reachable(subject: Subject) -> Iterator[Row]:
         with _opened(subject) as (app, _):
             yield ok(str(maybe_sanitize_url(app.conf.broker_url)))
     except ConfigurationError as error:
-        yield wrong(str(error), next((remedy for said, remedy in _REMEDIES if re.search(said, str(error))), _MEND))
+        yield wrong(
+            str(error),
+            next((remedy for said, remedy in _REMEDIES if re.search(said, str(error), re.IGNORECASE)), _MEND),
+        )
 
 
 def _encryption(subject: Subject) -> Iterator[Row]:

@@ -78,11 +78,15 @@ def _reachable(subject: Subject) -> Iterator[Row]:
 
 def _version(subject: Subject) -> Iterator[Row]:
     with connected(subject) as connection:
-        version = str(_scalar(connection, "SHOW server_version"))
-    if int(re.match(r"\d*", version)[0] or 0) < OLDEST:  # type: ignore[index] - it always matches
-        yield wrong(f"PostgreSQL {version}", f"use PostgreSQL {OLDEST} or later")
-    else:
-        yield ok(f"PostgreSQL {version}")
+        yield supported(int(_scalar(connection, "SHOW server_version_num")))
+
+
+def supported(number: int) -> Row:
+    """Says whether this version of Postgres, such as 150020 for 15.20, is new enough."""
+    major, minor = divmod(number, 10_000)
+    if major < OLDEST:
+        return wrong(f"PostgreSQL {major}.{minor}", f"use PostgreSQL {OLDEST} or later")
+    return ok(f"PostgreSQL {major}.{minor}")
 
 
 def _encryption(subject: Subject) -> Iterator[Row]:
@@ -90,17 +94,17 @@ def _encryption(subject: Subject) -> Iterator[Row]:
         driver = _driver(connection)
         encrypted, mode = driver.pgconn.ssl_in_use, driver.info.get_parameters().get("sslmode", "prefer")
         host = driver.info.host
-    if encrypted and mode == "verify-full":
-        yield ok("TLS, and the server's certificate and name are verified")
-    elif encrypted:
-        yield warning(
-            f"TLS, but nothing verifies who the server is (sslmode={mode})",
-            "end DATABASE_URL with ?sslmode=verify-full&sslrootcert=FILE (docs/tls.md)",
-        )
-    elif is_near(host):
-        yield ok("not encrypted, on this machine")
-    else:
-        yield warning("not encrypted", "end DATABASE_URL with ?sslmode=verify-full&sslrootcert=FILE (docs/tls.md)")
+    yield encrypted_as(mode if encrypted else "", host)
+
+
+def encrypted_as(mode: str, host: str) -> Row:
+    """Says what a connection's encryption is worth. `mode` is libpq's sslmode, or empty without encryption."""
+    remedy = "end DATABASE_URL with ?sslmode=verify-full&sslrootcert=FILE (docs/tls.md)"
+    if mode == "verify-full":
+        return ok("TLS, and the server's certificate and name are verified")
+    if mode:
+        return warning(f"TLS, but nothing verifies who the server is (sslmode={mode})", remedy)
+    return ok("not encrypted, on this machine") if is_near(host) else warning("not encrypted", remedy)
 
 
 def _encoding(subject: Subject) -> Iterator[Row]:
@@ -186,14 +190,17 @@ def _clock(subject: Subject) -> Iterator[Row]:
         before = time.time()
         theirs = float(_scalar(connection, "SELECT extract(epoch FROM clock_timestamp())"))
         ours = (before + time.time()) / 2
-    difference_s = theirs - ours
-    if abs(difference_s) > CLOCK_LIMIT_S:
-        where = "ahead of" if difference_s > 0 else "behind"
-        yield warning(
-            f"the database's clock is {abs(difference_s):.0f} s {where} this machine's", "let NTP set the clock of both"
-        )
-    else:
-        yield ok(f"{difference_s:+.1f} s to this machine's")
+    yield clock(theirs - ours)
+
+
+def clock(difference_s: float) -> Row:
+    """Says whether the database's clock is near enough to this machine's. A positive difference: it is ahead."""
+    if abs(difference_s) <= CLOCK_LIMIT_S:
+        return ok(f"{difference_s:+.1f} s to this machine's")
+    where = "ahead of" if difference_s > 0 else "behind"
+    return warning(
+        f"the database's clock is {abs(difference_s):.0f} s {where} this machine's", "let NTP set the clocks of both"
+    )
 
 
 _MEND = "check DATABASE_URL, and that the server can be reached from here"

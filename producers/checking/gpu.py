@@ -1,6 +1,6 @@
 """Whether this machine's GPUs can be used, and whether they have enough free memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from producers.checking.model import runs_on_cpu
@@ -47,19 +47,21 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def judged(cards: Sequence[Card], driver: str, environment: Any, utilization: float) -> Iterator[Row]:
+def judged(cards: Sequence[Card], driver: str, environment: Mapping[str, str], utilization: float) -> Iterator[Row]:
     """Gives a row for each card that CUDA_VISIBLE_DEVICES allows."""
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        numbers = [int(part) for part in visible.split(",") if part.strip().isdecimal()]
-        chosen = {number: cards[number] for number in numbers if number < len(cards)}
-    else:
-        chosen = dict(enumerate(cards))
-    if not chosen and not (visible and not numbers and cards):
-        where = "the driver finds none" if not cards else f"CUDA_VISIBLE_DEVICES={visible} hides all"
+    chosen = _chosen(cards, environment.get("CUDA_VISIBLE_DEVICES"))
+    if not chosen:
+        where = "CUDA_VISIBLE_DEVICES hides all" if cards else "the driver finds none"
         yield wrong(f"no GPU: {where}", "give the GPU to this process, or correct CUDA_VISIBLE_DEVICES")
-    for number, card in (chosen or dict(enumerate(cards))).items():
+    for number, card in chosen.items():
         yield _judged(number, card, driver, utilization)
+
+
+def _chosen(cards: Sequence[Card], visible: str | None) -> dict[int, Card]:
+    entries = [part.strip() for part in (visible or "").split(",") if part.strip()]
+    if visible is None or not all(entry.isdecimal() for entry in entries):
+        return dict(enumerate(cards))  # CUDA alone knows the names of cards and of their slices
+    return {int(entry): cards[int(entry)] for entry in entries if int(entry) < len(cards)}
 
 
 def _judged(number: int, card: Card, driver: str, utilization: float) -> Row:

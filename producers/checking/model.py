@@ -104,14 +104,17 @@ def _revision(subject: Subject) -> Iterator[Row]:
 
 
 def _engine(subject: Subject) -> Iterator[Row]:
-    torch = _installed("torch")
     names = _VLLM if subject.settings.engine == "vllm" else ("transformers",)
     engine = next((f"{name} {found}" for name in names if (found := _installed(name))), None)
-    if torch and engine:
-        yield ok(f"{engine}, torch {torch}")
-    else:
-        missing = " and ".join([*([] if torch else ["torch"]), *([] if engine else [subject.settings.engine])])
-        yield wrong(f"{missing} is not installed", "pip install 'fakesweep[gpu]', or 'fakesweep[cpu]' without a GPU")
+    yield engine_found(subject.settings.engine, engine, _installed("torch"))
+
+
+def engine_found(wanted: str, engine: str | None, torch: str | None) -> Row:
+    """Says whether the packages are installed that run a model. `engine` and `torch` are what was found."""
+    if engine and torch:
+        return ok(f"{engine}, torch {torch}")
+    missing = " and ".join(name for name, found in (("torch", torch), (wanted, engine)) if not found)
+    return wrong(f"not installed: {missing}", "pip install 'fakesweep[gpu]', or 'fakesweep[cpu]' without a GPU")
 
 
 def _installed(package: str) -> str | None:
