@@ -6,7 +6,9 @@ Each server asks for a client certificate, except S3. They run on their own port
 import datetime
 import shutil
 import signal
-import ssl
+import socket
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,9 +112,12 @@ def rabbitmq_over_tls(folder: Path, certificates: Certificates, server: tuple[Pa
 @contextmanager
 def postgres_over_tls(folder: Path, certificates: Certificates, server: tuple[Path, Path]) -> Iterator[str]:
     """Runs a Postgres that takes a client certificate of our CA, and nothing else. Yields its URL."""
-    folder.mkdir(parents=True)
-    with services.postgres(folder, folder.parent / f"{folder.name}-logs") as service:
-        data = folder / "data"
+    # Not below pytest's folder, which the user of Postgres may not enter.
+    home = Path(tempfile.mkdtemp(prefix="fakesweep-tls-"))
+    home.chmod(0o755)
+    data = home / "cluster" / "data"
+    data.parent.mkdir()
+    with services.postgres(data.parent, folder) as service:
         for path, name in (*zip(server, ("server.crt", "server.key"), strict=True), (certificates.ca, "ca.crt")):
             shutil.copy(path, data / name)
             shutil.chown(data / name, data.owner(), data.group())
@@ -123,6 +128,7 @@ def postgres_over_tls(folder: Path, certificates: Certificates, server: tuple[Pa
                 connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
             connection.execute("SELECT pg_reload_conf()")
         yield f"postgresql://postgres@localhost:{service.port}/postgres"
+    shutil.rmtree(home, ignore_errors=True)
 
 
 @contextmanager
@@ -135,8 +141,19 @@ def running(service: Service) -> Iterator[None]:
         service.stop(signal.SIGKILL)
 
 
-def context_of(server: tuple[Path, Path]) -> ssl.SSLContext:
-    """Returns what a server in Python needs for TLS."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*server)
-    return context
+@contextmanager
+def s3_over_tls(folder: Path, server: tuple[Path, Path]) -> Iterator[str]:
+    """Runs moto's S3 server with this certificate. Yields its URL."""
+    folder.mkdir(parents=True)
+    port = free_port()
+    command = [sys.executable, *f"-m moto.server -H {HOST} -p {port} -c {server[0]} -k {server[1]}".split()]
+
+    def answers() -> bool:
+        try:
+            with socket.create_connection((HOST, port), timeout=2):
+                return True
+        except OSError:
+            return False
+
+    with running(Service("s3", command, folder / "log", "", port, answers)):
+        yield f"https://localhost:{port}"

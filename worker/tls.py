@@ -44,14 +44,15 @@ _MEANINGS = (
         "check {ca}, and the certificate's dates",
     ),
     (
-        r"WRONG_VERSION_NUMBER|record layer failure|RECORD_LAYER",
-        "the server does not use TLS on this port",
-        "check the port",
+        r"EOF occurred in violation of protocol",
+        "the server closed the connection in the TLS handshake, as servers do that do not accept a client certificate",
+        "check {cert} and {key}",
     ),
+    (r"wrong.version.number|record layer failure", "the server does not use TLS on this port", "check the port"),
     (
         r"no pg_hba.conf entry.*no encryption",
-        "the server may take encrypted connections alone",
-        "add sslmode=verify-full to DATABASE_URL",
+        "the server refuses this connection, which is not encrypted",
+        "add sslmode=verify-full to DATABASE_URL, or a line to pg_hba.conf",
     ),
     (r"does not support SSL", "the server does not offer TLS", "turn it on there (Postgres: ssl = on)"),
 )
