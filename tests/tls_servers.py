@@ -111,7 +111,7 @@ def rabbitmq_over_tls(folder: Path, certificates: Certificates, server: tuple[Pa
 
 @contextmanager
 def postgres_over_tls(folder: Path, certificates: Certificates, server: tuple[Path, Path]) -> Iterator[str]:
-    """Runs a Postgres that takes a client certificate of our CA, and nothing else. Yields its URL."""
+    """Runs a Postgres that takes a client certificate of our CA alone, and from `pw` its password. Yields its URL."""
     # Not below pytest's folder, which the user of Postgres may not enter.
     home = Path(tempfile.mkdtemp(prefix="fakesweep-tls-"))
     home.chmod(0o755)
@@ -122,10 +122,12 @@ def postgres_over_tls(folder: Path, certificates: Certificates, server: tuple[Pa
             shutil.copy(path, data / name)
             shutil.chown(data / name, data.owner(), data.group())
             (data / name).chmod(0o600)
-        (data / "pg_hba.conf").write_text(f"hostssl all all {HOST}/32 cert\n")
+        rules = f"hostssl all pw {HOST}/32 scram-sha-256\nhostssl all all {HOST}/32 cert\n"
+        (data / "pg_hba.conf").write_text(rules)
         with psycopg.connect(service.url, autocommit=True) as connection:
             for name, value in (("ssl_ca_file", "ca.crt"), ("ssl", "on")):
                 connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+            connection.execute("CREATE ROLE pw LOGIN PASSWORD 'hunter2'")
             connection.execute("SELECT pg_reload_conf()")
         yield f"postgresql://postgres@localhost:{service.port}/postgres"
     shutil.rmtree(home, ignore_errors=True)

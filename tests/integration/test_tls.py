@@ -1,5 +1,6 @@
 """TLS to Postgres, RabbitMQ, Redis and S3 with a private CA and client certificates, on real servers."""
 
+import ast
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from tests.chaos.services import MissingError
 from tests.checking import check, subject_of
 from tests.conftest import IN_CI
 from tests.killing import write_pngs
-from tests.processes import fakesweep, results_of, running_worker
+from tests.processes import ROOT, fakesweep, results_of, running_worker
 from tests.tls_servers import (
     Certificates,
     make_certificates,
@@ -110,6 +111,18 @@ def test_a_broker_with_a_wrong_certificate(
         use(url, certificates.ca, *certificates.client)
 
 
+def test_every_process_gives_its_files_to_the_broker() -> None:
+    calls = [
+        node
+        for package in ("worker", "producers")
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "broker.create_app"
+    ]
+    assert len(calls) == 4, "worker, web, all commands, and fakesweep check"
+    assert all(any(keyword.arg == "tls" for keyword in call.keywords) for call in calls)
+
+
 def test_files_that_are_missing_or_do_not_fit(certificates: Certificates, tmp_path: Path) -> None:
     """These are told before anything is connected."""
     (tmp_path / "text").write_text("no certificate")
@@ -145,6 +158,17 @@ def test_a_database_that_trusts_us_and_that_we_trust(postgres_url: str, certific
     assert check("database encryption", subject_of(database_url=url)).state is State.OK
     row = check("database encryption", subject_of(database_url=url.replace("verify-full", "require")))
     assert (row.state, "sslmode=require" in row.found) == (State.WARNING, True)
+
+
+def test_the_password_alone_in_a_file(postgres_url: str, certificates: Certificates, tmp_path: Path) -> None:
+    """As libpq does it: docs/secrets.md promises it."""
+    url = verified(postgres_url.replace("postgres@", "pw@"), certificates.ca, None)
+    row = check("database", subject_of(database_url=url))
+    assert (row.state, "no password supplied" in row.found) == (State.WRONG, True)
+    (tmp_path / "pgpass").write_text("*:*:*:pw:hunter2\n")
+    (tmp_path / "pgpass").chmod(0o600)
+    row = check("database", subject_of(database_url=f"{url}&passfile={tmp_path}/pgpass"))
+    assert (row.state, row.found.endswith("as pw")) == (State.OK, True)
 
 
 @pytest.mark.parametrize(
