@@ -20,7 +20,8 @@ import redis
 import trustme
 
 from tests.chaos import services
-from tests.chaos.services import HOST, Service, free_port
+from tests.chaos.services import HOST, Service
+from tests.processes import free_port
 
 LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 
