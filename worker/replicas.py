@@ -1,9 +1,9 @@
 """One worker process for each GPU of a machine: `fakesweep worker --gpus all`.
 
-The parent starts them, passes signals on, and starts again what dies. Parent and child hold the two ends of a socket:
-when the parent's end closes, however the parent went, the child stops as after SIGTERM (Linux's PR_SET_PDEATHSIG would
-need ctypes and follows the parent's thread, not its process); and over it the child says what is wrong with its
-configuration, so that the parent can say it once for all.
+The parent starts them, passes signals on, and starts again what dies. Parent and child hold the two ends of a socket.
+When the parent's end closes, however the parent ended, the child stops as after SIGTERM, and is killed if that takes
+long. (Linux's PR_SET_PDEATHSIG would need ctypes and follows the parent's thread, not its process.) Over the socket, the
+child also says what is wrong with its configuration, so that the parent can say it once for all.
 """
 
 import asyncio
@@ -28,6 +28,8 @@ from worker.settings import Settings
 log = structlog.get_logger(__name__)
 
 OK, FAILED, CONFIGURATION = 0, 1, 2
+ORPHAN_S = 5
+"""How long a worker whose parent was killed may go on with its messages. Then the next one may need its GPU."""
 _NUMBER, _SOCKET = "FAKESWEEP_REPLICA", "FAKESWEEP_PARENT_SOCKET"
 
 
@@ -164,8 +166,10 @@ class Replica:
     def _follow(self) -> None:
         with suppress(OSError):
             self._line.recv(1)  # the parent sends nothing: this returns when it is gone
-        log.warning("parent_gone")
+        log.warning("parent_gone", killed_in_s=ORPHAN_S)
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(ORPHAN_S)
+        os.killpg(os.getpid(), signal.SIGKILL)  # still here: the messages in hand go back to their queues
 
     @property
     def node_name(self) -> str:

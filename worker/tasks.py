@@ -22,6 +22,7 @@ from worker.errors import (
     BrokerUnavailableError,
     DatabaseUnavailableError,
     EngineDeadError,
+    FakesweepError,
     InvalidMessageError,
     MessageGivenUpError,
     ShuttingDownError,
@@ -62,14 +63,12 @@ def register_tasks(
             try:
                 _take(app, own, delivered, retry_delay_s)
             except ShuttingDownError as error:
-                own.metrics.count(RETRIED, cause="shutting_down")
-                raise Reject(str(error), requeue=True) from error
+                raise _back(own, "shutting_down", error) from error
             except BrokerUnavailableError as error:
                 # A dead letter or a retry could not be published. So the message goes back to its queue. It does not go
                 # back at once, because RabbitMQ counts how often a message comes back.
-                own.metrics.count(RETRIED, cause="broker_unavailable")
                 _pause(own, delivered.deliveries)
-                raise Reject(str(error), requeue=True) from error
+                raise _back(own, "broker_unavailable", error) from error
             except EngineDeadError as error:
                 on_engine_death(error)
 
@@ -80,6 +79,13 @@ def _measure_wait(parts: Parts, message: "_Delivered", since: float | None) -> N
     """Measures how long the message waited in the queue. One that came back was in a worker meanwhile."""
     if since is not None and not message.came_back:
         parts.metrics.observe(WAIT, max(time.time() - since, 0.0))  # the clocks of two machines differ
+
+
+def _back(parts: Parts, cause: str, error: FakesweepError) -> Reject:
+    """Logs why the message goes back to its queue. Returns the exception with which Celery puts it there."""
+    parts.metrics.count(RETRIED, cause=cause)
+    log.warning("message_put_back", cause=cause, reason=str(error))
+    return Reject(str(error), requeue=True)
 
 
 def _pause(parts: Parts, deliveries: int) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import sentry_sdk
 import structlog
+from amqp.exceptions import ConnectionError as AmqpConnectionError
+from celery.exceptions import Reject
 from sentry_sdk.integrations.atexit import AtexitIntegration
 from sentry_sdk.integrations.celery import CeleryIntegration
 from sentry_sdk.integrations.dedupe import DedupeIntegration
@@ -79,6 +81,25 @@ def configure_logging(settings: Settings) -> None:
     # At INFO, Celery would log every received and successful message, and SQLAlchemy and boto3 every call.
     for name in ("celery.worker.strategy", "celery.app.trace", "botocore", "boto3", "urllib3", "httpx"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
+    logging.getLogger("celery.app.trace").addFilter(_is_no_reject)
+    for name in ("celery.worker.request", "celery.worker.loops"):
+        logging.getLogger(name).addFilter(_shorten)
+
+
+def _is_no_reject(record: logging.LogRecord) -> bool:
+    """Drops what Celery writes when a task puts its message back: two tracebacks and the message. See worker.tasks."""
+    return not (record.exc_info and record.exc_info[0] is Reject)
+
+
+def _shorten(record: logging.LogRecord) -> bool:
+    """Makes a warning in one line of what Celery writes, with tracebacks, about messages when a connection is lost.
+
+    This is no fault of ours, and nothing is lost: the broker delivers the messages again.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, OSError | AmqpConnectionError) or str(record.msg).startswith(("Couldn't ack", "Couldn't rej")):
+        record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
+    return True
 
 
 def init_sentry(settings: Settings) -> None:

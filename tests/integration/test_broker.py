@@ -181,6 +181,31 @@ def test_workers_that_are_stopped_under_full_load_lose_nothing_and_judge_nothing
 
 
 @BOTH
+def test_a_message_that_is_put_back_is_one_line_in_the_log(
+    clean_broker_url: str, database_url: str, tmp_path: Path
+) -> None:
+    """A second delivery of a message waits for the first one. When the worker stops, it goes back to its queue."""
+    payload = {"version": 1, "images": [{"uri": uri} for uri in write_pngs(tmp_path / "images", 3)]}
+    judged, log, message_id = tmp_path / "judged", tmp_path / "log", str(uuid.uuid4())
+    module = ["tests.scripted_worker", "2", NO_POISON, "--judged", str(judged)]
+    with running_worker(module, settings_for(database_url, clean_broker_url), log, 60) as running:
+        before = len(judged.read_text())  # of the warm-up
+        for _ in range(2):
+            publish_plainly(clean_broker_url, LIVE_QUEUE, [[payload], {}, {}], celery_headers(message_id))
+        wait_for(lambda: len(judged.read_text()) > before, 30, running.process, log)
+        assert running.stop() == 0
+    (line,) = (line for line in log.read_text().splitlines() if "put_back" in line or "reject" in line.lower())
+    said = json.loads(line)
+    assert (said["event"], said["level"], said["cause"]) == ("message_put_back", "warning", "shutting_down")
+    assert (said["message_id"], said["queue"], said["reason"]) == (message_id, LIVE_QUEUE, "the worker is stopping")
+    assert len(line) < 500
+    assert "Traceback" not in log.read_text()
+    assert query(database_url, "SELECT count(*) FROM findings") == [(3,)]
+    with Connection(clean_broker_url) as connection:
+        assert connection.default_channel.queue_declare(LIVE_QUEUE, passive=True).message_count == 1
+
+
+@BOTH
 def test_a_killed_worker_costs_what_it_had_in_hand_and_accuses_nobody(
     clean_broker_url: str, database_url: str, bucket: str, s3_environment: str, tmp_path: Path
 ) -> None:

@@ -70,9 +70,10 @@ if deed == "wrong":
     sys.exit(2)
 if isinstance(deed, int):
     sys.exit(deed)
-if deed == "leaves a process and is killed":
+if "leaves a process" in deed:
     left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     note("left", left.pid)
+if "is killed" in deed:
     os.kill(os.getpid(), signal.SIGKILL)
 while True:
     time.sleep(60)
@@ -207,6 +208,15 @@ def test_children_do_not_outlive_a_killed_parent(start: Any) -> None:
         parent.process.kill()
         wait_for(lambda: not any(alive(parent.starts(gpu)[0]["pid"]) for gpu in (0, 1)), 10)
     assert (parent.told(0), parent.told(1)) == (1, 1)  # as a stop, not as a death
+
+
+def test_a_child_that_stops_slowly_is_killed_after_its_parent_with_what_it_started(start: Any) -> None:
+    with start(**{"0": ["stubborn, leaves a process"]}) as parent:
+        parent.wait_for(lambda: (parent.folder / "left").exists() and bool(parent.starts(1)))
+        parent.process.kill()
+        pids = [parent.starts(0)[0]["pid"], int((parent.folder / "left").read_text())]
+        wait_for(lambda: not any(alive(pid) for pid in pids), 10)
+    assert parent.told(0) == 1
 
 
 def test_the_wait_grows_to_its_limit_and_starts_anew_after_a_long_run() -> None:

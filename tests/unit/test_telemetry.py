@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import sentry_sdk
 import structlog
+from amqp.exceptions import RecoverableConnectionError
+from kombu.message import Message
 from pydantic import SecretStr
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
@@ -56,6 +58,51 @@ def test_a_log_line_is_json_with_ids_and_without_secrets(capsys: pytest.CaptureF
     assert own["message_id"] == foreign["message_id"] == "m1"
     assert own["scan_id"] == "s1"
     assert "hunter2" not in str(own) + str(foreign)
+
+
+class Lost:
+    """A channel whose connection is lost."""
+
+    no_ack_consumers = None
+
+    def basic_ack(self, *_: Any, **__: Any) -> None:
+        raise ConnectionResetError("reset by the broker")
+
+    basic_reject = basic_ack
+
+
+@pytest.mark.parametrize("deed", ["ack_log_error", "reject_log_error"])
+def test_a_message_whose_connection_is_lost_is_a_warning_in_one_line(
+    deed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    telemetry.configure_logging(Settings())
+    getattr(Message(delivery_tag=7, channel=Lost()), deed)(logging.getLogger("celery.worker.request"), (OSError,))
+    (line,) = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert "7" in line["event"]
+    assert "reset by the broker" in line["event"]
+    assert (line["level"], "exception" in line) == ("warning", False)
+
+
+@pytest.mark.parametrize("error", [RecoverableConnectionError("gone"), OSError("gone")])
+def test_a_lost_connection_of_celerys_loop_has_no_traceback(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    telemetry.configure_logging(Settings())
+    logging.getLogger("celery.worker.loops").error("Error cleaning up: %r", error, exc_info=error)
+    line = json.loads(capsys.readouterr().err)
+    assert (line["level"], "exception" in line) == ("warning", False)
+
+
+@pytest.mark.parametrize("name", ["celery.worker.request", "celery.worker.loops", "celery.app.trace", "own"])
+def test_a_fault_keeps_its_traceback(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure_logging(Settings())
+    try:
+        raise KeyError("a fault")
+    except KeyError:
+        logging.getLogger(name).exception("Task handler raised error")
+    line = json.loads(capsys.readouterr().err)
+    assert line["level"] == "error"
+    assert "Traceback" in line["exception"]
 
 
 class _Collected(Transport):

@@ -24,6 +24,7 @@ from worker.detector.llava_inputs import Prompt, inputs_for
 from worker.detector.progress import Progress
 from worker.detector.tokens import texts, verdict_logprobs, verdict_tokens
 from worker.detector.vllm_arguments import engine_args
+from worker.detector.vllm_core import let_core_end_with_us
 from worker.detector.vllm_front_end import spare_front_end
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError
 from worker.messages import Explain
@@ -43,6 +44,7 @@ class VllmEngine:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-loop", daemon=True)
         self._thread.start()
+        let_core_end_with_us()
         try:
             starting = self._start(engine_args(description, folder, settings))
             self._llm = asyncio.run_coroutine_threadsafe(starting, self._loop).result(_START_LIMIT_S)

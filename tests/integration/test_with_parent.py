@@ -1,0 +1,92 @@
+"""A process that ends with its parent: however the parent ended, and while the process runs no Python."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.processes import ROOT, living, wait_for
+from worker.detector.with_parent import end_with_parent
+
+SCRIPT = """
+import ctypes, multiprocessing, os, sys, threading, time
+from pathlib import Path
+from worker.detector.with_parent import end_with_parent
+
+def say(name):
+    Path(sys.argv[1], name).touch()
+
+def busy(first):
+    first()
+    say(str(os.getpid()))
+    ctypes.PyDLL(None).sleep(600)  # holds Python's lock
+
+def late(parent):
+    say(str(os.getpid()))
+    while os.getppid() == parent:
+        time.sleep(0.05)
+    end_with_parent()
+    say("survived")
+
+if __name__ == "__main__":
+    deed, argument = {
+        "busy": (busy, end_with_parent), "careless": (busy, int), "late": (late, os.getpid())
+    }[sys.argv[3]]
+    child = multiprocessing.get_context(sys.argv[2]).Process(target=deed, args=[argument])
+    thread = threading.Thread(target=child.start)
+    thread.start()
+    thread.join()
+    say("thread ended")
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def child_of_killed_parent(folder: Path, method: str, deed: str) -> Iterator[psutil.Process]:
+    """The child of a parent that was killed a moment ago."""
+    script, notes = folder / "script.py", folder / "notes"
+    notes.mkdir()
+    script.write_text(SCRIPT)
+    parent = subprocess.Popen(
+        [sys.executable, str(script), str(notes), method, deed], env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    child = None
+    try:
+        wait_for(lambda: len(list(notes.iterdir())) == 2, 30, parent)
+        (pid,) = (int(note.name) for note in notes.iterdir() if note.name.isdecimal())
+        child = psutil.Process(pid)
+        assert living([child]), "the end of the thread that started it does nothing"
+        parent.kill()
+        parent.wait()
+        yield child
+    finally:
+        parent.kill()
+        if child and living([child]):
+            child.kill()
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_it_ends_even_while_native_code_holds_pythons_lock(tmp_path: Path, method: str) -> None:
+    with child_of_killed_parent(tmp_path, method, "busy") as child:
+        wait_for(lambda: not living([child]), 10)
+
+
+def test_without_it_the_child_stays(tmp_path: Path) -> None:
+    with child_of_killed_parent(tmp_path, "spawn", "careless") as child, pytest.raises(AssertionError):
+        wait_for(lambda: not living([child]), 2)
+
+
+def test_it_ends_at_once_when_the_parent_has_ended_before(tmp_path: Path) -> None:
+    with child_of_killed_parent(tmp_path, "spawn", "late") as child:
+        wait_for(lambda: not living([child]), 10)
+    assert not (tmp_path / "notes" / "survived").exists()
+
+
+def test_it_is_for_processes_that_multiprocessing_started() -> None:
+    with pytest.raises(RuntimeError, match="not started by multiprocessing"):
+        end_with_parent()

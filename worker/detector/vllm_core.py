@@ -1,0 +1,24 @@
+"""vLLM's engine core: the process that holds the model and the GPU. It ends with the process that started it."""
+
+from typing import Any
+
+from vllm.v1.engine.core import EngineCoreProc
+
+from worker.detector.with_parent import end_with_parent
+
+_vllms_own = EngineCoreProc.run_engine_core
+
+
+def let_core_end_with_us() -> None:
+    """Call it before vLLM starts. When this process ends, by SIGKILL too, the engine core is killed at once.
+
+    vLLM alone leaves the core behind then. The core waits for work for ever, and keeps the memory of the GPU, so the
+    next worker cannot start (vLLM issue 55510).
+    """
+    EngineCoreProc.run_engine_core = staticmethod(run_engine_core)
+
+
+def run_engine_core(*args: Any, **options: Any) -> None:
+    """What the core's process runs in place of EngineCoreProc.run_engine_core: the same, and it ends with its parent."""
+    end_with_parent()
+    _vllms_own(*args, **options)
