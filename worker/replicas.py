@@ -2,8 +2,8 @@
 
 The parent starts them, passes signals on, and starts again what dies. Parent and child hold the two ends of a socket.
 When the parent's end closes, however the parent ended, the child stops as after SIGTERM, and is killed if that takes
-long. (Linux's PR_SET_PDEATHSIG would need ctypes and follows the parent's thread, not its process.) Over the socket, the
-child also says what is wrong with its configuration, so that the parent can say it once for all.
+long. (Linux's PR_SET_PDEATHSIG would need ctypes and follows the parent's thread, not its process.) Over the same
+socket, the child says what is wrong with its configuration, so that the parent can say it once for all.
 """
 
 import asyncio

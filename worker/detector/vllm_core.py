@@ -19,6 +19,6 @@ def let_core_end_with_us() -> None:
 
 
 def run_engine_core(*args: Any, **options: Any) -> None:
-    """What the core's process runs in place of EngineCoreProc.run_engine_core: the same, and it ends with its parent."""
+    """Runs vLLM's engine core, as EngineCoreProc.run_engine_core does, in a process that ends with its parent."""
     end_with_parent()
     _vllms_own(*args, **options)
