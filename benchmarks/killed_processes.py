@@ -15,7 +15,7 @@ from benchmarks.scratch import write_result
 from tests.processes import living
 
 LIMIT_S = 60
-IMAGES = 1500
+IMAGES = 400
 """Of the scan that is judged meanwhile: more than a worker judges before it is killed."""
 
 
@@ -28,18 +28,21 @@ def main() -> None:
     if options.child and not options.gpus:
         parser.error("--child needs --gpus")
     with rig() as services:
-        kills = [_kill(services, gpus=options.gpus, child=options.child) for _ in range(options.kills)]
+        kills = []
+        for number in range(options.kills):
+            kills.append(_kill(services, number, gpus=options.gpus, child=options.child))
+            print(kills[-1], flush=True)
     worst = max(kill["seconds"] for kill in kills)
     result = {"processes": kills[0]["processes"], "kills": len(kills), "worst_seconds": worst, "each": kills}
     name = "killed_child" if options.child else "killed_parent" if options.gpus else "killed_alone"
     write_result(name, result)
 
 
-def _kill(services: Rig, *, gpus: bool, child: bool) -> dict[str, Any]:
+def _kill(services: Rig, number: int, *, gpus: bool, child: bool) -> dict[str, Any]:
     """Kills a worker that judges. Returns how many processes it had, and after how many seconds all had ended."""
     services.empty_queues()
     files = drawings(50)
-    refs = services.store({f"{n}": files[n % 50] + str(n).encode() for n in range(IMAGES)})
+    refs = services.store({f"{n}": files[n % 50] + b"%d %d" % (number, n) for n in range(IMAGES)})
     module = ["producers", "worker", "--gpus", "0"] if gpus else ["worker"]
     with services.worker(module, SMALL_ENGINE) as worker:
         family = worker.children(recursive=True)

@@ -14,7 +14,7 @@ from tests.processes import ROOT, living, wait_for
 from worker.detector.with_parent import end_with_parent
 
 SCRIPT = """
-import ctypes, multiprocessing, os, sys, threading, time
+import ctypes, multiprocessing, os, subprocess, sys, threading, time
 from pathlib import Path
 from worker.detector.with_parent import end_with_parent
 
@@ -23,11 +23,12 @@ def say(name):
 
 def busy(first):
     first()
-    say(str(os.getpid()))
+    started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    say(f"{os.getpid()} {started.pid}")
     ctypes.PyDLL(None).sleep(600)  # holds Python's lock
 
 def late(parent):
-    say(str(os.getpid()))
+    say(f"{os.getpid()} {os.getpid()}")
     while os.getppid() == parent:
         time.sleep(0.05)
     end_with_parent()
@@ -47,43 +48,43 @@ if __name__ == "__main__":
 
 
 @contextmanager
-def child_of_killed_parent(folder: Path, method: str, deed: str) -> Iterator[psutil.Process]:
-    """The child of a parent that was killed a moment ago."""
+def of_killed_parent(folder: Path, method: str, deed: str) -> Iterator[list[psutil.Process]]:
+    """The child of a parent that was killed a moment ago, and what this child started."""
     script, notes = folder / "script.py", folder / "notes"
     notes.mkdir()
     script.write_text(SCRIPT)
     parent = subprocess.Popen(
         [sys.executable, str(script), str(notes), method, deed], env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
-    child = None
+    family: list[psutil.Process] = []
     try:
         wait_for(lambda: len(list(notes.iterdir())) == 2, 30, parent)
-        (pid,) = (int(note.name) for note in notes.iterdir() if note.name.isdecimal())
-        child = psutil.Process(pid)
-        assert living([child]), "the end of the thread that started it does nothing"
+        (pids,) = (note.name.split() for note in notes.iterdir() if note.name[0].isdecimal())
+        family += [psutil.Process(int(pid)) for pid in pids]
+        assert len(living(family)) == len(family), "the end of the thread that started it does nothing"
         parent.kill()
         parent.wait()
-        yield child
+        yield family
     finally:
         parent.kill()
-        if child and living([child]):
-            child.kill()
+        for process in living(family):
+            process.kill()
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
-def test_it_ends_even_while_native_code_holds_pythons_lock(tmp_path: Path, method: str) -> None:
-    with child_of_killed_parent(tmp_path, method, "busy") as child:
-        wait_for(lambda: not living([child]), 10)
+def test_it_ends_with_all_that_it_started_even_while_native_code_runs(tmp_path: Path, method: str) -> None:
+    with of_killed_parent(tmp_path, method, "busy") as family:
+        wait_for(lambda: not living(family), 10)
 
 
 def test_without_it_the_child_stays(tmp_path: Path) -> None:
-    with child_of_killed_parent(tmp_path, "spawn", "careless") as child, pytest.raises(AssertionError):
-        wait_for(lambda: not living([child]), 2)
+    with of_killed_parent(tmp_path, "spawn", "careless") as family, pytest.raises(AssertionError):
+        wait_for(lambda: not living(family), 2)
 
 
 def test_it_ends_at_once_when_the_parent_has_ended_before(tmp_path: Path) -> None:
-    with child_of_killed_parent(tmp_path, "spawn", "late") as child:
-        wait_for(lambda: not living([child]), 10)
+    with of_killed_parent(tmp_path, "spawn", "late") as family:
+        wait_for(lambda: not living(family), 10)
     assert not (tmp_path / "notes" / "survived").exists()
 
 
