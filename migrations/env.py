@@ -2,16 +2,26 @@
 
 from typing import Any
 
+import sqlalchemy as sa
 from alembic import context
+from alembic.migration import MigrationContext
 from sqlmodel import SQLModel
 
 from worker import tables  # noqa: F401 - declares the tables
 from worker.database.partitions import TABLE_PREFIX
+from worker.revisions import WORKS_FROM
 
 
 def include_object(_object: Any, name: str | None, kind: str, *_: Any) -> bool:
     """Leaves out the partitions of `findings`: they come and go with scans, not with migrations."""
     return not (kind == "table" and (name or "").startswith(TABLE_PREFIX))
+
+
+def mark(ctx: MigrationContext, heads: set[str], **_: Any) -> None:
+    """Writes into the schema from which release on it works, in the transaction of the revision."""
+    found = [getattr(one.module, "works_from", None) for one in context.script.get_revisions(tuple(heads))]
+    text = f"'{WORKS_FROM}{found[0]}'" if found and found[0] else "NULL"
+    ctx.impl.execute(sa.text(f"COMMENT ON TABLE alembic_version IS {text}"))
 
 
 context.configure(
@@ -20,6 +30,7 @@ context.configure(
     include_object=include_object,
     compare_type=True,
     transaction_per_migration=True,
+    on_version_apply=mark,
 )
 with context.begin_transaction():
     context.run_migrations()

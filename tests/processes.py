@@ -46,12 +46,12 @@ class RunningWorker:
 
 @contextmanager
 def running_worker(
-    module: list[str], environment: dict[str, str], log: Path, ready_s: float = 180
+    module: list[str], environment: dict[str, str], log: Path, ready_s: float = 180, folder: Path = ROOT
 ) -> Iterator[RunningWorker]:
     """A worker that has said that it is ready; killed at the end when it still runs."""
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", *module], cwd=ROOT, stdout=file, stderr=file, start_new_session=True,
+            [sys.executable, "-m", *module], cwd=folder, stdout=file, stderr=file, start_new_session=True,
             env={**os.environ, **environment},
         )  # fmt: skip
     try:
@@ -68,11 +68,13 @@ def running_worker(
 
 
 @contextmanager
-def running_process(module: list[str], environment: dict[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def running_process(
+    module: list[str], environment: dict[str, str], log: Path, folder: Path = ROOT
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A process of a module; killed at the end when it still runs."""
     with log.open("ab") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", *module], cwd=ROOT, stdout=file, stderr=file, env={**os.environ, **environment}
+            [sys.executable, "-m", *module], cwd=folder, stdout=file, stderr=file, env={**os.environ, **environment}
         )
     try:
         yield process
@@ -107,10 +109,12 @@ def wait_for(
         time.sleep(0.1)
 
 
-def fakesweep(*arguments: str, environment: dict[str, str], timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+def fakesweep(
+    *arguments: str, environment: dict[str, str], timeout_s: float = 120, folder: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
     """Runs the command line."""
     return subprocess.run(
-        [sys.executable, "-m", "producers", *arguments], cwd=ROOT, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "producers", *arguments], cwd=folder, capture_output=True, text=True, check=False,
         timeout=timeout_s, env={**os.environ, **environment},
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ FakesweepError
 ├── NoSuchTokenError        a command names a token of the API that is not there
 ├── KeyReusedError          a request of the API takes an idempotency key that belongs to another: take a new key
 ├── NothingToExportError    people must review or label something before an export
+├── OlderAtWorkError        a migration would break an older release that is connected: stop its processes
 ├── AnnotationStoppedError  the annotation cannot go on: the same command later goes on with it
 │   Of a producer.
 ├── SupersededError         another producer has the scan, or nobody wants it now: this one stops with a warning
@@ -127,6 +128,10 @@ class KeyReusedError(FakesweepError):
 
 class NothingToExportError(FakesweepError):
     """No content has a label."""
+
+
+class OlderAtWorkError(FakesweepError):
+    """A release is connected to the database that does not work with a revision. The text names both."""
 
 
 class AnnotationStoppedError(FakesweepError):

@@ -1,17 +1,22 @@
-"""The schema: bringing it up to date, and refusing to work on another one."""
+"""The schema: bringing it up to date, and refusing to work on one that this release does not work with.
+
+A schema says from which release on it works: a comment on the table `alembic_version`, written by the transaction of
+each revision (migrations/env.py). So a release that is older than a schema knows whether it may work on it.
+"""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import psycopg
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
-import migrations
+from worker.at_work import refuse_older
 from worker.database import Database
 from worker.errors import ConfigurationError
+from worker.revisions import WORKS_FROM, folders, needed, newest
 from worker.tls import database_explained
 
 if TYPE_CHECKING:
@@ -21,6 +26,13 @@ MIGRATION_LOCK = 0x53574550
 """Advisory lock (ASCII "SWEP"): of ten workers that start at once, one migrates and nine wait."""
 _ASK_AGAIN_S = 0.2
 
+__all__ = ["MIGRATION_LOCK", "alembic_config", "check_schema", "newest", "upgrade"]
+
+_STATE = """
+SELECT string_agg(version_num, ', ' ORDER BY version_num), obj_description('alembic_version'::regclass, 'pg_class')
+FROM alembic_version
+"""
+
 _OWNER = """
 SELECT relowner::regrole FROM pg_class
 WHERE oid = to_regclass('alembic_version') AND pg_get_userbyid(relowner) <> current_user
@@ -28,40 +40,76 @@ WHERE oid = to_regclass('alembic_version') AND pg_get_userbyid(relowner) <> curr
 """
 
 
+class _State(NamedTuple):
+    """What the database says: the revision of its schema, and the oldest release that works on it, if it says so."""
+
+    revision: str
+    """Empty in a database without our schema."""
+    works_from: str | None
+
+    def works_with_this_release(self) -> bool:
+        return needed() <= self.revision <= newest() or (self.is_newer() and (self.works_from or "9999") <= newest())
+
+    def is_newer(self) -> bool:
+        return self.revision > newest()
+
+
 def alembic_config() -> "Config":
     """Alembic's configuration; the scripts are those of the installed package."""
     from alembic.config import Config  # noqa: PLC0415 - takes a third of a second; only a migration needs it
 
     config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    before, after = folders()
+    config.set_main_option("script_location", str(before.parent))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", f"{before}\n{after}")
     return config
 
 
-def upgrade(database: Database) -> str:
-    """Brings the schema to the newest revision, under an advisory lock; that revision.
+def upgrade(database: Database, *, finish: bool = False, force: bool = False) -> str:
+    """Brings the schema to the revision that this release needs, under an advisory lock. Returns the revision it has.
+
+    With `finish`, to the newest one: then the revisions that follow a roll-out run, too, as they do in an empty
+    database. A newer schema that works with this release stays as it is.
 
     Each revision is a transaction of its own, so that none keeps its locks while the next ones work. Whoever has the
     rights of the tables' owner migrates as the owner, so that new tables belong to it.
 
-    Raises ConfigurationError when the database cannot be reached, or cannot hold all text, and when a revision fails.
-    It names the revision that the schema is at then: those before the failed one stay.
+    Raises OlderAtWorkError, before it changes anything, when a revision does not work with a release that is connected
+    to the database; with `force`, it does not look. Raises ConfigurationError when the database cannot be reached, or
+    cannot hold all text, when its schema is newer and does not work with this release, and when a revision fails. It
+    names the revision that the schema is at then: those before the failed one stay.
     """
-    from alembic import command  # noqa: PLC0415 - likewise
-    from alembic.util import CommandError  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415 - likewise
 
-    config, before = alembic_config(), None
+    before = None
     try:
         with _alone(database), database.connect() as connection:
             _check_encoding(connection)
-            before = _current(connection)
+            before = _state(connection)
+            target = newest() if finish or not before.revision else needed()
+            if before.revision >= target:
+                _check(before)
+                return before.revision
             connection.rollback()  # or Alembic would do everything in the transaction that is open
-            event.listen(connection, "begin", _become_owner)
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            connection.commit()
-    except (SQLAlchemyError, CommandError) as error:
+            _run(connection, before.revision, target, force=force)
+            return target
+    except (SQLAlchemyError, CommandError, psycopg.Error) as error:
         raise _stopped(database, before, error) from error
-    return newest()
+
+
+def _run(connection: Connection, current: str, target: str, *, force: bool) -> None:
+    from alembic import command  # noqa: PLC0415 - likewise
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    config = alembic_config()
+    if not force:
+        pending = ScriptDirectory.from_config(config).iterate_revisions(target, current or "base")
+        refuse_older(connection, {one.revision: getattr(one.module, "works_from", None) for one in pending})
+    event.listen(connection, "begin", _become_owner)
+    config.attributes["connection"] = connection
+    command.upgrade(config, target)
+    connection.commit()
 
 
 def _become_owner(connection: Connection) -> None:
@@ -75,19 +123,19 @@ def _become_owner(connection: Connection) -> None:
         raw.execute(f"SET LOCAL ROLE {found[0]}")
 
 
-def _stopped(database: Database, before: list[str] | None, error: Exception) -> ConfigurationError:
+def _stopped(database: Database, before: _State | None, error: Exception) -> ConfigurationError:
     """What failed, and how far the revisions before it came."""
     fault = _unreachable(error)
     if before is None:
         return fault
     try:
         with database.connect() as connection:
-            reached = _current(connection)
+            reached = _state(connection).revision
     except SQLAlchemyError:
         return fault
-    if reached == before or not reached:
+    if reached == before.revision or not reached:
         return fault
-    return ConfigurationError(f"{fault}; the schema is at revision {reached[0]} now: run `fakesweep migrate` again")
+    return ConfigurationError(f"{fault}; the schema is at revision {reached} now: run `fakesweep migrate` again")
 
 
 @contextmanager
@@ -105,26 +153,40 @@ def _alone(database: Database) -> Iterator[None]:
         yield
 
 
-def check_schema(database: Database) -> None:
-    """Raises ConfigurationError unless the database answers and its schema is this release's."""
+def check_schema(database: Database) -> str:
+    """Returns the schema's revision. It may be newer than this release, if the schema says that they work together.
+
+    Raises ConfigurationError when the database does not answer, and when its schema does not work with this release.
+    """
     try:
         with database.connect() as connection:
-            current = _current(connection)
+            state = _state(connection)
             _check_encoding(connection)
     except SQLAlchemyError as error:
         raise _unreachable(error) from error
-    if current != [newest()]:
-        state = f"at revision {', '.join(current)}" if current else "empty"
+    _check(state)
+    return state.revision
+
+
+def _check(state: _State) -> None:
+    if state.works_with_this_release():
+        return
+    if state.is_newer():
         raise ConfigurationError(
-            f"DATABASE_URL: the schema is {state}, this release needs {newest()}: run `fakesweep migrate`"
+            f"DATABASE_URL: the schema is at revision {state.revision} and works with releases from "
+            f"{state.works_from or state.revision} on, this one is {newest()}: install a newer release"
         )
+    found = f"at revision {state.revision}" if state.revision else "empty"
+    raise ConfigurationError(
+        f"DATABASE_URL: the schema is {found}, this release needs {needed()}: run `fakesweep migrate`"
+    )
 
 
-def _current(connection: Connection) -> list[str]:
-    """The revision that Alembic has written down: one, or none in a database without our schema."""
+def _state(connection: Connection) -> _State:
     if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar() is None:
-        return []
-    return list(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
+        return _State("", None)
+    revision, comment = connection.execute(text(_STATE)).one()
+    return _State(revision or "", comment.removeprefix(WORKS_FROM) if comment else None)
 
 
 def _check_encoding(connection: Connection) -> None:
@@ -134,14 +196,6 @@ def _check_encoding(connection: Connection) -> None:
             f"DATABASE_URL: the database stores text as {encoding}, which cannot hold every name and explanation: "
             "create one with ENCODING 'UTF8' TEMPLATE template0"
         )
-
-
-def newest() -> str:
-    """The newest revision of this release: its number begins the name of its file. Raises ConfigurationError."""
-    numbers = [path.name.partition("_")[0] for path in Path(migrations.__file__).parent.glob("versions/[0-9]*_*.py")]
-    if not numbers:
-        raise ConfigurationError("the installation has no migrations: install fakesweep again")
-    return max(numbers)
 
 
 def _unreachable(error: Exception) -> ConfigurationError:

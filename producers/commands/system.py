@@ -13,14 +13,30 @@ app = typer.Typer()
 
 
 @app.command()
-def migrate() -> None:
-    """Bring the database's schema up to date. Many may start at once; one does it."""
+def migrate(
+    finish: Annotated[
+        bool, typer.Option("--finish", help="After a roll-out: remove what only older releases needed.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Migrate although an older release is connected that would fail.")
+    ] = False,
+) -> None:
+    """Bring the database's schema up to date. Many may start at once; one does it.
+
+    Workers of the release before go on meanwhile, if the new schema says that it works with them (docs/upgrading.md).
+    """
     from worker.database import connect
-    from worker.migrate import upgrade
+    from worker.migrate import newest, upgrade
     from worker.roles import renew_grants
 
     database = connect(environment().database_url.get_secret_value())
-    typer.echo(f"schema at revision {upgrade(database)}")
+    reached = upgrade(database, finish=finish, force=force)
+    typer.echo(f"schema at revision {reached}")
+    if reached > newest():
+        typer.echo("it is newer than this release and works with it: nothing is changed")
+        return
+    if reached < newest():
+        typer.echo(f"when no older release is at work, run `fakesweep migrate --finish`: it goes on to {newest()}")
     for step in renew_grants(database):
         typer.echo(step.what)
 
@@ -45,6 +61,7 @@ def roles(
     The roles are owner, worker, producer, reviewer, dashboard and web.
     """
     from worker.grants import Role
+    from worker.migrate import check_schema, newest
     from worker.roles import Wanted, make_roles
 
     try:
@@ -53,7 +70,10 @@ def roles(
     except ValueError:
         raise UsageError(f"--grant takes ROLE=LOGIN, where ROLE is one of {', '.join(Role)}") from None
     wanted = Wanted(prefix, members, dashboard_timeout_s, take_over)
-    for step in make_roles(open_database(environment()), wanted, dry_run=dry_run):
+    database = open_database(environment())
+    if check_schema(database) > newest():
+        raise UsageError("the schema is newer than this release: run `fakesweep roles` of the newer release")
+    for step in make_roles(database, wanted, dry_run=dry_run):
         if dry_run:
             typer.echo(f"-- {step.what}\n" + "".join(f"{statement};\n" for statement in step.statements))
         else:

@@ -89,7 +89,7 @@ def _started(start: Callable[[], None]) -> Heal:
 def kill_backend(ground: Ground, chance: Random) -> Heal:
     """Kills a Postgres process that serves a connection. Postgres then ends all other such processes, and recovers."""
     with psycopg.connect(ground.postgres.url, autocommit=True) as connection:
-        query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'fakesweep'"
+        query = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'fakesweep%'"
         pids = [row[0] for row in connection.execute(query).fetchall()]
     with suppress(psutil.Error):
         if pids:

@@ -36,7 +36,7 @@ SELECT sha256, 1, 'fake', score, id, uri, '00000000-0000-0000-0000-000000000001'
 """
 _KILL = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE datname = current_database() AND application_name = 'fakesweep' AND pid <> pg_backend_pid()
+WHERE datname = current_database() AND application_name LIKE 'fakesweep%' AND pid <> pg_backend_pid()
 ORDER BY random() LIMIT 2
 """
 

@@ -129,7 +129,7 @@ def _side_by_side(database: Database) -> bool:
     """Whether one chunk waits for a lock, and another one for the chunk."""
     sessions = text(
         "SELECT bool_or(wait_event_type = 'Lock') AND bool_or(state = 'idle in transaction' AND query LIKE 'RELEASE%')"
-        " FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'fakesweep'"
+        " FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'fakesweep%'"
     )
     with Session(database) as session:
         return bool(session.execute(sessions).scalar())

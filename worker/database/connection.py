@@ -14,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlmodel import Session
 
 from worker.errors import ConfigurationError, DatabaseUnavailableError
+from worker.revisions import newest
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -65,7 +66,7 @@ def connect(url: str, *, pool_size: int = 8, patience: Patience | None = None) -
         pool_timeout=patience.pool_s,
         connect_args={
             "connect_timeout": 5,
-            "application_name": "fakesweep",
+            "application_name": f"fakesweep {newest()}",  # which release is at work: worker/at_work.py
             "client_encoding": "utf8",
             # If a server vanishes without closing its connections, we notice after about a minute. With the system's
             # defaults it would be two hours.

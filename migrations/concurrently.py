@@ -1,0 +1,99 @@
+"""Builds an index on `findings` while others write into it.
+
+Postgres has no CREATE INDEX CONCURRENTLY for a partitioned table. So a revision that calls this does nothing else:
+
+    def upgrade() -> None:
+        create_index("ix_findings_reason", "(reason, decided_at) WHERE outcome = 'failed'")
+
+empty index of the table -> for each partition: build its index CONCURRENTLY -> attach it -> the index is valid
+
+Each step is a transaction of its own. After a crash, the next run goes on where this one stopped.
+"""
+
+import time
+from typing import Any
+
+import psycopg
+from alembic import op
+from psycopg.errors import DeadlockDetected, LockNotAvailable, UndefinedTable
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
+
+LOCK_TIMEOUT_MS = 500
+"""Writers wait behind a statement that waits for its lock: so long at most, and then it tries again."""
+_GIVE_UP_S = 600
+_ASK_AGAIN_S = 0.2
+
+# A partition that is made from now on gets the index when it is attached.
+_WITHOUT = """
+SELECT part.oid, part.oid::regclass::text
+FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid
+WHERE inhparent = 'findings'::regclass
+  AND NOT EXISTS (SELECT FROM pg_inherits attached JOIN pg_index ON indexrelid = attached.inhrelid
+                  WHERE attached.inhparent = to_regclass(%s) AND indrelid = part.oid)
+ORDER BY part.oid
+"""
+_BUILDING = "SELECT FROM pg_stat_progress_create_index WHERE relid = to_regclass(%s)"
+_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
+
+
+def create_index(name: str, definition: str) -> None:
+    """Creates an index on `findings`: `definition` is SQL, the columns in brackets and then WHERE, if any.
+
+    It waits for transactions that began earlier and hold a snapshot, such as those of a long query, and holds up nobody
+    meanwhile. While it runs, findings should not be dropped: see docs/upgrading.md.
+
+    Raises psycopg.Error, also when a lock cannot be had for ten minutes.
+    """
+    with op.get_context().autocommit_block():
+        connection: psycopg.Connection[Any] = op.get_bind().connection.driver_connection  # type: ignore[assignment]
+        while not _is_valid(connection, name):
+            # Invalid, and each partition has it: the last one without it was dropped. Postgres does not look again.
+            if _exists(connection, name) and not _without(connection, name):
+                _quickly(connection, f"DROP INDEX {name}")
+            if not _exists(connection, name):
+                _quickly(connection, f"CREATE INDEX {name} ON ONLY findings {definition}")
+            for oid, partition in _without(connection, name):
+                try:
+                    _index_partition(connection, partition, f"{name[:50]}_{oid}", name, definition)
+                except UndefinedTable:
+                    continue  # the partition was dropped meanwhile
+
+
+def _index_partition(
+    connection: "psycopg.Connection[Any]", partition: str, own: str, name: str, definition: str
+) -> None:
+    # Postgres goes on for a migration that was killed. To wait for its lock would hold a snapshot, which it waits for.
+    while connection.execute(_BUILDING, [partition]).fetchone() is not None:
+        time.sleep(_ASK_AGAIN_S)
+    if _exists(connection, own) and not _is_valid(connection, own):
+        _run(connection, f"DROP INDEX CONCURRENTLY {own}")
+    if not _exists(connection, own):
+        _run(connection, f"CREATE INDEX CONCURRENTLY {own} ON {partition} {definition}")
+    _quickly(connection, f"ALTER INDEX {name} ATTACH PARTITION {own}")
+
+
+@retry(
+    retry=retry_if_exception_type((LockNotAvailable, DeadlockDetected)),
+    wait=wait_random(0.2, 1),
+    stop=stop_after_delay(_GIVE_UP_S),
+    reraise=True,
+)
+def _quickly(connection: "psycopg.Connection[Any]", statement: str) -> None:
+    """Runs a statement that waits for writers, and makes others wait. They are one transaction with its limit."""
+    _run(connection, f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; {statement}")
+
+
+def _run(connection: "psycopg.Connection[Any]", statements: str) -> None:
+    connection.execute(statements, prepare=False)  # type: ignore[call-overload]  # SQL that is no literal
+
+
+def _without(connection: "psycopg.Connection[Any]", name: str) -> list[Any]:
+    return connection.execute(_WITHOUT, [name]).fetchall()
+
+
+def _exists(connection: "psycopg.Connection[Any]", name: str) -> bool:
+    return connection.execute(_VALID, [name]).fetchone() is not None
+
+
+def _is_valid(connection: "psycopg.Connection[Any]", name: str) -> bool:
+    return connection.execute(_VALID, [name]).fetchone() == (True,)

@@ -1,0 +1,118 @@
+"""An index on `findings` is built while others write, also when the migration is killed in the middle."""
+
+import signal
+import threading
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from sqlalchemy.engine import make_url
+
+from tests.next_release import INDEX, write_next_release
+from tests.processes import running_process, wait_for
+
+PATIENCE_S = 2
+"""A writer that waits longer for a lock fails. Each statement of the migration waits for half a second at most."""
+
+_FINDING = """
+INSERT INTO {table} (partition, scan_id, uri, outcome, reason, attempts)
+VALUES (%s, %s, %s, 'failed', 'corrupt', 1)
+"""
+_BUILDING = """
+SELECT pid FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'active'
+      AND query ~ '^(CREATE|DROP) INDEX CONC'
+"""
+_INDEXES = """
+SELECT count(*), count(*) FILTER (WHERE indisvalid) FROM pg_index
+WHERE indexrelid = to_regclass(%s) OR indexrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(%s))
+"""
+_PARTITIONS = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'findings'::regclass"
+
+
+class Writer:
+    """Adds findings to partitions, old and new ones, until it is stopped. It leaves what made it fail in `fault`."""
+
+    def __init__(self, url: str, partitions: list[str]) -> None:
+        self.url, self.partitions = url, partitions
+        self.written, self.fault = 0, ""
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._write)
+
+    def _write(self) -> None:
+        try:
+            with psycopg.connect(self.url, options=f"-c lock_timeout={PATIENCE_S}s", autocommit=True) as connection:
+                while not self.over.wait(0.01):
+                    if self.written % 50 == 0:
+                        self.partitions.append(_partition(connection))
+                    partition = self.partitions[self.written % len(self.partitions)]
+                    _write(connection, "findings", partition)
+                    self.written += 1
+        except psycopg.Error as error:
+            self.fault = str(error)
+
+
+def _partition(connection: "psycopg.Connection[tuple[object, ...]]") -> str:
+    name = f"scan_{uuid4().hex}"
+    connection.execute("SELECT ensure_findings_partition(%s)", [name])
+    return name
+
+
+def _write(connection: "psycopg.Connection[tuple[object, ...]]", table: str, partition: str) -> None:
+    statement = _FINDING.format(table=table)
+    connection.execute(statement.encode(), [partition, uuid4(), f"s3://b/{uuid4()}"])
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["server_ends_it", "server_goes_on"])
+def test_no_writer_waits_and_a_killed_migration_goes_on(database_url: str, tmp_path: Path, ended: bool) -> None:
+    """The server may end what the killed process began, which leaves an invalid index, or go on with it."""
+    url = make_url(database_url).render_as_string(hide_password=False)
+    release = write_next_release(tmp_path / "next")
+    environment = {"DATABASE_URL": url, **release.environment}
+    with psycopg.connect(url, autocommit=True) as connection, psycopg.connect(url) as busy:
+        partitions = [_partition(connection) for _ in range(6)]
+        # A statement on the partition itself: only the index of this partition waits for it.
+        _write(busy, f"findings_{partitions[3]}", partitions[3])
+        writers = [Writer(url, partitions[:3]) for _ in range(2)]
+        for writer in writers:
+            writer.thread.start()
+        try:
+            log = tmp_path / "migrate.log"
+            with running_process(["producers", "migrate"], environment, log, release.folder) as process:
+                wait_for(lambda: _waits(connection), 60, process, log)
+                process.send_signal(signal.SIGKILL)
+            if ended:
+                connection.execute(f"SELECT pg_terminate_backend(pid) FROM ({_BUILDING}) AS b".encode())
+                wait_for(lambda: not connection.execute(_BUILDING.encode()).fetchall(), 30)
+                assert _indexes(connection)[0] > _indexes(connection)[1]
+            with running_process(["producers", "migrate"], environment, log, release.folder) as process:
+                wait_for(lambda: _looks(connection) if not ended else _waits(connection), 60, process, log)
+                busy.commit()
+                assert process.wait(60) == 0, log.read_text()
+        finally:
+            for writer in writers:
+                writer.over.set()
+                writer.thread.join()
+        assert [writer.fault for writer in writers] == ["", ""]
+        (found,) = connection.execute(_PARTITIONS).fetchone() or (0,)
+        assert found > 8, "the writers made partitions meanwhile"
+        assert _indexes(connection) == (found + 1, found + 1)
+        (kept,) = connection.execute("SELECT count(*) FROM findings").fetchone() or (0,)
+        assert kept == sum(writer.written for writer in writers) + 1
+
+
+def _waits(connection: "psycopg.Connection[tuple[object, ...]]") -> bool:
+    """Whether the index of a partition waits for who writes into it."""
+    return connection.execute(_BUILDING.encode() + b" AND wait_event_type = 'Lock'").fetchone() is not None
+
+
+def _looks(connection: "psycopg.Connection[tuple[object, ...]]") -> bool:
+    """Whether a migration looks what one before it left behind."""
+    query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_stat_progress_create%'"
+    return connection.execute(query + " AND pid <> pg_backend_pid()").fetchone() is not None
+
+
+def _indexes(connection: "psycopg.Connection[tuple[object, ...]]") -> tuple[object, ...]:
+    """How many there are, of the table and its partitions, and how many of them are valid."""
+    return connection.execute(_INDEXES, [INDEX, INDEX]).fetchone() or ()

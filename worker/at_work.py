@@ -1,0 +1,39 @@
+"""Which releases are connected to the database. Their connections say it: see `connect` in worker.database."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, text
+
+from worker.errors import OlderAtWorkError
+
+_UNNAMED = "0013"
+"""The newest revision of a release whose connections do not name one."""
+
+_OLDER = """
+SELECT release, count(*)
+FROM (SELECT coalesce(substring(application_name FROM '^fakesweep ([0-9]+)$'), :unnamed) AS release
+      FROM pg_stat_activity
+      WHERE datname = current_database() AND application_name ~ '^fakesweep( [0-9]+)?$') AS connected
+WHERE release < :works_from
+GROUP BY release ORDER BY release
+"""
+
+
+def refuse_older(connection: Connection, revisions: Mapping[str, str | None]) -> None:
+    """Raises OlderAtWorkError when a release is connected that does not work with one of these revisions.
+
+    For each revision: the oldest release that works with it, or None to let all pass. Behind a pooler, Postgres does
+    not see who waits for its next message.
+    """
+    named = {revision: works_from for revision, works_from in revisions.items() if works_from}
+    if not named:
+        return
+    revision = max(named, key=lambda one: named[one])
+    found = connection.execute(text(_OLDER), {"unnamed": _UNNAMED, "works_from": named[revision]}).all()
+    connection.rollback()
+    if found:
+        connected = ", ".join(f"{release} ({count} connections)" for release, count in found)
+        raise OlderAtWorkError(
+            f"revision {revision} works with releases from {named[revision]} on, and older ones are connected: "
+            f"{connected}; stop their processes (docs/upgrading.md), or give --force"
+        )
