@@ -1,7 +1,8 @@
 """${message}
 
-Rules: additive first (a column is dropped one release after its last use); an index on a large table CONCURRENTLY;
-a lock is waited for 5 s and not longer, so that a migration cannot stop the workers.
+Rules: a revision in versions/ only adds, one in after/ removes what only older releases use. An index on `findings` is
+made by migrations.concurrently, in a revision of its own. A lock is waited for 5 s and not longer, so that a migration
+cannot stop the workers.
 
 Revision: ${up_revision}, after ${down_revision}, made ${create_date}
 """
@@ -13,6 +14,7 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = None
 depends_on = None
+works_from = ${repr(down_revision)}  # the oldest release that works on this schema, by its newest revision
 
 
 def upgrade() -> None:

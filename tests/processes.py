@@ -119,8 +119,8 @@ def fakesweep(
     )  # fmt: skip
 
 
-def results_of(scan: str, environment: dict[str, str]) -> list[dict[str, Any]]:
+def results_of(scan: str, environment: dict[str, str], folder: Path = ROOT) -> list[dict[str, Any]]:
     """The lines of `fakesweep results`."""
-    done = fakesweep("results", scan, environment=environment)
+    done = fakesweep("results", scan, environment=environment, folder=folder)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
