@@ -84,7 +84,7 @@ def _quickly(connection: "psycopg.Connection[Any]", statement: str) -> None:
 
 
 def _run(connection: "psycopg.Connection[Any]", statements: str) -> None:
-    connection.execute(statements, prepare=False)  # type: ignore[call-overload]  # SQL that is no literal
+    connection.execute(statements, prepare=False)
 
 
 def _without(connection: "psycopg.Connection[Any]", name: str) -> list[Any]:

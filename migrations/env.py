@@ -1,5 +1,6 @@
 """Runs the migrations on the connection that worker.migrate holds the lock on."""
 
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,7 +18,7 @@ def include_object(_object: Any, name: str | None, kind: str, *_: Any) -> bool:
     return not (kind == "table" and (name or "").startswith(TABLE_PREFIX))
 
 
-def mark(ctx: MigrationContext, heads: set[str], **_: Any) -> None:
+def mark(ctx: MigrationContext, step: object, heads: Collection[Any], run_args: object) -> None:  # noqa: ARG001
     """Writes into the schema from which release on it works, in the transaction of the revision."""
     found = [getattr(one.module, "works_from", None) for one in context.script.get_revisions(tuple(heads))]
     text = f"'{WORKS_FROM}{found[0]}'" if found and found[0] else "NULL"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.killing import write_pngs
 from tests.next_release import NextRelease, write_next_release
-from tests.processes import fakesweep, results_of, running_worker, wait_for
+from tests.processes import ROOT, fakesweep, results_of, running_worker, wait_for
 from worker.migrate import newest
 
 IMAGES = 480
@@ -24,6 +24,7 @@ def environment(clean_redis_url: str, database_url: str) -> dict[str, str]:
     return {"DATABASE_URL": database_url, "BROKER_URL": clean_redis_url, "FAKESWEEP_THREADS": "2"}
 
 
+@pytest.mark.timeout(600)
 def test_two_releases_share_a_scan(environment: dict[str, str], database_url: str, tmp_path: Path) -> None:
     release = write_next_release(tmp_path / "next")
     of_next = {**environment, **release.environment}
@@ -63,7 +64,7 @@ def test_two_releases_share_a_scan(environment: dict[str, str], database_url: st
     assert _status(scan, of_next, release)["judged"] == IMAGES
     assert sorted(row["uri"] for row in results_of(scan, of_next, release.folder)) == uris
     assert min(_lines(file) for file in (old, late, new)) > 0, "each of them judged some images"
-    _is_refused(environment, release.drop, release.index)
+    _is_refused(environment, release.drop, release.index, "worker")
 
 
 def test_a_schema_that_does_not_work_with_older_releases(environment: dict[str, str], tmp_path: Path) -> None:
@@ -78,13 +79,13 @@ def test_a_schema_that_does_not_work_with_older_releases(environment: dict[str, 
         forced = fakesweep("migrate", "--force", environment=of_next, folder=release.folder)
         assert forced.returncode == 0, forced.stderr
         assert worker.process.poll() is None
-    _is_refused(environment, release.index, release.column)
+    _is_refused(environment, release.index, release.column, "worker", "status", "migrate")
 
 
-def _is_refused(environment: dict[str, str], revision: str, works_from: str) -> None:
-    """No command and no worker of this release works on the schema, and each says why in one line."""
-    for command in (["worker"], ["status"], ["migrate"]):
-        done = fakesweep(*command, environment=environment)
+def _is_refused(environment: dict[str, str], revision: str, works_from: str, *commands: str) -> None:
+    """No process of this release works on the schema, and each says why in one line."""
+    for command in commands:
+        done = fakesweep(command, environment=environment)
         assert done.returncode == 2, done.stderr
         assert done.stderr.splitlines()[-1].endswith(
             f"DATABASE_URL: the schema is at revision {revision} and works with releases from {works_from} on, "
@@ -93,8 +94,7 @@ def _is_refused(environment: dict[str, str], revision: str, works_from: str) -> 
 
 
 def _status(scan: str, environment: dict[str, str], release: NextRelease | None = None) -> dict[str, object]:
-    where = {"folder": release.folder} if release else {}
-    done = fakesweep("status", scan, "--json", environment=environment, **where)
+    done = fakesweep("status", scan, "--json", environment=environment, folder=release.folder if release else ROOT)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 

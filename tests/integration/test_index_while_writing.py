@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,7 +11,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from tests.next_release import INDEX, write_next_release
-from tests.processes import running_process, wait_for
+from tests.processes import fakesweep, running_process, wait_for
 
 PATIENCE_S = 2
 """A writer that waits longer for a lock fails. Each statement of the migration waits for half a second at most."""
@@ -79,9 +80,14 @@ def test_no_writer_waits_and_a_killed_migration_goes_on(database_url: str, tmp_p
             writer.thread.start()
         try:
             log = tmp_path / "migrate.log"
-            with running_process(["producers", "migrate"], environment, log, release.folder) as process:
-                wait_for(lambda: _waits(connection), 60, process, log)
-                process.send_signal(signal.SIGKILL)
+            with psycopg.connect(url) as longer:
+                longer.execute("LOCK TABLE findings IN ROW EXCLUSIVE MODE")  # as who writes does
+                with running_process(["producers", "migrate"], environment, log, release.folder) as process:
+                    wait_for(lambda: _waits_for_the_table(connection), 60, process, log)
+                    time.sleep(PATIENCE_S + 1)  # others would wait behind it for so long
+                    longer.commit()
+                    wait_for(lambda: _waits(connection), 60, process, log)
+                    process.send_signal(signal.SIGKILL)
             if ended:
                 connection.execute(f"SELECT pg_terminate_backend(pid) FROM ({_BUILDING}) AS b".encode())
                 wait_for(lambda: not connection.execute(_BUILDING.encode()).fetchall(), 30)
@@ -102,9 +108,33 @@ def test_no_writer_waits_and_a_killed_migration_goes_on(database_url: str, tmp_p
         assert kept == sum(writer.written for writer in writers) + 1
 
 
+def test_a_partition_that_is_dropped_meanwhile_does_not_leave_the_index_invalid(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Postgres looks whether the index of the table is complete when one is attached, and not when one is dropped."""
+    release = write_next_release(tmp_path / "next")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        first, last = _partition(connection), _partition(connection)
+        connection.execute(f"CREATE INDEX {INDEX} ON ONLY findings (reason, decided_at)".encode())
+        connection.execute(f"CREATE INDEX of_first ON findings_{first} (reason, decided_at)".encode())
+        connection.execute(f"ALTER INDEX {INDEX} ATTACH PARTITION of_first".encode())
+        connection.execute(f"DROP TABLE findings_{last}".encode())
+        assert _indexes(connection) == (2, 1)
+        done = fakesweep(
+            "migrate", environment={"DATABASE_URL": database_url, **release.environment}, folder=release.folder
+        )
+        assert done.returncode == 0, done.stderr
+        assert _indexes(connection) == (2, 2)
+
+
 def _waits(connection: "psycopg.Connection[tuple[object, ...]]") -> bool:
     """Whether the index of a partition waits for who writes into it."""
     return connection.execute(_BUILDING.encode() + b" AND wait_event_type = 'Lock'").fetchone() is not None
+
+
+def _waits_for_the_table(connection: "psycopg.Connection[tuple[object, ...]]") -> bool:
+    query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%ON ONLY findings%'"
+    return connection.execute(query + " AND wait_event_type = 'Lock'").fetchone() is not None
 
 
 def _looks(connection: "psycopg.Connection[tuple[object, ...]]") -> bool:
@@ -113,6 +143,9 @@ def _looks(connection: "psycopg.Connection[tuple[object, ...]]") -> bool:
     return connection.execute(query + " AND pid <> pg_backend_pid()").fetchone() is not None
 
 
-def _indexes(connection: "psycopg.Connection[tuple[object, ...]]") -> tuple[object, ...]:
+def _indexes(connection: "psycopg.Connection[tuple[object, ...]]") -> tuple[int, int]:
     """How many there are, of the table and its partitions, and how many of them are valid."""
-    return connection.execute(_INDEXES, [INDEX, INDEX]).fetchone() or ()
+    found, valid = connection.execute(_INDEXES, [INDEX, INDEX]).fetchone() or (0, 0)
+    assert isinstance(found, int)
+    assert isinstance(valid, int)
+    return found, valid
