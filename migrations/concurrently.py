@@ -32,7 +32,11 @@ WHERE inhparent = 'findings'::regclass
                   WHERE attached.inhparent = to_regclass(%s) AND indrelid = part.oid)
 ORDER BY part.oid
 """
-_BUILDING = "SELECT FROM pg_stat_progress_create_index WHERE relid = to_regclass(%s)"
+# Not pg_stat_progress_create_index: that forgets the statement just before its transaction ends.
+_BUILDING = """
+SELECT pid AS building FROM pg_stat_activity
+WHERE datname = current_database() AND state = 'active' AND query ~ %s
+"""
 _VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
 
 
@@ -63,7 +67,7 @@ def _index_partition(
     connection: "psycopg.Connection[Any]", partition: str, own: str, name: str, definition: str
 ) -> None:
     # Postgres goes on for a migration that was killed. To wait for its lock would hold a snapshot, which it waits for.
-    while connection.execute(_BUILDING, [partition]).fetchone() is not None:
+    while connection.execute(_BUILDING, [f"^(CREATE|DROP) INDEX CONCURRENTLY {own}( |$)"]).fetchone():
         time.sleep(_ASK_AGAIN_S)
     if _exists(connection, own) and not _is_valid(connection, own):
         _run(connection, f"DROP INDEX CONCURRENTLY {own}")

@@ -139,7 +139,7 @@ def _waits_for_the_table(connection: "psycopg.Connection[tuple[object, ...]]") -
 
 def _looks(connection: "psycopg.Connection[tuple[object, ...]]") -> bool:
     """Whether a migration looks what one before it left behind."""
-    query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_stat_progress_create%'"
+    query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%SELECT pid AS building%'"
     return connection.execute(query + " AND pid <> pg_backend_pid()").fetchone() is not None
 
 
