@@ -54,3 +54,14 @@ def command_lines() -> list[str]:
     for path in DOCUMENTS:
         lines |= dict.fromkeys(_INLINE.findall(path.read_text(encoding="utf-8")))
     return list(lines)
+
+
+def service_lines(unit: Path) -> dict[str, list[str]]:
+    """What the section [Service] of one of systemd's unit files says: each name with its values."""
+    found: dict[str, list[str]] = {}
+    section = unit.read_text(encoding="utf-8").partition("[Service]\n")[2].partition("\n[")[0]
+    for line in section.splitlines():
+        if line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            found.setdefault(name, []).append(value)
+    return found

@@ -76,7 +76,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
 
 def listed(source: str) -> list[str]:
     pages = open_source([source], Rules(), lambda _line: None).pages(None)
-    return [ref.uri for page in islice(pages, 10) for ref in page.images]
+    return [ref.uri for page in islice(pages, 10) for ref in page.refs]
 
 
 def refused(method: str, **arguments: object) -> bool:

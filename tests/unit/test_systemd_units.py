@@ -9,7 +9,7 @@ import pytest
 
 from producers.__main__ import app
 from tests.conftest import IN_CI
-from tests.documents import ROOT
+from tests.documents import ROOT, service_lines
 from worker.replicas import CONFIGURATION
 from worker.settings import Settings
 
@@ -17,17 +17,6 @@ FOLDER = ROOT / "deploy" / "systemd"
 UNITS = sorted(FOLDER.iterdir())
 SERVICES = [unit for unit in UNITS if unit.suffix == ".service"]
 PROGRAM = "/opt/fakesweep/bin/fakesweep"
-
-
-def service(path: Path) -> dict[str, list[str]]:
-    """What its section [Service] says."""
-    found: dict[str, list[str]] = {}
-    section = path.read_text().partition("[Service]\n")[2].partition("\n[")[0]
-    for line in section.splitlines():
-        if line and not line.startswith("#"):
-            name, _, value = line.partition("=")
-            found.setdefault(name, []).append(value)
-    return found
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
@@ -46,7 +35,7 @@ def test_systemd_understands_each_line(unit: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
 def test_the_command_has_these_options(unit: Path) -> None:
-    (line,) = service(unit)["ExecStart"]
+    (line,) = service_lines(unit)["ExecStart"]
     assert line.startswith(PROGRAM)
     _, name, *words = re.sub(r"\$\{\w+\}", "180", line).split()
     context = app.make_context("fakesweep", [name], resilient_parsing=True)
@@ -57,7 +46,7 @@ def test_the_command_has_these_options(unit: Path) -> None:
 
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
 def test_a_process_is_nobody_and_its_secrets_are_files(unit: Path) -> None:
-    said = service(unit)
+    said = service_lines(unit)
     assert said["DynamicUser"] == said["NoNewPrivileges"] == said["PrivateTmp"] == ["yes"]
     assert said["ProtectSystem"] == ["strict"]
     given = {value.partition(":")[0] for value in said["LoadCredential"]}
@@ -66,7 +55,7 @@ def test_a_process_is_nobody_and_its_secrets_are_files(unit: Path) -> None:
 
 
 def test_a_worker_has_time_to_finish_and_a_wrong_configuration_is_not_started_again() -> None:
-    said = service(FOLDER / "fakesweep-worker.service")
+    said = service_lines(FOLDER / "fakesweep-worker.service")
     assert int(said["TimeoutStopSec"][0]) > Settings().engine_stall_s
     assert said["KillMode"] == ["mixed"]
     assert said["Restart"] == ["on-failure"]
