@@ -53,6 +53,7 @@ class Rates:
 class Course:
     """What came of it. `limits`: the share of the time in which each part was the slowest one."""
 
+    seconds: float
     hours: float
     gpu_hours: float
     idle_share: float
@@ -89,6 +90,7 @@ def simulate(images: float, gpus: int, rates: Rates, *, autoscaled: bool = True)
     gpu_s += len(started) * rates.stays_s if autoscaled else 0
     steps = sum(limits.values())
     return Course(
+        seconds=now,
         hours=round(now / 3600, 2),
         gpu_hours=round(gpu_s / 3600, 1),
         idle_share=round(1 - images / rates.gpu / gpu_s, 3),

@@ -29,7 +29,7 @@ def check() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         write_pngs(Path(folder) / "images", IMAGES)
         for workers in WORKERS:
-            predicted = 3600 * simulate(IMAGES, workers, rates, autoscaled=False).hours
+            predicted = simulate(IMAGES, workers, rates, autoscaled=False).seconds
             seen = _seen(Path(folder), workers)
             figures[f"{workers} workers"] = {
                 "predicted_s": round(predicted, 1), "seen_s": round(seen, 1),

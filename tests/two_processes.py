@@ -15,6 +15,7 @@ from worker.cpus import usable_cpus
 TOGETHER = {
     "rabbitmq": (
         "acceptance/test_api_client.py",
+        "acceptance/test_production_document.py",
         "acceptance/test_service.py",
         "contract/test_publishers.py",
         "integration/test_broker.py",

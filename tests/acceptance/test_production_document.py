@@ -31,7 +31,7 @@ IMAGES = 400
 LIMIT_S = 300
 DOCUMENT = ROOT / "docs" / "production.md"
 SHIMS = {
-    "fakesweep": 'if [ "$1" = worker ]; then exec {python} -m tests.scripted_worker 0.02 -1; fi\n'
+    "fakesweep": 'if [ "$1" = worker ]; then exec {python} -m tests.scripted_worker 0.05 -1; fi\n'
     'exec {python} -m producers "$@"',
     "systemctl": 'exec {python} -m tests.systemctl "$@"',
     "python3": 'exec {python} "$@"',
@@ -49,8 +49,14 @@ class Machine:
     def environment(self) -> dict[str, str]:
         """Of the operator's shell: commands of the document are first on the path."""
         given = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "BROKER_URL"}}
-        path = f"{self.folder / 'bin'}:{os.environ['PATH']}:/usr/sbin:/usr/lib/postgresql/15/bin"
-        return {**given, "PATH": path, "PYTHONPATH": str(ROOT), "FAKESWEEP_THREADS": "4", "FAKESWEEP_MAX_QUEUE_DEPTH": "8"}
+        path = f"{self.folder / 'bin'}:{os.environ['PATH']}:/usr/sbin"
+        return {
+            **given,
+            "PATH": path,
+            "PYTHONPATH": str(ROOT),
+            "FAKESWEEP_THREADS": "4",
+            "FAKESWEEP_MAX_QUEUE_DEPTH": "8",
+        }
 
 
 def blocks() -> list[str]:
@@ -104,7 +110,10 @@ def _clean(server_url: str, folder: Path, unique: str) -> None:
             for (role,) in left:
                 with suppress(psycopg.errors.DependentObjectsStillExist):
                     connection.execute(f'DROP ROLE "{role}"')
-    for command in (["delete_vhost", unique], *(["delete_user", f"{unique}-{user}"] for user in ("worker", "producer"))):
+    for command in (
+        ["delete_vhost", unique],
+        *(["delete_user", f"{unique}-{user}"] for user in ("worker", "producer")),
+    ):
         path = f"{os.environ['PATH']}:/usr/sbin"
         subprocess.run(["rabbitmqctl", *command], check=False, capture_output=True, env={**os.environ, "PATH": path})
 
@@ -136,6 +145,8 @@ def test_from_an_empty_database_to_a_scan_and_a_restored_backup(machine: Machine
         ).returncode  # fmt: skip
     logs = "".join(path.read_text()[-3000:] for path in (machine.folder / "units").glob("*.log"))
     assert code == 0, logs
+    before_repair = log.read_text().partition("# block 12\n")[2].partition("# block 13\n")[0].splitlines()[0:3]
+    assert "running" in str(before_repair), "the backup holds no scan that was under way"
     backups = Path(machine.names["BACKUPS"])
     one, two = outcomes(backups / "day-one.jsonl"), outcomes(backups / "day-two.jsonl")
     assert one == two
