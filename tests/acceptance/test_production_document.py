@@ -26,6 +26,7 @@ from sqlalchemy.engine import make_url
 from tests.conftest import IN_CI, drop_database
 from tests.documents import ROOT
 from tests.killing import write_pngs
+from tests.processes import fakesweep
 
 IMAGES = 400
 LIMIT_S = 300
@@ -57,6 +58,14 @@ class Machine:
             "FAKESWEEP_THREADS": "4",
             "FAKESWEEP_MAX_QUEUE_DEPTH": "8",
         }
+
+    def check(self, login: str, *words: str) -> None:
+        """That a login may run this command of fakesweep."""
+        secrets = Path(self.names["SETTINGS"]) / "secrets"
+        urls = {name: secrets / f"{login}_{name.lower()}" for name in ("DATABASE_URL", "BROKER_URL")}
+        given = {name: path.read_text().strip() for name, path in urls.items() if path.exists()}
+        done = fakesweep(*words, environment=given)
+        assert done.returncode == 0, done.stderr
 
 
 def blocks() -> list[str]:
@@ -153,5 +162,8 @@ def test_from_an_empty_database_to_a_scan_and_a_restored_backup(machine: Machine
     assert len(one) == IMAGES
     assert {verdict for _, verdict in two.values()} == {"fake", "real"}
     assert {outcome for outcome, _ in two.values()} == {"judged"}
+    machine.check("worker", "status")  # with these two, the unit of the worker waits for Postgres and the broker
+    machine.check("worker", "dead", "list")
+    machine.check("owner", "migrate")
     secrets = Path(machine.names["SETTINGS"]) / "secrets"
     assert all(path.stat().st_mode & 0o077 == 0 for path in (secrets, *secrets.iterdir()))

@@ -79,3 +79,12 @@ def test_each_alert_has_a_first_command() -> None:
     rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text())["groups"][0]["rules"]
     for rule in rules:
         assert f"| `{rule['alert']}` |" in TEXT
+
+
+def test_the_document_has_what_the_model_was_compared_with() -> None:
+    check = result("growth_check")
+    for workers in (1, 2, 4):
+        figures = check[f"{workers} workers"]
+        assert isinstance(figures, dict)
+        row = f"| {workers} | {figures['predicted_s']} s | {figures['seen_s']} s | {figures['difference']:.0%} |"
+        assert row.replace("%", " %") in TEXT
