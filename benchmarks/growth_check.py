@@ -17,8 +17,8 @@ from tests.processes import fakesweep, running_worker
 WORKERS = (1, 2, 4)
 IMAGES = 1024
 THREADS, IMAGE_S, BOUND = 4, 0.4, 20
-"""Each worker judges THREADS / IMAGE_S images a second: 10. The engine waits for long, so that the cores of this machine
-do not set the pace. The queue is far shorter than the scan.
+"""Each worker judges THREADS / IMAGE_S images a second: 10. The engine waits for so long that the cores do not set
+the pace. The queue is far shorter than the scan.
 """
 PUBLISHED = 1000.0
 """Messages a second: more than the queue takes."""
