@@ -29,7 +29,7 @@ from tests.killing import write_pngs
 from tests.processes import fakesweep
 
 IMAGES = 400
-LIMIT_S = 300
+LIMIT_S = 500
 DOCUMENT = ROOT / "docs" / "production.md"
 SHIMS = {
     "fakesweep": 'if [ "$1" = worker ]; then exec {python} -m tests.scripted_worker 0.05 -1; fi\n'
