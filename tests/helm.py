@@ -20,7 +20,7 @@ from tests.documents import ROOT
 CHART = ROOT / "deploy" / "helm" / "fakesweep"
 VALUES = {path.stem.removeprefix("values-"): path for path in sorted(CHART.glob("values-*.yaml"))}
 """The files of values for a purpose, by their names."""
-EVERYTHING = ("--set", "caBundle.configMap=authority", "--set", "web.reasons=x = 1")
+EVERYTHING = ("--set", "migration.finish=true", "--set", "caBundle.configMap=authority", "--set", "web.reasons=x = 1")
 """Options that make the chart render what no file of values asks for."""
 RENDERED = [(name, *options) for name in VALUES for options in ((), EVERYTHING)]
 """The arguments of `render` for each file of values, as it is and with everything."""

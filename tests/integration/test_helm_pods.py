@@ -144,12 +144,17 @@ def test_the_bundled_services_can_be_reached_by_our_pods_alone() -> None:
         assert peers[0]["podSelector"]["matchLabels"].items() <= labels.items()
 
 
-def test_the_schema_is_migrated_before_anything_else() -> None:
+def test_the_schema_is_migrated_before_anything_else_and_finished_after_it() -> None:
     jobs = {
         each["metadata"]["name"]: each for each, _ in pods(render("production", *EVERYTHING)) if each["kind"] == "Job"
     }
     hooks = {name: job["metadata"]["annotations"]["helm.sh/hook"] for name, job in jobs.items()}
-    assert hooks == {"r-fakesweep-migrate": "pre-install,pre-upgrade"}
+    assert hooks == {
+        "r-fakesweep-migrate": "pre-install,pre-upgrade",
+        "r-fakesweep-migrate-finish": "post-upgrade",
+    }
+    (finish,) = jobs["r-fakesweep-migrate-finish"]["spec"]["template"]["spec"]["containers"]
+    assert finish["args"] == ["migrate", "--finish"]
     # Nothing of the release is there yet: the hook needs only Secrets that the operator made.
     for job in jobs.values():
         spec = job["spec"]["template"]["spec"]

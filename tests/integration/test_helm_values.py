@@ -84,7 +84,16 @@ def test_without_any_value_all_that_is_missing_is_named_at_once() -> None:
 
 
 def test_a_variable_that_the_chart_sets_cannot_be_set_a_second_time() -> None:
-    options = ("--set", "web.reasons=x = 1", "--set", "worker.revision=abc", "--set", "worker.queues={moderation.scan}")
+    options = (
+        "--set",
+        "web.reasons=x = 1",
+        "--set",
+        "worker.revision=abc",
+        "--set",
+        "worker.queues={moderation.scan}",
+        "--set",
+        "caBundle.configMap=x",
+    )
     ours = {key for _, each in containers(render("production", *options), ours=True) for key in environment(each)}
     names = sorted(name for name in ours if name.startswith("FAKESWEEP_"))
     said = refused("production", *(f"--set=settings.{name}=1" for name in names))

@@ -79,6 +79,7 @@
 {{/* Variables with their own value in the chart. If a pod had one twice, Kubernetes would ignore one of the two. */}}
 {{- define "fakesweep.ownValues" -}}
 FAKESWEEP_ALLOWED_BUCKETS: s3.allowedBuckets
+FAKESWEEP_BROKER_CA: caBundle.configMap
 FAKESWEEP_DATABASE_CONNECTIONS: worker.databaseConnections
 FAKESWEEP_DETECTOR: worker.detector
 FAKESWEEP_ENGINE_STALL_S: worker.engineStallSeconds

@@ -28,6 +28,9 @@
 {{- if $values.caBundle.configMap }}
 - {name: AWS_CA_BUNDLE, value: /run/ca/ca.crt}
 - {name: PGSSLROOTCERT, value: /run/ca/ca.crt}
+{{- if ne .component "migrate" }}
+- {name: FAKESWEEP_BROKER_CA_FILE, value: /run/ca/ca.crt}
+{{- end }}
 {{- end }}
 {{- range $name, $value := $values.settings }}
 - {name: {{ $name }}, value: {{ $value | toString | quote }}}
