@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 from tests.documents import service_lines
@@ -40,9 +39,6 @@ def _start(unit: str) -> None:
         environment |= _assignments(Path(path.replace("/etc/fakesweep", settings)).read_text().splitlines())
     words = [word for line in said.get("Environment", []) for word in line.split()]
     environment |= {name: value.replace("%d", str(credentials)) for name, value in _assignments(words).items()}
-    if find_spec("worker.secret_files") is None:  # this release does not read secrets from files
-        files = {name: path for name, path in environment.items() if path.startswith(f"{credentials}/")}
-        environment |= {name.removesuffix("_FILE"): Path(path).read_text().strip() for name, path in files.items()}
     command = re.sub(r"\$\{(\w+)\}", lambda found: environment[found[1]], said["ExecStart"][0]).split()
     command[0] = Path(command[0]).name
     with _state(unit, "log").open("ab") as log:
