@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from worker.errors import InvalidMessageError
+from worker.wording import worded
 
 JUDGE_IMAGES = "moderation.judge_images"
 LIVE_QUEUE = "moderation.live"
@@ -189,7 +190,7 @@ class JudgeImages(BaseModel):
         try:
             return cls.model_validate(payload)
         except ValidationError as error:
-            faults = (f"{'.'.join(map(str, fault['loc'])) or 'message'}: {fault['msg']}" for fault in error.errors())
+            faults = (f"{'.'.join(map(str, fault['loc'])) or 'message'}: {worded(fault)}" for fault in error.errors())
             raise InvalidMessageError("; ".join(faults)) from error
 
     def payload(self) -> dict[str, Any]:

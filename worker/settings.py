@@ -11,6 +11,7 @@ from worker.errors import ConfigurationError
 from worker.messages import LIVE_QUEUE, MAX_ATTEMPT, SCAN_QUEUE
 from worker.secret_files import SecretFiles
 from worker.tls import BrokerTls
+from worker.wording import worded
 
 
 def _comma_list(value: object) -> object:
@@ -48,7 +49,7 @@ class EnvironmentSettings(BaseSettings):
             fault = error.errors()[0]
             field = str(fault["loc"][0])
             name = field if field.isupper() else f"{cls.model_config['env_prefix']}{field.upper()}"
-            raise ConfigurationError(f"{name} is not valid: {fault['msg']} (it is {fault['input']!r})") from None
+            raise ConfigurationError(f"{name} is not valid: {worded(fault)} (it is {fault['input']!r})") from None
 
 
 class Settings(EnvironmentSettings):

@@ -24,6 +24,7 @@ from producers.commands.options import (
 )
 from worker.errors import UsageError
 from worker.messages import Explain, ImageRef, Policy
+from worker.wording import first_fault
 
 app = typer.Typer()
 
@@ -51,7 +52,7 @@ def submit(
     try:
         refs = [ImageRef(uri=uri, external_id=external_id) for uri in dict.fromkeys(map(uri_of, uris))]
     except ValidationError as error:
-        raise UsageError(f"{error.errors()[0]['input']}: {error.errors()[0]['msg']}") from None
+        raise UsageError(f"{error.errors()[0]['input']}: {first_fault(error)}") from None
     settings = environment()
     database = open_database(settings)
     scan_id = submissions.submit(open_broker(settings), database, refs, policy=policy)

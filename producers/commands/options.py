@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from worker.errors import BadRowError, UsageError
 from worker.messages import Explain, Record
+from worker.wording import worded
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -59,7 +60,7 @@ def checked(model: type[Model], **options: Any) -> Model:
     except ValidationError as error:
         fault = error.errors()[0]
         option = "".join(f"--{part} ".replace("_", "-") for part in fault["loc"] if isinstance(part, str))
-        raise UsageError(f"{option}{fault['msg'].removeprefix('Value error, ')}") from None
+        raise UsageError(f"{option}{worded(fault)}") from None
 
 
 def uri_of(text: str) -> str:

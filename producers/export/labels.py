@@ -16,6 +16,7 @@ from worker.detector.description import AnswerForm
 from worker.errors import ConfigurationError
 from worker.messages import Text
 from worker.tables import StoredObject
+from worker.wording import worded
 
 BATCH = 1000
 """How many images are looked up at once."""
@@ -108,7 +109,7 @@ def _read(line: int, row: Any, form: AnswerForm) -> Label | LeftOut:
     except ValidationError as error:
         fault = error.errors()[0]
         field = ".".join(map(str, fault["loc"]))
-        return _bad(line, f"{field} {fault['msg'].removeprefix('Value error, ')}".strip())
+        return _bad(line, f"{field} {worded(fault)}".strip())
     own, other = (form.real, form.fake) if label.label == REAL else (form.fake, form.real)
     explanation = (label.explanation or "").strip()
     if explanation.startswith(other):

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from producers.listing import PassedOver, Rules
 from worker.errors import InvalidMessageError
 from worker.messages import ImageRef
+from worker.wording import worded
 
 MAX_WRAPPINGS = 3
 """How many times SNS may have wrapped an event. One topic wraps once; more is a chain of topics, or a loop."""
@@ -156,7 +157,7 @@ def _created(bucket: str, key: str, etag: Any, facts: dict[Any, Any]) -> _Create
         ref = ImageRef(uri=f"s3://{bucket}/{key}", etag=etag, size=facts.get("size"))
     except ValidationError as error:
         fault = error.errors()[0]
-        raise InvalidMessageError(f"{fault['loc'][0]}: {fault['msg']}") from error
+        raise InvalidMessageError(f"{fault['loc'][0]}: {worded(fault)}") from error
     return _Created(ref, _sequencer(facts.get("sequencer")))
 
 

@@ -16,6 +16,7 @@ from producers.listing import Rules
 from worker.errors import ConfigurationError
 from worker.files import read_text
 from worker.messages import Policy, Record
+from worker.wording import worded
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 """The name of a nightly scan. With "fakesweep-" before it, it is a Sentry monitor slug: at most 50 characters."""
@@ -128,6 +129,5 @@ def _read(path: Path, name: str, table: Any) -> NightlyScan:
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(str(part) for part in fault["loc"] if part not in _GROUPS)
-        message = fault["msg"].removeprefix("Value error, ")
         given = "" if fault["type"] in {"missing", "value_error"} else f" (it is {fault['input']!r})"
-        raise ConfigurationError(f"{place}{f' {key}' if key else ''}: {message}{given}") from None
+        raise ConfigurationError(f"{place}{f' {key}' if key else ''}: {worded(fault)}{given}") from None

@@ -11,6 +11,7 @@ from producers.listing import Page, PassedOver, Rules, Warn
 from worker.errors import SourceError
 from worker.messages import ImageRef
 from worker.refs import ImageRefs
+from worker.wording import worded
 
 _REFS = TypeAdapter(list[ImageRef])
 
@@ -62,7 +63,7 @@ class Sieve:
                 image = ImageRef(**image)
             except ValidationError as error:
                 fault = error.errors(include_url=False)[0]
-                self.refuse(f"{uri!r}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}", number)
+                self.refuse(f"{uri!r}: {'.'.join(map(str, fault['loc']))}: {worded(fault)}", number)
                 return
         why = self._rules.passed_over(image.uri, image.size)
         if why is None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from worker.errors import ConfigurationError
 from worker.tables import Statement
+from worker.wording import worded
 
 
 @dataclass(frozen=True)
@@ -80,5 +81,5 @@ def _read(entry: Any, where: str) -> Reason:
     except ValidationError as error:
         fault = error.errors()[0]
         field = ".".join(map(str, fault["loc"])) or "reason"
-        raise ConfigurationError(f"{where}: {field}: {fault['msg']} (it is {fault['input']!r})") from None
+        raise ConfigurationError(f"{where}: {field}: {worded(fault)} (it is {fault['input']!r})") from None
     return Reason(read.code, read.text, read.statements)

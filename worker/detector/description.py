@@ -14,6 +14,7 @@ from worker.errors import ConfigurationError
 from worker.images import EDGE, PREPROCESSING_REVISIONS, Decoding, Fit
 from worker.messages import Explain
 from worker.tables import Detector
+from worker.wording import worded
 
 FILE = "detector.toml"
 
@@ -182,7 +183,6 @@ class DetectorDescription(_Section):
         except ValidationError as error:
             fault = error.errors()[0]
             field = ".".join(map(str, fault["loc"]))
-            said = fault["msg"].removeprefix("Value error, ")
-            raise ConfigurationError(f"FAKESWEEP_DETECTOR: {where}: {field or 'whole file'}: {said}") from None
+            raise ConfigurationError(f"FAKESWEEP_DETECTOR: {where}: {field or 'whole file'}: {worded(fault)}") from None
         except (ValueError, AttributeError, TypeError) as error:
             raise ConfigurationError(f"FAKESWEEP_DETECTOR: {where} is not a description: {error}") from None

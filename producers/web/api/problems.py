@@ -30,6 +30,7 @@ from worker.errors import (
     StorageUnavailableError,
     TransientError,
 )
+from worker.wording import worded
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +45,7 @@ class Fault(BaseModel):
     field: str = Field(
         description="Where: a path into the body, or the name of a parameter.", examples=["images.0.uri"]
     )
-    message: str = Field(description="What is wrong.", examples=["Field required"])
+    message: str = Field(description="What is wrong.", examples=["is missing"])
 
 
 class Problem(BaseModel):
@@ -131,7 +132,7 @@ def _invalid(_request: Request, error: Exception) -> Response:
     shown = [
         {
             "field": ".".join(map(str, fault["loc"][1:]))[:200] or str(fault["loc"][0]),
-            "message": str(fault["msg"])[:500],
+            "message": worded(fault)[:500],
         }
         for fault in faults[:MAX_FAULTS]
     ]

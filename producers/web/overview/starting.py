@@ -18,6 +18,7 @@ from worker.database import Database
 from worker.errors import ScanStateError, SourceError, UnknownSourceError, WrongFormError
 from worker.messages import Explain, Policy, Record
 from worker.tables import Scan
+from worker.wording import worded
 
 MOST_SOURCES = 100
 _PREFIX = "desk-"
@@ -142,7 +143,7 @@ def _wrong(error: ValidationError, values: Mapping[str, object]) -> WrongFormErr
     field = next((str(part) for part in fault["loc"] if isinstance(part, str)), next(iter(values)))
     said = _SAID.get(fault["type"])
     if said is None:
-        text = fault["msg"].removeprefix("Value error, ")
+        text = worded(fault)
         return WrongFormError(field, _OURS.get(text, text))
     return WrongFormError(field, said.format(**fault.get("ctx", {})).replace("'", ""))
 

@@ -13,6 +13,7 @@ from worker.errors import MalformedAnswerError
 from worker.lab.datasets.answers import read, wanted
 from worker.lab.datasets.records import Record
 from worker.texts import storable
+from worker.wording import worded
 
 Observation = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -58,7 +59,7 @@ def read_list(text: str, element: type[Element]) -> list[Element]:
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "list"
-        raise MalformedAnswerError(f"{where}: {fault['msg']}") from None
+        raise MalformedAnswerError(f"{where}: {worded(fault)}") from None
 
 
 def _without_unstorable(text: str) -> str:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from worker.errors import AnnotationStoppedError, ConfigurationError
 from worker.files import read_text
 from worker.lab.annotation.journal import Answered
+from worker.wording import worded
 
 UNKNOWN_INPUT = 32_000
 """Input tokens set aside for a model's first request. The highest count that a vendor documents for an image of
@@ -40,7 +41,7 @@ def read_prices(path: Path) -> dict[str, Price]:
         return TypeAdapter(dict[str, Price]).validate_python(tomllib.loads(read_text(path)))
     except ValidationError as error:
         fault = error.errors()[0]
-        raise ConfigurationError(f"--prices: {path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+        raise ConfigurationError(f"--prices: {path}: {'.'.join(map(str, fault['loc']))}: {worded(fault)}") from None
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"--prices: {path} cannot be read: {error}") from None
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from worker.errors import ConfigurationError
 from worker.files import lock
+from worker.wording import first_fault
 
 
 class Answered(BaseModel):
@@ -109,5 +110,5 @@ def _parsed(line: bytes, number: int, path: Path) -> Answered:
     try:
         return Answered.model_validate_json(line)
     except ValidationError as error:
-        said = error.errors()[0]["msg"]
+        said = first_fault(error)
         raise ConfigurationError(f"{path}, line {number}: {said}; remove the line to ask again") from None

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from worker.errors import ImageError, Reason, StorageUnavailableError
 from worker.lab.datasets.records import Cause
 from worker.messages import ImageRef
+from worker.wording import first_fault
 
 
 def image_ref(name: str, images: str) -> ImageRef:
@@ -22,7 +23,7 @@ def image_ref(name: str, images: str) -> ImageRef:
             return ImageRef(uri=f"{images.rstrip('/')}/{name}")
         return ImageRef(uri=Path(images, name).absolute().as_uri())
     except ValidationError as error:
-        raise ImageError(Reason.NOT_FOUND, f"not an address of an image: {error.errors()[0]['msg']}") from None
+        raise ImageError(Reason.NOT_FOUND, f"not an address of an image: {first_fault(error)}") from None
     except ValueError as error:
         raise ImageError(Reason.NOT_FOUND, f"not an address of an image: {error}") from None
 

@@ -13,6 +13,7 @@ from worker.files import read_text
 from worker.lab.datasets.json_values import values_of
 from worker.lab.datasets.records import FAKE, REAL, Cause, Fault, Record
 from worker.texts import storable
+from worker.wording import worded
 
 _SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -65,8 +66,7 @@ def _record(value: Any, line: int) -> Record | Fault:
         fault = error.errors()[0]
         field = ".".join(map(str, fault["loc"]))
         cause = Cause.UNKNOWN_LABEL if field == "label" else Cause.NOT_A_RECORD
-        said = fault["msg"].removeprefix("Value error, ")
-        return Fault(line, image, cause, f"{field}: {said}, not {str(fault['input'])[:80]!r}")
+        return Fault(line, image, cause, f"{field}: {worded(fault)}, not {str(fault['input'])[:80]!r}")
 
 
 def _in_folder(folder: Path) -> Iterator[Record | Fault]:

@@ -13,6 +13,7 @@ from worker.errors import ConfigurationError
 from worker.files import lock, replacing
 from worker.lab.evaluation.outputs import check_folder
 from worker.lab.evaluation.predictions import FILE, Prediction
+from worker.wording import worded
 
 RUN = "run.json"
 METRICS = "metrics.json"
@@ -110,4 +111,4 @@ def _parsed(line: str, number: int, path: Path) -> Prediction:
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "line"
-        raise ConfigurationError(f"{path}, line {number}: {where}: {fault['msg']}") from None
+        raise ConfigurationError(f"{path}, line {number}: {where}: {worded(fault)}") from None

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from worker.errors import ConfigurationError
 from worker.files import read_text
+from worker.wording import worded
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -109,7 +110,7 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "whole file"
-        raise ConfigurationError(f"--recipe: {path}: {where}: {fault['msg'].removeprefix('Value error, ')}") from None
+        raise ConfigurationError(f"--recipe: {path}: {where}: {worded(fault)}") from None
 
 
 def _changed(stage: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
