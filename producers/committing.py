@@ -4,6 +4,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,8 +13,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
 from producers.dedupe import Deduped, fill_reuse_rule, reuse_unchanged
-from producers.listing import Page
-from producers.scans import find_scan
+from producers.listing import Page, PassedOver
+from producers.scans import Listing, find_scan
 from worker.case import ReuseRule
 from worker.database import Database, counters, lifecycle, transaction
 from worker.database.known import decided_uris
@@ -199,6 +200,8 @@ def _update(session: Session, taken: TakenUp, values: dict[str, Any]) -> None:
 def end_listing(database: Database, taken: TakenUp) -> None:
     """Empties `unpublished` and sets the scan to running, when everything is published. Raises the same errors as
     `commit`.
+
+    A scan that must not list nothing is cancelled when it does: see `refusal`.
     """
     scan = taken.scan
     with transaction(database) as session:
@@ -209,6 +212,8 @@ def end_listing(database: Database, taken: TakenUp) -> None:
             counters.settle_repaired(session, scan.id, scan.partition)
     with transaction(database) as session:
         ended: dict[str, Any] = {"status": ScanStatus.RUNNING}
+        if why := refusal(scan):
+            ended = {"status": ScanStatus.CANCELLED, "note": why, "finished_at": datetime.now(UTC)}
         if taken.repairing:
             # Locked, so that no outcome is committed between the two counts.
             session.execute(select(col(Scan.id)).where(col(Scan.id) == scan.id).with_for_update())
@@ -216,6 +221,19 @@ def end_listing(database: Database, taken: TakenUp) -> None:
             ended["listed"] = Scan.judged + Scan.reused + Scan.unchanged + Scan.failed + to_come
         _update(session, taken, ended)
         counters.finish_if_full(session, scan.id)
+
+
+def refusal(scan: Scan) -> str | None:
+    """Why a scan that has listed nothing is cancelled, and not done; None when it need not be."""
+    if scan.listed or scan.status != ScanStatus.LISTING:
+        return None
+    if Listing.of(scan).require_images:
+        return "its source names no image, and one or more are required"
+    invalid = (scan.skipped_by or {}).get(PassedOver.INVALID, 0)
+    if invalid and invalid == scan.skipped:
+        lines = "the one line of its source is" if invalid == 1 else f"all {invalid} lines of its source are"
+        return f"{lines} not valid: give s3://bucket/key, file:///path or an absolute path on each"
+    return None
 
 
 def _clear(session: Session, taken: TakenUp) -> None:

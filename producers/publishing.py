@@ -13,9 +13,10 @@ from producers.listing import Rules, Source, Warn, ahead, chunks
 from producers.scans import Listing, find_scan
 from producers.sources import open_source
 from worker.database import Database, transaction
+from worker.database.lifecycle import ENDED
 from worker.errors import DatabaseUnavailableError, SupersededError
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE
-from worker.tables import ScanStatus
+from worker.tables import Scan, ScanStatus
 
 CHUNK = 10000
 """How many images are compared, committed and published together: ten pages of S3, 625 messages."""
@@ -95,4 +96,13 @@ def publish_scan(
     except SupersededError:
         warn(f"scan {scan_id}: another producer has gone on with it, or it was paused or cancelled")
     with transaction(database) as session:
-        return ScanStatus(find_scan(session, scan_id).status)
+        ended = find_scan(session, scan_id)
+    if scan.status in {ScanStatus.LISTING, ScanStatus.REPAIRING} and not ended.listed and ended.status in ENDED:
+        warn(_nothing(ended))
+    return ScanStatus(ended.status)
+
+
+def _nothing(scan: Scan) -> str:
+    causes = ", ".join(f"{cause} {count}" for cause, count in (scan.skipped_by or {}).items())
+    why = f"all that it names was passed over ({causes})" if causes else "check its spelling"
+    return f"scan {scan.id} lists no image of {scan.source}: {why}"

@@ -120,6 +120,21 @@ def drop_partition(
             drop_partition_table(session, partition)
 
 
+def check_droppable(database: Database, scan_id: UUID) -> Scan:
+    """The scan's row, when its findings can be dropped. Raises NoSuchScanError, ScanStateError."""
+    with transaction(database) as session:
+        scan = find_scan(session, scan_id)
+    _check(scan)
+    return scan
+
+
+def _check(scan: Scan) -> None:
+    if scan.status not in ENDED:
+        raise ScanStateError(f"scan {scan.id} is {scan.status}: cancel it first, or let it end")
+    if scan.dropped_at is not None:
+        raise ScanStateError(f"scan {scan.id}: its findings were dropped at {scan.dropped_at:%Y-%m-%d %H:%M}")
+
+
 def drop_scan(database: Database, scan_id: UUID, *, attempts: int = 3, lock_s: float = LOCK_TIMEOUT_S) -> Scan:
     """Drops the findings of one scan and returns its row. Findings of a submission are deleted from the partition that
     it shares.
@@ -130,10 +145,7 @@ def drop_scan(database: Database, scan_id: UUID, *, attempts: int = 3, lock_s: f
         with attempt, _short_transaction(database, lock_s) as session:
             find_scan(session, scan_id)
             scan = session.get_one(Scan, scan_id, with_for_update=True, populate_existing=True)
-            if scan.status not in ENDED:
-                raise ScanStateError(f"scan {scan_id} is {scan.status}: cancel it first, or let it end")
-            if scan.dropped_at is not None:
-                raise ScanStateError(f"scan {scan_id}: its findings were dropped at {scan.dropped_at:%Y-%m-%d %H:%M}")
+            _check(scan)
             scan.dropped_at = datetime.now(UTC)
             _forget(session, col(Scan.id) == scan_id)
             if scan.kind == "live":

@@ -100,6 +100,13 @@ def _add_login(session: Session, name: str, login: str) -> None:
         raise UsageError(f"{login} is the login of {owner}: take it away first, with fakesweep reviewer unlink {owner}")
 
 
+def check_reviewer(database: Database, name: str) -> None:
+    """Raises NoSuchReviewerError when there is no reviewer of that name."""
+    with transaction(database) as session:
+        if session.get(Reviewer, name) is None:
+            raise _no_such(name)
+
+
 def unlink_reviewer(database: Database, name: str) -> None:
     """Removes all logins of a reviewer, so that nothing links the name with a person. Raises NoSuchReviewerError."""
     with transaction(database) as session:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
@@ -24,6 +24,15 @@ class Listing(BaseModel):
 
     sources: tuple[str, ...]
     rules: Rules = Rules()
+    require_images: bool = False
+    """Whether a listing without an image fails. It is stored only when it is true: older releases do not know it."""
+
+    @model_serializer(mode="wrap")
+    def _stored(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = write(self)
+        if not self.require_images:
+            del fields["require_images"]
+        return fields
 
     @classmethod
     def of(cls, scan: Scan) -> Self:
@@ -98,15 +107,19 @@ def find_scan(session: Session, scan_id: UUID) -> Scan:
     return scan
 
 
-def pause(database: Database, scan_id: UUID, note: str = "paused by hand") -> None:
+def pause(database: Database, scan_id: UUID, note: str = "paused by hand", *, again: bool = False) -> bool:
     """Pauses a scan: no more of its images are published or judged until it is resumed. Images that are being judged
     now are finished.
 
+    Returns whether the scan has changed. With `again`, a scan that is paused already stays as it is.
     Raises NoSuchScanError, ScanStateError.
     """
     with transaction(database) as session:
+        if again and find_scan(session, scan_id).status == ScanStatus.PAUSED:
+            return False
         scan = _locked(session, scan_id, lifecycle.ACTIVE, "paused")
         scan.paused_from, scan.status, scan.note = scan.status, ScanStatus.PAUSED, note
+    return True
 
 
 def resume(
@@ -135,12 +148,19 @@ def _limit(old: float | None, new: float | None, share: float) -> float | None:
     return new if new is not None else None if old is not None and share > old else old
 
 
-def cancel(database: Database, scan_id: UUID) -> None:
-    """Ends the scan for good. Its findings stay; workers drop its messages. Raises NoSuchScanError, ScanStateError."""
+def cancel(database: Database, scan_id: UUID, *, again: bool = False) -> bool:
+    """Ends the scan for good. Its findings stay; workers drop its messages.
+
+    Returns whether the scan has changed. With `again`, a scan that is cancelled already stays as it is.
+    Raises NoSuchScanError, ScanStateError.
+    """
     with transaction(database) as session:
+        if again and find_scan(session, scan_id).status == ScanStatus.CANCELLED:
+            return False
         scan = _locked(session, scan_id, (*lifecycle.ACTIVE, ScanStatus.PAUSED), "cancelled")
         scan.status, scan.note, scan.finished_at = ScanStatus.CANCELLED, "cancelled by hand", datetime.now(UTC)
         session.execute(delete(Unpublished).where(col(Unpublished.scan_id) == scan_id))
+    return True
 
 
 def repair(database: Database, scan_id: UUID) -> None:

@@ -71,14 +71,20 @@ def _check(wanted: Wanted) -> None:
         raise UsageError(f"--days is a number from 1 to {LONGEST_DAYS}")
 
 
+def check_token(database: Database, name: str) -> None:
+    """Raises NoSuchTokenError when there is no token of that name."""
+    with transaction(database) as session:
+        if session.execute(select(col(ApiToken.id)).where(col(ApiToken.name) == name)).first() is None:
+            raise NoSuchTokenError(f"there is no token {name}; fakesweep token list names them")
+
+
 def withdraw_token(database: Database, name: str) -> None:
     """Withdraws a token, at once and for good. Raises NoSuchTokenError."""
+    check_token(database, name)
     mine = col(ApiToken.name) == name
     with transaction(database) as session:
         gone = update(ApiToken).where(mine, col(ApiToken.withdrawn_at).is_(None)).values(withdrawn_at=datetime.now(UTC))
         session.execute(gone)
-        if session.execute(select(col(ApiToken.id)).where(mine)).first() is None:
-            raise NoSuchTokenError(f"there is no token {name}; fakesweep token list names them")
 
 
 def tokens(database: Database) -> list[ApiToken]:

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import UUID
 
 import typer
 
+from producers.commands.completion import complete_scan
 from producers.commands.options import Json, checked, environment, open_database, print_json, settings_for
 from worker.errors import ConfigurationError
 
@@ -24,7 +24,12 @@ ShareOption = Annotated[float, typer.Option(metavar="SHARE", help="Its share of 
 def export(
     output: Annotated[Path, typer.Option(file_okay=False, metavar="FOLDER", help="Where the dataset is written.")],
     scan: Annotated[
-        list[UUID] | None, typer.Option(metavar="SCAN", help="Only contents reviewed in this scan; may be given again.")
+        list[str] | None,
+        typer.Option(
+            metavar="SCAN",
+            help="Only contents reviewed in this scan; may be given again.",
+            autocompletion=complete_scan,
+        ),
     ] = None,
     since: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Only contents reviewed since (UTC).")
@@ -44,16 +49,19 @@ def export(
     from producers.export.dataset import Export, write_dataset
     from producers.export.decisions import Selection
     from producers.reporting import progress
+    from producers.scan_names import scan_named
     from worker.detector.supply import load_description
     from worker.lab.datasets.splits import Shares
     from worker.storage import open_stores
 
     settings = settings_for(None)
     shares = checked(Shares, train=train, validation=validation, test=test)
+    database = open_database(settings)
+    scan_ids = frozenset(scan_named(database, one) for one in scan or ())
     with progress.shown("writing records", total=None) as advance:
         wanted = Export(
             load_description(settings),
-            Selection(frozenset(scan or ()), since.replace(tzinfo=UTC) if since else None),
+            Selection(scan_ids, since.replace(tzinfo=UTC) if since else None),
             shares,
             seed,
             labels,
@@ -61,7 +69,7 @@ def export(
             report=_stopping if strict else _telling(),
             advance=lambda records: advance(records, None),
         )
-        written = write_dataset(open_database(settings), wanted, output)
+        written = write_dataset(database, wanted, output)
     _say(written)
     print_json(written) if as_json else _print_splits(written)
 

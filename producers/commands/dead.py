@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producers.commands.options import Json, environment, open_broker
+from producers.commands.options import EXIT_FAILED, Json, Yes, confirm, environment, open_broker
 from worker.errors import InvalidMessageError, UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-EXIT_FAILED = 1
 LEAST_OF_AN_ID = 6
 """Characters that an id must have at least. Otherwise an empty variable in a script could choose a letter."""
 
@@ -37,7 +36,7 @@ def dead(
         typer.Argument(metavar="[LETTER...]", help="Ids as list prints them. The first six characters are enough."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Show, replay or discard all letters.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Discard without asking.")] = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """List, show, replay or discard dead letters: messages that no worker could handle.
@@ -57,8 +56,8 @@ def dead(
     for one, reason in refused.items():
         typer.echo(f"{one} cannot be replayed: {reason}", err=True)
     chosen -= set(refused)
-    if action is Action.DISCARD and not yes:
-        typer.confirm(f"Discard {len(chosen)} dead letters?", abort=True, err=True)
+    if action is Action.DISCARD and chosen:
+        confirm(f"Discard {len(chosen)} dead letters, for good?", yes=yes)
     if wanted is not Act.KEEP:
         dead_letters.look_through(celery, lambda letter: wanted if letter.id in chosen else Act.KEEP)
     _show(action, [letter.row() for letter in there.values() if letter.id in chosen], as_json=as_json)

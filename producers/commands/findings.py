@@ -2,79 +2,147 @@
 
 import json
 import sys
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from itertools import islice
 from pathlib import Path
-from typing import Annotated
-from uuid import UUID
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from producers.commands.options import Json, ScanId, environment, open_database, print_json, time_of, uri_of
+from producers.commands.completion import complete_scan
+from producers.commands.options import (
+    Json,
+    ScanName,
+    broker_app,
+    environment,
+    open_database,
+    print_json,
+    time_of,
+    uri_of,
+)
+from worker.errors import BrokerUnavailableError, ConfigurationError, NoSuchContentError
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
 
 app = typer.Typer()
 
 
+class VerdictName(StrEnum):
+    """worker.tables.Verdict, without the tables' imports."""
+
+    FAKE = "fake"
+    UNCERTAIN = "uncertain"
+    REAL = "real"
+
+
 @app.command()
 def status(
-    scan_id: Annotated[
-        UUID | None, typer.Argument(metavar="[SCAN]", help="A scan's id; without it, the newest.")
+    scan: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SCAN]",
+            help="A scan's id, the first characters of it (4 or more), or its name; without it, the newest scans.",
+            autocompletion=complete_scan,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Show how far a scan is, or the newest scans."""
-    from producers.reporting import progress, results
+    from producers.reporting import results, standing
+    from producers.scan_names import scan_named
 
-    database = open_database(environment())
-    if scan_id is None:
+    settings = environment()
+    database = open_database(settings)
+    if scan is None:
         recent = results.recent_scans(database)
         if as_json:
             print_json({"scans": recent})
-        else:
-            progress.print_scans(recent)
-            progress.say_stalled(recent)
+            return
+        standing.print_scans(recent)
+    else:
+        found = results.summary(database, scan_named(database, scan))
+        if as_json:
+            print_json(found)
+            return
+        standing.print_summary(found)
+        recent = [found]
+    standing.say_stalled(recent)
+    _say_absent(settings, recent)
+
+
+def _say_absent(settings: "Settings", scans: Iterable[Mapping[str, Any]]) -> None:
+    """Says on which queues nobody works, among those of scans that are at work. Without BROKER_URL, nobody is asked."""
+    from producers.reporting import progress
+    from worker.database.lifecycle import ACTIVE
+    from worker.messages import LIVE_QUEUE, SCAN_QUEUE
+
+    queues = {LIVE_QUEUE if scan["kind"] == "live" else SCAN_QUEUE for scan in scans if scan["status"] in ACTIVE}
+    if not queues or not settings.broker_url.get_secret_value():
         return
-    found = results.summary(database, scan_id)
-    if as_json:
-        print_json(found)
-        return
-    progress.print_summary(found)
-    progress.say_stalled([found])
+    from producers.listeners import absence, listeners
+
+    try:
+        app = broker_app(settings)
+        for queue in sorted(queues):
+            if listeners(app, queue) == 0:
+                progress.say(absence(queue))
+    except (BrokerUnavailableError, ConfigurationError) as error:
+        progress.say(f"nobody knows whether a worker listens: {error}")
 
 
 @app.command(name="results")
 def results_(
-    scan_id: ScanId,
-    output: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
+    scan: ScanName,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="A file instead of stdout.")] = None,
+    verdict: Annotated[
+        list[VerdictName] | None, typer.Option(help="Only findings with this verdict; may be given again.")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV for a spreadsheet, and not JSON Lines.")] = False,
 ) -> None:
     """Write a scan's findings as JSON Lines, one an image.
 
     Of a scan that records changes, images that are as they were last time have no finding.
     """
-    from producers.reporting import progress, results
+    from producers.reporting import results, standing
+    from producers.scan_names import scan_named
     from worker.files import replacing
 
     database = open_database(environment())
-    progress.say_unchanged(results.progress(database, scan_id))
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in results.rows(database, scan_id))
+    scan_id = scan_named(database, scan)
+    standing.say_unchanged(results.progress(database, scan_id))
+    found = results.rows(database, scan_id, verdicts=verdict or ())
     if output is None:
-        sys.stdout.writelines(lines)
+        sys.stdout.writelines(_written(found, as_csv=as_csv))
         return
     with replacing(output) as file:
-        file.writelines(lines)
+        file.writelines(_written(found, as_csv=as_csv))
+
+
+def _written(rows: Iterator[dict[str, Any]], *, as_csv: bool) -> Iterator[str]:
+    if as_csv:
+        from producers.reporting.csv_findings import csv_pieces
+
+        return csv_pieces(iter(lambda: list(islice(rows, 1000)), []))
+    return (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 @app.command()
 def report(
-    scan_id: ScanId,
-    output: Annotated[Path, typer.Option(help="The HTML file to write.")],
+    scan: ScanName,
+    output: Annotated[Path, typer.Option(metavar="FILE.html", help="The HTML file to write.")],
 ) -> None:
     """Write a scan's report: one HTML file that opens offline."""
     from producers.reporting import reports, results
     from producers.reporting.reviewed import reviewed
+    from producers.scan_names import scan_named
     from worker.messages import ImageRef
     from worker.storage import open_stores
 
     settings = environment()
     database = open_database(settings)
+    scan_id = scan_named(database, scan)
     store = open_stores(settings)
     reports.write_report(
         results.summary(database, scan_id),
@@ -91,15 +159,19 @@ def flagged(
         str | None, typer.Option(metavar="TIME", help="Only what was flagged first at this time or later (ISO 8601).")
     ] = None,
     unreviewed: Annotated[bool, typer.Option("--unreviewed", help="Only what nobody has decided about.")] = False,
-    scan: Annotated[UUID | None, typer.Option(metavar="SCAN", help="Only what this scan flagged.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 100,
+    scan: Annotated[
+        str | None, typer.Option(metavar="SCAN", help="Only what this scan flagged.", autocompletion=complete_scan)
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many contents are shown at most.")] = 100,
     as_json: Json = False,
 ) -> None:
     """Show flagged contents, the newest first: each once, with the places where it was found."""
     from producers.reporting import contents, progress
+    from producers.scan_names import scan_named
 
-    wanted = contents.Wanted(since=time_of(new_since), unreviewed=unreviewed, scan_id=scan)
-    found = contents.flagged(open_database(environment()), wanted, limit)
+    since, database = time_of(new_since), open_database(environment())
+    scan_id = None if scan is None else scan_named(database, scan)
+    found = contents.flagged(database, contents.Wanted(since=since, unreviewed=unreviewed, scan_id=scan_id), limit)
     if as_json:
         print_json({"contents": found})
         return
@@ -117,7 +189,12 @@ def history(
 
     # As `results` writes it, it is taken as it is: the file may be gone.
     known = uri.startswith("file:///") and uri.isascii()
-    found = results.history(open_database(environment()), uri if known else uri_of(uri))
+    wanted = uri if known else uri_of(uri)
+    found = results.history(open_database(environment()), wanted)
+    if not found:
+        raise NoSuchContentError(
+            f"no finding names {wanted}: check its spelling; findings of old scans may have been dropped"
+        )
     if as_json:
         print_json({"findings": found})
         return

@@ -5,7 +5,7 @@ from typing import Any
 
 from typer import Context, Typer
 from typer.core import TyperCommand, TyperGroup
-from typer.main import get_group
+from typer.main import get_command, get_group
 
 COMMANDS = {
     "scan": ("scans", "Publish every image of SOURCE that is not known yet, and print the scan's id."),
@@ -98,7 +98,7 @@ class LazyCommand(TyperCommand):
 
 def group_of(app: Typer) -> TyperGroup:
     """All commands, as a group with the name and the help of `app`."""
-    group = get_group(app)
+    group = get_command(app)
     for name in COMMANDS:
         group.add_command(LazyCommand(name))
     return group

@@ -14,6 +14,7 @@ from producers.commands.options import (
     MinBytes,
     RealTo,
     Suffix,
+    attendance_of,
     checked,
     environment,
     metrics_on,
@@ -22,8 +23,8 @@ from producers.commands.options import (
     print_json,
     uri_of,
 )
-from worker.errors import UsageError
-from worker.messages import Explain, ImageRef, Policy
+from worker.errors import FakesweepError, UsageError
+from worker.messages import LIVE_QUEUE, Explain, ImageRef, Policy
 from worker.wording import first_fault
 
 app = typer.Typer()
@@ -40,6 +41,9 @@ def submit(
     real_to: RealTo = None,
     max_tokens: MaxTokens = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the verdicts and print them.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", help="With --wait: fail after so many seconds.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Put images on the live queue, ahead of every scan, and print the submission's id."""
@@ -49,23 +53,34 @@ def submit(
     policy = checked(Policy, explain=explain, fake_from=fake_from, real_to=real_to, max_tokens=max_tokens)
     if external_id is not None and len(uris) > 1:
         raise UsageError("--external-id names one image: give one URI")
+    if timeout is not None and not wait:
+        raise UsageError("--timeout limits --wait: give both")
     try:
         refs = [ImageRef(uri=uri, external_id=external_id) for uri in dict.fromkeys(map(uri_of, uris))]
     except ValidationError as error:
         raise UsageError(f"{error.errors()[0]['input']}: {first_fault(error)}") from None
     settings = environment()
     database = open_database(settings)
-    scan_id = submissions.submit(open_broker(settings), database, refs, policy=policy)
+    broker = open_broker(settings)
+    scan_id = submissions.submit(broker, database, refs, policy=policy)
     found: list[dict[str, Any]] = []
+    counts = results.progress(database, scan_id)
     if wait:
-        progress.watch(database, scan_id)
+        progress.say(f"submission {scan_id}")  # at once: whoever stops waiting finds it again
+        counts = progress.watch(database, scan_id, look=attendance_of(broker, LIVE_QUEUE).look, timeout_s=timeout)
         found = list(results.rows(database, scan_id))
     if as_json:
-        print_json(results.progress(database, scan_id) | ({"results": found} if wait else {}))
-        return
-    typer.echo(str(scan_id))
-    for row in found:
-        typer.echo(progress.line(row))
+        print_json(counts | ({"results": found} if wait else {}))
+    else:
+        typer.echo(str(scan_id))
+        for row in found:
+            typer.echo(progress.line(row))
+    if wait and counts["status"] not in progress.WAITING_ENDS:
+        left = counts["listed"] - progress.decided(counts)
+        raise FakesweepError(
+            f"after {timeout:g} s, {left} of {counts['listed']} images have no outcome. They stay in the queue: "
+            f"`fakesweep status {scan_id}` shows how they are, `fakesweep results {scan_id}` what was found"
+        )
 
 
 @app.command()

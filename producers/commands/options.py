@@ -5,15 +5,16 @@ The commands import what they work with when they run: see `producers/commands/_
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
-from uuid import UUID
 
 import typer
 from pydantic import BaseModel, ValidationError
 
+from producers.commands.completion import complete_scan
 from worker.errors import BadRowError, UsageError
 from worker.messages import Explain, Record
 from worker.wording import worded
@@ -23,10 +24,22 @@ if TYPE_CHECKING:
 
     from producers.bulk import BulkPublisher
     from producers.counting import Count
+    from producers.listeners import Attendance
     from worker.database import Database, Patience
     from worker.settings import Settings
 
-ScanId = Annotated[UUID, typer.Argument(metavar="SCAN", help="The scan's id.")]
+ScanName = Annotated[
+    str,
+    typer.Argument(
+        metavar="SCAN",
+        help="A scan's id, the first characters of it (4 or more), or its name.",
+        autocompletion=complete_scan,
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+RequireImages = Annotated[
+    bool, typer.Option("--require-images", help="Fail when the source names no image: perhaps it is mistyped.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Wait until every image has its outcome.")]
 ExplainOption = Annotated[Explain, typer.Option(help="For which images the model writes its reasons.")]
@@ -49,6 +62,8 @@ MaxFailedShare = Annotated[
     float | None, typer.Option(min=0, max=1, help="Pause when a larger share of the images failed; 1 is no limit.")
 ]
 
+
+EXIT_FAILED = 1
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -87,10 +102,26 @@ def time_of(text: str | None) -> datetime | None:
 
 
 def environment() -> "Settings":
-    """The settings of the environment. Raises ConfigurationError."""
+    """The settings of the environment. Names variables that nobody reads on stderr. Raises ConfigurationError."""
+    from producers.commands.variables import warn_of_unknown_variables
     from worker.settings import Settings
 
+    warn_of_unknown_variables()
     return Settings.from_environment()
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Asks whether to do what cannot be undone, unless --yes was given.
+
+    Raises UsageError when there is no terminal to ask on, and typer.Exit when the answer is no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} There is no terminal to ask on: add --yes to do it")
+    if not typer.confirm(question, err=True):
+        typer.echo("fakesweep: nothing was changed", err=True)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def settings_for(detector: str | None) -> "Settings":
@@ -119,13 +150,28 @@ def open_database(settings: "Settings", *, pool_size: int = 8, patience: "Patien
     return database
 
 
+def broker_app(settings: "Settings") -> "Celery":
+    """The Celery app. It does not connect yet. Raises ConfigurationError."""
+    from worker import broker
+
+    return broker.create_app(settings.broker_url.get_secret_value(), tls=settings.broker_tls)
+
+
 def open_broker(settings: "Settings") -> "Celery":
     """The Celery app, whose broker answers. Raises ConfigurationError."""
     from worker import broker
 
-    celery = broker.create_app(settings.broker_url.get_secret_value(), tls=settings.broker_tls)
+    celery = broker_app(settings)
     broker.check_broker(celery)
     return celery
+
+
+def attendance_of(app: "Celery", queue: str) -> "Attendance":
+    """Says on stderr when no worker listens to the queue, while somebody waits for what is in it."""
+    from producers.listeners import Attendance, listeners
+    from producers.reporting.progress import say
+
+    return Attendance(queue, lambda: listeners(app, queue), say)
 
 
 def open_publisher(settings: "Settings", warn: Any) -> "BulkPublisher":

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from producers.commands.options import ScanId, environment, open_database
+from producers.commands.options import ScanName, Yes, confirm, environment, open_database
 from worker.errors import LockedError, ScanStateError
 
 app = typer.Typer()
@@ -17,6 +17,7 @@ EXIT_SKIPPED = 1
 def retention(
     keep_days: Annotated[int, typer.Option(min=1, help="Drop the findings of scans that ended longer ago.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be dropped.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Drop the findings of old scans and submissions. Scans, verdicts, objects and reviews stay."""
     from producers import retention as dropping
@@ -25,7 +26,11 @@ def retention(
     database = open_database(environment())
     before = datetime.now(UTC) - timedelta(days=keep_days)
     skipped = False
-    for found in dropping.droppable(database, before):
+    droppable = dropping.droppable(database, before)
+    if droppable and not dry_run:
+        count = sum(found.findings for found in droppable)
+        confirm(f"Drop {count} findings of scans that ended before {before:%Y-%m-%d}, for good?", yes=yes)
+    for found in droppable:
         if dry_run:
             typer.echo(printable(f"would drop {found}"))
             continue
@@ -45,11 +50,15 @@ def retention(
 
 
 @app.command()
-def drop(scan_id: ScanId) -> None:
+def drop(scan: ScanName, yes: Yes = False) -> None:
     """Drop the findings of SCAN, which has ended. The scan, its verdicts and its reviews stay."""
     from producers import retention as dropping
     from producers.reporting.progress import printable
+    from producers.scan_names import scan_named
 
-    scan = dropping.drop_scan(open_database(environment()), scan_id)
-    count = scan.judged + scan.reused + scan.failed
-    typer.echo(printable(f"dropped {count} findings of scan {scan_id} ({scan.name})"))
+    database = open_database(environment())
+    found = dropping.check_droppable(database, scan_named(database, scan))
+    which = printable(f"{found.judged + found.reused + found.failed} findings of scan {found.id} ({found.name})")
+    confirm(f"Drop {which}, for good?", yes=yes)
+    dropping.drop_scan(database, found.id)
+    typer.echo(f"dropped {which}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from producers.commands.options import environment, open_database
+from producers.commands.options import Yes, confirm, environment, open_database
 from worker.errors import UsageError
 
 app = typer.Typer()
@@ -37,6 +37,7 @@ def reviewer(
         list[str] | None,
         typer.Option(metavar="LOGIN", help="As whom they come in, as the review desk shows it; may be given again."),
     ] = None,
+    yes: Yes = False,
 ) -> None:
     """Add, list or disable people who may review.
 
@@ -51,6 +52,8 @@ def reviewer(
         raise UsageError("list takes no name" if name else f"{action} takes the name of a reviewer")
     if action is not Action.ADD and (role or login):
         raise UsageError("--role and --login go with add")
+    if yes and action is not Action.UNLINK:
+        raise UsageError("--yes belongs to unlink")
     database = open_database(environment())
     if name is None:
         logins = reviews.logins(database)
@@ -60,6 +63,8 @@ def reviewer(
     elif action is Action.ADD:
         reviews.add_reviewer(database, name, DeskRole(role) if role else None, login or [])
     elif action is Action.UNLINK:
+        reviews.check_reviewer(database, name)
+        confirm(f"Forget all logins of {name}, for good?", yes=yes)
         reviews.unlink_reviewer(database, name)
     else:
         reviews.disable_reviewer(database, name)

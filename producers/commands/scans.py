@@ -1,10 +1,10 @@
 """Commands that start scans, stop them and let them go on."""
 
 from typing import TYPE_CHECKING, Annotated
-from uuid import UUID
 
 import typer
 
+from producers.commands.going_on import go_on
 from producers.commands.options import (
     ExplainOption,
     FakeFrom,
@@ -16,27 +16,25 @@ from producers.commands.options import (
     MinBytes,
     RealTo,
     RecordOption,
-    ScanId,
+    RequireImages,
+    ScanName,
     Suffix,
     Watch,
+    Yes,
     checked,
+    confirm,
     environment,
     open_database,
     open_publisher,
-    print_json,
 )
-from producers.garbage import collect_seldom
 from producers.limits import Limits
-from worker.errors import FakesweepError, Reason, ScanStateError
+from worker.errors import Reason
 from worker.messages import Explain, Policy, Record
 
 if TYPE_CHECKING:
-    from producers.bulk import BulkPublisher
-    from worker.database import Database
+    pass
 
 app = typer.Typer()
-
-EXIT_PAUSED = 3
 
 
 @app.command()
@@ -62,6 +60,7 @@ def scan(
     record: RecordOption = Record.ALL,
     max_flagged_share: MaxFlaggedShare = Limits.max_flagged_share,
     max_failed_share: MaxFailedShare = Limits.max_failed_share,
+    require_images: RequireImages = False,
     watch: Watch = False,
     as_json: Json = False,
 ) -> None:
@@ -73,7 +72,7 @@ def scan(
     policy = checked(Policy, explain=explain, fake_from=fake_from, real_to=real_to, max_tokens=max_tokens)
     rules = checked(Rules, suffixes=tuple(suffix or ()), min_bytes=min_bytes, max_bytes=max_bytes)
     names = checked(scans.Names, name=name, token=token)
-    listing = scans.Listing(sources=tuple(map(sources.absolute, source)), rules=rules)
+    listing = scans.Listing(sources=tuple(map(sources.absolute, source)), rules=rules, require_images=require_images)
     settings = environment()
     database = open_database(settings)
     with open_publisher(settings, Warnings()) as publisher:
@@ -83,21 +82,24 @@ def scan(
             limits=Limits(max_flagged_share, max_failed_share),
         )  # fmt: skip
         scans.check_same(started, listing, policy, rejudge=rejudge, record=record)
-        _go_on(publisher, database, started.id, watch=watch, as_json=as_json)
+        go_on(settings, publisher, database, started.id, watch=watch, as_json=as_json)
 
 
 @app.command()
-def pause(scan_id: ScanId) -> None:
+def pause(scan: ScanName) -> None:
     """Stop publishing and judging the images of SCAN until it is resumed. What is being judged is finished."""
     from producers import scans
+    from producers.scan_names import scan_named
 
-    scans.pause(open_database(environment()), scan_id)
-    typer.echo(f"scan {scan_id} is paused; `fakesweep resume {scan_id}` goes on with it")
+    database = open_database(environment())
+    scan_id = scan_named(database, scan)
+    changed = scans.pause(database, scan_id, again=True)
+    typer.echo(f"scan {scan_id} is paused{'' if changed else ' already'}; `fakesweep resume {scan_id}` goes on with it")
 
 
 @app.command()
 def resume(
-    scan_id: ScanId,
+    scan: ScanName,
     max_flagged_share: MaxFlaggedShare = None,
     max_failed_share: MaxFailedShare = None,
     watch: Watch = False,
@@ -109,77 +111,63 @@ def resume(
     """
     from producers import scans
     from producers.reporting.progress import Warnings
+    from producers.scan_names import scan_named
 
     settings = environment()
     database = open_database(settings)
+    scan_id = scan_named(database, scan)
     with open_publisher(settings, Warnings()) as publisher:
         scans.resume(database, scan_id, max_flagged_share=max_flagged_share, max_failed_share=max_failed_share)
-        _go_on(publisher, database, scan_id, watch=watch, as_json=as_json)
+        go_on(settings, publisher, database, scan_id, watch=watch, as_json=as_json)
 
 
 @app.command()
-def cancel(scan_id: ScanId) -> None:
+def cancel(scan: ScanName, yes: Yes = False) -> None:
     """End SCAN for good. Its findings stay; what is not judged yet is not judged any more."""
     from producers import scans
+    from producers.reporting import progress, results
+    from producers.scan_names import scan_named
+    from worker.tables import ScanStatus
 
-    scans.cancel(open_database(environment()), scan_id)
-    typer.echo(f"scan {scan_id} is cancelled")
+    database = open_database(environment())
+    scan_id = scan_named(database, scan)
+    counts = results.progress(database, scan_id)
+    if counts["status"] not in {ScanStatus.CANCELLED, ScanStatus.DONE}:
+        left = counts["listed"] - progress.decided(counts)
+        name = progress.printable(counts["name"])
+        confirm(f"Cancel scan {scan_id} ({name})? {left} images have no outcome; it cannot be resumed.", yes=yes)
+    changed = scans.cancel(database, scan_id, again=True)
+    typer.echo(f"scan {scan_id} is cancelled{'' if changed else ' already'}")
 
 
 @app.command()
-def repair(scan_id: ScanId, watch: Watch = False, as_json: Json = False) -> None:
+def repair(scan: ScanName, watch: Watch = False, as_json: Json = False) -> None:
     """List the source of SCAN again and publish what has no outcome: new objects, and whatever was lost."""
     from producers import scans
     from producers.reporting.progress import Warnings
+    from producers.scan_names import scan_named
 
     settings = environment()
     database = open_database(settings)
+    scan_id = scan_named(database, scan)
     with open_publisher(settings, Warnings()) as publisher:
         scans.repair(database, scan_id)
-        _go_on(publisher, database, scan_id, watch=watch, as_json=as_json)
+        go_on(settings, publisher, database, scan_id, watch=watch, as_json=as_json)
 
 
 @app.command()
 def retry(
-    scan_id: ScanId,
+    scan: ScanName,
     reason: Annotated[list[Reason] | None, typer.Option(help="Only these reasons; may be given again.")] = None,
 ) -> None:
     """Judge failed images of SCAN again: those whose storage or engine failed, or those of --reason."""
     from producers import submissions
     from producers.reporting.progress import Warnings
+    from producers.scan_names import scan_named
 
     settings = environment()
     database = open_database(settings)
+    scan_id = scan_named(database, scan)
     with open_publisher(settings, Warnings()) as publisher:
         count = submissions.retry(publisher, database, scan_id, reason or submissions.RETRYABLE)
     typer.echo(f"{count} images published again")
-
-
-def _go_on(publisher: "BulkPublisher", database: "Database", scan_id: UUID, *, watch: bool, as_json: bool) -> None:
-    """Publishes what is left of the scan, prints its id, and waits where that is wished."""
-    from producers import publishing
-    from producers.reporting import progress, results
-    from worker.tables import ScanStatus
-
-    collect_seldom()
-    progress.say(f"scan {scan_id}")  # at once: a listing may take days
-    try:
-        with progress.shown("listing", total=None) as advance:
-            publishing.publish_scan(
-                publisher, database, scan_id, warn=progress.Warnings(),
-                listed=lambda count: advance(count, None),
-                waiting=lambda: progress.show_waiting(advance, results.progress(database, scan_id)),
-            )  # fmt: skip
-    except (FakesweepError, KeyboardInterrupt):
-        progress.say(f"scan {scan_id} has stopped; `fakesweep resume {scan_id}` goes on with it")
-        raise
-    counts = progress.watch(database, scan_id) if watch else results.progress(database, scan_id)
-    if as_json:
-        print_json(counts)
-    else:
-        typer.echo(str(scan_id))
-    if counts["status"] == ScanStatus.PAUSED:
-        progress.say_paused(counts)
-        raise typer.Exit(EXIT_PAUSED)
-    if counts["status"] == ScanStatus.CANCELLED:
-        raise ScanStateError(f"scan {scan_id} is cancelled: start another one, with another token")

@@ -2,10 +2,11 @@
 
 from functools import partial
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
-from producers.commands.options import ScanId, environment, metrics_on, open_broker, open_database, open_publisher
+from producers.commands.options import environment, metrics_on, open_broker, open_database, open_publisher
 from producers.garbage import collect_seldom
 from worker.errors import UsageError
 
@@ -121,7 +122,7 @@ def nightly() -> None:
 
 @app.command(hidden=True)
 def publish(
-    scan_id: ScanId,
+    scan_id: Annotated[UUID, typer.Argument(metavar="SCAN", help="The scan's id.")],
     counts: Annotated[bool, typer.Option("--counts", help="Say what is done, as JSON Lines.")] = False,
 ) -> None:
     """Go on with the listing of SCAN, as `nightly` has it done. Unlike `resume`, it leaves a paused scan paused."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from producers.commands.options import Json, environment, open_database, print_json
+from producers.commands.options import Json, Yes, confirm, environment, open_database, print_json
 from worker.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def token(
     ] = None,
     reviewer: Annotated[str | None, typer.Option(help="Who reviews with it; for the scope review.")] = None,
     days: Annotated[int | None, typer.Option(help="After how many days it expires; else never.")] = None,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Make, list or withdraw tokens of the API.
@@ -45,12 +46,16 @@ def token(
         raise UsageError("list takes no name" if name else f"{action} takes the name of a token")
     if action is not Action.ADD and (scope or reviewer or days is not None):
         raise UsageError("--scope, --reviewer and --days belong to add")
+    if yes and action is not Action.WITHDRAW:
+        raise UsageError("--yes belongs to withdraw")
     if as_json and action is Action.WITHDRAW:
         raise UsageError("--json belongs to add and list")
     database = open_database(environment())
     if name is None:
         _list(database, as_json=as_json)
     elif action is Action.WITHDRAW:
+        tokens.check_token(database, name)
+        confirm(f"Withdraw the token {name}, for good?", yes=yes)
         tokens.withdraw_token(database, name)
     else:
         made = tokens.add_token(database, tokens.Wanted(name, _scopes(scope or []), reviewer, days))

@@ -40,10 +40,13 @@ def train(
     evaluate: Annotated[
         Path | None, typer.Option(exists=True, help="Another dataset to evaluate on; its images beside it.")
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="These change a recipe of one stage.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1)] = None,
-    learning_rate: Annotated[float | None, typer.Option()] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    epochs: Annotated[
+        float | None,
+        typer.Option(help="How often all images are learned. This and the next three change a recipe of one stage."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="How many steps to learn, instead of --epochs.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The recipe's learning_rate, changed.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="The recipe's batch_size: images of one step.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first fault of the dataset.")] = False,
 ) -> None:
     """Fine-tune a LLaVA on labelled images, evaluate it, and leave a folder that the worker serves."""

@@ -127,7 +127,8 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
         if due is None:
             return
         scan = start_scan(
-            self._database, Listing(sources=nightly.sources, rules=nightly.rules),
+            self._database,
+            Listing(sources=nightly.sources, rules=nightly.rules, require_images=nightly.require_images),
             name=name, token=f"{name}@{due.isoformat()}", policy=nightly.policy, limits=nightly.limits,
             rejudge=nightly.rejudge, record=nightly.record, schedule=name, due_at=due,
         )  # fmt: skip

@@ -56,6 +56,7 @@ class NightlyScan(BaseModel):
     sources: Annotated[tuple[SourceName, ...], Field(min_length=1)]
     policy: Policy
     rules: Rules
+    require_images: bool = False
     rejudge: bool = False
     record: Record = Record.CHANGES
     max_flagged_share: Annotated[float, Field(ge=0, le=1)] | None = Limits.max_flagged_share

@@ -1,8 +1,8 @@
-"""What a person sees on the terminal: a progress bar there, plain lines elsewhere, tables for `status`."""
+"""What a person sees while a command runs: a progress bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Protocol
@@ -13,7 +13,6 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from producers.reporting import results
 from worker.database import Database
 from worker.errors import DatabaseUnavailableError
-from worker.messages import Record
 from worker.tables import ScanStatus
 
 POLL_S = 0.5
@@ -102,7 +101,18 @@ def say(line: str) -> None:
 
 def show_waiting(advance: Advance, counts: Mapping[str, Any]) -> None:
     """What a scan has come to while its producer waits for room in the queue."""
-    advance(counts["listed"], None, f"the queue is full; {_decided(counts)} have an outcome, {_speed(counts)}")
+    advance(counts["listed"], None, f"the queue is full; {decided(counts)} have an outcome, {_speed(counts)}")
+
+
+def watch(
+    database: Database, scan_id: UUID, *, look: Callable[[], None] = lambda: None, timeout_s: float | None = None
+) -> dict[str, Any]:
+    """Shows a scan's progress until every listed image has its outcome, somebody stops it, or the time is over.
+
+    Returns its last counts. `look` is called twice a second. `timeout_s` are seconds; None waits as long as it takes.
+    Raises NoSuchScanError, and DatabaseUnavailableError after several minutes without the database.
+    """
+    return _watch(database, scan_id, look, None if timeout_s is None else time.monotonic() + timeout_s)
 
 
 @retry(
@@ -111,11 +121,13 @@ def show_waiting(advance: Advance, counts: Mapping[str, Any]) -> None:
     wait=wait_random_exponential(max=10),
     reraise=True,
 )
-def watch(database: Database, scan_id: UUID) -> dict[str, Any]:
-    """Shows a scan's progress until every listed image has its outcome, or somebody stops it; its last counts."""
+def _watch(database: Database, scan_id: UUID, look: Callable[[], None], until: float | None) -> dict[str, Any]:
     with shown("judging", total=None) as advance:
         while (counts := results.progress(database, scan_id))["status"] not in WAITING_ENDS:
-            advance(_decided(counts), counts["listed"], _speed(counts))
+            advance(decided(counts), counts["listed"], _speed(counts))
+            if until is not None and time.monotonic() >= until:
+                break
+            look()
             time.sleep(POLL_S)
     print(_counts_line(counts), file=sys.stderr)
     return counts
@@ -128,32 +140,8 @@ def _speed(counts: Mapping[str, Any]) -> str:
     return f"{counts['rate']:.1f} images/s{left}, {shares}, {counts['reused']} reused, {counts['unchanged']} unchanged"
 
 
-def say_paused(counts: Mapping[str, Any]) -> None:
-    """One line that a scan stands still, why, and how it goes on."""
-    scan, note = counts["scan"], counts["note"]
-    print(f"fakesweep: scan {scan} is paused: {note}. Look at its findings (`fakesweep report {scan} --output …`); "
-          f"then `fakesweep resume {scan}` or `fakesweep cancel {scan}`", file=sys.stderr)  # fmt: skip
-
-
-def say_unchanged(counts: Mapping[str, Any]) -> None:
-    """One line that images of a scan have no finding because they are as they were."""
-    if counts["record"] == Record.CHANGES:
-        say(f"scan {counts['scan']} records changes: {counts['unchanged']} of {counts['listed']} images are as they "
-            "were last time and have no finding")  # fmt: skip
-
-
-def say_stalled(scans: Sequence[Mapping[str, Any]]) -> None:
-    """One line for each of the scans that stands still: since when, and what to look at."""
-    for scan in scans:
-        if scan["stalled_s"] is None:
-            continue
-        still, left = timedelta(seconds=scan["stalled_s"]), scan["listed"] - _decided(scan)
-        say(f"scan {scan['scan']} ({scan['name']}) stands still: no image got its outcome for {still}, {left} images "
-            "have none. Does a worker run? Does `fakesweep dead list` show something? "
-            f"`fakesweep repair {scan['scan']}` publishes again what is lost")  # fmt: skip
-
-
-def _decided(counts: Mapping[str, Any]) -> int:
+def decided(counts: Mapping[str, Any]) -> int:
+    """How many images of a scan have their outcome."""
     return int(counts["judged"] + counts["reused"] + counts["unchanged"] + counts["failed"])
 
 
@@ -178,37 +166,3 @@ def content_line(row: Mapping[str, Any]) -> str:
     places = "1 place" if row["places"] == 1 else f"{row['places']} places"
     cells = (row["first_flagged_at"][:19], what, places, row["last_flagged_uri"], row["explanation"] or "")
     return "\t".join(printable(cell) for cell in cells)
-
-
-def print_summary(found: Mapping[str, Any]) -> None:
-    """A scan for a person."""
-    from rich.console import Console  # noqa: PLC0415 - likewise
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(show_header=False, box=None)
-    for name, value in found.items():
-        shown_value = str(value)
-        if name == "detectors":
-            shown_value = ", ".join(row["name"] for row in value)
-        elif name in {"policy", "skipped_by"}:
-            shown_value = ", ".join(f"{rule} {limit}" for rule, limit in (value or {}).items() if limit is not None)
-        elif name.startswith("share_") and value is not None:
-            shown_value = f"{100 * value:.2f} %"
-        elif name in {"eta_s", "stalled_s"} and value is not None:
-            shown_value = str(timedelta(seconds=value))
-        table.add_row(name, escape(printable(shown_value)))
-    Console().print(table)
-
-
-def print_scans(scans: Sequence[Mapping[str, Any]]) -> None:
-    """The newest scans for a person."""
-    from rich.console import Console  # noqa: PLC0415 - likewise
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table("scan", "name", "status", "listed", "judged", "reused", "unchanged", "failed", "fake", "started")
-    for scan in scans:
-        cells = (scan[name] for name in ("name", "status", "listed", "judged", "reused", "unchanged", "failed", "fake"))
-        table.add_row(scan["scan"], *(escape(printable(str(cell))) for cell in cells), scan["created_at"][:19])
-    Console().print(table)

@@ -1,6 +1,6 @@
 """What the tables say of scans, in the forms that `status`, `results` and `report` give out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -92,8 +92,12 @@ def recent_scans(database: Database, limit: int = 20) -> list[dict[str, Any]]:
     return recent + [scan for scan in active if scan["stalled_s"] is not None]
 
 
-def rows(database: Database, scan_id: UUID) -> Iterator[dict[str, Any]]:
-    """The lines of `fakesweep results`, by uri, streamed. Raises NoSuchScanError, ScanStateError."""
+def rows(database: Database, scan_id: UUID, *, verdicts: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """The lines of `fakesweep results`, by uri, streamed; only those with these verdicts, if some are given.
+
+    Raises NoSuchScanError, ScanStateError.
+    """
+    wanted = "AND verdict = ANY(:verdicts) " if verdicts else ""
     with transaction(database) as session:
         scan = find_scan(session, scan_id)
         if scan.dropped_at is not None:
@@ -101,10 +105,10 @@ def rows(database: Database, scan_id: UUID) -> Iterator[dict[str, Any]]:
             raise ScanStateError(f"scan {scan_id}: {dropped}; verdicts and reviews are kept")
         found = session.execute(
             text(
-                "SELECT * FROM finding_details WHERE partition = :partition AND scan_id = :scan_id "
+                f"SELECT * FROM finding_details WHERE partition = :partition AND scan_id = :scan_id {wanted}"  # noqa: S608 - our own text
                 "ORDER BY partition, scan_id, uri"
             ),
-            {"partition": scan.partition, "scan_id": scan.id},
+            {"partition": scan.partition, "scan_id": scan.id, "verdicts": [str(verdict) for verdict in verdicts]},
             execution_options={"yield_per": 1000},
         )
         for row in found.mappings():

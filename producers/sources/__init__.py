@@ -20,6 +20,12 @@ from worker.files import local_path
 
 STANDARD_INPUT = "-"
 
+LOOKED_AT = 4096
+"""Bytes of a file that show whether it is text."""
+
+_NEVER_IN_TEXT = frozenset(range(32)) - frozenset(b"\t\n\f\r\x1b")
+"""Control characters. Every format of images has one among its first bytes."""
+
 
 def absolute(source: str) -> str:
     """Returns the source in the form that a scan stores.
@@ -77,8 +83,23 @@ def _of_this_machine(source: str, rules: Rules, warn: Warn) -> Source:
     if path.is_file() and (path.name == INVENTORY or path.name.lower().endswith(MANIFESTS)):
         return _listed_in(local(path), rules, warn)
     if path.is_file():
+        _check_no_list(path, source)
         return SingleFile(path.resolve(), rules, warn)
     raise UnknownSourceError(f"{source}: not found: give s3://bucket/prefix, or a folder or file of this machine")
+
+
+def _check_no_list(path: Path, source: str) -> None:
+    """Refuses a text file, which would be judged as one broken image. Raises UnknownSourceError."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(LOOKED_AT)
+    except OSError as error:
+        raise UnknownSourceError(f"{source}: cannot be read: {error.strerror}") from None
+    if begin and not any(byte in _NEVER_IN_TEXT for byte in begin):
+        raise UnknownSourceError(
+            f"{source}: a text file, and not an image. If it is a list of images, give it a name that ends with "
+            ".txt, .csv or .jsonl, or pipe it in: fakesweep scan - < FILE"
+        )
 
 
 def _path(source: str) -> Path:

@@ -94,7 +94,7 @@ def test_images_in_s3_and_a_record_too_many(drawings: Path, tmp_path: Path, buck
         (("set.jsonl", "--detector", "nothing"), "FAKESWEEP_DETECTOR: 'nothing' is neither"),
         (("empty.jsonl",), "DATASET: empty.jsonl holds no record that can be used"),
         (("set.jsonl", "--output", "empty.jsonl"), "--output: "),
-        (("set.jsonl", "--resamples", "100001"), "Invalid value for '--resamples': Input should be less than or"),
+        (("set.jsonl", "--resamples", "100001"), "Invalid value for '--resamples': must be 100000 or less"),
     ],
 )
 def test_what_cannot_be_is_one_line(tmp_path: Path, arguments: tuple[str, ...], complaint: str) -> None:

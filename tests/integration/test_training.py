@@ -327,7 +327,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(
         ((dataset, base, base), steps, "holds a model already; give another folder"),
         ((dataset, base, tmp_path / "a"), ("--name", "n" * 101), "--name: a detector's name has 1 to 100 characters"),
         ((dataset, base, tmp_path / "a"), ("--evaluate", str(tmp_path / "none.json")), "does not exist"),
-        ((dataset, base, tmp_path / "a"), (*steps, "--learning-rate", "0"), "learning_rate: Input should be greater"),
+        ((dataset, base, tmp_path / "a"), (*steps, "--learning-rate", "0"), "learning_rate: must be more than 0"),
     ]:  # fmt: skip
         code, told = command_line.train(*given, *options)
         assert (code, told.count("\n")) == (2, 1), told

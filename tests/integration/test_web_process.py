@@ -138,7 +138,7 @@ GOOD = '[[reason]]\ncode = "hands"\ntext = "Six fingers"\nstatements = ["fake"]\
         (GOOD + "code = = 1", "(at line 5, column 8)"),
         (GOOD + GOOD, "reasons.toml, line 5: the code hands comes twice"),
         (GOOD + GOOD.replace("hands", "feet").replace("fake", "fine"), "reasons.toml, line 5: statements.0:"),
-        (GOOD.replace('text = "Six fingers"\n', ""), "reasons.toml, line 1: text: Field required"),
+        (GOOD.replace('text = "Six fingers"\n', ""), "reasons.toml, line 1: text: is missing"),
         (GOOD.replace("Six fingers", ""), "reasons.toml, line 1: text:"),
         ("", "reasons.toml, line 1: must hold [[reason]] tables"),
     ],

@@ -1,12 +1,11 @@
 """The formats of findings: which one a request wants, and how it is written."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
+from producers.reporting.csv_findings import csv_pieces
 from producers.web.api.problems import ProblemError
 
 
@@ -20,13 +19,6 @@ class Form(StrEnum):
 
 MEDIA_TYPES = {Form.JSON: "application/json", Form.JSON_LINES: "application/x-ndjson", Form.CSV: "text/csv"}
 """The media types of the formats. The first one that the client accepts is used."""
-
-COLUMNS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "explanation", "contradicts", "cut_off",
-           "reason", "detail", "etag", "sha256", "width", "height", "detector", "reused_from", "attempts",
-           "decided_at")  # fmt: skip
-
-_OBEYED = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""A spreadsheet treats a cell that begins with one of these as a formula."""
 
 
 def wanted(accept: str | None) -> Form:
@@ -58,22 +50,7 @@ def _weight(media_type: str, weights: Mapping[str, float]) -> float:
 def written(form: Form, batches: Iterable[list[dict[str, Any]]]) -> Iterator[str]:
     """Yields the findings as JSON Lines or CSV, in pieces."""
     if form is Form.CSV:
-        yield _csv([COLUMNS])
+        yield from csv_pieces(batches)
+        return
     for batch in batches:
-        if form is Form.CSV:
-            yield _csv([[_cell(row, name) for name in COLUMNS] for row in batch])
-        else:
-            yield "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in batch)
-
-
-def _csv(rows: Iterable[Iterable[object]]) -> str:
-    target = io.StringIO()
-    csv.writer(target, lineterminator="\r\n").writerows(rows)
-    return target.getvalue()
-
-
-def _cell(row: Mapping[str, Any], name: str) -> object:
-    value = row[name]
-    if name == "detector":
-        value = value and value["name"]
-    return f"'{value}" if isinstance(value, str) and value.startswith(_OBEYED) else value
+        yield "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in batch)

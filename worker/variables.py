@@ -1,0 +1,60 @@
+"""Finds environment variables that begin with FAKESWEEP_ and are no setting: mostly a slip of the hand."""
+
+import difflib
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings
+
+PREFIX = "FAKESWEEP_"
+
+OTHERS = frozenset(
+    {
+        "FAKESWEEP_REPLICA",  # `fakesweep worker --gpus` tells each of its processes which one it is
+        "FAKESWEEP_PARENT_SOCKET",  # the same
+        "FAKESWEEP_ANNOTATION_KEY",  # the keys of `fakesweep annotate`: docs/annotation.md
+        "FAKESWEEP_API",  # the clients in docs/api.md
+        "FAKESWEEP_TOKEN",  # the same
+    }
+)
+"""Names that are no field of a class of settings."""
+
+OTHER_BEGINNINGS = ("FAKESWEEP_ANNOTATION_KEY_",)
+"""How other names begin that have a number at their end."""
+
+FROM_FILE = "_FILE"
+"""The end of a name that says in which file a secret is."""
+
+
+def names_of(settings: type[BaseSettings]) -> set[str]:
+    """Returns the names of the variables that a class of settings reads, in capital letters."""
+    names = set()
+    for field_name, field in settings.model_fields.items():
+        alias, prefix = field.validation_alias, settings.model_config.get("env_prefix", "")
+        name = alias if isinstance(alias, str) else f"{prefix}{field_name}".upper()
+        names |= {name, f"{name}{FROM_FILE}"} if field.annotation is SecretStr else {name}
+    return names
+
+
+def unknown_variables(given: Iterable[str], known: AbstractSet[str], *, beginnings: tuple[str, ...] = ()) -> str | None:
+    """Returns one line that names the variables among `given` that nobody reads; None when there is none.
+
+    `known` are the names that are read, and `beginnings` how further ones may begin.
+    """
+    names = sorted(name for name in given if name.upper().startswith(PREFIX))
+    known = known | OTHERS
+    unknown = [name for name in names if not _is_known(name.upper(), known, (*OTHER_BEGINNINGS, *beginnings))]
+    if not unknown:
+        return None
+    told = ", ".join(_told(name, known) for name in unknown)
+    return f"no setting has the name {told}" if len(unknown) == 1 else f"no settings have these names: {told}"
+
+
+def _is_known(name: str, known: AbstractSet[str], beginnings: tuple[str, ...]) -> bool:
+    return name in known or name.startswith(beginnings)
+
+
+def _told(name: str, known: AbstractSet[str]) -> str:
+    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+    return f"{name} (did you mean {near[0]}?)" if near else name
