@@ -1,7 +1,7 @@
 """The `fakesweep` command line. Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 the scan is paused."""
 
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 import typer.exceptions
@@ -43,7 +43,8 @@ def main() -> NoReturn:
     try:
         code = app(args=sys.argv[1:] or ["--help"], prog_name="fakesweep", standalone_mode=False)
     except typer.exceptions.TyperException as error:
-        _fail(f"{_worded(error)} (see fakesweep --help)", EXIT_USAGE)
+        command = getattr(getattr(error, "ctx", None), "command_path", "fakesweep")
+        _fail(f"{_worded(error)} (see {command} --help)", EXIT_USAGE)
     except (ConfigurationError, UsageError, UnknownSourceError) as error:
         _fail(error, EXIT_USAGE)
     except (KeyboardInterrupt, typer.Abort):
@@ -57,7 +58,7 @@ def main() -> NoReturn:
 
 def _worded(error: typer.exceptions.TyperException) -> str:
     """What is wrong with an option or an argument. Where pydantic has found it, in our words."""
-    cause = error.__cause__
+    cause: Any = error.__cause__
     if hasattr(error, "message") and hasattr(cause, "errors"):
         from worker.wording import first_fault  # noqa: PLC0415 - most command lines have no fault
 

@@ -228,7 +228,7 @@ def refusal(scan: Scan) -> str | None:
     if scan.listed or scan.status != ScanStatus.LISTING:
         return None
     if Listing.of(scan).require_images:
-        return "its source names no image, and one or more are required"
+        return "its source names no image, and require_images asks for one or more"
     invalid = (scan.skipped_by or {}).get(PassedOver.INVALID, 0)
     if invalid and invalid == scan.skipped:
         lines = "the one line of its source is" if invalid == 1 else f"all {invalid} lines of its source are"

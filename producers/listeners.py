@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from worker import broker
+from worker.errors import BrokerUnavailableError
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -80,7 +81,7 @@ class Attendance:
         self._due = self._clock() + LOOK_EVERY_S
         try:
             absent = self._ask() == 0
-        except broker.BrokerUnavailableError:
+        except BrokerUnavailableError:
             return
         if absent and not self._said:
             self._say(absence(self._queue))

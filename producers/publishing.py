@@ -13,7 +13,6 @@ from producers.listing import Rules, Source, Warn, ahead, chunks
 from producers.scans import Listing, find_scan
 from producers.sources import open_source
 from worker.database import Database, transaction
-from worker.database.lifecycle import ENDED
 from worker.errors import DatabaseUnavailableError, SupersededError
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE
 from worker.tables import Scan, ScanStatus
@@ -97,7 +96,8 @@ def publish_scan(
         warn(f"scan {scan_id}: another producer has gone on with it, or it was paused or cancelled")
     with transaction(database) as session:
         ended = find_scan(session, scan_id)
-    if scan.status in {ScanStatus.LISTING, ScanStatus.REPAIRING} and not ended.listed and ended.status in ENDED:
+    was_listed = scan.status in {ScanStatus.LISTING, ScanStatus.REPAIRING}
+    if was_listed and not ended.listed and ended.status == ScanStatus.DONE:
         warn(_nothing(ended))
     return ScanStatus(ended.status)
 

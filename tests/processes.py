@@ -115,7 +115,7 @@ def fakesweep(
     """Runs the command line."""
     return subprocess.run(
         [sys.executable, "-m", "producers", *arguments], cwd=folder, capture_output=True, text=True, check=False,
-        timeout=timeout_s, env={**os.environ, **environment},
+        timeout=timeout_s, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ def complete_scan(incomplete: str) -> list[tuple[str, str]]:
         found = _scans(incomplete)
     except Exception:  # noqa: BLE001 - a shell shows no error here: it offers nothing
         return []
-    offered = {}
+    offered: dict[str, str] = {}
     for scan_id, name, status in found:
         by_name = bool(incomplete) and not scan_id.startswith(incomplete)
         offered.setdefault(name if by_name else scan_id, f"{status} {scan_id if by_name else name}")

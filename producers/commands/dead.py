@@ -57,7 +57,7 @@ def dead(
         typer.echo(f"{one} cannot be replayed: {reason}", err=True)
     chosen -= set(refused)
     if action is Action.DISCARD and chosen:
-        confirm(f"Discard {len(chosen)} dead letters, for good?", yes=yes)
+        confirm(f"This deletes dead letters: {len(chosen)}", yes=yes)
     if wanted is not Act.KEEP:
         dead_letters.look_through(celery, lambda letter: wanted if letter.id in chosen else Act.KEEP)
     _show(action, [letter.row() for letter in there.values() if letter.id in chosen], as_json=as_json)

@@ -55,7 +55,7 @@ def go_on(
         standing.say_paused(counts)
         raise typer.Exit(EXIT_PAUSED)
     if counts["status"] == ScanStatus.CANCELLED:
-        raise ScanStateError(f"scan {scan_id} is cancelled ({counts['note']}): start another one, with another token")
+        raise ScanStateError(f"scan {scan_id} is cancelled: {counts['note']}. Start another one, with another token")
 
 
 def _queue_of(counts: "Mapping[str, Any]") -> str:

@@ -1,7 +1,7 @@
 """Commands that are imported when they are called."""
 
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 from typer import Context, Typer
 from typer.core import TyperCommand, TyperGroup
@@ -98,7 +98,7 @@ class LazyCommand(TyperCommand):
 
 def group_of(app: Typer) -> TyperGroup:
     """All commands, as a group with the name and the help of `app`."""
-    group = get_command(app)
+    group = cast(TyperGroup, get_command(app))  # with the options for the completion of a shell
     for name in COMMANDS:
         group.add_command(LazyCommand(name))
     return group

@@ -110,16 +110,16 @@ def environment() -> "Settings":
     return Settings.from_environment()
 
 
-def confirm(question: str, *, yes: bool) -> None:
-    """Asks whether to do what cannot be undone, unless --yes was given.
+def confirm(what: str, *, yes: bool) -> None:
+    """Asks whether to do what cannot be undone, unless --yes was given. `what` says what that is.
 
     Raises UsageError when there is no terminal to ask on, and typer.Exit when the answer is no.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"{question} There is no terminal to ask on: add --yes to do it")
-    if not typer.confirm(question, err=True):
+        raise UsageError(f"{what}. Nobody can be asked here, because stdin is not a terminal: add --yes")
+    if not typer.confirm(f"{what}. Go on?", err=True):
         typer.echo("fakesweep: nothing was changed", err=True)
         raise typer.Exit(EXIT_FAILED)
 

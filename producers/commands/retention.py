@@ -29,7 +29,7 @@ def retention(
     droppable = dropping.droppable(database, before)
     if droppable and not dry_run:
         count = sum(found.findings for found in droppable)
-        confirm(f"Drop {count} findings of scans that ended before {before:%Y-%m-%d}, for good?", yes=yes)
+        confirm(f"This deletes {count} findings of scans that ended before {before:%Y-%m-%d}", yes=yes)
     for found in droppable:
         if dry_run:
             typer.echo(printable(f"would drop {found}"))
@@ -59,6 +59,6 @@ def drop(scan: ScanName, yes: Yes = False) -> None:
     database = open_database(environment())
     found = dropping.check_droppable(database, scan_named(database, scan))
     which = printable(f"{found.judged + found.reused + found.failed} findings of scan {found.id} ({found.name})")
-    confirm(f"Drop {which}, for good?", yes=yes)
+    confirm(f"This deletes {which}", yes=yes)
     dropping.drop_scan(database, found.id)
     typer.echo(f"dropped {which}")

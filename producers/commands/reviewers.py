@@ -64,7 +64,7 @@ def reviewer(
         reviews.add_reviewer(database, name, DeskRole(role) if role else None, login or [])
     elif action is Action.UNLINK:
         reviews.check_reviewer(database, name)
-        confirm(f"Forget all logins of {name}, for good?", yes=yes)
+        confirm(f"This deletes all logins of {name}", yes=yes)
         reviews.unlink_reviewer(database, name)
     else:
         reviews.disable_reviewer(database, name)

@@ -135,7 +135,7 @@ def cancel(scan: ScanName, yes: Yes = False) -> None:
     if counts["status"] not in {ScanStatus.CANCELLED, ScanStatus.DONE}:
         left = counts["listed"] - progress.decided(counts)
         name = progress.printable(counts["name"])
-        confirm(f"Cancel scan {scan_id} ({name})? {left} images have no outcome; it cannot be resumed.", yes=yes)
+        confirm(f"This ends scan {scan_id} ({name}) for good; {left} images have no outcome", yes=yes)
     changed = scans.cancel(database, scan_id, again=True)
     typer.echo(f"scan {scan_id} is cancelled{'' if changed else ' already'}")
 

@@ -93,8 +93,10 @@ def worker(
 
         raise typer.Exit(run_replicas(gpus))
     from worker.database import connect
+    from worker.settings import Settings
 
-    connect(environment().database_url.get_secret_value())  # a missing setting is told before the slow imports
+    # A missing setting is told before the slow imports. The worker itself names unknown ones.
+    connect(Settings.from_environment().database_url.get_secret_value())
     from worker.__main__ import main as run_worker
 
     raise typer.Exit(run_worker())

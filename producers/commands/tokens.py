@@ -55,7 +55,7 @@ def token(
         _list(database, as_json=as_json)
     elif action is Action.WITHDRAW:
         tokens.check_token(database, name)
-        confirm(f"Withdraw the token {name}, for good?", yes=yes)
+        confirm(f"This makes the token {name} useless for good", yes=yes)
         tokens.withdraw_token(database, name)
     else:
         made = tokens.add_token(database, tokens.Wanted(name, _scopes(scope or []), reviewer, days))

@@ -4,6 +4,7 @@ Each is a `producers.listing.Source`. It lists its images in pages, holds few of
 the cursor of any page.
 """
 
+import mimetypes
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -89,7 +90,9 @@ def _of_this_machine(source: str, rules: Rules, warn: Warn) -> Source:
 
 
 def _check_no_list(path: Path, source: str) -> None:
-    """Refuses a text file, which would be judged as one broken image. Raises UnknownSourceError."""
+    """Refuses a text file that is not named like an image: it would be judged as one. Raises UnknownSourceError."""
+    if (mimetypes.guess_type(path.name)[0] or "").startswith("image/"):
+        return
     try:
         with path.open("rb") as file:
             begin = file.read(LOOKED_AT)

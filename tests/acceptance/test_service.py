@@ -145,7 +145,7 @@ def _stop_in_the_middle(source: str, environment: dict[str, str], running: Runni
         ({"BROKER_URL": "redis://:se#cret@h/0"}, "BROKER_URL", "kombu"),
         ({"DATABASE_URL": "postgresql://u:p@h:abc/d"}, "DATABASE_URL", "postgresql://user:password@host"),
         ({"DATABASE_URL": "postgresql:///db?foo=1"}, "DATABASE_URL", "foo"),
-        ({"FAKESWEEP_THREADS": "many"}, "FAKESWEEP_THREADS", "valid integer"),
+        ({"FAKESWEEP_THREADS": "many"}, "FAKESWEEP_THREADS", "whole number"),
         ({"FAKESWEEP_ENGINE": "onnx"}, "FAKESWEEP_ENGINE", "vllm"),
     ],
 )

@@ -312,7 +312,7 @@ def test_the_commands(archive: Archive, database_url: str, tmp_path: Path) -> No
     what = f"kept 6 findings of scan {paused} (s3://b/), last moved {last_moved}"
     assert lines[2:] == [f"{what}: scan {paused} is still paused; cancel it, or let it end"]
     assert count(archive.database, "findings") == 18
-    done = fakesweep("retention", "--keep-days", "7", environment=environment)
+    done = fakesweep("retention", "--keep-days", "7", "--yes", environment=environment)
     assert (done.returncode, done.stdout) == (0, dry.stdout.replace("would drop", "dropped"))
     assert partition_tables(archive.database) == {f"findings_scan_{running.hex}", f"findings_scan_{paused.hex}"}
     for command in (("results", str(old)), ("report", str(old), "--output", str(tmp_path / "r.html"))):
@@ -323,7 +323,7 @@ def test_the_commands(archive: Archive, database_url: str, tmp_path: Path) -> No
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert "is listing" in refused.stderr
     scans.cancel(archive.database, running)
-    done = fakesweep("drop", str(running), environment=environment)
+    done = fakesweep("drop", str(running), "--yes", environment=environment)
     assert (done.returncode, done.stdout) == (0, f"dropped 0 findings of scan {running} (s3://b/)\n")
     for arguments in ((), ("--keep-days", "0")):
         assert fakesweep("retention", *arguments, environment=environment).returncode == 2
@@ -333,7 +333,7 @@ def test_the_commands(archive: Archive, database_url: str, tmp_path: Path) -> No
 def test_what_is_locked_is_skipped_and_said(archive: Archive, database_url: str) -> None:
     scan_id = swept(archive, datetime.now(UTC) - timedelta(days=8))
     with reading(database_url):
-        skipped = fakesweep("retention", "--keep-days", "7", environment={"DATABASE_URL": database_url})
+        skipped = fakesweep("retention", "--keep-days", "7", "--yes", environment={"DATABASE_URL": database_url})
     assert (skipped.returncode, skipped.stdout, skipped.stderr.count("\n")) == (1, "", 1)
     assert skipped.stderr.startswith(f"skipped 6 findings of scan {scan_id}")
     assert "another session holds a lock" in skipped.stderr

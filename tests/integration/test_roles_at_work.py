@@ -82,11 +82,11 @@ def test_a_worker_and_a_producer_do_all_they_are_for(roles: Home, clean_redis_ur
         open_scan = roles.sql("UPDATE scans SET status = 'running', listed = 1000 WHERE kind = 'scan' RETURNING id")
         assert open_scan
         roles.sql(f"UPDATE scans SET status = 'paused' WHERE kind = 'scan' AND '{control}' = 'resume'")
-        command(producer, control, scan["scan"])
-    command(producer, "drop", scan["scan"])
-    command(producer, "drop", submitted["scan"])
+        command(producer, control, scan["scan"], *(["--yes"] if control == "cancel" else []))
+    command(producer, "drop", scan["scan"], "--yes")
+    command(producer, "drop", submitted["scan"], "--yes")
     roles.sql("UPDATE scans SET status = 'done', finished_at = now() - interval '2 days' WHERE dropped_at IS NULL")
-    assert "dropped" in command(producer, "retention", "--keep-days", "1")
+    assert "dropped" in command(producer, "retention", "--keep-days", "1", "--yes")
     assert roles.sql("SELECT count(*) FROM findings") == [(0,)]
 
 

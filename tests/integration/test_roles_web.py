@@ -115,7 +115,7 @@ def test_the_command_lists_roles_and_logins(database_url: str) -> None:
     assert "heron  active  lead" in ran("list")[1], "their role stays"
     code, said = ran("add", "crane", "--login", "proxy:anna")
     assert (code, "is the login of heron" in said, "crane" in ran("list")[1]) == (2, True, False)
-    assert ran("unlink", "heron") == (0, "")
+    assert ran("unlink", "heron", "--yes") == (0, "")
     assert ran("list") == (0, "heron  active  lead\n")
     for wrong in (
         ("add", "crane", "--login", "anna"),

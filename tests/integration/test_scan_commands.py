@@ -168,7 +168,7 @@ def test_a_pause_ends_the_producer_and_says_how_it_goes_on(environment: Environm
 def test_a_cancelled_scan_is_not_judged_and_stays_so(environment: Environment, tmp_path: Path) -> None:
     write_pngs(tmp_path / "images", 40)
     scan = ran("scan", str(tmp_path / "images"), environment=environment).stdout.strip()
-    ran("cancel", scan, environment=environment)
+    ran("cancel", scan, "--yes", environment=environment)
     with worker(QUICK, NO_POISON, environment, tmp_path) as running:
         wait_for(lambda: running.log.read_text().count("message_of_ended_scan") == 3, 30, running.process, running.log)
     counts = told("status", scan, environment=environment)
@@ -262,7 +262,7 @@ def test_a_token_is_one_scan_with_one_set_of_options(environment: Environment, t
     for other in ((two,), (one, "--rejudge"), (one, "--fake-from", "0.9"), (one, "--suffix", ".png")):
         line = error_of("scan", *other, "--token", "T", environment=environment, code=FAILED)
         assert f"token T is scan {scan}" in line
-    ran("cancel", scan, environment=environment)
+    ran("cancel", scan, "--yes", environment=environment)
     assert "is cancelled" in ran("scan", one, "--token", "T", environment=environment, code=FAILED).stderr
 
 

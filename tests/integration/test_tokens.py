@@ -30,7 +30,7 @@ def test_a_token_is_shown_once_and_stored_as_its_hash(database: Database, databa
     assert (found.name, found.scopes, found.reviewer) == ("client", ["submit", "review"], "heron")
     (listed,) = json.loads(fakesweep("token", "list", "--json", environment=given).stdout)["tokens"]
     assert (listed["state"], "token_sha256" in listed) == ("active", False)
-    assert fakesweep("token", "withdraw", "client", environment=given).returncode == 0
+    assert fakesweep("token", "withdraw", "client", "--yes", environment=given).returncode == 0
     assert "client  withdrawn  submit,review  as heron" in fakesweep("token", "list", environment=given).stdout
 
 
