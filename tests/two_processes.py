@@ -23,6 +23,7 @@ TOGETHER = {
         "integration/test_door.py",
         "integration/test_document_snippets.py",
         "integration/test_listen.py",
+        "integration/test_listeners.py",
         "integration/test_web_dead_letters.py",
     ),
     "vllm": (  # one engine, which takes half a minute to start

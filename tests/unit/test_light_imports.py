@@ -52,3 +52,14 @@ def test_the_table_of_commands_says_what_the_modules_say() -> None:
             first = (command.help or "").partition("\n\n")[0].replace("\n", " ")
             told[name] = (module, None if command.hidden else first)
     assert list(COMMANDS.items()) == list(told.items())
+
+
+def test_every_option_and_argument_has_a_help_text() -> None:
+    without = [
+        f"{name} {param.name}"
+        for module in dict.fromkeys(module for module, _ in COMMANDS.values())
+        for name, command in get_group(import_module(f"producers.commands.{module}").app).commands.items()
+        for param in command.params
+        if not getattr(param, "help", None)
+    ]
+    assert without == []
