@@ -44,9 +44,10 @@ class CheckIns:
         """Reports what became of the scan since the last look."""
         if scan.status in ENDED:
             if scan.id in self._at_work:
-                log.info("nightly_scan_ended", schedule=name, scan_id=str(scan.id), status=str(scan.status))
-                if not scan.listed:
-                    log.warning("nightly_scan_lists_nothing", schedule=name, scan_id=str(scan.id), source=scan.source)
+                told = {"schedule": name, "scan_id": str(scan.id), "status": str(scan.status), "note": scan.note}
+                log.info("nightly_scan_ended", **told)
+                if scan.status == ScanStatus.DONE and not scan.listed:
+                    log.warning("nightly_scan_lists_nothing", **told, source=scan.source)
                 ended_well = scan.status == ScanStatus.DONE
                 self._capture(name, nightly, scan, MonitorStatus.OK if ended_well else MonitorStatus.ERROR)
             self._at_work.discard(scan.id)

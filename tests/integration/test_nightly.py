@@ -22,12 +22,13 @@ from sqlalchemy import delete, select, text, update
 from sqlmodel import col
 from structlog.testing import capture_logs
 
-from producers import scans
+from producers import publishing, scans
 from producers.nightly.checkins import CheckIns
 from producers.nightly.children import Child, Children
 from producers.nightly.nightly import NightlyScheduler
 from producers.nightly.nightly_lock import KEY, NightlyLock
 from producers.nightly.schedule import NightlyScan
+from producers.testing import InMemoryPublisher
 from tests.conftest import empty_queues
 from tests.integration.test_broker import grey, query, settings_for, worker
 from tests.processes import ROOT, RunningWorker, fakesweep, wait_for
@@ -130,7 +131,7 @@ class Night:
             session.execute(update(Scan).where(col(Scan.id) == scan_id).values(**values))
 
     def finish(self, scan_id: UUID) -> None:
-        self.set(scan_id, status=ScanStatus.DONE, finished_at=self.now)
+        self.set(scan_id, status=ScanStatus.DONE, finished_at=self.now, listed=1)
         for spawned_id, child in self.spawned:
             child.code = 0 if spawned_id == scan_id else child.code
 
@@ -209,6 +210,30 @@ def test_a_scan_does_not_overlap_itself_and_starts_when_the_last_one_ended(night
 def test_after_a_cancelled_scan_the_next_one_starts(night: Night) -> None:
     night.at("2026-07-01T02:00:10")
     scans.cancel(night.database, night.scans()[0].id)
+    night.at("2026-07-02T02:00:10")
+    assert night.dues() == ["01 02:00", "02 02:00"]
+
+
+def test_a_scan_that_lists_nothing_is_told(night: Night) -> None:
+    night.at("2026-07-01T02:00:10")
+    night.set(night.scans()[0].id, status=ScanStatus.DONE, finished_at=night.now)
+    logs = night.after(30)
+    assert events(logs) == ["nightly_scan_ended", "nightly_scan_lists_nothing"]
+    assert (logs[-1]["log_level"], logs[-1]["source"]) == ("warning", "s3://photos/")
+
+
+def test_a_scan_that_must_not_list_nothing_is_cancelled(night: Night, tmp_path: Path) -> None:
+    required = {"crontab": "0 2 * * *", "source": str(tmp_path), "require_images": True}
+    night.nightly["photos"] = NightlyScan.model_validate(required)
+    night.begin()
+    night.at("2026-07-01T02:00:10")
+    (scan,) = night.scans()
+    publishing.publish_scan(InMemoryPublisher(), night.database, scan.id)
+    (scan,) = night.scans()
+    assert (scan.status, scan.finished_at is not None) == ("cancelled", True)
+    logs = night.after(30)
+    assert events(logs) == ["nightly_scan_ended"]
+    assert "names no image" in logs[0]["note"]
     night.at("2026-07-02T02:00:10")
     assert night.dues() == ["01 02:00", "02 02:00"]
 
