@@ -38,7 +38,6 @@ from worker.replicas import Replica
 from worker.settings import Settings
 from worker.storage import ImageStore, open_stores
 from worker.tasks import register_tasks
-from worker.variables import warn_of_unknown_variables
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +69,7 @@ def main(
         if replica:
             telemetry.name_replica(replica.number)
         else:
-            warn_of_unknown_variables(os.environ)
+            telemetry.warn_of_unknown_variables(os.environ)
         metrics = Metrics.declare(WORKER, registry)
         health = Health(_die, metrics.registry)
         metrics.watch(READY, lambda: health.status == Status.READY)

@@ -24,7 +24,6 @@ from worker import telemetry
 from worker.errors import ConfigurationError
 from worker.gpus import choose_gpus, count_gpus
 from worker.settings import Settings
-from worker.variables import warn_of_unknown_variables
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +38,7 @@ def main(gpus: str) -> int:
     settings = Settings.from_environment()
     telemetry.configure_logging(settings)
     telemetry.init_sentry(settings)
-    warn_of_unknown_variables(os.environ)
+    telemetry.warn_of_unknown_variables(os.environ)
     chosen = choose_gpus(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"), count_gpus)
     return asyncio.run(Replicas(chosen, settings.health_port).run())
 

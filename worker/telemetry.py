@@ -5,7 +5,7 @@ here.
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from worker.errors import ConfigurationError
 from worker.settings import Settings
+from worker.variables import names_of, unknown_variables
 
 _SECRET = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/@\s:]*:[^@\s]*@"  # credentials in a URL
@@ -167,3 +168,9 @@ def bind(**ids: str) -> None:
     """Adds ids to those of the surrounding bound()."""
     structlog.contextvars.bind_contextvars(**ids)
     sentry_sdk.get_current_scope().set_tags(ids)
+
+
+def warn_of_unknown_variables(given: Iterable[str]) -> None:
+    """Logs the variables FAKESWEEP_… that a worker does not know. It cannot know all those of the review desk."""
+    if told := unknown_variables(given, names_of(Settings), beginnings=("FAKESWEEP_WEB_",)):
+        structlog.get_logger(__name__).warning("unknown_variables", told=told)

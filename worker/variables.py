@@ -4,16 +4,10 @@ import difflib
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
-import structlog
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
-from worker.settings import Settings
-
-log = structlog.get_logger(__name__)
-
 PREFIX = "FAKESWEEP_"
-WEB = "FAKESWEEP_WEB_"
 
 OTHERS = frozenset(
     {
@@ -55,12 +49,6 @@ def unknown_variables(given: Iterable[str], known: AbstractSet[str], *, beginnin
         return None
     told = ", ".join(_told(name, known) for name in unknown)
     return f"no setting has the name {told}" if len(unknown) == 1 else f"no settings have these names: {told}"
-
-
-def warn_of_unknown_variables(given: Iterable[str]) -> None:
-    """Logs the variables that a worker does not know. It cannot know all those of the review desk."""
-    if told := unknown_variables(given, names_of(Settings), beginnings=(WEB,)):
-        log.warning("unknown_variables", told=told)
 
 
 def _is_known(name: str, known: AbstractSet[str], beginnings: tuple[str, ...]) -> bool:

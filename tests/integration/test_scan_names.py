@@ -7,8 +7,9 @@ import pytest
 from producers.scan_names import scan_named
 from producers.scans import Listing, start_scan
 from tests.processes import fakesweep
-from worker.database import Database
+from worker.database import Database, transaction
 from worker.errors import NoSuchScanError, UsageError
+from worker.tables import Scan
 
 ONE = UUID("0123abcd-0000-4000-8000-000000000001")
 TWO = UUID("0123abcd-0000-4000-8000-000000000002")
@@ -17,8 +18,11 @@ OTHER = UUID("ffff0000-0000-4000-8000-000000000003")
 
 @pytest.fixture
 def named(database: Database) -> Database:
-    for scan_id, name in ((ONE, "July audit"), (TWO, "photos"), (OTHER, "photos")):
-        start_scan(database, Listing(sources=("s3://b/",)), name=name, id=scan_id)
+    with transaction(database) as session:
+        for scan_id, name in ((ONE, "July audit"), (TWO, "photos"), (OTHER, "photos")):
+            session.add(
+                Scan(id=scan_id, kind="scan", name=name, source="s3://b/", policy={}, partition=name, status="running")
+            )
     return database
 
 
