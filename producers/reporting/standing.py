@@ -84,7 +84,7 @@ def _row(scan: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _narrow(scan: Mapping[str, Any]) -> tuple[str, str]:
     figures = "  ".join(f"{name} {scan[name]}" for name in _FIGURES if scan[name] or name == "listed")
-    return f"{scan['scan']}  {scan['status']}  {printable(str(scan['name']))}", f"    {_started(scan)}  {figures}"
+    return f"{scan['scan']}  {scan['status']}  {_started(scan)}", f"    {printable(str(scan['name']))}: {figures}"
 
 
 def _started(scan: Mapping[str, Any]) -> str:
