@@ -131,8 +131,9 @@ def publish(
     from producers import publishing
     from producers.counting import count_nothing, tell_parent
     from producers.reporting import progress
+    from worker.settings import Settings
 
-    settings = environment()
+    settings = Settings.from_environment()  # the process that started this one has named unknown variables
     database = open_database(settings)
     collect_seldom()
     with open_publisher(settings, progress.Warnings()) as publisher:

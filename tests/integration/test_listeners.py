@@ -1,6 +1,9 @@
 """Whether a worker listens, as RabbitMQ and Redis tell it."""
 
+from functools import partial
 from pathlib import Path
+
+from celery import Celery
 
 from producers.listeners import Attendance, listeners
 from tests.integration.test_broker import BOTH, NO_POISON, QUICK, settings_for, worker
@@ -11,6 +14,10 @@ from worker.errors import BrokerUnavailableError
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE
 
 
+def _listened(app: Celery, queue: str) -> bool:
+    return bool(listeners(app, queue))
+
+
 @BOTH
 def test_workers_are_counted(clean_broker_url: str, database_url: str, tmp_path: Path) -> None:
     app = broker.create_app(clean_broker_url)
@@ -18,7 +25,7 @@ def test_workers_are_counted(clean_broker_url: str, database_url: str, tmp_path:
     assert [listeners(app, queue) for queue in (LIVE_QUEUE, SCAN_QUEUE)] == [0, 0]
     with worker(QUICK, NO_POISON, settings_for(database_url, clean_broker_url), tmp_path) as running:
         for queue in (LIVE_QUEUE, SCAN_QUEUE):
-            wait_for(lambda queue=queue: bool(listeners(app, queue)), 20, running.process, running.log)
+            wait_for(partial(_listened, app, queue), 20, running.process, running.log)
     assert [listeners(app, queue) for queue in (LIVE_QUEUE, SCAN_QUEUE)] == [0, 0]
 
 
@@ -53,7 +60,8 @@ def test_status_says_so(clean_broker_url: str, database_url: str, tmp_path: Path
 
 def test_it_is_said_once_until_somebody_has_listened() -> None:
     answers: list[int | Exception | None] = [0, 0, None, 0, 2, BrokerUnavailableError("away"), 0]
-    now, said = [0.0], []
+    now = [0.0]
+    said: list[str] = []
 
     def ask() -> int | None:
         answer = answers.pop(0)
