@@ -13,8 +13,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
 from producers.dedupe import Deduped, fill_reuse_rule, reuse_unchanged
-from producers.listing import Page, PassedOver
-from producers.scans import Listing, find_scan
+from producers.listing import Page
+from producers.nothing_listed import refusal
+from producers.scans import find_scan
 from worker.case import ReuseRule
 from worker.database import Database, counters, lifecycle, transaction
 from worker.database.known import decided_uris
@@ -201,7 +202,7 @@ def end_listing(database: Database, taken: TakenUp) -> None:
     """Empties `unpublished` and sets the scan to running, when everything is published. Raises the same errors as
     `commit`.
 
-    A scan that must not list nothing is cancelled when it does: see `refusal`.
+    A scan that must not list nothing is cancelled when it does: see producers.nothing_listed.
     """
     scan = taken.scan
     with transaction(database) as session:
@@ -221,19 +222,6 @@ def end_listing(database: Database, taken: TakenUp) -> None:
             ended["listed"] = Scan.judged + Scan.reused + Scan.unchanged + Scan.failed + to_come
         _update(session, taken, ended)
         counters.finish_if_full(session, scan.id)
-
-
-def refusal(scan: Scan) -> str | None:
-    """Why a scan that has listed nothing is cancelled, and not done; None when it need not be."""
-    if scan.listed or scan.status != ScanStatus.LISTING:
-        return None
-    if Listing.of(scan).require_images:
-        return "its source names no image, and require_images asks for one or more"
-    invalid = (scan.skipped_by or {}).get(PassedOver.INVALID, 0)
-    if invalid and invalid == scan.skipped:
-        lines = "the one line of its source is" if invalid == 1 else f"all {invalid} lines of its source are"
-        return f"{lines} not valid: give s3://bucket/key, file:///path or an absolute path on each"
-    return None
 
 
 def _clear(session: Session, taken: TakenUp) -> None:

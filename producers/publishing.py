@@ -7,6 +7,7 @@ from uuid import UUID
 
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from producers import nothing_listed
 from producers.committing import check_active, commit, end_listing, take_up
 from producers.counting import Count, Counts, count_nothing
 from producers.listing import Rules, Source, Warn, ahead, chunks
@@ -15,7 +16,7 @@ from producers.sources import open_source
 from worker.database import Database, transaction
 from worker.errors import DatabaseUnavailableError, SupersededError
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE
-from worker.tables import Scan, ScanStatus
+from worker.tables import ScanStatus
 
 CHUNK = 10000
 """How many images are compared, committed and published together: ten pages of S3, 625 messages."""
@@ -98,11 +99,5 @@ def publish_scan(
         ended = find_scan(session, scan_id)
     was_listed = scan.status in {ScanStatus.LISTING, ScanStatus.REPAIRING}
     if was_listed and not ended.listed and ended.status == ScanStatus.DONE:
-        warn(_nothing(ended))
+        warn(nothing_listed.warning(ended))
     return ScanStatus(ended.status)
-
-
-def _nothing(scan: Scan) -> str:
-    causes = ", ".join(f"{cause} {count}" for cause, count in (scan.skipped_by or {}).items())
-    why = f"all that it names was passed over ({causes})" if causes else "check its spelling"
-    return f"scan {scan.id} lists no image of {scan.source}: {why}"

@@ -49,7 +49,7 @@ def test_a_score_is_never_above_the_last_knots() -> None:
         ({"knots": [[0, 0.5]]}, "at least 2"),
         ({"knots": [[0, 0.5], [0, 0.6]]}, "rise in their log-odds"),
         ({"knots": [[0, 0.5], [1, 0.4]]}, "never fall in their scores"),
-        ({"knots": [[0, 0.5], [1, 1.1]]}, "must be 1 or less"),
+        ({"knots": [[0, 0.5], [1, 1.1]]}, "less than or equal to 1"),
         ({"knots": [[0, 0.5], [math.inf, 0.6]]}, "finite"),
         ({"knots": [[0, 0.5], [1, 0.6]], "slope": 0.5}, "give either"),
         ({"knots": [[0, 0.5], [1, 0.6]], "offset": 0.5}, "give either"),
