@@ -9,7 +9,7 @@ LOCKED := pyproject.toml constraints.txt deploy/demo/install.py deploy/demo/torc
 export IMAGES
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo review test chaos check bench detector lock clean
+.PHONY: help install demo review test chaos check bench detector images lock clean
 
 help:
 	@echo "make demo [IMAGES=folder]   sweep the folder's images, or some drawn ones, on this machine"
@@ -19,8 +19,9 @@ help:
 	@echo "make check                  lint, formatting, types and the direction of imports"
 	@echo "make bench [ARGS='--only NAME']   compare our speed with that of references; takes about an hour"
 	@echo "make detector               train the demo detector again, from nothing, into build/detector/demo"
+	@echo "make images [ARGS=demo]     build the container images (deploy/images/README.md)"
 	@echo "make install                make .venv with everything for development"
-	@echo "make lock                   write the versions installed in .venv to constraints.txt"
+	@echo "make lock                   write the versions installed in .venv to constraints.txt, and the images' to deploy/images"
 	@echo "make clean                  remove .venv, build/ and caches"
 
 install: $(VENV)/installed-test
@@ -64,10 +65,14 @@ $(DETECTOR)/train/records.json: | $(VENV)/installed-test
 $(DETECTOR)/held-out/records.json: | $(VENV)/installed-test
 	$(BIN)/python deploy/demo/draw.py $(@D) --count 1200 --seed 2
 
+images:
+	deploy/images/build.sh $(ARGS)
+
 lock: $(VENV)/installed-test
 	$(BIN)/python -m pip freeze --all --exclude-editable > $(VENV)/frozen
 	@echo "# The versions that make demo and make test install; written by make lock." > constraints.txt
 	sed -E '/^(pip==|nvidia-|cuda-)/d; / @ /d; s/\+[a-z0-9.]+$$//' $(VENV)/frozen | LC_ALL=C sort -f >> constraints.txt
+	$(BIN)/python -m deploy.images.lock
 	@touch $(VENV)/installed-demo $(VENV)/installed-test
 
 clean:

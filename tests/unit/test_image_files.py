@@ -1,0 +1,154 @@
+"""The images' files keep the rules that deploy/images/README.md states. Nothing is built."""
+
+import os
+import re
+import shutil
+import subprocess
+import sysconfig
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dockerfile_parse import DockerfileParser
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from deploy.images.lock import FROM_SOURCE, Lock, constraints_of, locks
+from tests.documents import ROOT
+
+FOLDER = ROOT / "deploy" / "images"
+DOCKERFILES = sorted(FOLDER.glob("*.Dockerfile"))
+COMPILES = re.compile(r"\b(gcc|g\+\+|cc|clang|make|build-essential|python3-dev|python3-pip|pip|cython)\b")
+LOCKS = locks()
+
+
+def stages(path: Path) -> list[list[tuple[str, str]]]:
+    """The instructions of each stage."""
+    found: list[list[tuple[str, str]]] = []
+    with path.open("rb") as file:
+        for one in DockerfileParser(fileobj=file).structure:
+            if one["instruction"] == "FROM":
+                found.append([])
+            if found and one["instruction"] != "COMMENT":
+                found[-1].append((one["instruction"], one["value"]))
+    return found
+
+
+def what_runs(path: Path) -> dict[str, str]:
+    """The last value of each instruction of the stages that become the image: the first one and the last one."""
+    first, *_, last = stages(path)
+    assert last[0] == ("FROM", "base")
+    return dict([*first, *last])
+
+
+def locked(name: str) -> Iterator[tuple[Requirement, list[str]]]:
+    """The requirements of a file, each with its hashes."""
+    text = (FOLDER / "requirements" / f"{name}.txt").read_text(encoding="utf-8").replace("\\\n", " ")
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            requirement, *hashes = line.split(" --hash=")
+            yield Requirement(requirement.strip()), hashes
+
+
+def test_there_are_three_images() -> None:
+    assert [path.stem for path in DOCKERFILES] == ["demo", "fakesweep", "worker"]
+    assert {lock.image for lock in LOCKS} == {path.stem for path in DOCKERFILES}
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
+def test_hadolint_has_nothing_to_say(path: Path) -> None:
+    hadolint = shutil.which("hadolint", path=f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}")
+    assert hadolint, "hadolint is missing: make install"
+    command = [hadolint, "--config", FOLDER / "hadolint.yaml", "--no-color", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
+def test_an_image_runs_as_a_user_under_tini(path: Path) -> None:
+    said = what_runs(path)
+    assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", said["USER"])
+    assert said["ENTRYPOINT"].startswith('["/usr/bin/tini", "--"')
+    assert said["STOPSIGNAL"] == "SIGTERM"
+    assert "HEALTHCHECK" in said
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
+def test_an_image_has_no_compiler_and_names_its_parts(path: Path) -> None:
+    first, *_, last = stages(path)
+    for instruction, value in (*first, *last):
+        assert instruction != "RUN" or not COMPILES.search(value), value
+        assert instruction != "ADD"
+    assert ("COPY", "--from=build /build/sbom /usr/share/sbom") in last
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
+def test_all_packages_are_installed_by_hash(path: Path) -> None:
+    runs = [value for stage in stages(path) for instruction, value in stage if instruction == "RUN"]
+    commands = [part for value in runs for part in value.split("&&") if re.search(r"pip\b.* (install|wheel) ", part)]
+    commands = [command for command in commands if "apt-get" not in command]
+    assert len(commands) >= 4
+    for command in commands:
+        assert "--no-deps" in command
+        assert "--require-hashes" in command or "--no-index" in command, command
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
+def test_what_is_copied_is_there_and_is_sent_to_the_builder(path: Path) -> None:
+    sent = [line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"]
+    for value in (value for stage in stages(path) for instruction, value in stage if instruction == "COPY"):
+        if value.startswith("--from="):
+            continue
+        for source in value.split()[:-1]:
+            assert (ROOT / source).exists(), source
+            assert any(source == one or source.startswith(f"{one}/") for one in sent), source
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.image)
+def test_an_image_has_the_versions_that_the_tests_ran_with(lock: Lock) -> None:
+    pins = dict(line.split("==") for line in constraints_of(lock) if "==" in line)
+    pins = {canonicalize_name(name): version for name, version in pins.items()}
+    for requirement, hashes in locked(lock.image):
+        assert hashes, requirement
+        (version,) = (one.version.partition("+")[0] for one in requirement.specifier)
+        assert pins.get(canonicalize_name(requirement.name), version) == version
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.image)
+def test_an_image_has_what_its_extras_ask_for(lock: Lock) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"], *(one for name in lock.extras for one in project["optional-dependencies"][name])]
+    there = {canonicalize_name(one.name): one.specifier for one, _ in locked(lock.image)}
+    there |= {canonicalize_name(one.name): one.specifier for one, _ in locked("compiled")}
+    for one in map(Requirement, asked):
+        (pin,) = there[canonicalize_name(one.name)]
+        assert one.specifier.contains(pin.version), f"{one} is not {pin}: run make lock"
+
+
+def test_the_small_image_has_neither_torch_nor_a_compiled_package() -> None:
+    names = {one.name for one, _ in locked("fakesweep")}
+    assert {"fastapi", "pyarrow"} <= names
+    assert not names & {"torch", "vllm", "transformers", FROM_SOURCE}
+
+
+def test_triton_gets_the_one_file_that_it_compiles(tmp_path: Path) -> None:
+    compiler = tmp_path / "bin" / "triton-cc"
+    compiler.parent.mkdir()
+    compiler.write_bytes((FOLDER / "triton-cc").read_bytes())
+    compiler.chmod(0o755)
+    driver = tmp_path / "lib/python3.11/site-packages/triton/backends/nvidia"
+    driver.mkdir(parents=True)
+    (driver / "driver.c").write_text("int driver;")
+    (driver / "driver.so").write_text("compiled")
+    source, output = tmp_path / "cuda_utils.c", tmp_path / "cuda_utils.so"
+    command = [compiler, source, "-O3", "-shared", "-fPIC", "-o", output, "-l:libcuda.so.1", "-Iinclude"]
+    source.write_text("int driver;")
+    subprocess.run(command, check=True)
+    assert output.read_text() == "compiled"
+    output.unlink()
+    source.write_text("int something_else;")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"{source} was not compiled" in done.stderr
+    assert not output.exists()
