@@ -86,7 +86,7 @@ def test_the_settings_that_the_readme_names_are_settings() -> None:
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    for path in (*DOCUMENTS, *(ROOT / "docs" / "decisions").glob("*.md")):
+    for path in (*DOCUMENTS, *(ROOT / "docs" / "decisions").glob("*.md"), *(ROOT / "deploy").glob("*/README.md")):
         for link in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
             assert "://" in link or (path.parent / link).exists(), f"{path.name}: {link}"
 

@@ -60,7 +60,7 @@ def test_there_are_three_images() -> None:
 def test_hadolint_has_nothing_to_say(path: Path) -> None:
     hadolint = shutil.which("hadolint", path=f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}")
     assert hadolint, "hadolint is missing: make install"
-    command = [hadolint, "--config", FOLDER / "hadolint.yaml", "--no-color", path]
+    command: list[str | Path] = [hadolint, "--config", FOLDER / "hadolint.yaml", "--no-color", path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
@@ -142,7 +142,17 @@ def test_triton_gets_the_one_file_that_it_compiles(tmp_path: Path) -> None:
     (driver / "driver.c").write_text("int driver;")
     (driver / "driver.so").write_text("compiled")
     source, output = tmp_path / "cuda_utils.c", tmp_path / "cuda_utils.so"
-    command = [compiler, source, "-O3", "-shared", "-fPIC", "-o", output, "-l:libcuda.so.1", "-Iinclude"]
+    command: list[str | Path] = [
+        compiler,
+        source,
+        "-O3",
+        "-shared",
+        "-fPIC",
+        "-o",
+        output,
+        "-l:libcuda.so.1",
+        "-Iinclude",
+    ]
     source.write_text("int driver;")
     subprocess.run(command, check=True)
     assert output.read_text() == "compiled"
