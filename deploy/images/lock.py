@@ -64,7 +64,7 @@ def compile_lock(
     with TemporaryDirectory() as folder:
         file = Path(folder, "constraints.txt")
         file.write_text("\n".join(constraints) + "\n", encoding="utf-8")
-        command = [
+        command: list[str | Path] = [
             find_uv_bin(), "pip", "compile", source, "--output-file", output, "--constraint", file, *options,
             "--generate-hashes", "--python-version=3.11.2", "--python-platform=x86_64-manylinux_2_36",
             "--no-emit-index-url", "--no-emit-find-links", "--no-annotate", "--quiet",
