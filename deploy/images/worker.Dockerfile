@@ -38,12 +38,13 @@ RUN mkdir sbom \
  && tools/bin/debsbom generate --root /base --sbom-type cdx --out sbom/debian
 
 # Triton compiles one C file when it first uses the GPU. It is compiled here, so that the image needs no compiler. The
-# empty libcuda.so.1 is only linked against: at run time the host's driver takes its place.
+# empty libcuda.so.1 is only linked against: at run time the host's driver takes its place. Python would import a
+# driver.so in place of driver.py.
 COPY deploy/images/triton-cc /opt/fakesweep/bin/triton-cc
 RUN triton=/opt/fakesweep/lib/python3.11/site-packages/triton/backends/nvidia \
  && gcc -shared -Wl,-soname,libcuda.so.1 -o libcuda.so.1 -x c /dev/null \
  && gcc "$triton/driver.c" -O3 -shared -fPIC -Wno-psabi -I"$triton/include" -I/usr/include/python3.11 \
-      -L. -l:libcuda.so.1 -o "$triton/driver.so"
+      -L. -l:libcuda.so.1 -o "$triton/driver.c.so"
 
 FROM base
 LABEL org.opencontainers.image.title="fakesweep-worker" \

@@ -140,7 +140,7 @@ def test_triton_gets_the_one_file_that_it_compiles(tmp_path: Path) -> None:
     driver = tmp_path / "lib/python3.11/site-packages/triton/backends/nvidia"
     driver.mkdir(parents=True)
     (driver / "driver.c").write_text("int driver;")
-    (driver / "driver.so").write_text("compiled")
+    (driver / "driver.c.so").write_text("compiled")
     source, output = tmp_path / "cuda_utils.c", tmp_path / "cuda_utils.so"
     command: list[str | Path] = [
         compiler,
