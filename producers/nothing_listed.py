@@ -21,5 +21,5 @@ def refusal(scan: Scan) -> str | None:
 def warning(scan: Scan) -> str:
     """Returns one line for a scan that is done and has listed nothing."""
     causes = ", ".join(f"{cause} {count}" for cause, count in (scan.skipped_by or {}).items())
-    why = f"all that it names was passed over ({causes})" if causes else "check its spelling"
+    why = f"everything in it was skipped ({causes})" if causes else "check its spelling"
     return f"scan {scan.id} lists no image of {scan.source}: {why}"

@@ -20,7 +20,7 @@ FakesweepError
 │   Of a producer.
 ├── SupersededError         another producer has the scan, or nobody wants it now: this one stops with a warning
 │   Of one row of a source, one message or one image.
-├── BadRowError             the row names no image: told with its line, counted, passed over
+├── BadRowError             the row names no image: reported with its line, counted and skipped
 ├── InvalidMessageError     the message can never be understood: dead-lettered with the reason
 ├── MessageGivenUpError     a valid message that is not moderated: its images fail, and it is dead-lettered
 ├── ImageError              this image's outcome is `failed` with the reason code

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from producers.checking.rows import Check, Process, Row, Subject, ok, skipped, wrong
+from producers.checking.rows import Check, Process, Row, Subject, ok, skipped, warning, wrong
 from producers.web.settings import WebSettings
 
 _READS_FOLDERS = frozenset({Process.WORKER, Process.PRODUCER, Process.WEB})
@@ -18,6 +18,16 @@ def _settings(subject: Subject) -> Iterator[Row]:
     folder = subject.settings.secrets_dir
     places = [*files, *([f"the folder {folder}"] if folder else [])]
     yield ok("all can be read" + (f"; secrets come from the files of {', '.join(places)}" if places else ""))
+
+
+def _variables(subject: Subject) -> Iterator[Row]:
+    from worker.variables import names_of, unknown_variables
+
+    unknown = unknown_variables(subject.environment, names_of(type(subject.settings)) | names_of(WebSettings))
+    if unknown:
+        yield warning(unknown, "correct the name of the variable, or remove it")
+    else:
+        yield ok("all FAKESWEEP_ variables are settings")
 
 
 def _sentry(subject: Subject) -> Iterator[Row]:
@@ -58,6 +68,7 @@ def _nightly(subject: Subject) -> Iterator[Row]:
 
 CHECKS = (
     Check("settings", _settings, "correct the variable", after=None),
+    Check("variables", _variables, "correct the name of the variable"),
     Check("sentry", _sentry, "set SENTRY_DSN as Sentry shows it"),
     Check("allowed folder", _folders, "check FAKESWEEP_ALLOWED_FOLDERS", needed_by=_READS_FOLDERS),
     Check(

@@ -135,7 +135,7 @@ def test_a_scan_of_nothing_is_told(environment: Environment, tmp_path: Path) -> 
     assert "check its spelling" in done.stderr
     (tmp_path / "empty" / "notes.md").write_text("no image")
     done = ran("scan", str(tmp_path / "empty"), "--suffix", ".jpg", environment=environment)
-    assert "passed over (suffix 1)" in done.stderr
+    assert "skipped (suffix 1)" in done.stderr
 
 
 def test_a_scan_of_nothing_fails_where_images_are_required(environment: Environment, tmp_path: Path) -> None:

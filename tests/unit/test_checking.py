@@ -68,6 +68,12 @@ def test_settings_say_which_secrets_come_from_files(tmp_path: Path) -> None:
     assert found == f"all can be read; secrets come from the files of BROKER_URL, the folder {tmp_path}"
 
 
+def test_a_variable_that_is_no_setting_is_named() -> None:
+    assert check("variables", subject_of(environment={"FAKESWEEP_MAX_BYTES": "1"})).state is OK
+    row = check("variables", subject_of(environment={"FAKESWEEP_MAX_BYTE": "1"}))
+    assert (row.state, "did you mean FAKESWEEP_MAX_BYTES?" in row.found) == (State.WARNING, True)
+
+
 @pytest.mark.parametrize(
     ("dsn", "state"),
     [("", SKIPPED), ("https://key@sentry.example.org/7", OK), ("sentry.example.org", WRONG)],

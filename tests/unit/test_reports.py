@@ -20,7 +20,7 @@ def test_totals_and_shares_come_from_the_summary(report: Any) -> None:
                   real=149_999)  # fmt: skip
 
     assert page.texts("div", "figure") == [
-        "Listed 200,001 distinct images; 7 passed over: 2 duplicate, 5 too large",
+        "Listed 200,001 distinct images; 7 skipped: 2 duplicate, 5 too large",
         "Judged 190,000 95.0 % of listed",
         "Reused 10,000 5.0 % of listed; same content judged before",
         "Failed 1 < 0.1 % of listed; without a verdict",
