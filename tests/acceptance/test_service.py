@@ -195,7 +195,7 @@ def test_commands_name_what_is_wrong(database_url: str, redis_url: str) -> None:
         (("status", nobody), 1, nobody),
         (("results", nobody), 1, nobody),
         (("submit", "http://example.org/a.jpg"), 2, "s3://"),
-        (("status", "no-uuid"), 2, "[SCAN]"),
+        (("status", "no-such-scan"), 1, "no-such-scan"),
         (("scan",), 2, "SOURCE"),
         (("sing",), 2, "sing"),
         (("submit", "s3://b/1", "s3://b/2", "--external-id", "x"), 2, "--external-id"),
