@@ -281,7 +281,7 @@ def test_a_command_line_that_cannot_be_makes_no_scan(environment: Environment, t
     several = error_of("scan", "s3://b/", str(tmp_path), environment=environment, code=USAGE)
     assert "several sources must all be s3://" in several
     gone = error_of("scan", str(tmp_path / "gone"), environment=environment, code=USAGE)
-    assert "not there" in gone
+    assert "not found" in gone
     rules = error_of("scan", str(tmp_path), "--min-bytes", "5", "--max-bytes", "3", environment=environment, code=USAGE)
     assert "min_bytes must not be above max_bytes" in rules
     assert "--min-bytes" in error_of("scan", str(tmp_path), "--min-bytes", "-1", environment=environment, code=USAGE)
