@@ -77,7 +77,7 @@ def test_a_list_is_read_whatever_stands_around_it(text: str) -> None:
     [
         ("", "no JSON list"),
         ("] [", "no JSON list"),
-        (GOOD[:-2] + "]", "Invalid JSON"),
+        (GOOD[:-2] + "]", "is not JSON"),
         ('["fur"]', "0: "),
         ('[{"checkpoint": "fur", "observation": " "}]', "0.observation: "),
         ('[{"observation": "x"}]', "0.checkpoint: "),

@@ -51,8 +51,8 @@ def test_a_score_is_never_above_the_last_knots() -> None:
         ({"knots": [[0, 0.5], [1, 0.4]]}, "never fall in their scores"),
         ({"knots": [[0, 0.5], [1, 1.1]]}, "less than or equal to 1"),
         ({"knots": [[0, 0.5], [math.inf, 0.6]]}, "finite"),
-        ({"knots": [[0, 0.5], [1, 0.6]], "slope": 0.5}, "give either"),
-        ({"knots": [[0, 0.5], [1, 0.6]], "offset": 0.5}, "give either"),
+        ({"knots": [[0, 0.5], [1, 0.6]], "slope": 0.5}, "give one or the other"),
+        ({"knots": [[0, 0.5], [1, 0.6]], "offset": 0.5}, "give one or the other"),
     ],
 )
 def test_bad_knots_are_named(content: dict[str, Any], said: str) -> None:
