@@ -67,13 +67,18 @@ def home(server_url: str, template: str) -> Iterator[Home]:
         yield Home(url_of(server_url, name), prefix)
     finally:
         drop_database(server_url, name)
-        with psycopg.connect(server_url, autocommit=True) as connection:
-            roles = "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)"
-            # Who has granted a membership is dropped after the members.
-            while left := connection.execute(roles, [prefix]).fetchall():
-                for (role,) in left:
-                    with suppress(psycopg.errors.DependentObjectsStillExist):
-                        connection.execute(f'DROP ROLE "{role}"')
+        drop_roles(server_url, prefix)
+
+
+def drop_roles(server_url: str, prefix: str) -> None:
+    """Drops every role whose name begins so. Their databases must be gone."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        roles = "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)"
+        # A role that has granted a membership is dropped after the members.
+        while left := connection.execute(roles, [prefix]).fetchall():
+            for (role,) in left:
+                with suppress(psycopg.errors.DependentObjectsStillExist):
+                    connection.execute(f'DROP ROLE "{role}"')
 
 
 def with_all_logins(made: Home) -> None:

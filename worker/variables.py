@@ -4,8 +4,9 @@ import difflib
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
-from pydantic import SecretStr
 from pydantic_settings import BaseSettings
+
+from worker.secret_files import secret_fields, variable_of
 
 PREFIX = "FAKESWEEP_"
 
@@ -29,12 +30,8 @@ FROM_FILE = "_FILE"
 
 def names_of(settings: type[BaseSettings]) -> set[str]:
     """Returns the names of the variables that a class of settings reads, in capital letters."""
-    names = set()
-    for field_name, field in settings.model_fields.items():
-        alias, prefix = field.validation_alias, settings.model_config.get("env_prefix", "")
-        name = alias if isinstance(alias, str) else f"{prefix}{field_name}".upper()
-        names |= {name, f"{name}{FROM_FILE}"} if field.annotation is SecretStr else {name}
-    return names
+    secrets = {f"{name}{FROM_FILE}" for name in secret_fields(settings).values()}
+    return {variable_of(settings, field) for field in settings.model_fields} | secrets
 
 
 def unknown_variables(given: Iterable[str], known: AbstractSet[str], *, beginnings: tuple[str, ...] = ()) -> str | None:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
-import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
@@ -27,6 +26,7 @@ from tests.conftest import IN_CI, drop_database
 from tests.documents import ROOT
 from tests.killing import write_pngs
 from tests.processes import fakesweep
+from tests.roles import drop_roles
 
 IMAGES = 400
 LIMIT_S = 500
@@ -113,12 +113,7 @@ def _clean(server_url: str, folder: Path, unique: str) -> None:
             os.killpg(int(pid.read_text()), signal.SIGKILL)
     for name in (unique, f"{unique}_damaged"):
         drop_database(server_url, name)
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        roles = "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)"
-        while left := connection.execute(roles, [unique]).fetchall():
-            for (role,) in left:
-                with suppress(psycopg.errors.DependentObjectsStillExist):
-                    connection.execute(f'DROP ROLE "{role}"')
+    drop_roles(server_url, unique)
     for command in (
         ["delete_vhost", unique],
         *(["delete_user", f"{unique}-{user}"] for user in ("worker", "producer")),
