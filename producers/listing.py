@@ -14,13 +14,13 @@ from worker.errors import SourceError
 from worker.messages import ImageRef
 from worker.refs import ImageRefs
 
-__all__ = ["Page", "PassedOver", "Rules", "Source", "SourceError", "Warn", "ahead", "chunks"]
+__all__ = ["Page", "Rules", "SkipReason", "Source", "SourceError", "Warn", "ahead", "chunks"]
 
 Warn = Callable[[str], None]
 """A function that receives one line about a fault in a source: something that cannot be read or understood."""
 
 
-class PassedOver(StrEnum):
+class SkipReason(StrEnum):
     """Why an object in a source is not an image of the scan. Each cause is counted."""
 
     SUFFIX = "suffix"
@@ -54,16 +54,16 @@ class Rules(BaseModel):
             raise ValueError("min_bytes must not be above max_bytes")
         return self
 
-    def passed_over(self, uri: str, size: int | None) -> PassedOver | None:
+    def skip_reason(self, uri: str, size: int | None) -> SkipReason | None:
         """Returns why the object is not an image of the scan, or None if it is one."""
         if size == 0 and uri.endswith("/"):
-            return PassedOver.FOLDER_MARKER
+            return SkipReason.FOLDER_MARKER
         if self.suffixes and not uri.lower().endswith(self.suffixes):
-            return PassedOver.SUFFIX
+            return SkipReason.SUFFIX
         if size is not None and self.min_bytes is not None and size < self.min_bytes:
-            return PassedOver.TOO_SMALL
+            return SkipReason.TOO_SMALL
         if size is not None and self.max_bytes is not None and size > self.max_bytes:
-            return PassedOver.TOO_LARGE
+            return SkipReason.TOO_LARGE
         return None
 
 
@@ -77,7 +77,7 @@ class Page:
 
     refs: Sequence[ImageRef]
     cursor: str
-    skipped: Mapping[PassedOver, int]
+    skipped: Mapping[SkipReason, int]
 
 
 class Source(Protocol):
@@ -94,7 +94,7 @@ def chunks(pages: Iterator[Page], size: int) -> Generator[Page]:
     """Joins pages until they hold `size` refs or more, so that ten thousand small prefixes make few chunks."""
     parts: list[Sequence[ImageRef]] = []
     held = 0
-    skipped: Counter[PassedOver] = Counter()
+    skipped: Counter[SkipReason] = Counter()
     cursor = None
     for page in pages:
         if page.refs:

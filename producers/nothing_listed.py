@@ -1,6 +1,6 @@
 """What becomes of a scan that lists no image: perhaps its source is mistyped."""
 
-from producers.listing import PassedOver
+from producers.listing import SkipReason
 from producers.scans import Listing
 from worker.tables import Scan, ScanStatus
 
@@ -11,7 +11,7 @@ def refusal(scan: Scan) -> str | None:
         return None
     if Listing.of(scan).require_images:
         return "its source names no image, and require_images asks for one or more"
-    invalid = (scan.skipped_by or {}).get(PassedOver.INVALID, 0)
+    invalid = (scan.skipped_by or {}).get(SkipReason.INVALID, 0)
     if invalid and invalid == scan.skipped:
         lines = "the one line of its source is" if invalid == 1 else f"all {invalid} lines of its source are"
         return f"{lines} not valid: give s3://bucket/key, file:///path or an absolute path on each"

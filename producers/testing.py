@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
-from producers.listing import Page, PassedOver, Rules
+from producers.listing import Page, Rules, SkipReason
 from worker.errors import BrokerUnavailableError
 from worker.messages import ImageRef
 
@@ -19,8 +19,8 @@ class InMemorySource:
         """See producers.listing.Source."""
         for start in range(int(cursor or 0), len(self._refs), self._page_size):
             listed = self._refs[start : start + self._page_size]
-            causes = [(ref, self._rules.passed_over(ref.uri, ref.size)) for ref in listed]
-            skipped: Counter[PassedOver] = Counter(cause for _, cause in causes if cause)
+            causes = [(ref, self._rules.skip_reason(ref.uri, ref.size)) for ref in listed]
+            skipped: Counter[SkipReason] = Counter(cause for _, cause in causes if cause)
             yield Page(tuple(ref for ref, cause in causes if cause is None), str(start + len(listed)), skipped)
 
 

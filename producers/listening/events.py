@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus
 
 from pydantic import ValidationError
 
-from producers.listing import PassedOver, Rules
+from producers.listing import Rules, SkipReason
 from worker.errors import InvalidMessageError
 from worker.messages import ImageRef
 from worker.wording import worded
@@ -36,7 +36,7 @@ class UnreadEvent:
 class Reading:
     """What one body says: images to judge, without repeated uris; ignored events, counted by cause; and a fault.
 
-    A cause is a `PassedOver`, the kind of an event that creates no object ("ObjectRemoved", "Object Deleted"),
+    A cause is a `SkipReason`, the kind of an event that creates no object ("ObjectRemoved", "Object Deleted"),
     "TestEvent", or "empty" for a notification without records.
     """
 
@@ -176,13 +176,13 @@ def _images(created: Sequence[_Created], rules: Rules, ignored: Counter[str]) ->
         other = newest.setdefault(found.ref.uri, found)
         if other is found:
             continue
-        ignored[PassedOver.DUPLICATE] += 1
+        ignored[SkipReason.DUPLICATE] += 1
         known = found.sequencer is not None and other.sequencer is not None
         if not known or found.sequencer >= other.sequencer:  # type: ignore[operator]  # `known` checks it
             newest[found.ref.uri] = found
     images = []
     for found in newest.values():
-        cause = rules.passed_over(found.ref.uri, found.ref.size)
+        cause = rules.skip_reason(found.ref.uri, found.ref.size)
         if cause is None:
             images.append(found.ref)
         else:

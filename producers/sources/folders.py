@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from producers.listing import Page, PassedOver, Rules, Warn
+from producers.listing import Page, Rules, SkipReason, Warn
 from producers.sources.cursors import Cursor, read_cursor
 from producers.sources.rows import PAGE_ROWS, Sieve
 from worker.errors import SourceError
@@ -54,7 +54,7 @@ class FolderSource:
     def _files(self, last: tuple[str, ...], sieve: Sieve) -> Iterator[Path]:
         def broken(error: OSError) -> None:
             self._warn(f"{error.filename}: {error.strerror}: skipped")
-            sieve.pass_over(PassedOver.UNREADABLE)
+            sieve.skip(SkipReason.UNREADABLE)
 
         for parent, folders, names in os.walk(self._folder, onerror=broken):
             folders.sort()

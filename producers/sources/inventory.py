@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ValidationError
 
-from producers.listing import Page, PassedOver, Rules, Warn
+from producers.listing import Page, Rules, SkipReason, Warn
 from producers.sources.csv_files import csv_records
 from producers.sources.cursors import Cursor, changed, read_cursor
 from producers.sources.formats import breaking_off, need_parquet, parquet_columns
@@ -138,9 +138,9 @@ def _csv(lines: Iterable[str], names: list[str]) -> Iterator[Row]:
 
 def _row(row: dict[str, Any], *, escaped: bool) -> Row:
     if row.get("is_latest") is False:
-        return PassedOver.OLD_VERSION
+        return SkipReason.OLD_VERSION
     if row.get("is_delete_marker"):
-        return PassedOver.DELETE_MARKER
+        return SkipReason.DELETE_MARKER
     try:
         uri = s3_uri(row.get("bucket"), row.get("key"), escaped=escaped)
     except BadRowError as error:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
-from producers.listing import Page, PassedOver, Rules, Warn
+from producers.listing import Page, Rules, SkipReason, Warn
 from worker.errors import SourceError
 from worker.messages import ImageRef
 from worker.refs import ImageRefs
@@ -25,7 +25,7 @@ class BadRow(NamedTuple):
     text: str
 
 
-Row = dict[str, Any] | BadRow | PassedOver | None
+Row = dict[str, Any] | BadRow | SkipReason | None
 """A row of a source: an ImageRef's fields, a fault, the cause for which it is skipped, or None for a blank line."""
 
 Batch = list[Row] | ImageRefs
@@ -48,7 +48,7 @@ class Sieve:
         self._rules, self._warn, self._label = rules, warn, label
         self._refs: list[ImageRef] = []
         self._whole: list[ImageRefs] = []
-        self._skipped: Counter[PassedOver] = Counter()
+        self._skipped: Counter[SkipReason] = Counter()
 
     @property
     def skipped(self) -> bool:
@@ -65,7 +65,7 @@ class Sieve:
                 fault = error.errors(include_url=False)[0]
                 self.refuse(f"{uri!r}: {'.'.join(map(str, fault['loc']))}: {worded(fault)}", number)
                 return
-        why = self._rules.passed_over(image.uri, image.size)
+        why = self._rules.skip_reason(image.uri, image.size)
         if why is None:
             self._refs.append(image)
         else:
@@ -73,7 +73,7 @@ class Sieve:
 
     def take_all(self, refs: ImageRefs) -> None:
         """Takes these refs into the page, or counts why they are skipped."""
-        whys = list(map(self._rules.passed_over, refs.uris, refs.sizes))
+        whys = list(map(self._rules.skip_reason, refs.uris, refs.sizes))
         if any(whys):
             self._skipped.update(why for why in whys if why is not None)
             refs = refs.where([why is None for why in whys])
@@ -82,9 +82,9 @@ class Sieve:
     def refuse(self, text: str, number: int | None = None) -> None:
         """Counts a row that is not an image, and warns about it."""
         self._warn(text if number is None else f"{self._label} {number}: {text}")
-        self._skipped[PassedOver.INVALID] += 1
+        self._skipped[SkipReason.INVALID] += 1
 
-    def pass_over(self, why: PassedOver) -> None:
+    def skip(self, why: SkipReason) -> None:
         """Counts something that is skipped, without a warning."""
         self._skipped[why] += 1
 
@@ -146,7 +146,7 @@ def paged(
 def _take_refs(refs: ImageRefs, sieve: Sieve, seen: Distinct | None) -> None:
     new = range(len(refs)) if seen is None else seen.new(refs.uris)
     for _ in range(len(refs) - len(new)):
-        sieve.pass_over(PassedOver.DUPLICATE)
+        sieve.skip(SkipReason.DUPLICATE)
     sieve.take_all(refs if len(new) == len(refs) else refs.where([n in new for n in range(len(refs))]))
 
 
@@ -157,13 +157,13 @@ def _take_rows(batch: list[Row], behind: int, sieve: Sieve, seen: Distinct | Non
     for place, row in enumerate(batch):
         number = behind + place + 1
         if place in known:
-            sieve.pass_over(PassedOver.DUPLICATE)
+            sieve.skip(SkipReason.DUPLICATE)
         elif isinstance(row, dict):
             sieve.take(next(images), number)
         elif isinstance(row, BadRow):
             sieve.refuse(row.text, number)
         elif row is not None:
-            sieve.pass_over(row)
+            sieve.skip(row)
 
 
 def _first_of_their_uri(batch: list[Row], seen: Distinct | None) -> set[int] | None:

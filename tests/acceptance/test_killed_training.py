@@ -118,7 +118,7 @@ def damage_newest_checkpoint(output: Path, chance: random.Random) -> str | None:
     return f"{newest.parent.name}/{newest.name}/{half.name}"
 
 
-def test_a_checkpoint_without_its_end_is_passed_over(tmp_path: Path) -> None:
+def test_a_checkpoint_without_its_end_is_skipped(tmp_path: Path) -> None:
     from worker.lab.training.stages import last_whole_checkpoint
 
     for number, state in ((2, "{}"), (9, "{}"), (10, '{"half": '), (11, None)):

@@ -122,7 +122,7 @@ def test_a_program_learns_of_withdrawals(archive: Archive, client: TestClient, d
     assert client.get("/withdrawals?since=0").status_code == 422
 
 
-def test_no_review_is_passed_over_that_is_committed_after_one_with_a_higher_id(
+def test_no_review_is_skipped_that_is_committed_after_one_with_a_higher_id(
     archive: Archive, client: TestClient, database: Database
 ) -> None:
     stated = place(archive)

@@ -93,7 +93,7 @@ def _fill(environment: dict[str, str], folder: Path) -> None:
     for level in range(0, 256, 10):
         (images / f"{level}.png").write_bytes(grey(level))
     (images / "broken.png").write_bytes(b"no image")
-    (images / "notes.txt").write_bytes(b"passed over")
+    (images / "notes.txt").write_bytes(b"not an image")
     options = ("--suffix", ".png", "--watch", "--max-flagged-share", "1", "--max-failed-share", "1")
     for command in (("scan", str(images), *options), ("submit", str(images / "gone.png"), "--wait")):
         done = fakesweep(*command, environment=environment)

@@ -14,7 +14,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from producers.listing import Page, PassedOver, Rules
+from producers.listing import Page, Rules, SkipReason
 from producers.sources import open_source
 from tests.listing_server import BUCKET, ListedKeys, serving
 from worker.errors import SourceError, UnknownSourceError
@@ -30,7 +30,7 @@ def uris(pages: Sequence[Page]) -> list[str]:
     return [ref.uri for page in pages for ref in page.refs]
 
 
-def skipped(pages: Sequence[Page]) -> dict[PassedOver, int]:
+def skipped(pages: Sequence[Page]) -> dict[SkipReason, int]:
     return {why: sum(page.skipped.get(why, 0) for page in pages) for page in pages for why in page.skipped}
 
 
@@ -59,7 +59,7 @@ def test_keys_that_only_a_server_of_our_own_takes(listed: ListedKeys) -> None:
     listed.keys = sorted([*NASTY, "new\nline\r.jpg", "tab\t", "\x01", "nul\x00"])
     (page,) = pages_of(f"s3://{BUCKET}/")
     assert uris([page]) == [f"s3://{BUCKET}/{key}" for key in listed.keys if key != "nul\x00"]
-    assert page.skipped == {PassedOver.INVALID: 1}
+    assert page.skipped == {SkipReason.INVALID: 1}
     assert page.refs[0].etag == "d41d8cd98f00b204e9800998ecf8427e"
 
 
@@ -149,7 +149,7 @@ def test_folder_markers_and_rules(bucket: str) -> None:
         put(bucket, key, body)
     pages = pages_of(f"s3://{bucket}/a/", rules=Rules(suffixes=(".jpg",), min_bytes=1))
     assert uris(pages) == [f"s3://{bucket}/a/1.jpg"]
-    assert skipped(pages) == {PassedOver.FOLDER_MARKER: 1, PassedOver.TOO_SMALL: 1, PassedOver.SUFFIX: 1}
+    assert skipped(pages) == {SkipReason.FOLDER_MARKER: 1, SkipReason.TOO_SMALL: 1, SkipReason.SUFFIX: 1}
 
 
 def test_a_manifest_in_s3(bucket: str) -> None:
@@ -231,7 +231,7 @@ def test_inventory(bucket: str, form: str, ending: str, write: Any) -> None:
     whole = pages_of(f"s3://{bucket}/{key}")
     refs = [(ref.uri, ref.size, ref.etag) for ref in whole[0].refs]
     assert refs == [("s3://src/a b+%.jpg", 5, "e1"), ("s3://src/ü.jpg", 7, "e5")]
-    assert skipped(whole) == {PassedOver.OLD_VERSION: 2, PassedOver.DELETE_MARKER: 1}
+    assert skipped(whole) == {SkipReason.OLD_VERSION: 2, SkipReason.DELETE_MARKER: 1}
     assert [len(page.refs) for page in whole] == [2, 5000, 1500]
     for place, page in enumerate(whole):
         assert uris(pages_of(f"s3://{bucket}/{key}", cursor=page.cursor)) == uris(whole[place + 1 :])
@@ -257,7 +257,7 @@ def test_an_inventory_without_buckets_or_keys(tmp_path: Path) -> None:
         lines: list[str] = []
         (page,) = open_source([str(tmp_path / "manifest.json")], Rules(), lines.append).pages(None)
         assert uris([page]) == ["s3://src/ok"] * (len(lines) > 1)
-        assert page.skipped == {PassedOver.INVALID: len(lines)}
+        assert page.skipped == {SkipReason.INVALID: len(lines)}
         return [line.partition(": ")[2] for line in lines]
 
     assert invalid("CSV", "1.csv", b'"x.jpg"\n', fileSchema="Key") == ["no bucket and key"]

@@ -365,7 +365,7 @@ def test_a_model_of_another_architecture_is_refused(command_line: CommandLine, d
     assert not (tmp_path / "out").exists()
 
 
-def test_faults_of_the_dataset_are_named_counted_and_passed_over(
+def test_faults_of_the_dataset_are_named_counted_and_skipped(
     command_line: CommandLine, base: Path, dataset: Path, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(dataset.parent, tmp_path / "set")

@@ -43,7 +43,7 @@ def test_a_child_whose_parent_is_gone_goes_on() -> None:
     assert (process.returncode, said) == (0, b"")
 
 
-def test_a_line_that_is_something_else_is_passed_over() -> None:
+def test_a_line_that_is_something_else_is_skipped() -> None:
     told: list[Counts] = []
     with capture_logs() as logs:
         hear([b"hello\n", b"[]\n", b'{"dogs": 1}\n', b"\xff\n", b'{"listed": 1}\n'], told.append)

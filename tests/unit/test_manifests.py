@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from producers.listing import Page, PassedOver, Rules
+from producers.listing import Page, Rules, SkipReason
 from producers.sources import open_source
 from producers.sources.distinct import seen_uris
 from producers.sources.rows import PAGE_ROWS
@@ -32,7 +32,7 @@ def uris(pages: Sequence[Page]) -> list[str]:
     return [ref.uri for page in pages for ref in page.refs]
 
 
-def skipped(pages: Sequence[Page], why: PassedOver) -> int:
+def skipped(pages: Sequence[Page], why: SkipReason) -> int:
     return sum(page.skipped.get(why, 0) for page in pages)
 
 
@@ -53,7 +53,7 @@ def test_json_lines_as_rekognition_takes_them(tmp_path: Path, packed: bool) -> N
     found = [(ref.uri, ref.external_id, ref.etag, ref.size) for page in pages for ref in page.refs]
     assert found == [("s3://b/1", "one", "e", 3), ("s3://b/2", "two", None, None)]
     assert [line.split(": ")[0] for line in lines] == [f"{manifest.name} line {number}" for number in (5, 6, 7, 8)]
-    assert (skipped(pages, PassedOver.INVALID), skipped(pages, PassedOver.DUPLICATE)) == (4, 1)
+    assert (skipped(pages, SkipReason.INVALID), skipped(pages, SkipReason.DUPLICATE)) == (4, 1)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -64,7 +64,7 @@ def test_inventory_csv(tmp_path: Path, packed: bool) -> None:
     lines: list[str] = []
     pages = pages_of(path, lines=lines)
     assert uris(pages) == ["s3://b/a b+c.jpg", "s3://b/plain.jpg"]
-    assert skipped(pages, PassedOver.INVALID) == 3
+    assert skipped(pages, SkipReason.INVALID) == 3
     assert [line.partition("line ")[2] for line in lines] == [
         "4: no bucket and key",
         "5: key 'caf%E9.jpg' is not UTF-8",
@@ -123,11 +123,11 @@ def test_a_manifest_goes_on_from_each_page(
     write(tmp_path / name, names)
     whole = pages_of(tmp_path / name)
     assert uris(whole) == [f"s3://b/{number}" for number in range(2200)]
-    assert skipped(whole, PassedOver.DUPLICATE) == 1300
+    assert skipped(whole, SkipReason.DUPLICATE) == 1300
     for place, page in enumerate(whole):
         rest = pages_of(tmp_path / name, page.cursor)
         assert uris(rest) == uris(whole[place + 1 :])
-        assert skipped(rest, PassedOver.DUPLICATE) == skipped(whole[place + 1 :], PassedOver.DUPLICATE)
+        assert skipped(rest, SkipReason.DUPLICATE) == skipped(whole[place + 1 :], SkipReason.DUPLICATE)
 
 
 def test_a_manifest_that_has_changed(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_a_folder_with_real_and_fake(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_passed_over_in_a_folder_of_a_class_is_named(tmp_path: Path) -> None:
+def test_what_is_skipped_in_a_folder_of_a_class_is_named(tmp_path: Path) -> None:
     touch(tmp_path, "real/a.png", "labels.txt", "real/.DS_Store", "real/b.heic", "real/c.jfif", "fake/labels.txt")
     found = list(read_dataset(tmp_path))
     assert [one.line for one in found] == [1, 2, 3, 4, 5]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.listing import Page, PassedOver, Rules
+from producers.listing import Page, Rules, SkipReason
 from producers.sources.cursors import read_cursor
 from producers.sources.ranges import MAX_RANGES, Frontier, Range, _Left, cut
 from producers.sources.s3 import S3Source, prefixes
@@ -105,7 +105,7 @@ def test_few_prefixes_are_cut_as_well() -> None:
     assert sorted(keys_of(pages)) == listed.keys
 
 
-def test_prefixes_within_another_are_passed_over() -> None:
+def test_prefixes_within_another_are_skipped() -> None:
     lines: list[str] = []
     kept = prefixes(["s3://b/y/", "s3://b/x", "s3://b/x/1", "s3://a/x", "s3://b/x", "s3://c/y/1"], lines.append)
     assert [str(prefix) for prefix in kept] == ["s3://a/x", "s3://b/x", "s3://b/y/", "s3://c/y/1"]
@@ -118,7 +118,7 @@ def test_rules_count_what_they_pass_over() -> None:
     listed = ListedKeys(["a.jpg", "b.PNG", "c.txt", "nul\x00.jpg"])
     (page,) = source(listed, rules=Rules(suffixes=(".jpg", ".png"))).pages(None)
     assert keys_of([page]) == ["a.jpg", "b.PNG"]
-    assert page.skipped == {PassedOver.SUFFIX: 1, PassedOver.INVALID: 1}
+    assert page.skipped == {SkipReason.SUFFIX: 1, SkipReason.INVALID: 1}
 
 
 def test_a_cursor_of_other_prefixes_or_kinds() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from s3transfer.exceptions import S3DownloadFailedError
 
-from producers.listing import Page, PassedOver, Rules
+from producers.listing import Page, Rules, SkipReason
 from producers.sources import absolute, open_source
 from producers.sources.folders import FolderSource
 from producers.sources.locations import Location, copied
@@ -90,7 +90,7 @@ def test_a_folder_that_cannot_be_read_is_told_and_counted(tmp_path: Path) -> Non
     first = next(pages)
     (tmp_path / "b").rmdir()  # as root, no permission would keep it from being read
     (last,) = pages
-    assert last.skipped == {PassedOver.UNREADABLE: 1}
+    assert last.skipped == {SkipReason.UNREADABLE: 1}
     assert last.cursor == first.cursor
     assert len(lines) == 1
     assert str(tmp_path / "b") in lines[0]
@@ -101,7 +101,7 @@ def test_rules_are_counted(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"x" * size)
     (page,) = pages_of(tmp_path, rules=Rules(suffixes=(".jpg",), min_bytes=10, max_bytes=1000))
     assert [Path(uri).name for uri in uris([page])] == ["b.JPG"]
-    assert page.skipped == {PassedOver.TOO_SMALL: 1, PassedOver.SUFFIX: 1, PassedOver.TOO_LARGE: 1}
+    assert page.skipped == {SkipReason.TOO_SMALL: 1, SkipReason.SUFFIX: 1, SkipReason.TOO_LARGE: 1}
 
 
 def test_pages_of_a_folder_are_no_longer_than_five_thousand(tmp_path: Path) -> None:

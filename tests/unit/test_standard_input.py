@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from producers.listing import Page, PassedOver, Rules
+from producers.listing import Page, Rules, SkipReason
 from producers.sources import open_source
 from producers.sources.manifests import StandardInput
 from producers.sources.piped import lines
@@ -23,7 +23,7 @@ def uris(pages: Sequence[Page]) -> list[str]:
     return [ref.uri for page in pages for ref in page.refs]
 
 
-def skipped(pages: Sequence[Page], why: PassedOver) -> int:
+def skipped(pages: Sequence[Page], why: SkipReason) -> int:
     return sum(page.skipped.get(why, 0) for page in pages)
 
 
@@ -38,7 +38,7 @@ def test_standard_input_takes_uris_and_json_lines() -> None:
     pages = read_from(text.encode(), lines=lines)
     assert uris(pages) == ["s3://b/a b.jpg", "s3://b/2", "file:///x%20y"]
     assert lines == ["standard input line 5: not a JSON object with source-ref"]
-    assert skipped(pages, PassedOver.DUPLICATE) == 1
+    assert skipped(pages, SkipReason.DUPLICATE) == 1
 
 
 def test_standard_input_goes_on_when_it_is_piped_again() -> None:

@@ -11,7 +11,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from producers.listing import PassedOver
+from producers.listing import SkipReason
 from producers.nightly.schedule import load
 from producers.sources.piped import MAX_LINE_BYTES
 from tests.unit.test_manifests import pages_of, skipped, uris
@@ -91,7 +91,7 @@ def test_each_fault_of_standard_input_has_its_line() -> None:
     pages = read_from(text, lines=lines)
     assert uris(pages) == ["s3://b/quoted é", "s3://b/3"]
     assert [line.split(":")[0] for line in lines] == [f"standard input line {number}" for number in (1, 3, 4, 5, 6, 7)]
-    assert skipped(pages, PassedOver.INVALID) == 6
+    assert skipped(pages, SkipReason.INVALID) == 6
 
 
 @pytest.mark.parametrize(
