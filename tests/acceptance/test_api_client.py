@@ -1,5 +1,5 @@
-"""A program in another language: docs/api_client.mjs on Node submits an image and reads its verdict. All is real but
-the model.
+"""A program in another language: docs/api_client.mjs on Node submits an image and reads its verdict. Everything is real
+except the model.
 """
 
 import json

@@ -27,14 +27,14 @@ WAYS = (
     "no tokenizer",
     "text only",
 )
-"""Of those in tests.unit.bad_models; the files alone show them."""
+"""The faults in tests.unit.bad_models that the files alone show."""
 STARTED = ("no folder", "half")
-"""Those of them that a worker is started with: they differ in what `inspect` says, and not in what becomes of it."""
-DEAR = ("unknown architecture", "too large", "no tensor")
-"""Likewise; only with vLLM imported, or after it."""
+"""The two of them that a worker is started with. All differ in what `inspect` says, but a worker treats all alike."""
+SLOW = ("unknown architecture", "too large", "no tensor")
+"""A worker is started with these too. They are only found when vLLM is imported, or later."""
 AT_ONCE = 2
 LIMIT_S = 120
-"""For one worker; on two idle cores it is 4 s, or 15 s where vLLM has to be imported to know."""
+"""For one worker. On two idle cores it takes 4 s, or 15 s where vLLM must be imported to find the fault."""
 
 
 def _refused(environment: dict[str, str], cause: str, remedy: str) -> None:
@@ -49,7 +49,7 @@ def _refused(environment: dict[str, str], cause: str, remedy: str) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_a_bad_model_folder_is_one_line_and_exit_code_2(
+def test_a_bad_model_folder_gives_one_line_and_exit_code_2(
     database_url: str, clean_redis_url: str, tmp_path: Path
 ) -> None:
     environment = environment_for(database_url, clean_redis_url)
@@ -59,7 +59,7 @@ def test_a_bad_model_folder_is_one_line_and_exit_code_2(
         _refused(environment | model, BAD[way].cause, BAD[way].remedy)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        running = {way: pool.submit(refused, way) for way in STARTED + DEAR}
+        running = {way: pool.submit(refused, way) for way in STARTED + SLOW}
         faults = {way: error for way, future in running.items() if (error := future.exception())}
     assert not faults
 
@@ -81,7 +81,7 @@ for model in models:
 """
 
 
-def test_what_the_files_alone_show_is_told_without_vllm(tmp_path: Path) -> None:
+def test_faults_that_the_files_show_are_named_without_vllm(tmp_path: Path) -> None:
     models = [str(broken(way, tmp_path)) for way in WAYS]
     done = subprocess.run(
         [sys.executable, "-c", INSPECTING, str(DEMO_DETECTOR), *models],

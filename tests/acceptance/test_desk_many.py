@@ -31,7 +31,7 @@ class Somebody:
         self._token = csrf_of(self._again("GET", "/queue").text)
 
     def work(self) -> None:
-        """Decides whatever is given, until nothing waits for a while."""
+        """Decides every item that it gets, until it has got none for a while."""
         idle_until = time.monotonic() + 15
         address = "/queue"
         while time.monotonic() < idle_until:
@@ -77,7 +77,7 @@ class Somebody:
 
 
 def kill_at_random(desk: Desk, database: Database) -> int:
-    """Kills the process after every so many reviews, wherever it is then. Returns how often."""
+    """Kills the process at regular numbers of reviews, whatever it does at that moment. Returns how often."""
     chance, kills = random.Random(15), 0
     while kills < KILLS:
         until = (kills + 1) * ITEMS // (KILLS + 1)

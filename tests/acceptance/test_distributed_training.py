@@ -56,13 +56,13 @@ def test_two_processes_leave_one_detector_and_one_evaluation(tmp_path: Path) -> 
     single = Stage(crop=56, steps=2, batch_size=4, learning_rate=1e-3)
     train_in_process(base, dataset, tmp_path / "one", single, hold_out=0.3, seed=1)
     start, one, two = weights(base), weights(tmp_path / "one"), weights(output)
-    for name in start.keys() - {name for name in start if name.endswith("k_proj.bias")}:  # which softmax does not see
+    for name in start.keys() - {name for name in start if name.endswith("k_proj.bias")}:  # softmax ignores it
         moved, apart = ((other[name] - two[name]).float().abs().mean() for other in (start, one))
         assert apart <= 0.05 * moved, name
 
 
 def run(arguments: list[str], given: dict[str, str]) -> str:
-    """stderr of a process that has to end well."""
+    """Runs a process that must succeed. Returns its stderr."""
     done = subprocess.run(
         [sys.executable, "-m", *arguments], cwd=ROOT, env={**environment(), **given},
         capture_output=True, text=True, check=False,
@@ -72,7 +72,7 @@ def run(arguments: list[str], given: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("name", ["fsdp.yaml", "deepspeed.yaml"])
-def test_the_shipped_configurations_are_accelerates_own(name: str) -> None:
+def test_accelerate_reads_the_shipped_configurations(name: str) -> None:
     config = load_config_from_file(str(CONFIGURATIONS / name))
     assert (config.num_processes, config.mixed_precision) == (8, "bf16")
     assert str(config.distributed_type).rpartition(".")[2] == name.removesuffix(".yaml").upper()
@@ -84,4 +84,4 @@ def test_the_layers_that_fsdp_wraps_are_those_of_a_llava() -> None:
     with torch.device("meta"):
         model = make_model(make_tokenizer(), 0)
     assert named <= {type(module).__name__ for module in model.modules()}
-    assert config.fsdp_config["fsdp_state_dict_type"] == "FULL_STATE_DICT"  # or else there are no whole weights to save
+    assert config.fsdp_config["fsdp_state_dict_type"] == "FULL_STATE_DICT"  # otherwise no complete weights are saved

@@ -22,13 +22,13 @@ STALL_S = 10
 @pytest.fixture
 def environment(embedded_redis_url: str, database_url: str) -> dict[str, str]:
     with redis.Redis.from_url(embedded_redis_url) as client:
-        client.flushdb()  # the embedded one is this test session's own
+        client.flushdb()  # only these tests use the embedded server
     own = {"FAKESWEEP_ENGINE_STALL_S": str(STALL_S), "FAKESWEEP_HEALTH_PORT": "0"}
     return environment_for(database_url, embedded_redis_url) | own
 
 
 def engine_core(worker: RunningWorker) -> psutil.Process:
-    """vLLM's process with the model; it gives itself that name."""
+    """vLLM's process that holds the model. It gives itself the name that is searched for here."""
     children = psutil.Process(worker.process.pid).children(recursive=True)
     (core,) = (child for child in children if "EngineCore" in " ".join([child.name(), *child.cmdline()]))
     return core
@@ -78,7 +78,7 @@ def test_a_core_that_hangs_ends_the_worker_and_the_next_one_judges(environment: 
     with redis.Redis.from_url(environment["BROKER_URL"]) as client:
         assert client.hlen("unacked") == 1
         (tag,) = client.zrange("unacked_index", 0, -1)
-        client.zadd("unacked_index", {tag: 0})  # the hour after which Redis's messages are given again
+        client.zadd("unacked_index", {tag: 0})  # as if the hour had passed after which Redis delivers it again
     with running_worker(["tests.scripted_worker", "0", "-1"], environment, tmp_path / "next.log") as following:
         wait_for(lambda: bool(results_of(scan, environment)), 60, following.process, following.log)
     assert [row["outcome"] for row in results_of(scan, environment)] == ["judged"]

@@ -17,7 +17,7 @@ from worker.tables import Verdict
 
 IMAGES = 240
 SEED = 3
-"""Training drew with seed 1, the model card's figures are of seed 2."""
+"""The training used seed 1, and the figures in the model card come from seed 2."""
 
 
 def test_held_out_drawings(vllm: Engine, description: DetectorDescription, tmp_path: Path) -> None:

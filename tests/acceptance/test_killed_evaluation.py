@@ -1,6 +1,6 @@
-"""kill -9 for an evaluation, at random moments: the same predictions, none twice.
+"""An evaluation that is killed with SIGKILL at random moments makes the same predictions, and none of them twice.
 
-KILLED_EVALUATION_KILLS says how often; 5 unless told.
+KILLED_EVALUATION_KILLS says how often it is killed. The default is 5.
 """
 
 import os
@@ -18,17 +18,17 @@ from worker.lab.evaluation.perturbations import PERTURBATIONS
 from worker.testing import ScriptedEngine
 
 KILLS = int(os.environ.get("KILLED_EVALUATION_KILLS", "5"))
-IMAGES_A_KILL = 12
-"""Under thirteen perturbations each: so many that every kill meets an evaluation that has not finished."""
+IMAGES_PER_KILL = 12
+"""Each is judged under thirteen perturbations. So no evaluation finishes before it is killed."""
 IMAGE_S = 0.01
 
 
 @pytest.mark.timeout(120 + 30 * KILLS)
-def test_an_evaluation_that_is_killed_again_and_again(tmp_path: Path) -> None:
-    dataset = write_dataset(tmp_path / "set", IMAGES_A_KILL * KILLS)
+def test_a_killed_evaluation_makes_the_same_predictions(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "set", IMAGES_PER_KILL * KILLS)
     evaluate_scripted(dataset, tmp_path / "whole", ScriptedEngine(), tuple(PERTURBATIONS))
     wanted = (tmp_path / "whole" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
-    assert len(wanted) == IMAGES_A_KILL * KILLS * len(PERTURBATIONS)
+    assert len(wanted) == IMAGES_PER_KILL * KILLS * len(PERTURBATIONS)
 
     output, chance = tmp_path / "killed", random.Random(1)
     for _ in range(KILLS):
@@ -39,7 +39,7 @@ def test_an_evaluation_that_is_killed_again_and_again(tmp_path: Path) -> None:
                 process.wait(chance.uniform(0, 0.5))
             except subprocess.TimeoutExpired:
                 process.kill()
-        assert process.returncode == -9, "a kill missed its evaluation, which had ended"
+        assert process.returncode == -9, "the evaluation had ended before it was killed"
         assert not (output / "metrics.json").exists()
     with running(dataset, output) as process:
         assert process.wait(120) == 0

@@ -1,4 +1,4 @@
-"""A training that is killed again and again, and what it leaves: the same bytes as one that nobody disturbed."""
+"""A training that is killed again and again leaves the same bytes as a training that is never killed."""
 
 import json
 import os
@@ -58,10 +58,12 @@ def test_a_killed_training_ends_with_the_same_detector_and_the_same_predictions(
     run_to_its_end(given[0], tmp_path / "undisturbed.log")
     damaged = []
     for _ in range(KILLS):
-        assert kill_after(given[1], chance.randint(2, 24), killed, tmp_path / "killed.log"), "it ended before"
+        assert kill_after(given[1], chance.randint(2, 24), killed, tmp_path / "killed.log"), (
+            "it had ended before it was killed"
+        )
         damaged.append(damage_newest_checkpoint(killed, chance))
     print(f"damaged: {damaged}")
-    assert any(damaged), "no kill met a training with checkpoints"
+    assert any(damaged), "no training had a checkpoint when it was killed"
     run_to_its_end(given[1], tmp_path / "killed.log")
 
     for name in ("model.safetensors", "held-out.json", "detector.toml", "config.json"):
@@ -84,7 +86,7 @@ def run_to_its_end(arguments: list[str], log: Path) -> None:
 
 
 def kill_after(arguments: list[str], changes: int, output: Path, log: Path) -> bool:
-    """Starts the training and kills it once it has written so many new files; whether it was still at work."""
+    """Starts the training and kills it when it has written this many new files. Returns whether it was still running."""
     before = files(output)
     with log.open("ab") as file:
         process = subprocess.Popen(
@@ -103,12 +105,12 @@ def kill_after(arguments: list[str], changes: int, output: Path, log: Path) -> b
 
 
 def files(folder: Path) -> set[Path]:
-    """Every file below it, while others come and go."""
+    """Every file in the folder, in which files may appear and disappear at the same time."""
     return {Path(parent, name) for parent, _, names in os.walk(folder) for name in names}
 
 
 def damage_newest_checkpoint(output: Path, chance: random.Random) -> str | None:
-    """Leaves the newest checkpoint as a kill in the middle of its writing would: half of a file, and none after it."""
+    """Damages the newest checkpoint as a kill during its writing would: a file is cut in half, the last one is missing."""
     newest = max((output / ".training").glob("*/checkpoint-*"), key=lambda path: path.stat().st_mtime_ns, default=None)
     if newest is None:
         return None
@@ -118,7 +120,7 @@ def damage_newest_checkpoint(output: Path, chance: random.Random) -> str | None:
     return f"{newest.parent.name}/{newest.name}/{half.name}"
 
 
-def test_a_checkpoint_without_its_end_is_skipped(tmp_path: Path) -> None:
+def test_an_incomplete_checkpoint_is_skipped(tmp_path: Path) -> None:
     from worker.lab.training.stages import last_whole_checkpoint
 
     for number, state in ((2, "{}"), (9, "{}"), (10, '{"half": '), (11, None)):

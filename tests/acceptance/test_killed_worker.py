@@ -1,4 +1,4 @@
-"""A worker that is killed while it judges leaves no process: vLLM's would keep the memory of the GPU."""
+"""A worker that is killed while it judges leaves no process. A process of vLLM would keep the GPU's memory."""
 
 import signal
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.acceptance.test_service import environment_for
 from tests.processes import fakesweep, living, running_worker, wait_for
 
 COPIES = 100
-"""Of each image: more than a worker judges before it is killed."""
+"""How often each image is copied. There are more copies than a worker judges before it is killed."""
 
 
 @pytest.mark.timeout(600)

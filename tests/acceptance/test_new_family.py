@@ -17,7 +17,7 @@ from worker.lab.evaluation.journal import read_predictions
 ROOT = Path(__file__).parents[2]
 (NEW,) = LATER_FAMILIES
 MIXED = tuple(family for old in FAMILIES for family in (NEW, old))
-"""Half of the fakes are of the new family: what is not repeated is forgotten."""
+"""Half of the fakes are of the new family. The others repeat the old families, so that they are not forgotten."""
 
 
 def run(*arguments: str) -> None:
@@ -28,7 +28,7 @@ def run(*arguments: str) -> None:
 
 
 def shares(dataset: Path, evaluation: Path) -> tuple[float, float]:
-    """The recall of the new family, and the share of right verdicts on all else, in percent."""
+    """The recall of the new family, and the share of right verdicts on all other images, in percent."""
     families = {
         one.image: (one.model_extra or {})["family"] for one in read_dataset(dataset) if isinstance(one, Record)
     }

@@ -1,6 +1,6 @@
 """docs/production.md, followed word by word: from an empty database to a scan and a restored backup.
 
-The shell blocks run in one shell, in order. Only the names in the first block are of this machine. Where the document
+The shell blocks run in one shell, in order. Only the values in the first block are replaced. Where the document
 starts a worker on GPUs, one with a scripted detector starts; where it asks systemd, a stand-in reads the unit files.
 """
 
@@ -41,14 +41,14 @@ SHIMS = {
 
 @dataclass(frozen=True)
 class Machine:
-    """What stands for the operator's machine. `names` are the values of the document's first block."""
+    """Takes the place of the operator's machine. `names` are the values of the document's first block."""
 
     folder: Path
     names: dict[str, str]
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of the operator's shell: commands of the document are first on the path."""
+        """The environment of the operator's shell. The document's commands come first on the path."""
         given = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "BROKER_URL"}}
         path = f"{self.folder / 'bin'}:{os.environ['PATH']}:/usr/sbin"
         return {
@@ -60,7 +60,7 @@ class Machine:
         }
 
     def check(self, login: str, *words: str) -> None:
-        """That a login may run this command of fakesweep."""
+        """Checks that a login may run this command of fakesweep."""
         secrets = Path(self.names["SETTINGS"]) / "secrets"
         urls = {name: secrets / f"{login}_{name.lower()}" for name in ("DATABASE_URL", "BROKER_URL")}
         given = {name: path.read_text().strip() for name, path in urls.items() if path.exists()}
@@ -75,7 +75,7 @@ def blocks() -> list[str]:
 
 
 def script(names: dict[str, str]) -> str:
-    """The blocks, the first one with these names."""
+    """All blocks as one script, with these values in the first one."""
     first, *others = blocks()
     for name, value in names.items():
         first, count = re.subn(rf"\b{name}=\S+", f"{name}={value}", first)
@@ -90,7 +90,7 @@ def machine(postgres_server_url: str, amqp_url: str, bucket: str, tmp_path: Path
     server, broker = make_url(postgres_server_url), make_url(amqp_url)
     if not shutil.which("rabbitmqctl", path=f"{os.environ['PATH']}:/usr/sbin") or not server.host:
         assert not IN_CI
-        pytest.skip("the document needs rabbitmqctl, and Postgres on an address")
+        pytest.skip("the document needs rabbitmqctl, and a Postgres that has an address")
     unique = f"production_{uuid.uuid4().hex[:8]}"
     names = {
         "PG": f"{server.host}:{server.port or 5432}", "ADMIN": str(server.username), "DATABASE": unique,
@@ -150,14 +150,14 @@ def test_from_an_empty_database_to_a_scan_and_a_restored_backup(machine: Machine
     logs = "".join(path.read_text()[-3000:] for path in (machine.folder / "units").glob("*.log"))
     assert code == 0, logs
     before_repair = log.read_text().partition("# block 12\n")[2].splitlines()[:6]  # the first rows of `status`
-    assert "runn" in str(before_repair), "the backup holds no scan that was under way"
+    assert "runn" in str(before_repair), "the backup holds no running scan"
     backups = Path(machine.names["BACKUPS"])
     one, two = outcomes(backups / "day-one.jsonl"), outcomes(backups / "day-two.jsonl")
     assert one == two
     assert len(one) == IMAGES
     assert {verdict for _, verdict in two.values()} == {"fake", "real"}
     assert {outcome for outcome, _ in two.values()} == {"judged"}
-    machine.check("worker", "status")  # with these two, the unit of the worker waits for Postgres and the broker
+    machine.check("worker", "status")  # the worker's unit waits with these two for Postgres and the broker
     machine.check("worker", "dead", "list")
     machine.check("owner", "migrate")
     secrets = Path(machine.names["SETTINGS"]) / "secrets"

@@ -48,7 +48,7 @@ def begin(page: Page, desk: Desk, name: str = "heron") -> Page:
 
 
 def on_item(page: Page, other_than: str = "-") -> Page:
-    """Waits until an item is shown that is held, and that is another one."""
+    """Waits until the page shows an item that its user has claimed and that is not `other_than`."""
     page.wait_for_function(
         "other => document.body.dataset.keys && document.querySelector('#item[data-claim]')"
         " && document.querySelector('#item').dataset.sha !== other",
@@ -89,7 +89,7 @@ def test_a_hundred_images_are_decided_by_keyboard_alone(database: Database, desk
     assert len(reviews(database)) == MANY
 
 
-def test_what_each_key_does(database: Database, desk: Desk, page_of: PageOf) -> None:
+def test_each_key_does_what_it_should(database: Database, desk: Desk, page_of: PageOf) -> None:
     page = begin(page_of(), desk)
     first = sha_of(page)
     page.keyboard.down("b")
@@ -99,7 +99,7 @@ def test_what_each_key_does(database: Database, desk: Desk, page_of: PageOf) -> 
     expect(page.locator(".clear")).to_be_hidden()
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
-    page.keyboard.press("f")  # no key decides behind the list of keys
+    page.keyboard.press("f")  # while the list of keys is open, no key decides
     page.keyboard.press("Escape")
     page.keyboard.press("g")
     expect(page.get_by_label("Grey")).to_be_checked()
@@ -107,7 +107,7 @@ def test_what_each_key_does(database: Database, desk: Desk, page_of: PageOf) -> 
     expect(page.get_by_label("Full size")).to_be_checked()
     page.keyboard.press("2")
     page.keyboard.press("n")
-    page.keyboard.type("frcsub?123")  # in a text field, all of them are letters
+    page.keyboard.type("frcsub?123")  # in a text field, these keys are only letters
     expect(page.get_by_label("Note")).to_have_value("frcsub?123")
     page.keyboard.press("Escape")
     for combined in ("Control+f", "Alt+r", "Shift+C", "Meta+s"):
@@ -128,7 +128,7 @@ def test_what_each_key_does(database: Database, desk: Desk, page_of: PageOf) -> 
     expect(page.get_by_text("You took back")).to_be_visible()
     expect(page.get_by_label("Note")).to_have_value("typed before\nthe decision")
     expect(page.get_by_label("Reason")).to_have_value(chosen)
-    page.keyboard.press("0")  # no key
+    page.keyboard.press("0")  # this key does nothing
     press(page, "f")
     assert [(one.sha256, one.statement) for one in reviews(database)] == [(second, "fake"), (second, "fake")]
 
@@ -185,7 +185,9 @@ def test_two_browsers_never_have_the_same_item(database: Database, desk: Desk, p
     expect(other.get_by_role("button", name="Fake")).to_have_count(0)
 
 
-def test_who_else_looks_is_shown_and_goes_when_they_leave(database: Database, desk: Desk, page_of: PageOf) -> None:
+def test_others_who_have_the_item_open_are_shown_until_they_leave(
+    database: Database, desk: Desk, page_of: PageOf
+) -> None:
     one, other = begin(page_of(), desk, "heron"), begin(page_of(), desk, "wren")
     expect(one.locator("#others")).to_be_hidden()
     other.goto(f"{desk.address}/items/{sha_of(one)}")
@@ -193,13 +195,13 @@ def test_who_else_looks_is_shown_and_goes_when_they_leave(database: Database, de
     one.reload()
     expect(one.locator("#others")).to_have_text("wren has this item open too.")
     other.goto(f"{desk.address}/queue")
-    with database.begin() as connection:  # two and a half minutes later
+    with database.begin() as connection:  # as if two and a half minutes had passed
         connection.execute(text("UPDATE looks SET until = now() WHERE reviewer = 'wren'"))
     one.reload()
     expect(one.locator("#others")).to_be_hidden()
 
 
-def test_a_lease_that_runs_out_says_so_and_keeps_what_was_typed(
+def test_a_claim_that_runs_out_says_so_and_keeps_what_was_typed(
     database: Database, desk: Desk, page_of: PageOf
 ) -> None:
     page = begin(page_of(), desk)
@@ -207,7 +209,7 @@ def test_a_lease_that_runs_out_says_so_and_keeps_what_was_typed(
     page.keyboard.press("n")
     page.keyboard.type("not finished")
     page.keyboard.press("Escape")
-    with database.begin() as connection:  # ten minutes in which the browser slept
+    with database.begin() as connection:  # as if the browser had slept for ten minutes
         connection.execute(text("UPDATE claims SET until = now() - interval '1 second'"))
     other = begin(page_of(), desk, "wren")
     assert sha_of(other) == held
@@ -227,7 +229,7 @@ def test_a_lease_that_runs_out_says_so_and_keeps_what_was_typed(
     expect(page.get_by_label("Note")).to_have_value("not finished")
 
 
-def test_an_open_page_keeps_its_lease(database: Database, tmp_path: Path, page_of: PageOf) -> None:
+def test_an_open_page_keeps_its_claim(database: Database, tmp_path: Path, page_of: PageOf) -> None:
     swept(database, LocalImageStore(max_bytes=2**20), in_folder(tmp_path / "images", drawn(1)))
     for name in ("heron", "wren"):
         person(database, name)
@@ -244,7 +246,7 @@ def test_an_open_page_keeps_its_lease(database: Database, tmp_path: Path, page_o
         other.close()
 
 
-def test_a_server_that_goes_away_in_mid_decision_loses_nothing(database: Database, desk: Desk, page_of: PageOf) -> None:
+def test_no_decision_is_lost_when_the_server_goes_away(database: Database, desk: Desk, page_of: PageOf) -> None:
     page = page_of()
     page_of.expected.append("net::ERR_")
     begin(page, desk)

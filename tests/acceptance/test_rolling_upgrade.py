@@ -1,6 +1,6 @@
 """A roll-out: the next release migrates and joins while workers of this release finish a scan (docs/upgrading.md).
 
-The next release is this code with revisions that do not exist yet. Redis gives back what a killed worker had.
+The next release is this code with revisions that do not exist yet. Redis delivers a killed worker's messages again.
 """
 
 import json
@@ -43,7 +43,7 @@ def test_two_releases_share_a_scan(environment: dict[str, str], database_url: st
         assert f"run `fakesweep migrate --finish`: it goes on to {release.drop}" in migrated.stdout
         with running_worker([*WORKER, str(new)], of_next, tmp_path / "new.log", folder=release.folder):
             killed.stop(signal.SIGKILL)
-            # A worker of this release starts on the newer schema, which says that it may.
+            # A worker of this release starts on the newer schema, which allows it.
             with running_worker([*WORKER, str(late)], environment, tmp_path / "late.log"):
                 wait_for(lambda: _lines(late) > 0, 60)
                 again = fakesweep("migrate", environment=environment)
@@ -83,7 +83,7 @@ def test_a_schema_that_does_not_work_with_older_releases(environment: dict[str, 
 
 
 def _is_refused(environment: dict[str, str], revision: str, works_from: str, *commands: str) -> None:
-    """No process of this release works on the schema, and each says why in one line."""
+    """Checks that each of these commands refuses the schema and says why in one line."""
     for command in commands:
         done = fakesweep(command, environment=environment)
         assert done.returncode == 2, done.stderr
@@ -100,7 +100,7 @@ def _status(scan: str, environment: dict[str, str], release: NextRelease | None 
 
 
 def _only_connected(database_url: str, release: str) -> bool:
-    """Whether all processes at work are of this release: the connections of one that ended may last a moment longer."""
+    """Whether only this release is connected. The connections of a process may outlive it for a moment."""
     query = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s"
     with psycopg.connect(database_url) as connection:
         found = connection.execute(query, [connection.info.backend_pid]).fetchall()

@@ -1,4 +1,4 @@
-"""The whole job as an operator runs it: commands and workers as processes, the demo detector on real vLLM."""
+"""The whole job as an operator runs it: commands and workers are processes, and vLLM runs the demo detector."""
 
 import json
 import signal
@@ -19,10 +19,10 @@ from tests.processes import RunningWorker, fakesweep, results_of, running_worker
 DRAWN = 96
 BROKEN = {"text.jpg": b"hello", "empty.png": b"", "ünï cödé+%.jpg": b"\xff\xd8\xff\xe0" + b"\x00" * 50}
 DIFFERENT = ("decided_at", "score", "explanation")
-"""Between two runs: images meet others in the engine's batches, and float sums depend on the company they are in."""
+"""What may differ between two runs: the engine batches images differently, which changes sums of floats a little."""
 COPIES = 6
-"""Of every image in the scan that is stopped: half a minute of work and more, so that no slow start of a command can
-outlast it."""
+"""How often each image is copied in the scan that is stopped. They take more than half a minute, so that the scan is
+not done when a command starts slowly."""
 
 
 def environment_for(database_url: str, broker_url: str) -> dict[str, str]:
@@ -46,7 +46,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fill(bucket: str, url: str, folder: Path, prefix: str, copies: int = 1) -> int:
-    """Puts the drawn images and the broken files under the prefix; how many. Copies differ in what trails the image."""
+    """Puts the drawn images and the broken files under the prefix. Returns how many. Copies end in different bytes."""
     client = boto3.client("s3", endpoint_url=url)
     files = {path.name: path.read_bytes() for path in folder.iterdir()} | BROKEN
     for copy in range(copies):
@@ -102,13 +102,13 @@ def test_services_and_embedded_parts_give_the_same_results(
     for one, other in zip(*found, strict=True):
         assert one["score"] == pytest.approx(other["score"], abs=1e-4)
     alike = sum(one["explanation"] == other["explanation"] for one, other in zip(*found, strict=True))
-    assert alike >= 0.95 * total  # of two words that are as likely as each other, either may come
+    assert alike >= 0.95 * total  # where two words are equally likely, the model may choose either
     assert {row["verdict"] for row in found[0]} >= {"fake", "real", None}
     assert all(row["explanation"] for row in found[0] if row["verdict"] == "fake")
 
 
 def _stop_in_the_middle(source: str, environment: dict[str, str], running: RunningWorker) -> None:
-    """SIGTERM while a scan with `--explain all`, which reuses no verdict, is under way and its first message saved."""
+    """Stops the worker with SIGTERM when the first message of a scan is saved. `--explain all` reuses no verdict here."""
     scan = fakesweep("scan", source, "--explain", "all", environment=environment).stdout.strip()
     decided_now = "SELECT count(*) FROM findings WHERE scan_id = %s"
 
@@ -149,7 +149,7 @@ def _stop_in_the_middle(source: str, environment: dict[str, str], running: Runni
         ({"FAKESWEEP_ENGINE": "onnx"}, "FAKESWEEP_ENGINE", "vllm"),
     ],
 )
-def test_bad_configuration_is_one_line_and_exit_code_2(
+def test_bad_configuration_gives_one_line_and_exit_code_2(
     wrong: dict[str, str], setting: str, remedy: str, database_url: str, redis_url: str
 ) -> None:
     started = time.monotonic()
@@ -165,7 +165,7 @@ def test_bad_configuration_is_one_line_and_exit_code_2(
     assert time.monotonic() - started < 10
 
 
-def test_an_unmigrated_schema_is_named_and_ten_migrations_at_once_mend_it(
+def test_an_empty_database_is_refused_until_ten_migrations_at_once_fill_it(
     postgres_server_url: str, redis_url: str
 ) -> None:
     from concurrent.futures import ThreadPoolExecutor
@@ -206,13 +206,13 @@ def test_commands_name_what_is_wrong(database_url: str, redis_url: str) -> None:
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_report_of_a_scan_is_one_file(clean_redis_url: str, database_url: str, tmp_path: Path, drawn: Path) -> None:
+def test_the_report_of_a_scan_is_one_file(clean_redis_url: str, database_url: str, tmp_path: Path, drawn: Path) -> None:
     wait = {"FAKESWEEP_THREADS": "2"}
     environment = environment_for(database_url, clean_redis_url) | wait
-    with running_worker(["tests.scripted_worker", "0", "-1"], environment, tmp_path / "worker.log") as running:
+    with running_worker(["tests.scripted_worker", "0", "-1"], environment, tmp_path / "worker.log"):
         done = fakesweep("scan", str(drawn), "--watch", environment=environment)
         scan = done.stdout.strip()
-        wait_for(lambda: done.returncode == 0, 1, running.process, running.log)
+        assert done.returncode == 0, done.stderr
     output = tmp_path / "report.html"
     assert fakesweep("report", scan, "--output", str(output), environment=environment).returncode == 0
     page = output.read_text(encoding="utf-8")
