@@ -58,9 +58,7 @@ def test_a_killed_training_ends_with_the_same_detector_and_the_same_predictions(
     run_to_its_end(given[0], tmp_path / "undisturbed.log")
     damaged = []
     for _ in range(KILLS):
-        assert kill_after(given[1], chance.randint(2, 24), killed, tmp_path / "killed.log"), (
-            "it had ended before it was killed"
-        )
+        assert kill_after(given[1], chance.randint(2, 24), killed, tmp_path / "killed.log"), "it had already ended"
         damaged.append(damage_newest_checkpoint(killed, chance))
     print(f"damaged: {damaged}")
     assert any(damaged), "no training had a checkpoint when it was killed"
@@ -86,7 +84,7 @@ def run_to_its_end(arguments: list[str], log: Path) -> None:
 
 
 def kill_after(arguments: list[str], changes: int, output: Path, log: Path) -> bool:
-    """Starts the training and kills it when it has written this many new files. Returns whether it was still running."""
+    """Starts the training and kills it when it has written this many new files. Returns whether it was running then."""
     before = files(output)
     with log.open("ab") as file:
         process = subprocess.Popen(
@@ -110,7 +108,7 @@ def files(folder: Path) -> set[Path]:
 
 
 def damage_newest_checkpoint(output: Path, chance: random.Random) -> str | None:
-    """Damages the newest checkpoint as a kill during its writing would: a file is cut in half, the last one is missing."""
+    """Damages the newest checkpoint as a kill during its writing would: one file is half, and the last one missing."""
     newest = max((output / ".training").glob("*/checkpoint-*"), key=lambda path: path.stat().st_mtime_ns, default=None)
     if newest is None:
         return None

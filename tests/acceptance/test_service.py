@@ -108,7 +108,7 @@ def test_services_and_embedded_parts_give_the_same_results(
 
 
 def _stop_in_the_middle(source: str, environment: dict[str, str], running: RunningWorker) -> None:
-    """Stops the worker with SIGTERM when the first message of a scan is saved. `--explain all` reuses no verdict here."""
+    """Stops the worker with SIGTERM after the first message of a scan. `--explain all` reuses no verdict here."""
     scan = fakesweep("scan", source, "--explain", "all", environment=environment).stdout.strip()
     decided_now = "SELECT count(*) FROM findings WHERE scan_id = %s"
 

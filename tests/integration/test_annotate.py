@@ -45,7 +45,7 @@ def options(dataset: Path, chat: ScriptedChat, **given: Any) -> Options:
 
 
 def annotate(dataset: Path, chat: ScriptedChat, **given: Any) -> tuple[dict[str, Any], list[str]]:
-    """The figures, and the faults that were told."""
+    """The figures, and the warnings about faults."""
     told: list[str] = []
     wanted = options(dataset, chat, **given)
     done = annotate_as_asked(wanted, Settings(), ENVIRONMENT, warn=told.append, tell=lambda *_: None)
@@ -94,7 +94,7 @@ def test_the_whole_command(tmp_path: Path, chat: ScriptedChat) -> None:
     assert KEY not in everything
 
 
-def test_what_is_asked(tmp_path: Path, chat: ScriptedChat) -> None:
+def test_annotators_get_the_image_and_the_prompt(tmp_path: Path, chat: ScriptedChat) -> None:
     from PIL import Image
 
     dataset = write(tmp_path, 1, label=1, cate="doc")
@@ -122,7 +122,7 @@ def test_unknown_categories_get_the_general_prompt_and_are_counted(tmp_path: Pat
     assert "no stated category" in chat.asked[0].text
 
 
-def test_images_of_s3(tmp_path: Path, chat: ScriptedChat, bucket: str, s3_environment: str) -> None:
+def test_images_in_s3_are_annotated(tmp_path: Path, chat: ScriptedChat, bucket: str, s3_environment: str) -> None:
     dataset = write(tmp_path, 2)
     for path in (tmp_path / "images").iterdir():
         boto3.client("s3", endpoint_url=s3_environment).upload_file(str(path), bucket, f"set/{path.name}")
@@ -131,7 +131,7 @@ def test_images_of_s3(tmp_path: Path, chat: ScriptedChat, bucket: str, s3_enviro
     assert answers(dataset) == [explained(0), explained(1)]
 
 
-def test_storage_that_is_away_is_no_missing_image(
+def test_unavailable_storage_is_not_called_a_missing_image(
     tmp_path: Path, chat: ScriptedChat, s3_environment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = write(tmp_path, 2)
@@ -155,7 +155,7 @@ def test_what_is_finished_is_not_asked_again(tmp_path: Path, chat: ScriptedChat)
     assert third["costs"] == second["costs"] != first["costs"]
 
 
-def test_another_run_does_not_go_on_with_this_ones_journal(tmp_path: Path, chat: ScriptedChat) -> None:
+def test_a_run_with_other_options_does_not_continue_the_journal(tmp_path: Path, chat: ScriptedChat) -> None:
     dataset = write(tmp_path, 2)
     annotate(dataset, chat)
     with pytest.raises(ConfigurationError, match=r"annotators was .*seer-3.*; give another --output"):
@@ -167,7 +167,7 @@ def test_another_run_does_not_go_on_with_this_ones_journal(tmp_path: Path, chat:
     assert len(chat.asked) == 8
 
 
-def test_what_passes_is_tried_again(tmp_path: Path, chat: ScriptedChat) -> None:
+def test_temporary_errors_are_tried_again(tmp_path: Path, chat: ScriptedChat) -> None:
     troubles = {
         0: Answer('{"error": {"message": "slow down"}}', 429, {"Retry-After": "1"}),
         1: Answer("oops", 500, AT_ONCE),
@@ -197,7 +197,7 @@ FAULTS: dict[tuple[int, int], Answer] = {
 
 
 def faulty(asked: Asked) -> Answer:
-    """Bad for good at the places above, and twice at one more."""
+    """Gives a faulty answer every time at the places above, and twice at one more."""
     if (asked.image, asked.step) == (6, 2) and asked.times < 2:
         return (CUT, Answer(""))[asked.times]
     return FAULTS.get((asked.image, asked.step)) or scripted(asked)
@@ -211,11 +211,11 @@ def with_faults(tmp_path: Path) -> Path:
     return dataset
 
 
-def test_faults_are_named_with_their_line_and_the_rest_goes_on(tmp_path: Path, chat: ScriptedChat) -> None:
+def test_faults_are_named_with_their_line_and_other_records_are_annotated(tmp_path: Path, chat: ScriptedChat) -> None:
     chat.script = faulty
     dataset = with_faults(tmp_path)
     done, told = annotate(dataset, chat)
-    # The third annotator saw nothing in image 9, so that it cannot have seen the fur.
+    # The third annotator saw nothing in image 9, so it does not count as one who saw the fur.
     assert answers(dataset) == [explained(0), explained(6), "This is a fake image. The shadow falls upwards."]
     named = {line.split(": ")[1]: line for line in told}
     assert {cause: line.split(": ")[0] for cause, line in named.items()} == {
@@ -237,7 +237,7 @@ def test_faults_are_named_with_their_line_and_the_rest_goes_on(tmp_path: Path, c
         (4, "unreadable_image"),
     ]
     assert len(written) == 8
-    # A later run asks again what was not paid, and nothing that was answered.
+    # A later run asks again what got no answer, and nothing else.
     chat.asked.clear()
     chat.script = scripted
     (again, _) = annotate(dataset, chat)
@@ -264,7 +264,9 @@ def test_strict_stops_at_a_fault_of_an_endpoint(tmp_path: Path, chat: ScriptedCh
 @pytest.mark.parametrize(
     ("status", "said"), [(401, "refuses the key; set FAKESWEEP_ANNOTATION_KEY_3"), (404, "is not there (404)")]
 )
-def test_a_wrong_key_or_model_ends_it_at_once(tmp_path: Path, chat: ScriptedChat, status: int, said: str) -> None:
+def test_a_wrong_key_or_model_stops_the_command_at_once(
+    tmp_path: Path, chat: ScriptedChat, status: int, said: str
+) -> None:
     wrong = Answer(json.dumps({"error": {"message": f"wrong: {KEY}"}}), status)
     chat.script = lambda asked: wrong if asked.model == "seer-3" else scripted(asked)
     done = fakesweep(*command(write(tmp_path, 10), chat, "--concurrency", "2"), environment=ENVIRONMENT)
@@ -273,11 +275,11 @@ def test_a_wrong_key_or_model_ends_it_at_once(tmp_path: Path, chat: ScriptedChat
     assert said in done.stderr
     assert f"seer-3@{chat.url}" in done.stderr
     assert KEY not in done.stderr
-    assert len(chat.asked) <= 12  # what was under way
+    assert len(chat.asked) <= 12  # the requests that were in flight
     assert not (tmp_path / "out.json").exists()
 
 
-def test_a_quota_that_is_used_up_ends_it_and_can_be_gone_on_with(tmp_path: Path, chat: ScriptedChat) -> None:
+def test_a_used_up_quota_stops_the_command_and_a_later_run_continues(tmp_path: Path, chat: ScriptedChat) -> None:
     spent = Answer('{"error": {"message": "quota"}}', 429, {"Retry-After": "3600"})
     chat.script = lambda asked: spent if len(chat.asked) > 6 else scripted(asked)
     dataset = write(tmp_path, 4)
@@ -290,7 +292,7 @@ def test_a_quota_that_is_used_up_ends_it_and_can_be_gone_on_with(tmp_path: Path,
     assert answers(dataset) == [explained(image) for image in range(4)]
 
 
-def test_an_endpoint_that_refuses_everything_ends_it(tmp_path: Path, chat: ScriptedChat) -> None:
+def test_an_endpoint_that_refuses_everything_stops_the_command(tmp_path: Path, chat: ScriptedChat) -> None:
     chat.script = lambda _: Answer('{"error": {"message": "no images here"}}', 400)
     with pytest.raises(AnnotationStoppedError, match=r"10 records in a row failed, the last: .*no images here"):
         annotate(write(tmp_path, 30), chat, concurrency=1)
@@ -302,7 +304,7 @@ def test_nothing_annotated_is_a_failure(tmp_path: Path, chat: ScriptedChat) -> N
     dataset = write(tmp_path, 2)
     with pytest.raises(AnnotationStoppedError, match=r"nothing was annotated: \{'nothing_agreed': 2\}"):
         annotate(dataset, chat)
-    assert len(chat.asked) == 6  # no aggregation of nothing
+    assert len(chat.asked) == 6  # three annotators per image; the aggregator is not asked
     assert not (tmp_path / "out.json").exists()
 
 
@@ -318,7 +320,7 @@ def test_one_annotator_needs_no_agreement_and_the_figures_say_so(tmp_path: Path,
 
 def test_the_cost_limit_is_never_exceeded_and_can_be_raised(tmp_path: Path, chat: ScriptedChat) -> None:
     dataset = write(tmp_path, 6)
-    priced = {"input_price": 1.0, "output_price": 10.0, "max_tokens": 200}  # 0.002 USD a request
+    priced = {"input_price": 1.0, "output_price": 10.0, "max_tokens": 200}  # 0.002 USD per request
     annotate(dataset, chat, limit=1, **priced)
     (tmp_path / "out.json").unlink()
     with pytest.raises(AnnotationStoppedError, match=r"before --max-cost 0.04 is exceeded: 0.0\d+ USD are spent"):
@@ -337,7 +339,7 @@ def test_a_cost_limit_needs_usage(tmp_path: Path, chat: ScriptedChat) -> None:
     dataset = write(tmp_path, 2)
     with pytest.raises(AnnotationStoppedError, match="does not say how many tokens"):
         annotate(dataset, chat, input_price=1.0, output_price=1.0, max_cost=1.0, concurrency=1)
-    assert len(chat.asked) == 4  # seer-1's second request is the first that cannot be bounded
+    assert len(chat.asked) == 4  # seer-1's second request is the first whose cost cannot be limited
     done, _ = annotate(dataset, chat)
     assert done["costs"]["total"]["without_usage"] == 8
 
@@ -348,7 +350,7 @@ def test_as_many_images_at_once_as_asked_for(tmp_path: Path, chat: ScriptedChat)
     def before(number: int) -> None:
         if number <= 3:
             meeting.wait(60)
-            fourth.wait(1)  # comes only when there are too many at once
+            fourth.wait(1)  # set only when too many are in flight
         else:
             fourth.set()
 
@@ -370,7 +372,7 @@ def test_without_the_client_one_line_says_what_to_install(tmp_path: Path, chat: 
 
 
 def killed_run(dataset: Path, chat: ScriptedChat, chance: random.Random) -> bool:
-    """The command, killed at a random request: when it arrives, or when its answer has left. Whether that came."""
+    """Kills the command when a random request has arrived, or was answered. Returns whether it came to that."""
     process = subprocess.Popen(
         [sys.executable, "-m", "producers", *command(dataset, chat, "--concurrency", "3")],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **ENVIRONMENT},
@@ -384,16 +386,14 @@ def killed_run(dataset: Path, chat: ScriptedChat, chance: random.Random) -> bool
 
 
 def journalled(path: Path) -> list[tuple[int, int]]:
-    """(image, step) of the answers on disk; a half last line is none."""
+    """(image, step) of each answer on disk. An incomplete last line does not count."""
     content = path.read_text() if path.exists() else ""
     lines = [json.loads(line) for line in content[: content.rfind("\n") + 1].splitlines()[1:]]
     return [(int(line["image"].split(".")[0]), line["step"]) for line in lines]
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_killed_again_and_again_it_asks_nothing_twice_that_was_written_down(
-    tmp_path: Path, chat: ScriptedChat, seed: int
-) -> None:
+def test_a_killed_command_asks_nothing_again_that_is_on_disk(tmp_path: Path, chat: ScriptedChat, seed: int) -> None:
     chance = random.Random(seed)
     dataset, kills = write(tmp_path, 12), 0
     journal = tmp_path / "out.journal.jsonl"
@@ -408,7 +408,7 @@ def test_killed_again_and_again_it_asks_nothing_twice_that_was_written_down(
     assert done.returncode == 0, done.stderr
     assert not set(chat.steps[start:]) & set(on_disk)
     assert sorted(journalled(journal)) == [(image, step) for image in range(12) for step in range(4)]
-    # Three at once: at most three in flight are asked again after a kill.
+    # At most three requests are in flight, so at most three are asked again after each kill.
     assert len(chat.asked) - 48 <= 3 * kills
     with serving(ScriptedChat()) as other:
         annotate(dataset, other, output=tmp_path / "whole.json")

@@ -1,6 +1,6 @@
-"""The description of the API against the API: Schemathesis asks whatever the description allows, and what it does not.
+"""The API does what its description says. Schemathesis sends requests that fit the description, and others that do not.
 
-No answer is a 5xx, none is one that the description does not have, and each has the shape that is described.
+No answer is a 5xx. Each answer has a status and a shape that the description names.
 """
 
 from collections.abc import Iterator
@@ -22,22 +22,22 @@ from worker.database import connect
 from worker.tables import Scope
 
 EXAMPLES = 40
-"""Of each operation, and as many again that do not fit its description."""
+"""How many requests fit each operation's description, and how many do not."""
 
 OPERATIONS = [key for key in TABLE if key[1] != "/openapi.json"]
 MODES = [
     (*key, mode)
     for key in OPERATIONS
     for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
-    if (key[1], mode) != ("/health", GenerationMode.NEGATIVE)  # there is nothing that could be wrong
+    if (key[1], mode) != ("/health", GenerationMode.NEGATIVE)  # it has no parameter that could be wrong
 ]
 MAY_REFUSE = {("POST", "/scans"), ("POST", "/submissions")}
-"""What fits the description may be refused all the same: a source that is not there, or a uri that comes twice."""
+"""These may refuse a request that fits the description: a source may not exist, or a uri may come twice."""
 
 
 @pytest.fixture(scope="module")
 def served(postgres_server_url: str, template: str, redis_url: str) -> Iterator[tuple[Any, str]]:
-    """The description of an API over a database with a scan, and a token that may do all."""
+    """The description of an API whose database has a scan, and a token that may do everything."""
     with home(postgres_server_url, template) as made:
         database = connect(made.url)
         archive = Archive(database)

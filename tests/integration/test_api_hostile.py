@@ -1,4 +1,4 @@
-"""What is wrong, too much or hostile gets an answer that says so, and never a 500."""
+"""Wrong, too large and hostile requests get an answer that says what is wrong, and never a 500."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +23,7 @@ from worker.tables import Scope
 IMAGE = '{"uri": "s3://b/a.jpg"%s}'
 JSON = {"Content-Type": "application/json"}
 NOBODYS = "00000000-0000-4000-8000-000000000000"
-"""No scan's. The names of tests must be the same in all processes of xdist."""
+"""No scan has this id. It is fixed, because test names must be the same in all processes of pytest-xdist."""
 AWAY = "postgresql://nobody@127.0.0.1:9/none"
 
 
@@ -58,7 +58,7 @@ def images(more: str = "") -> bytes:
         (b"[]", 422, "body"),
     ],
 )  # fmt: skip
-def test_bodies(database: Database, body: bytes, status: int, field: str | None) -> None:
+def test_wrong_bodies_are_refused(database: Database, body: bytes, status: int, field: str | None) -> None:
     answer = allowed(database, Scope.SUBMIT).post("/submissions", content=body, headers=JSON)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
@@ -67,7 +67,7 @@ def test_bodies(database: Database, body: bytes, status: int, field: str | None)
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
-def test_only_json_is_taken(database: Database, kind: str) -> None:
+def test_only_json_is_accepted(database: Database, kind: str) -> None:
     answer = allowed(database, Scope.SUBMIT).post("/submissions", content=images(), headers={"Content-Type": kind})
     assert answer.status_code == 415
 
@@ -93,13 +93,13 @@ def test_only_json_is_taken(database: Database, kind: str) -> None:
         ("/..%2f..%2fetc", 404),
     ],
 )  # fmt: skip
-def test_addresses(database: Database, path: str, status: int) -> None:
+def test_wrong_addresses_are_refused(database: Database, path: str, status: int) -> None:
     answer = allowed(database, Scope.READ).get(path)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_long_body_is_refused_whether_its_length_is_told_or_not(database: Database) -> None:
+def test_a_long_body_is_refused_with_and_without_a_content_length(database: Database) -> None:
     client = allowed(database, Scope.SUBMIT, settings=settings(api_max_body_bytes=2000))
 
     def chunks() -> Iterator[bytes]:
@@ -139,14 +139,14 @@ def test_each_token_has_its_own_rate(database: Database) -> None:
         ("s3://theirs/a.jpg", False),
     ],
 )
-def test_buckets_and_folders(database: Database, uri: str, taken: bool) -> None:
+def test_only_allowed_buckets_and_folders_are_accepted(database: Database, uri: str, taken: bool) -> None:
     given = settings(FAKESWEEP_ALLOWED_BUCKETS="ours,more", FAKESWEEP_ALLOWED_FOLDERS="/data")
     app = mounted(database, settings=given, broker=Celery(broker="memory://"))
     answer = program(app, token_for(database, Scope.SUBMIT)).post("/submissions", json={"images": [{"uri": uri}]})
     assert answer.status_code == (202 if taken else 422), answer.text
 
 
-def test_a_scan_of_a_place_that_is_not_allowed_or_not_there_is_not_started(database: Database) -> None:
+def test_no_scan_starts_if_its_source_is_not_allowed_or_missing(database: Database) -> None:
     def nowhere(_listing: Listing) -> None:
         raise UnknownSourceError("s3://b/x: not there")
 
@@ -183,7 +183,7 @@ def test_without_a_database_the_answer_is_503(nowhere: TestClient) -> None:
     ],
     ids=["storage", "broker", "other", "setting"],
 )
-def test_what_is_away_is_named_without_where_it_is(database: Database, error: Exception, said: str) -> None:
+def test_an_unavailable_service_is_named_without_its_address(database: Database, error: Exception, said: str) -> None:
     def away(_listing: Listing) -> None:
         raise error
 
@@ -193,7 +193,7 @@ def test_what_is_away_is_named_without_where_it_is(database: Database, error: Ex
     assert "10.0.0.1" not in answer.text
 
 
-def test_a_fault_of_ours_is_a_500_without_internals(database: Database) -> None:
+def test_an_unexpected_error_is_a_500_without_details(database: Database) -> None:
     def broken(_listing: Listing) -> None:
         raise ZeroDivisionError("the secret")
 

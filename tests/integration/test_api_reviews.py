@@ -90,7 +90,7 @@ def test_only_a_lead_decides_an_appeal(archive: Archive, database: Database) -> 
         ({"verdict_id": 2**63}, 422),
     ],
 )
-def test_reviews_of_nothing(archive: Archive, client: TestClient, change: dict[str, Any], status: int) -> None:
+def test_wrong_reviews_are_refused(archive: Archive, client: TestClient, change: dict[str, Any], status: int) -> None:
     assert client.post("/reviews", json=place(archive) | change).status_code == status
     assert client.get("/reviews").json()["items"] == []
 
@@ -103,7 +103,7 @@ def test_a_program_learns_of_withdrawals(archive: Archive, client: TestClient, d
     made = [client.post("/reviews", json=place(archive)).json() for _ in range(4)]
     assert made[0]["withdrawn_at"] is None
     gone = [one["id"] for one in made[:3]]
-    with transaction(database) as session:  # at the same moment: the id decides
+    with transaction(database) as session:  # at the same time, so the id decides their order
         withdraw(session, gone)
     listed = followed(client, "/reviews?limit=3")
     assert [one["withdrawn_at"] is not None for one in listed] == [True, True, True, False]
@@ -122,7 +122,7 @@ def test_a_program_learns_of_withdrawals(archive: Archive, client: TestClient, d
     assert client.get("/withdrawals?since=0").status_code == 422
 
 
-def test_no_review_is_skipped_that_is_committed_after_one_with_a_higher_id(
+def test_a_review_committed_after_one_with_a_higher_id_is_not_missed(
     archive: Archive, client: TestClient, database: Database
 ) -> None:
     stated = place(archive)

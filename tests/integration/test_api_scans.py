@@ -37,7 +37,7 @@ def client(database: Database, started: Started) -> TestClient:
 
 
 def followed(client: TestClient, path: str) -> list[dict[str, Any]]:
-    """All items of a list, page by page; the body and the header name the same next page."""
+    """All items of a list, page by page. Checks that the body and the header name the same next page."""
     items: list[dict[str, Any]] = []
     while True:
         answer = client.get(path)
@@ -68,7 +68,7 @@ def test_pages_of_findings_have_each_finding_once(archive: Archive, client: Test
 @pytest.mark.parametrize(
     "query", ["verdict=fake", "outcome=failed", "reason=not_an_image", "verdict=real&outcome=judged"]
 )
-def test_filters(archive: Archive, client: TestClient, query: str) -> None:
+def test_findings_are_filtered(archive: Archive, client: TestClient, query: str) -> None:
     scan = archive.sweep()["scan"]
     wanted = dict(part.split("=") for part in query.split("&"))
     expected = [uri for uri, row in archive.rows(UUID(scan)).items() if wanted.items() <= row.items()]
@@ -77,7 +77,7 @@ def test_filters(archive: Archive, client: TestClient, query: str) -> None:
 
 
 def more_findings(database: Database, scan: UUID, count: int) -> list[str]:
-    """Copies of the finding of an image that is fake, at other uris: many images would take long to judge."""
+    """Adds copies of a fake image's finding at other uris, because judging this many images would take long."""
     with transaction(database) as session:
         query = (
             "INSERT INTO findings SELECT (jsonb_populate_record(f, jsonb_build_object('uri', 's3://c/' || n))).* "
@@ -105,13 +105,13 @@ def test_json_lines_and_csv_hold_all_findings(archive: Archive, client: TestClie
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
-def test_a_spreadsheet_takes_no_cell_for_a_formula(client: TestClient, database: Database, start: str) -> None:
+def test_a_spreadsheet_reads_no_cell_as_a_formula(client: TestClient, database: Database, start: str) -> None:
     archive = Archive(database)
     archive.fill(1)
     scan = archive.sweep()["scan"]
     (uri,) = archive.images
     hostile = f'{start}cmd|" /C calc"!A0'
-    with transaction(database) as session:  # as its owner: the trigger keeps findings as they are
+    with transaction(database) as session:  # without the trigger that lets nobody change findings
         session.connection().exec_driver_sql("SET LOCAL session_replication_role = replica")
         session.connection().exec_driver_sql("UPDATE findings SET external_id = %s", (hostile,))
     (row,) = csv.DictReader(io.StringIO(client.get(f"/scans/{scan}/findings?format=csv").text, newline=""))
@@ -130,7 +130,7 @@ def test_findings_that_were_dropped_are_gone(archive: Archive, client: TestClien
 
 def test_pages_of_scans(archive: Archive, client: TestClient, database: Database) -> None:
     made = [str(archive.start(name=f"scan {number}")) for number in range(7)]
-    with transaction(database) as session:  # three at the same moment: the id decides
+    with transaction(database) as session:  # three at the same time, so the id decides their order
         session.execute(update(Scan).where(Scan.name < "scan 3").values(created_at="2026-01-01"))  # type: ignore[arg-type]
     rows = followed(client, "/scans?limit=2")
     assert {row["id"] for row in rows} == set(made)
@@ -176,7 +176,7 @@ def test_a_scan_is_paused_resumed_and_cancelled(client: TestClient, started: Sta
     assert started.scans == [UUID(scan)] * 2
 
 
-def test_a_scan_is_no_submission(archive: Archive, client: TestClient) -> None:
+def test_a_scan_is_not_served_as_a_submission(archive: Archive, client: TestClient) -> None:
     scan = archive.start()
     for path in ("", "/findings"):
         assert client.get(f"/submissions/{scan}{path}").status_code == 404

@@ -37,11 +37,11 @@ TABLE: dict[tuple[str, str], Scope | None] = {
     ("GET", "/health"): ANYBODY,
     ("GET", "/openapi.json"): ANYBODY,
 }
-"""What each endpoint needs. Whatever is not here is not there."""
+"""The scope that each endpoint needs. There is no other endpoint."""
 
 PATHS = list(dict.fromkeys(path for _, path in TABLE))
 LET_IN = {200, 202, 404, 415, 422}
-"""What an endpoint says of an empty request when the token is enough."""
+"""How an endpoint may answer an empty request when the token has its scope."""
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,9 @@ def test_every_route_is_in_the_table(app: FastAPI) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("method", METHODS)
-def test_scope_by_endpoint_by_method(app: FastAPI, tokens: dict[Scope, str], method: str, path: str) -> None:
+def test_each_endpoint_accepts_only_its_scope_and_method(
+    app: FastAPI, tokens: dict[Scope, str], method: str, path: str
+) -> None:
     for held, token in (*tokens.items(), (None, None)):
         answer = program(app, token).request(method, address(path))
         if (method, path) == ("HEAD", "/openapi.json"):
@@ -115,7 +117,7 @@ def test_scope_by_endpoint_by_method(app: FastAPI, tokens: dict[Scope, str], met
         "Bearer " + "é" * 9,
     ],
 )
-def test_what_is_no_token_is_refused(app: FastAPI, header: str) -> None:
+def test_anything_but_a_token_is_refused(app: FastAPI, header: str) -> None:
     answer = program(app).get("/scans", headers={b"Authorization": header.encode("latin-1")})
     assert answer.status_code == 401
     assert "WWW-Authenticate" in answer.headers

@@ -1,4 +1,4 @@
-"""Submissions through the API: published once, whatever dies; waited for; read back. Broker and Postgres are real."""
+"""Submissions through the API: published once even if a process dies, awaited, read. Broker and Postgres are real."""
 
 import contextlib
 import threading
@@ -43,7 +43,7 @@ def body(count: int = 20, **more: Any) -> dict[str, Any]:
 
 
 def judge(database: Database, url: str) -> list[str]:
-    """What a worker does with all that is in the queue; the uris that were."""
+    """Judges all messages of the queue, as a worker does. Returns the uris of their images."""
     description = scripted_description()
     images = {uri: png("white") + bytes([n]) for n, uri in enumerate(URIS)}
     parts = Parts(
@@ -81,7 +81,7 @@ def test_what_is_submitted_is_judged_and_read_back(
 
 
 def test_a_program_may_wait_for_its_verdicts(client: TestClient, database: Database, clean_redis_url: str) -> None:
-    worker = threading.Timer(0.7, judge, (database, clean_redis_url))
+    worker = threading.Timer(0.7, wait_for, (lambda: len(judge(database, clean_redis_url)) == 3, 60))
     worker.start()
     answer = client.post("/submissions", json=body(3), headers={"Prefer": "respond-async, wait=60"})
     worker.join()
@@ -124,7 +124,7 @@ def test_a_key_belongs_to_its_token_and_is_kept_for_a_day(database: Database, cl
         assert len(session.execute(select(IdempotencyKey)).all()) == 1
 
 
-def test_of_many_at_once_with_one_key_one_submits(client: TestClient, clean_redis_url: str) -> None:
+def test_only_one_of_many_simultaneous_requests_with_one_key_submits(client: TestClient, clean_redis_url: str) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: client.post("/submissions", json=body(1), headers=KEY), range(8)))
     assert {answer.status_code for answer in answers} <= {202, 409}
@@ -133,7 +133,7 @@ def test_of_many_at_once_with_one_key_one_submits(client: TestClient, clean_redi
     assert len(take(clean_redis_url, LIVE_QUEUE)) == 1
 
 
-def test_a_broker_that_is_away_is_a_503_and_the_key_completes_it_later(
+def test_an_unavailable_broker_is_a_503_and_the_same_key_completes_it_later(
     database: Database, clean_redis_url: str
 ) -> None:
     token = token_for(database, Scope.SUBMIT)
@@ -150,7 +150,7 @@ def test_a_broker_that_is_away_is_a_503_and_the_key_completes_it_later(
     _nothing_is_left(database, UUID(completed.json()["id"]))
 
 
-def test_without_a_key_a_broker_that_is_away_leaves_nothing_to_wait_for(database: Database) -> None:
+def test_without_a_key_an_unavailable_broker_leaves_an_empty_submission(database: Database) -> None:
     client = allowed(database, broker=broker.create_app(NOBODY))
     assert client.post("/submissions", json=body()).status_code == 503
     with transaction(database) as session:
@@ -206,7 +206,7 @@ def _taken(database: Database) -> int:
 
 
 def test_waiting_holds_no_thread(database: Database, clean_redis_url: str, database_url: str, tmp_path: Path) -> None:
-    """More programs wait than there are threads, and others are answered meanwhile."""
+    """More programs wait than there are threads, and another request is still answered."""
     token = token_for(database, *Scope, name="all")
     environment = {"DATABASE_URL": database_url, "BROKER_URL": clean_redis_url}
     with _server(environment, tmp_path, token) as client, ThreadPoolExecutor(60) as pool:
@@ -217,27 +217,27 @@ def test_waiting_holds_no_thread(database: Database, clean_redis_url: str, datab
         assert not any(one.done() for one in waiting)
 
         def all_done() -> bool:
-            judge(database, clean_redis_url)  # some may be published later than their rows were there
+            judge(database, clean_redis_url)  # some may be published after their rows are committed
             return all(one.done() for one in waiting)
 
         wait_for(all_done, 60)
         assert {one.result().status_code for one in waiting} == {200}
 
 
-def test_celery_is_told_nothing_of_a_body_that_is_refused(database: Database) -> None:
+def test_a_refused_body_is_not_published(database: Database) -> None:
     client = allowed(database, broker=Celery(broker=NOBODY))
     assert client.post("/submissions", json={"images": []}).status_code == 422
 
 
 def left_behind(database: Database, client: TestClient, minutes: int, **headers: str) -> list[str]:
-    """What is submitted while the broker is away, so long ago; the statuses of submissions."""
+    """Submits images this long ago, while the broker is away. Returns the statuses of all submissions."""
     assert client.post("/submissions", json=body(3), headers=headers).status_code == 503
     with transaction(database) as session:
         session.execute(update(Scan).values(created_at=datetime.now(UTC) - timedelta(minutes=minutes)))
         return list(session.execute(select(col(Scan.status))).scalars())
 
 
-def test_what_nobody_asks_for_again_is_published_by_a_web_process(database: Database, clean_redis_url: str) -> None:
+def test_a_web_process_publishes_what_no_program_asks_for_again(database: Database, clean_redis_url: str) -> None:
     left_behind(database, allowed(database, broker=broker.create_app(NOBODY)), 2, **KEY)
     whole = desk_app(database, broker=broker.create_app(clean_redis_url))
     with TestClient(whole, base_url="http://127.0.0.1:8400"):
@@ -247,20 +247,22 @@ def test_what_nobody_asks_for_again_is_published_by_a_web_process(database: Data
         assert session.execute(select(col(Scan.status))).scalars().all() == ["done"]
 
 
-def test_a_request_that_is_under_way_is_left_alone(database: Database, clean_redis_url: str) -> None:
+def test_a_request_that_may_still_be_running_is_left_alone(database: Database, clean_redis_url: str) -> None:
     left_behind(database, allowed(database, broker=broker.create_app(NOBODY)), 0, **KEY)
     assert publish_left_behind(broker.create_app(clean_redis_url), database) == 0
 
 
-def test_one_without_a_key_ends_when_the_broker_is_away(database: Database, clean_redis_url: str) -> None:
-    """Its program has been told so, and has no key to ask with: it submits again."""
+def test_a_submission_without_a_key_ends_when_the_broker_is_away(database: Database, clean_redis_url: str) -> None:
+    """Its program got an error and has no key with which to ask for it, so it submits again."""
     assert left_behind(database, allowed(database, broker=broker.create_app(NOBODY)), 2) == ["done"]
     assert publish_left_behind(broker.create_app(clean_redis_url), database) == 0
 
 
-def test_one_without_a_key_whose_process_was_killed_is_published(database: Database, clean_redis_url: str) -> None:
+def test_a_submission_without_a_key_is_published_if_its_process_was_killed(
+    database: Database, clean_redis_url: str
+) -> None:
     class KilledError(BaseException):
-        """As a SIGKILL, between the commit and the first message."""
+        """Acts like a SIGKILL between the commit and the first message."""
 
     celery = broker.create_app(clean_redis_url)
 

@@ -1,4 +1,4 @@
-"""What `nightly` asks Postgres for Prometheus."""
+"""The figures that `nightly` reads from Postgres for Prometheus."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,7 +25,7 @@ def change(database: Database, statement: str, **values: object) -> None:
         session.execute(text(statement), values)
 
 
-def test_what_waits(database: Database) -> None:
+def test_waiting_images_are_counted_by_queue(database: Database) -> None:
     assert queues(database) == {}
     assert (review_backlog(database), drift_alarms(database)) == (0, 0)
     scans.start_scan(database, LISTING)
@@ -34,10 +34,10 @@ def test_what_waits(database: Database) -> None:
     images, oldest_s, still_s = queues(database)[SCAN_QUEUE]
     assert (images, round(oldest_s / 3600), round(still_s / 3600)) == (42, 2, 2)
     change(database, "UPDATE scans SET dropped_at = now()")
-    assert queues(database) == {}, "what is dropped waits for nobody"
+    assert queues(database) == {}, "a dropped scan does not wait"
 
 
-def test_all_are_served_also_when_nothing_waits(database: Database) -> None:
+def test_all_figures_are_served_even_if_nothing_waits(database: Database) -> None:
     scans.start_scan(database, LISTING)
     change(database, "UPDATE scans SET listed = 50")
     registry = CollectorRegistry()
@@ -55,7 +55,7 @@ def test_all_are_served_also_when_nothing_waits(database: Database) -> None:
 @pytest.mark.parametrize(
     ("now", "late_s"), [("01:00", 0), ("02:00", 0), ("02:30", 1800), ("26:00", 86400)]
 )  # fmt: skip
-def test_a_scan_is_overdue_from_the_first_time_that_it_missed(database: Database, now: str, late_s: float) -> None:
+def test_a_schedule_is_overdue_since_the_first_time_that_it_missed(database: Database, now: str, late_s: float) -> None:
     midnight = datetime(2026, 11, 26, tzinfo=UTC)
     last = midnight - timedelta(hours=22)
     scan = scans.start_scan(database, LISTING, schedule="photos", due_at=last)

@@ -27,13 +27,13 @@ NOT_ENFORCED = float("inf")
 
 @dataclass
 class Aws:
-    """An S3 endpoint with the buckets of the policies. `become` is who the next call comes from."""
+    """An S3 endpoint with the buckets of the policies. `become` sets who makes the next calls."""
 
     url: str
     environment: pytest.MonkeyPatch
 
     def become(self, policy: str) -> None:
-        """A user with this policy and no other right. It is enforced from here on."""
+        """Becomes a user with this policy and no other right. From here on, rights are enforced."""
         moto_settings.INITIAL_NO_AUTH_ACTION_COUNT = NOT_ENFORCED
         self._use("admin", "admin")
         iam = boto3.client("iam", endpoint_url=self.url)
@@ -64,7 +64,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
         made._use("admin", "admin")
         client = boto3.client("s3")
         for bucket in ("photos", "inventory"):
-            with suppress(client.exceptions.BucketAlreadyOwnedByYou):  # moto keeps it from one server to the next
+            with suppress(client.exceptions.BucketAlreadyOwnedByYou):  # moto keeps buckets from one server to the next
                 client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
             client.put_object(Bucket=bucket, Key="a.jpg", Body=b"bytes")
         client.put_object(Bucket="inventory", Key="list.jsonl", Body=b'{"source-ref": "s3://photos/a.jpg"}\n')
@@ -91,7 +91,7 @@ def test_a_worker_fetches_and_changes_nothing(aws: Aws) -> None:
     aws.become("worker")
     store = S3ImageStore(max_bytes=100)
     assert store.fetch(ImageRef(uri="s3://photos/a.jpg")) == b"bytes"
-    assert store.fetch(ImageRef(uri="s3://photos/a.jpg")) == b"bytes"  # by obstore
+    assert store.fetch(ImageRef(uri="s3://photos/a.jpg")) == b"bytes"  # obstore fetches it this time
     with pytest.raises(ImageError) as missing:
         store.fetch(ImageRef(uri="s3://photos/gone.jpg"))
     assert missing.value.reason is Reason.NOT_FOUND
@@ -117,7 +117,7 @@ def test_a_listener_sees_no_image(aws: Aws) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(POLICIES.glob("*.json")), ids=lambda path: path.stem)
-def test_no_policy_has_a_wildcard_for_what_may_be_done(path: Path) -> None:
+def test_no_policy_has_a_wildcard_action_or_allows_every_resource(path: Path) -> None:
     for statement in json.loads(path.read_text())["Statement"]:
         actions = statement["Action"]
         assert all("*" not in action for action in ([actions] if isinstance(actions, str) else actions))

@@ -1,4 +1,4 @@
-"""Every query of Grafana's boards, asked of a real Postgres by a login that reads views, and of a real Prometheus.
+"""Every query of Grafana's boards runs on a real Postgres, as a login that reads views, or on a real Prometheus.
 
 A scan, a submission and a review are real, from a real worker; the weeks before are made up.
 """
@@ -44,7 +44,7 @@ FROM (SELECT *, last_flagged_scan_id AS scan_id FROM contents_flagged LIMIT 2) f
 
 
 class Scene(NamedTuple):
-    """Where the queries are asked."""
+    """Where the queries run."""
 
     home: Home
     prometheus: Prometheus
@@ -136,7 +136,7 @@ def test_the_promql_of_every_panel_gives_series(scene: Scene, target: Target) ->
     assert series
 
 
-def test_what_would_not_work_is_found(scene: Scene) -> None:
+def test_queries_that_cannot_work_are_found(scene: Scene) -> None:
     with pytest.raises(psycopg.errors.UndefinedColumn):
         ask(scene.home, "SELECT no_such_column FROM drift")
     for statement in ("SELECT * FROM findings", "SELECT * FROM reviews"):
@@ -174,7 +174,7 @@ def test_boards_declare_the_variables_that_they_use() -> None:
         assert used == declared, name
 
 
-def test_panels_lie_beside_each_other() -> None:
+def test_panels_do_not_overlap() -> None:
     for name, board in boards().items():
         taken: set[tuple[int, int]] = set()
         for place in (panel["gridPos"] for panel in board["panels"]):

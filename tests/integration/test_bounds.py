@@ -1,4 +1,4 @@
-"""What bounds the images in hand, on the path of a message: bytes of files, bytes of pixels, and the lane."""
+"""A worker limits the images that it holds for a message: by bytes of files, by bytes of pixels, and by lane."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ __all__ = ["make_parts"]
 
 
 class WatchedBudget(Budget):
-    """A budget that notes what was asked of it."""
+    """A budget that records what was requested."""
 
     def __init__(self, total: int) -> None:
         super().__init__(total)
@@ -35,12 +35,12 @@ class WatchedBudget(Budget):
             yield held
 
 
-def test_an_image_that_decoding_has_no_room_for_is_an_outcome_that_says_so(
+def test_an_image_that_needs_too_much_memory_to_decode_fails_and_says_so(
     database: Database, make_parts: Callable[..., Parts]
 ) -> None:
     objects = {"s3://b/1": png(BRIGHT), "s3://b/2": png(DARK, size=(2000, 2000))}
     needed = decode_bytes(objects["s3://b/2"])
-    parts = replace(make_parts(objects), pixels=Budget(needed))  # of which scans may have three quarters
+    parts = replace(make_parts(objects), pixels=Budget(needed))  # scans may use three quarters of it
     scan = start(database, 2)
     moderate(job(scan, *objects), uuid4(), parts)
     rows = findings(database, scan.id)
@@ -83,7 +83,7 @@ def test_the_lane_decides_what_is_live(database: Database, make_parts: Callable[
     assert [one for _, one in files.asked + pixels.asked] == [live, live]
 
 
-def test_room_for_files_is_asked_for_before_they_are_fetched(
+def test_memory_for_files_is_requested_before_they_are_fetched(
     database: Database, make_parts: Callable[..., Parts]
 ) -> None:
     objects = {"s3://b/1": png(BRIGHT), "s3://b/2": png(DARK)}
@@ -95,8 +95,8 @@ def test_room_for_files_is_asked_for_before_they_are_fetched(
     assert files.asked == [(sum(len(file) for file in objects.values()), False)]
 
 
-def test_a_size_that_nothing_vouches_for_is_not_believed(database: Database, make_parts: Callable[..., Parts]) -> None:
-    """Without an ETag, what lies there now may be larger than what was listed."""
+def test_a_listed_size_without_an_etag_is_not_trusted(database: Database, make_parts: Callable[..., Parts]) -> None:
+    """Without an ETag, the object may now be larger than the one that was listed."""
     files = WatchedBudget(2**30)
     parts = replace(make_parts({f"s3://b/{n}": png(f"rgb({n},0,0)") for n in range(3)}), files=files)
     refs = [ImageRef(uri="s3://b/0", size=1), ImageRef(uri="s3://b/1", etag=None), ImageRef(uri="s3://b/2", size=0)]
@@ -104,10 +104,8 @@ def test_a_size_that_nothing_vouches_for_is_not_believed(database: Database, mak
     assert files.asked == [(HELD_BYTES + parts.max_bytes, False)]
 
 
-def test_sizes_that_are_wrong_let_one_file_pass_and_not_all(
-    database: Database, make_parts: Callable[..., Parts]
-) -> None:
-    """Each file is larger than all of them together were said to be."""
+def test_wrong_sizes_let_one_file_at_a_time_pass(database: Database, make_parts: Callable[..., Parts]) -> None:
+    """Each file is larger than the listed sizes of all of them together."""
     objects = {f"s3://b/{n}": png(f"rgb({n},0,0)") for n in range(3)}
     files, parts = WatchedBudget(2**30), make_parts(objects)
     parts = replace(parts, files=files)
@@ -119,7 +117,7 @@ def test_sizes_that_are_wrong_let_one_file_pass_and_not_all(
     assert counts(database, scan.id)["judged"] == 3
 
 
-def test_a_suspect_of_a_scan_is_judged_before_other_images_for_others_wait_for_it(
+def test_a_suspect_image_of_a_scan_is_judged_first_because_others_wait_for_it(
     database: Database, make_parts: Callable[..., Parts]
 ) -> None:
     engine = ScriptedEngine()

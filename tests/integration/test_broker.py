@@ -1,4 +1,4 @@
-"""Messages through real brokers to a real Celery worker, whose engine alone is scripted."""
+"""Messages through real brokers to a real Celery worker. Only its engine is scripted."""
 
 import io
 import json
@@ -52,11 +52,11 @@ def query(database_url: str, statement: str, *values: object) -> list[tuple[Any,
 
 
 def publish_plainly(url: str, queue: str, body: object, headers: dict[str, Any]) -> None:
-    """As docs/message.md tells other programs: kombu alone, none of our code, not even our queue declarations."""
+    """Publishes as docs/message.md tells other programs to: with kombu, without our code or our queue declarations."""
     with Connection(url) as connection:
         channel = connection.channel()
         exchange = Exchange("moderation", type="topic", durable=True, no_declare=True)
-        if url.startswith("redis"):  # there the routes lie in Redis itself and kombu writes them
+        if url.startswith("redis"):  # there, Redis itself holds the routes, and kombu writes them
             Queue(queue, Exchange("moderation", type="topic"), routing_key=queue)(channel).declare()
         Producer(channel, exchange).publish(
             body, routing_key=queue, headers=headers, serializer="json", delivery_mode=2, correlation_id=headers["id"]
@@ -83,7 +83,7 @@ def test_a_program_without_our_code_gets_its_verdict(
 
 
 @BOTH
-def test_what_does_not_validate_is_dead_lettered_with_the_reason(
+def test_an_invalid_message_is_dead_lettered_with_the_reason(
     clean_broker_url: str, database_url: str, tmp_path: Path
 ) -> None:
     bad: list[object] = [
@@ -103,7 +103,7 @@ def test_what_does_not_validate_is_dead_lettered_with_the_reason(
 
 
 def _take(url: str, taken: list[Any]) -> list[Any]:
-    """What lies in the dead letters is taken and added to what was taken before."""
+    """Takes all dead letters from the queue, and adds them to those that were taken before."""
     with Connection(url) as connection:
         channel = connection.default_channel
         queue = broker.dead_queue()(channel)
@@ -168,8 +168,10 @@ def test_workers_that_are_stopped_under_full_load_lose_nothing_and_judge_nothing
             asked = time.monotonic()
             assert running.stop(signal.SIGTERM) == 0
             assert time.monotonic() - asked < 30
-        assert "images_judged_one_by_one" not in log.read_text(), "a stop accuses nobody"
-    assert 0 < query(database_url, "SELECT count(*) FROM findings")[0][0] < len(uris), "each stop met it at work"
+        assert "images_judged_one_by_one" not in log.read_text(), "a stop makes no image a suspect"
+    assert 0 < query(database_url, "SELECT count(*) FROM findings")[0][0] < len(uris), (
+        "no stop came before or after the work"
+    )
     with started("0") as running:
         _wait_done(scan, environment, running)
     assert "images_judged_one_by_one" not in log.read_text()
@@ -189,7 +191,7 @@ def test_a_message_that_is_put_back_is_one_line_in_the_log(
     judged, log, message_id = tmp_path / "judged", tmp_path / "log", str(uuid.uuid4())
     module = ["tests.scripted_worker", "2", NO_POISON, "--judged", str(judged)]
     with running_worker(module, settings_for(database_url, clean_broker_url), log, 60) as running:
-        before = len(judged.read_text())  # of the warm-up
+        before = len(judged.read_text())  # from the warm-up
         for _ in range(2):
             publish_plainly(clean_broker_url, LIVE_QUEUE, [[payload], {}, {}], celery_headers(message_id))
         wait_for(lambda: len(judged.read_text()) > before, 30, running.process, log)
@@ -206,7 +208,7 @@ def test_a_message_that_is_put_back_is_one_line_in_the_log(
 
 
 @BOTH
-def test_a_killed_worker_costs_what_it_had_in_hand_and_accuses_nobody(
+def test_a_killed_worker_loses_no_image_and_makes_none_a_suspect(
     clean_broker_url: str, database_url: str, bucket: str, s3_environment: str, tmp_path: Path
 ) -> None:
     put(bucket, s3_environment, {f"{number}.png": number for number in range(160)})
@@ -219,7 +221,7 @@ def test_a_killed_worker_costs_what_it_had_in_hand_and_accuses_nobody(
     with worker(QUICK, NO_POISON, environment, tmp_path) as running:
         _wait_done(scan, environment, running)
     assert {row["outcome"] for row in results_of(scan, environment)} == {"judged"}
-    assert "images_judged_one_by_one" not in running.log.read_text(), "one death is no evidence"
+    assert "images_judged_one_by_one" not in running.log.read_text(), "one death makes no image a suspect"
     assert query(database_url, "SELECT count(*) FROM message_tries") == [(0,)]
 
 
@@ -232,7 +234,7 @@ def _wait_done(scan: str, environment: dict[str, str], running: RunningWorker, t
 
 
 @BOTH
-def test_a_poison_image_ends_as_an_outcome_and_takes_no_other_with_it(
+def test_an_image_that_kills_workers_fails_alone(
     clean_broker_url: str, database_url: str, bucket: str, s3_environment: str, tmp_path: Path
 ) -> None:
     put(bucket, s3_environment, {f"{number}.png": number * 10 for number in range(16)})
@@ -261,10 +263,10 @@ def _ended_or_done(running: RunningWorker, scan: str, environment: dict[str, str
 
 
 @BOTH
-def test_storage_that_comes_back_is_waited_for_without_a_thread(
+def test_no_thread_waits_for_storage_to_come_back(
     clean_broker_url: str, database_url: str, bucket: str, s3_environment: str, tmp_path: Path
 ) -> None:
-    """The first worker cannot reach S3 and publishes again with a delay; the second one can."""
+    """The first worker cannot reach S3 and publishes the image again with a delay. The second one can reach it."""
     put(bucket, s3_environment, {"x.png": 250})
     away = settings_for(
         database_url, clean_broker_url, AWS_ENDPOINT_URL_S3="http://127.0.0.1:9", FAKESWEEP_RETRY_DELAY_S="2"
@@ -300,7 +302,7 @@ def test_submit_waits_for_its_verdicts(
 def test_a_live_image_waits_for_no_message_of_a_scan(
     clean_broker_url: str, database_url: str, bucket: str, s3_environment: str, tmp_path: Path
 ) -> None:
-    """Every thread for scans is busy, and more messages wait, when the live image comes; none is done before it is."""
+    """When the live image comes, all threads for scans are busy and more messages wait. It is judged before them."""
     put(bucket, s3_environment, {f"{number:02}.png": number for number in range(96)} | {"live.png": 250})
     environment = settings_for(database_url, clean_broker_url, FAKESWEEP_THREADS="2")
     scan = fakesweep("scan", f"s3://{bucket}/", environment=environment).stdout.strip()
@@ -312,7 +314,7 @@ def test_a_live_image_waits_for_no_message_of_a_scan(
         live = "SELECT verdict FROM findings WHERE scan_id = %s"
         wait_for(lambda: query(database_url, live, message_id) == [("fake",)], 30, running.process, running.log)
         assert query(database_url, "SELECT judged FROM scans WHERE id = %s", scan) == [(0,)]
-        running.process.kill()  # nobody needs to wait for the rest
+        running.process.kill()  # the test does not need the rest
 
 
 @BOTH
