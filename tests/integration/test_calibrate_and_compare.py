@@ -22,7 +22,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def refused(*arguments: object) -> str:
-    """The one line that it says."""
+    """The one line that a refused command prints."""
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("fakesweep: ")
@@ -39,7 +39,7 @@ def found(*arguments: object) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def sets(description: DetectorDescription, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Evaluations of the demo detector on two sets, with a few perturbed and undecided images among the first."""
+    """Evaluations of the demo detector on two sets. The first one also has a perturbed and an undecided image."""
     folder = tmp_path_factory.mktemp("evaluations")
     more = [
         predicted("changed.png", fake=True, log_odds=1.0, perturbation="jpeg_70"),
@@ -77,7 +77,7 @@ def test_a_calibration_is_fitted_measured_and_stored(
     assert content["fingerprint_after"] in html
 
 
-def test_one_set_is_split_and_the_lines_name_all_that_matters(sets: tuple[Path, Path], tmp_path: Path) -> None:
+def test_one_set_is_split_and_the_output_says_how(sets: tuple[Path, Path], tmp_path: Path) -> None:
     done = run(
         "calibrate", sets[0] / "predictions.jsonl", "--detector", DEMO, "--output", tmp_path / "x.toml",
         "--method", "isotonic", "--seed", 3,
@@ -93,7 +93,7 @@ def test_one_set_is_split_and_the_lines_name_all_that_matters(sets: tuple[Path, 
     assert load_description(Settings(detector=str(tmp_path / "x.toml"))).calibration.knots
 
 
-def test_what_cannot_be_is_said_in_one_line(sets: tuple[Path, Path], tmp_path: Path) -> None:
+def test_bad_usage_of_calibrate_and_compare_gives_one_line(sets: tuple[Path, Path], tmp_path: Path) -> None:
     output = tmp_path / "x.toml"
     given = ("--detector", DEMO, "--output", output)
     assert "--split takes one set apart" in refused("calibrate", *sets, *given, "--split", 0.5)

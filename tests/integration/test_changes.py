@@ -1,4 +1,4 @@
-"""Scans that record what changed: what is as it was leaves nothing behind but a number."""
+"""Scans that record changes: an unchanged image leaves no finding, and is only counted."""
 
 from uuid import UUID, uuid4
 
@@ -32,7 +32,7 @@ def tonight(archive: Archive, policy: Policy | None = None) -> tuple[str, tuple[
     return found["scan"], tuple(found[name] for name in COUNTS), sorted(archive.rows(UUID(found["scan"])))
 
 
-def test_the_first_night_records_all_and_the_second_one_nothing(archive: Archive) -> None:
+def test_the_first_night_records_all_images_and_the_second_one_none(archive: Archive) -> None:
     assert tonight(archive)[1] == (40, 40, 0, 0, 0)
     publisher = InMemoryPublisher()
     scan_id = archive.start(record=Record.CHANGES)
@@ -60,7 +60,7 @@ def test_a_known_content_at_a_new_place_is_recorded(archive: Archive) -> None:
 
 
 def test_other_thresholds_record_the_images_whose_verdict_they_change(archive: Archive) -> None:
-    """Grey level 128 is a score of 0.50: uncertain, until the scan calls everything from 0.4 on fake."""
+    """Grey level 128 has the score 0.50: uncertain, until a scan calls every score from 0.4 on fake."""
     tonight(archive)
     _, counts, uris = tonight(archive, Policy(fake_from=0.4))
     grey = [f"s3://b/{n:05d}.png" for n in range(40) if n % 3 == 2]
@@ -68,7 +68,7 @@ def test_other_thresholds_record_the_images_whose_verdict_they_change(archive: A
     assert tonight(archive, Policy(fake_from=0.4))[1:] == ((40, 0, 0, 40, 0), [])
 
 
-def test_another_detector_records_all(archive: Archive) -> None:
+def test_another_detector_records_all_images(archive: Archive) -> None:
     tonight(archive)
     again = archive.sweep(archive.parts(), record=Record.CHANGES)
     assert again["unchanged"] == 40
@@ -92,7 +92,7 @@ def test_a_copy_that_another_detector_judged_elsewhere_is_recorded(archive: Arch
     assert [row["places"] for row in standing if row["first_flagged_uri"] == "s3://b/00000.png"] == [2]
 
 
-def test_after_a_roll_back_the_older_detector_s_verdicts_stand_again(archive: Archive) -> None:
+def test_after_a_roll_back_the_older_detectors_verdicts_count_again(archive: Archive) -> None:
     tonight(archive)
     archive.sweep(archive.parts(revision="2"), record=Record.CHANGES)
     back = archive.sweep(archive.parts(), record=Record.CHANGES)
@@ -103,20 +103,20 @@ def test_after_a_roll_back_the_older_detector_s_verdicts_stand_again(archive: Ar
     assert archive.sweep(archive.parts(), record=Record.CHANGES)["unchanged"] == 40
 
 
-def test_what_failed_is_recorded_every_night(archive: Archive) -> None:
+def test_a_failure_is_recorded_every_night(archive: Archive) -> None:
     archive.images["s3://b/text.png"] = b"text"
     tonight(archive)
     assert tonight(archive)[1:] == ((41, 0, 0, 40, 1), ["s3://b/text.png"])
 
 
-def test_an_audit_records_all_and_changes_nothing_for_the_next_night(archive: Archive) -> None:
+def test_a_scan_that_records_all_changes_nothing_for_the_next_night(archive: Archive) -> None:
     tonight(archive)
     audit = archive.sweep()
     assert (audit["record"], audit["reused"], audit["unchanged"]) == ("all", 40, 0)
     assert tonight(archive)[1] == (40, 0, 0, 40, 0)
 
 
-def test_a_repair_counts_what_is_unchanged_once(archive: Archive) -> None:
+def test_a_repair_counts_unchanged_images_once(archive: Archive) -> None:
     tonight(archive)
     archive.images["s3://b/new.png"] = png(5, 8888)
     scan, counts, _ = tonight(archive)
@@ -128,7 +128,7 @@ def test_a_repair_counts_what_is_unchanged_once(archive: Archive) -> None:
     assert (repaired["status"], *(repaired[name] for name in COUNTS)) == ("done", 42, 2, 0, 40, 0)
 
 
-def test_a_repair_counts_no_image_whose_message_comes_late(archive: Archive) -> None:
+def test_a_repair_counts_no_image_twice_if_its_message_comes_late(archive: Archive) -> None:
     tonight(archive)
     archive.images["s3://b/new.png"] = png(5, 8888)
     scan_id = archive.start(record=Record.CHANGES)
@@ -142,7 +142,7 @@ def test_a_repair_counts_no_image_whose_message_comes_late(archive: Archive) -> 
     assert (counts["status"], *(counts[name] for name in COUNTS)) == ("done", 41, 0, 1, 40, 0)
 
 
-def test_a_repair_counts_no_image_whose_verdict_came_from_a_copy(archive: Archive) -> None:
+def test_a_repair_counts_no_image_twice_if_its_verdict_came_from_a_copy(archive: Archive) -> None:
     tonight(archive)
     scan_id = archive.start(record=Record.CHANGES, policy=Policy(explain=Explain.ALL))
     waiting = archive.publish(scan_id)
@@ -157,13 +157,13 @@ def test_a_repair_counts_no_image_whose_verdict_came_from_a_copy(archive: Archiv
     assert counts["judged"] + counts["reused"] + counts["unchanged"] + counts["failed"] == counts["listed"] == 40
 
 
-def test_a_night_without_etags_finds_out_by_content(archive: Archive) -> None:
+def test_without_etags_verdicts_are_reused_by_content(archive: Archive) -> None:
     archive.etags = False
     tonight(archive)
     assert tonight(archive)[1] == (40, 0, 40, 0, 0)
 
 
-def test_flagged_of_a_night_lists_only_what_is_new(archive: Archive) -> None:
+def test_the_flagged_contents_of_a_night_are_the_new_ones(archive: Archive) -> None:
     first = tonight(archive)[0]
     fakes = sum(n % 3 == 0 for n in range(40))
     assert len(contents.flagged(archive.database, contents.Wanted(scan_id=UUID(first)), 100)) == fakes

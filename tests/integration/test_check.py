@@ -1,4 +1,4 @@
-"""`fakesweep check` on real services: each check once where all is well, and once where it is not."""
+"""`fakesweep check` on real services: each check runs once where all is well, and once where something is wrong."""
 
 import json
 import uuid
@@ -32,7 +32,7 @@ def told(row: Row) -> tuple[State, str]:
 
 
 def after(name: str, subject: Subject) -> State:
-    """The state of a check, after those that it needs have run."""
+    """The state of a check when all checks run, also those that it depends on."""
     (row,) = (row for row in run_checks(subject) if row.name == name)
     return row.state
 
@@ -124,7 +124,7 @@ def test_a_broker_that_can_be_used(clean_broker_url: str) -> None:
     assert "fakesweep dead list" in row.remedy
 
 
-def test_queues_that_are_missing_or_others(clean_amqp_url: str) -> None:
+def test_queues_that_are_missing_or_of_another_kind(clean_amqp_url: str) -> None:
     subject = subject_of(broker_url=clean_amqp_url)
     with Connection(clean_amqp_url) as connection:
         try:
@@ -162,7 +162,7 @@ def test_a_broker_that_does_not_answer(scheme: str) -> None:
     assert after("dead letters", subject) is SKIPPED
 
 
-def test_a_redis_that_is_read_only_for_us_or_forgets(tmp_path: Path) -> None:
+def test_a_redis_where_we_may_not_write_or_that_evicts_keys(tmp_path: Path) -> None:
     with services.embedded_redis(tmp_path) as url, redis.Redis.from_url(url) as client:
         client.execute_command("ACL", "SETUSER", "reader", "on", ">x", "~*", "+@all", "-@write")
         reader = url.replace("//", "//reader:x@")
@@ -209,7 +209,9 @@ def test_rights_on_a_bucket(denied: str, s3_environment: str, monkeypatch: pytes
         yes = type(no)(listing)
         server.answer = lambda asked: (yes if denied == "get" else no) if "list-type" in asked.path else no
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
-        assert check("s3 endpoint", subject_of()).state is OK, "whoever may not list all buckets may read one"
+        assert check("s3 endpoint", subject_of()).state is OK, (
+            "a login that may not list all buckets may still read one"
+        )
         row = check("bucket", subject_of(bucket="photos"))
     assert (row.state, row.remedy.startswith(f"allow s3:{denied.title()}")) == (WRONG, True)
 

@@ -48,23 +48,25 @@ def ended(database: Database, scan: str) -> None:
 
 
 @pytest.mark.parametrize("columns", ["80", "220"])
-def test_an_id_of_status_can_be_used_as_it_is(database: Database, environment: Environment, columns: str) -> None:
+def test_an_id_that_status_prints_can_be_used(database: Database, environment: Environment, columns: str) -> None:
     scans = [scan_of(database, name=name) for name in ("one", "a name of some length, as people give them")]
     printed = ran("status", environment=environment | {"COLUMNS": columns}).stdout
     assert all(len(line) <= int(columns) for line in printed.splitlines())
-    assert printed.count("listed") == (2 if columns == "80" else 1), "a heading, where there is room for a table"
+    assert printed.count("listed") == (2 if columns == "80" else 1), (
+        "one heading where a table fits, else one for each scan"
+    )
     for scan in scans:
         assert scan in printed.split()
         shown = ran("status", scan[:13], environment=environment | {"COLUMNS": "20"}).stdout
         assert scan in shown.split()
 
 
-def test_status_without_scans_says_how_one_starts(environment: Environment) -> None:
+def test_status_without_scans_says_how_to_start_one(environment: Environment) -> None:
     assert "fakesweep scan SOURCE" in ran("status", environment=environment).stdout
 
 
 def asking(database: Database) -> dict[str, tuple[list[str], str]]:
-    """Commands that delete or cannot be undone, and a query whose answer each changes."""
+    """Commands that delete or that cannot be undone, each with a query whose answer it changes."""
     running, done, old = (scan_of(database, name=name) for name in ("running", "done", "old"))
     ended(database, done)
     ended(database, old)
@@ -82,7 +84,7 @@ def asking(database: Database) -> dict[str, tuple[list[str], str]]:
 
 
 @pytest.mark.parametrize("name", ["cancel", "drop", "token", "reviewer"])
-def test_what_cannot_be_undone_is_asked_for(database: Database, environment: Environment, name: str) -> None:
+def test_a_command_that_cannot_be_undone_asks_first(database: Database, environment: Environment, name: str) -> None:
     command, statement = asking(database)[name]
     before = query(environment["DATABASE_URL"], statement)
     refused = ran(*command, environment=environment, code=USAGE)
@@ -105,7 +107,7 @@ def test_retention_asks_and_a_dry_run_does_not(database: Database, environment: 
 
 
 def typed(answer: str, command: list[str], environment: Environment) -> int:
-    """Runs a command on a terminal and types the answer; the exit code."""
+    """Runs a command in a terminal and types the answer. Returns the exit code."""
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
@@ -120,7 +122,7 @@ def typed(answer: str, command: list[str], environment: Environment) -> int:
         os.close(theirs)
 
 
-def test_to_stop_what_is_stopped_already_is_no_error(database: Database, environment: Environment) -> None:
+def test_pausing_or_cancelling_twice_is_no_error(database: Database, environment: Environment) -> None:
     scan = scan_of(database, name="twice")
     for command, options in (("pause", ()), ("cancel", ("--yes",))):
         assert "already" not in ran(command, scan, *options, environment=environment).stdout
@@ -128,7 +130,7 @@ def test_to_stop_what_is_stopped_already_is_no_error(database: Database, environ
     assert "is cancelled: it cannot be paused" in ran("pause", scan, environment=environment, code=FAILED).stderr
 
 
-def test_a_scan_of_nothing_is_told(environment: Environment, tmp_path: Path) -> None:
+def test_a_scan_without_images_warns(environment: Environment, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = ran("scan", str(tmp_path / "empty"), environment=environment)
     assert "lists no image of file:///" in done.stderr
@@ -138,7 +140,7 @@ def test_a_scan_of_nothing_is_told(environment: Environment, tmp_path: Path) -> 
     assert "skipped (suffix 1)" in done.stderr
 
 
-def test_a_scan_of_nothing_fails_where_images_are_required(environment: Environment, tmp_path: Path) -> None:
+def test_a_scan_without_images_fails_where_images_are_required(environment: Environment, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = ran("scan", str(tmp_path / "empty"), "--require-images", "--json", environment=environment, code=FAILED)
     assert json.loads(done.stdout)["status"] == "cancelled"
@@ -156,7 +158,7 @@ def test_a_manifest_without_a_valid_line_fails(environment: Environment, tmp_pat
     ran("scan", str(manifest), environment=environment)
 
 
-def test_a_list_that_is_not_named_like_one_is_refused(environment: Environment, tmp_path: Path) -> None:
+def test_a_list_with_an_unknown_suffix_is_refused(environment: Environment, tmp_path: Path) -> None:
     listed = tmp_path / "list.lst"
     listed.write_text("s3://photos/a.jpg\n")
     done = ran("scan", str(listed), environment=environment, code=USAGE)
@@ -169,7 +171,7 @@ def test_a_list_that_is_not_named_like_one_is_refused(environment: Environment, 
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_the_history_of_what_is_not_there_fails(environment: Environment, options: tuple[str, ...]) -> None:
+def test_the_history_of_an_unknown_uri_fails(environment: Environment, options: tuple[str, ...]) -> None:
     done = ran("history", "s3://photos/nothing.jpg", *options, environment=environment, code=FAILED)
     assert (done.stdout, "no finding names s3://photos/nothing.jpg" in done.stderr) == ("", True)
 
@@ -191,13 +193,13 @@ def test_results_by_verdict_and_for_a_spreadsheet(environment: Environment, tmp_
     assert ran("results", scan, "--verdict", "false", environment=environment, code=USAGE).stdout == ""
 
 
-def test_waiting_for_a_submission_ends_in_time(environment: Environment, tmp_path: Path) -> None:
+def test_waiting_for_a_submission_ends_at_its_timeout(environment: Environment, tmp_path: Path) -> None:
     (image,) = write_pngs(tmp_path / "images", 1)
     done = ran("submit", image, "--wait", "--timeout", "1", "--json", environment=environment, code=FAILED)
     told = json.loads(done.stdout)
     assert (told["status"], told["results"]) == ("running", [])
     first, absent, *_, last = done.stderr.splitlines()
-    assert told["scan"] in first, "before it waits: whoever stops it can still ask for the results"
+    assert told["scan"] in first, "the id comes before the wait, so that results can be asked for after Ctrl-C"
     assert "no worker listens to the queue moderation.live: start one with `fakesweep worker`" in absent
     assert "after 1 s, 1 of 1 images have no outcome" in last
     assert f"fakesweep results {told['scan']}" in last
@@ -207,7 +209,7 @@ def test_waiting_for_a_submission_ends_in_time(environment: Environment, tmp_pat
     assert "no worker listens" not in done.stderr
 
 
-def test_whoever_watches_a_scan_learns_that_nobody_works(environment: Environment, tmp_path: Path) -> None:
+def test_watching_a_scan_says_that_no_worker_listens(environment: Environment, tmp_path: Path) -> None:
     write_pngs(tmp_path / "images", 3)
     log = tmp_path / "scan.log"
     with log.open("wb") as file:
@@ -227,7 +229,7 @@ def test_the_version(environment: Environment) -> None:
 
 
 def completed(words: str, environment: Environment) -> list[str]:
-    """What bash offers after these words."""
+    """What bash suggests after these words."""
     given = environment | {
         "_FAKESWEEP_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1),
     }  # fmt: skip
@@ -244,11 +246,11 @@ def test_a_shell_completes_commands_and_scans(database: Database, environment: E
     assert completed("fakesweep flagged --scan aud", pooled) == ["audit"]
 
 
-def test_a_shell_does_not_wait_for_a_database_that_is_away(environment: Environment) -> None:
+def test_completion_does_not_wait_for_an_unavailable_database(environment: Environment) -> None:
     away = environment | {"DATABASE_URL": "postgresql://postgres@127.0.0.1:9/none"}
     began = time.monotonic()
     assert completed("fakesweep pause a", away) == []
-    assert time.monotonic() - began < 60, "and never for as long as a command does"
+    assert time.monotonic() - began < 60, "a command would wait for longer"
 
 
 def test_unknown_settings_are_named_once(environment: Environment) -> None:
@@ -257,7 +259,7 @@ def test_unknown_settings_are_named_once(environment: Environment) -> None:
     assert json.loads(done.stdout) == {"scans": []}
 
 
-def test_a_worker_names_them_too(environment: Environment, tmp_path: Path) -> None:
+def test_a_worker_names_unknown_settings_too(environment: Environment, tmp_path: Path) -> None:
     with worker(QUICK, NO_POISON, environment | {"FAKESWEEP_THREDS": "8"}, tmp_path) as running:
         assert running.log.read_text().count("did you mean FAKESWEEP_THREADS?") == 1
 
@@ -270,5 +272,7 @@ def test_a_worker_names_them_too(environment: Environment, tmp_path: Path) -> No
         (("scan", "x", "--fake-from", "2"), "--fake-from must be 1 or less"),
     ],
 )
-def test_a_wrong_option_is_told_in_plain_words(environment: Environment, arguments: tuple[str, ...], said: str) -> None:
+def test_a_wrong_option_is_explained_in_plain_words(
+    environment: Environment, arguments: tuple[str, ...], said: str
+) -> None:
     assert said in ran(*arguments, environment=environment, code=USAGE).stderr

@@ -1,4 +1,4 @@
-"""The worker's composition root takes its parts as arguments: with fakes it gives a whole worker that judges."""
+"""The worker's composition root takes its parts as arguments: of fakes, it builds a whole worker that judges."""
 
 from uuid import uuid4
 
@@ -14,7 +14,7 @@ from worker.settings import Settings
 from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
 
 
-def test_the_root_builds_a_worker_of_the_parts_that_it_is_given(
+def test_the_root_builds_a_worker_from_the_given_parts(
     database: Database, database_url: str, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)

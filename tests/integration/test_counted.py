@@ -56,7 +56,7 @@ def raised(parts: Parts, name: str) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_images_by_their_end(database: Database, make_parts: MakeParts) -> None:
+def test_images_are_counted_by_their_end(database: Database, make_parts: MakeParts) -> None:
     objects: dict[str, bytes | Exception] = {
         "s3://b/fake": png(BRIGHT), "s3://b/twin": png(BRIGHT), "s3://b/real": png(DARK), "s3://b/grey": png(GREY),
         "s3://b/text": b"hello", "s3://b/moved": png(BRIGHT),
@@ -80,7 +80,7 @@ def test_images_by_their_end(database: Database, make_parts: MakeParts) -> None:
     assert raised(parts, "images_reused_total") == {("twin",): 1, ("seen",): 1, ("unchanged",): 1}
 
 
-def test_what_each_step_takes(database: Database, make_parts: MakeParts) -> None:
+def test_the_duration_of_each_step_is_measured(database: Database, make_parts: MakeParts) -> None:
     parts = make_parts({"s3://b/1": png(BRIGHT), "s3://b/2": png(DARK), "s3://b/3": StorageUnavailableError("503")})
     moderate(job(start(database, 3), "s3://b/1", "s3://b/2", "s3://b/3"), uuid4(), parts)
     counts = {"image_fetch": 3, "image_decode": 2, "message_engine": 1, "message_save": 1}
@@ -90,8 +90,8 @@ def test_what_each_step_takes(database: Database, make_parts: MakeParts) -> None
     assert raised(parts, "tokens_total")["completion",] > 6
 
 
-def test_of_a_message_that_comes_late_only_what_is_new_is_counted(database: Database, make_parts: MakeParts) -> None:
-    """Two workers have one message at the same time: what the other saved meanwhile is not counted here."""
+def test_only_the_new_outcomes_of_a_late_message_are_counted(database: Database, make_parts: MakeParts) -> None:
+    """Two workers have the same message at the same time. Each counts only the outcomes that it saved itself."""
     other = make_parts({"s3://b/1": png(BRIGHT), "s3://b/2": png(DARK)})
     scan = start(database, 2)
 
@@ -104,7 +104,7 @@ def test_of_a_message_that_comes_late_only_what_is_new_is_counted(database: Data
     assert raised(parts, "images_total") == {("judged", "real"): 1}
 
 
-def test_a_suspect_of_a_scan_counts_as_one_of_a_scan(database: Database, make_parts: MakeParts) -> None:
+def test_a_suspect_image_of_a_scan_counts_under_the_scans_queue(database: Database, make_parts: MakeParts) -> None:
     parts = make_parts({"s3://b/1": png(BRIGHT), "s3://b/2": png(DARK)})
     moderate(job(start(database, 2), "s3://b/1", "s3://b/2"), uuid4(), parts, deaths=2)
     assert raised(parts, "images_total") == {("judged", "fake"): 1, ("judged", "real"): 1}
@@ -143,7 +143,7 @@ class Door:
 
 @pytest.fixture(autouse=True)
 def _empty_memory(make_parts: MakeParts) -> Iterator[None]:
-    """kombu's queues in memory belong to the process, and so to all of its tests."""
+    """Empties kombu's queues in memory, because all tests in the process share them."""
     yield
     Door(make_parts({}))
 
@@ -152,7 +152,7 @@ def _no_death(error: Exception) -> None:
     raise AssertionError(error)
 
 
-def test_how_long_a_message_waited(database: Database, make_parts: MakeParts) -> None:
+def test_how_long_a_message_waited_is_measured(database: Database, make_parts: MakeParts) -> None:
     parts = make_parts({"s3://b/1": png(BRIGHT)})
     door, payload = Door(parts), job(start(database, 9), "s3://b/1").payload()
     earlier = {SINCE: time.time() - 100}
@@ -163,10 +163,10 @@ def test_how_long_a_message_waited(database: Database, make_parts: MakeParts) ->
     assert value(parts, "message_wait_seconds_count") == 1
     assert 100 <= (value(parts, "message_wait_seconds_sum") or 0) < 130
     assert value(parts, "message_wait_seconds_count", LIVE_QUEUE) == 1
-    assert value(parts, "message_wait_seconds_sum", LIVE_QUEUE) == 0, "clocks differ"
+    assert value(parts, "message_wait_seconds_sum", LIVE_QUEUE) == 0, "the publisher's clock may be ahead"
 
 
-def test_images_in_flight(database: Database, make_parts: MakeParts) -> None:
+def test_images_in_flight_are_counted(database: Database, make_parts: MakeParts) -> None:
     seen = []
 
     def look(_image: Image.Image) -> None:
@@ -178,7 +178,9 @@ def test_images_in_flight(database: Database, make_parts: MakeParts) -> None:
     assert value(parts, "images_in_flight") == 0
 
 
-def test_a_message_that_is_published_again_is_measured_anew(database: Database, make_parts: MakeParts) -> None:
+def test_the_wait_of_a_message_that_is_published_again_starts_at_zero(
+    database: Database, make_parts: MakeParts
+) -> None:
     parts = make_parts({"s3://b/1": StorageUnavailableError("503")})
     door, before = Door(parts), datetime.now(UTC)
     door.take(job(start(database, 1), "s3://b/1").payload())
@@ -188,7 +190,7 @@ def test_a_message_that_is_published_again_is_measured_anew(database: Database, 
     assert envelope.since == envelope.eta == datetime.fromisoformat(message.headers["eta"])
 
 
-def test_retries_by_their_cause(database: Database, make_parts: MakeParts) -> None:
+def test_retries_are_counted_by_their_cause(database: Database, make_parts: MakeParts) -> None:
     parts = make_parts({"s3://b/1": StorageUnavailableError("503")})
     payload = job(start(database, 1), "s3://b/1").payload()
     Door(parts).take(payload)
@@ -204,12 +206,12 @@ def test_retries_by_their_cause(database: Database, make_parts: MakeParts) -> No
     assert raised(parts, "messages_retried_total") == {
         ("storage_unavailable",): 1, ("database_unavailable",): 1, ("shutting_down",): 1, ("broker_unavailable",): 1,
     }  # fmt: skip
-    assert raised(parts, "dead_letters_total") == {}, "none was published"
+    assert raised(parts, "dead_letters_total") == {}, "no dead letter was published"
 
 
-def test_dead_letters_by_their_cause(database: Database, make_parts: MakeParts) -> None:
+def test_dead_letters_are_counted_by_their_cause(database: Database, make_parts: MakeParts) -> None:
     class PanicError(BaseException):
-        """As a library in Rust raises one."""
+        """Like the error that a library in Rust raises."""
 
     def panic(_image: Image.Image) -> None:
         raise PanicError
@@ -225,19 +227,19 @@ def test_dead_letters_by_their_cause(database: Database, make_parts: MakeParts) 
     assert raised(parts, "images_total") == {("failed", "engine_failed"): 1}
 
 
-def test_what_a_producer_does(database: Database, make_parts: MakeParts) -> None:
+def test_a_producer_counts_what_it_lists_and_publishes(database: Database, make_parts: MakeParts) -> None:
     parts = make_parts({f"s3://b/{n}": png(f"rgb({n}, {n}, {n})") for n in range(48)})
     assert _published(database, parts, 40) == Counts(listed=40, published=40)
     assert _published(database, parts, 48) == Counts(listed=48, published=8, known=40)
 
 
 def test_the_review_backlog_of_an_empty_database(database: Database) -> None:
-    """The schema has the view that is asked, under that name."""
+    """The schema has the view that is queried, under that name."""
     assert review_backlog(database) == 0
 
 
 def _published(database: Database, parts: Parts, images: int) -> Counts:
-    """What the producer of a scan over the first so many images tells; they are judged."""
+    """Publishes a scan of the first images and judges them. Returns what the producer counted."""
     store = parts.store
     assert isinstance(store, InMemoryImageStore)
     refs = [ImageRef(uri=uri, etag=store.etag(uri)) for uri in list(store.objects)[:images]]

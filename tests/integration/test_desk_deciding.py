@@ -1,4 +1,4 @@
-"""What a decision stores, once, and what happens to one that comes too late or twice."""
+"""What a decision stores, and what happens to a decision that comes too late or twice."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -45,19 +45,21 @@ def test_a_decision_is_stored_with_what_was_seen(desk: ReviewDesk) -> None:
     assert desk.rows("SELECT * FROM claims") == []
 
 
-def test_the_same_request_again_changes_nothing_and_answers_the_same(desk: ReviewDesk) -> None:
+def test_a_repeated_request_changes_nothing_and_gets_the_same_answer(desk: ReviewDesk) -> None:
     claimed = desk.claim("heron", "a")
     also = (sha256_of("b"), sha256_of("b"), "0" * 64)
     first = desk.decide("heron", claimed, chance=ALWAYS, also=also)
     assert first == desk.decide("heron", claimed, chance=ALWAYS, also=also)
-    assert first == desk.decide("heron", claimed, "real", chance=ALWAYS, also=also), "what is stored, not what is asked"
+    assert first == desk.decide("heron", claimed, "real", chance=ALWAYS, also=also), (
+        "the answer is what was stored, not what is asked now"
+    )
     assert (first.second_look, first.also, first.left_out) == (True, (sha256_of("b"),), ("0" * 64,))
     assert desk.one("SELECT count(*) FROM reviews") == 2
     with pytest.raises(ClaimLostError):
         desk.decide("ibis", claimed)
 
 
-def test_the_same_request_twice_at_once_is_stored_once(desk: ReviewDesk) -> None:
+def test_equal_requests_at_the_same_time_are_stored_once(desk: ReviewDesk) -> None:
     claimed = desk.claim("heron", "a")
     with ThreadPoolExecutor(8) as pool:
         decided = list(pool.map(lambda _: desk.decide("heron", claimed, note="x"), range(8)))
@@ -65,7 +67,7 @@ def test_the_same_request_twice_at_once_is_stored_once(desk: ReviewDesk) -> None
     assert desk.one("SELECT count(*) FROM reviews") == 1
 
 
-def test_who_has_lost_a_claim_is_told_who_has_it_or_who_decided(desk: ReviewDesk) -> None:
+def test_a_reviewer_who_lost_a_claim_learns_who_has_it_or_who_decided(desk: ReviewDesk) -> None:
     lost = desk.claim("heron", "a", claim_s=0.1)
     time.sleep(0.2)
     taken = desk.claim("ibis", "a")
@@ -82,7 +84,7 @@ def test_who_has_lost_a_claim_is_told_who_has_it_or_who_decided(desk: ReviewDesk
     assert desk.one("SELECT count(*) FROM reviews") == 1
 
 
-def test_a_claim_that_ran_out_and_that_nobody_took_still_counts(desk: ReviewDesk) -> None:
+def test_a_claim_that_ran_out_still_counts_if_nobody_else_has_claimed(desk: ReviewDesk) -> None:
     claimed = desk.claim("heron", "a", claim_s=0.1)
     time.sleep(0.2)
     assert desk.decide("heron", claimed).statement == "fake"
@@ -100,7 +102,7 @@ def test_a_content_that_left_the_queue_is_refused(desk: ReviewDesk) -> None:
     assert desk.one("SELECT count(*) FROM reviews") == 1
 
 
-def test_near_duplicates_are_decided_with_it_unless_somebody_works_on_them(desk: ReviewDesk) -> None:
+def test_near_duplicates_are_decided_too_unless_somebody_works_on_them(desk: ReviewDesk) -> None:
     claimed = desk.claim("heron", "a")
     desk.claim("ibis", "c")
     desk.claim("heron", "d")
@@ -114,7 +116,7 @@ def test_near_duplicates_are_decided_with_it_unless_somebody_works_on_them(desk:
     assert [row["reviewer"] for row in desk.rows("SELECT reviewer FROM claims")] == ["ibis"]
 
 
-def test_what_is_no_near_duplicate_is_not_decided_with_it(desk: ReviewDesk) -> None:
+def test_a_content_that_is_no_near_duplicate_is_not_decided_too(desk: ReviewDesk) -> None:
     desk.flag("another")
     also = (sha256_of("another"), sha256_of("b"))
     decided = desk.decide("heron", desk.claim("heron", "a"), also=also)
@@ -123,7 +125,7 @@ def test_what_is_no_near_duplicate_is_not_decided_with_it(desk: ReviewDesk) -> N
 
 
 @pytest.mark.parametrize("kind", [None, ReviewKind.APPEAL])
-def test_a_word_by_the_api_ends_a_second_look_too(desk: ReviewDesk, kind: ReviewKind | None) -> None:
+def test_a_review_through_the_api_ends_a_second_look_too(desk: ReviewDesk, kind: ReviewKind | None) -> None:
     desk.say("heron", "a", chance=ALWAYS)
     stated = Stated(SCAN, "s3://b/a", Statement.FAKE, "heron", sha256=sha256_of("a"))
     review(desk.database, stated)
@@ -151,7 +153,7 @@ def test_all_places_and_detectors_of_a_content_leave_the_queue(desk: ReviewDesk)
     ]
 
 
-def test_a_share_of_contents_is_looked_at_again(desk: ReviewDesk) -> None:
+def test_a_share_of_contents_gets_a_second_look(desk: ReviewDesk) -> None:
     share = SecondShare(b"k" * 32, 0.1)
     drawn = [share.draws(f"{number:064x}") for number in range(5000)]
     assert 400 < sum(drawn) < 600
@@ -161,11 +163,11 @@ def test_a_share_of_contents_is_looked_at_again(desk: ReviewDesk) -> None:
     assert desk.say("heron", "a", chance=NEVER).second_look is False
     assert desk.rows("SELECT sha256 FROM second_looks") == []
     assert desk.say("heron", "b", chance=ALWAYS).second_look is True
-    assert desk.say("ibis", "b", chance=ALWAYS).second_look is False, "only a first look has a second one"
+    assert desk.say("ibis", "b", chance=ALWAYS).second_look is False, "only a first review draws a second look"
     assert desk.rows("SELECT sha256 FROM second_looks") == []
 
 
-def test_a_code_of_another_statement_and_an_unknown_one_are_refused(desk: ReviewDesk) -> None:
+def test_reason_codes_that_are_unknown_or_of_another_statement_are_refused(desk: ReviewDesk) -> None:
     claimed = desk.claim("heron", "a")
     for code in ("camera_original", "nonsense"):
         with pytest.raises(UsageError, match="does not fit “fake”"):
@@ -175,15 +177,15 @@ def test_a_code_of_another_statement_and_an_unknown_one_are_refused(desk: Review
     assert desk.decide("heron", claimed, reason_code="texture").statement == "fake"
 
 
-def test_who_is_disabled_decides_nothing(desk: ReviewDesk) -> None:
+def test_a_disabled_reviewer_cannot_decide(desk: ReviewDesk) -> None:
     claimed = desk.claim("heron", "a")
     disable_reviewer(desk.database, "heron")
     with pytest.raises(InactiveReviewerError):
         desk.decide("heron", claimed)
-    assert desk.one("SELECT count(*) FROM claims") == 1, "nothing is half done"
+    assert desk.one("SELECT count(*) FROM claims") == 1, "nothing was changed"
 
 
-def test_a_claim_of_another_content_is_no_claim(desk: ReviewDesk) -> None:
+def test_a_claim_counts_only_for_its_own_content(desk: ReviewDesk) -> None:
     claimed = desk.claim("heron", "a")
     with pytest.raises(ClaimLostError):
         desk.decide("heron", Claimed(claimed.id, sha256_of("b"), claimed.until))

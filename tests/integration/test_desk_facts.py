@@ -1,4 +1,4 @@
-"""What an item says of its detector's scores, and the external ids by which it is found, after a real sweep."""
+"""What an item says about its detector's scores, and the external ids that find it, after a real scan."""
 
 import json
 from typing import Any
@@ -35,13 +35,13 @@ def rows(database: Database, query: str, **values: Any) -> Any:
         return found.all() if found.returns_rows else None
 
 
-def test_external_ids_are_kept_of_what_is_flagged_alone(database: Database, contents: dict[str, str]) -> None:
+def test_external_ids_are_kept_for_flagged_contents_only(database: Database, contents: dict[str, str]) -> None:
     kept = rows(database, "SELECT external_id, sha256 FROM content_external_ids")
     assert kept == [(f"post {FAKE}", contents[FAKE])]
     found = waiting(database, HERON, Filters(external_id=f"post {FAKE}")).items
     assert [one.sha256 for one in found] == [contents[FAKE]]
     assert waiting(database, HERON, Filters(external_id=f"post {REAL}")).items == []
-    for uri in (FAKE, REAL):  # the page of one that was never flagged shows what its finding says
+    for uri in (FAKE, REAL):  # if a content was never flagged, its page shows what its finding says
         shown = item(database, HERON, contents[uri])
         assert shown is not None
         assert (shown.external_ids, shown.flagged, shown.places) == ([f"post {uri}"], uri == FAKE, [uri])

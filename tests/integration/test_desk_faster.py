@@ -1,4 +1,4 @@
-"""Others are faster each time: what was decided or skipped is stored, and the queue says why nothing comes next."""
+"""Others are always faster: a decision or a skip is still stored, and the queue says why no item comes next."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ CONTENTS = "abc"
 
 @pytest.fixture
 def desk(database: Database) -> Iterator[ReviewDesk]:
-    """Somebody claims b and c all the time, and never gets so far."""
+    """A desk where somebody is always about to claim b and c."""
     desk = ReviewDesk(database)
     for name in CONTENTS:
         desk.flag(name)
@@ -29,7 +29,7 @@ def desk(database: Database) -> Iterator[ReviewDesk]:
 
 
 @pytest.mark.parametrize("act", ["decide", "skip"])
-def test_what_was_done_is_stored(desk: ReviewDesk, act: str) -> None:
+def test_a_decision_or_skip_is_stored_even_if_no_item_comes_next(desk: ReviewDesk, act: str) -> None:
     first = sha256_of("a")
     heron = logged_in(desk_app(desk.database), "heron")
     token = csrf_of(heron.get("/queue").text)

@@ -1,4 +1,4 @@
-"""Who else has an item open: noted for a while, by page and by heartbeat."""
+"""Who else has an item open: pages and heartbeats record it for a while."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def looks(desk: ReviewDesk, who: str, sha256: str, *, opened: bool = False) -> S
     return look(desk.database, desk.people[who], sha256, EVERY_S, opened=opened)
 
 
-def test_each_sees_the_others_and_not_themselves(desk: ReviewDesk) -> None:
+def test_each_person_sees_the_others_and_not_themselves(desk: ReviewDesk) -> None:
     a, b = desk.flag("a"), desk.flag("b")
     assert looks(desk, "heron", a) == []
     assert looks(desk, "ibis", b) == []
@@ -32,7 +32,7 @@ def test_each_sees_the_others_and_not_themselves(desk: ReviewDesk) -> None:
     assert looks(desk, "heron", b) == ["ibis"]
 
 
-def test_a_look_ends_when_the_page_is_not_heard_of(desk: ReviewDesk) -> None:
+def test_a_look_ends_when_its_page_sends_no_heartbeat(desk: ReviewDesk) -> None:
     a = desk.flag("a")
     looks(desk, "heron", a)
     with desk.database.begin() as connection:
@@ -42,7 +42,7 @@ def test_a_look_ends_when_the_page_is_not_heard_of(desk: ReviewDesk) -> None:
     assert looks(desk, "ibis", a) == []
 
 
-def test_who_opens_another_item_has_left_the_first(desk: ReviewDesk) -> None:
+def test_opening_another_item_leaves_the_first_one(desk: ReviewDesk) -> None:
     a, b, c = (desk.flag(name) for name in "abc")
     looks(desk, "heron", a, opened=True)
     looks(desk, "heron", b, opened=True)
@@ -57,7 +57,7 @@ def test_who_opens_another_item_has_left_the_first(desk: ReviewDesk) -> None:
         assert connection.execute(text("SELECT sha256 FROM looks WHERE reviewer = 'heron'")).scalars().all() == [c]
 
 
-def test_pages_and_heartbeats_say_it(desk: ReviewDesk) -> None:
+def test_pages_and_heartbeats_name_the_others(desk: ReviewDesk) -> None:
     a = desk.flag("a")
     app = desk_app(desk.database)
     heron, ibis = logged_in(app, "heron"), logged_in(app, "ibis")
@@ -80,5 +80,5 @@ def test_pages_and_heartbeats_say_it(desk: ReviewDesk) -> None:
         (list("abcdefg"), "a, b, c, d, e and others have this item open too."),
     ],
 )
-def test_the_sentence(others: Sequence[str], sentence: str) -> None:
+def test_the_sentence_names_five_people_at_most(others: Sequence[str], sentence: str) -> None:
     assert told(others) == sentence
