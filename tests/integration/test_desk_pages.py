@@ -52,7 +52,7 @@ WHERE sha256 = :sha256
 """
 
 
-def test_many_are_not_counted_to_the_end(desk: ReviewDesk) -> None:
+def test_a_long_queue_is_not_counted_to_its_end(desk: ReviewDesk) -> None:
     desk.flag("a")
     flagged = Filters(verdict=Verdict.FAKE)
     for first, last, wanted in ((2, MOST_COUNTED, MOST_COUNTED), (MOST_COUNTED + 1, MOST_COUNTED + 1, None)):
@@ -62,7 +62,7 @@ def test_many_are_not_counted_to_the_end(desk: ReviewDesk) -> None:
     assert how_many(desk.database, HERON, Filters(verdict=Verdict.UNCERTAIN)) == 0
 
 
-def test_the_first_word_is_withheld_from_who_gives_the_second(desk: ReviewDesk) -> None:
+def test_the_second_reviewer_does_not_see_what_the_first_one_said(desk: ReviewDesk) -> None:
     desk.flag("a")
     desk.say("heron", "a", chance=ALWAYS)
     shown = item(desk.database, desk.people["ibis"], sha256_of("a"))
@@ -76,7 +76,7 @@ def test_the_first_word_is_withheld_from_who_gives_the_second(desk: ReviewDesk) 
     assert item(desk.database, desk.people["ibis"], "0" * 64) is None
 
 
-def test_agreement_says_too_few_and_then_a_number(desk: ReviewDesk) -> None:
+def test_agreement_has_no_number_before_there_are_enough_reviews(desk: ReviewDesk) -> None:
     for number in range(20):
         assert agreement(desk.database).alpha is None
         desk.flag(f"{number}")
@@ -89,19 +89,19 @@ def test_agreement_says_too_few_and_then_a_number(desk: ReviewDesk) -> None:
     assert pace(desk.database, desk.people["crane"]).median_s is None
 
 
-def test_a_word_that_was_taken_back_after_anothers_is_still_the_first(desk: ReviewDesk) -> None:
+def test_agreement_counts_what_was_said_before_the_other_review(desk: ReviewDesk) -> None:
     for number in range(20):
         desk.flag(f"{number}")
         desk.say("heron", f"{number}", "fake", ALWAYS)
         desk.say("ibis", f"{number}", "real" if number == 0 else "fake")
     undo_last(desk.database, desk.people["heron"], newest=1, claim_s=600)
-    assert agreement(desk.database).contents == 19, "there is one word on the other"
+    assert agreement(desk.database).contents == 19, "one content has a single review"
     assert desk.say("heron", "0", "real").kind == "second"
     (pair,) = agreement(desk.database).pairs
     assert (pair.contents, pair.agreed) == (20, 19)
 
 
-def test_what_a_detector_calls_real_has_the_verdict_of_its_newest_finding(database: Database) -> None:
+def test_a_content_that_was_never_flagged_shows_its_newest_finding(database: Database) -> None:
     archive = Archive(database, {"s3://b/dark": png(REAL)})
     archive.sweep()
     desk = ReviewDesk(database)

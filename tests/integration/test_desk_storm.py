@@ -1,4 +1,4 @@
-"""Eight people at once on 500 contents: nothing is decided twice and nothing is lost, whatever dies meanwhile."""
+"""Eight people decide about 500 contents at once: nothing is decided twice or lost, even when connections die."""
 
 import random
 import threading
@@ -52,7 +52,7 @@ def desk(database: Database) -> ReviewDesk:
 
 
 def until_it_works(action: Callable[[], T]) -> T:
-    """As a person does whose page says that the server is away: the same request again."""
+    """Repeats the action, as a person does whose page says that the server is away."""
     while True:
         try:
             return action()
@@ -61,7 +61,7 @@ def until_it_works(action: Callable[[], T]) -> T:
 
 
 def work(desk: ReviewDesk, name: str, seen: Counter[str], *, undoing: bool = False) -> int:
-    """Decides what there is until nothing waits; how much that was. Now and then it takes a decision back."""
+    """Decides until nothing waits, and sometimes takes a decision back. Returns how many decisions are left."""
     decided, chance = 0, random.Random(name)
     while (claimed := until_it_works(lambda: desk.next(name))) is not None or waits(desk):
         if claimed is None:
@@ -142,7 +142,7 @@ def test_nothing_is_decided_twice_or_lost_when_connections_die(desk: ReviewDesk)
     assert desk.one("SELECT count(*) FROM reviews") == CONTENTS
 
 
-def test_two_who_ask_for_the_same_content_do_not_both_get_it(desk: ReviewDesk) -> None:
+def test_a_content_that_many_ask_for_at_once_is_given_to_one(desk: ReviewDesk) -> None:
     people = [desk.people[f"r{number}"] for number in range(PEOPLE)]
     contents = [row["sha256"] for row in desk.rows("SELECT sha256 FROM contents LIMIT 20")]
 

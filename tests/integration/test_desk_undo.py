@@ -1,4 +1,4 @@
-"""Taking decisions back: everything is as it was, and as raw rows say it should be."""
+"""Taking decisions back: everything is as it was before, and as a query over the raw rows says."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,9 +29,9 @@ KEPT = {
     "second_looks": "SELECT sha256, first_reviewer FROM second_looks ORDER BY sha256",
     "detector_quality": "SELECT * FROM detector_quality",
 }
-"""All that triggers keep of reviews, and what follows from it."""
+"""All that triggers store about reviews, and what is derived from it."""
 
-# The same from raw rows. The rule itself has its test in test_review_rule: here it is written once more.
+# The same from raw rows. This repeats the rule, which test_review_rule tests.
 _LEFT = "reviews r WHERE NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id)"
 _NEWEST_WORDS = f"""
 SELECT DISTINCT ON (sha256, reviewer) * FROM {_LEFT} ORDER BY sha256, reviewer, created_at DESC, id DESC
@@ -69,7 +69,7 @@ def kept(desk: ReviewDesk) -> dict[str, Sequence[dict[str, Any]]]:
 
 
 def check(desk: ReviewDesk) -> None:
-    """What triggers keep is what raw rows say."""
+    """Checks that what triggers store is what the raw rows say."""
     counted = desk.rows(EXPECTED)
     assert desk.rows(KEPT["content_reviews"]) == counted
     stands = {row["sha256"]: row for row in counted}
@@ -124,20 +124,20 @@ def test_a_second_look_is_taken_back_and_given_again(desk: ReviewDesk) -> None:
     assert undone.claim is not None
     assert kept(desk) == before
     assert desk.decide("ibis", undone.claim).kind == "second"
-    desk.say("lead", "a") if desk.rows("SELECT FROM review_queue") else None
+    assert desk.rows("SELECT FROM review_queue") == []
     check(desk)
 
 
-def test_the_first_word_can_be_taken_back_under_a_second_one(desk: ReviewDesk) -> None:
+def test_a_first_review_can_be_taken_back_during_the_second_look(desk: ReviewDesk) -> None:
     desk.flag("a")
     desk.say("heron", "a", chance=ALWAYS)
     taken = desk.claim("ibis", "a")
     undone = undo(desk, "heron")
     assert undone is not None
-    assert undone.claim is None, "somebody is giving the second look"
-    assert desk.decide("ibis", taken).kind == "first", "what is withdrawn is nobody's first word"
+    assert undone.claim is None, "somebody is at work on the second look"
+    assert desk.decide("ibis", taken).kind == "first", "a withdrawn review is not the first one"
     check(desk)
-    desk.say("heron", "a") if desk.rows("SELECT FROM second_looks") else None
+    assert desk.rows(KEPT["second_looks"]) == []
     undone = undo(desk, "ibis")
     assert undone is not None
     assert undone.claim is not None
@@ -156,7 +156,7 @@ def test_an_appeal_can_be_taken_back(desk: ReviewDesk) -> None:
         desk.claim("crane", "a")
 
 
-def test_a_second_look_that_was_never_wanted_is_not_wanted_after_an_undo(desk: ReviewDesk) -> None:
+def test_an_undo_asks_for_no_second_look_that_was_not_wanted_before(desk: ReviewDesk) -> None:
     for name in "ab":
         desk.flag(name)
     desk.say("heron", "a", chance=ALWAYS)
@@ -167,11 +167,11 @@ def test_a_second_look_that_was_never_wanted_is_not_wanted_after_an_undo(desk: R
     desk.say("heron", "b")
     review(desk.database, Stated(SCAN, "s3://b/b", Statement.REAL, "crane", sha256=sha256_of("b")))
     assert undo(desk, "crane") is not None
-    assert desk.rows(KEPT["second_looks"]) == [], "this one was not drawn"
+    assert desk.rows(KEPT["second_looks"]) == [], "no second look at this content was drawn"
     check(desk)
 
 
-def test_who_gives_a_second_look_stays_blind_when_the_first_word_is_taken_back(desk: ReviewDesk) -> None:
+def test_the_second_reviewer_sees_no_review_if_the_first_is_taken_back(desk: ReviewDesk) -> None:
     desk.flag("a")
     desk.say("heron", "a", chance=ALWAYS)
     taken = desk.claim("ibis", "a")
@@ -184,10 +184,10 @@ def test_who_gives_a_second_look_stays_blind_when_the_first_word_is_taken_back(d
     desk.flag("b")
     desk.say("heron", "b", chance=ALWAYS)
     assert undo(desk, "heron") is not None
-    assert desk.rows(KEPT["second_looks"]) == [], "nobody was giving it"
+    assert desk.rows(KEPT["second_looks"]) == [], "nobody was at work on it"
 
 
-def test_the_same_undo_again_takes_nothing_else_back(desk: ReviewDesk) -> None:
+def test_a_repeated_undo_takes_nothing_else_back(desk: ReviewDesk) -> None:
     for name in "abc":
         desk.flag(name)
     desk.alike("b", "c")
@@ -196,7 +196,7 @@ def test_the_same_undo_again_takes_nothing_else_back(desk: ReviewDesk) -> None:
     second = desk.decide("heron", desk.claim("heron", "b"), also=(sha256_of("c"),))
     newest = newest_decision(desk.database, desk.people["heron"])
     assert newest is not None
-    assert undo(desk, "ibis", newest=newest) is None, "it is another's"
+    assert undo(desk, "ibis", newest=newest) is None, "it is another reviewer's"
     with ThreadPoolExecutor(4) as pool:
         undone = list(pool.map(lambda _: undo(desk, "heron", newest=newest), range(4)))
     assert {one and (one.sha256, one.also, one.claim and one.claim.id) for one in undone} == {
@@ -206,7 +206,7 @@ def test_the_same_undo_again_takes_nothing_else_back(desk: ReviewDesk) -> None:
     assert newest_decision(desk.database, desk.people["heron"]) == first.review_id
 
 
-def test_old_decisions_stay(desk: ReviewDesk) -> None:
+def test_old_decisions_cannot_be_taken_back(desk: ReviewDesk) -> None:
     desk.flag("a")
     desk.say("heron", "a")
     assert undo(desk, "heron", within=timedelta(0)) is None
@@ -214,7 +214,7 @@ def test_old_decisions_stay(desk: ReviewDesk) -> None:
     assert undo(desk, "heron") is not None
 
 
-def test_a_review_from_elsewhere_can_be_taken_back_too(desk: ReviewDesk) -> None:
+def test_a_review_from_outside_the_desk_can_be_taken_back_too(desk: ReviewDesk) -> None:
     desk.flag("a")
     review(desk.database, Stated(SCAN, "s3://b/a", Statement.REAL, "heron", sha256=sha256_of("a")))
     undone = undo(desk, "heron")
@@ -280,9 +280,9 @@ _FRESH = (
 
 @given(steps=STEPS)
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_history_leaves_what_raw_rows_say(desk: ReviewDesk, steps: list[Step]) -> None:
+def test_after_any_history_what_is_stored_is_what_raw_rows_say(desk: ReviewDesk, steps: list[Step]) -> None:
     with desk.database.begin() as connection:
-        connection.execute(text("SET LOCAL session_replication_role = replica"))  # some are append-only
+        connection.execute(text("SET LOCAL session_replication_role = replica"))  # some of the tables are append-only
         for table in _FRESH:
             connection.execute(text(f"DELETE FROM {table}"))
     for name in "abc":
@@ -294,12 +294,12 @@ def test_any_history_leaves_what_raw_rows_say(desk: ReviewDesk, steps: list[Step
     while any(undo(desk, name) for name in desk.people):
         check(desk)
     assert not any(desk.rows(KEPT[name]) for name in ("content_reviews", "reviewed_verdicts"))
-    assert desk.rows(SECOND_TO_GIVE) == [], "one may be left of somebody who was looking; nobody is asked for it"
+    assert desk.rows(SECOND_TO_GIVE) == [], "a second look that had begun may be left, but nobody is asked for it"
     assert desk.one("SELECT count(*) FROM review_queue") == 3
 
 
 def do(desk: ReviewDesk, step: Step) -> None:
-    """Does it, if it is this person's to do."""
+    """Takes the step, if this person may."""
     name = "abc"[step.content]
     if step.what == "undo":
         undo(desk, step.who)

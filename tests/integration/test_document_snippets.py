@@ -18,11 +18,11 @@ from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_descript
 pytestmark = pytest.mark.rabbitmq
 
 
-def test_what_python_publishes_is_moderated_and_sql_finds_it(clean_amqp_url: str, database: Database) -> None:
+def test_the_python_publishes_an_image_and_the_sql_finds_its_verdict(clean_amqp_url: str, database: Database) -> None:
     program = first("message.md", "python").replace("amqp://guest:guest@localhost:5672//", clean_amqp_url)
     assert clean_amqp_url in program
     names: dict[str, str] = {}
-    exec(program, names)  # the document's own
+    exec(program, names)  # the document's program
     (message,) = take(clean_amqp_url, LIVE_QUEUE)
     assert (message.headers["task"], message.headers["id"]) == (JUDGE_IMAGES, names["message_id"])
     assert message.properties["delivery_mode"] == 2

@@ -1,4 +1,4 @@
-"""Nothing that is published can end a worker or vanish: what is no message becomes a dead letter with the reason."""
+"""Nothing that is published can end a worker or get lost: what is no message becomes a dead letter with a reason."""
 
 import json
 import uuid
@@ -38,7 +38,7 @@ def counted(broker_url: str, database_url: str) -> tuple[int, int]:
 
 
 def ended(broker_url: str, database_url: str) -> int:
-    """How many messages ended: in a finding, in a dead letter, or in both when a valid one is given up."""
+    """How many messages have ended. Each has a finding or a dead letter, or both if it is valid and was given up."""
     with psycopg.connect(database_url) as postgres:
         given_up = "SELECT count(*) FROM findings WHERE reason = 'engine_failed'"
         (both,) = postgres.execute(given_up).fetchone() or (0,)
@@ -59,7 +59,7 @@ def letters(broker_url: str) -> list[dict[str, Any]]:
 def test_each_kind_of_bad_message_becomes_a_dead_letter_with_its_reason(
     clean_broker_url: str, database_url: str, tmp_path: Path
 ) -> None:
-    """Half of them wait before the worker starts, so that it meets them in its first moment."""
+    """Half of them are in the queue before the worker starts, so that it reads them first of all."""
     mark = uuid.uuid4().hex
     bad = list(known_bad(mark).values())
     if clean_broker_url.startswith("redis"):
@@ -68,7 +68,7 @@ def test_each_kind_of_bad_message_becomes_a_dead_letter_with_its_reason(
     environment = environment_of(database_url, clean_broker_url)
     with running_worker(["tests.scripted_worker", "0", "-1"], environment, tmp_path / "log", ready_s=60) as worker:
         publish(clean_broker_url, LIVE_QUEUE, [*bad[1::2], good(mark)])
-        # Two are valid and refused: their image, in one submission, fails. The good one's image is not there.
+        # Two are valid but refused. Both name one image, which fails. The image of the good message does not exist.
         wait_for(lambda: counted(clean_broker_url, database_url) == (len(bad), 2), 30, worker.process, worker.log)
         assert worker.stop() == 0
     dead = letters(clean_broker_url)
@@ -84,7 +84,7 @@ def test_each_kind_of_bad_message_becomes_a_dead_letter_with_its_reason(
         b"\x20\x00\x00\x00\x00\x04\x01a?x",
     ],
 )
-def test_properties_that_are_no_text_cannot_end_the_reading(properties: bytes) -> None:
+def test_properties_that_cannot_be_read_do_not_stop_the_reading(properties: bytes) -> None:
     """A content type that is no UTF-8, a time beyond the year 9999, a field of an unknown type."""
     from amqp.connection import Connection as Amqp
 
@@ -103,7 +103,7 @@ def test_properties_that_are_no_text_cannot_end_the_reading(properties: bytes) -
     read((1, 1, b"\x00\x3c\x00\x3c" + b"the method's arguments"))
     read((2, 1, b"\x00\x3c\x00\x00" + (5).to_bytes(8, "big") + b"\0\0"))
     read((3, 1, b"hello"))
-    assert got[1].headers == {}, "the next message is not to blame"
+    assert got[1].headers == {}, "the next message is read as usual"
 
 
 @BOTH
@@ -131,7 +131,7 @@ def test_dead_letters_are_listed_shown_replayed_and_discarded(
         for wrong in ("", "f", "ffffffff"):
             refused = dead("discard", broken["id"], wrong, "--yes")
             assert (refused.returncode, refused.stdout) == (2, "")
-        assert counted(clean_broker_url, database_url)[0] == 2, "a wrong id stops everything before it begins"
+        assert counted(clean_broker_url, database_url)[0] == 2, "with a wrong id, nothing is discarded"
         assert dead("discard", broken["id"], "--json").returncode == 2
         assert dead("discard", broken["id"][:8], "--yes").stdout == "dead letters discarded: 1\n"
         add_scan(database_url, scan)
@@ -153,7 +153,7 @@ def add_scan(database_url: str, scan: str) -> None:
 def test_a_message_that_is_given_up_leaves_no_scan_running(
     clean_broker_url: str, database_url: str, tmp_path: Path
 ) -> None:
-    """It came back as often as RabbitMQ allows: before RabbitMQ takes it away, its image gets an outcome."""
+    """The message came back as often as RabbitMQ allows. Its image gets an outcome before RabbitMQ drops it."""
     scan = str(uuid.uuid4())
     add_scan(database_url, scan)
     job = {"version": 1, "scan_id": scan, "images": [{"uri": uri("given-up")}]}
@@ -172,9 +172,9 @@ def test_a_message_that_is_given_up_leaves_no_scan_running(
 def long_worker(
     request: pytest.FixtureRequest, postgres_server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[RunningWorker, str, str]]:
-    """One worker for all the drawn messages of a broker: it, the broker's URL and the database's.
+    """One worker for all random messages of a broker, with the URLs of the broker and the database.
 
-    It runs to the end of the module: tests after this one would share the queues with it.
+    It runs until the end of the module, so no test may follow: it would share the queues with this worker.
     """
     from tests.conftest import drop_database, empty_queues, url_of
 
@@ -197,7 +197,7 @@ def long_worker(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )  # fmt: skip
 @given(messages=st.lists(drawn(), min_size=10, max_size=10))
-def test_of_drawn_messages_each_ends_as_a_finding_or_as_a_dead_letter(
+def test_each_random_message_ends_as_a_finding_or_as_a_dead_letter(
     long_worker: tuple[RunningWorker, str, str], messages: list[Sent]
 ) -> None:
     worker, broker_url, database_url = long_worker

@@ -17,7 +17,7 @@ from worker.database.figures import drift_alarms
 from worker.testing import scripted_description
 
 QUIET = (480, 520, 500, 510, 490, 505, 495, 515, 485, 500, 512, 488)
-"""Flagged images of 10,000 in the twelve weeks before, the newest first."""
+"""Flagged images per 10,000 in each of the twelve weeks before, the newest week first."""
 
 Connection = psycopg.Connection[dict[str, Any]]
 
@@ -36,7 +36,7 @@ def connection(database_url: str, detector: int) -> Iterator[Connection]:
 def judge(
     connection: Connection, ago: int, images: int, flagged: int, *, bucket: str = "b", outcome: str = "judged"
 ) -> None:
-    """Counts images of the day so many days ago. Flagged ones have the score 0.9, others 0.1."""
+    """Adds images to the counts of the day that was `ago` days ago. Flagged ones have the score 0.9, others 0.1."""
     for verdict, score_bin, findings in (("fake", 18, flagged), ("real", 2, images - flagged)):
         connection.execute(
             "INSERT INTO findings_hourly SELECT date_trunc('day', now(), 'UTC') - %s * interval '24 hours'"
@@ -63,7 +63,7 @@ def share(connection: Connection, measure: str) -> dict[str, Any]:
     return row
 
 
-def test_a_usual_week_is_none(connection: Connection, database: Database) -> None:
+def test_a_usual_week_raises_no_alarm(connection: Connection, database: Database) -> None:
     weeks(connection, 505)
     row = yesterday(connection)
     assert (row["alarm"], row["images"], row["weeks_before"]) == (False, 10_000, 12)
@@ -73,7 +73,7 @@ def test_a_usual_week_is_none(connection: Connection, database: Database) -> Non
 
 
 @pytest.mark.parametrize("flagged", [400, 610])
-def test_a_week_that_has_never_been_so_is_told_with_its_share(
+def test_an_unusual_week_raises_an_alarm_with_its_share(
     connection: Connection, database: Database, flagged: int
 ) -> None:
     weeks(connection, flagged)
@@ -84,14 +84,14 @@ def test_a_week_that_has_never_been_so_is_told_with_its_share(
     assert drift_alarms(database) == 1
 
 
-def test_the_same_week_after_weeks_that_go_up_and_down_is_no_alarm(connection: Connection) -> None:
+def test_after_weeks_that_go_up_and_down_the_same_week_raises_no_alarm(connection: Connection) -> None:
     weeks(connection, 610, (350, 650, 500, 420, 580, 600, 400, 500, 620, 380, 450, 550))
     assert not yesterday(connection)["alarm"]
 
 
 @pytest.mark.parametrize("before", [4, 8, 12])
 @pytest.mark.parametrize("flagged", [500, 530, 560, 620])
-def test_z_is_student_s_t_as_a_normal_deviate(connection: Connection, flagged: int, before: int) -> None:
+def test_z_is_students_t_as_a_normal_deviate(connection: Connection, flagged: int, before: int) -> None:
     weeks(connection, flagged, QUIET[:before])
     new, *old = (2 * math.asin(math.sqrt((count + 0.375) / 10_000.75)) for count in (flagged, *QUIET[:before]))
     deviation = max(stats.tvar(old), 1 / 10_000) ** 0.5
@@ -100,7 +100,7 @@ def test_z_is_student_s_t_as_a_normal_deviate(connection: Connection, flagged: i
     assert abs(share(connection, "flagged")["z"]) == pytest.approx(exact, rel=0.03, abs=0.01)
 
 
-def test_chance_is_that_of_the_normal_distribution_or_a_little_more(connection: Connection) -> None:
+def test_the_chance_is_that_of_the_normal_distribution_or_a_little_more(connection: Connection) -> None:
     for n, flagged in enumerate((510, 530, 550, 570, 590)):
         weeks(connection, flagged, bucket=f"b{n}")
     compared = 5 * 7
@@ -111,7 +111,7 @@ def test_chance_is_that_of_the_normal_distribution_or_a_little_more(connection: 
         assert row["alarm"] == (row["false_alarm_chance"] <= 0.01)
 
 
-def test_the_more_is_compared_the_more_it_takes(connection: Connection) -> None:
+def test_more_comparisons_need_a_larger_difference_for_an_alarm(connection: Connection) -> None:
     weeks(connection, 570)
     alone = yesterday(connection)["false_alarm_chance"]
     for n in range(3):
@@ -129,32 +129,33 @@ def test_too_few_images_or_weeks_are_not_compared(connection: Connection) -> Non
     assert connection.execute("SELECT FROM drift WHERE bucket = 'small'").fetchall() == []
 
 
-def test_reused_and_failed_images_and_today_s_do_not_count(connection: Connection) -> None:
+def test_images_that_are_reused_failed_or_from_today_do_not_count(connection: Connection) -> None:
     weeks(connection, 500)
     judge(connection, 2, 5000, 5000, outcome="reused")
+    judge(connection, 3, 5000, 5000, outcome="failed")
     judge(connection, 0, 5000, 5000)
     row = yesterday(connection)
     assert (row["images"], row["alarm"]) == (10_000, False)
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles", "Pacific/Auckland"])
-def test_weeks_are_those_of_utc_wherever_one_asks(connection: Connection, zone: str) -> None:
+def test_weeks_are_in_utc_whatever_the_time_zone_of_the_session(connection: Connection, zone: str) -> None:
     weeks(connection, 610)
     connection.execute("SELECT set_config('TimeZone', %s, false)", [zone])
     assert yesterday(connection)["weeks_before"] == 12
     ((count,),) = [row.values() for row in connection.execute("SELECT count(DISTINCT day) FROM drift")]
-    assert count == 85, "the oldest image is of that day"
+    assert count == 85, "there is a row for each day since the oldest image"
 
 
 @contextmanager
 def without_triggers(connection: Connection) -> Iterator[None]:
-    """Reviews of made-up findings would be refused."""
+    """Turns off the triggers, which would refuse reviews of made-up findings."""
     connection.execute("SET session_replication_role = replica")
     yield
     connection.execute("SET session_replication_role = origin")
 
 
-def test_verdicts_that_people_overturn(connection: Connection, detector: int) -> None:
+def test_a_rise_in_overturned_verdicts_raises_an_alarm(connection: Connection, detector: int) -> None:
     with without_triggers(connection):
         for week, overturned in enumerate((30, 5, 6, 4, 5, 5)):
             for number in range(60):

@@ -64,7 +64,9 @@ def test_a_folder_of_drawings(drawings: Path, tmp_path: Path) -> None:
     assert lines_of(output / "predictions.jsonl") == predictions
 
 
-def test_images_in_s3_and_a_record_too_many(drawings: Path, tmp_path: Path, bucket: str, s3_environment: str) -> None:
+def test_images_in_s3_and_a_record_without_an_image(
+    drawings: Path, tmp_path: Path, bucket: str, s3_environment: str
+) -> None:
     records = json.loads((drawings / "records.json").read_text())[:4]
     client = boto3.client("s3", endpoint_url=s3_environment)
     for record in records:
@@ -97,7 +99,7 @@ def test_images_in_s3_and_a_record_too_many(drawings: Path, tmp_path: Path, buck
         (("set.jsonl", "--resamples", "100001"), "Invalid value for '--resamples': must be 100000 or less"),
     ],
 )
-def test_what_cannot_be_is_one_line(tmp_path: Path, arguments: tuple[str, ...], complaint: str) -> None:
+def test_bad_usage_of_evaluate_gives_one_line(tmp_path: Path, arguments: tuple[str, ...], complaint: str) -> None:
     (tmp_path / "set.jsonl").write_text('{"image": "a.png", "label": 1}\n{"image": "a.png", "label": "?"}\n')
     (tmp_path / "empty.jsonl").write_text("")
     done = evaluate(*arguments, folder=tmp_path)

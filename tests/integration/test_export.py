@@ -1,4 +1,4 @@
-"""A dataset of decisions: judged by the real path, kept in Postgres, images in S3; reviews are put in as rows."""
+"""A dataset of decisions. The real path judges, Postgres and S3 are real, and reviews are stored as rows."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ from worker.tables import Review, StoredVerdict
 from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
 
 FAKE, REAL, UNCERTAIN = 250, 5, 128
-"""Grey levels, and what the scripted detector makes of them."""
+"""Grey levels, named after the verdict of the scripted detector."""
 QUESTION = "<image>Does the image looks real/fake?"
 REASONS = "The picture is brighter than a camera makes it."
 START = datetime(2026, 7, 1, tzinfo=UTC)
@@ -59,7 +59,7 @@ class Desk:
         return f"s3://{self.bucket}/{name}"
 
     def put(self, **levels: int) -> None:
-        """Images by name, each with a content of its own."""
+        """Adds images by name, each with its own content."""
         for name, level in levels.items():
             self.archive.images[self.uri(name)] = png(level, len(self.archive.images))
 
@@ -75,7 +75,7 @@ class Desk:
         return UUID(self.archive.sweep(**options)["scan"])
 
     def review(self, scan: UUID, name: str, statement: str, reviewer: str = "r1", **columns: Any) -> None:
-        """States what a finding's content is as a reviewer would: later than every review before."""
+        """Stores a review of a finding's content, with a later time than all reviews before."""
         self.reviews += 1
         reviews.add_reviewer(self.database, reviewer)
         row = {
@@ -90,7 +90,7 @@ class Desk:
         return write_dataset(self.database, replace(given, **wanted), output or self.output)
 
     def records(self) -> dict[str, Record]:
-        """What a reader of datasets finds, by uri; there must be no fault."""
+        """The records that a reader of datasets finds, by uri. None may be a fault."""
         found = [one for split in Split for one in read_dataset(self.output / f"{split}.json")]
         assert all(isinstance(one, Record) for one in found), found
         return {extra(one)["uri"]: one for one in found if isinstance(one, Record)}
@@ -146,7 +146,7 @@ def test_a_decision_becomes_a_record_of_fakeclue(desk: Desk) -> None:
     assert "her phone" not in everything
 
 
-def test_what_reviews_state_is_the_label_whatever_the_verdict(desk: Desk) -> None:
+def test_the_label_is_what_reviews_state_whatever_the_verdict(desk: Desk) -> None:
     desk.put(fake=FAKE, flagged=FAKE, real=REAL, missed=REAL, lost=REAL, unsure=UNCERTAIN, sure=UNCERTAIN, idle=FAKE)
     desk.archive.images[desk.uri("text")] = b"no image"
     scan = desk.sweep()
@@ -198,13 +198,13 @@ def test_reviewers_who_disagree_leave_a_content_out_until_a_third_decides(desk: 
     desk.review(scan, "c", "real")
     desk.review(scan, "twin", "fake")
     assert desk.export()["left_out"] == {"conflict": 1}
-    assert desk.labels() == {"b": 0, "twin": 0}, "who cannot tell contradicts nobody; one content has one label"
+    assert desk.labels() == {"b": 0, "twin": 0}, "'cannot tell' contradicts nobody, and one content has one label"
     desk.review(scan, "a", "fake", "r3")
     assert desk.export()["left_out"] == {}
     assert desk.labels() == {"a": 0, "b": 0, "twin": 0}, "one content is one record, at the uri reviewed last"
 
 
-def test_only_explanations_that_fit_are_learnt(desk: Desk) -> None:
+def test_only_explanations_that_fit_the_label_are_exported(desk: Desk) -> None:
     cases: dict[str, dict[str, Any]] = {
         "good": {}, "contradicts": {"contradicts": True}, "cut": {"cut_off": True}, "silent": {"explanation": None},
         "other": {"answer": "real"}, "undecided": {"answer": "undecided"},
@@ -232,16 +232,6 @@ def test_only_explanations_that_fit_are_learnt(desk: Desk) -> None:
     assert {(record.width, record.height) for record in desk.records().values()} == {(9, 8)}
 
 
-def test_a_scans_own_thresholds_are_what_its_reviewers_saw(desk: Desk) -> None:
-    from worker.messages import Policy
-
-    desk.put(a=UNCERTAIN)
-    scan = desk.sweep(policy=Policy(fake_from=0.5, real_to=0.5))
-    desk.review(scan, "a", "real")
-    desk.export()
-    assert desk.labels() == {"a": 1}
-
-
 def test_reviews_outlive_the_findings_of_their_scan(desk: Desk) -> None:
     desk.put(a=FAKE, b=REAL)
     scan = desk.sweep()
@@ -253,7 +243,7 @@ def test_reviews_outlive_the_findings_of_their_scan(desk: Desk) -> None:
 
 
 def test_old_decisions_that_state_nothing_are_left_out(desk: Desk) -> None:
-    """As migration 0006 leaves them: of an uncertain verdict, and of an image that nobody could fetch."""
+    """Migration 0006 leaves such decisions on uncertain verdicts, and on images that could not be fetched."""
     desk.put(unsure=UNCERTAIN, known=FAKE)
     scan = desk.sweep()
     desk.review(scan, "known", "fake")
@@ -267,7 +257,7 @@ def test_old_decisions_that_state_nothing_are_left_out(desk: Desk) -> None:
     assert desk.labels() == {"known": 0}
 
 
-def test_what_was_replaced_at_its_uri_is_left_out_unless_it_lies_elsewhere(desk: Desk) -> None:
+def test_a_replaced_content_is_left_out_unless_it_is_at_another_uri(desk: Desk) -> None:
     desk.put(a=FAKE, b=FAKE, c=FAKE)
     desk.archive.images[desk.uri("copy")] = desk.archive.images[desk.uri("b")]
     scan = desk.sweep()
@@ -288,7 +278,7 @@ def test_scans_and_dates_choose_contents_not_decisions(desk: Desk) -> None:
     desk.review(second, "b", "fake")
     desk.review(second, "a", "real", created_at=START + timedelta(days=3))
     desk.export(selection=Selection(scans=frozenset({first})))
-    assert desk.labels() == {"a": 1}, "though the newest word on it was said elsewhere"
+    assert desk.labels() == {"a": 1}, "although its newest review is from another scan"
     desk.export(selection=Selection(since=START + timedelta(days=3)))
     assert desk.labels() == {"a": 1}
     desk.export(selection=Selection(frozenset({second}), START))
@@ -297,7 +287,7 @@ def test_scans_and_dates_choose_contents_not_decisions(desk: Desk) -> None:
         desk.export(selection=Selection(frozenset({first}), START + timedelta(days=3)))
     with pytest.raises(NoSuchScanError):
         desk.export(selection=Selection(scans=frozenset({uuid4()})))
-    assert desk.labels() == {"a": 1, "b": 0}, "what fails leaves the export before as it was"
+    assert desk.labels() == {"a": 1, "b": 0}, "a failed export leaves the previous one as it was"
 
 
 def test_own_labels(desk: Desk) -> None:
@@ -339,14 +329,16 @@ def test_own_labels(desk: Desk) -> None:
     assert records["s3://b/a"].answer == f"This is a fake image. {REASONS}"
     assert records["s3://b/b"].answer == "This is a fake image. Its grid shows."
     assert records["s3://b/c"].answer == "This is a fake image. The letters flow."
-    assert records["s3://b/d"].answer == f"This is a fake image. {REASONS}", "a text for the other label is not learnt"
+    assert records["s3://b/d"].answer == f"This is a fake image. {REASONS}", (
+        "a text for the other label is not exported"
+    )
     assert {uri: record.category for uri, record in records.items() if record.category} == {
         "s3://b/a": "human", "s3://b/c": "doc", "s3://b/d": "doc",
     }  # fmt: skip
     assert extra(records["s3://b/e"])["scan"] is None
 
 
-def test_labels_are_not_narrowed_by_scans_and_reviews_overrule_them_all_the_same(desk: Desk) -> None:
+def test_scans_do_not_limit_labels_and_reviews_still_overrule_them(desk: Desk) -> None:
     desk.put(a=FAKE, b=FAKE, c=FAKE)
     first, second = desk.sweep(), desk.sweep()
     desk.review(first, "a", "fake")
@@ -357,7 +349,7 @@ def test_labels_are_not_narrowed_by_scans_and_reviews_overrule_them_all_the_same
     assert [str(fault.cause) for fault in desk.faults] == ["overruled_label"]
 
 
-def test_a_label_by_uri_means_what_lies_there_now(desk: Desk) -> None:
+def test_a_label_by_uri_means_the_content_that_is_there_now(desk: Desk) -> None:
     desk.put(a=FAKE)
     old = desk.sha256("a")
     desk.sweep()
@@ -377,7 +369,7 @@ def many(desk: Desk, count: int, start: int = 0) -> None:
             desk.review(scan, f"{number:05d}.png", "real" if number % 5 == 0 else "fake")
 
 
-def test_the_same_data_makes_the_same_bytes_and_more_data_moves_nothing(desk: Desk, tmp_path: Path) -> None:
+def test_the_same_data_makes_the_same_bytes_and_more_data_moves_no_record(desk: Desk, tmp_path: Path) -> None:
     many(desk, 60)
     shares = Shares(train=0.5, validation=0.25, test=0.25)
     first = desk.export(shares=shares, seed=3)
@@ -403,7 +395,7 @@ def test_the_same_data_makes_the_same_bytes_and_more_data_moves_nothing(desk: De
             assert record in after
 
 
-def test_the_question_and_the_openings_are_the_detectors(desk: Desk) -> None:
+def test_questions_and_first_sentences_are_those_of_the_detector(desk: Desk) -> None:
     desk.put(a=FAKE, b=REAL)
     scan = desk.sweep()
     desk.review(scan, "a", "fake")
@@ -418,7 +410,7 @@ def test_the_question_and_the_openings_are_the_detectors(desk: Desk) -> None:
     assert {record.answer for record in desk.records().values()} == {f"Verdict: machine. {REASONS}", "Verdict: camera."}
 
 
-def test_images_are_copied_under_their_content_once(desk: Desk) -> None:
+def test_each_image_is_copied_once_under_its_sha256(desk: Desk) -> None:
     desk.put(a=FAKE, b=FAKE, gone=FAKE, changed=FAKE, locked=FAKE)
     scan = desk.sweep()
     for name in ("a", "b", "gone", "changed", "locked"):
@@ -447,10 +439,12 @@ def test_images_are_copied_under_their_content_once(desk: Desk) -> None:
     assert copy.read_bytes() == desk.content("b")
     copy.rename(copy.with_name(f".{copy.stem}.part{copy.suffix}"))
     desk.export(store=store)
-    assert desk.records()[desk.uri("b")].image == f"images/{copy.name}", "what a killed export left is not taken"
+    assert desk.records()[desk.uri("b")].image == f"images/{copy.name}", (
+        "a partial copy that a killed export left is not used"
+    )
 
 
-def test_storage_that_is_away_stops_the_export(desk: Desk) -> None:
+def test_unavailable_storage_stops_the_export(desk: Desk) -> None:
     desk.put(a=FAKE)
     desk.review(desk.sweep(), "a", "fake")
     desk.archive.images[desk.uri("a")] = StorageUnavailableError("S3 answered SlowDown")
@@ -459,7 +453,7 @@ def test_storage_that_is_away_stops_the_export(desk: Desk) -> None:
     assert [path.name for path in desk.output.iterdir()] == ["images"]
 
 
-def test_a_fault_may_stop_it(desk: Desk) -> None:
+def test_a_fault_may_stop_the_export(desk: Desk) -> None:
     desk.put(a=FAKE)
     desk.review(desk.sweep(), "a", "fake")
 
@@ -497,7 +491,7 @@ def test_the_command(database: Database, database_url: str, bucket: str, tmp_pat
         "train\tfake 2\treal 1\texplained 2", "validation\tfake 0\treal 0\texplained 0",
         "test\tfake 0\treal 0\texplained 0",
     ]  # fmt: skip
-    said = [line for line in done.stderr.splitlines() if not line.startswith("writing records: ")]  # after 5 s
+    said = [line for line in done.stderr.splitlines() if not line.startswith("writing records: ")]  # comes after 5 s
     assert said == [
         "fakesweep: line 3: bad_line: label must be real or 1, fake or 0",
         f"fakesweep: {desk.uri('gone')}: not_found: S3 answered NoSuchKey",

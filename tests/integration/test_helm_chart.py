@@ -1,4 +1,4 @@
-"""The Helm chart: Kubernetes, KEDA, Prometheus and our processes understand what it makes of each file of values."""
+"""Kubernetes, KEDA, Prometheus and our processes accept what the Helm chart makes from each file of values."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -41,17 +41,17 @@ OTHERS = [
         "networkPolicy.enabled=true,worker.autoscaling.enabled=true,monitoring.serviceMonitor.enabled=true",
     ),
 ]
-"""Choices that no file of values makes."""
+"""Options that no file of values sets."""
 CUSTOM = {"keda.sh/v1alpha1", "monitoring.coreos.com/v1"}
 
 
 def needed(module: str) -> Any:
-    """A module of the packages for tests; the test is skipped without it, but not in CI."""
+    """Imports a package that only tests use. Without it, the test is skipped, but not in CI."""
     return import_module(module) if IN_CI else pytest.importorskip(module)
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_lint_finds_nothing(name: str) -> None:
+def test_helm_lint_finds_nothing(name: str) -> None:
     done = helm("lint", "--strict", "--values", str(VALUES[name]))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[WARNING]" not in done.stdout
@@ -80,7 +80,7 @@ def test_a_misspelt_key_of_a_custom_object_is_found() -> None:
 
 
 def faults_of(custom: Object) -> Iterator[str]:
-    """What the schema of its kind has against an object. No key is allowed that the schema does not know."""
+    """The faults of an object by the schema of its kind. A key that the schema does not know is a fault."""
     schema = custom_models()[custom["kind"]].model_json_schema(by_alias=True)
     close(schema)
     # Since KEDA 2.17 (keda.sh/docs/2.17/reference/scaledobject-spec, fallback.behavior). The package has 2.16.
@@ -97,7 +97,7 @@ def custom_models() -> Mapping[str, Any]:
 
 
 def close(schema: Any) -> None:
-    """Forbids what a schema does not name, in each object whose properties it names."""
+    """Forbids unknown keys, in each object of the schema that has properties."""
     if isinstance(schema, dict):
         if "properties" in schema:
             schema.setdefault("additionalProperties", False)

@@ -60,7 +60,7 @@ def test_alerts_and_boards_are_those_of_this_repository() -> None:
     assert {name: json.loads(text) for name, text in boards["data"].items()} == there
 
 
-def test_prometheus_gives_the_targets_the_jobs_that_alerts_ask_for() -> None:
+def test_targets_have_the_jobs_that_alerts_ask_for() -> None:
     rendered = render("production")
     monitor = one(rendered, "ServiceMonitor", "")["spec"]
     services = [
@@ -70,11 +70,13 @@ def test_prometheus_gives_the_targets_the_jobs_that_alerts_ask_for() -> None:
     assert jobs == {"fakesweep-worker", "fakesweep-producers"}
     assert {"key": "fakesweep-job", "operator": "Exists"} in monitor["selector"]["matchExpressions"]
     for each in services:
-        assert each["spec"]["publishNotReadyAddresses"] is True  # FakesweepWorkerNotReady asks for them
+        assert (
+            each["spec"]["publishNotReadyAddresses"] is True
+        )  # the alert FakesweepWorkerNotReady needs pods that are not ready
         assert each["spec"]["ports"][0]["name"] == monitor["endpoints"][0]["port"]
 
 
-def test_a_worker_has_one_gpu_and_a_roll_out_asks_for_no_second_one() -> None:
+def test_a_worker_has_one_gpu_and_a_roll_out_needs_no_second_one() -> None:
     deployment = one(render("production"), "Deployment")
     worker = deployment["spec"]["template"]["spec"]["containers"][0]
     assert worker["resources"]["limits"]["nvidia.com/gpu"] == 1
@@ -85,13 +87,13 @@ def test_a_worker_has_one_gpu_and_a_roll_out_asks_for_no_second_one() -> None:
     assert {"name": "shared-memory", "mountPath": "/dev/shm"} in worker["volumeMounts"]
 
 
-def test_the_desk_is_probed_where_anybody_may_ask() -> None:
+def test_the_desk_is_probed_at_a_path_without_login() -> None:
     for name in ("production", "try"):
         container = one(render(name), "Deployment", "web")["spec"]["template"]["spec"]["containers"][0]
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             (path,) = set(re.findall(r"/v1(/[\w.]+)", str(container[probe])))
             assert TABLE["GET", path] is None
-            assert path != "/health"  # 503 while the broker is away, and then people could review nothing
+            assert path != "/health"  # it is 503 while the broker is away, when people can still review
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -102,7 +104,9 @@ def test_pods_are_given_the_time_that_their_processes_need(name: str) -> None:
     assert worker["terminationGracePeriodSeconds"] > Settings.model_fields["engine_stall_s"].default
     startup = worker["containers"][0]["startupProbe"]
     assert startup["httpGet"]["path"] == "/health"
-    assert startup["periodSeconds"] * startup["failureThreshold"] >= 1800  # of the first image alone: settings.py
+    assert (
+        startup["periodSeconds"] * startup["failureThreshold"] >= 1800
+    )  # the first image may take as long: settings.py
     assert deployment["progressDeadlineSeconds"] > 1800
     web = one(rendered, "Deployment", "web")["spec"]["template"]["spec"]
     waits = web["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
@@ -132,7 +136,7 @@ def test_a_worker_of_production_reaches_nothing_but_its_services() -> None:
     assert "NetworkPolicy" not in kinds
 
 
-def test_the_bundled_services_can_be_reached_by_our_pods_alone() -> None:
+def test_only_our_pods_can_reach_the_bundled_services() -> None:
     rendered = render("try", "--set", "networkPolicy.enabled=true")
     for name, port in (("postgres", 5432), ("rabbitmq", 5672)):
         ingress = one(rendered, "NetworkPolicy", name)["spec"]["ingress"][0]
@@ -155,7 +159,7 @@ def test_the_schema_is_migrated_before_anything_else_and_finished_after_it() -> 
     }
     (finish,) = jobs["r-fakesweep-migrate-finish"]["spec"]["template"]["spec"]["containers"]
     assert finish["args"] == ["migrate", "--finish"]
-    # Nothing of the release is there yet: the hook needs only Secrets that the operator made.
+    # Nothing of the release exists yet, so the hook may need only Secrets that the operator made.
     for job in jobs.values():
         spec = job["spec"]["template"]["spec"]
         assert "serviceAccountName" not in spec
@@ -168,7 +172,7 @@ def test_the_schema_is_migrated_before_anything_else_and_finished_after_it() -> 
         assert tried[f"r-fakesweep-{name}"]["initContainers"][0]["args"] == ["migrate"]
 
 
-def test_both_services_survive_a_node_that_is_drained() -> None:
+def test_worker_and_desk_survive_a_node_that_is_drained() -> None:
     for name in ("worker", "web"):
         budget = one(render("production"), "PodDisruptionBudget", name)["spec"]
         deployment = one(render("production"), "Deployment", name)["spec"]
@@ -176,7 +180,7 @@ def test_both_services_survive_a_node_that_is_drained() -> None:
         assert budget["selector"] == deployment["selector"]
 
 
-def test_the_chart_is_of_this_release() -> None:
+def test_the_chart_has_the_version_of_this_release() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert chart["appVersion"] == version

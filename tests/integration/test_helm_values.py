@@ -73,7 +73,7 @@ def test_values_that_do_not_fit_together_are_refused_with_the_remedy(value: str)
     assert UNFIT[value] in said
 
 
-def test_without_any_value_all_that_is_missing_is_named_at_once() -> None:
+def test_without_any_value_all_missing_ones_are_named_at_once() -> None:
     done = helm("template")
     assert done.returncode
     said = re.findall(r"^- (\S+)", done.stderr, re.MULTILINE)
@@ -118,13 +118,13 @@ def test_every_value_is_in_the_table_of_the_readme() -> None:
 
 
 def wanted(workers: int, messages: int, target: int, maximum: int) -> int:
-    """How many workers an HPA asks for: the metric is of the type AverageValue."""
+    """How many workers an HPA asks for, when the metric is of the type AverageValue."""
     ratio = messages / (target * workers)
     return workers if abs(ratio - 1) <= TOLERANCE else min(maximum, math.ceil(messages / target))
 
 
 def scan_target(*options: str) -> tuple[int, int, int]:
-    """The value of KEDA's trigger, the maximum of workers and the queue's bound."""
+    """The value of KEDA's trigger, the maximum number of workers, and the queue's bound."""
     rendered = render("production", *options)
     spec = one(rendered, "ScaledObject")["spec"]
     (value,) = (t["metadata"]["value"] for t in spec["triggers"] if t["metadata"].get("queueName") == "moderation.scan")
@@ -144,11 +144,11 @@ def test_a_full_queue_brings_the_maximum_of_workers(depth: int, maximum: int) ->
     assert target * maximum <= bound
     for workers in range(1, maximum):
         assert wanted(workers, least_waiting, target, maximum) == maximum
-    if maximum > 1:  # a target of the whole bound, shared out, would leave some of them away
+    if maximum > 1:  # if the target were the whole bound, some of them would not come
         assert wanted(maximum - 1, least_waiting, depth, maximum) < maximum
 
 
-def test_a_bound_that_gives_a_worker_less_than_it_has_in_hand_is_refused_with_one_that_does() -> None:
+def test_a_queue_too_short_for_all_workers_is_refused_with_a_bound_that_works() -> None:
     fleet = ("--set", "worker.autoscaling.maxReplicas=64")
     said = refused("production", *fleet)
     found = re.search(r"queue.maxDepth is 2000, .* set it to (\d+) or more", said)
@@ -158,7 +158,7 @@ def test_a_bound_that_gives_a_worker_less_than_it_has_in_hand_is_refused_with_on
     assert "queue.maxDepth is" in refused("production", *fleet, "--set", f"queue.maxDepth={int(found[1]) - 10}")
 
 
-def test_workers_come_before_the_nightly_scan_and_go_slowly() -> None:
+def test_workers_start_before_the_nightly_scan_and_stop_slowly() -> None:
     spec = one(render("production"), "ScaledObject")["spec"]
     triggers = {trigger["name"]: trigger for trigger in spec["triggers"]}
     assert triggers.keys() == {"moderation-live", "moderation-scan", "floor"}
@@ -178,7 +178,7 @@ def test_workers_come_before_the_nightly_scan_and_go_slowly() -> None:
     assert one(render("one-gpu"), "Deployment")["spec"]["replicas"] == 1
 
 
-def test_the_bound_of_the_queue_is_that_of_the_settings() -> None:
+def test_the_charts_defaults_are_those_of_the_settings() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     assert values["queue"]["maxDepth"] == Settings.model_fields["max_queue_depth"].default
     assert values["worker"]["engineStallSeconds"] == Settings.model_fields["engine_stall_s"].default

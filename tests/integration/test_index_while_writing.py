@@ -33,7 +33,7 @@ _PARTITIONS = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'findings'::re
 
 
 class Writer:
-    """Adds findings to partitions, old and new ones, until it is stopped. It leaves what made it fail in `fault`."""
+    """Adds findings to old and new partitions, until it is stopped. If it fails, `fault` says why."""
 
     def __init__(self, url: str, partitions: list[str]) -> None:
         self.url, self.partitions = url, partitions
@@ -65,9 +65,9 @@ def _write(connection: "psycopg.Connection[tuple[object, ...]]", table: str, par
     connection.execute(statement.encode(), [partition, uuid4(), f"s3://b/{uuid4()}"])
 
 
-@pytest.mark.parametrize("ended", [True, False], ids=["server_ends_it", "server_goes_on"])
-def test_no_writer_waits_and_a_killed_migration_goes_on(database_url: str, tmp_path: Path, ended: bool) -> None:
-    """The server may end what the killed process began, which leaves an invalid index, or go on with it."""
+@pytest.mark.parametrize("ended", [True, False], ids=["server_ends_it", "server_continues_it"])
+def test_no_writer_waits_and_a_killed_migration_can_be_repeated(database_url: str, tmp_path: Path, ended: bool) -> None:
+    """The server may end what the killed process began, which leaves an invalid index, or may continue it."""
     url = make_url(database_url).render_as_string(hide_password=False)
     release = write_next_release(tmp_path / "next")
     environment = {"DATABASE_URL": url, **release.environment}
@@ -81,10 +81,10 @@ def test_no_writer_waits_and_a_killed_migration_goes_on(database_url: str, tmp_p
         try:
             log = tmp_path / "migrate.log"
             with psycopg.connect(url) as longer:
-                longer.execute("LOCK TABLE findings IN ROW EXCLUSIVE MODE")  # as who writes does
+                longer.execute("LOCK TABLE findings IN ROW EXCLUSIVE MODE")  # as a writer does
                 with running_process(["producers", "migrate"], environment, log, release.folder) as process:
                     wait_for(lambda: _waits_for_the_table(connection), 60, process, log)
-                    time.sleep(PATIENCE_S + 1)  # others would wait behind it for so long
+                    time.sleep(PATIENCE_S + 1)  # a writer that waited behind it would fail
                     longer.commit()
                     wait_for(lambda: _waits(connection), 60, process, log)
                     process.send_signal(signal.SIGKILL)
@@ -102,16 +102,14 @@ def test_no_writer_waits_and_a_killed_migration_goes_on(database_url: str, tmp_p
                 writer.thread.join()
         assert [writer.fault for writer in writers] == ["", ""]
         (found,) = connection.execute(_PARTITIONS).fetchone() or (0,)
-        assert found > 8, "the writers made partitions meanwhile"
+        assert found > 8, "the writers made more partitions"
         assert _indexes(connection) == (found + 1, found + 1)
         (kept,) = connection.execute("SELECT count(*) FROM findings").fetchone() or (0,)
         assert kept == sum(writer.written for writer in writers) + 1
 
 
-def test_a_partition_that_is_dropped_meanwhile_does_not_leave_the_index_invalid(
-    database_url: str, tmp_path: Path
-) -> None:
-    """Postgres looks whether the index of the table is complete when one is attached, and not when one is dropped."""
+def test_the_index_becomes_valid_even_if_a_partition_is_dropped(database_url: str, tmp_path: Path) -> None:
+    """Postgres checks if a table's index is complete when a partition's index is attached, not when one is dropped."""
     release = write_next_release(tmp_path / "next")
     with psycopg.connect(database_url, autocommit=True) as connection:
         first, last = _partition(connection), _partition(connection)
@@ -128,7 +126,7 @@ def test_a_partition_that_is_dropped_meanwhile_does_not_leave_the_index_invalid(
 
 
 def _waits(connection: "psycopg.Connection[tuple[object, ...]]") -> bool:
-    """Whether the index of a partition waits for who writes into it."""
+    """Whether the index of a partition waits for a writer."""
     return connection.execute(_BUILDING.encode() + b" AND wait_event_type = 'Lock'").fetchone() is not None
 
 
@@ -138,13 +136,13 @@ def _waits_for_the_table(connection: "psycopg.Connection[tuple[object, ...]]") -
 
 
 def _looks(connection: "psycopg.Connection[tuple[object, ...]]") -> bool:
-    """Whether a migration looks what one before it left behind."""
+    """Whether a migration checks what an earlier one left behind."""
     query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%SELECT pid AS building%'"
     return connection.execute(query + " AND pid <> pg_backend_pid()").fetchone() is not None
 
 
 def _indexes(connection: "psycopg.Connection[tuple[object, ...]]") -> tuple[int, int]:
-    """How many there are, of the table and its partitions, and how many of them are valid."""
+    """How many indexes the table and its partitions have, and how many of them are valid."""
     found, valid = connection.execute(_INDEXES, [INDEX, INDEX]).fetchone() or (0, 0)
     assert isinstance(found, int)
     assert isinstance(valid, int)

@@ -1,4 +1,4 @@
-"""What a lane receives while it is closed goes back to its queue: on Redis the client itself sees to that."""
+"""A message that a lane receives while it closes goes back to its queue. On Redis, the client must do this itself."""
 
 import time
 from contextlib import suppress
@@ -33,7 +33,7 @@ def test_a_message_that_comes_while_a_worker_stops_is_not_lost(
         app.amqp.Producer(other, auto_declare=False).publish(
             {"n": 1}, exchange=broker.EXCHANGE, routing_key=queue, serializer="json"
         )
-    time.sleep(0.1)  # for Redis to hand it over
+    time.sleep(0.1)  # until Redis has handed it over
     consumer.close()
     connection.close()
     assert got == []

@@ -1,4 +1,4 @@
-"""A command loads what it works with: one that only asks Postgres loads no broker's client, one without S3 no boto3."""
+"""A command loads only what it needs: one that only asks Postgres loads no broker client, one without S3 no boto3."""
 
 import os
 import uuid
@@ -13,7 +13,7 @@ NOT_FOR_A_FOLDER = {
     "boto3", "botocore", "s3transfer", "numpy", "PIL", "jinja2", "alembic", "sentry_sdk", "torch", "vllm",
     "transformers", "pandas", "pyarrow", "prometheus_client", "huggingface_hub", "tokenizers",
 }  # fmt: skip
-"""What publishing does without, where the broker's client brings what it brings."""
+"""Packages that publishing must not load. What the broker's client loads itself is not limited."""
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def environment(database_url: str, clean_redis_url: str) -> dict[str, str]:
     return os.environ | {"DATABASE_URL": database_url, "BROKER_URL": clean_redis_url}
 
 
-def test_what_asks_postgres_alone(environment: dict[str, str]) -> None:
+def test_commands_that_only_ask_postgres_load_little(environment: dict[str, str]) -> None:
     reading = (["status", "--json"], ["results", NOBODY], ["flagged"], ["history", "s3://bucket/a.jpg"])
     changing = (
         ["pause", NOBODY],
@@ -34,11 +34,11 @@ def test_what_asks_postgres_alone(environment: dict[str, str]) -> None:
     assert loaded_by(*reading, *changing, environment=environment, codes=(0, 1)) <= FOR_DATABASE
 
 
-def test_what_is_drawn_as_a_table(environment: dict[str, str]) -> None:
+def test_a_printed_table_loads_rich(environment: dict[str, str]) -> None:
     assert loaded_by(["status"], environment=environment) <= FOR_DATABASE | {"rich"}
 
 
-def test_what_publishes(environment: dict[str, str], tmp_path: Path) -> None:
+def test_publishing_loads_nothing_that_it_does_not_need(environment: dict[str, str], tmp_path: Path) -> None:
     image = tmp_path / "a.jpg"
     image.touch()
     first = (["submit", image.as_uri()], ["scan", str(tmp_path)])

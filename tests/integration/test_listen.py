@@ -1,4 +1,4 @@
-"""From an object put into S3 through SQS and a real broker to its finding, and what happens when a part is away."""
+"""The way from an object in S3 through SQS and a real broker to its finding, and what happens when a part is away."""
 
 import http.client
 import json
@@ -49,7 +49,7 @@ except FakesweepError as error:
 
 
 class Queue:
-    """An SQS queue of the test's own, with a visibility timeout of a second."""
+    """An SQS queue that only one test uses, with a visibility timeout of one second."""
 
     def __init__(self, endpoint: str) -> None:
         self.name = f"events-{uuid.uuid4().hex[:12]}"
@@ -60,11 +60,11 @@ class Queue:
         ]
 
     def send(self, *bodies: str) -> list[str]:
-        """Their message ids."""
+        """Sends messages with these bodies. Returns their ids."""
         return [str(self.sqs.send_message(QueueUrl=self.url, MessageBody=body)["MessageId"]) for body in bodies]
 
     def left(self) -> int:
-        """Messages that are not deleted, hidden or not."""
+        """How many messages are not deleted, visible or not."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         told = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)["Attributes"]
         return sum(int(told[name]) for name in names)
@@ -106,7 +106,7 @@ def once(
 
 @contextmanager
 def listening(queue: Queue, broker_url: str, log: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A listener that has said that it listens; killed at the end when it still runs."""
+    """A process that has logged that it listens. It is killed at the end if it still runs."""
     with log.open("wb") as file:
         process = subprocess.Popen(
             command(queue.url, **options), cwd=ROOT, stdout=file, stderr=file,
@@ -127,7 +127,7 @@ def logged(text: str, name: str) -> list[dict[str, Any]]:
 
 
 def taken(broker_url: str, name: str) -> list[tuple[dict[str, Any], Any]]:
-    """Headers and body of what lies in a queue of the broker, which is empty afterwards."""
+    """Takes all messages from a queue of the broker. Returns their headers and bodies."""
     found = []
     declared = broker.dead_queue() if name != LIVE_QUEUE else broker.work_queue(name)
     with Connection(broker_url) as connection:
@@ -145,7 +145,7 @@ def findings(database_url: str) -> list[tuple[Any, ...]]:
 
 
 @BOTH
-def test_an_object_that_is_put_is_judged(
+def test_an_object_that_is_put_into_s3_is_judged(
     clean_broker_url: str, database_url: str, bucket: str, s3_environment: str, queue: Queue, tmp_path: Path
 ) -> None:
     s3 = boto3.client("s3", endpoint_url=s3_environment)
@@ -161,7 +161,7 @@ def test_an_object_that_is_put_is_judged(
     for key, level in {"a b+ü%2B.png": 250, "sub/real.png": 5, "notes.txt": 9}.items():
         s3.put_object(Bucket=bucket, Key=key, Body=grey(level))
     s3.delete_object(Bucket=bucket, Key="notes.txt")
-    assert queue.left() == 5  # with the test event
+    assert queue.left() == 5  # one of them is S3's test event
     with worker(QUICK, NO_POISON, settings_for(database_url, clean_broker_url), tmp_path) as running:
         done = once(queue, clean_broker_url)
         wait_for(lambda: len(findings(database_url)) == 2, 30, running.process, running.log)
@@ -178,7 +178,7 @@ def test_an_object_that_is_put_is_judged(
 
 
 class Answering:
-    """SQS's endpoint with somebody between: what was scripted for an action is answered once, all else is passed on."""
+    """A proxy in front of SQS. It gives each scripted answer once, and passes on all other requests."""
 
     def __init__(self, endpoint: str) -> None:
         self.script: list[tuple[str, int, dict[str, Any]]] = []
@@ -252,7 +252,7 @@ def test_an_event_that_sqs_delivers_twice_is_one_submission_with_one_finding(
     assert [row[0] for row in findings(database_url)] == [submission_id(message_id, 0)]
 
 
-def test_sixteen_images_make_a_message_and_the_wish_for_explanations_goes_along(own_redis: str, queue: Queue) -> None:
+def test_messages_have_sixteen_images_and_say_which_explanations_are_wanted(own_redis: str, queue: Queue) -> None:
     (message_id,) = queue.send(event(*(f"{number}.png" for number in range(40))))
     assert once(queue, own_redis, explain="all").returncode == 0
     messages = taken(own_redis, LIVE_QUEUE)
@@ -265,7 +265,7 @@ def test_sixteen_images_make_a_message_and_the_wish_for_explanations_goes_along(
     assert jobs[0]["images"][0] == {"uri": "s3://photos/0.png", "etag": "e1"}
 
 
-def test_without_a_wish_explanations_are_left_to_the_worker(own_redis: str, queue: Queue) -> None:
+def test_without_the_option_the_worker_decides_about_explanations(own_redis: str, queue: Queue) -> None:
     queue.send(event("a.png"))
     assert once(queue, own_redis).returncode == 0
     ((_, body),) = taken(own_redis, LIVE_QUEUE)
@@ -273,9 +273,7 @@ def test_without_a_wish_explanations_are_left_to_the_worker(own_redis: str, queu
 
 
 @BOTH
-def test_what_cannot_be_understood_goes_to_the_dead_letters_and_the_rest_is_published(
-    clean_broker_url: str, queue: Queue
-) -> None:
+def test_invalid_events_are_dead_lettered_and_all_others_are_published(clean_broker_url: str, queue: Queue) -> None:
     mixed = json.loads(event("good.png", "bad.png"))
     mixed["Records"][1]["s3"]["object"]["key"] = None
     ids = queue.send("no JSON", json.dumps(mixed), event("notes.txt"))
@@ -293,7 +291,7 @@ def test_what_cannot_be_understood_goes_to_the_dead_letters_and_the_rest_is_publ
     assert sum(line["images"] for line in lines) == 1
 
 
-def test_more_messages_than_one_receipt_holds_are_all_taken(own_redis: str, queue: Queue) -> None:
+def test_more_messages_than_sqs_gives_at_once_are_all_taken(own_redis: str, queue: Queue) -> None:
     queue.send(*(event(f"{number}.png") for number in range(25)))
     assert once(queue, own_redis).returncode == 0
     published = {body[0][0]["images"][0]["uri"] for _, body in taken(own_redis, LIVE_QUEUE)}
@@ -308,14 +306,14 @@ def test_once_with_the_broker_away_fails_and_deletes_nothing(queue: Queue) -> No
     assert queue.left() == 2
 
 
-def test_what_was_published_before_the_broker_went_is_deleted_and_the_rest_is_not(own_redis: str, queue: Queue) -> None:
-    """One message needs no broker; it stands for one whose publishing was confirmed."""
+def test_when_the_broker_goes_away_only_published_events_are_deleted(own_redis: str, queue: Queue) -> None:
+    """The first event needs no broker. It stands for one whose publishing was confirmed."""
     queue.send(json.dumps({"Event": "s3:TestEvent"}), event("a.png"))
     assert once(queue, "redis://127.0.0.1:9/0").returncode == 1
     assert queue.left() == 1
 
 
-def test_a_broker_that_comes_back_is_waited_for(queue: Queue, tmp_path: Path) -> None:
+def test_the_listener_waits_for_the_broker_to_come_back(queue: Queue, tmp_path: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         port = probe.getsockname()[1]
     url, log = f"redis://127.0.0.1:{port}/0", tmp_path / "listen.log"
@@ -338,7 +336,7 @@ def test_a_broker_that_comes_back_is_waited_for(queue: Queue, tmp_path: Path) ->
 
 
 def test_nothing_is_received_while_the_broker_is_away(queue: Queue, answering: Answering, tmp_path: Path) -> None:
-    """Each receipt counts towards the dead-letter queue that SQS itself may have for this queue."""
+    """SQS counts how often a message is received, and may move it to a dead-letter queue of its own."""
     queue.send(event("a.png"))
     log = tmp_path / "listen.log"
     with listening(queue, "redis://127.0.0.1:9/0", log) as process:
@@ -346,27 +344,27 @@ def test_nothing_is_received_while_the_broker_is_away(queue: Queue, answering: A
         before = answering.seen.count("ReceiveMessage")
         time.sleep(3)
         assert answering.seen.count("ReceiveMessage") == before
-        process.send_signal(signal.SIGTERM)  # and a wait of that kind ends too
+        process.send_signal(signal.SIGTERM)  # a signal ends this wait, too
         assert process.wait(15) == 0
     assert (before, queue.left()) == (1, 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_long_poll_at_once_and_with_0(
+def test_a_signal_ends_a_long_poll_at_once_with_exit_code_0(
     own_redis: str, queue: Queue, tmp_path: Path, number: int
 ) -> None:
     log = tmp_path / "listen.log"
     with listening(queue, own_redis, log, wait_s=20) as process:
         queue.send(event("a.png"))
         wait_for(lambda: queue.left() == 0, 20, process, log)
-        time.sleep(0.5)  # it polls again
+        time.sleep(0.5)  # until it polls again
         process.send_signal(number)
         assert process.wait(5) == 0
     assert logged(log.read_text(), "stopped_listening")
     assert "Traceback" not in log.read_text()
 
 
-def test_a_signal_lets_the_batch_in_hand_be_finished(own_redis: str, queue: Queue, tmp_path: Path) -> None:
+def test_after_a_signal_the_current_batch_is_finished(own_redis: str, queue: Queue, tmp_path: Path) -> None:
     log = tmp_path / "listen.log"
     queue.send(*(event(*(f"{at}-{number}.png" for number in range(400))) for at in range(10)))
     with redis.Redis.from_url(own_redis) as client, listening(queue, own_redis, log) as process:
@@ -382,12 +380,12 @@ def test_a_signal_lets_the_batch_in_hand_be_finished(own_redis: str, queue: Queu
 @pytest.mark.parametrize(
     ("times", "status", "code"),
     [
-        (4, 400, "com.amazonaws.sqs#RequestThrottled"),  # as often as botocore itself tries
+        (4, 400, "com.amazonaws.sqs#RequestThrottled"),  # botocore itself tries this often
         (4, 503, "com.amazonaws.sqs#ServiceUnavailable"),
         (1, 403, "com.amazon.coral.service#ExpiredTokenException"),
     ],
 )
-def test_sqs_that_fails_in_the_middle_is_waited_for(
+def test_the_listener_waits_while_sqs_fails(
     own_redis: str, queue: Queue, answering: Answering, tmp_path: Path, times: int, status: int, code: str
 ) -> None:
     answering.script += [("ReceiveMessage", status, {"__type": code, "message": "not now"})] * times
@@ -399,16 +397,14 @@ def test_sqs_that_fails_in_the_middle_is_waited_for(
         assert process.poll() is None
 
 
-def test_once_with_sqs_failing_does_not_take_the_queue_for_empty(
-    own_redis: str, queue: Queue, answering: Answering
-) -> None:
+def test_with_once_a_failure_of_sqs_is_not_an_empty_queue(own_redis: str, queue: Queue, answering: Answering) -> None:
     unavailable = {"__type": "com.amazonaws.sqs#ServiceUnavailable", "message": "later"}
     answering.script += [("ReceiveMessage", 503, unavailable)] * 4
     done = once(queue, own_redis)
     assert (done.returncode, "said: " in done.stderr) == (1, True)
 
 
-def test_it_starts_sentry(own_redis: str, queue: Queue) -> None:
+def test_listen_starts_sentry(own_redis: str, queue: Queue) -> None:
     environment = {"BROKER_URL": own_redis, "SENTRY_DSN": "nonsense"}
     done = fakesweep("listen", queue.url, "--once", environment=environment)
     assert (done.returncode, "SENTRY_DSN is not valid" in done.stderr) == (2, True)
@@ -416,7 +412,7 @@ def test_it_starts_sentry(own_redis: str, queue: Queue) -> None:
 
 @pytest.mark.parametrize("action", ["GetQueueAttributes", "ReceiveMessage", "DeleteMessageBatch"])
 @pytest.mark.parametrize("code", ["AccessDeniedException", "QueueDoesNotExist"])
-def test_a_queue_that_may_not_be_used_is_a_fault_of_the_configuration(
+def test_a_queue_that_may_not_be_used_is_a_configuration_error(
     own_redis: str, queue: Queue, answering: Answering, action: str, code: str
 ) -> None:
     queue.send(event("a.png"))
@@ -440,7 +436,7 @@ def test_a_queue_that_may_not_be_used_is_a_fault_of_the_configuration(
         ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"}, "credentials"),
     ],
 )
-def test_a_wrong_queue_or_setting_is_said_in_one_line_at_the_start(
+def test_a_wrong_queue_or_setting_gives_one_line_at_the_start(
     own_redis: str, queue: Queue, change: dict[str, str], word: str
 ) -> None:
     environment = dict(change)

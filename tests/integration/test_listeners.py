@@ -1,4 +1,4 @@
-"""Whether a worker listens, as RabbitMQ and Redis tell it."""
+"""RabbitMQ and Redis say whether a worker listens."""
 
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_a_worker_that_is_busy_is_not_called_absent(clean_broker_url: str, datab
 
 
 @BOTH
-def test_status_says_so(clean_broker_url: str, database_url: str, tmp_path: Path) -> None:
+def test_status_says_that_no_worker_listens(clean_broker_url: str, database_url: str, tmp_path: Path) -> None:
     write_pngs(tmp_path / "images", 3)
     environment = settings_for(database_url, clean_broker_url)
     scan = fakesweep("scan", str(tmp_path / "images"), "--name", "one", environment=environment).stdout.strip()
@@ -56,12 +56,12 @@ def test_status_says_so(clean_broker_url: str, database_url: str, tmp_path: Path
     with worker(QUICK, NO_POISON, environment, tmp_path):
         query(
             database_url, "UPDATE scans SET status = 'running', listed = 9 RETURNING 1"
-        )  # however quick the worker is
+        )  # even if the worker was quick
         done = fakesweep("status", environment=environment)
         assert ("running" in done.stdout, done.stderr) == (True, "")
 
 
-def test_it_is_said_once_until_somebody_has_listened() -> None:
+def test_a_missing_worker_is_named_once_until_a_worker_has_listened() -> None:
     answers: list[int | Exception | None] = [0, 0, None, 0, 2, BrokerUnavailableError("away"), 0]
     now = [0.0]
     said: list[str] = []
@@ -76,7 +76,7 @@ def test_it_is_said_once_until_somebody_has_listened() -> None:
     counted = []
     for _ in range(7):
         attendance.look()
-        attendance.look()  # not due yet: nobody is asked
+        attendance.look()  # too early to ask again
         counted.append(len(said))
         now[0] += 16
     assert answers == []

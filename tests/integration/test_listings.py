@@ -40,14 +40,14 @@ def put(bucket: str, key: str, body: bytes = b"image") -> str:
 
 @pytest.fixture
 def listed(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ListedKeys]:
-    """Keys that a server of our own lists: the bucket `archive`."""
+    """Keys that a server of ours lists, in the bucket `archive`."""
     keys = ListedKeys([])
     with serving(keys) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         yield keys
 
 
-def test_keys_come_through_as_they_are(bucket: str) -> None:
+def test_keys_are_listed_unchanged(bucket: str) -> None:
     etags = {f"s3://{bucket}/{key}": put(bucket, key, key.encode()) for key in NASTY}
     (page,) = pages_of(f"s3://{bucket}")
     assert {ref.uri: ref.etag for ref in page.refs} == etags
@@ -55,7 +55,7 @@ def test_keys_come_through_as_they_are(bucket: str) -> None:
     assert uris(pages_of(f"s3://{bucket}/a+")) == [f"s3://{bucket}/a+b.jpg"]
 
 
-def test_keys_that_only_a_server_of_our_own_takes(listed: ListedKeys) -> None:
+def test_keys_that_only_our_own_server_accepts(listed: ListedKeys) -> None:
     listed.keys = sorted([*NASTY, "new\nline\r.jpg", "tab\t", "\x01", "nul\x00"])
     (page,) = pages_of(f"s3://{BUCKET}/")
     assert uris([page]) == [f"s3://{BUCKET}/{key}" for key in listed.keys if key != "nul\x00"]
@@ -63,7 +63,7 @@ def test_keys_that_only_a_server_of_our_own_takes(listed: ListedKeys) -> None:
     assert page.refs[0].etag == "d41d8cd98f00b204e9800998ecf8427e"
 
 
-def test_nasty_keys_are_bounds_like_any_other(listed: ListedKeys) -> None:
+def test_a_listing_continues_at_any_key(listed: ListedKeys) -> None:
     listed.keys = sorted(f"{name}/{number}" for name in [*NASTY, "\n", "+", "%25"] for number in range(30))
     listed.page = 7
     whole = pages_of(f"s3://{BUCKET}")
@@ -78,7 +78,7 @@ def test_an_empty_prefix_is_an_empty_listing(bucket: str) -> None:
     assert uris(pages_of(f"s3://{bucket}")) == []
 
 
-def test_a_bucket_that_is_not_there(s3_environment: str) -> None:
+def test_a_bucket_that_does_not_exist(s3_environment: str) -> None:
     for source in ("s3://no-such-bucket-anywhere/x", "s3://no-such-bucket-anywhere/x.jsonl", "s3://n^t/a"):
         with pytest.raises(UnknownSourceError, match="check the bucket's name") as raised:
             open_source([source], Rules(), print)
@@ -102,7 +102,7 @@ def test_a_bucket_that_may_not_be_listed(listed: ListedKeys) -> None:
         ),
     ],
 )
-def test_a_setting_of_boto3_that_is_wrong(
+def test_a_wrong_setting_of_boto3(
     setting: dict[str, str], remedy: str, s3_environment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
@@ -124,7 +124,7 @@ def test_a_thousand_prefixes_over_http(listed: ListedKeys) -> None:
     assert sorted(uris(pages)) == [f"s3://{BUCKET}/{key}" for key in listed.keys]
 
 
-def test_a_listing_that_fails_in_the_middle_goes_on_from_its_last_page(listed: ListedKeys) -> None:
+def test_a_listing_that_fails_in_the_middle_continues_from_its_last_page(listed: ListedKeys) -> None:
     listed.keys, listed.page = sorted(f"{number:02d}/{k}" for number in range(20) for k in range(50)), 10
     source = open_source([f"s3://{BUCKET}"], Rules(), print)
     taken: list[Page] = []
@@ -137,7 +137,7 @@ def test_a_listing_that_fails_in_the_middle_goes_on_from_its_last_page(listed: L
     assert sorted(uris(taken) + uris(rest)) == [f"s3://{BUCKET}/{key}" for key in listed.keys]
 
 
-def test_a_server_that_stumbles_is_asked_again(listed: ListedKeys) -> None:
+def test_a_server_that_fails_for_a_moment_is_asked_again(listed: ListedKeys) -> None:
     listed.keys = ["a", "b"]
     listed.stumbles = 2
     assert uris(pages_of(f"s3://{BUCKET}")) == [f"s3://{BUCKET}/a", f"s3://{BUCKET}/b"]
@@ -165,7 +165,7 @@ def test_a_manifest_in_s3(bucket: str) -> None:
         pages_of(f"s3://{bucket}/m.jsonl.gz", cursor=whole[0].cursor)
 
 
-def test_a_manifest_that_is_replaced_between_looking_and_reading(bucket: str) -> None:
+def test_a_manifest_that_is_replaced_between_opening_and_reading(bucket: str) -> None:
     put(bucket, "m.jsonl", b'{"source-ref": "s3://b/1"}\n')
     source = open_source([f"s3://{bucket}/m.jsonl"], Rules(), print)
     put(bucket, "m.jsonl", b'{"source-ref": "s3://b/2"}\n')
@@ -216,7 +216,7 @@ FORMS = [("CSV", "csv.gz", inventory_csv), ("Parquet", "parquet", inventory_parq
 
 
 @pytest.mark.parametrize(("form", "ending", "write"), FORMS)
-def test_inventory(bucket: str, form: str, ending: str, write: Any) -> None:
+def test_an_inventory_is_read(bucket: str, form: str, ending: str, write: Any) -> None:
     more = pyarrow.table({"bucket": ["src"] * 6500, "key": [f"{n}.jpg" for n in range(6500)]})
     parquet.write_table(more, last := io.BytesIO())
     rows = "".join(f'"src","{n}.jpg","v","true","false","",""\n' for n in range(6500))
@@ -240,7 +240,7 @@ def test_inventory(bucket: str, form: str, ending: str, write: Any) -> None:
         pages_of(f"s3://{bucket}/{key}", cursor=whole[0].cursor)
 
 
-def test_an_inventory_whose_list_is_another(bucket: str) -> None:
+def test_an_inventory_whose_files_do_not_fit_its_manifest(bucket: str) -> None:
     put(bucket, "data/1.csv.gz", inventory_csv())
     put(bucket, "x/manifest.json", manifest(bucket, "CSV", {"data/1.csv.gz": b"something else"}))
     with pytest.raises(SourceError, match="MD5"):
@@ -269,7 +269,7 @@ def test_an_inventory_without_buckets_or_keys(tmp_path: Path) -> None:
     assert invalid("Parquet", "3.parquet", file.getvalue()) == ["no bucket and key"] * 2
 
 
-def test_a_copy_has_no_name(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_local_copy_of_a_manifest_has_no_name(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     put(bucket, "m.jsonl", b'{"source-ref": "s3://b/1"}\n')
     pages = open_source([f"s3://{bucket}/m.jsonl"], Rules(), print).pages(None)
@@ -287,7 +287,7 @@ def test_an_inventory_that_cannot_be_read(bucket: str) -> None:
 
 
 @pytest.mark.parametrize("folder", ["here", "here/data", "data"])
-def test_an_inventory_that_was_copied_here(tmp_path: Path, folder: str) -> None:
+def test_an_inventory_that_was_copied_to_this_machine(tmp_path: Path, folder: str) -> None:
     parts = {"dest/src/cfg/data/1.csv.gz": inventory_csv()}
     (tmp_path / "here").mkdir()
     (tmp_path / folder).mkdir(exist_ok=True)

@@ -37,7 +37,7 @@ def port_of(log: Path, event_name: str) -> int:
 
 
 def scraped(port: int) -> dict[str, Figures]:
-    """What /metrics says, by the name of the sample and the values of its labels, without what is 0."""
+    """The samples of /metrics that are not 0, by their name and the values of their labels."""
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
         connection.request("GET", "/metrics")
         response = connection.getresponse()
@@ -55,7 +55,7 @@ def scraped(port: int) -> dict[str, Figures]:
 def running(
     arguments: list[str], environment: dict[str, str], log: Path, ready: str
 ) -> Iterator[subprocess.Popen[Any]]:
-    """A command that has logged that event."""
+    """A running command that has logged the event `ready`."""
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "producers", *arguments], cwd=ROOT, stdout=file, stderr=file,
@@ -75,7 +75,9 @@ def test_what_a_worker_serves_agrees_with_the_findings(
 ) -> None:
     s3 = boto3.client("s3", endpoint_url=s3_environment)
     for n in range(200):
-        content = b"no image" if n % 17 == 0 else b"" if n % 19 == 0 else grey(n * 10 % 256)  # some are the same
+        content = (
+            b"no image" if n % 17 == 0 else b"" if n % 19 == 0 else grey(n * 10 % 256)
+        )  # some have the same content
         s3.put_object(Bucket=bucket, Key=f"{n:03}.png", Body=content)
     environment = settings_for(database_url, clean_redis_url, FAKESWEEP_HEALTH_PORT="0")
     with worker("0.002", NO_POISON, environment, tmp_path) as at_work:
@@ -119,9 +121,7 @@ sys.exit(asyncio.run(Replicas({0: "0", 3: "1"}, int(sys.argv[1]), command=comman
 """
 
 
-def test_replicas_are_told_apart_by_their_ports_and_by_a_label(
-    clean_redis_url: str, database_url: str, tmp_path: Path
-) -> None:
+def test_each_replica_has_its_own_port_and_label(clean_redis_url: str, database_url: str, tmp_path: Path) -> None:
     base = four_free_ports()
     environment = os.environ | settings_for(database_url, clean_redis_url)
     log = tmp_path / "replicas.log"
@@ -139,7 +139,7 @@ def test_replicas_are_told_apart_by_their_ports_and_by_a_label(
 
 
 def four_free_ports() -> int:
-    """The first of four ports in a row on which nothing listened a moment ago."""
+    """The first of four consecutive ports. Nothing listened on the first and the last one a moment ago."""
     while True:
         with closing(socket.create_server(("", 0))) as first:
             base = int(first.getsockname()[1])
@@ -151,7 +151,7 @@ def four_free_ports() -> int:
 
 
 def nightly_environment(database_url: str, broker_url: str, folder: Path, *, port: int = 0) -> dict[str, str]:
-    """One schedule, over the folder's `images`."""
+    """Settings for one schedule, which scans the folder's `images`."""
     file = folder / "nightly.toml"
     file.write_text(f'[photos]\ncrontab = "0 0 * * *"\nsource = "{folder / "images"}"\n')
     more = {"FAKESWEEP_NIGHTLY": str(file), "FAKESWEEP_NIGHTLY_PORT": str(port)}
@@ -169,7 +169,7 @@ def test_what_nightly_serves(clean_redis_url: str, database_url: str, database: 
     folder.mkdir()
     for level in range(0, 200, 10):
         (folder / f"{level}.png").write_bytes(grey(level))
-    long_ago = datetime.now(UTC) - timedelta(days=3)  # so that one is due at once
+    long_ago = datetime.now(UTC) - timedelta(days=3)  # so that a scan is due at once
     listing = scans.Listing(sources=("s3://gone/",))
     old = scans.start_scan(database, listing, name="photos", token="old", schedule="photos", due_at=long_ago)
     scans.cancel(database, old.id)
@@ -184,7 +184,7 @@ def test_what_nightly_serves(clean_redis_url: str, database_url: str, database: 
     assert figures["fakesweep_producer_images_listed_total"] == {(): 20}
     assert figures["fakesweep_producer_images_published_total"] == {(): 20}
     assert figures["fakesweep_producer_images_known_total"] == {}
-    assert "fakesweep_review_backlog" not in figures, "nobody knows"
+    assert "fakesweep_review_backlog" not in figures, "it is not known"
     assert {"fakesweep_queue_images", "fakesweep_schedule_overdue_seconds", "fakesweep_drift_alarms"} <= figures.keys()
     assert "Traceback" not in log.read_text()
 
@@ -220,7 +220,7 @@ def test_what_a_listener_serves(
     assert figures["fakesweep_dead_letters_total"] == {("invalid", "sqs"): 1}
 
 
-def test_a_port_that_is_taken_is_told_with_its_setting(clean_redis_url: str, database_url: str, tmp_path: Path) -> None:
+def test_a_port_in_use_is_named_with_its_setting(clean_redis_url: str, database_url: str, tmp_path: Path) -> None:
     with closing(socket.create_server(("", 0))) as other:
         port = other.getsockname()[1]
         environment = nightly_environment(database_url, clean_redis_url, tmp_path, port=port)

@@ -1,4 +1,4 @@
-"""Each revision is a transaction of its own: it keeps no lock while the next one waits, and stays if that one fails."""
+"""Each revision has its own transaction: it holds no lock while the next one waits, and stays if the next one fails."""
 
 import threading
 import time
@@ -33,7 +33,7 @@ def test_a_revision_that_fails_leaves_those_before_it_and_no_lock(database: Data
         _wait_for_the_lock(database)
         with database.begin() as reader:
             reader.execute(text("SET LOCAL lock_timeout = '1s'"))
-            assert reader.execute(text("SELECT count(role) FROM reviewers")).scalar() == 0, "0010 is there and over"
+            assert reader.execute(text("SELECT count(role) FROM reviewers")).scalar() == 0, "0010 is committed"
         thread.join()
     (error,) = failed
     assert "lock timeout" in str(error)
@@ -53,5 +53,5 @@ def _wait_for_the_lock(database: Database) -> None:
             if connection.execute(query).scalar():
                 return
         if time.monotonic() > end:
-            pytest.fail("nobody waits")
+            pytest.fail("no migration waits")
         time.sleep(0.05)

@@ -109,7 +109,7 @@ def test_what_waits_is_what_the_review_queue_shows(database: Database, change: s
     assert near_duplicates(database, sha256_of(0), limit=1) == [found[sha256_of(1)]]
 
 
-def test_the_first_word_is_withheld_from_who_gives_the_second(database: Database) -> None:
+def test_the_second_reviewer_does_not_see_what_the_first_one_said(database: Database) -> None:
     desk = ReviewDesk(database)
     names = "abc"
     contents = [sha256_of_name(name) for name in names]
