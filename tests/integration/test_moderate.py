@@ -124,7 +124,7 @@ def test_the_same_content_is_judged_once(database: Database, make_parts: Callabl
     assert len({row.verdict_id for row in found.values()}) == 1
 
 
-def test_an_unchanged_object_is_not_even_fetched(database: Database, make_parts: Callable[..., Parts]) -> None:
+def test_an_unchanged_object_is_not_fetched(database: Database, make_parts: Callable[..., Parts]) -> None:
     parts = make_parts({"s3://b/1": png(BRIGHT)})
     store = parts.store
     assert isinstance(store, InMemoryImageStore)
@@ -156,7 +156,7 @@ def test_another_detector_reuses_nothing(database: Database, make_parts: Callabl
     assert findings(database, scan.id)["s3://b/1"].outcome == "judged"
 
 
-def test_thresholds_are_the_scans(database: Database, make_parts: Callable[..., Parts]) -> None:
+def test_a_scans_thresholds_decide(database: Database, make_parts: Callable[..., Parts]) -> None:
     parts = make_parts({"s3://b/1": png("#c0c0c0")})  # a score of 0.75
     for policy, verdict in ((Policy(), "fake"), (Policy(fake_from=0.9, real_to=0.1), "uncertain")):
         scan = start(database, 1, policy)
@@ -164,7 +164,7 @@ def test_thresholds_are_the_scans(database: Database, make_parts: Callable[..., 
         assert findings(database, scan.id)["s3://b/1"].verdict == verdict
 
 
-def test_storage_that_is_away_is_tried_later_and_then_an_outcome(
+def test_unavailable_storage_is_tried_again_until_the_image_fails(
     database: Database, make_parts: Callable[..., Parts]
 ) -> None:
     parts = make_parts({"s3://b/1": png(DARK), "s3://b/2": StorageUnavailableError("503")}, retry_limit=2)
@@ -193,7 +193,7 @@ def test_a_refused_image_fails_alone(database: Database, make_parts: Callable[..
     assert (found["s3://b/1"].reason, found["s3://b/2"].verdict) == ("engine_failed", "real")
 
 
-def test_a_fault_nobody_foresaw_takes_one_image_not_the_message(
+def test_an_unexpected_error_fails_one_image_and_not_the_message(
     database: Database, make_parts: Callable[..., Parts]
 ) -> None:
     objects: dict[str, bytes | Exception] = {"s3://b/1": png(DARK), "s3://b/2": RuntimeError("a bug")}
@@ -203,7 +203,7 @@ def test_a_fault_nobody_foresaw_takes_one_image_not_the_message(
     assert (found["s3://b/1"].verdict, found["s3://b/2"].reason) == ("real", "engine_failed")
 
 
-def test_a_poison_image_cannot_take_the_others_to_the_dead_letters(
+def test_an_image_that_kills_workers_does_not_dead_letter_the_others(
     database: Database, make_parts: Callable[..., Parts]
 ) -> None:
     def die_of_bright(image: Image.Image) -> None:
@@ -215,7 +215,7 @@ def test_a_poison_image_cannot_take_the_others_to_the_dead_letters(
     message = job(scan, *objects)
     deaths = 0
     for _ in range(6):
-        # Each time the process ends and a fresh one takes the message.
+        # Each time, the process ends and a new one takes the message.
         try:
             moderate(message, uuid4(), make_parts(objects, ScriptedEngine(fail=die_of_bright)), deaths=deaths)
         except EngineDeadError:
@@ -241,7 +241,9 @@ def test_a_message_without_a_scan_is_a_submission_under_its_own_id(
     assert counts(database, message_id)["status"] == "done"
 
 
-def test_a_scan_that_does_not_exist_is_a_bad_message(database: Database, make_parts: Callable[..., Parts]) -> None:
+def test_a_message_of_a_scan_that_does_not_exist_is_invalid(
+    database: Database, make_parts: Callable[..., Parts]
+) -> None:
     message = JudgeImages(scan_id=uuid4(), images=(ImageRef(uri="s3://b/1"),))
     with pytest.raises(InvalidMessageError, match="no scan"):
         moderate(message, uuid4(), make_parts({}))
@@ -280,7 +282,7 @@ def test_details_with_nul_characters_are_stored(database: Database, make_parts: 
         ("A smile \ud83d\ude00.", "A smile 😀."),
     ],
 )
-def test_what_the_model_writes_costs_no_verdict(
+def test_no_text_of_the_model_prevents_its_verdict(
     database: Database, make_parts: Callable[..., Parts], said: str, stored: str
 ) -> None:
     scan = start(database, 1)
@@ -312,7 +314,7 @@ def test_again_replaces_failures_and_nothing_else(database: Database, make_parts
     }  # fmt: skip
 
 
-def test_a_database_that_takes_no_writes_is_away_and_not_a_fault_of_the_message(
+def test_a_read_only_database_is_unavailable_and_the_message_is_not_at_fault(
     database: Database, database_url: str, make_parts: Callable[..., Parts]
 ) -> None:
     parts = make_parts({"s3://b/1": png(DARK)})
@@ -329,7 +331,9 @@ def test_a_database_that_takes_no_writes_is_away_and_not_a_fault_of_the_message(
     read_only.dispose()
 
 
-def test_a_suspect_that_survives_is_not_held_against_it(database: Database, make_parts: Callable[..., Parts]) -> None:
+def test_a_suspect_image_that_kills_no_worker_is_judged_at_last(
+    database: Database, make_parts: Callable[..., Parts]
+) -> None:
     objects: dict[str, bytes | Exception] = {"s3://b/1": StorageUnavailableError("503")}
     scan = start(database, 1)
     for _ in range(5):

@@ -1,4 +1,4 @@
-"""The path stores the hash of each content that it decodes: judged, reused, failed; and never reuses by similarity."""
+"""The path stores the hash of each content that it decodes, whatever its end, and never reuses by similarity."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -94,7 +94,7 @@ def test_a_finding_that_comes_after_the_hash_puts_it_in_question(database: Datab
     assert [row.in_question for row in hashes(database).values()] == [True]
 
 
-def test_what_cannot_be_decoded_for_its_hash_is_reused_all_the_same(database: Database) -> None:
+def test_an_image_that_cannot_be_decoded_for_its_hash_is_still_reused(database: Database) -> None:
     parts = parts_of(database, {"s3://b/1": photo()}, hasher=None)
     sweep(database, parts, "s3://b/1")
     small = replace(parts, hasher=find_hasher(), limits=replace(parts.limits, max_pixels=100))
@@ -103,7 +103,7 @@ def test_what_cannot_be_decoded_for_its_hash_is_reused_all_the_same(database: Da
     assert hashes(database) == {}
 
 
-def test_what_has_its_hash_is_not_decoded(database: Database) -> None:
+def test_an_image_that_has_its_hash_is_not_hashed_again(database: Database) -> None:
     parts = parts_of(database, {"s3://b/1": photo()})
     sweep(database, parts, "s3://b/1")
     calls: list[tuple[int, int]] = []
@@ -116,7 +116,7 @@ def test_what_has_its_hash_is_not_decoded(database: Database) -> None:
     assert calls == []
 
 
-def test_what_the_engine_refuses_has_a_hash_and_what_is_no_image_has_none(database: Database) -> None:
+def test_a_refused_image_has_a_hash_and_a_file_that_is_no_image_has_none(database: Database) -> None:
     def refuse(_image: Image.Image) -> None:
         raise EngineGenerateError("no")
 
@@ -126,7 +126,7 @@ def test_what_the_engine_refuses_has_a_hash_and_what_is_no_image_has_none(databa
     assert [row.in_question for row in hashes(database).values()] == [False]
 
 
-def test_a_flat_image_is_stored_and_not_searched(database: Database) -> None:
+def test_a_flat_image_has_a_hash_and_no_near_duplicates(database: Database) -> None:
     parts = parts_of(database, {"s3://b/1": png("white"), "s3://b/2": png("white", (500, 300))})
     sweep(database, parts, "s3://b/1", "s3://b/2")
     found = hashes(database)
@@ -135,7 +135,7 @@ def test_a_flat_image_is_stored_and_not_searched(database: Database) -> None:
 
 
 def test_a_verdict_is_never_copied_by_similarity(database: Database) -> None:
-    """A copy that differs in one bit of its bytes is judged anew, and may be judged otherwise."""
+    """A copy with one more byte is judged itself, and may get another verdict."""
     parts = parts_of(database, {"s3://b/1": photo(), "s3://b/copy": photo() + b"x", "s3://b/other": photo(0, 60)})
     sweep(database, parts, "s3://b/1", policy=FLAGS_ALL)
     fresh = replace(parts, engine=ScriptedEngine(lambda _: 0.0001))
@@ -147,7 +147,7 @@ def test_a_verdict_is_never_copied_by_similarity(database: Database) -> None:
     assert (near.uri, near.verdict, near.waits) == ("s3://b/1", "fake", True)
 
 
-def test_an_unchanged_image_is_not_fetched_for_its_hash_but_judged_again_it_gets_one(database: Database) -> None:
+def test_an_unchanged_image_gets_its_hash_only_when_it_is_judged_again(database: Database) -> None:
     parts = parts_of(database, {"s3://b/1": photo()}, hasher=None)
     assert isinstance(parts.store, InMemoryImageStore)
     ref = ImageRef(uri="s3://b/1", etag=parts.store.etag("s3://b/1"))
@@ -177,7 +177,7 @@ def test_workers_with_the_same_contents_in_another_order_store_each_once(databas
 
 
 @pytest.mark.parametrize("deaths", [0, 2])
-def test_a_hasher_with_a_fault_takes_one_image_and_not_the_message(database: Database, deaths: int) -> None:
+def test_an_error_of_the_hasher_fails_one_image_and_not_the_message(database: Database, deaths: int) -> None:
     hasher = find_hasher()
 
     def poisoned(image: Image.Image) -> PdqHash:

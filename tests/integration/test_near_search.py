@@ -1,4 +1,4 @@
-"""The search for near duplicates finds exactly those that a look at all hashes finds, and reads no table in full."""
+"""The search for near duplicates finds exactly what a comparison with all hashes finds, and reads no whole table."""
 
 import json
 import random
@@ -35,7 +35,7 @@ def sha256_of(number: int) -> str:
 
 
 def fill(database: Database, hashes: list[int], **given: Any) -> None:
-    """Empties the tables, and stores contents in question with these hashes, each under its number."""
+    """Empties the tables, and stores contents in question with these hashes, numbered from 0."""
     values = {"quality": 100, "in_question": True} | given
     rows = [{"sha256": sha256_of(n), "pdq": f"{bits:0256b}", **values} for n, bits in enumerate(hashes)]
     detector = register_detector(database, scripted_description().row())
@@ -73,8 +73,8 @@ def test_the_search_misses_nothing_and_finds_nothing_else(
     )
 
 
-def test_bits_that_are_spread_as_badly_as_can_be_are_found(database: Database) -> None:
-    """Two in each of 15 words, and one in the last: no word is the same, and one alone has a single bit."""
+def test_bits_that_differ_in_every_word_are_found(database: Database) -> None:
+    """Two bits differ in each of 15 words, and one in the last: no word is the same, and only one differs by one bit."""
     chance = random.Random(0)
     first = chance.getrandbits(256)
     for alone in range(16):
@@ -97,7 +97,7 @@ def test_only_contents_in_question_that_are_not_flat_are_found(database: Databas
     ("change", "waits"),
     [("statement = 'fake'", False), ("verdict = 'real'", False), ("superseded = true", False), ("score = 0.5", True)],
 )
-def test_what_waits_is_what_the_review_queue_shows(database: Database, change: str, waits: bool) -> None:
+def test_near_duplicates_wait_if_the_review_queue_shows_them(database: Database, change: str, waits: bool) -> None:
     fill(database, [5, 4, 7])
     with transaction(database) as session:
         session.execute(text(f"UPDATE contents SET {change} WHERE sha256 = :one"), {"one": sha256_of(1)})
@@ -124,13 +124,13 @@ def test_the_second_reviewer_does_not_see_what_the_first_one_said(database: Data
 
     a, b, c = contents
     assert said(c, "ibis") == {a: None, b: "fake"}
-    assert said(a, "ibis") == {b: None, c: None}, "near duplicates tell what was said of it"
+    assert said(a, "ibis") == {b: None, c: None}, "near duplicates would show what was said about it"
     assert said(c, "heron") == said(c, None) == {a: "fake", b: "fake"}
     desk.say("ibis", "a")
     assert said(c, "ibis") == {a: "fake", b: "fake"}
 
 
-def test_what_is_not_known_has_no_near_duplicates(database: Database) -> None:
+def test_an_unknown_content_has_no_near_duplicates(database: Database) -> None:
     assert near_duplicates(database, "0" * 64) == []
     assert near_counts(database, ["0" * 64]) == {"0" * 64: 0}
     assert near_counts(database, []) == {}
@@ -138,7 +138,7 @@ def test_what_is_not_known_has_no_near_duplicates(database: Database) -> None:
 
 @contextmanager
 def plans(database: Database) -> Iterator[list[str]]:
-    """What Postgres would do for each query that is asked meanwhile."""
+    """Collects Postgres' plan for each query that runs in this block."""
     seen: list[str] = []
 
     def explain(_connection: Any, cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
@@ -151,7 +151,7 @@ def plans(database: Database) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("analyzed", [False, True])
-def test_no_table_is_read_in_full(database: Database, analyzed: bool) -> None:
+def test_no_whole_table_is_read(database: Database, analyzed: bool) -> None:
     chance = random.Random(0)
     fill(database, [chance.getrandbits(256) for _ in range(3000)])
     with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

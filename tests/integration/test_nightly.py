@@ -1,4 +1,4 @@
-"""Nightly scans: when they start, what starts them again, and what Sentry hears of it. The clock is the test's."""
+"""Nightly scans: when they start, what starts them again, and what Sentry hears of it. Tests set the clock."""
 
 import json
 import os
@@ -40,7 +40,7 @@ PHOTOS = NightlyScan.model_validate(
     {"crontab": "0 2 * * *", "source": "s3://photos/", "fake_from": 0.7, "suffixes": [".jpg"], "rejudge": True}
 )
 NO_BROKER = "amqp://127.0.0.1:9//"
-"""What needs the broker is the children's: beat does not wait for one that is away."""
+"""Only the children use the broker, so beat does not wait for one that is away."""
 TOLD = {
     "schedule": {"type": "crontab", "value": "0 2 * * *"},
     "timezone": "UTC",
@@ -86,7 +86,7 @@ class Night:
         self.begin()
 
     def begin(self) -> None:
-        """As a new process does, after the last one was killed."""
+        """Starts a scheduler, as a new process does after the last one was killed."""
         self.lock.release()
         self.scheduler = NightlyScheduler(
             Celery("test", broker=NO_BROKER, set_as_current=False),
@@ -103,7 +103,7 @@ class Night:
         return self.spawned[-1][1]
 
     def at(self, text: str) -> Logs:
-        """Ticks at that time, as often as beat does; what was logged."""
+        """Ticks at this time, as often as beat does. Returns what was logged."""
         self.now = datetime.fromisoformat(text).replace(tzinfo=UTC)
         return self.tick()
 
@@ -116,7 +116,7 @@ class Night:
             for _ in range(10):
                 if self.scheduler.tick() > 0:
                     return logs
-        raise AssertionError("beat is told to look again for ever")
+        raise AssertionError("beat never sleeps")
 
     def scans(self, name: str = "photos") -> list[Scan]:
         with transaction(self.database) as session:
@@ -162,7 +162,7 @@ def test_a_new_scan_starts_when_it_is_due_and_not_before(night: Night) -> None:
     assert [scan_id for scan_id, _ in night.spawned] == [scan.id]
 
 
-def test_beat_is_never_asleep_for_longer_than_ends_may_wait(night: Night) -> None:
+def test_beat_sleeps_30_s_at_most_and_wakes_when_a_scan_is_due(night: Night) -> None:
     assert 0 < night.scheduler.tick() <= 30
     night.now = datetime(2026, 7, 1, 1, 59, 50, tzinfo=UTC)
     assert 9 < night.scheduler.tick() <= 10
@@ -177,7 +177,7 @@ def test_each_day_has_its_scan(night: Night) -> None:
     assert len(night.spawned) == 3
 
 
-def test_what_was_missed_for_three_days_is_caught_up_once_and_at_once(night: Night) -> None:
+def test_after_missed_days_one_scan_starts_at_once(night: Night) -> None:
     night.at("2026-07-01T02:00:10")
     night.finish(night.scans()[0].id)
     night.now = datetime(2026, 7, 5, 9, 30, tzinfo=UTC)
@@ -214,7 +214,7 @@ def test_after_a_cancelled_scan_the_next_one_starts(night: Night) -> None:
     assert night.dues() == ["01 02:00", "02 02:00"]
 
 
-def test_a_scan_that_lists_nothing_is_told(night: Night) -> None:
+def test_a_scan_that_lists_no_image_is_logged(night: Night) -> None:
     night.at("2026-07-01T02:00:10")
     night.set(night.scans()[0].id, status=ScanStatus.DONE, finished_at=night.now)
     logs = night.after(30)
@@ -222,7 +222,7 @@ def test_a_scan_that_lists_nothing_is_told(night: Night) -> None:
     assert (logs[-1]["log_level"], logs[-1]["source"]) == ("warning", "s3://photos/")
 
 
-def test_a_scan_that_must_not_list_nothing_is_cancelled(night: Night, tmp_path: Path) -> None:
+def test_a_scan_that_requires_images_and_lists_none_is_cancelled(night: Night, tmp_path: Path) -> None:
     required = {"crontab": "0 2 * * *", "source": str(tmp_path), "require_images": True}
     night.nightly["photos"] = NightlyScan.model_validate(required)
     night.begin()
@@ -248,7 +248,7 @@ def test_scans_of_two_names_do_not_wait_for_each_other(night: Night) -> None:
     assert (night.dues(), night.dues("hourly")) == (["01 02:00"], ["01 02:00", "01 03:00"])
 
 
-def test_a_scan_that_somebody_else_started_with_the_token_of_a_schedule_is_told_of_once(night: Night) -> None:
+def test_a_token_of_a_schedule_that_somebody_else_used_is_logged_once(night: Night) -> None:
     taken = scans.start_scan(
         night.database, scans.Listing(sources=("s3://theirs/",)), token="photos@2026-07-01T02:00:00+00:00"
     )
@@ -260,8 +260,8 @@ def test_a_scan_that_somebody_else_started_with_the_token_of_a_schedule_is_told_
 
 
 @pytest.mark.parametrize("call", range(1, 9))
-def test_of_two_schedulers_one_makes_the_scan_wherever_the_second_comes_in_between(night: Night, call: int) -> None:
-    """As may happen when the connection with the lock is lost: the other one's lock is another one here."""
+def test_two_schedulers_at_the_same_time_make_one_scan(night: Night, call: int) -> None:
+    """There may be two when the connection with the lock is lost. Here, each has a lock of its own."""
     other = Night(night.database, key=1)
     other.now = night.now = datetime(2026, 7, 1, 2, 0, 5, tzinfo=UTC)
     calls = 0
@@ -280,7 +280,7 @@ def test_of_two_schedulers_one_makes_the_scan_wherever_the_second_comes_in_betwe
     other.lock.release()
 
 
-def test_a_second_nightly_waits_and_takes_up_what_the_first_one_left_behind(night: Night) -> None:
+def test_a_second_nightly_waits_and_continues_what_the_first_one_left_behind(night: Night) -> None:
     second = Night(night.database)
     night.at("2026-07-01T02:00:00")
     (scan,) = night.scans()
@@ -290,7 +290,7 @@ def test_a_second_nightly_waits_and_takes_up_what_the_first_one_left_behind(nigh
     night.scheduler.close()
     assert "nightly_waits" not in events(second.after(30))
     second.after(59)
-    assert second.spawned == [], "somebody may be at it"
+    assert second.spawned == [], "another producer may be at work"
     assert events(second.after(1)) == ["nightly_listing_taken_up"]
     assert [scan_id for scan_id, _ in second.spawned] == [scan.id]
     assert events(night.after(30)) == ["nightly_waits"]
@@ -307,7 +307,7 @@ def break_connections(database: Database) -> None:
         )
 
 
-def test_a_lock_whose_connection_was_lost_is_taken_again_before_anything_is_started(night: Night) -> None:
+def test_a_lock_whose_connection_was_lost_is_taken_again_before_a_scan_starts(night: Night) -> None:
     night.at("2026-07-01T01:59:00")
     break_connections(night.database)
     assert events(night.at("2026-07-01T02:00:00")) == ["nightly_scan_started"]
@@ -342,13 +342,13 @@ def test_a_child_that_died_is_started_again_with_growing_delays(night: Night) ->
     night.after(30)
     night.spawned[-1][1].code = 1
     night.after(30)
-    assert len(night.spawned) == 9, "what has got on is started again at once"
+    assert len(night.spawned) == 9, "a child that made progress is started again at once"
 
 
-def test_workers_that_are_at_it_neither_delay_nor_hasten_the_next_start_of_a_child_that_died(night: Night) -> None:
+def test_workers_at_work_do_not_change_when_a_child_that_died_starts_again(night: Night) -> None:
     night.at("2026-07-01T02:00:00")
     (scan,) = night.scans()
-    for judged, starts in enumerate([2, 2, 3, 3, 3, 4]):  # 0 s after the first death, 30 s, 60 s
+    for judged, starts in enumerate([2, 2, 3, 3, 3, 4]):  # starts come 0 s, 30 s and 60 s after a death
         if night.spawned[-1][1].code is None:
             night.spawned[-1][1].code = 1
         night.set(scan.id, judged=judged)
@@ -356,12 +356,12 @@ def test_workers_that_are_at_it_neither_delay_nor_hasten_the_next_start_of_a_chi
         assert len(night.spawned) == starts, judged
 
 
-def test_a_listing_that_was_left_behind_is_taken_up_unless_somebody_is_at_it(night: Night) -> None:
+def test_a_listing_that_was_left_behind_continues_unless_a_producer_is_at_work(night: Night) -> None:
     night.at("2026-07-01T02:00:00")
     (scan,) = night.scans()
     night.begin()
     night.spawned.clear()
-    for listed in range(4):  # a person's `resume`
+    for listed in range(4):  # a person runs `resume`
         night.set(scan.id, listed=listed)
         night.after(40)
         assert night.spawned == []
@@ -372,10 +372,10 @@ def test_a_listing_that_was_left_behind_is_taken_up_unless_somebody_is_at_it(nig
     night.spawned[0][1].code = 0
     night.after(300)
     night.after(300)
-    assert len(night.spawned) == 1, "a paused scan is a person's"
+    assert len(night.spawned) == 1, "only a person continues a paused scan"
 
 
-def test_a_child_that_ends_because_another_producer_goes_on_does_not_fight_it(night: Night) -> None:
+def test_no_child_starts_again_while_another_producer_is_at_work(night: Night) -> None:
     night.at("2026-07-01T02:00:00")
     (scan,) = night.scans()
     night.spawned[0][1].code = 0
@@ -389,8 +389,8 @@ def test_a_child_that_ends_because_another_producer_goes_on_does_not_fight_it(ni
     assert len(night.spawned) == 2
 
 
-def test_a_living_producer_is_let_be_while_the_queue_is_full(night: Night) -> None:
-    """Its cursor stands still for minutes: the workers need that long for a chunk. But they are at work."""
+def test_a_producer_that_waits_for_a_full_queue_is_left_alone(night: Night) -> None:
+    """Its cursor does not move for minutes, because workers take long for a chunk. But they are at work."""
     night.at("2026-07-01T02:00:00")
     (scan,) = night.scans()
     night.begin()
@@ -403,7 +403,7 @@ def test_a_living_producer_is_let_be_while_the_queue_is_full(night: Night) -> No
     assert [scan_id for scan_id, _ in night.spawned] == [scan.id]
 
 
-def test_what_a_resume_that_was_killed_left_unpublished_is_published(night: Night) -> None:
+def test_what_a_killed_resume_left_unpublished_is_published(night: Night) -> None:
     night.at("2026-07-01T02:00:00")
     (scan,) = night.scans()
     night.set(scan.id, status=ScanStatus.RUNNING, listed=16)
@@ -414,7 +414,7 @@ def test_what_a_resume_that_was_killed_left_unpublished_is_published(night: Nigh
         session.add(Unpublished(scan_id=scan.id, messages=[]))
     for _ in range(4):
         night.after(75)
-    assert night.spawned == [], "a person's `resume` may still be at it"
+    assert night.spawned == [], "a person's `resume` may still be running"
     night.after(75)
     assert [scan_id for scan_id, _ in night.spawned] == [scan.id]
     night.spawned[0][1].code = 0
@@ -425,7 +425,7 @@ def test_what_a_resume_that_was_killed_left_unpublished_is_published(night: Nigh
     assert len(night.spawned) == 1
 
 
-def test_a_scan_whose_name_left_the_file_is_still_listed_to_its_end(night: Night) -> None:
+def test_a_scan_that_is_no_longer_in_the_file_is_still_listed_to_its_end(night: Night) -> None:
     night.at("2026-07-01T02:00:00")
     night.nightly.clear()
     night.begin()
@@ -457,17 +457,17 @@ def test_a_real_child_that_is_killed_is_started_again_and_ends_with_beat(night: 
     assert processes[1].returncode == -signal.SIGTERM
 
 
-def test_sigterm_in_a_tick_ends_beat_after_it(night: Night) -> None:
+def test_sigterm_during_a_tick_ends_beat_after_the_tick(night: Night) -> None:
     night.now = datetime(2026, 7, 1, 2, tzinfo=UTC)
     night.before_now = night.scheduler.stop
     with pytest.raises(SystemExit):
         night.scheduler.tick()
-    assert [scan_id for scan_id, _ in night.spawned] == [night.scans()[0].id], "the start that had begun is whole"
+    assert [scan_id for scan_id, _ in night.spawned] == [night.scans()[0].id], "the start that had begun is completed"
     with pytest.raises(SystemExit):
         night.scheduler.stop()
 
 
-def test_a_database_that_is_away_is_waited_for() -> None:
+def test_beat_waits_for_a_database_that_is_away() -> None:
     night = Night(connect("postgresql://u@127.0.0.1:9/none"))
     with capture_logs() as logs:
         assert night.scheduler.tick() == 30
@@ -475,7 +475,7 @@ def test_a_database_that_is_away_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("call", range(1, 9))
-def test_a_start_that_the_database_broke_off_anywhere_is_made_good(night: Night, call: int) -> None:
+def test_a_start_that_lost_the_database_anywhere_is_completed(night: Night, call: int) -> None:
     night.now = datetime(2026, 7, 1, 2, tzinfo=UTC)
     calls = 0
 
@@ -517,7 +517,7 @@ def sentry() -> Iterator[_Collected]:
     client.close(timeout=0)
 
 
-def test_sentry_hears_of_start_and_end_once_also_after_a_restart(night: Night, sentry: _Collected) -> None:
+def test_sentry_hears_of_start_and_end_once_even_after_a_restart(night: Night, sentry: _Collected) -> None:
     night.at("2026-07-01T02:00:00")
     (scan,) = night.scans()
     (started,) = sentry.told
@@ -548,7 +548,7 @@ def test_sentry_hears_that_a_scan_was_cancelled(night: Night, sentry: _Collected
     assert sentry.take() == [("in_progress", scan.id.hex), ("error", scan.id.hex)]
 
 
-def test_sentry_hears_that_limits_paused_a_scan_and_of_its_end_after_that(night: Night, sentry: _Collected) -> None:
+def test_sentry_hears_that_limits_paused_a_scan_and_that_it_ended_later(night: Night, sentry: _Collected) -> None:
     night.at("2026-07-01T02:00:00")
     (scan,) = night.scans()
     scans.pause(night.database, scan.id)
@@ -564,7 +564,7 @@ def test_sentry_hears_that_limits_paused_a_scan_and_of_its_end_after_that(night:
     night.after(30)
     ((status, check_in),) = sentry.take()
     assert status == "ok"
-    assert check_in != scan.id.hex, "Sentry takes nothing more of a check-in that ended"
+    assert check_in != scan.id.hex, "Sentry accepts nothing more for a check-in that has ended"
 
 
 @pytest.fixture
@@ -587,7 +587,7 @@ def start_beat(environment: dict[str, str], log: Path) -> RunningWorker:
     return RunningWorker(process, log)
 
 
-def test_nightly_from_its_file_to_a_scan_that_is_done(
+def test_nightly_reads_its_file_and_a_scan_gets_done(
     environment: dict[str, str], database_url: str, database: Database, tmp_path: Path
 ) -> None:
     yesterday = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(days=1)
@@ -613,7 +613,7 @@ def test_nightly_from_its_file_to_a_scan_that_is_done(
 def test_a_paused_scan_stays_paused_when_its_child_comes_late(
     environment: dict[str, str], database_url: str, database: Database, tmp_path: Path
 ) -> None:
-    """A pause, also one by its limits, may fall between beat's look at the scan and the child's."""
+    """A scan may be paused, also by its limits, after beat has looked at it and before the child does."""
     scan = scans.start_scan(database, scans.Listing(sources=(str(tmp_path / "images"),)))
     scans.pause(database, scan.id)
     done = fakesweep("publish", str(scan.id), environment=environment)

@@ -1,4 +1,4 @@
-"""Whose thresholds count, how long an answer may be, and what happens when text and verdict part ways."""
+"""Whose thresholds count, how long an answer may be, and what happens when text and verdict contradict each other."""
 
 import io
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from worker.tables import Scan, ScanStatus
 from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
 
 LIGHT = "#b3b3b3"
-"""Brightness, and so score, 0.702."""
+"""A grey whose brightness is 0.702, and so is its score."""
 
 
 def png(colour: str) -> bytes:
@@ -43,7 +43,7 @@ def make_parts(database: Database) -> Callable[..., Parts]:
 
 
 def judged(database: Database, parts: Parts, policy: Policy, **message: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The result line and the scan's stored policy after one scan of the one image."""
+    """Scans the one image. Returns its result line and the scan's stored policy."""
     scan = scans.start_scan(database, scans.Listing(sources=("s3://b/",)), policy=policy)
     with transaction(database) as session:
         row = session.get_one(Scan, scan.id)
@@ -53,7 +53,7 @@ def judged(database: Database, parts: Parts, policy: Policy, **message: Any) -> 
         return next(results.rows(database, scan.id)), session.get_one(Scan, scan.id).policy
 
 
-def test_what_is_not_set_is_not_stored_so_that_workers_of_the_release_before_can_read_it(database: Database) -> None:
+def test_what_is_not_set_is_not_stored_so_that_older_workers_can_read_it(database: Database) -> None:
     assert scans.start_scan(database, scans.Listing(sources=("s3://b/",))).policy == {"explain": "flagged"}
 
 
@@ -78,7 +78,7 @@ def test_the_detector_sees_images_as_its_description_says(database: Database, ma
     assert seen == [(112, 112, 255), (112, 112, 0)]
 
 
-def test_the_stored_size_is_the_images_own_where_it_was_decoded_smaller(
+def test_the_stored_size_is_the_images_own_even_if_it_was_decoded_smaller(
     database: Database, make_parts: Callable[..., Parts]
 ) -> None:
     seen: list[bytes] = []
@@ -100,9 +100,7 @@ def test_the_stored_size_is_the_images_own_where_it_was_decoded_smaller(
     assert seen == [decode(file.getvalue(), edge=112, decoding=Decoding.REDUCED).tobytes()]
 
 
-def test_thresholds_are_the_detectors_and_are_written_down(
-    database: Database, make_parts: Callable[..., Parts]
-) -> None:
+def test_thresholds_are_the_detectors_and_are_stored(database: Database, make_parts: Callable[..., Parts]) -> None:
     line, policy = judged(database, make_parts(thresholds={"fake_from": 0.8, "real_to": 0.75}), Policy())
     assert line["verdict"] == "real"
     assert (policy["fake_from"], policy["real_to"]) == (0.8, 0.75)
@@ -154,7 +152,7 @@ def test_a_cut_answer_is_reused_only_where_it_would_be_cut_again(
     assert outcomes == ["judged", "reused", "judged", "judged", "reused", "reused"]
 
 
-def test_a_flagged_image_that_the_detector_called_real_has_its_reasons_and_a_mark(
+def test_a_flagged_image_that_the_detector_called_real_is_explained_and_marked(
     database: Database, make_parts: Callable[..., Parts]
 ) -> None:
     parts = make_parts()
@@ -175,7 +173,7 @@ def test_a_flagged_image_that_the_detector_called_real_has_its_reasons_and_a_mar
     assert engine.calls == [1, 1, 1]
 
 
-def test_the_messages_wish_for_explanations_goes_before_the_scans(
+def test_a_messages_option_for_explanations_overrides_the_scans(
     database: Database, make_parts: Callable[..., Parts]
 ) -> None:
     line, _ = judged(database, make_parts(), Policy(explain=Explain.FLAGGED), explain=Explain.NONE)
@@ -191,7 +189,7 @@ def test_the_messages_wish_for_explanations_goes_before_the_scans(
         ({"calibration": {"offset": -3.0}}, Policy(), "real", True),
     ],
 )
-def test_a_verdict_that_parts_from_the_detectors_own_word_is_marked(
+def test_a_verdict_that_contradicts_the_detectors_answer_is_marked(
     changes: dict[str, Any],
     policy: Policy,
     verdict: str,

@@ -35,20 +35,20 @@ from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_descript
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
 SERVERS = 3
-"""Connections to Postgres that PgBouncer opens: fewer than the clients at once, so that they share them."""
+"""How many connections PgBouncer opens to Postgres: fewer than there are clients, so that clients share them."""
 
 pytestmark = pytest.mark.skipif(not PGBOUNCER and not IN_CI, reason="there is no pgbouncer here")
 
 
 @contextmanager
 def pgbouncer(server_url: str, mode: str) -> Iterator[Callable[[str], str]]:
-    """A PgBouncer before the server; gives the URL of a database through it."""
+    """A PgBouncer in front of the server. Yields a function that gives the URL of a database through it."""
     server = make_url(server_url)
     host = server.host or server.query.get("host") or "/var/run/postgresql"
     place = f"host={host} port={server.port or 5432} user={server.username or getpass.getuser()}"
     if server.password:
         place += f" password={server.password}"
-    # Not below tmp_path, which no other user may enter: as root, PgBouncer becomes another one.
+    # Not below tmp_path, which no other user may enter: when root starts PgBouncer, it becomes another user.
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as taken:
         Path(folder).chmod(0o755)
         port = taken.getsockname()[1]
@@ -100,7 +100,7 @@ def pooled(pooled_url: str) -> Iterator[Database]:
 
 
 def test_messages_are_moderated(pooled: Database, database: Database) -> None:
-    """With prepared statements, most of them fail: they are in one connection, and looked for in another."""
+    """With prepared statements, most messages fail: a statement is prepared in one connection and used in another."""
     store, engine, description = InMemoryImageStore({}), ScriptedEngine(), scripted_description()
     parts = Parts(store, pooled, engine, description, register_detector(pooled, description.row()))
     scan = start(pooled, 40)
@@ -165,7 +165,7 @@ def test_one_nightly_works_and_the_other_waits(pooled_url: str) -> None:
     try:
         assert (one.held(), other.held()) == (True, False)
         for _ in range(5):
-            with transaction(first) as session:  # takes turns with the lock's connection
+            with transaction(first) as session:  # shares PgBouncer's connections with the lock
                 assert session.execute(text("SELECT 1")).scalar() == 1
             assert (one.held(), other.held()) == (True, False)
         one.release()

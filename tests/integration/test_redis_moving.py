@@ -1,4 +1,4 @@
-"""On Redis, a message that is on its way to a worker outlives the worker, the connection, and a priority."""
+"""On Redis, a message on its way to a worker is not lost when the worker or the connection ends."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ def publish(url: str, *bodies: str, **options: Any) -> None:
 
 
 def received(url: str, count: int, timeout_s: float = 10) -> list[str]:
-    """What a consumer gets and acknowledges: so many messages, then as many more as there are."""
+    """Receives and acknowledges `count` messages, and then all that are left. Returns their bodies."""
     bodies: list[str] = []
 
     def take(body: str, message: Any) -> None:
@@ -110,8 +110,8 @@ def test_a_message_with_a_priority_arrives(clean_redis_url: str) -> None:
     assert received(clean_redis_url, 1) == ["urgent"]
 
 
-def test_what_has_arrived_is_not_put_back(clean_redis_url: str, redis: Redis) -> None:
-    """It was seen on its way by another worker, just before it arrived."""
+def test_a_message_that_has_arrived_is_not_put_back(clean_redis_url: str, redis: Redis) -> None:
+    """Another worker saw it on its way, just before it arrived."""
     publish(clean_redis_url, "first")
     (entry,) = redis.lrange(QUEUE.name, 0, -1)
     assert isinstance(entry, bytes)
