@@ -74,7 +74,7 @@ def test_the_search_misses_nothing_and_finds_nothing_else(
 
 
 def test_bits_that_differ_in_every_word_are_found(database: Database) -> None:
-    """Two bits differ in each of 15 words, and one in the last: no word is the same, and only one differs by one bit."""
+    """Two bits differ in each of 15 words, and one in the last: no word is the same, and one differs by one bit."""
     chance = random.Random(0)
     first = chance.getrandbits(256)
     for alone in range(16):

@@ -104,7 +104,7 @@ class Parent:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., Any]:
-    """Starts a parent whose children do, at each start, what the plan says for their GPU; else they run."""
+    """Starts a parent. At each start, a child does what the plan says for its GPU, or else runs."""
 
     @contextmanager
     def started(first_wait_s: float = 0.01, **plan: list[str | int]) -> Iterator[Parent]:
@@ -124,7 +124,7 @@ def start(tmp_path: Path) -> Callable[..., Any]:
         try:
             yield parent
         finally:
-            process.kill()  # the children follow
+            process.kill()  # the children end with it
             process.wait()
             pids = [entry["pid"] for gpu in (0, 1) for entry in parent.starts(gpu)]
             wait_for(lambda: not any(alive(pid) for pid in pids), 20)
@@ -139,7 +139,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_each_has_its_gpu_port_and_name_and_is_told_to_stop(start: Any) -> None:
+def test_each_child_has_its_gpu_port_and_name_and_is_asked_to_stop(start: Any) -> None:
     with start() as parent:
         parent.wait_for(lambda: bool(parent.starts(0) and parent.starts(1)))
         assert parent.end() == 0
@@ -154,8 +154,8 @@ def test_each_has_its_gpu_port_and_name_and_is_told_to_stop(start: Any) -> None:
         assert sorted(line["replica"] for line in lines if line["event"] == event) == [0, 1]
 
 
-def test_the_dead_are_started_again_and_leave_nothing(start: Any) -> None:
-    # After a first start, 2 says that something is away for a while.
+def test_children_that_die_are_started_again_and_leave_no_process(start: Any) -> None:
+    # After a first start, exit code 2 means that something is away for a while.
     plan = [70, "leaves a process and is killed", 1, 2, "run"]
     with start(**{"0": plan}) as parent:
         parent.wait_for(lambda: len(parent.starts(0)) == len(plan) and bool(parent.starts(1)))
@@ -167,7 +167,7 @@ def test_the_dead_are_started_again_and_leave_nothing(start: Any) -> None:
     assert said == ["70", "-9", "1", "2"]
 
 
-def test_one_that_is_told_alone_is_not_started_again(start: Any) -> None:
+def test_a_child_that_somebody_stops_is_not_started_again(start: Any) -> None:
     with start() as parent:
         parent.wait_for(lambda: bool(parent.starts(0) and parent.starts(1)))
         os.kill(parent.starts(0)[0]["pid"], signal.SIGTERM)
@@ -177,15 +177,15 @@ def test_one_that_is_told_alone_is_not_started_again(start: Any) -> None:
         assert parent.end(signal.SIGTERM) == 0
 
 
-def test_a_wrong_configuration_ends_all_and_is_said_once(start: Any) -> None:
+def test_a_wrong_configuration_ends_all_children_and_is_said_once(start: Any) -> None:
     with start(**{"0": ["run"], "1": ["wrong"]}) as parent:
-        assert parent.process.wait(30) == 1  # what the parent of this test makes of ConfigurationError
+        assert parent.process.wait(30) == 1  # the exit code of this test's parent for a ConfigurationError
     said = [line for line in parent.log.read_text().splitlines() if "is wrong" in line]
     assert said == ["said: FAKESWEEP_MODEL: is wrong"]
     assert len(parent.starts(1)) == 1
 
 
-def test_a_second_signal_is_passed_on_too_and_a_failed_drain_is_told(start: Any) -> None:
+def test_a_second_signal_is_passed_on_and_a_failed_drain_is_exit_code_1(start: Any) -> None:
     with start(**{"0": ["stubborn"], "1": ["broken"]}) as parent:
         parent.wait_for(lambda: bool(parent.starts(0) and parent.starts(1)))
         parent.process.send_signal(signal.SIGTERM)
@@ -207,7 +207,7 @@ def test_children_do_not_outlive_a_killed_parent(start: Any) -> None:
         parent.wait_for(lambda: bool(parent.starts(0) and parent.starts(1)))
         parent.process.kill()
         wait_for(lambda: not any(alive(parent.starts(gpu)[0]["pid"]) for gpu in (0, 1)), 10)
-    assert (parent.told(0), parent.told(1)) == (1, 1)  # as a stop, not as a death
+    assert (parent.told(0), parent.told(1)) == (1, 1)  # they were asked to stop
 
 
 def test_a_child_that_stops_slowly_is_killed_after_its_parent_with_what_it_started(start: Any) -> None:
@@ -245,7 +245,7 @@ def test_the_length_of_a_run_is_taken_from_the_clock() -> None:
         ("7", None, {7: "7"}),
     ],
 )
-def test_chosen_gpus(wanted: str, visible: str | None, chosen: dict[int, str]) -> None:
+def test_gpus_are_chosen(wanted: str, visible: str | None, chosen: dict[int, str]) -> None:
     assert choose_gpus(wanted, visible, lambda: 3) == chosen
 
 
@@ -291,7 +291,7 @@ def test_all_gpus_of_a_machine_without_any() -> None:
 
 
 def test_whole_workers_judge_and_drain(embedded_redis_url: str, database_url: str, tmp_path: Path) -> None:
-    """With the demo detector under transformers, which loads sooner than vLLM."""
+    """The demo detector runs on transformers, which starts faster than vLLM."""
     (tmp_path / "images").mkdir()
     for index in range(18):
         draw_record(index, seed=5, folder=tmp_path)

@@ -1,4 +1,4 @@
-"""The HTML report in a real browser: who can use it, what it hides, what it prints, and that nothing in it acts."""
+"""The HTML report in a real browser: who can use it, what it hides, what it prints, and that nothing in it runs."""
 
 import subprocess
 from collections.abc import Iterable
@@ -67,7 +67,9 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["usual", "nasty", "empty"])
-def test_everybody_can_read_it(reports: dict[str, str], page_of: PageOf, name: str, scheme: Scheme, width: int) -> None:
+def test_everybody_can_read_the_report(
+    reports: dict[str, str], page_of: PageOf, name: str, scheme: Scheme, width: int
+) -> None:
     page = page_of(reports[name], scheme=scheme, width=width)
     assert violations(page) == []
     assert overflow(page) == 0
@@ -75,7 +77,7 @@ def test_everybody_can_read_it(reports: dict[str, str], page_of: PageOf, name: s
     assert page.evaluate(f"{wide}.map(e => e.outerHTML.slice(0, 200))") == []
 
 
-def test_pictures_are_seen_only_while_somebody_wants_it(reports: dict[str, str], page_of: PageOf) -> None:
+def test_pictures_are_blurred_until_somebody_shows_them(reports: dict[str, str], page_of: PageOf) -> None:
     page = page_of(reports["usual"])
     first, second = (page.locator(".thumb img").nth(number) for number in (0, 1))
     assert "blur(40px)" in filter_of(first)
@@ -83,7 +85,7 @@ def test_pictures_are_seen_only_while_somebody_wants_it(reports: dict[str, str],
     box = page.locator(".thumb").first.bounding_box()
     assert box
     page.mouse.move(box["x"] + 99, box["y"] + 99)
-    assert "blur" in filter_of(first), "passing over it shows nothing"
+    assert "blur" in filter_of(first), "the mouse over it shows nothing"
     page.mouse.down()
     assert (filter_of(first), "blur" in filter_of(second)) == ("none", True)
     page.mouse.up()
@@ -97,7 +99,7 @@ def test_pictures_are_seen_only_while_somebody_wants_it(reports: dict[str, str],
     assert filter_of(second) == "grayscale(1)"
 
 
-def test_contradictions_alone_can_be_shown(reports: dict[str, str], page_of: PageOf) -> None:
+def test_only_contradictions_can_be_shown(reports: dict[str, str], page_of: PageOf) -> None:
     page = page_of(reports["usual"])
     page.get_by_label("Only contradictions").check()
     assert page.locator(".card:visible").count() == 1
@@ -111,7 +113,7 @@ def test_one_click_selects_an_id(reports: dict[str, str], page_of: PageOf) -> No
         assert page.evaluate("getSelection().toString()") == text
 
 
-def test_it_works_without_javascript_and_asks_nobody(reports: dict[str, str], page_of: PageOf) -> None:
+def test_the_report_works_without_javascript_and_sends_no_request(reports: dict[str, str], page_of: PageOf) -> None:
     page = page_of(java_script_enabled=False)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -121,18 +123,18 @@ def test_it_works_without_javascript_and_asks_nobody(reports: dict[str, str], pa
 
 
 @pytest.mark.parametrize("shown", [False, True])
-def test_pages_of_paper_are_used(reports: dict[str, str], page_of: PageOf, tmp_path: Path, shown: bool) -> None:
+def test_printed_pages_are_full(reports: dict[str, str], page_of: PageOf, tmp_path: Path, shown: bool) -> None:
     page = page_of(reports["usual"])
     if shown:
         page.get_by_label("Show all pictures").check()
     else:
         page.emulate_media(media="print")
-        assert page.locator(".thumb img:visible").count() == 0, "what is hidden costs no ink"
+        assert page.locator(".thumb img:visible").count() == 0, "blurred pictures are not printed"
         edge = "Math.max(...[...document.querySelectorAll('.card')].map(e => e.getBoundingClientRect().right))"
-        assert page.evaluate(f"document.documentElement.clientWidth - {edge}") > 1, "the paper cuts no border"
+        assert page.evaluate(f"document.documentElement.clientWidth - {edge}") > 1, "no card is wider than the paper"
     pages = paper(page.pdf(format="A4"), tmp_path)
     assert len(pages) <= (11 if shown else 8)
-    assert min(pages[:-1]) > 0.5, "no page but the last is half empty"
+    assert min(pages[:-1]) > 0.5, "only the last page may be half empty"
 
 
 def filter_of(image: Any) -> str:
@@ -140,7 +142,7 @@ def filter_of(image: Any) -> str:
 
 
 def paper(pdf: bytes, folder: Path) -> list[float]:
-    """How far down each page is printed on, as a share of the room between the head and the page number."""
+    """How far down each page is printed, as a share of the space between the head and the page number."""
     if not IN_CI and not which("pdftoppm"):
         pytest.skip("there is no pdftoppm here (apt-get install poppler-utils)")
     (folder / "report.pdf").write_bytes(pdf)

@@ -1,4 +1,4 @@
-"""What a report says of reviews and of the detector, from a real Postgres."""
+"""What a report says about reviews and about the detector, from a real Postgres."""
 
 from pathlib import Path
 from uuid import UUID
@@ -17,7 +17,7 @@ from worker.errors import NoSuchScanError
 from worker.tables import Statement
 
 FAKE, REAL, UNCERTAIN = 250, 5, 128
-"""Grey levels, and what the scripted detector makes of them."""
+"""Grey levels, named after the verdict of the scripted detector."""
 
 
 @pytest.fixture

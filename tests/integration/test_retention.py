@@ -1,4 +1,4 @@
-"""Findings that are dropped, and all that has to survive it."""
+"""Old findings are dropped, and everything else must stay."""
 
 import threading
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def change(database: Database, scan_id: UUID, **values: Any) -> None:
 
 
 def swept(archive: Archive, ended: datetime, **more: Any) -> UUID:
-    """A scan that is done since then, with all that it may leave behind."""
+    """A scan that ended at this time, with all rows that a scan may leave behind."""
     scan_id = UUID(archive.sweep()["scan"])
     change(archive.database, scan_id, finished_at=ended, created_at=ended, **more)
     remember(archive.database, scan_id)
@@ -110,7 +110,7 @@ def row(database: Database, scan_id: UUID) -> Scan:
 
 
 def kept(database: Database) -> dict[str, Any]:
-    """What retention never touches."""
+    """A checksum of each table that retention never changes."""
     with Session(database) as session:
         return {
             table: session.execute(
@@ -155,7 +155,7 @@ def test_a_scan_that_has_not_ended_is_kept_however_old(archive: Archive, status:
     assert row(archive.database, scan_id).dropped_at is None
 
 
-def test_a_scan_that_was_repaired_meanwhile_is_kept(archive: Archive) -> None:
+def test_a_scan_that_was_repaired_after_the_search_is_kept(archive: Archive) -> None:
     scan_id = swept(archive, days_ago(91))
     (found,) = retention.droppable(archive.database, days_ago(90))
     change(archive.database, scan_id, finished_at=NOW)
@@ -171,13 +171,15 @@ def test_a_cancelled_scan_is_as_old_as_its_last_outcome(archive: Archive) -> Non
     assert drop_older(archive.database, 88) == [f"scan_{scan_id.hex}"]
 
 
-def test_months_of_submissions(archive: Archive) -> None:
+def test_submissions_are_dropped_by_month(archive: Archive) -> None:
     may = submitted(archive, "live_2026_05", datetime(2026, 5, 31, 23, 59, tzinfo=UTC), "s3://b/00000.png")
     june = submitted(archive, "live_2026_06", datetime(2026, 6, 1, 0, 1, tzinfo=UTC), "s3://b/00001.png")
-    assert drop_older(archive.database, 45) == [], "15 July less 45 days is 31 May: the month is not over"
+    assert drop_older(archive.database, 45) == [], "45 days before 15 July is 31 May, so May is not over"
     (found,) = retention.droppable(archive.database, days_ago(30))
     assert str(found) == "1 findings of 1 submissions of 2026-05"
-    assert drop_older(archive.database, 30) == ["live_2026_05"], "June's one is older than that, June is not"
+    assert drop_older(archive.database, 30) == ["live_2026_05"], (
+        "June's submission is older than that, but June is not over"
+    )
     assert row(archive.database, may).dropped_at is not None
     assert row(archive.database, june).dropped_at is None
     assert partition_tables(archive.database) == {"findings_live_2026_06"}
@@ -204,7 +206,7 @@ def test_a_submission_that_is_stuck_keeps_its_month_for_as_long_as_findings_are_
     assert partition_tables(database) == set()
 
 
-def test_a_message_of_a_stuck_submission_that_comes_after_the_drop_is_let_go(archive: Archive) -> None:
+def test_a_message_of_a_stuck_submission_is_ignored_after_the_drop(archive: Archive) -> None:
     stuck = submitted(archive, "live_2026_05", datetime(2026, 5, 20, tzinfo=UTC), "s3://b/00000.png")
     change(archive.database, stuck, status="running", finished_at=None, listed=2, counted_at=None)
     drop_older(archive.database, 30)
@@ -213,7 +215,7 @@ def test_a_message_of_a_stuck_submission_that_comes_after_the_drop_is_let_go(arc
     assert count(archive.database, "findings") == 0
 
 
-def test_what_is_held_back_is_old_and_not_at_its_end(archive: Archive) -> None:
+def test_only_old_scans_that_have_not_ended_are_held_back(archive: Archive) -> None:
     database = archive.database
     swept(archive, days_ago(91))
     young = swept(archive, days_ago(91), status="running")
@@ -224,7 +226,7 @@ def test_what_is_held_back_is_old_and_not_at_its_end(archive: Archive) -> None:
     assert [held.scan_id for held in retention.held_back(database, days_ago(90))] == [str(paused)]
 
 
-def test_a_submission_alone_is_deleted_from_its_month(archive: Archive) -> None:
+def test_a_single_submission_is_deleted_from_its_month(archive: Archive) -> None:
     first = submitted(archive, "live_2026_05", days_ago(50), "s3://b/00000.png")
     second = submitted(archive, "live_2026_05", days_ago(50), "s3://b/00001.png")
     retention.drop_scan(archive.database, first)
@@ -260,7 +262,7 @@ def reading(database_url: str) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def test_a_lock_is_not_waited_for_for_long_and_leaves_nothing_half_done(archive: Archive, database_url: str) -> None:
+def test_a_drop_gives_up_soon_on_a_lock_and_then_has_changed_nothing(archive: Archive, database_url: str) -> None:
     scan_id = swept(archive, days_ago(91))
     before = partition_tables(archive.database)
     with reading(database_url):
@@ -275,7 +277,7 @@ def test_a_lock_is_not_waited_for_for_long_and_leaves_nothing_half_done(archive:
     retention.drop_scan(archive.database, scan_id)
 
 
-def test_a_lock_that_goes_away_is_tried_again(archive: Archive, database_url: str) -> None:
+def test_a_drop_is_tried_again_until_the_lock_is_gone(archive: Archive, database_url: str) -> None:
     scan_id = swept(archive, days_ago(91))
     with reading(database_url) as connection:
         timer = threading.Timer(0.5, connection.rollback)
@@ -285,8 +287,8 @@ def test_a_lock_that_goes_away_is_tried_again(archive: Archive, database_url: st
     assert partition_tables(archive.database) == set()
 
 
-def test_a_drop_that_breaks_off_leaves_the_partition_attached(archive: Archive) -> None:
-    """The table cannot be dropped, since a view needs it: detached it was, but that is undone."""
+def test_a_drop_that_fails_leaves_the_partition_attached(archive: Archive) -> None:
+    """The table is detached but cannot be dropped, because a view needs it. So the detaching is undone."""
     scan_id = swept(archive, days_ago(91))
     with archive.database.begin() as connection:
         connection.execute(text(f"CREATE VIEW needs_it AS SELECT uri FROM findings_scan_{scan_id.hex}"))
@@ -330,7 +332,7 @@ def test_the_commands(archive: Archive, database_url: str, tmp_path: Path) -> No
     assert row(archive.database, locked).dropped_at is not None
 
 
-def test_what_is_locked_is_skipped_and_said(archive: Archive, database_url: str) -> None:
+def test_locked_findings_are_skipped_and_named(archive: Archive, database_url: str) -> None:
     scan_id = swept(archive, datetime.now(UTC) - timedelta(days=8))
     with reading(database_url):
         skipped = fakesweep("retention", "--keep-days", "7", "--yes", environment={"DATABASE_URL": database_url})

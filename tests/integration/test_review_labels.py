@@ -1,4 +1,4 @@
-"""Reviews of uncertain findings are labels: what people state of them is exported, calibrated on and trained on."""
+"""Reviews of uncertain findings are labels: they are exported, and used for calibration and training."""
 
 from pathlib import Path
 
@@ -59,4 +59,4 @@ def test_a_calibration_is_fitted_on_statements_about_uncertain_findings(desk: De
     fit, report = (read_evaluated(tmp_path / part) for part in ("train", "test"))
     found = calibrate(scripted_description(), fit, report, Wanted(method="platt", false_positive_rate=0.5))
     assert found.fit.fake + found.fit.real + found.report.fake + found.report.real == len(LEVELS)
-    assert found.calibration.slope > 1, "among uncertain images, the brighter ones are fake more often than it believes"
+    assert found.calibration.slope > 1, "the brighter uncertain images are fake more often than their scores say"

@@ -1,4 +1,4 @@
-"""Reviews of the release before become statements, and none is made up."""
+"""Reviews of the release before become statements, except where they do not say what the content is."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -101,7 +101,7 @@ def test_a_dropped_scan_says_what_its_reviewers_saw(desk: Desk) -> None:
     assert kept == {"sha256": desk.sha256("a"), "verdict": "fake", "statement": "fake"}
 
 
-def test_statements_become_decisions_on_the_way_back(desk: Desk) -> None:
+def test_a_downgrade_turns_statements_into_decisions(desk: Desk) -> None:
     scan = desk.sweep()
     for name, statement in (("a", "real"), ("b", "real"), ("u", "cannot_tell")):
         desk.review(scan, name, statement)

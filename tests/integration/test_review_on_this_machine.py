@@ -1,4 +1,4 @@
-"""`make review`, with a scripted engine in place of vLLM: images are swept, and the desk is there until Ctrl-C."""
+"""`make review`, with a scripted engine in place of vLLM: it scans images, and runs the desk until Ctrl-C."""
 
 import signal
 import socket
@@ -53,7 +53,7 @@ def test_a_scan_leaves_reviewers_something_to_do(sweep: Sweep, tmp_path: Path) -
     assert process.poll() is not None
 
 
-def test_it_stays_until_ctrl_c_and_says_when_the_desk_ends_by_itself(sweep: Sweep) -> None:
+def test_it_says_when_the_desk_ends_by_itself(sweep: Sweep) -> None:
     with review.desk(sweep) as (process, _):
         process.kill()
         with pytest.raises(SweepError, match="the review desk ended with code -9"):
@@ -66,13 +66,13 @@ def test_a_desk_that_cannot_start_says_why(sweep: Sweep) -> None:
         pass
 
 
-def test_another_port_is_taken_when_somebody_listens_there() -> None:
+def test_another_port_is_used_if_the_first_one_is_taken() -> None:
     with closing(socket.create_server((HOST, 0))) as taken:
         port = taken.getsockname()[1]
         assert review.free_port(port) not in {0, port}
 
 
-def test_bad_usage_is_told_before_anything_is_started(tmp_path: Path) -> None:
+def test_bad_usage_is_reported_before_anything_starts(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "deploy.demo.review", str(tmp_path / "none")], cwd=ROOT, capture_output=True, text=True,
         check=False, timeout=60,
@@ -81,7 +81,7 @@ def test_bad_usage_is_told_before_anything_is_started(tmp_path: Path) -> None:
     assert "is not a folder" in done.stderr
 
 
-def test_ctrl_c_at_the_desk_ends_well(sweep: Sweep) -> None:
+def test_ctrl_c_ends_the_desk_with_exit_code_0(sweep: Sweep) -> None:
     script = (
         "import sys\n"
         "from deploy.demo import review\n"

@@ -1,4 +1,4 @@
-"""Random histories of reviews: what the database says stands is what the rule of docs/decisions/0016 says in Python."""
+"""Random histories of reviews: the database finds the same statement as the rule of docs/decisions/0016 in Python."""
 
 import hashlib
 from collections import Counter
@@ -45,7 +45,10 @@ HISTORIES = st.lists(
 
 
 def standing(history: Sequence[Said]) -> str | None:
-    """What stands: the newest appeal; else what more reviewers say, by the newest word of each; None in a dispute."""
+    """The statement that counts, or None if disputed.
+
+    It is that of the newest appeal. If there is none, it is what more reviewers say, each by their newest review.
+    """
     in_time = [said for _, said in sorted(enumerate(history), key=lambda one: (one[1].minute, one[0]))]
     appeals = [said.statement for said in in_time if said.kind == "appeal"]
     if appeals:
@@ -94,7 +97,9 @@ _numbers = count()
 
 @given(history=HISTORIES, known_first=st.booleans())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_stands_is_what_the_rule_says(judged_twice: Database, history: list[Said], known_first: bool) -> None:
+def test_the_statement_that_counts_is_that_of_the_rule(
+    judged_twice: Database, history: list[Said], known_first: bool
+) -> None:
     sha256 = hashlib.sha256(f"{next(_numbers)}".encode()).hexdigest()
     with judged_twice.begin() as connection:
         verdicts = {one: _scalar(connection, _VERDICT, sha256=sha256, detector=one) for one in (1, 2)}

@@ -1,4 +1,4 @@
-"""Reviews on a real Postgres: what is refused, which statement stands, and what waits in the queue."""
+"""Reviews on a real Postgres: what is refused, which statement counts, and what waits in the queue."""
 
 import threading
 import time
@@ -31,12 +31,12 @@ from worker.messages import Policy
 from worker.tables import Review, ReviewKind, Statement
 
 FAKE, REAL, UNCERTAIN = 250, 5, 128
-"""Grey levels, and what the scripted detector makes of them."""
+"""Grey levels, named after the verdict of the scripted detector."""
 
 
 @dataclass
 class Desk:
-    """Reviewers, and one scan of images of which each has its own grey level and content."""
+    """Reviewers, and one scan of images. Each image has its own grey level and content."""
 
     archive: Archive
     scan: UUID = field(default_factory=uuid4)
@@ -62,7 +62,7 @@ class Desk:
         return row
 
     def stands(self, name: str) -> str | None:
-        """What the views and the history of the content say: the same."""
+        """The statement that counts. Checks that the views and the rows of `contents` have the same one."""
         status = self.status(name)
         kept = self.rows(f"SELECT statement, reviewed_at FROM contents WHERE sha256 = '{self.sha256(name)}'")
         assert [(row["statement"], row["reviewed_at"]) for row in kept] == [
@@ -103,7 +103,7 @@ def test_a_review_keeps_what_its_author_saw(desk: Desk, level: int, verdict: str
     assert desk.stands("a") == "real"
 
 
-def test_a_scans_own_thresholds_are_what_is_shown(desk: Desk) -> None:
+def test_the_verdict_shown_is_by_the_scans_own_thresholds(desk: Desk) -> None:
     desk.sweep(a=UNCERTAIN)
     strict = UUID(desk.archive.sweep(policy=Policy(fake_from=0.5, real_to=0.1))["scan"])
     assert desk.state("a", "fake").verdict == "uncertain"
@@ -115,7 +115,7 @@ def test_a_scans_own_thresholds_are_what_is_shown(desk: Desk) -> None:
         desk.state("a", "fake", scan_id=strict)
 
 
-def test_who_agrees_decides_and_who_does_not_leaves_a_dispute(desk: Desk) -> None:
+def test_a_first_review_decides_and_a_contradiction_is_a_dispute(desk: Desk) -> None:
     desk.sweep(a=FAKE, b=UNCERTAIN)
     assert desk.queue() == ["a", "b"]
     assert desk.state("b", "fake").kind == "first"
@@ -127,7 +127,7 @@ def test_who_agrees_decides_and_who_does_not_leaves_a_dispute(desk: Desk) -> Non
     assert (waiting["detector_name"], waiting["verdict"], waiting["scan_id"]) == ("scripted", "uncertain", desk.scan)
     assert waiting["age_s"] > 0
     desk.state("b", "cannot_tell", "r3")
-    assert desk.stands("b") is None, "who cannot tell settles nothing"
+    assert desk.stands("b") is None, "'cannot tell' settles nothing"
     desk.state("b", "real", "r3")
     assert (desk.stands("b"), desk.queue()) == ("real", ["a"]), "two of three say so"
     status = desk.status("b")
@@ -147,14 +147,14 @@ def test_the_newest_appeal_outranks_all_reviews(desk: Desk) -> None:
     assert (desk.stands("a"), desk.status("a")["appeals"], desk.queue()) == ("cannot_tell", 2, [])
 
 
-def test_a_reviewer_may_think_again(desk: Desk) -> None:
+def test_a_reviewer_may_change_their_mind(desk: Desk) -> None:
     desk.sweep(a=FAKE)
     desk.state("a", "fake")
     assert desk.state("a", "real").kind == "first", "nobody else has reviewed it"
     assert desk.stands("a") == "real"
 
 
-def test_the_surest_and_the_oldest_come_first(desk: Desk) -> None:
+def test_the_highest_score_and_then_the_oldest_come_first(desk: Desk) -> None:
     desk.sweep(c=FAKE, u=UNCERTAIN, r=REAL)
     desk.sweep(d=FAKE)
     assert desk.queue() == ["d", "c", "u"], "the score of d is a little higher"
@@ -179,7 +179,7 @@ def test_the_surest_and_the_oldest_come_first(desk: Desk) -> None:
         ({"sha256": "{b}"}, NoSuchContentError, "is not known to have been at s3://b/a; name a place"),
     ],
 )
-def test_what_is_not_there_is_refused(
+def test_a_review_of_what_does_not_exist_is_refused(
     desk: Desk, changes: dict[str, Any], error: type[FakesweepError], said: str
 ) -> None:
     desk.archive.images["s3://b/text"] = b"text"
@@ -206,7 +206,7 @@ def test_a_scan_that_judged_nothing_showed_no_verdict(desk: Desk) -> None:
         desk.state("a", "fake", scan_id=empty, sha256=desk.sha256("a"))
 
 
-def test_old_words_must_say_what_the_content_is(desk: Desk) -> None:
+def test_decisions_of_the_release_before_must_say_what_the_content_is(desk: Desk) -> None:
     """The release before writes a decision, and no statement."""
     desk.sweep(a=FAKE, b=UNCERTAIN)
     insert = "INSERT INTO reviews (scan_id, uri, decision, reviewer) VALUES (:scan, :uri, :decision, 'r1')"
@@ -241,7 +241,7 @@ def test_dropped_findings_can_be_reviewed(desk: Desk) -> None:
         desk.state("elsewhere", "fake", sha256=desk.sha256("a"))
 
 
-def test_what_was_replaced_since_can_be_reviewed_as_it_was_seen(desk: Desk) -> None:
+def test_a_replaced_content_can_be_reviewed_as_it_was_seen(desk: Desk) -> None:
     desk.sweep(a=FAKE)
     (seen,) = desk.rows("SELECT sha256, verdict_id FROM findings")
     desk.sweep(a=REAL)
@@ -252,14 +252,14 @@ def test_what_was_replaced_since_can_be_reviewed_as_it_was_seen(desk: Desk) -> N
     assert desk.one(f"SELECT statement FROM contents WHERE sha256 = '{seen['sha256']}'") == "fake"
 
 
-def test_what_stands_is_known_of_another_detectors_verdict(desk: Desk) -> None:
+def test_a_statement_counts_for_another_detectors_verdict_too(desk: Desk) -> None:
     desk.sweep(a=FAKE, b=FAKE)
     desk.state("a", "real")
     again = desk.archive.start(rejudge=True)
     desk.archive.judge(desk.archive.publish(again), desk.archive.parts(revision="2"))
     kept = desk.rows(f"SELECT statement FROM contents WHERE sha256 = '{desk.sha256('a')}'")
     assert [row["statement"] for row in kept] == ["real", "real"]
-    assert desk.queue() == ["b"], "once: the older detector's verdict is superseded"
+    assert desk.queue() == ["b"], "a is gone, and b comes once: the older detector's verdict is superseded"
     assert desk.stands("a") == "real"
     assert desk.state("a", "real").detector_id == 1, "each scan shows the verdict of its own finding"
     assert desk.state("a", "real", scan_id=again).detector_id == 2
@@ -274,7 +274,7 @@ A_REVIEW = "INSERT INTO reviews (scan_id, uri, statement, reviewer) VALUES (%s, 
 
 @contextmanager
 def beside(database_url: str, *statement: Any) -> Iterator[psycopg.Connection[Any]]:
-    """Runs a statement in another session while the caller's transaction is open; the caller must end that inside."""
+    """Runs a statement in another session. In this block, the caller must end its own transaction."""
     with psycopg.connect(database_url) as other:
 
         def run() -> None:
@@ -313,7 +313,7 @@ AGAIN = "WITH gone AS (DELETE FROM findings WHERE scan_id = %s RETURNING *) INSE
 
 
 @pytest.mark.parametrize("known", [(), (1,), (1, 2)])
-def test_of_two_detectors_at_the_same_moment_the_later_one_stands(
+def test_of_two_detectors_at_the_same_time_the_newer_one_counts(
     desk: Desk, database_url: str, known: tuple[int, ...]
 ) -> None:
     first = desk.sweep(a=FAKE)
@@ -332,8 +332,8 @@ def test_of_two_detectors_at_the_same_moment_the_later_one_stands(
     assert desk.queue() == ["a"]
 
 
-def test_a_reviewer_waits_for_a_content_before_taking_its_rows(desk: Desk, database_url: str) -> None:
-    """As triggers on findings do. In another order, the two could wait for each other."""
+def test_a_review_waits_for_a_content_before_it_locks_rows(desk: Desk, database_url: str) -> None:
+    """Triggers on findings take locks in the same order. In another order, the two could wait for each other."""
     desk.sweep(a=FAKE)
     key = f"hashtext('{desk.sha256('a')}') & 4095"
     with psycopg.connect(database_url) as connection:

@@ -44,7 +44,7 @@ def roles(postgres_server_url: str, template: str) -> Iterator[Home]:
 
 
 def run(roles: Home, role: str, statement: str) -> None:
-    """Runs a statement as the login with this role, and takes back what it did."""
+    """Runs a statement as the login with this role, and rolls it back."""
     with psycopg.connect(roles.url_of(role)) as connection:
         connection.execute(statement.encode())
         connection.rollback()
@@ -138,7 +138,7 @@ def test_what_a_role_may_do(roles: Home, role: str, statement: str) -> None:
 
 
 @pytest.mark.parametrize(("role", "statement"), REFUSED)
-def test_what_is_refused(roles: Home, role: str, statement: str) -> None:
+def test_what_a_role_may_not_do(roles: Home, role: str, statement: str) -> None:
     with pytest.raises(InsufficientPrivilege):
         run(roles, role, statement)
 
@@ -150,14 +150,14 @@ def test_a_dropped_scan_gets_no_findings(roles: Home) -> None:
 
 @pytest.mark.parametrize("statement", ["TRUNCATE {}", "DELETE FROM {}", "UPDATE {} SET uri = 's3://b/other.png'"])
 @pytest.mark.parametrize("table", APPEND_ONLY)
-def test_the_owner_too_does_not_change_what_is_append_only_by_mistake(roles: Home, table: str, statement: str) -> None:
+def test_even_the_owner_changes_no_append_only_table_by_mistake(roles: Home, table: str, statement: str) -> None:
     with pytest.raises(RaiseException, match="append-only"):
         run(roles, "owner", statement.format(table))
 
 
 @pytest.mark.parametrize("role", OTHERS)
 @pytest.mark.parametrize("table", TABLES)
-def test_nobody_but_the_owner_truncates_or_gets_more_than_the_table_says(roles: Home, role: Role, table: str) -> None:
+def test_each_role_has_exactly_the_rights_that_are_listed(roles: Home, role: Role, table: str) -> None:
     asked = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
     columns = ("SELECT", "INSERT", "UPDATE", "REFERENCES")
     told = " ".join(TABLES[table].get(one, "") for one in (role, *INCLUDES.get(role, ())))
@@ -174,7 +174,7 @@ def test_views_are_read_without_a_right_on_a_table(roles: Home, role: str, view:
 
 
 @pytest.mark.parametrize("table", [*TABLES, "pg_authid"])
-def test_a_dashboard_reads_views_alone(roles: Home, table: str) -> None:
+def test_a_dashboard_reads_only_views(roles: Home, table: str) -> None:
     with pytest.raises(InsufficientPrivilege):
         run(roles, "dashboard", f"SELECT * FROM {table}")
 
@@ -210,7 +210,7 @@ def test_every_object_of_the_schema_has_its_entry(roles: Home) -> None:
     }
 
 
-def test_what_runs_with_the_owner_s_rights_looks_up_names_where_nobody_else_creates_any(roles: Home) -> None:
+def test_functions_with_the_owners_rights_have_a_safe_search_path(roles: Home) -> None:
     for name, settings in roles.sql("SELECT proname, proconfig FROM pg_proc WHERE prosecdef"):
         assert "search_path=public, pg_temp" in settings, name
     views = roles.sql("SELECT relname FROM pg_class WHERE relkind = 'v' AND reloptions::text ~ 'security_invoker'")
@@ -218,8 +218,8 @@ def test_what_runs_with_the_owner_s_rights_looks_up_names_where_nobody_else_crea
 
 
 @pytest.mark.parametrize("function", [name for name in FUNCTIONS if FUNCTIONS[name] == ()])
-def test_a_trigger_of_ours_cannot_be_put_on_another_s_table(roles: Home, function: str) -> None:
-    """It would write rows that somebody made up, with the owner's rights."""
+def test_nobody_else_can_put_our_triggers_on_a_table(roles: Home, function: str) -> None:
+    """Such a trigger would write made-up rows, with the owner's rights."""
     with pytest.raises(InsufficientPrivilege):
         run(
             roles, "dashboard",
@@ -228,8 +228,8 @@ def test_a_trigger_of_ours_cannot_be_put_on_another_s_table(roles: Home, functio
         )  # fmt: skip
 
 
-def test_a_temporary_table_takes_no_place_of_ours(roles: Home) -> None:
-    """A worker's temporary `scans` says that all is dropped."""
+def test_a_temporary_table_does_not_replace_one_of_ours(roles: Home) -> None:
+    """In a worker's temporary table `scans`, all scans are dropped."""
     with pytest.raises(InsufficientPrivilege, match="only failed findings"):
         run(
             roles, "worker",
@@ -240,7 +240,7 @@ def test_a_temporary_table_takes_no_place_of_ours(roles: Home) -> None:
 @pytest.mark.parametrize(
     "name", ["x", "live_2026_11'); DROP TABLE scans; --", 'scan_"x', "scan_0", "", "live_2026_11\n"]
 )
-def test_a_partition_has_a_name_of_its_form(roles: Home, name: str) -> None:
+def test_a_partition_with_a_wrong_name_is_refused(roles: Home, name: str) -> None:
     quoted = name.replace("'", "''")
     with pytest.raises(InvalidParameterValue):
         run(roles, "worker", f"SELECT ensure_findings_partition('{quoted}')")
@@ -253,7 +253,7 @@ def test_findings_of_a_scan_at_work_are_not_dropped(roles: Home) -> None:
     run(roles, "producer", "UPDATE scans SET dropped_at = now(); SELECT drop_findings_partition(partition) FROM scans")
 
 
-def test_what_is_there_is_not_done_again(roles: Home) -> None:
+def test_a_second_run_only_repeats_the_grants(roles: Home) -> None:
     assert [step.what for step in roles.make_roles()] == [f"grants on {counts()} to {roles.prefix}_…"]
     roles.sql(f"GRANT TRUNCATE ON verdicts TO {roles.prefix}_worker; REVOKE SELECT ON scans FROM {roles.prefix}_worker")
     roles.make_roles(url=roles.url_of("owner"))
@@ -285,7 +285,7 @@ def test_the_command(roles: Home) -> None:
     assert "permission denied to create role" in refused.stderr
 
 
-def test_a_reviewer_reviews_and_the_statement_stands(roles: Home) -> None:
+def test_a_reviewer_reviews_and_the_statement_counts(roles: Home) -> None:
     uri = "s3://b/00003.png"
     ((scan,),) = roles.sql(f"SELECT scan_id FROM finding_details WHERE uri = '{uri}'")
     database = connect(roles.url_of("reviewer"))
@@ -295,6 +295,6 @@ def test_a_reviewer_reviews_and_the_statement_stands(roles: Home) -> None:
     assert stands == [("real",)]
 
 
-def test_a_step_that_postgres_refuses_is_told(roles: Home) -> None:
+def test_a_step_that_postgres_refuses_is_a_configuration_error(roles: Home) -> None:
     with pytest.raises(ConfigurationError, match=r"docs/roles\.md"):
         roles.make_roles(url=roles.url_of("worker"))

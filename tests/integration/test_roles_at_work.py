@@ -1,4 +1,4 @@
-"""Processes that connect as logins with one role do all that they are for; and how ownership goes from hand to hand."""
+"""Processes whose login has a single role can do all their work; and how tables, views and functions change owners."""
 
 import json
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def command(environment: dict[str, str], *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_worker_and_a_producer_do_all_they_are_for(roles: Home, clean_redis_url: str, tmp_path: Path) -> None:
+def test_a_worker_and_a_producer_can_do_all_their_work(roles: Home, clean_redis_url: str, tmp_path: Path) -> None:
     given = {"BROKER_URL": clean_redis_url, "FAKESWEEP_THREADS": "2"}
     producer = {**given, "DATABASE_URL": roles.url_of("producer")}
     images = tmp_path / "images"
@@ -114,7 +114,7 @@ def test_nightly_scans_start_as_a_producer(roles: Home) -> None:
     assert roles.sql("SELECT id FROM scans WHERE schedule = 'photos'") == [(started[0],)]
 
 
-def test_who_has_the_owner_role_migrates_as_the_owner_and_new_objects_have_their_grants(roles: Home) -> None:
+def test_a_login_with_the_owner_role_migrates_as_the_owner_and_grants_rights_on_new_objects(roles: Home) -> None:
     owner = {"DATABASE_URL": roles.url_of("owner")}
     database = connect(roles.url)
     with database.connect() as connection:
@@ -140,7 +140,7 @@ def test_without_roles_a_migration_grants_nothing(bare: Home) -> None:
 
 
 def test_an_admin_who_is_no_superuser_makes_the_roles(bare: Home) -> None:
-    """As on managed Postgres: a login that may make roles and owns the database and what is in it."""
+    """Managed Postgres has such a login: it may make roles, and owns the database and what is in it."""
     admin = bare.make_login("admin", "CREATEROLE")
     bare.sql(f"ALTER DATABASE {make_url(bare.url).database} OWNER TO {admin}")
     give_all(bare, admin)
@@ -155,7 +155,7 @@ def test_an_admin_who_is_no_superuser_makes_the_roles(bare: Home) -> None:
 
 
 def give_all(made: Home, owner: str) -> None:
-    """All that is ours belongs to this role, as when it had migrated an empty database."""
+    """Gives this role all that is ours, as if it had migrated an empty database."""
     rows = made.sql(NOT_OURS.format(owner=owner))
     functions = {
         name for (name,) in made.sql("SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace")
@@ -177,7 +177,7 @@ def test_tables_of_another_role_stay_with_it_unless_they_are_taken_over(bare: Ho
     command({"DATABASE_URL": bare.url_of("owner")}, "migrate")
     bare.make_roles(take_over=True)
     assert bare.sql(NOT_OURS.format(owner=own)) == []
-    # Whoever connects as the former owner goes on, also a worker of the release before, which makes partitions itself.
+    # The former owner can still do everything. A worker of the release before, for example, makes partitions itself.
     bare.sql(
         "CREATE TABLE findings_live_2031_02 (LIKE findings INCLUDING DEFAULTS INCLUDING CONSTRAINTS);"
         "ALTER TABLE findings ATTACH PARTITION findings_live_2031_02 FOR VALUES IN ('live_2031_02')",
@@ -187,14 +187,14 @@ def test_tables_of_another_role_stay_with_it_unless_they_are_taken_over(bare: Ho
     assert bare.sql(NOT_OURS.format(owner=own)) == []
 
 
-def test_where_anybody_may_create_nobody_but_the_owner_may_afterwards(bare: Home) -> None:
-    """As in a database from before Postgres 15."""
+def test_if_anybody_may_create_tables_only_the_owner_may_afterwards(bare: Home) -> None:
+    """A database from before Postgres 15 has this right."""
     bare.sql("GRANT CREATE ON SCHEMA public TO PUBLIC")
     bare.make_roles()
     assert bare.sql("SELECT has_schema_privilege('public', 'public', 'CREATE')") == [(False,)]
 
 
-def test_an_empty_database_is_migrated_first(bare: Home) -> None:
+def test_an_empty_database_must_be_migrated_first(bare: Home) -> None:
     bare.sql("DROP TABLE alembic_version")
     refused = fakesweep("roles", "--prefix", f"x{uuid4().hex[:8]}", environment={"DATABASE_URL": bare.url})
     assert (refused.returncode, "run `fakesweep migrate`" in refused.stderr) == (2, True)

@@ -1,4 +1,4 @@
-"""The role of the web process: what it is for works with its login, and an upgrade brings it."""
+"""The role of the web process: a login with it can do all that the process does, and an upgrade creates it."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ def roles(bare: Home) -> Home:
     return bare
 
 
-def test_the_web_process_does_what_it_is_for(roles: Home, clean_redis_url: str) -> None:
+def test_the_web_process_can_do_its_work(roles: Home, clean_redis_url: str) -> None:
     owner = connect(roles.url_of("owner"))
     reviews.add_reviewer(owner, "heron", DeskRole.LEAD, ["proxy:anna"])
     owner.dispose()
@@ -66,12 +66,12 @@ def test_the_web_process_reviews(roles: Home) -> None:
 
 
 def without_web(made: Home) -> None:
-    """As in a database of the release before."""
+    """Removes the role `web`, which a database of the release before does not have."""
     web = f"{made.prefix}_web"
     made.sql(f'DROP ROLE IF EXISTS "{made.login("web")}"; DROP OWNED BY "{web}"; DROP ROLE "{web}"')
 
 
-def test_a_migration_brings_the_role(bare: Home) -> None:
+def test_a_migration_creates_the_role(bare: Home) -> None:
     bare.make_roles()
     without_web(bare)
     done = fakesweep("migrate", environment={"DATABASE_URL": bare.url})
@@ -79,10 +79,10 @@ def test_a_migration_brings_the_role(bare: Home) -> None:
     held = f"SELECT pg_has_role('{bare.prefix}_web', '{bare.prefix}_producer', 'USAGE')"
     assert bare.sql(held) == [(True,)]
     assert bare.sql(f"SELECT has_table_privilege('{bare.prefix}_web', 'logins', 'SELECT')") == [(True,)]
-    assert len(bare.make_roles()) == 1, "nothing but the grants is left to do"
+    assert len(bare.make_roles()) == 1, "only the grants are repeated"
 
 
-def test_who_may_make_no_roles_migrates_all_the_same_and_is_told(bare: Home) -> None:
+def test_a_login_that_may_make_no_roles_still_migrates_and_is_warned(bare: Home) -> None:
     with_all_logins(bare)
     without_web(bare)
     bare.sql(f'REVOKE SELECT ON scans FROM "{bare.prefix}_worker"')

@@ -1,4 +1,4 @@
-"""The counts by the hour and the history of contents, against a count over what happened."""
+"""The counts by the hour and the history of contents are the same as a count over the raw rows."""
 
 from collections import Counter
 from typing import Any
@@ -76,7 +76,7 @@ def counted(database: Database, query: str) -> Counter[tuple[Any, ...]]:
 
 
 class History:
-    """An archive to which things happen. `dropped` is what was counted of findings that are gone."""
+    """An archive that changes step by step. `dropped` has the counts of findings that were dropped."""
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
@@ -192,7 +192,7 @@ def test_a_detector_that_calls_it_real_takes_a_content_off_the_list(database: Da
     assert [tuple(row) for row in rows] == [("fake", True), ("fake", False)]
 
 
-def test_a_scan_of_findings_that_are_dropped_has_no_list(database: Database) -> None:
+def test_a_scan_whose_findings_were_dropped_has_no_list(database: Database) -> None:
     from producers.reporting import contents
 
     archive = Archive(database, {"s3://b/1.png": png(250)})

@@ -1,4 +1,4 @@
-"""Saving on a real Postgres: what it costs, many that save at once, and workers that end in the middle."""
+"""Saving on a real Postgres: what it costs, many workers that save at once, and workers that end in the middle."""
 
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -55,7 +55,7 @@ def judged(*uris: str) -> list[Case]:
 
 
 def deadlocks(database: Database) -> int:
-    """How many Postgres has broken in this database."""
+    """How many deadlocks Postgres has ended in this database."""
     with transaction(database) as session:
         session.execute(text("SELECT pg_stat_force_next_flush()"))
     with transaction(database) as session:
@@ -74,8 +74,8 @@ def test_a_message_costs_no_more_statements_for_more_images(
     assert (cost["statements"], cost["commits"]) == (statements, commits), cost["of"]
 
 
-def test_counters_stay_exact_when_the_scans_row_is_waited_for(database: Database, detector_id: int) -> None:
-    """The row changes while the statement waits for it: Postgres looks at it anew, and not at the findings again."""
+def test_counters_stay_exact_after_a_wait_for_the_scans_row(database: Database, detector_id: int) -> None:
+    """The row changes while the statement waits for it. Postgres reads the row again, but not the findings."""
     scan = start(database, 1000, POLICY)
     with ThreadPoolExecutor(1) as pool:
         with transaction(database) as session:
@@ -106,7 +106,7 @@ def test_many_workers_on_one_scan_count_every_image_once(database: Database, det
     assert counts(database, scan.id)["judged"] == 8 * 20 * 3 + 20
 
 
-def test_messages_with_the_same_uris_do_not_lock_each_other_out(database: Database, detector_id: int) -> None:
+def test_messages_with_the_same_uris_do_not_deadlock(database: Database, detector_id: int) -> None:
     uris = [f"s3://b/{number}" for number in range(16)]
     started = [start(database, 10_000, POLICY) for _ in range(4)]
 
@@ -122,24 +122,22 @@ def test_messages_with_the_same_uris_do_not_lock_each_other_out(database: Databa
     assert deadlocks(database) == 0
 
 
-def test_a_worker_that_ends_between_saving_and_ending_its_scan_leaves_that_to_the_next(
-    database: Database, detector_id: int
-) -> None:
+def test_if_a_worker_dies_after_saving_the_next_one_ends_the_scan(database: Database, detector_id: int) -> None:
     parts = parts_of(database, detector_id, {"s3://b/1": png(BRIGHT)})
     scan = start(database, 1)
     message = job(scan, "s3://b/1")
     moderate(message, uuid4(), parts)
-    with transaction(database) as session:  # as it is between the two
+    with transaction(database) as session:  # as it is between saving and ending the scan
         session.execute(text("UPDATE scans SET status = 'running', finished_at = NULL"))
     moderate(message, uuid4(), parts, deaths=2)
     assert counts(database, scan.id)["status"] == "done"
 
 
 @pytest.mark.parametrize("lost", ["the answer", "settling"])
-def test_a_connection_that_breaks_after_the_commit_leaves_no_scan_unended(
+def test_a_scan_ends_even_if_the_connection_breaks_after_the_commit(
     lost: str, database: Database, database_url: str, detector_id: int
 ) -> None:
-    """The message is saved, nobody knows it, and the second try finds nothing new."""
+    """The message is saved, but the worker does not know it. Its second try finds nothing new."""
     scan = start(database, 1)
     breaking = connect(database_url)
     broken: list[str] = []
@@ -164,7 +162,7 @@ def test_a_connection_that_breaks_after_the_commit_leaves_no_scan_unended(
 
 
 def test_a_submission_that_is_dropped_while_it_is_judged_gets_no_findings(database: Database, detector_id: int) -> None:
-    """Its partition is the month's, and stays."""
+    """Its partition holds all submissions of the month, so it stays."""
     message_id = uuid4()
 
     def drop(_image: Image.Image) -> None:
@@ -177,11 +175,11 @@ def test_a_submission_that_is_dropped_while_it_is_judged_gets_no_findings(databa
     assert findings(database, message_id) == {}
     assert counts(database, message_id)["judged"] == 0
     with Session(database) as session:
-        assert session.exec(select(StoredObject.rule)).one() is None, "a night that records changes looks at it again"
+        assert session.exec(select(StoredObject.rule)).one() is None, "a scan that records changes looks at it again"
 
 
 @pytest.mark.parametrize("kind", ["scan", "submission"])
-def test_the_last_image_ends_it(kind: str, database: Database, detector_id: int) -> None:
+def test_the_last_image_ends_its_scan(kind: str, database: Database, detector_id: int) -> None:
     parts = parts_of(database, detector_id, {"s3://b/1": png(BRIGHT)})
     scan = start(database, 1) if kind == "scan" else None
     message_id = uuid4()
@@ -191,7 +189,7 @@ def test_the_last_image_ends_it(kind: str, database: Database, detector_id: int)
         assert (row.status, row.finished_at is not None) == ("done", True)
 
 
-def test_an_unchanged_image_leaves_what_is_remembered_of_it_alone(database: Database, detector_id: int) -> None:
+def test_an_unchanged_image_keeps_its_row_in_objects(database: Database, detector_id: int) -> None:
     parts = parts_of(database, detector_id, {"s3://b/1": png(BRIGHT)})
     assert isinstance(parts.store, InMemoryImageStore)
     ref = ImageRef(uri="s3://b/1", etag=parts.store.etag("s3://b/1"))
@@ -205,19 +203,19 @@ def test_an_unchanged_image_leaves_what_is_remembered_of_it_alone(database: Data
     before = remembered()
     moderate(job(start(database, 1), ref), uuid4(), parts)
     assert remembered() == before
-    with transaction(database) as session:  # as a release before left it
+    with transaction(database) as session:  # as an earlier release left it
         session.execute(text("UPDATE objects SET verdict_id = NULL"))
     moderate(job(start(database, 1), ref), uuid4(), parts)
     assert remembered()[0] == before[0]
 
 
 def test_large_files_are_not_all_held_at_once(database: Database, detector_id: int) -> None:
-    """Files of more than HELD_BYTES together are looked up and decoded part by part, and then let go."""
+    """Files that have more than HELD_BYTES together are looked up, decoded and released part by part."""
     small = png(BRIGHT)
     size = HELD_BYTES // 4
 
     class FreshStore:
-        """Makes each file's bytes when it is fetched, so that whoever fetches them alone holds them."""
+        """Makes each file's bytes when it is fetched, so that only the caller holds them."""
 
         def fetch(self, ref: ImageRef) -> bytes:
             return small + ref.uri.encode() + bytes(size)
@@ -236,9 +234,7 @@ def test_large_files_are_not_all_held_at_once(database: Database, detector_id: i
     assert peak < HELD_BYTES + 2 * size
 
 
-def test_what_cannot_be_opened_keeps_its_content_and_one_that_the_engine_refuses_its_size(
-    database: Database, detector_id: int
-) -> None:
+def test_a_broken_file_has_its_sha256_stored_and_a_refused_image_its_size(database: Database, detector_id: int) -> None:
     def refuse(_image: Image.Image) -> None:
         raise EngineGenerateError("no")
 
@@ -254,7 +250,7 @@ def test_what_cannot_be_opened_keeps_its_content_and_one_that_the_engine_refuses
         assert session.exec(select(StoredVerdict)).all() == []
 
 
-def test_an_answer_that_cannot_be_stored_takes_one_image_and_not_the_message(
+def test_an_answer_that_cannot_be_stored_fails_one_image_and_not_the_message(
     database: Database, detector_id: int
 ) -> None:
     objects: dict[str, bytes | Exception] = {"s3://b/1": png(BRIGHT), "s3://b/2": png(DARK)}
@@ -269,7 +265,7 @@ def test_an_answer_that_cannot_be_stored_takes_one_image_and_not_the_message(
 
 
 def test_findings_are_locked_in_one_order_too(database: Database, detector_id: int) -> None:
-    """Failed images have no objects whose locks would put the messages in a row before."""
+    """Failed images have no rows in `objects`. With such rows, the messages would already wait for each other there."""
     with transaction(database) as session:
         session.execute(text("CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS"
                              " $$ BEGIN PERFORM pg_sleep(0.003); RETURN NEW; END $$"))  # fmt: skip
@@ -289,7 +285,7 @@ def test_findings_are_locked_in_one_order_too(database: Database, detector_id: i
 
 
 def test_the_scans_row_is_free_when_the_statement_has_ended(database: Database, detector_id: int) -> None:
-    """And not only when this process goes on to commit: other workers wait for the row."""
+    """Other workers wait for the row, so it must be free even before this process commits."""
     scan = start(database, 100, POLICY)
     locked: list[object] = []
 
@@ -317,7 +313,7 @@ def test_a_listed_etag_is_not_forgotten_when_the_same_content_comes_without_one(
 
 
 def test_an_empty_etag_is_none(database: Database, detector_id: int) -> None:
-    """It would match that of another object without one, and what was replaced would be reused unseen."""
+    """Two empty ETags would be equal, so a replaced object would be reused without being fetched."""
     objects: dict[str, bytes | Exception] = {"s3://b/1": png(BRIGHT), "s3://b/2": png(DARK)}
     parts = parts_of(database, detector_id, objects)
     assert isinstance(parts.store, InMemoryImageStore)
@@ -335,7 +331,7 @@ def test_an_empty_etag_is_none(database: Database, detector_id: int) -> None:
 def test_an_unchanged_image_keeps_its_verdict_when_another_one_fails_unexpectedly(
     deaths: int, database: Database, detector_id: int
 ) -> None:
-    """It is not fetched for that: it may be gone, or archived."""
+    """It is not fetched again, since it may be gone or archived."""
     parts = parts_of(database, detector_id, {"s3://b/1": png(BRIGHT), "s3://b/2": RuntimeError("a bug")})
     assert isinstance(parts.store, InMemoryImageStore)
     known = ImageRef(uri="s3://b/1", etag=parts.store.etag("s3://b/1"))
@@ -347,7 +343,7 @@ def test_an_unchanged_image_keeps_its_verdict_when_another_one_fails_unexpectedl
     assert found == {"s3://b/1": ("reused", None), "s3://b/2": ("failed", "engine_failed")}
 
 
-def test_a_scan_without_limits_pays_for_none(database: Database, detector_id: int) -> None:
+def test_a_scan_without_limits_costs_no_statement_for_them(database: Database, detector_id: int) -> None:
     scan = start(database, 10_000, POLICY)
     with transaction(database) as session:
         session.execute(text("UPDATE scans SET judged = 5000, fake = 5000,"

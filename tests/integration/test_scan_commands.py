@@ -1,4 +1,4 @@
-"""Scans as an operator runs them: the command line and the worker are processes, the engine alone is scripted."""
+"""Scans as an operator runs them: the command line and the worker are processes, and only the engine is scripted."""
 
 import gzip
 import json
@@ -47,7 +47,7 @@ def told(*arguments: str, environment: Environment, code: int = DONE) -> dict[st
 
 
 def error_of(*arguments: str, environment: Environment, code: int) -> str:
-    """The one line that a command which does nothing says."""
+    """The one line that a refused command prints."""
     done = ran(*arguments, environment=environment, code=code)
     (line,) = done.stderr.splitlines()
     assert (line.startswith("fakesweep: "), done.stdout) == (True, "")
@@ -63,7 +63,7 @@ def decided(environment: Environment) -> int:
 
 
 def set_aside(environment: Environment) -> int:
-    """Images of a paused scan that are kept for its going on."""
+    """How many images of a paused scan are kept until it is resumed."""
     images = "SELECT coalesce(sum(jsonb_array_length(message -> 'images')), 0)"
     return counted(environment, f"{images} FROM unpublished, jsonb_array_elements(messages) message")
 
@@ -98,7 +98,7 @@ def test_several_prefixes_are_one_scan(
     }  # fmt: skip
 
 
-def test_what_rules_pass_over_is_counted_by_cause(environment: Environment, bucket: str, s3_environment: str) -> None:
+def test_what_rules_skip_is_counted_by_cause(environment: Environment, bucket: str, s3_environment: str) -> None:
     client = boto3.client("s3", endpoint_url=s3_environment)
     sizes = {"x.png": 60, "y.JPG": 60, "small.png": 49, "least.png": 50, "large.png": 101, "film.mp4": 60, "folder/": 0}
     for key, size in sizes.items():
@@ -124,7 +124,7 @@ def test_uris_are_piped_in(environment: Environment, bucket: str, s3_environment
     assert [(row["verdict"], row["external_id"]) for row in rows] == [("fake", None), ("real", "post 7")]
 
 
-def test_a_scan_that_is_paused_while_it_is_judged_goes_on(environment: Environment, tmp_path: Path) -> None:
+def test_a_scan_that_is_paused_while_it_is_judged_can_be_resumed(environment: Environment, tmp_path: Path) -> None:
     listed = write_pngs(tmp_path / "images", 480)
     scan = ran("scan", str(tmp_path / "images"), environment=environment).stdout.strip()
     with worker(SLOW, NO_POISON, environment, tmp_path) as running:
@@ -143,8 +143,8 @@ def test_a_scan_that_is_paused_while_it_is_judged_goes_on(environment: Environme
     assert set_aside(environment) == 0
 
 
-def test_a_pause_ends_the_producer_and_says_how_it_goes_on(environment: Environment, tmp_path: Path) -> None:
-    """Nobody judges, so the producer waits in front of a full queue until the pause comes."""
+def test_a_pause_ends_the_producer_and_says_how_to_resume(environment: Environment, tmp_path: Path) -> None:
+    """There is no worker, so the queue is full and the producer waits until the scan is paused."""
     listed = write_pngs(tmp_path / "images", 5 * MAX_IMAGES)
     full = environment | {"FAKESWEEP_MAX_QUEUE_DEPTH": "2"}
     command = [sys.executable, "-m", "producers", "scan", str(tmp_path / "images")]
@@ -165,7 +165,7 @@ def test_a_pause_ends_the_producer_and_says_how_it_goes_on(environment: Environm
     assert [row["uri"] for row in results_of(str(scan), environment)] == listed
 
 
-def test_a_cancelled_scan_is_not_judged_and_stays_so(environment: Environment, tmp_path: Path) -> None:
+def test_a_cancelled_scan_is_not_judged_and_cannot_be_resumed(environment: Environment, tmp_path: Path) -> None:
     write_pngs(tmp_path / "images", 40)
     scan = ran("scan", str(tmp_path / "images"), environment=environment).stdout.strip()
     ran("cancel", scan, "--yes", environment=environment)
@@ -192,7 +192,7 @@ def test_repair_brings_back_what_was_lost(environment: Environment, tmp_path: Pa
     assert [row["uri"] for row in results_of(scan["scan"], environment)] == listed
 
 
-def test_a_scan_that_trips_its_breaker_says_so_once(environment: Environment, tmp_path: Path) -> None:
+def test_a_scan_that_passes_its_limit_says_so_once(environment: Environment, tmp_path: Path) -> None:
     images = counters.LIMITS_AFTER + 8 * MAX_IMAGES
     write_pngs(tmp_path / "images", images, level=FAKE)
     folder = str(tmp_path / "images")
@@ -207,7 +207,7 @@ def test_a_scan_that_trips_its_breaker_says_so_once(environment: Environment, tm
         counts = told("resume", scan, "--watch", environment=environment)
     assert (counts["status"], counts["judged"], counts["share_flagged"], counts["note"]) == ("done", images, 1, None)
     counts = told("scan", folder, environment=environment, code=PAUSED)
-    assert (counts["status"], counts["reused"]) == ("paused", images), "what is reused counts like what is judged"
+    assert (counts["status"], counts["reused"]) == ("paused", images), "reused images count like judged ones"
     counts = told("scan", folder, "--max-flagged-share", "1", environment=environment)
     assert (counts["status"], counts["reused"], counts["judged"]) == ("done", images, 0)
 
@@ -242,7 +242,7 @@ def test_a_second_scan_reuses_and_a_rejudging_one_does_not(
     assert [line.split("\t")[1:3] for line in lines] == [["real 0.020", f"{source}y.png"]] * 3
 
 
-def test_what_a_scan_s_status_does_not_allow_is_one_line(environment: Environment, bucket: str) -> None:
+def test_what_the_status_of_a_scan_does_not_allow_gives_one_line(environment: Environment, bucket: str) -> None:
     nobody = str(uuid.uuid4())
     line = error_of("pause", nobody, environment=environment, code=FAILED)
     assert f"there is no scan {nobody}" in line
@@ -266,7 +266,7 @@ def test_a_token_is_one_scan_with_one_set_of_options(environment: Environment, t
     assert "is cancelled" in ran("scan", one, "--token", "T", environment=environment, code=FAILED).stderr
 
 
-def test_a_listing_that_breaks_off_says_how_it_goes_on(environment: Environment, tmp_path: Path) -> None:
+def test_a_listing_that_fails_says_how_to_resume(environment: Environment, tmp_path: Path) -> None:
     manifest = tmp_path / "m.csv.gz"
     manifest.write_bytes(gzip.compress(b"".join(b"s3://b/%d,\n" % number for number in range(100)))[:-20])
     done = ran("scan", str(manifest), environment=environment, code=FAILED)
@@ -277,7 +277,7 @@ def test_a_listing_that_breaks_off_says_how_it_goes_on(environment: Environment,
     assert told("status", scan, environment=environment)["status"] == "listing"
 
 
-def test_a_command_line_that_cannot_be_makes_no_scan(environment: Environment, tmp_path: Path) -> None:
+def test_a_wrong_command_line_makes_no_scan(environment: Environment, tmp_path: Path) -> None:
     several = error_of("scan", "s3://b/", str(tmp_path), environment=environment, code=USAGE)
     assert "several sources must all be s3://" in several
     gone = error_of("scan", str(tmp_path / "gone"), environment=environment, code=USAGE)
@@ -318,6 +318,8 @@ def test_a_scan_that_stands_still_is_named(environment: Environment, bucket: str
     for arguments in (["status"], ["status", scan]):
         line, absent = ran(*arguments, environment=environment).stderr.splitlines()
         assert "no worker listens" in absent
-        assert all(part in line for part in (scan, "forgotten", "2:00:", "1 images have none", "dead list"))
+        assert all(
+            part in line for part in (scan, "forgotten", "stands still", "2:00:", "1 images have none", "dead list")
+        )
     ran("pause", scan, environment=environment)
     assert stalled() == [], "a paused scan is not meant to move"

@@ -48,7 +48,7 @@ def test_a_whole_id_is_not_looked_up(named: Database) -> None:
 
 
 @pytest.mark.parametrize("text", ["0123", "0123abcd", "photos"])
-def test_of_several_all_are_named(named: Database, text: str) -> None:
+def test_if_several_scans_fit_all_are_named(named: Database, text: str) -> None:
     with pytest.raises(UsageError) as raised:
         scan_named(named, text)
     told = str(raised.value)
@@ -56,7 +56,7 @@ def test_of_several_all_are_named(named: Database, text: str) -> None:
     assert (str(ONE) in told, str(OTHER) in told) == (text != "photos", text == "photos")
 
 
-def test_of_many_the_newest_are_named(database: Database) -> None:
+def test_if_many_scans_fit_the_newest_are_named(database: Database) -> None:
     ids = [start_scan(database, Listing(sources=("s3://b/",)), name="night").id for _ in range(7)]
     with pytest.raises(UsageError) as raised:
         scan_named(database, "night")
@@ -66,13 +66,13 @@ def test_of_many_the_newest_are_named(database: Database) -> None:
 
 
 @pytest.mark.parametrize(("text", "said"), [("", "is empty"), ("ff", "too short"), ("f-f-f", "too short")])
-def test_what_could_choose_a_scan_by_accident_is_refused(named: Database, text: str, said: str) -> None:
+def test_a_text_that_is_too_short_is_refused(named: Database, text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         scan_named(named, text)
 
 
 @pytest.mark.parametrize("text", ["eeee", "July", "photo%", "z"])
-def test_what_is_not_there(named: Database, text: str) -> None:
+def test_a_text_that_fits_no_scan_is_refused(named: Database, text: str) -> None:
     with pytest.raises(NoSuchScanError, match="fakesweep status"):
         scan_named(named, text)
 
@@ -94,7 +94,7 @@ def test_what_is_not_there(named: Database, text: str) -> None:
     ],
     ids=lambda command: command[0],
 )
-def test_every_command_that_takes_a_scan_finds_it_so(
+def test_every_command_finds_its_scan_by_name(
     named: Database, database_url: str, clean_redis_url: str, command: tuple[str, ...]
 ) -> None:
     environment = {"DATABASE_URL": database_url, "BROKER_URL": clean_redis_url}

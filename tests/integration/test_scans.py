@@ -121,7 +121,7 @@ def test_a_scan_of_nothing_is_done_at_once(archive: Archive) -> None:
     assert archive.sweep()["status"] == "done"
 
 
-def test_what_rules_pass_over_is_counted_by_cause(archive: Archive) -> None:
+def test_what_rules_skip_is_counted_by_cause(archive: Archive) -> None:
     archive.fill(3)
     archive.images |= {"s3://b/film.MP4": b"x", "s3://b/shout.PNG": png(3)}
     counts = archive.sweep(rules=Rules(suffixes=(".png",)))
