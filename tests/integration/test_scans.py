@@ -72,7 +72,7 @@ class Archive:
         return publisher
 
     def judge(self, publisher: InMemoryPublisher, parts: Parts | None = None) -> None:
-        """What workers do with all that was published."""
+        """Judges all published messages, as workers do."""
         parts = parts or self.parts()
         for _, message in publisher.published:
             moderate(JudgeImages.parse(message), uuid4(), parts)
@@ -117,7 +117,7 @@ def test_a_scan_is_done_when_every_listed_image_has_its_outcome(archive: Archive
     assert count(archive.database, Unpublished) == 0
 
 
-def test_a_scan_of_nothing_is_done_at_once(archive: Archive) -> None:
+def test_a_scan_without_images_is_done_at_once(archive: Archive) -> None:
     assert archive.sweep()["status"] == "done"
 
 
@@ -129,8 +129,8 @@ def test_what_rules_skip_is_counted_by_cause(archive: Archive) -> None:
 
 
 @pytest.mark.parametrize("limit", range(14))
-def test_a_producer_that_ends_anywhere_goes_on_where_it_was(archive: Archive, limit: int) -> None:
-    """Twelve messages in three chunks; the broker, and with it the producer, goes away before each of them."""
+def test_a_producer_that_ends_anywhere_continues_where_it_was(archive: Archive, limit: int) -> None:
+    """There are twelve messages in three chunks. The broker, and so the producer, goes away before one of them."""
     archive.fill(12 * 16)
     scan_id = archive.start(token="one")
     dying = InMemoryPublisher(fail_after=limit)
@@ -142,7 +142,9 @@ def test_a_producer_that_ends_anywhere_goes_on_where_it_was(archive: Archive, li
         archive.publish(scan_id, dying, chunk_size=64)
     again = archive.publish(archive.start(token="one"), chunk_size=64)
     assert set(dying.uris) | set(again.uris) == set(archive.images)
-    assert len(again.uris) <= len(archive.images) - max(0, limit // 4 * 64 - 64), "it went on, and did not start anew"
+    assert len(again.uris) <= len(archive.images) - max(0, limit // 4 * 64 - 64), (
+        "it continued, and did not start again"
+    )
     archive.judge(dying)
     archive.judge(again)
     counts = results.progress(archive.database, scan_id)
@@ -150,7 +152,7 @@ def test_a_producer_that_ends_anywhere_goes_on_where_it_was(archive: Archive, li
     assert count(archive.database, Unpublished) == 0
 
 
-def test_done_is_not_reached_before_the_listing_ends(archive: Archive) -> None:
+def test_a_scan_is_not_done_before_its_listing_ends(archive: Archive) -> None:
     archive.fill(192)
     scan_id = archive.start()
     dying = InMemoryPublisher(fail_after=8)
@@ -161,7 +163,7 @@ def test_done_is_not_reached_before_the_listing_ends(archive: Archive) -> None:
     assert (counts["judged"], counts["listed"], counts["status"]) == (128, 192, "listing")
 
 
-def test_of_two_producers_on_one_scan_one_stops(archive: Archive) -> None:
+def test_one_of_two_producers_on_one_scan_stops(archive: Archive) -> None:
     archive.fill(192)
     scan_id = archive.start()
     second = InMemoryPublisher()
@@ -203,7 +205,7 @@ def test_a_second_scan_of_unchanged_objects_sends_no_message_and_fetches_nothing
 @pytest.mark.parametrize(
     "thresholds", [{}, {"fake_from": 0.99}, {"fake_from": 0.5, "real_to": 0.5}, {"real_to": 0.0, "fake_from": 1.0}]
 )
-def test_a_reused_verdict_is_what_a_worker_would_make_of_it(archive: Archive, thresholds: dict[str, float]) -> None:
+def test_a_reused_verdict_is_the_one_that_a_worker_would_give(archive: Archive, thresholds: dict[str, float]) -> None:
     archive.fill(9)
     archive.images["s3://b/same.png"] = archive.images["s3://b/00000.png"]
     archive.sweep(policy=Policy(explain=Explain.ALL))
@@ -263,10 +265,10 @@ def test_only_what_changed_is_published(archive: Archive) -> None:
         ({"policy": Policy(fake_from=0.01, real_to=0.01)}, 3),
     ],
 )
-def test_what_explains_less_than_is_wanted_is_judged_again(
+def test_a_verdict_without_the_wanted_explanation_is_not_reused(
     archive: Archive, options: dict[str, Any], published: int
 ) -> None:
-    """The last: dark images stopped without reasons, having said real, and this scan flags them."""
+    """In the last case, dark images have no explanation because the answer was real, and this scan flags them."""
     archive.fill(9)
     archive.sweep()
     assert len(archive.publish(archive.start(**options)).uris) == published
@@ -281,7 +283,7 @@ def test_another_detector_reuses_nothing_and_the_one_that_started_last_counts(ar
     assert archive.publish(archive.start()).uris == []
 
 
-def test_without_an_etag_nothing_is_reused_unseen(archive: Archive) -> None:
+def test_without_an_etag_nothing_is_reused_without_a_fetch(archive: Archive) -> None:
     archive.fill(1)
     archive.sweep()
     archive.etags = False
@@ -306,7 +308,7 @@ def test_rejudging_judges_each_content_once(archive: Archive) -> None:
         assert len(session.exec(select(StoredVerdict)).all()) == 12
 
 
-def test_an_object_that_is_replaced_after_listing_is_recorded_and_not_mixed_up(archive: Archive) -> None:
+def test_an_object_that_is_replaced_after_listing_fails_as_changed(archive: Archive) -> None:
     archive.fill(1)
     scan_id = archive.start()
     publisher = archive.publish(scan_id)
@@ -314,10 +316,10 @@ def test_an_object_that_is_replaced_after_listing_is_recorded_and_not_mixed_up(a
     archive.judge(publisher)
     row = archive.rows(scan_id)["s3://b/00000.png"]
     assert (row["outcome"], row["reason"], row["verdict"]) == ("failed", "changed", None)
-    assert len(archive.publish(archive.start()).uris) == 1, "nothing is known of it yet"
+    assert len(archive.publish(archive.start()).uris) == 1, "nothing is known about it yet"
 
 
-def test_a_paused_scan_stands_still_and_goes_on(archive: Archive) -> None:
+def test_a_paused_scan_stops_and_can_be_resumed(archive: Archive) -> None:
     archive.fill(192)
     scan_id = archive.start()
 
@@ -327,7 +329,7 @@ def test_a_paused_scan_stands_still_and_goes_on(archive: Archive) -> None:
 
     first = InMemoryPublisher(before=stop)
     archive.publish(scan_id, first, chunk_size=64)
-    assert len(first.published) == 6, "not even the chunk in hand is finished"
+    assert len(first.published) == 6, "the current chunk is not finished either"
     archive.judge(first)
     counts = results.progress(archive.database, scan_id)
     assert (counts["status"], counts["judged"], counts["note"]) == ("paused", 0, "paused by hand")
@@ -341,7 +343,7 @@ def test_a_paused_scan_stands_still_and_goes_on(archive: Archive) -> None:
     assert count(archive.database, Unpublished) == 0
 
 
-def test_a_scan_that_is_paused_after_its_listing_goes_on(archive: Archive) -> None:
+def test_a_scan_that_is_paused_after_its_listing_can_be_resumed(archive: Archive) -> None:
     archive.fill(40)
     scan_id = archive.start()
     publisher = archive.publish(scan_id)
@@ -355,7 +357,7 @@ def test_a_scan_that_is_paused_after_its_listing_goes_on(archive: Archive) -> No
     assert count(archive.database, Unpublished) == 0
 
 
-def test_a_cancelled_scan_ends_for_good(archive: Archive) -> None:
+def test_a_cancelled_scan_cannot_be_changed_any_more(archive: Archive) -> None:
     archive.fill(20)
     scan_id = archive.start()
     publisher = archive.publish(scan_id)
@@ -384,14 +386,14 @@ def test_a_scan_that_flags_too_much_pauses_and_says_so(archive: Archive) -> None
     assert (counts["status"], counts["note"]) == ("done", None)
 
 
-def test_a_scan_that_fails_too_much_pauses_also_on_reused_findings(archive: Archive) -> None:
+def test_reused_findings_and_failures_count_towards_the_limits(archive: Archive) -> None:
     archive.images = {f"s3://b/{n:05d}.png": png(250, n) for n in range(counters.LIMITS_AFTER + 16)}
     archive.sweep(limits=Limits(None, None))
     archive.fill(16, start=90000)
     scan_id = archive.start()
     archive.publish(scan_id, chunk_size=500)
     counts = results.progress(archive.database, scan_id)
-    assert (counts["status"], counts["reused"]) == ("paused", 1016), "its producer noticed after its chunk"
+    assert (counts["status"], counts["reused"]) == ("paused", 1016), "the producer noticed it after the chunk"
     scans.resume(archive.database, scan_id, max_flagged_share=0.99)
     archive.publish(scan_id, chunk_size=500)
     assert results.progress(archive.database, scan_id)["status"] == "paused"
@@ -418,7 +420,7 @@ def test_repair_publishes_what_has_no_outcome_and_nothing_else(archive: Archive)
     assert count(archive.database, Unpublished) == 0
 
 
-def test_repair_after_objects_came_and_went_ends_exactly(archive: Archive) -> None:
+def test_a_repair_after_objects_were_added_and_deleted_counts_exactly(archive: Archive) -> None:
     archive.fill(64)
     scan_id = archive.start()
     publisher = archive.publish(scan_id)
@@ -436,8 +438,8 @@ def test_repair_after_objects_came_and_went_ends_exactly(archive: Archive) -> No
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_what_a_repair_does_not_find_any_more_ends_no_scan_early(archive: Archive, late: bool) -> None:
-    """Its message is still under way, and comes before the others have their outcomes, or after all of them."""
+def test_images_that_a_repair_finds_no_longer_end_no_scan_early(archive: Archive, late: bool) -> None:
+    """Their message is still in the queue. It is judged before the other images have their outcomes, or after them."""
     archive.fill(32)
     scan_id = archive.start()
     old = archive.publish(scan_id)
@@ -456,7 +458,7 @@ def test_what_a_repair_does_not_find_any_more_ends_no_scan_early(archive: Archiv
     assert (counts["listed"], counts["judged"], counts["failed"]) == (32, 16, 16)
 
 
-def test_a_repair_remembers_no_more_than_is_still_to_come(archive: Archive) -> None:
+def test_a_repair_remembers_only_images_without_an_outcome(archive: Archive) -> None:
     archive.fill(64)
     scan_id = archive.start()
     archive.publish(scan_id)
@@ -497,11 +499,11 @@ def test_a_message_in_the_engine_while_its_scan_is_dropped_ends_quietly(archive:
 
     archive.engine = ScriptedEngine(fail=drop)
     archive.judge(publisher)
-    assert archive.engine.calls == [16], "judged once, and not once more one by one"
+    assert archive.engine.calls == [16], "judged once, and not again one by one"
     assert results.progress(archive.database, scan_id)["judged"] == 0
 
 
-def test_repair_while_workers_go_on_counts_nobody_twice(archive: Archive) -> None:
+def test_a_repair_while_workers_judge_counts_no_image_twice(archive: Archive) -> None:
     archive.fill(192)
     scan_id = archive.start()
     publisher = archive.publish(scan_id)
@@ -520,13 +522,13 @@ def test_repair_while_workers_go_on_counts_nobody_twice(archive: Archive) -> Non
     assert (counts["status"], counts["listed"], counts["judged"]) == ("done", 192, 192)
 
 
-def test_what_was_piped_in_cannot_be_listed_again(archive: Archive) -> None:
+def test_a_scan_of_standard_input_cannot_be_repaired(archive: Archive) -> None:
     scan = scans.start_scan(archive.database, scans.Listing(sources=("-",)))
     with pytest.raises(ScanStateError, match="standard input"):
         scans.repair(archive.database, scan.id)
 
 
-def test_a_repair_that_is_killed_goes_on(archive: Archive) -> None:
+def test_a_repair_that_is_killed_can_be_continued(archive: Archive) -> None:
     archive.fill(192)
     scan_id = archive.start()
     archive.publish(scan_id)
@@ -537,7 +539,7 @@ def test_a_repair_that_is_killed_goes_on(archive: Archive) -> None:
     assert results.progress(archive.database, scan_id)["status"] == "repairing"
     again = archive.publish(scan_id, chunk_size=64)
     assert set(dying.uris) | set(again.uris) == set(archive.images)
-    assert len(again.uris) == 128, "the first chunk is not published once more"
+    assert len(again.uris) == 128, "the first chunk is not published again"
     archive.judge(dying)
     archive.judge(again)
     counts = results.progress(archive.database, scan_id)

@@ -1,4 +1,4 @@
-"""Models and migrations say the same, and the schema refuses what would lose its meaning."""
+"""Models and migrations describe the same schema, and migrations keep what an older release wrote."""
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -24,11 +24,11 @@ def _no_partition(_object: object, name: str | None, kind: str, *_: object) -> b
     return not (kind == "table" and (name or "").startswith(TABLE_PREFIX))
 
 
-def test_models_and_migrations_do_not_drift_apart(database: Database) -> None:
+def test_models_and_migrations_describe_the_same_schema(database: Database) -> None:
     assert drift(database, SQLModel.metadata) == []
 
 
-def test_a_drift_would_be_seen(database: Database) -> None:
+def test_a_difference_is_found(database: Database) -> None:
     metadata = MetaData()
     for table in SQLModel.metadata.sorted_tables:
         table.to_metadata(metadata)
@@ -36,18 +36,18 @@ def test_a_drift_would_be_seen(database: Database) -> None:
     assert len(drift(database, metadata)) == 1
 
 
-def test_the_newest_revision_by_its_file_s_name_is_alembic_s(database: Database) -> None:
+def test_the_newest_revision_by_file_name_is_alembics(database: Database) -> None:
     assert newest() == ScriptDirectory.from_config(alembic_config()).get_current_head()
 
 
-def test_the_views_that_dashboards_read(database: Database) -> None:
+def test_all_views_can_be_read_from_an_empty_database(database: Database) -> None:
     with database.connect() as connection:
         for view in VIEWS:
             rows = connection.execute(text(f"SELECT * FROM {view}")).all()
             assert len(rows) == (1 if view == "review_backlog" else 0), view
 
 
-def test_what_the_release_before_wrote_survives_every_migration(database: Database) -> None:
+def test_what_the_first_release_wrote_survives_every_migration(database: Database) -> None:
     config = alembic_config()
     with database.connect() as connection:
         config.attributes["connection"] = connection

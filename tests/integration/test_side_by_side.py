@@ -1,4 +1,4 @@
-"""Chunks whose images are all known are compared side by side: in the end, nobody can tell."""
+"""Chunks whose images are all known are compared side by side, with the same result as one after the other."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ from worker.tables import Unpublished
 
 CHUNK = 16
 NEW_CHUNKS = (4, 6, 7, 9, 10, 11, 15)
-"""Of 16: alone, in pairs, in threes, and at the end."""
+"""Which of 16 chunks have new images: a single one, two and three in a row, and the last one."""
 
 INSERT = text(
     "INSERT INTO findings (partition, scan_id, uri, outcome, reason, attempts)"
@@ -34,7 +34,7 @@ def archive(database: Database) -> Archive:
 
 
 @pytest.mark.parametrize("limit", range(len(NEW_CHUNKS) + 1))
-def test_a_producer_that_ends_between_chunks_loses_and_doubles_nothing(archive: Archive, limit: int) -> None:
+def test_a_producer_that_ends_between_chunks_loses_and_repeats_nothing(archive: Archive, limit: int) -> None:
     archive.fill(16 * CHUNK)
     new = {uri: archive.images.pop(uri) for n, uri in enumerate(sorted(archive.images)) if n // CHUNK in NEW_CHUNKS}
     archive.sweep()
@@ -55,7 +55,7 @@ def test_a_producer_that_ends_between_chunks_loses_and_doubles_nothing(archive: 
 
 
 class BreakingOff(InMemorySource):
-    """Cannot be read further after 48 refs."""
+    """A source that fails after 48 refs."""
 
     def pages(self, cursor: str | None) -> Iterator[Page]:
         for page in super().pages(cursor):
@@ -65,7 +65,7 @@ class BreakingOff(InMemorySource):
 
 
 def known_but_for_the_third_chunk(archive: Archive, chunks: int) -> set[str]:
-    """The uris that are new. The chunks before and after them are all known."""
+    """Fills the archive with known images, except in the third chunk. Returns the uris of that chunk."""
     archive.fill(chunks * CHUNK)
     new = {uri: archive.images.pop(uri) for uri in sorted(archive.images)[2 * CHUNK : 3 * CHUNK]}
     archive.sweep()
@@ -73,7 +73,7 @@ def known_but_for_the_third_chunk(archive: Archive, chunks: int) -> set[str]:
     return set(new)
 
 
-def test_what_was_read_before_a_source_breaks_off_is_published(archive: Archive) -> None:
+def test_what_was_read_before_a_source_fails_is_published(archive: Archive) -> None:
     new = known_but_for_the_third_chunk(archive, 4)
     publisher, listed = InMemoryPublisher(), list[int]()
     with pytest.raises(SourceError):
@@ -85,7 +85,7 @@ def test_what_was_read_before_a_source_breaks_off_is_published(archive: Archive)
     assert listed == [CHUNK, 2 * CHUNK, 3 * CHUNK]
 
 
-def test_a_chunk_that_is_committed_meanwhile_takes_no_message_away_that_is_not_published(archive: Archive) -> None:
+def test_committing_the_next_chunk_keeps_a_message_that_is_not_published(archive: Archive) -> None:
     new = known_but_for_the_third_chunk(archive, 5)
     scan_id, kept = archive.start(), list[int]()
 
@@ -126,7 +126,7 @@ def test_a_deadlock_that_postgres_does_not_see_ends(archive: Archive) -> None:
 
 
 def _side_by_side(database: Database) -> bool:
-    """Whether one chunk waits for a lock, and another one for the chunk."""
+    """Whether one chunk waits for a lock, and another one for that chunk."""
     sessions = text(
         "SELECT bool_or(wait_event_type = 'Lock') AND bool_or(state = 'idle in transaction' AND query LIKE 'RELEASE%')"
         " FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'fakesweep%'"
@@ -135,7 +135,7 @@ def _side_by_side(database: Database) -> bool:
         return bool(session.execute(sessions).scalar())
 
 
-def test_names_and_ids_of_known_images_come_through_as_they_are(archive: Archive) -> None:
+def test_names_and_ids_of_known_images_are_kept_unchanged(archive: Archive) -> None:
     names = ["a\tb", "a\nb", "a\\b", "a\\u0000", '"', "'", "{}", "[null]", "null"]
     names += ["\x01\x1f\x7f", "\u2028", "ü", "u\u0308", "😀"]
     archive.images = {f"s3://b/{name}": png(250, n) for n, name in enumerate(names)}
@@ -148,7 +148,7 @@ def test_names_and_ids_of_known_images_come_through_as_they_are(archive: Archive
     }
 
 
-def test_a_finding_that_is_there_already_stays_and_is_not_counted(archive: Archive) -> None:
+def test_a_finding_that_exists_already_stays_and_is_not_counted(archive: Archive) -> None:
     archive.fill(9)
     archive.sweep()
     scan_id, uris = archive.start(), sorted(archive.images)

@@ -1,4 +1,4 @@
-"""At how many deaths of a worker a message was in hand, and an image alone."""
+"""How many workers died while they had a message, or while they judged an image alone."""
 
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ def rows(database: Database) -> tuple[int, int]:
 
 
 def deaths_before(tried: AbstractContextManager[int], error: Exception) -> int:
-    """What a try yields that ends with the error."""
+    """The number of deaths that a try yields. The try then ends with the error."""
     yielded: list[int] = []
     with suppress(type(error)), tried as deaths:
         yielded.append(deaths)
@@ -32,13 +32,13 @@ def deaths_before(tried: AbstractContextManager[int], error: Exception) -> int:
     return yielded[0]
 
 
-def test_a_message_that_never_comes_back_leaves_no_trace(database: Database) -> None:
+def test_a_message_that_never_comes_back_leaves_no_row(database: Database) -> None:
     with message_tried(database, uuid4(), came_back=False) as deaths:
         assert (deaths, rows(database)) == (0, (0, 0))
     assert rows(database) == (0, 0)
 
 
-def test_each_delivery_after_a_death_knows_of_one_more(database: Database) -> None:
+def test_each_delivery_after_a_death_counts_one_more(database: Database) -> None:
     message = uuid4()
     for before in range(4):
         tried = message_tried(database, message, came_back=before > 0)
@@ -49,14 +49,14 @@ def test_each_delivery_after_a_death_knows_of_one_more(database: Database) -> No
 
 
 @pytest.mark.parametrize("gives_back", [ShuttingDownError, BrokerUnavailableError])
-def test_what_a_worker_gives_back_was_at_no_death(database: Database, gives_back: type[Exception]) -> None:
+def test_a_message_that_a_worker_gives_back_counts_no_death(database: Database, gives_back: type[Exception]) -> None:
     message = uuid4()
     for came_back in (False, True, True):
         assert deaths_before(message_tried(database, message, came_back=came_back), gives_back("later")) == 0
     assert deaths_before(message_tried(database, message, came_back=True), EngineDeadError("gone")) == 0
     assert deaths_before(message_tried(database, message, came_back=True), gives_back("later")) == 1
     with message_tried(database, message, came_back=True) as deaths:
-        assert deaths == 1, "what is given back later does not forget the death"
+        assert deaths == 1, "giving it back later does not forget the death"
     assert rows(database) == (0, 0)
 
 
@@ -81,7 +81,7 @@ def test_an_image_that_survives_alone_is_forgotten_and_one_that_kills_is_not(dat
 
 
 def test_a_restart_of_postgres_is_no_death(database: Database, database_url: str) -> None:
-    """Postgres goes away while an image is alone, and comes back soon after."""
+    """Postgres goes away while an image is judged alone, and comes back soon after."""
     scan = uuid4()
     name = make_url(database_url).database
 

@@ -33,7 +33,7 @@ from worker.tls import BrokerTls, explained
 
 NOT_TRUSTED = "is not signed by a CA that we trust: set FAKESWEEP_BROKER_CA_FILE to the file with the CA's certificate"
 CLOSED = "closed the connection in the TLS handshake.*: check FAKESWEEP_BROKER_CERT_FILE and FAKESWEEP_BROKER_KEY_FILE"
-"""What is left to say when the server has closed the connection before we read why."""
+"""What we can say when the server has closed the connection before we could read why."""
 NO_CLIENT = f"asks for a client certificate: set FAKESWEEP_BROKER_CERT_FILE and FAKESWEEP_BROKER_KEY_FILE|{CLOSED}"
 REFUSED = f"does not accept our client certificate: .*FAKESWEEP_BROKER_CERT_FILE|{CLOSED}"
 BROKERS = {"redis": redis_over_tls, "rabbitmq": rabbitmq_over_tls}
@@ -46,7 +46,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @contextmanager
 def started(kind: str, folder: Path, certificates: Certificates, server: tuple[Path, Path]) -> Iterator[str]:
-    """A broker over TLS; skipped by name where there is none, but not in CI."""
+    """A broker over TLS. If it is not installed, the test is skipped and names it, but not in CI."""
     try:
         with BROKERS[kind](folder / kind, certificates, server) as url:
             yield url
@@ -87,7 +87,7 @@ def test_a_broker_that_trusts_us_and_that_we_trust(broker_url: str, certificates
         (lambda c: (c.ca, *c.other_client), REFUSED),
     ],
 )
-def test_a_broker_that_one_of_us_does_not_trust(
+def test_a_broker_that_does_not_trust_us_or_that_we_do_not_trust(
     files: Callable[[Certificates], tuple[Path, ...]], said: str, broker_url: str, certificates: Certificates
 ) -> None:
     with pytest.raises(ConfigurationError) as got:
@@ -111,7 +111,7 @@ def test_a_broker_with_a_wrong_certificate(
         use(url, certificates.ca, *certificates.client)
 
 
-def test_every_process_gives_its_files_to_the_broker() -> None:
+def test_every_process_uses_its_tls_files_for_the_broker() -> None:
     calls = [
         node
         for package in ("worker", "producers")
@@ -124,7 +124,7 @@ def test_every_process_gives_its_files_to_the_broker() -> None:
 
 
 def test_files_that_are_missing_or_do_not_fit(certificates: Certificates, tmp_path: Path) -> None:
-    """These are told before anything is connected."""
+    """They are reported before anything is connected."""
     (tmp_path / "text").write_text("no certificate")
     cert, key = certificates.client
     for files, said in (
@@ -160,8 +160,8 @@ def test_a_database_that_trusts_us_and_that_we_trust(postgres_url: str, certific
     assert (row.state, "sslmode=require" in row.found) == (State.WARNING, True)
 
 
-def test_the_password_alone_in_a_file(postgres_url: str, certificates: Certificates, tmp_path: Path) -> None:
-    """As libpq does it: docs/secrets.md promises it."""
+def test_a_file_may_hold_only_the_password(postgres_url: str, certificates: Certificates, tmp_path: Path) -> None:
+    """libpq reads this file. docs/secrets.md says that it works."""
     url = verified(postgres_url.replace("postgres@", "pw@"), certificates.ca, None)
     row = check("database", subject_of(database_url=url))
     assert (row.state, "no password supplied" in row.found) == (State.WRONG, True)
@@ -182,7 +182,7 @@ def test_the_password_alone_in_a_file(postgres_url: str, certificates: Certifica
         (lambda c, url: verified(url, c.folder / "none", c.client), "root certificate file .* does not exist"),
     ],
 )
-def test_a_database_that_one_of_us_does_not_trust(
+def test_a_database_that_does_not_trust_us_or_that_we_do_not_trust(
     parameters: Callable[[Certificates, str], str], said: str, postgres_url: str, certificates: Certificates
 ) -> None:
     with pytest.raises(ConfigurationError, match=said) as got:
@@ -293,6 +293,6 @@ def test_a_worker_that_does_not_trust_its_broker_ends_with_one_line(
         ("certificate verify failed: certificate is not yet valid", "the server's certificate is not valid yet"),
     ],
 )
-def test_other_faults(said: str, meaning: str) -> None:
+def test_other_faults_of_tls_are_explained(said: str, meaning: str) -> None:
     assert str(explained(said, ca="A", cert="B", key="C")).startswith(meaning)
     assert explained("Connection refused", ca="A", cert="B", key="C") is None

@@ -1,4 +1,4 @@
-"""`fakesweep token`: made, listed, withdrawn; what is stored; who may do it."""
+"""`fakesweep token` makes, lists and withdraws tokens: what is stored, and who may do it."""
 
 import json
 
@@ -51,7 +51,7 @@ def test_a_token_is_shown_once_and_stored_as_its_hash(database: Database, databa
         (("list", "--days", "1"), "belong to add"),
     ],
 )
-def test_what_cannot_be_is_said(database_url: str, arguments: tuple[str, ...], said: str) -> None:
+def test_bad_usage_of_token_gives_one_line(database_url: str, arguments: tuple[str, ...], said: str) -> None:
     given = {"DATABASE_URL": database_url}
     if "twice" in arguments:
         assert fakesweep("token", *arguments, environment=given).returncode == 0

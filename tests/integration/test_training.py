@@ -1,4 +1,4 @@
-"""A recipe's stages on a real model in miniature: what they change, what they leave, and the folder at the end."""
+"""A recipe's stages on a tiny real model: what they change, what they leave unchanged, and the folder at the end."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ LORA = Stage(name="lora", train=(Part.PROJECTOR, Part.LANGUAGE_MODEL), lora=Lora
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """More of them only wait for one another over tensors as small as these."""
+    """With such small tensors, several threads would mostly wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -55,7 +55,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(base: Path, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All three parts in one stage, some images held out."""
+    """A detector with all three parts trained in one stage, and some images held out."""
     output = tmp_path_factory.mktemp("trained") / "detector"
     train_in_process(base, dataset, output, Stage(**SHORT), hold_out=0.25, seed=3)
     return output
@@ -78,10 +78,12 @@ def changed(before: Path, after: Path) -> set[str]:
     ],
     ids=["tower", "projector", "language model", "classes", "lora"],
 )
-def test_a_stage_trains_the_parts_that_it_names_and_leaves_the_others_bit_for_bit(
+def test_a_stage_trains_the_parts_that_it_names_and_changes_no_bit_of_the_others(
     base: Path, dataset: Path, tmp_path: Path, stage: Stage, parts: set[str]
 ) -> None:
-    stage = stage.model_copy(update={"gradient_checkpointing": True})  # which fails quietly where it is set up wrongly
+    stage = stage.model_copy(
+        update={"gradient_checkpointing": True}
+    )  # if it is set up wrongly, it fails without an error
     train_in_process(base, dataset, tmp_path / "out", stage)
     differ = changed(base, tmp_path / "out")
     assert {part for part in (TOWER, PROJECTOR, LANGUAGE_MODEL) if any(one.startswith(part) for one in differ)} == parts
@@ -99,7 +101,7 @@ def test_lora_changes_the_layers_that_it_adapts_and_no_others_of_the_language_mo
     assert differ == {f"{layer}.{one}_proj.weight" for layer in range(4) for one in adapted}
 
 
-def test_lora_trains_the_tower_where_it_is_named_but_for_what_nobody_reads(
+def test_lora_trains_the_tower_if_it_is_named_except_for_unused_layers(
     base: Path, dataset: Path, tmp_path: Path
 ) -> None:
     stage = LORA.model_copy(update={"train": tuple(Part), "weight_decay": 0.1})
@@ -109,9 +111,7 @@ def test_lora_trains_the_tower_where_it_is_named_but_for_what_nobody_reads(
     assert not any(".layers.4." in one or ".post_layernorm." in one for one in differ)
 
 
-def test_a_full_fine_tune_changes_all_parts_but_what_comes_after_the_layer_that_llava_reads(
-    base: Path, trained: Path
-) -> None:
+def test_a_full_fine_tune_changes_all_parts_except_for_unused_layers(base: Path, trained: Path) -> None:
     differ = changed(base, trained)
     assert {f"{TOWER}vision_model.encoder.layers.{layer}.mlp.fc1.weight" for layer in range(4)} <= differ
     assert {f"{PROJECTOR}linear_1.weight", f"{LANGUAGE_MODEL}lm_head.weight"} <= differ
@@ -150,7 +150,7 @@ def test_calibration_and_thresholds_of_the_base_are_not_taken_over(base: Path, d
     assert (description.calibration, description.thresholds) == (Calibration(), Thresholds())
 
 
-def test_what_was_held_out_and_from_what_it_was_trained_stand_beside_it(dataset: Path, trained: Path) -> None:
+def test_the_folder_says_how_it_was_trained_and_what_was_held_out(dataset: Path, trained: Path) -> None:
     record = json.loads((trained / "training.json").read_text())
     held_out = json.loads((trained / "held-out.json").read_text())
     drawn = json.loads(dataset.read_text())
@@ -182,7 +182,7 @@ def test_what_is_finished_is_not_trained_again(base: Path, dataset: Path, traine
 
 
 class Ending:
-    """Pixels that can be read so many times before somebody presses Ctrl-C."""
+    """Pixels that can be read `reads` times. The next read raises KeyboardInterrupt, as Ctrl-C does."""
 
     def __init__(self, pixels: Any, reads: int) -> None:
         self._pixels, self._reads = pixels, reads
@@ -195,7 +195,7 @@ class Ending:
 
 
 @pytest.mark.parametrize("stage", [CLASSES, Stage(**SHORT), LORA], ids=["classes", "full", "lora"])
-def test_a_stage_that_goes_on_from_a_checkpoint_ends_as_if_nothing_had_been(
+def test_a_stage_that_continues_from_a_checkpoint_gives_the_same_weights(
     base: Path, tmp_path: Path, stage: Stage
 ) -> None:
     stage = stage.model_copy(update={"steps": 4, "warmup": 0.0})
@@ -219,14 +219,14 @@ def test_a_stage_that_goes_on_from_a_checkpoint_ends_as_if_nothing_had_been(
     assert [name for name in once if not torch.equal(once[name], twice[name])] == []
 
 
-def test_a_trained_detector_is_trained_on(dataset: Path, trained: Path, tmp_path: Path) -> None:
+def test_a_trained_detector_can_be_trained_further(dataset: Path, trained: Path, tmp_path: Path) -> None:
     train_in_process(trained, dataset, tmp_path / "out", Stage(**SHORT), name="further")
     assert described(tmp_path / "out")[0].name == "further"
     assert json.loads((tmp_path / "out" / "training.json").read_text())["base"]["name"] == "trained"
 
 
 def test_a_fine_tune_learns_what_it_is_shown(base: Path, tmp_path: Path) -> None:
-    """Red is fake, and blue is real: so it says, of images that it has not seen, after some seconds."""
+    """Red is fake, and blue is real. After some seconds, it says so of images that it has not seen."""
     (tmp_path / "images").mkdir()
     records = []
     for number in range(16):
@@ -258,7 +258,9 @@ def test_an_answer_that_contradicts_its_label_is_not_learned(base: Path, dataset
     assert [(fault.image, fault.cause) for fault in faults] == [(records[2]["image"], Cause.CONTRADICTS_LABEL)]
 
 
-def test_missing_and_broken_images_are_told_and_the_rest_is_used(base: Path, dataset: Path, tmp_path: Path) -> None:
+def test_missing_and_broken_images_are_reported_and_all_others_are_used(
+    base: Path, dataset: Path, tmp_path: Path
+) -> None:
     copy = shutil.copytree(dataset.parent, tmp_path / "set")
     records = json.loads(dataset.read_text())
     (copy / records[2]["image"]).unlink()
@@ -268,7 +270,7 @@ def test_missing_and_broken_images_are_told_and_the_rest_is_used(base: Path, dat
     assert json.loads((tmp_path / "out" / "training.json").read_text())["images"] == 14
 
 
-def test_tower_of_another_kind_is_refused(base: Path, dataset: Path, tmp_path: Path) -> None:
+def test_a_tower_of_another_kind_is_refused(base: Path, dataset: Path, tmp_path: Path) -> None:
     other = shutil.copytree(base, tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
     config["vision_feature_layer"] = [-2]
@@ -278,19 +280,19 @@ def test_tower_of_another_kind_is_refused(base: Path, dataset: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("stage", [LORA, CLASSES], ids=["lora", "classes"])
-def test_spread_weights_are_for_full_fine_tunes(base: Path, dataset: Path, tmp_path: Path, stage: Stage) -> None:
+def test_only_full_fine_tunes_can_have_spread_weights(base: Path, dataset: Path, tmp_path: Path, stage: Stage) -> None:
     with pytest.raises(ConfigurationError, match="launch with --multi_gpu or ZeRO stage 2"):
         train_in_process(base, dataset, tmp_path / "out", stage, weights_are_spread=True)
 
 
 class CommandLine:
-    """`fakesweep train` in this process: nothing is held out, so that it does not become an evaluation."""
+    """Runs `fakesweep train` in this process. Nothing is held out, so the process does not become an evaluation."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch, self._capfd = monkeypatch, capfd
 
     def train(self, dataset: Path, base: Path, output: Path, *options: str) -> tuple[int, str]:
-        """Exit code and stderr."""
+        """Returns the exit code and stderr."""
         given = ["fakesweep", "train", str(dataset), "--detector", str(base), "--output", str(output)]
         self._monkeypatch.setattr(sys, "argv", [*given, "--hold-out", "0", *options])
         self._capfd.readouterr()
@@ -310,7 +312,7 @@ def command_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[s
     structlog.configure(**configured)
 
 
-def test_bad_usage_is_one_line_and_exit_code_2(
+def test_bad_usage_gives_one_line_and_exit_code_2(
     command_line: CommandLine, base: Path, dataset: Path, trained: Path, tmp_path: Path
 ) -> None:
     fakes = [one for one in json.loads(dataset.read_text()) if one["label"] == 0]

@@ -1,4 +1,4 @@
-"""Dead letters at the desk, on a real broker: read by a button alone, and taken by an admin alone."""
+"""Dead letters at the desk, on a real broker: only a button reads them, and only an admin takes them."""
 
 import html
 import re
@@ -67,7 +67,7 @@ def test_letters_are_counted_by_a_get_and_read_by_a_button(desk: Desk) -> None:
     assert desk.count() == 1
 
 
-def test_what_is_in_a_letter_is_escaped_and_cut(desk: Desk) -> None:
+def test_the_text_of_a_letter_is_escaped_and_cut(desk: Desk) -> None:
     desk.bury(HOSTILE + "\0\ud800" + "x" * (LONGEST + 1000), reason=HOSTILE)
     read = desk.send(desk.lead, "/dead-letters").text
     assert "<script>" not in read
@@ -104,7 +104,7 @@ def test_a_lead_only_looks(desk: Desk) -> None:
     assert (desk.count(), broker.depth(desk.celery, LIVE_QUEUE)) == (1, 0)
 
 
-def test_a_broker_that_is_away_is_said_without_its_address(database: Database) -> None:
+def test_an_unavailable_broker_is_named_without_its_address(database: Database) -> None:
     person(database, "owl", DeskRole.LEAD)
     app = desk_app(database, broker=broker.create_app("redis://:secret@127.0.0.1:9/0"))
     answer = logged_in(app, "owl").get("/dead-letters")
@@ -114,7 +114,7 @@ def test_a_broker_that_is_away_is_said_without_its_address(database: Database) -
 
 def test_a_letter_is_not_lost_on_a_redis_that_was_emptied(clean_redis_url: str) -> None:
     app = broker.create_app(clean_redis_url)
-    broker.publish(app, JudgeImages.parse(JOB), LIVE_QUEUE)  # from now on, Celery takes the queue for declared
+    broker.publish(app, JudgeImages.parse(JOB), LIVE_QUEUE)  # from now on, Celery believes that the queue exists
     with redis.Redis.from_url(clean_redis_url) as client:
         client.flushdb()
     broker.dead_letter(app, JOB, InvalidMessageError("no message"), "no id", queue=LIVE_QUEUE)

@@ -1,4 +1,4 @@
-"""What stands before every page: headers, our own name, tokens in forms, limits, and reports of what was stopped."""
+"""What protects every page: headers, our own host name, tokens in forms, limits, and reports of what was stopped."""
 
 import re
 from typing import Annotated
@@ -72,11 +72,11 @@ def test_every_answer_has_the_headers(app: FastAPI) -> None:
         assert headers["cache-control"] == ("no-cache" if what.startswith("static") else "no-store"), what
     assert "script-src 'self'" in HEADERS["Content-Security-Policy"]
     assert "unsafe" not in HEADERS["Content-Security-Policy"]
-    assert "//" not in HEADERS["Content-Security-Policy"], "nothing of anybody else"
+    assert "//" not in HEADERS["Content-Security-Policy"], "nothing from other servers"
 
 
 def changing(routes: list[BaseRoute]) -> list[tuple[str, str]]:
-    """Every path and method that may change something; those of the API have tokens of their own."""
+    """Every path and method that may change something, except those of the API, which has its own tokens."""
     found = []
     for route in routes:
         path = getattr(route, "path", "")
@@ -85,7 +85,7 @@ def changing(routes: list[BaseRoute]) -> list[tuple[str, str]]:
     return found
 
 
-def test_whatever_changes_something_asks_for_a_token(app: FastAPI) -> None:
+def test_every_change_needs_a_token(app: FastAPI) -> None:
     client = logged_in(app, "heron")
     token = csrf_of(client.get("/login").text)
     found = changing(app.router.routes)
@@ -115,17 +115,17 @@ def test_somebody_logs_out(app: FastAPI) -> None:
     ["evil.example", "127.0.0.1.evil.example", "evil.example:8400", "localhost@evil.example", "evil.example#127.0.0.1",
      "evil.example?localhost", "", "localhost evil.example", "[::1", "127.0.0.1:x", "127.0.0.1/../evil.example"],
 )  # fmt: skip
-def test_another_name_is_refused(app: FastAPI, name: str) -> None:
+def test_another_host_name_is_refused(app: FastAPI, name: str) -> None:
     assert browser(app).get("/login", headers={"host": name}).status_code == 403
 
 
 @pytest.mark.parametrize("name", ["localhost:8400", "127.0.0.1", "[::1]:8400", "127.0.0.2:8400", "LOCALHOST"])
-def test_this_machine_s_names_are_ours(app: FastAPI, name: str) -> None:
+def test_the_names_of_this_machine_are_accepted(app: FastAPI, name: str) -> None:
     assert browser(app).get("/login", headers={"host": name}).status_code == 200
 
 
 @pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "via", "x-real-ip", "x-forwarded-host"])
-def test_the_demo_is_not_behind_a_proxy(app: FastAPI, header: str) -> None:
+def test_the_demo_refuses_what_a_proxy_passes_on(app: FastAPI, header: str) -> None:
     assert browser(app).get("/login", headers={header: "1.2.3.4"}).status_code == 403
 
 
@@ -138,7 +138,7 @@ def test_a_large_body_is_refused_whether_or_not_it_says_its_size(app: FastAPI) -
     assert client.post("/login", content=b"", headers=form | {"content-length": "-1"}).status_code == 413
 
 
-def test_what_browsers_report_is_counted_and_bounded(app: FastAPI) -> None:
+def test_reports_of_browsers_are_counted_and_limited(app: FastAPI) -> None:
     client = browser(app)
     assert app.state.csp_reports.count == 0
     assert client.post(csp_reports.PATH, json={"csp-report": {}}).status_code == 204
@@ -156,13 +156,13 @@ def test_few_reports_are_logged_and_all_are_counted() -> None:
 
 
 @pytest.mark.parametrize("value", ["null", "x", "e30=.x.y", ""])
-def test_a_session_that_somebody_made_up_is_none(app: FastAPI, value: str) -> None:
+def test_a_made_up_session_is_not_accepted(app: FastAPI, value: str) -> None:
     client = browser(app)
     client.cookies.set("fakesweep", value)
     assert client.get("/pictures/x").status_code == 303
 
 
-def test_a_session_that_was_changed_is_none(app: FastAPI) -> None:
+def test_a_changed_session_is_not_accepted(app: FastAPI) -> None:
     client = logged_in(app, "heron")
     good = client.cookies["fakesweep"]
     other = browser(app)
@@ -180,7 +180,7 @@ def test_a_session_ends(database: Database) -> None:
 
     person(database, "heron")
     client = logged_in(desk_app(database, settings=settings(session_s=1)), "heron")
-    client.get("/login")  # what is done meanwhile makes it no longer
+    client.get("/login")  # a request does not make it longer
     time.sleep(2.1)
     assert client.get("/pictures/x").status_code == 303
 
@@ -190,12 +190,12 @@ def test_a_picture_of_an_old_page_begins_no_login(app: FastAPI) -> None:
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "😀"])
-def test_what_is_said_never_fills_the_cookie(app: FastAPI, letter: str) -> None:
+def test_a_long_message_never_fills_the_cookie(app: FastAPI, letter: str) -> None:
     client = logged_in(app, "heron")
     client.get("/says", params={"text": letter * 5000})
     assert len(client.cookies["fakesweep"]) < 2000
     shown = client.get("/login").text
-    assert letter * 15 in shown, "the beginning is said"
+    assert letter * 15 in shown, "the beginning is shown"
     assert letter * 301 not in shown
 
 
@@ -206,7 +206,7 @@ def test_a_long_address_never_fills_the_cookie(app: FastAPI) -> None:
     assert len(client.cookies.get("fakesweep") or "") < 2000
 
 
-def test_faults_are_told_in_sentences(app: FastAPI) -> None:
+def test_faults_are_explained_in_sentences(app: FastAPI) -> None:
     client = logged_in(app, "heron")
     told = client.get("/asks", params={"scan": "x", "sha256": "x"})
     assert told.status_code == 422

@@ -1,4 +1,4 @@
-"""Hostile files: the browser gets a JPEG of ours or a reason, and nothing of the file but its pixels."""
+"""Hostile files: the browser gets a JPEG that we made or a reason, and nothing of the file except its pixels."""
 
 import io
 import struct
@@ -55,7 +55,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "HTML": (lambda: b"<!doctype html><script>alert(1)</script>", "not_an_image"),
     "PDF": (lambda: b"%PDF-1.7\n1 0 obj\n", "not_an_image"),
     "a zip": (lambda: b"PK\x03\x04" + b"\0" * 100, "not_an_image"),
-    "one pixel of a name": (lambda: b"\xff\xd8\xff", "corrupt"),
+    "the first bytes of a JPEG": (lambda: b"\xff\xd8\xff", "corrupt"),
 }
 SHOWN: dict[str, Callable[[], bytes]] = {
     "HTML in a GIF": lambda: saved(plain(), "GIF", comment=b"*/<script>alert(1)</script>"),
@@ -78,14 +78,14 @@ def desk(database: Database) -> Desk:
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_cannot_be_shown_has_a_reason(desk: Desk, what: str) -> None:
+def test_a_file_that_cannot_be_shown_has_a_reason(desk: Desk, what: str) -> None:
     make, expected = REFUSED[what]
     data = desk.store.objects[URI] = make()
     assert reason(desk.get(data)) == (422, expected)
 
 
 @pytest.mark.parametrize("what", SHOWN)
-def test_what_is_shown_is_ours(desk: Desk, what: str) -> None:
+def test_only_pixels_are_shown(desk: Desk, what: str) -> None:
     data = desk.store.objects[URI] = SHOWN[what]()
     for kind in Kind:
         answer = desk.get(data, kind=kind)
@@ -105,7 +105,7 @@ def test_a_picture_is_upright(desk: Desk) -> None:
     assert shown(desk.get(data)).size == (300, 400)
 
 
-def test_a_large_picture_is_bounded_whatever_its_form(desk: Desk) -> None:
+def test_a_large_picture_is_made_smaller(desk: Desk) -> None:
     data = desk.store.objects[URI] = saved(plain((4000, 1000)), "PNG")
     assert shown(desk.get(data)).size == (1600, 400)
 
@@ -120,13 +120,13 @@ def text(word: str, size: tuple[int, int] = (1200, 900)) -> Image.Image:
 
 @pytest.mark.parametrize("kind", [Kind.BLURRED, Kind.SMALL_BLURRED])
 def test_a_blurred_picture_holds_no_detail(desk: Desk, kind: Kind) -> None:
-    """It is what at most 4 x 4 fields of one colour each make: two texts of the same grey cannot be told apart."""
+    """It has no more detail than 4 x 4 fields of one colour each, so two texts of the same grey look the same."""
     pictures = []
     for word in ("MW", "WM"):
         data = desk.store.objects[URI] = saved(text(word), "PNG")
         pictures.append(shown(desk.get(data, kind=kind)).convert("L"))
         clear = shown(desk.get(data)).convert("L")
-        assert clear.getextrema() == (0, 255), "which the clear one shows"
+        assert clear.getextrema() == (0, 255), "the clear picture shows it"
     one, other = pictures
     fields = one.resize((4, 3), Image.Resampling.BOX).resize(one.size, Image.Resampling.BICUBIC)
     assert furthest(one, fields) < 12
@@ -145,8 +145,8 @@ def face() -> Image.Image:
 
 
 @pytest.mark.parametrize("kind", [Kind.BLURRED, Kind.SMALL_BLURRED])
-def test_a_face_that_is_blurred_is_no_face(desk: Desk, kind: Kind) -> None:
-    """Its two eyes are one shade with what lies between them."""
+def test_a_blurred_face_has_no_eyes(desk: Desk, kind: Kind) -> None:
+    """Its eyes have the same shade as what is between them."""
     data = desk.store.objects[URI] = saved(face(), "PNG")
     found = shown(desk.get(data, kind=kind)).convert("L").resize((1200, 900))
     left, between, right = (found.crop((x - 30, 300, x + 30, 360)).tobytes() for x in (405, 600, 795))
@@ -176,7 +176,7 @@ def test_buckets_and_folders_that_are_not_allowed(database: Database, tmp_path: 
     assert desk.get(data).headers["x-reason"] == "not_found"
 
 
-def test_an_address_grows_old(database: Database) -> None:
+def test_an_address_expires(database: Database) -> None:
     import time
 
     from tests.desk import settings
@@ -192,8 +192,8 @@ def test_an_address_grows_old(database: Database) -> None:
     assert reason(desk.client.get(own)) == (410, "address_expired")
 
 
-def test_a_storage_that_hangs_is_not_waited_for(database: Database) -> None:
-    """Who waits is answered, other pictures are shown, and the app's threads stay free."""
+def test_nothing_waits_for_a_storage_that_hangs(database: Database) -> None:
+    """The request is answered, other pictures are shown, and the app's threads stay free."""
     import threading
 
     from producers.web.pictures import Pictures

@@ -1,4 +1,4 @@
-"""Who comes in to the review desk."""
+"""The login to the review desk on this machine."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from worker.database import Database
 def test_somebody_logs_in_on_this_machine(database: Database) -> None:
     person(database, "heron")
     client = logged_in(desk_app(database), "heron")
-    assert "heron" in client.get("/login").text
+    assert client.get("/pictures/x").status_code == 404, "what needs a login is not refused"
 
 
 def test_a_form_without_its_token_is_refused(database: Database) -> None:
@@ -20,21 +20,21 @@ def test_a_form_without_its_token_is_refused(database: Database) -> None:
     assert client.post("/login", data={"name": "heron", "csrf": "x"}).status_code == 403
 
 
-def test_another_name_for_this_machine_is_refused(database: Database) -> None:
+def test_a_login_under_another_host_name_is_refused(database: Database) -> None:
     client = browser(desk_app(database))
     assert client.get("/login", headers={"host": "evil.example"}).status_code == 403
     assert csrf_of(client.get("/login").text)
 
 
 def form(token: str, name: str) -> str:
-    """As multipart/form-data, with the boundary x."""
+    """The fields as multipart/form-data, with the boundary x."""
     fields = {"csrf": token, "name": name}
     head = "--x\r\nContent-Disposition: form-data; name="
     return "".join(f'{head}"{key}"\r\n\r\n{value}\r\n' for key, value in fields.items()) + "--x--\r\n"
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 100_000])
-def test_what_cannot_be_stored_is_refused(database: Database, name: str) -> None:
+def test_a_name_that_cannot_be_stored_logs_nobody_in(database: Database, name: str) -> None:
     client = browser(desk_app(database))
     token = csrf_of(client.get("/login").text)
     body = form(token, name)
@@ -42,6 +42,7 @@ def test_what_cannot_be_stored_is_refused(database: Database, name: str) -> None
     answer = client.post("/login", content=body.encode("utf-8", "surrogatepass"), headers=kind)
     assert answer.status_code in {303, 422}, answer.text
     assert answer.status_code == 422 or "\0" not in name
+    assert client.get("/pictures/x").status_code == 303, "nobody is logged in"
 
 
 @pytest.mark.parametrize("charset", ["undefined", "idna", "utf-7", "unicode_escape", "utf-16", "\0", "hex", "no_such"])
@@ -53,7 +54,7 @@ def test_a_form_in_another_encoding_is_refused(database: Database, charset: str)
     assert client.post("/login", content=body.encode(), headers=kind).status_code == 415
 
 
-def test_what_is_missing_in_a_form_is_told_in_plain_words(database: Database) -> None:
+def test_a_missing_field_is_named_in_plain_words(database: Database) -> None:
     client = browser(desk_app(database))
     answer = client.post("/login", data={"csrf": csrf_of(client.get("/login").text)})
     assert (answer.status_code, "The address or the form lacks this: name." in answer.text) == (422, True)

@@ -47,18 +47,18 @@ def browser(app: FastAPI) -> TestClient:
 
 
 def log_in(client: TestClient) -> Any:
-    """What the desk answers to the browser that comes back."""
+    """Logs in. Returns the desk's answer to the browser that comes back from the provider."""
     begun = client.get("/login")
     assert begun.status_code == 302, begun.text
     return client.get(httpx2.get(begun.headers["location"]).headers["location"])
 
 
 def is_in(client: TestClient) -> bool:
-    """Whether somebody is logged in: a picture is asked for, which needs nothing else."""
+    """Whether somebody is logged in. It asks for a picture, which needs only a login."""
     return client.get("/pictures/x").status_code == 404
 
 
-def test_a_reviewer_comes_in_and_leaves(app: FastAPI, provider: Provider) -> None:
+def test_a_reviewer_logs_in(app: FastAPI, provider: Provider) -> None:
     client = browser(app)
     assert not is_in(client)
     done = log_in(client)
@@ -73,7 +73,7 @@ def test_a_reviewer_comes_in_and_leaves(app: FastAPI, provider: Provider) -> Non
     assert {"httponly", "secure", "samesite=lax", "path=/", "Max-Age=28800"} <= set(cookie.split("; "))
 
 
-def test_the_session_of_before_is_gone(app: FastAPI) -> None:
+def test_a_login_ends_the_session_before_it(app: FastAPI) -> None:
     client = browser(app)
     client.get("/logged-out")
     before = client.cookies["__Host-fakesweep"]
@@ -84,7 +84,9 @@ def test_the_session_of_before_is_gone(app: FastAPI) -> None:
     assert not is_in(stale)
 
 
-def test_who_is_no_reviewer_is_told_the_command(app: FastAPI, provider: Provider, database: Database) -> None:
+def test_a_person_who_is_no_reviewer_sees_under_which_login(
+    app: FastAPI, provider: Provider, database: Database
+) -> None:
     provider.claims = lambda claims: claims | {"sub": "o'<b>"}
     client = browser(app)
     answer = log_in(client)
@@ -102,7 +104,7 @@ def changed(**changes: Any) -> Callable[[Claims], Claims]:
 
 
 def with_the_public_key(claims: Claims, key: RSAKey) -> str:
-    """Signed with what everybody knows, as if it were a secret."""
+    """A token signed with the public key, as if it were a secret."""
     return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(key.as_pem(private=False)))
 
 
@@ -128,10 +130,7 @@ OTHER = RSAKey.generate_key(2048, {"kid": "1"})
         ("claims", changed(sub="x" * 256)),
         ("sign", lambda claims, _key: jwt.encode({"alg": "RS256", "kid": "1"}, claims, OTHER)),
         ("sign", unsigned),
-        (
-            "sign",
-            lambda claims, key: jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(key.as_pem(private=False))),
-        ),
+        ("sign", with_the_public_key),
         ("sign", lambda _claims, _key: "no.token.at-all"),
         ("sign", lambda _claims, _key: None),
     ],
@@ -145,7 +144,7 @@ def test_a_wrong_token_lets_nobody_in(app: FastAPI, provider: Provider, what: st
 
 
 def test_a_code_of_another_browser_lets_nobody_in(app: FastAPI) -> None:
-    """Nor one that was used already: otherwise somebody could be logged in as somebody else."""
+    """A code that was used already is refused, too. Otherwise, somebody could be logged in as somebody else."""
     one, other = browser(app), browser(app)
     back = httpx2.get(one.get("/login").headers["location"]).headers["location"]
     other.get("/login")
@@ -163,19 +162,19 @@ def test_the_answer_of_another_issuer_is_refused(app: FastAPI) -> None:
     assert client.get(f"{back}&iss=https://evil.example").status_code == 403
 
 
-def test_an_issuer_that_calls_itself_otherwise_is_refused(app: FastAPI, provider: Provider) -> None:
+def test_an_issuer_that_gives_another_name_is_refused(app: FastAPI, provider: Provider) -> None:
     provider.metadata = {"issuer": "https://evil.example"}
     assert browser(app).get("/login").status_code == 502
     provider.metadata = {}
-    assert browser(app).get("/login").status_code == 302, "asked anew"
+    assert browser(app).get("/login").status_code == 302, "it is asked again"
 
 
-def test_a_provider_that_is_away_is_told(provider: Provider, database: Database) -> None:
+def test_an_unavailable_provider_is_a_502(provider: Provider, database: Database) -> None:
     app = made(provider, database, oidc_issuer="http://127.0.0.1:9")
     assert browser(app).get("/login").status_code == 502
 
 
-def test_many_logins_that_are_begun_fill_no_cookie(app: FastAPI) -> None:
+def test_many_unfinished_logins_do_not_fill_the_cookie(app: FastAPI) -> None:
     client = browser(app)
     for _ in range(12):
         client.get("/login")
@@ -183,7 +182,7 @@ def test_many_logins_that_are_begun_fill_no_cookie(app: FastAPI) -> None:
     assert log_in(client).status_code == 303
 
 
-def test_logins_in_two_tabs_both_come_in(app: FastAPI) -> None:
+def test_logins_in_two_tabs_both_succeed(app: FastAPI) -> None:
     client = browser(app)
     backs = [httpx2.get(client.get("/login").headers["location"]).headers["location"] for _ in range(2)]
     for back in backs:
@@ -192,7 +191,7 @@ def test_logins_in_two_tabs_both_come_in(app: FastAPI) -> None:
     assert client.get(backs[0]).status_code == 403, "each works once"
 
 
-def test_who_is_disabled_is_out_at_once(app: FastAPI, database: Database) -> None:
+def test_a_disabled_reviewer_is_logged_out_at_once(app: FastAPI, database: Database) -> None:
     client = browser(app)
     log_in(client)
     disable_reviewer(database, "heron")
@@ -200,7 +199,7 @@ def test_who_is_disabled_is_out_at_once(app: FastAPI, database: Database) -> Non
     assert log_in(client).status_code == 403
 
 
-def test_a_session_of_the_demo_is_worth_nothing_here(app: FastAPI, database: Database) -> None:
+def test_a_session_of_the_demo_is_not_accepted_here(app: FastAPI, database: Database) -> None:
     from tests.desk import logged_in
 
     demo = logged_in(desk_app(database), "heron")

@@ -84,7 +84,7 @@ def lead(database: Database, make_parts: Callable[..., Parts]) -> Lead:
     return Lead(database, logged_in(desk_app(database), "owl"), scan)
 
 
-def test_scans_are_shown_as_the_view_tells_of_them(lead: Lead) -> None:
+def test_scans_are_shown_with_the_figures_of_the_view(lead: Lead) -> None:
     (told,) = lead.ask(figures.SCANS)
     (row,) = rows_of(lead.page(), "scans")
     assert row[1] == told["status"] == "running"
@@ -102,7 +102,7 @@ def test_submissions_are_summed(lead: Lead) -> None:
     assert re.findall(r"<strong>(\d+)</strong>", said) == [str(told["images"]), "1", "0", "0"]
 
 
-def test_what_waits_is_what_the_views_count(lead: Lead) -> None:
+def test_what_waits_is_shown_with_the_figures_of_the_views(lead: Lead) -> None:
     page = lead.page()
     (backlog,) = lead.ask("SELECT * FROM review_backlog")
     assert backlog["contents"] == 3
@@ -112,7 +112,7 @@ def test_what_waits_is_what_the_views_count(lead: Lead) -> None:
     ]
 
 
-def test_made_up_weeks_are_shown_as_the_views_tell_of_them(lead: Lead) -> None:
+def test_made_up_weeks_are_shown_with_the_figures_of_the_views(lead: Lead) -> None:
     lead.change(_MADE_UP)
     page = lead.page()
     told = {one["day"].date().isoformat(): one["contents"] for one in lead.ask("SELECT * FROM flagged_by_day")}
@@ -165,7 +165,7 @@ def test_hostile_texts_are_escaped(lead: Lead) -> None:
 @pytest.mark.parametrize(
     "path", ["/overview", "/scans", "/scans/new", "/dead-letters", "/scans/{scan}", "/scans/{scan}/pause"]
 )
-def test_a_reviewer_sees_none_of_it(lead: Lead, path: str) -> None:
+def test_a_reviewer_may_not_see_the_pages_of_leads(lead: Lead, path: str) -> None:
     person(lead.database, "heron")
     heron = logged_in(lead.browser.app, "heron")  # type: ignore[arg-type]  # TestClient calls it an ASGI app
     assert heron.get(path.format(scan=lead.scan.id)).status_code == 403
@@ -178,7 +178,7 @@ def test_nothing_on_a_page_has_a_style_or_a_script(lead: Lead) -> None:
         assert main
         assert not re.search(r"<style|<script|\sstyle=|\son\w+=", main)
         for table in re.findall(r'<table class="cards">.*?</table>', main, re.DOTALL):
-            assert not re.search(r"<td(?! data-name=)", table), "on a phone, a cell stands under its name"
+            assert not re.search(r"<td(?! data-name=)", table), "on a phone, each cell shows the name of its column"
 
 
 def test_a_scan_has_a_page_of_its_findings(lead: Lead) -> None:
@@ -240,7 +240,7 @@ def test_all_scans_are_listed_in_pages(lead: Lead) -> None:
     assert lead.browser.get(f"/scans?before={uuid4()}").status_code == 404
 
 
-def test_what_a_scan_does_not_allow_is_not_asked(lead: Lead) -> None:
+def test_no_page_offers_what_the_scan_does_not_allow(lead: Lead) -> None:
     answer = lead.browser.get(f"/scans/{lead.scan.id}/resume")
     assert answer.status_code == 409
     assert "The scan is running. So it cannot be resumed." in answer.text

@@ -1,4 +1,4 @@
-"""What a browser gets of an image: a JPEG of ours, or a picture of the reason why there is none."""
+"""What a browser gets for an image: a JPEG that we made, or a picture that says why there is none."""
 
 import hashlib
 import io
@@ -25,7 +25,7 @@ HERON = Person("heron", DeskRole.REVIEWER)
 
 
 class Desk:
-    """An app with a store, and somebody who looks."""
+    """An app with a store, and a person who looks at pictures."""
 
     def __init__(self, database: Database, objects: dict[str, bytes | Exception], **changes: Any) -> None:
         self.store = InMemoryImageStore(objects)
@@ -43,7 +43,7 @@ def sha256(data: bytes) -> str:
 
 
 def shown(answer: Response) -> Image.Image:
-    """The picture of an answer, which must be a JPEG of ours whatever the status is."""
+    """The picture in an answer. It must be a JPEG, whatever the status is."""
     assert answer.headers["content-type"] == "image/jpeg"
     image = Image.open(io.BytesIO(answer.content))
     image.load()
@@ -56,7 +56,7 @@ def reason(answer: Response) -> tuple[int, str]:
     return answer.status_code, answer.headers["x-reason"]
 
 
-def test_a_picture_is_made_anew(database: Database) -> None:
+def test_a_picture_is_made_smaller(database: Database) -> None:
     data = png("white", size=(3000, 2000))
     desk = Desk(database, {URI: data})
     answer = desk.get(data)
@@ -67,7 +67,7 @@ def test_a_picture_is_made_anew(database: Database) -> None:
     assert desk.store.fetched == [URI], "all forms are made at once"
 
 
-def test_what_lies_there_now_must_be_the_content(database: Database) -> None:
+def test_a_replaced_object_is_not_shown(database: Database) -> None:
     old, new = png("white"), png("black")
     desk = Desk(database, {URI: new})
     assert reason(desk.get(old)) == (410, "changed")
@@ -93,14 +93,14 @@ def test_another_place_of_the_same_content_is_tried(database: Database) -> None:
         (b"", (422, "empty")),
     ],
 )
-def test_why_there_is_no_picture_is_a_picture(
+def test_a_picture_says_why_there_is_none(
     database: Database, found: bytes | Exception, expected: tuple[int, str]
 ) -> None:
     desk = Desk(database, {URI: found})
     assert reason(desk.get(found if isinstance(found, bytes) else b"x")) == expected
 
 
-def test_an_address_works_for_one_person(database: Database) -> None:
+def test_an_address_works_for_one_person_only(database: Database) -> None:
     data = png("white")
     desk = Desk(database, {URI: data})
     person(database, "crane")

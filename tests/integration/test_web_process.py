@@ -47,7 +47,7 @@ def running(environment: dict[str, str], log: Path) -> Iterator[tuple["subproces
         process.wait()
 
 
-def test_queries_of_the_desk_wait_little_and_are_not_compiled(database_url: str) -> None:
+def test_queries_of_the_desk_have_short_timeouts_and_no_jit(database_url: str) -> None:
     with transaction(connect(database_url, patience=PATIENCE)) as session:
         told = [session.execute(text(f"SHOW {name}")).scalar() for name in ("jit", "lock_timeout", "statement_timeout")]
     assert told == ["off", "3s", "20s"]
@@ -80,13 +80,13 @@ def test_it_answers_until_sigterm(environment: dict[str, str], tmp_path: Path) -
         ({"BROKER_URL": "redis://127.0.0.1:port/0"}, "BROKER_URL: redis:// and what follows is no URL"),
     ],
 )
-def test_a_wrong_setting_is_told_in_one_line(environment: dict[str, str], changes: dict[str, str], said: str) -> None:
+def test_a_wrong_setting_gives_one_line(environment: dict[str, str], changes: dict[str, str], said: str) -> None:
     done = fakesweep("web", environment=environment | changes)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert said in done.stderr
 
 
-def test_missing_packages_are_told_in_one_line(environment: dict[str, str]) -> None:
+def test_missing_packages_give_one_line(environment: dict[str, str]) -> None:
     script = (
         "import sys; sys.modules['uvicorn'] = None; sys.argv = ['fakesweep', 'web'];"
         "from producers.__main__ import main; main()"
@@ -99,7 +99,7 @@ def test_missing_packages_are_told_in_one_line(environment: dict[str, str]) -> N
     assert "install fakesweep[web]" in done.stderr
 
 
-def test_a_port_that_is_taken_is_told(environment: dict[str, str]) -> None:
+def test_a_port_in_use_is_named(environment: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = fakesweep("web", environment=environment | {"FAKESWEEP_WEB_PORT": port})
@@ -143,7 +143,7 @@ GOOD = '[[reason]]\ncode = "hands"\ntext = "Six fingers"\nstatements = ["fake"]\
         ("", "reasons.toml, line 1: must hold [[reason]] tables"),
     ],
 )  # fmt: skip
-def test_a_file_of_reasons_that_is_wrong_is_told_at_start(
+def test_a_wrong_file_of_reasons_is_refused_at_the_start(
     environment: dict[str, str], tmp_path: Path, text: str, said: str
 ) -> None:
     path = tmp_path / "reasons.toml"
@@ -161,7 +161,7 @@ def test_the_file_of_reasons_is_read_once(environment: dict[str, str], tmp_path:
         assert httpx2.get(f"{address}/login").status_code == 200
 
 
-def test_a_broker_that_is_away_is_told_and_no_hindrance(environment: dict[str, str], tmp_path: Path) -> None:
+def test_an_unavailable_broker_is_logged_and_stops_nothing(environment: dict[str, str], tmp_path: Path) -> None:
     log = tmp_path / "log"
     with running(environment | {"BROKER_URL": "redis://:hidden@127.0.0.1:9/0"}, log) as (process, address):
         assert httpx2.get(f"{address}/login").status_code == 200
@@ -170,7 +170,7 @@ def test_a_broker_that_is_away_is_told_and_no_hindrance(environment: dict[str, s
 
 
 def test_forwarded_headers_of_strangers_are_ignored(environment: dict[str, str], tmp_path: Path) -> None:
-    """Only a proxy that the settings name says from where and over what a request came."""
+    """Only a proxy that the settings name may say from where, and over which scheme, a request came."""
     behind = {
         "FAKESWEEP_WEB_LOGIN": "proxy", "FAKESWEEP_WEB_URL": "http://127.0.0.1:8400",
         "FAKESWEEP_WEB_PROXY_SECRET": SECRET,
@@ -186,7 +186,7 @@ def test_forwarded_headers_of_strangers_are_ignored(environment: dict[str, str],
 
 
 def test_a_lock_in_the_database_stops_nothing_else(environment: dict[str, str], tmp_path: Path) -> None:
-    """Who needs the table is told to try again, soon; static files, health and the login answer meanwhile."""
+    """A request that needs the table soon gets 'try again'. Static files and health still answer."""
     assert fakesweep("reviewer", "add", "heron", environment=environment).returncode == 0
     url = environment["DATABASE_URL"].replace("+psycopg", "")
     with (
@@ -208,7 +208,7 @@ def test_a_lock_in_the_database_stops_nothing_else(environment: dict[str, str], 
         assert client.get("/queue").status_code == 200
 
 
-def test_a_database_that_is_away_is_told_without_its_address(environment: dict[str, str], tmp_path: Path) -> None:
+def test_an_unavailable_database_is_reported_without_its_address(environment: dict[str, str], tmp_path: Path) -> None:
     with running(environment, tmp_path / "log") as (_, address):
         url = environment["DATABASE_URL"].replace("+psycopg", "")
         name = url.rpartition("/")[2].partition("?")[0]
@@ -218,4 +218,4 @@ def test_a_database_that_is_away_is_told_without_its_address(environment: dict[s
         answer = httpx2.get(f"{address}/login", timeout=30)
     assert (answer.status_code, "Try again in a moment" in answer.text) == (503, True)
     assert not any(word in answer.text for word in (name, "connection", "server at"))
-    assert name in (tmp_path / "log").read_text(), "the operator finds the cause"
+    assert name in (tmp_path / "log").read_text(), "the log names the cause"

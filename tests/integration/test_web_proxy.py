@@ -28,11 +28,11 @@ def client(app: FastAPI) -> TestClient:
 
 
 def status(client: TestClient, headers: dict[str, str]) -> int:
-    """Of something that needs a login, and is not there."""
+    """The status of a page that needs a login and does not exist."""
     return client.get("/pictures/x", headers=headers).status_code
 
 
-def test_whom_the_proxy_names_comes_in(client: TestClient) -> None:
+def test_the_person_that_the_proxy_names_is_logged_in(client: TestClient) -> None:
     assert status(client, ANNA) == 303
     assert client.get("/login", headers=ANNA).status_code == 303
     assert status(client, ANNA) == 404
@@ -53,19 +53,19 @@ def test_whom_the_proxy_names_comes_in(client: TestClient) -> None:
         ANNA | {"X-Forwarded-User": "anna,bert"},
     ],
 )
-def test_nobody_else_is_believed(client: TestClient, headers: dict[str, str]) -> None:
+def test_wrong_headers_are_refused(client: TestClient, headers: dict[str, str]) -> None:
     encoded = {name.encode(): value.encode() for name, value in headers.items()}
     assert client.get("/login", headers=encoded).status_code == 403
     assert client.get("/pictures/x", headers=encoded).status_code == 303
 
 
-def test_a_header_that_comes_twice_is_not_believed(client: TestClient) -> None:
-    """The client's own, which a proxy let through, beside the proxy's."""
+def test_a_header_that_comes_twice_is_refused(client: TestClient) -> None:
+    """One header is the proxy's. The other one is the client's, and the proxy let it through."""
     for name, value in (("X-Forwarded-User", "bert"), ("X-Fakesweep-Proxy-Secret", "x")):
         assert client.get("/login", headers=[*ANNA.items(), (name, value)]).status_code == 403
 
 
-def test_without_the_headers_a_session_is_worth_nothing(client: TestClient) -> None:
+def test_without_the_headers_a_session_is_not_accepted(client: TestClient) -> None:
     client.get("/login", headers=ANNA)
     assert status(client, {}) == 303
     assert status(client, ANNA | {"X-Fakesweep-Proxy-Secret": "x" * 32}) == 303
@@ -81,12 +81,12 @@ def test_another_person_at_the_same_browser_gets_a_session_of_their_own(client: 
     assert status(client, ANNA) == 303
 
 
-def test_a_name_in_another_script(client: TestClient) -> None:
+def test_a_name_with_letters_beyond_ascii_is_accepted(client: TestClient) -> None:
     headers = {name.encode(): value.encode() for name, value in (ANNA | {"X-Forwarded-User": "jürgen"}).items()}
     assert client.get("/login", headers=headers).status_code == 303
 
 
-def test_who_loses_the_login_is_out_at_once(client: TestClient, database: Database) -> None:
+def test_a_person_who_loses_the_login_is_logged_out_at_once(client: TestClient, database: Database) -> None:
     client.get("/login", headers=ANNA)
     unlink_reviewer(database, "heron")
     assert status(client, ANNA) == 303
@@ -95,13 +95,13 @@ def test_who_loses_the_login_is_out_at_once(client: TestClient, database: Databa
 
 
 @pytest.mark.parametrize("name", ["evil.example", "desk.example.evil.example", "desk.example:444", "127.0.0.1", ""])
-def test_another_name_is_refused(client: TestClient, name: str) -> None:
+def test_another_host_name_is_refused(client: TestClient, name: str) -> None:
     assert client.get("/login", headers=ANNA | {"host": name}).status_code == 403
     assert client.get("/login", headers=ANNA | {"host": "desk.example:443"}).status_code == 303
 
 
 @pytest.mark.parametrize("name", ["😀" * 100, "x" * 256])
-def test_a_name_that_would_fill_the_cookie_is_refused_and_told_why(client: TestClient, name: str) -> None:
+def test_a_name_that_would_fill_the_cookie_is_refused_with_the_reason(client: TestClient, name: str) -> None:
     headers = {key.encode(): value.encode() for key, value in (ANNA | {"X-Forwarded-User": name}).items()}
     answer = client.get("/login", headers=headers)
     assert (answer.status_code, "The name that the proxy gives you is too long" in answer.text) == (403, True)

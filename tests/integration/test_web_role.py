@@ -37,7 +37,7 @@ SELECT DISTINCT sha256, repeat('1', 256)::bit(256), 100, true FROM contents ON C
 
 @dataclass
 class Place:
-    """A swept archive; and the desk, as a login with the role `web` runs it."""
+    """An archive after a scan, and the desk, which runs with a login that has the role `web`."""
 
     roles: Home
     app: FastAPI
@@ -63,7 +63,7 @@ def place(
     put(bucket, s3_environment, {f"a/{number:03}.png": number for number in range(5)})
     with home(postgres_server_url, template) as roles:
         with_all_logins(roles)
-        monkeypatch.setenv("DATABASE_URL", roles.url_of("web"))  # of the processes that publish scans, too
+        monkeypatch.setenv("DATABASE_URL", roles.url_of("web"))  # also for the processes that publish scans
         monkeypatch.setenv("BROKER_URL", clean_redis_url)
         monkeypatch.setenv("SOURCE", f"s3://{bucket}/a/")
         owner, web = connect(roles.url_of("owner")), connect(roles.url_of("web"))
@@ -73,7 +73,9 @@ def place(
             person(owner, name, role)
         tokens = {scope: token_for(owner, scope) for scope in Scope}
         celery = broker.create_app(clean_redis_url)
-        gone = InMemoryImageStore({uri: data for uri, data in images().items() if uri != FLAGGED})  # the copy is shown
+        gone = InMemoryImageStore(
+            {uri: data for uri, data in images().items() if uri != FLAGGED}
+        )  # so the copy is shown
         app = desk_app(web, store=gone, broker=celery, settings=settings(second_share=1.0))
         yield Place(roles, app, celery, scan, tokens)
         app.state.parts.scans.close()
@@ -90,7 +92,7 @@ def images() -> dict[str, bytes | Exception]:
 
 
 def swept_by_worker(roles: Home, store: InMemoryImageStore) -> UUID:
-    """As a worker and a producer have it done, here as a superuser: what they may is tested elsewhere."""
+    """Scans and judges as a superuser. What a worker and a producer may do is tested elsewhere."""
     database = connect(roles.url)
     uris = [FLAGGED, COPY, DARK, "s3://archive/0001.png", "s3://archive/0002.png", "s3://archive/bad"]
     refs = [ImageRef(uri=uri, external_id=f"post {uri[-8:]}") for uri in uris]
@@ -100,7 +102,7 @@ def swept_by_worker(roles: Home, store: InMemoryImageStore) -> UUID:
 
 
 class Browser:
-    """Somebody at their browser. Every answer is one of success, unless the test says otherwise."""
+    """A person's browser. It checks the status of every answer, which is success unless the test says otherwise."""
 
     def __init__(self, place: Place, name: str) -> None:
         self._client = logged_in(place.app, name)
@@ -122,7 +124,7 @@ class Browser:
             assert (answer.status_code, answer.headers.get("x-reason")) == (200, None), answer.headers
 
     def decide(self, page: str, statement: str, **values: Any) -> str:
-        """Decides about the item of a page that this person holds."""
+        """Decides about the item of a page, which this person has claimed."""
         hidden = dict(re.findall(r'name="(claim|scan_id|uri|verdict_id)" value="([^"]*)"', page))
         path = re.findall(r'action="(/items/\w+/decide)', page)[0]
         return self.send(path, **hidden, statement=statement, **values)
@@ -161,7 +163,7 @@ def test_people_review(place: Place) -> None:
     owl.get("/agreement")
 
 
-def test_a_lead_steers(place: Place) -> None:
+def test_a_lead_controls_scans(place: Place) -> None:
     owl = Browser(place, "owl")
     owl.get("/overview")
     owl.get(f"/scans/{place.scan}")
@@ -194,7 +196,7 @@ def test_an_admin_takes_dead_letters(place: Place) -> None:
 
 
 def test_programs_use_every_endpoint(place: Place) -> None:
-    """Each entry of the table of endpoints is called once at least, and answers with success."""
+    """Each endpoint in the table is called at least once, and answers with success."""
     client = {scope: place.program(scope) for scope in Scope}
     called: set[tuple[str, str]] = set()
 
@@ -228,7 +230,7 @@ def test_programs_use_every_endpoint(place: Place) -> None:
     assert called == set(TABLE), set(TABLE) - called
 
 
-def test_what_was_left_behind_is_published(place: Place) -> None:
+def test_a_submission_that_was_left_behind_is_published(place: Place) -> None:
     web = place.app.state.parts.database
     away = Submissions(broker.create_app("redis://127.0.0.1:9/0"), web)
     (token_id,) = place.roles.sql("SELECT min(id) FROM api_tokens")[0]

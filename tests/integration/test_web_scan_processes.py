@@ -14,7 +14,7 @@ from producers.web.scans import ScanProcesses
 from tests.processes import wait_for
 
 SCAN = uuid4()
-"""Of no database: these processes publish nothing."""
+"""This scan is in no database, because these processes publish nothing."""
 DIES, ENDS, STAYS = "raise SystemExit(1)", "", "import time; time.sleep(60)"
 
 
@@ -44,7 +44,7 @@ def looking_after(started: Started) -> Iterator[ScanProcesses]:
         processes.close()
 
 
-def test_a_scan_has_one_process_which_is_waited_for() -> None:
+def test_a_scan_has_one_process_which_leaves_no_zombie() -> None:
     started = Started(ENDS)
     with looking_after(started) as processes:
         processes.start(SCAN)
@@ -53,7 +53,7 @@ def test_a_scan_has_one_process_which_is_waited_for() -> None:
         assert not psutil.pid_exists(started.processes[0].pid), "it must not stay as a zombie"
 
 
-def test_one_that_dies_is_started_again_at_once_and_then_later() -> None:
+def test_a_process_that_dies_is_started_again_at_once_and_then_later() -> None:
     started = Started(DIES, DIES, ENDS)
     with looking_after(started) as processes:
         processes.start(SCAN)
@@ -64,7 +64,7 @@ def test_one_that_dies_is_started_again_at_once_and_then_later() -> None:
         assert started.count() == 3
 
 
-def test_what_is_asked_for_while_its_process_ends_is_not_forgotten(tmp_path: Path) -> None:
+def test_a_start_during_another_process_of_the_scan_is_not_forgotten(tmp_path: Path) -> None:
     told = tmp_path / "told"
     started = Started(f"import os, time\nwhile not os.path.exists({str(told)!r}): time.sleep(0.05)", ENDS)
     with looking_after(started) as processes:
@@ -76,7 +76,7 @@ def test_what_is_asked_for_while_its_process_ends_is_not_forgotten(tmp_path: Pat
         assert (started.count(), processes.deaths(SCAN)) == (2, 0)
 
 
-def test_all_end_with_the_desk() -> None:
+def test_all_processes_end_with_the_desk() -> None:
     started = Started(STAYS, STAYS)
     with looking_after(started) as processes:
         processes.start(SCAN)

@@ -83,7 +83,7 @@ def desk(
 
 
 def waiting(desk: Desk) -> int:
-    """Messages in the queue of scans."""
+    """How many messages are in the queue of scans."""
     with desk.app.state.parts.broker.connection_for_write() as connection:
         return int(broker.work_queue(SCAN_QUEUE)(connection.default_channel).queue_declare(passive=True).message_count)
 
@@ -142,7 +142,7 @@ def test_a_form_that_is_changed_and_sent_again_says_so(desk: Desk) -> None:
         ({"name": "a\0b"}, "a character that cannot be kept"),
     ],
 )
-def test_what_is_wrong_is_said_beside_the_form_and_nothing_typed_is_lost(
+def test_a_wrong_form_says_what_is_wrong_and_keeps_what_was_typed(
     desk: Desk, changes: dict[str, str], said: str
 ) -> None:
     answer = desk.send("/scans", **{**desk.form(), "sources": desk.source, "name": "kept <b>", **changes})
@@ -154,7 +154,7 @@ def test_what_is_wrong_is_said_beside_the_form_and_nothing_typed_is_lost(
     assert query(desk.url, "SELECT count(*) FROM scans") == [(0,)]
 
 
-def test_the_form_names_only_allowed_buckets(desk: Desk) -> None:
+def test_a_scan_of_a_bucket_that_is_not_allowed_is_refused(desk: Desk) -> None:
     parts = desk.app.state.parts
     strict = desk_app(parts.database, broker=parts.broker, settings=settings(FAKESWEEP_ALLOWED_BUCKETS="ours"))
     lead = Desk(strict, logged_in(strict, "owl"), desk.url, desk.source)
@@ -197,7 +197,7 @@ def test_failed_images_are_published_again(desk: Desk) -> None:
     assert (answer.status_code, "secret" in answer.text) == (503, False)
 
 
-def test_a_scan_whose_process_was_lost_goes_on_from_its_page(desk: Desk) -> None:
+def test_a_scan_whose_process_was_lost_continues_from_its_page(desk: Desk) -> None:
     desk.processes.close()  # as if the web process had been killed between the row and the first chunk
     scan = desk.start()
     assert desk.scan(scan, "status", "listed") == ("listing", 0)
@@ -214,7 +214,7 @@ def test_a_scan_whose_process_was_lost_goes_on_from_its_page(desk: Desk) -> None
     lead.processes.close()
 
 
-def test_nothing_is_done_by_a_reviewer_or_without_the_token(desk: Desk) -> None:
+def test_a_reviewer_or_a_form_without_token_changes_nothing(desk: Desk) -> None:
     scan = desk.start()
     person(desk.app.state.parts.database, "heron")
     heron = logged_in(desk.app, "heron")

@@ -1,4 +1,4 @@
-"""What the first reviewer said reaches the second one nowhere: on no page, and through no answer of the API."""
+"""The second reviewer cannot see what the first one said: on no page, and in no answer of the API."""
 
 import pytest
 from fastapi.testclient import TestClient
@@ -20,7 +20,7 @@ SELECT sha256, (repeat('1', 256))::bit(256), 100, true FROM contents
 
 @pytest.fixture
 def desk(database: Database) -> ReviewDesk:
-    """`a` is to be looked at again, and so is its near duplicate `b`; `c` is one that waits."""
+    """`a` and its near duplicate `b` need a second look. `c` needs a first one."""
     made = ReviewDesk(database)
     for name in ("a", "b", "c"):
         made.flag(name)
@@ -47,20 +47,22 @@ def reveals(pages: dict[str, str]) -> list[str]:
 
 
 @pytest.mark.parametrize("role", list(DeskRole))
-def test_no_page_tells_the_first_word(desk: ReviewDesk, role: DeskRole) -> None:
+def test_no_page_shows_what_the_first_reviewer_said(desk: ReviewDesk, role: DeskRole) -> None:
     desk.person("ibis", role)
     app = desk_app(desk.database, settings=settings(second_share=1.0))
     ibis = logged_in(app, "ibis")
     assert "second look" in ibis.get("/queue").text
     assert reveals(pages(ibis)) == []
-    assert f"/items/{sha256_of('c')}" in reveals(pages(logged_in(app, "heron"))), "else this test looks at nothing"
+    assert f"/items/{sha256_of('c')}" in reveals(pages(logged_in(app, "heron"))), (
+        "the words are found where they may be shown"
+    )
     if role is not DeskRole.REVIEWER:
         assert not any(word in ibis.get("/overview").text for word in SAID)
     desk.say("ibis", "b", "real", NEVER)
     assert f"/items/{sha256_of('b')}" in reveals(pages(ibis))
 
 
-def test_the_api_tells_it_to_no_token_of_the_second_reviewer(desk: ReviewDesk) -> None:
+def test_the_api_does_not_show_it_to_the_second_reviewers_token(desk: ReviewDesk) -> None:
     app = mounted(desk.database)
     scopes = (Scope.READ, Scope.REVIEW)
     ibis, heron = (program(app, token_for(desk.database, *scopes, reviewer=name)) for name in ("ibis", "heron"))

@@ -1,4 +1,4 @@
-"""A process that ends with its parent: however the parent ended, and while the process runs no Python."""
+"""A process that ends with its parent: however the parent ends, and even while the process runs native code."""
 
 import os
 import subprocess
@@ -61,7 +61,7 @@ def of_killed_parent(folder: Path, method: str, deed: str) -> Iterator[list[psut
         wait_for(lambda: len(list(notes.iterdir())) == 2, 30, parent)
         (pids,) = (note.name.split() for note in notes.iterdir() if note.name[0].isdecimal())
         family += [psutil.Process(int(pid)) for pid in pids]
-        assert len(living(family)) == len(family), "the end of the thread that started it does nothing"
+        assert len(living(family)) == len(family), "it outlives the thread that started it"
         parent.kill()
         parent.wait()
         yield family
@@ -72,22 +72,22 @@ def of_killed_parent(folder: Path, method: str, deed: str) -> Iterator[list[psut
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
-def test_it_ends_with_all_that_it_started_even_while_native_code_runs(tmp_path: Path, method: str) -> None:
+def test_the_child_ends_with_all_that_it_started_even_in_native_code(tmp_path: Path, method: str) -> None:
     with of_killed_parent(tmp_path, method, "busy") as family:
         wait_for(lambda: not living(family), 10)
 
 
-def test_without_it_the_child_stays(tmp_path: Path) -> None:
+def test_without_the_call_the_child_stays(tmp_path: Path) -> None:
     with of_killed_parent(tmp_path, "spawn", "careless") as family, pytest.raises(AssertionError):
         wait_for(lambda: not living(family), 2)
 
 
-def test_it_ends_at_once_when_the_parent_has_ended_before(tmp_path: Path) -> None:
+def test_the_child_ends_at_once_if_the_parent_has_ended_before(tmp_path: Path) -> None:
     with of_killed_parent(tmp_path, "spawn", "late") as family:
         wait_for(lambda: not living(family), 10)
     assert not (tmp_path / "notes" / "survived").exists()
 
 
-def test_it_is_for_processes_that_multiprocessing_started() -> None:
+def test_only_processes_that_multiprocessing_started_are_accepted() -> None:
     with pytest.raises(RuntimeError, match="not started by multiprocessing"):
         end_with_parent()

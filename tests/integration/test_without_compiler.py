@@ -11,8 +11,8 @@ from tests.killing import write_pngs
 from tests.processes import ROOT, fakesweep, running_worker
 
 
-def test_the_installation_goes_on_and_says_what_is_missing(tmp_path: Path) -> None:
-    """pip fails here since it finds no packages at all: as without a compiler, it ends with an error."""
+def test_the_installation_continues_and_says_what_is_missing(tmp_path: Path) -> None:
+    """pip fails here because it finds no packages. Without a compiler, it would end with an error as well."""
     script = "from deploy.demo.install import install_if_possible; install_if_possible('near'); print('went on')"
     given = {"PIP_NO_INDEX": "1", "PIP_TARGET": str(tmp_path), "PATH": str(tmp_path)}
     done = subprocess.run(
@@ -23,7 +23,9 @@ def test_the_installation_goes_on_and_says_what_is_missing(tmp_path: Path) -> No
     assert "Near duplicates will not be found: 'near' needs a C++ compiler, such as Debian's g++" in done.stderr
 
 
-def test_a_worker_says_so_once_and_works(database_url: str, clean_redis_url: str, tmp_path: Path) -> None:
+def test_a_worker_says_once_that_near_duplicates_are_not_found_and_works(
+    database_url: str, clean_redis_url: str, tmp_path: Path
+) -> None:
     images = tmp_path / "images"
     write_pngs(images, 5, level=250)
     environment = settings_for(database_url, clean_redis_url)
