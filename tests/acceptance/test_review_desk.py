@@ -1,4 +1,4 @@
-"""People decide in a real browser: by keys alone, two at once, and while the server goes away."""
+"""People decide in a real browser: with the keyboard only, two at once, and while the server goes away."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -74,7 +74,7 @@ def press(page: Page, key: str) -> None:
 
 
 @pytest.mark.parametrize("desk", [MANY], indirect=True)
-def test_a_hundred_images_are_decided_by_keyboard_alone(database: Database, desk: Desk, page_of: PageOf) -> None:
+def test_a_hundred_images_are_decided_with_the_keyboard_only(database: Database, desk: Desk, page_of: PageOf) -> None:
     page = begin(page_of(), desk)
     expected = {}
     for number in range(MANY):

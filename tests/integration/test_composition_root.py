@@ -31,10 +31,12 @@ def test_the_root_builds_a_worker_from_the_given_parts(
     )
     parts, live = lanes[SCAN_QUEUE], lanes[LIVE_QUEUE]
     assert (parts.store, parts.engine, parts.description, parts.retry_limit) == (store, engine, started, 3)
-    assert engine.calls == [1], "warmed up"
+    assert engine.calls == [1], "the engine is warmed up once"
     assert JUDGE_IMAGES in app.tasks
     assert (parts.live, live.live) == (False, True)
-    assert (live.files, live.pixels, live.suspects) == (parts.files, parts.pixels, parts.suspects), "shared"
+    assert (live.files, live.pixels, live.suspects) == (parts.files, parts.pixels, parts.suspects), (
+        "both lanes share these"
+    )
     assert live.database is not parts.database
     assert live.decoders is not parts.decoders
     assert parts.database.pool.size() + live.database.pool.size() == 8  # type: ignore[attr-defined]

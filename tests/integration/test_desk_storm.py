@@ -52,7 +52,7 @@ def desk(database: Database) -> ReviewDesk:
 
 
 def until_it_works(action: Callable[[], T]) -> T:
-    """Repeats the action, as a person does whose page says that the server is away."""
+    """Repeats the action, as a person does when the page says that the server is away."""
     while True:
         try:
             return action()

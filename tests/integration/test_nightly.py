@@ -199,7 +199,7 @@ def test_a_scan_does_not_overlap_itself_and_starts_when_the_last_one_ended(night
     logs = night.at("2026-07-02T02:00:10")
     assert events(logs) == ["nightly_scan_postponed"]
     assert (logs[0]["scan_id"], logs[0]["schedule"]) == (str(first.id), "photos")
-    assert events(night.after(30)) == [], "said once"
+    assert events(night.after(30)) == [], "it is logged only once"
     assert len(night.scans()) == 1
     night.at("2026-07-02T05:00:00")
     night.finish(first.id)
@@ -285,7 +285,7 @@ def test_a_second_nightly_waits_and_continues_what_the_first_one_left_behind(nig
     night.at("2026-07-01T02:00:00")
     (scan,) = night.scans()
     assert events(second.at("2026-07-01T02:00:10")) == ["nightly_waits"]
-    assert events(second.at("2026-07-03T02:00:40")) == [], "said once"
+    assert events(second.at("2026-07-03T02:00:40")) == [], "it is logged only once"
     assert second.spawned == []
     night.scheduler.close()
     assert "nightly_waits" not in events(second.after(30))
@@ -409,7 +409,7 @@ def test_what_a_killed_resume_left_unpublished_is_published(night: Night) -> Non
     night.set(scan.id, status=ScanStatus.RUNNING, listed=16)
     night.spawned.pop()[1].code = 0
     night.after(600)
-    assert night.spawned == [], "all is published"
+    assert night.spawned == [], "nothing is left to publish"
     with transaction(night.database) as session:
         session.add(Unpublished(scan_id=scan.id, messages=[]))
     for _ in range(4):

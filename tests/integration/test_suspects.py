@@ -66,7 +66,7 @@ def test_a_message_that_ends_with_an_error_is_forgotten(database: Database) -> N
     assert rows(database) == (0, 0)
 
 
-def test_an_image_that_survives_alone_is_forgotten_and_one_that_kills_is_not(database: Database) -> None:
+def test_an_image_that_survives_alone_is_forgotten_and_one_that_kills_a_worker_is_not(database: Database) -> None:
     scan = uuid4()
     with tried_alone(database, scan, "s3://b/1") as deaths:
         assert deaths == 0

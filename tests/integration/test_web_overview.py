@@ -102,7 +102,7 @@ def test_submissions_are_summed(lead: Lead) -> None:
     assert re.findall(r"<strong>(\d+)</strong>", said) == [str(told["images"]), "1", "0", "0"]
 
 
-def test_what_waits_is_shown_with_the_figures_of_the_views(lead: Lead) -> None:
+def test_the_waiting_images_and_contents_are_those_of_the_views(lead: Lead) -> None:
     page = lead.page()
     (backlog,) = lead.ask("SELECT * FROM review_backlog")
     assert backlog["contents"] == 3

@@ -53,7 +53,7 @@ def test_queries_of_the_desk_have_short_timeouts_and_no_jit(database_url: str) -
     assert told == ["off", "3s", "20s"]
 
 
-def test_it_answers_until_sigterm(environment: dict[str, str], tmp_path: Path) -> None:
+def test_the_web_process_answers_until_sigterm(environment: dict[str, str], tmp_path: Path) -> None:
     assert fakesweep("reviewer", "add", "heron", environment=environment).returncode == 0
     log = tmp_path / "log"
     with running(environment, log) as (process, address):
@@ -106,7 +106,7 @@ def test_a_port_in_use_is_named(environment: dict[str, str]) -> None:
     assert (done.returncode, done.stderr.count("FAKESWEEP_WEB_PORT: cannot listen")) == (2, 1), done.stderr
 
 
-def test_it_works_behind_a_proxy(environment: dict[str, str], tmp_path: Path) -> None:
+def test_the_web_process_works_behind_a_proxy(environment: dict[str, str], tmp_path: Path) -> None:
     """It answers behind TLS under the name that the proxy passes on, and writes no secret into its log."""
     behind = {
         "FAKESWEEP_WEB_LOGIN": "proxy", "FAKESWEEP_WEB_URL": "https://desk.example",

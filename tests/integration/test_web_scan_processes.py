@@ -64,7 +64,7 @@ def test_a_process_that_dies_is_started_again_at_once_and_then_later() -> None:
         assert started.count() == 3
 
 
-def test_a_start_during_another_process_of_the_scan_is_not_forgotten(tmp_path: Path) -> None:
+def test_a_start_while_the_process_still_runs_is_not_forgotten(tmp_path: Path) -> None:
     told = tmp_path / "told"
     started = Started(f"import os, time\nwhile not os.path.exists({str(told)!r}): time.sleep(0.05)", ENDS)
     with looking_after(started) as processes:
