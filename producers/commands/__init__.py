@@ -1,6 +1,6 @@
 """The commands of `fakesweep`, by what they are about.
 
-`fakesweep --help` imports none of these modules, and `fakesweep COMMAND --help` one of them: `lazy.py` knows in which
-one each command is. So that help comes at once, a module imports at its top only what declares its options. What a
-command works with is imported inside the command: `status` needs no broker, and `pause` no S3.
+`fakesweep --help` imports none of these modules, and `fakesweep COMMAND --help` imports one: `lazy.py` knows in which
+module each command is. A module imports at its top only what its options need, so that help appears at once. A command
+imports inside its function what it works with: `status` needs no broker, and `pause` needs no S3.
 """

@@ -20,7 +20,7 @@ Found = TypeVar("Found")
 
 
 class For(StrEnum):
-    """Whose needs are checked."""
+    """The process whose needs are checked."""
 
     WORKER = "worker"
     PRODUCER = "producer"
@@ -36,7 +36,7 @@ def check(
         typer.Option("--for", help="Check what this process needs. A producer is any command that scans or submits."),
     ] = For.ALL,
     bucket: Annotated[
-        str | None, typer.Option(help="A bucket to try, in place of those of FAKESWEEP_ALLOWED_BUCKETS.")
+        str | None, typer.Option(help="The bucket to check, in place of those in FAKESWEEP_ALLOWED_BUCKETS.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""What a shell offers for SCAN. It takes a moment at most: a shell waits for it with every key."""
+"""What a shell offers for SCAN. It must be quick, because the shell waits for it."""
 
 from urllib.parse import parse_qsl, urlencode
 
@@ -13,9 +13,10 @@ ORDER BY created_at DESC LIMIT %(offered)s
 
 
 def complete_scan(incomplete: str) -> list[tuple[str, str]]:
-    """Returns the newest scans whose id or name begins so, each with its status for people to see.
+    """Returns the newest scans whose id or name begins with this, each with its status for people.
 
-    It returns nothing when the database does not answer at once. A name is offered when it was begun, and else the id.
+    It returns nothing if the database does not answer at once. It offers the name if the text begins a name, and
+    otherwise the id.
     """
     try:
         found = _scans(incomplete)

@@ -1,4 +1,4 @@
-"""Commands that make datasets of one's own decisions."""
+"""Commands that make datasets of your own decisions."""
 
 import os
 from collections.abc import Mapping
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-ShareOption = Annotated[float, typer.Option(metavar="SHARE", help="Its share of the contents; all three sum to 1.")]
+ShareOption = Annotated[
+    float, typer.Option(metavar="SHARE", help="The share of the contents in this part. The three shares add up to 1.")
+]
 
 
 @app.command()
@@ -32,15 +34,17 @@ def export(
         ),
     ] = None,
     since: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Only contents reviewed since (UTC).")
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Only contents reviewed on this day (UTC) or later."),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="One's own labels for what no review decides: CSV, JSON Lines.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Your own labels, for contents that no review decides: CSV or JSON Lines."),
     ] = None,
     train: ShareOption = 0.8,
     validation: ShareOption = 0.1,
     test: ShareOption = 0.1,
-    seed: Annotated[int, typer.Option(help="Another seed, another split.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed divides the contents in another way.")] = 0,
     images: Annotated[bool, typer.Option("--images", help="Copy the images into FOLDER/images.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line or image.")] = False,
     as_json: Json = False,
@@ -109,21 +113,39 @@ def annotate(
     dataset: Annotated[
         Path, typer.Argument(metavar="DATASET", help="FakeClue JSON, JSON Lines, or a folder with real/ and fake/.")
     ],
-    images: Annotated[str, typer.Option(metavar="FOLDER|s3://…", help="Where the records' images lie.")],
-    output: Annotated[Path, typer.Option(metavar="FILE.json", help="The dataset with explanations; resumed if begun.")],
-    annotator: Annotated[
-        list[str], typer.Option(metavar="MODEL[@BASE_URL]", help="Explains each image; three are usual.")
+    images: Annotated[str, typer.Option(metavar="FOLDER|s3://…", help="Where the images of the records are.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE.json", help="The dataset with explanations. If the file was begun, the run continues."
+        ),
     ],
-    aggregator: Annotated[str, typer.Option(metavar="MODEL[@BASE_URL]", help="Makes one explanation of them.")],
-    requests_per_minute: Annotated[float, typer.Option(min=0.1, help="To each BASE_URL, retries included.")] = 60,
-    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Images at once.")] = 4,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = 120,
-    max_tokens: Annotated[int, typer.Option(min=16, help="Longest answer; hidden reasoning counts.")] = 1500,
-    prices: Annotated[Path | None, typer.Option(help="TOML: [MODEL] input, output in USD per million tokens.")] = None,
-    input_price: Annotated[float | None, typer.Option(min=0, help="USD per million tokens, for all models.")] = None,
-    output_price: Annotated[float | None, typer.Option(min=0, help="USD per million tokens, for all models.")] = None,
-    max_cost: Annotated[float | None, typer.Option(min=0, help="USD over all runs of this output.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many records.")] = None,
+    annotator: Annotated[
+        list[str],
+        typer.Option(
+            metavar="MODEL[@BASE_URL]", help="A model that explains each image. Three are usual; give the option again."
+        ),
+    ],
+    aggregator: Annotated[
+        str, typer.Option(metavar="MODEL[@BASE_URL]", help="The model that joins their explanations into one.")
+    ],
+    requests_per_minute: Annotated[
+        float, typer.Option(min=0.1, help="The most requests to each BASE_URL, with retries.")
+    ] = 60,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=256, help="How many images are explained at the same time.")
+    ] = 4,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that one answer may take.")] = 120,
+    max_tokens: Annotated[int, typer.Option(min=16, help="The longest answer. Hidden reasoning counts.")] = 1500,
+    prices: Annotated[
+        Path | None, typer.Option(help="A TOML file: for each [MODEL], input and output in USD per million tokens.")
+    ] = None,
+    input_price: Annotated[float | None, typer.Option(min=0, help="USD per million tokens of input.")] = None,
+    output_price: Annotated[float | None, typer.Option(min=0, help="USD per million tokens of output.")] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="The most USD for all runs of this output together.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The most records.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first fault.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -19,14 +19,16 @@ Dataset = Annotated[
 ]
 Images = Annotated[
     str | None,
-    typer.Option(metavar="FOLDER|s3://…", help="Where the records' images lie; else the dataset's own folder."),
+    typer.Option(
+        metavar="FOLDER|s3://…", help="Where the images of the records are. Default: the folder of the dataset."
+    ),
 ]
-DetectorOption = Annotated[str | None, typer.Option("--detector", help="As FAKESWEEP_DETECTOR, which it replaces.")]
+DetectorOption = Annotated[str | None, typer.Option("--detector", help="The detector, in place of FAKESWEEP_DETECTOR.")]
 
 
 @contextmanager
 def only_results_on_stdout() -> Iterator[None]:
-    """Sends to stderr what engines and their processes print meanwhile."""
+    """While the body runs, sends to stderr what engines and their processes print."""
     sys.stdout.flush()
     stdout = os.dup(1)
     os.dup2(2, 1)
@@ -44,15 +46,21 @@ def evaluate(
     images: Images = None,
     detector: DetectorOption = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Else evaluation/<dataset>-<detector>. Run again, it goes on.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Default: evaluation/<dataset>-<detector>. If it was begun, it continues."),
     ] = None,
-    robustness: Annotated[bool, typer.Option("--robustness", help="Under the paper's perturbations too.")] = False,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Judge each image under the paper's perturbations, too.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first record that cannot be used.")] = False,
     embeddings: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Sentence embeddings for CSS: a folder, or a fetched hub id.")
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="The sentence embeddings for CSS: a folder, or a hub id that is downloaded."
+        ),
     ] = None,
     resamples: Annotated[
-        int, typer.Option(min=0, max=100_000, help="Of the bootstrap; 0 for none of its confidence intervals.")
+        int, typer.Option(min=0, max=100_000, help="Resamples of the bootstrap. 0: no confidence intervals from it.")
     ] = 1000,
     as_json: Json = False,
 ) -> None:
@@ -87,7 +95,7 @@ def evaluate(
 def calibrate(
     fit: Annotated[Path, typer.Argument(metavar="FIT", help="An output of evaluate, to fit on.")],
     report: Annotated[
-        Path | None, typer.Argument(metavar="REPORT", help="Another, of other images, to measure on.")
+        Path | None, typer.Argument(metavar="REPORT", help="An output for other images, to measure on.")
     ] = None,
     *,
     output: Annotated[
@@ -95,7 +103,8 @@ def calibrate(
     ],
     detector: DetectorOption = None,
     method: Annotated[
-        Literal["temperature", "platt", "isotonic"], typer.Option(help="One number, two, or any rising curve.")
+        Literal["temperature", "platt", "isotonic"],
+        typer.Option(help="Fits one number, two numbers, or any rising curve."),
     ] = "temperature",
     false_positive_rate: Annotated[
         float, typer.Option(min=1e-6, max=0.5, help="Share of the real images that may be called fake.")
@@ -104,9 +113,9 @@ def calibrate(
         float | None, typer.Option(min=0, max=0.5, help="Share of the fakes that may be called real.")
     ] = None,
     split: Annotated[
-        float | None, typer.Option(min=0.01, max=0.99, help="Without REPORT: the share of FIT to fit on; else 0.5.")
+        float | None, typer.Option(min=0.01, max=0.99, help="Without REPORT: the share of FIT to fit on. Default: 0.5.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of the split.")] = 0,
     in_place: Annotated[bool, typer.Option("--in-place", help="Replace the detector's own description.")] = False,
     page: Annotated[Path | None, typer.Option(metavar="FILE.html", help="A page with reliability diagrams.")] = None,
     as_json: Json = False,
@@ -115,7 +124,7 @@ def calibrate(
     from producers.reporting import progress
 
     if report and split is not None:
-        raise UsageError("--split takes one set apart: give either it or REPORT")
+        raise UsageError("--split divides one set: give either it or REPORT")
     settings = settings_for(detector)
     try:
         from worker.detector.supply import load_description
@@ -145,8 +154,8 @@ def calibrate(
 @app.command()
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="An output of evaluate.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another detector's, on the same images.")],
-    output: Annotated[Path | None, typer.Option(metavar="FILE.html", help="A page with all of it.")] = None,
+    b: Annotated[Path, typer.Argument(metavar="B", help="The output of another detector, on the same images.")],
+    output: Annotated[Path | None, typer.Option(metavar="FILE.html", help="A page with the whole comparison.")] = None,
     as_json: Json = False,
 ) -> None:
     """Compare two detectors on the same images: McNemar's test, who is better where, and where they disagree."""

@@ -101,9 +101,9 @@ def results_(
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV for a spreadsheet, and not JSON Lines.")] = False,
 ) -> None:
-    """Write a scan's findings as JSON Lines, one an image.
+    """Write a scan's findings as JSON Lines, one line per finding.
 
-    Of a scan that records changes, images that are as they were last time have no finding.
+    In a scan that records changes, images that are as they were last time have no finding.
     """
     from producers.reporting import results, standing
     from producers.scan_names import scan_named
@@ -165,7 +165,7 @@ def flagged(
     limit: Annotated[int, typer.Option(min=1, help="How many contents are shown at most.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """Show flagged contents, the newest first: each once, with the places where it was found."""
+    """Show flagged contents, the newest first: each content once, with the places where it was found."""
     from producers.reporting import contents, progress
     from producers.scan_names import scan_named
 
@@ -187,7 +187,7 @@ def history(
     """Show what every scan found at URI, newest first."""
     from producers.reporting import progress, results
 
-    # As `results` writes it, it is taken as it is: the file may be gone.
+    # A uri that `results` wrote is used unchanged: the file may be gone.
     known = uri.startswith("file:///") and uri.isascii()
     wanted = uri if known else uri_of(uri)
     found = results.history(open_database(environment()), wanted)

@@ -23,7 +23,7 @@ EXIT_PAUSED = 3
 def go_on(
     settings: "Settings", publisher: "BulkPublisher", database: "Database", scan_id: UUID, *, watch: bool, as_json: bool
 ) -> None:
-    """Publishes what is left of the scan, prints its id, and waits where that is wished."""
+    """Publishes what is left of the scan, prints its id, and waits if that is wanted."""
     from producers import publishing
     from producers.reporting import progress, results, standing
     from worker.tables import ScanStatus
@@ -43,7 +43,7 @@ def go_on(
                 listed=lambda count: advance(count, None), waiting=waiting,
             )  # fmt: skip
     except (FakesweepError, KeyboardInterrupt):
-        progress.say(f"scan {scan_id} has stopped; `fakesweep resume {scan_id}` goes on with it")
+        progress.say(f"scan {scan_id} has stopped; `fakesweep resume {scan_id}` continues it")
         raise
     watched = partial(progress.watch, look=attendance.look) if watch else results.progress
     counts = watched(database, scan_id)

@@ -42,7 +42,7 @@ def submit(
     max_tokens: MaxTokens = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the verdicts and print them.")] = False,
     timeout: Annotated[
-        float | None, typer.Option(min=0, metavar="SECONDS", help="With --wait: fail after so many seconds.")
+        float | None, typer.Option(min=0, metavar="SECONDS", help="With --wait: fail after this many seconds.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -66,7 +66,7 @@ def submit(
     found: list[dict[str, Any]] = []
     counts = results.progress(database, scan_id)
     if wait:
-        progress.say(f"submission {scan_id}")  # at once: whoever stops waiting finds it again
+        progress.say(f"submission {scan_id}")  # at once: people who stop waiting can find it again
         counts = progress.watch(database, scan_id, look=attendance_of(broker, LIVE_QUEUE).look, timeout_s=timeout)
         found = list(results.rows(database, scan_id))
     if as_json:
@@ -92,7 +92,7 @@ def listen(
     explain: Annotated[Explain | None, typer.Option(help="For which images the model writes its reasons.")] = None,
     once: Annotated[bool, typer.Option("--once", help="End when the queue is empty.")] = False,
 ) -> None:
-    """Put what S3 says is new on the live queue, until SIGTERM."""
+    """Put new objects of S3 on the live queue, until SIGTERM."""
     from producers.counting import count_nothing
     from producers.listening import listen as listening
     from producers.listing import Rules

@@ -38,21 +38,21 @@ ScanName = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 RequireImages = Annotated[
-    bool, typer.Option("--require-images", help="Fail when the source names no image: perhaps it is mistyped.")
+    bool, typer.Option("--require-images", help="Fail if the source has no image: perhaps it is mistyped.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Wait until every image has its outcome.")]
 ExplainOption = Annotated[Explain, typer.Option(help="For which images the model writes its reasons.")]
-FakeFrom = Annotated[float | None, typer.Option(help="Fake from this score up; else the detector's threshold.")]
-RealTo = Annotated[float | None, typer.Option(help="Real from this score down; else the detector's threshold.")]
+FakeFrom = Annotated[float | None, typer.Option(help="Fake from this score up. Default: the detector's threshold.")]
+RealTo = Annotated[float | None, typer.Option(help="Real from this score down. Default: the detector's threshold.")]
 MaxTokens = Annotated[int | None, typer.Option(help="Longest answer in tokens, below the detector's limit.")]
 RecordOption = Annotated[
     Record,
     typer.Option(
-        help="Keep a finding of each image (all), or only of those that are not as they were last time (changes)."
+        help="Store a finding for each image (all), or only for images that have changed since the last time (changes)."
     ),
 ]
-Suffix = Annotated[list[str] | None, typer.Option(help="Only keys with this ending; may be given again.")]
+Suffix = Annotated[list[str] | None, typer.Option(help="Only keys that end with this; may be given again.")]
 MinBytes = Annotated[int | None, typer.Option(help="Only objects of this size or more.")]
 MaxBytes = Annotated[int | None, typer.Option(help="Only objects of this size or less.")]
 MaxFlaggedShare = Annotated[

@@ -1,4 +1,4 @@
-"""Commands that drop findings which nobody needs any more."""
+"""Commands that drop findings that nobody needs any more."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -15,7 +15,9 @@ EXIT_SKIPPED = 1
 
 @app.command()
 def retention(
-    keep_days: Annotated[int, typer.Option(min=1, help="Drop the findings of scans that ended longer ago.")],
+    keep_days: Annotated[
+        int, typer.Option(min=1, help="Drop the findings of scans that ended more than this many days ago.")
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be dropped.")] = False,
     yes: Yes = False,
 ) -> None:

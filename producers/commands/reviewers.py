@@ -32,17 +32,19 @@ class Role(StrEnum):
 def reviewer(
     action: Annotated[Action, typer.Argument(metavar="add|list|disable|unlink", help="What to do.")],
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A pseudonym: reviews show it.")] = None,
-    role: Annotated[Role | None, typer.Option(help="What they may do at the review desk; at first, reviewer.")] = None,
+    role: Annotated[
+        Role | None, typer.Option(help="The role at the review desk. A new reviewer gets the role reviewer.")
+    ] = None,
     login: Annotated[
         list[str] | None,
-        typer.Option(metavar="LOGIN", help="As whom they come in, as the review desk shows it; may be given again."),
+        typer.Option(metavar="LOGIN", help="Their login, as the review desk shows it; may be given again."),
     ] = None,
     yes: Yes = False,
 ) -> None:
     """Add, list or disable people who may review.
 
-    add takes back that somebody was disabled, and changes their role. Reviews of somebody who is disabled stay, and
-    count. unlink takes all logins of somebody away, so that nothing links the pseudonym with a person.
+    add also enables a disabled reviewer, and changes a role. Reviews of a disabled reviewer stay, and count. unlink
+    deletes all logins of a reviewer, so that nothing links the pseudonym with a person.
     """
     from producers import reviews
     from producers.reporting.progress import printable

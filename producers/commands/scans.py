@@ -1,4 +1,4 @@
-"""Commands that start scans, stop them and let them go on."""
+"""Commands that start scans, stop them and continue them."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,7 +48,10 @@ def scan(
         ),
     ],
     name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
-    token: Annotated[str | None, typer.Option(help="One token is one scan: started, or gone on with.")] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(help="Names one scan: the first command with it starts the scan, a later one continues it."),
+    ] = None,
     explain: ExplainOption = Explain.FLAGGED,
     fake_from: FakeFrom = None,
     real_to: RealTo = None,
@@ -94,7 +97,7 @@ def pause(scan: ScanName) -> None:
     database = open_database(environment())
     scan_id = scan_named(database, scan)
     changed = scans.pause(database, scan_id, again=True)
-    typer.echo(f"scan {scan_id} is paused{'' if changed else ' already'}; `fakesweep resume {scan_id}` goes on with it")
+    typer.echo(f"scan {scan_id} is paused{'' if changed else ' already'}; `fakesweep resume {scan_id}` continues it")
 
 
 @app.command()
@@ -105,9 +108,9 @@ def resume(
     watch: Watch = False,
     as_json: Json = False,
 ) -> None:
-    """Go on with SCAN: after a pause, or after its producer was killed.
+    """Continue SCAN, after a pause or after its producer was killed.
 
-    A limit that paused it is lifted, unless another one is given.
+    A limit that paused it no longer applies, unless you give another one.
     """
     from producers import scans
     from producers.reporting.progress import Warnings
@@ -123,7 +126,7 @@ def resume(
 
 @app.command()
 def cancel(scan: ScanName, yes: Yes = False) -> None:
-    """End SCAN for good. Its findings stay; what is not judged yet is not judged any more."""
+    """Cancel SCAN. Its findings stay. Its other images are never judged. This cannot be undone."""
     from producers import scans
     from producers.reporting import progress, results
     from producers.scan_names import scan_named
@@ -135,14 +138,14 @@ def cancel(scan: ScanName, yes: Yes = False) -> None:
     if counts["status"] not in {ScanStatus.CANCELLED, ScanStatus.DONE}:
         left = counts["listed"] - progress.decided(counts)
         name = progress.printable(counts["name"])
-        confirm(f"This ends scan {scan_id} ({name}) for good; {left} images have no outcome", yes=yes)
+        confirm(f"This cancels scan {scan_id} ({name}), and cannot be undone; {left} images have no outcome", yes=yes)
     changed = scans.cancel(database, scan_id, again=True)
     typer.echo(f"scan {scan_id} is cancelled{'' if changed else ' already'}")
 
 
 @app.command()
 def repair(scan: ScanName, watch: Watch = False, as_json: Json = False) -> None:
-    """List the source of SCAN again and publish what has no outcome: new objects, and whatever was lost."""
+    """List the source of SCAN again and publish images without an outcome: new objects, and what was lost."""
     from producers import scans
     from producers.reporting.progress import Warnings
     from producers.scan_names import scan_named

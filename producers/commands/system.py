@@ -19,12 +19,12 @@ def migrate(
         bool, typer.Option("--finish", help="After a roll-out: remove what only older releases needed.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Migrate although an older release is connected that would fail.")
+        bool, typer.Option("--force", help="Migrate although an older release, which would fail, is connected.")
     ] = False,
 ) -> None:
-    """Bring the database's schema up to date. Many may start at once; one does it.
+    """Bring the database's schema up to date. If several are started at once, one does it.
 
-    Workers of the release before go on meanwhile, if the new schema says that it works with them (docs/upgrading.md).
+    Workers of the release before keep running, if the new schema says that it works with them (docs/upgrading.md).
     """
     from worker.database import connect
     from worker.migrate import newest, upgrade
@@ -37,7 +37,7 @@ def migrate(
         typer.echo("it is newer than this release and works with it: nothing is changed")
         return
     if reached < newest():
-        typer.echo(f"when no older release is at work, run `fakesweep migrate --finish`: it goes on to {newest()}")
+        typer.echo(f"when no older release is at work, run `fakesweep migrate --finish`: it migrates to {newest()}")
     for step in renew_grants(database):
         typer.echo(step.what)
 
@@ -48,7 +48,7 @@ def roles(
         list[str] | None,
         typer.Option(metavar="ROLE=LOGIN", help="Make LOGIN a member of ROLE, such as worker; may be given again."),
     ] = None,
-    prefix: Annotated[str, typer.Option(help="How the names of the roles begin.")] = "fakesweep",
+    prefix: Annotated[str, typer.Option(help="What the names of the roles begin with.")] = "fakesweep",
     dashboard_timeout_s: Annotated[
         float, typer.Option(min=0.001, help="Seconds after which a statement of a dashboard ends.")
     ] = 30,
@@ -57,7 +57,7 @@ def roles(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the SQL.")] = False,
 ) -> None:
-    """Make the database's roles, and give each what it needs and nothing else. Run it again at any time.
+    """Make the database's roles, and give each the rights that it needs and no others. It can be run again.
 
     The roles are owner, worker, producer, reviewer, dashboard and web.
     """
@@ -95,7 +95,7 @@ def worker(
     from worker.database import connect
     from worker.settings import Settings
 
-    # A missing setting is told before the slow imports. The worker itself names unknown ones.
+    # A missing setting is reported before the slow imports. The worker itself names unknown ones.
     connect(Settings.from_environment().database_url.get_secret_value())
     from worker.__main__ import main as run_worker
 
@@ -108,7 +108,7 @@ def nightly() -> None:
     from producers.nightly import schedule
 
     settings = environment()
-    scans = schedule.load(settings.nightly)  # a fault in the file is told before the slow imports
+    scans = schedule.load(settings.nightly)  # a fault in the file is reported before the slow imports
     from producers.nightly.nightly import serve
     from producers.nightly.overdue import overdue
     from worker import telemetry
@@ -127,7 +127,7 @@ def publish(
     scan_id: Annotated[UUID, typer.Argument(metavar="SCAN", help="The scan's id.")],
     counts: Annotated[bool, typer.Option("--counts", help="Say what is done, as JSON Lines.")] = False,
 ) -> None:
-    """Go on with the listing of SCAN, as `nightly` has it done. Unlike `resume`, it leaves a paused scan paused."""
+    """Continue the listing of SCAN, for `nightly`. Unlike `resume`, it leaves a paused scan paused."""
     from producers import publishing
     from producers.counting import count_nothing, tell_parent
     from producers.reporting import progress

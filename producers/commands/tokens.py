@@ -31,14 +31,14 @@ def token(
     scope: Annotated[
         list[str] | None, typer.Option(help="What it may do: submit, read, review, scan; may be given again.")
     ] = None,
-    reviewer: Annotated[str | None, typer.Option(help="Who reviews with it; for the scope review.")] = None,
-    days: Annotated[int | None, typer.Option(help="After how many days it expires; else never.")] = None,
+    reviewer: Annotated[str | None, typer.Option(help="The author of its reviews, for the scope review.")] = None,
+    days: Annotated[int | None, typer.Option(help="After how many days it expires. Default: never.")] = None,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Make, list or withdraw tokens of the API.
 
-    add prints the token, which is shown this once: only its SHA-256 is stored. withdraw is for good.
+    add prints the token once: only its SHA-256 is stored. withdraw cannot be undone.
     """
     from producers import tokens
 
@@ -55,7 +55,7 @@ def token(
         _list(database, as_json=as_json)
     elif action is Action.WITHDRAW:
         tokens.check_token(database, name)
-        confirm(f"This makes the token {name} useless for good", yes=yes)
+        confirm(f"This withdraws the token {name}, and cannot be undone", yes=yes)
         tokens.withdraw_token(database, name)
     else:
         made = tokens.add_token(database, tokens.Wanted(name, _scopes(scope or []), reviewer, days))

@@ -19,34 +19,47 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _LAUNCHER = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_", "ACCELERATE_", "FSDP_")
-"""How the names begin of what `accelerate launch` tells its processes; the evaluation is none of them."""
+"""How the variables of `accelerate launch` for its processes begin. The evaluation must not get them."""
 _BASE = {"FAKESWEEP_DETECTOR", "FAKESWEEP_MODEL", "FAKESWEEP_REVISION"}
-"""What may have named the model that training began with."""
+"""Variables that may name the model that training began with."""
 
 
 @app.command()
 def train(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="FakeClue-format .json or .jsonl, or a folder.")],
     output: Annotated[
-        Path, typer.Option(file_okay=False, help="The folder of the trained detector; given again, it goes on.")
+        Path,
+        typer.Option(
+            file_okay=False, help="The folder of the trained detector. If it was begun, the training continues."
+        ),
     ],
-    images: Annotated[str | None, typer.Option(help="Folder or s3://bucket/prefix; else where DATASET lies.")] = None,
-    detector: Annotated[str | None, typer.Option(help="What to start from; else FAKESWEEP_DETECTOR.")] = None,
+    images: Annotated[
+        str | None, typer.Option(help="A folder or s3://bucket/prefix. Default: the folder of DATASET.")
+    ] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="The detector to start from. Default: FAKESWEEP_DETECTOR.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Other weights than the detector's own.")] = None,
     recipe: Annotated[str, typer.Option(help="full (FakeVLM's own), lora, or a .toml file.")] = "full",
-    name: Annotated[str | None, typer.Option(help="The detector's new name; else the folder's.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the order of images, and of all that is drawn.")] = 0,
-    hold_out: Annotated[float, typer.Option(min=0, max=0.9, help="Share of images kept for the evaluation.")] = 0.05,
+    name: Annotated[str | None, typer.Option(help="The detector's new name. Default: the folder's name.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides the order of the images and all random choices.")] = 0,
+    hold_out: Annotated[
+        float, typer.Option(min=0, max=0.9, help="The share of the images that is kept for the evaluation.")
+    ] = 0.05,
     evaluate: Annotated[
-        Path | None, typer.Option(exists=True, help="Another dataset to evaluate on; its images beside it.")
+        Path | None, typer.Option(exists=True, help="Another dataset to evaluate on, with its images beside it.")
     ] = None,
     epochs: Annotated[
         float | None,
-        typer.Option(help="How often all images are learned. This and the next three change a recipe of one stage."),
+        typer.Option(
+            help="How often all images are learned. This option and the next three change a recipe with one stage."
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="How many steps to learn, instead of --epochs.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The recipe's learning_rate, changed.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="The recipe's batch_size: images of one step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="A value in place of the recipe's learning_rate.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="A value in place of the recipe's batch_size: images per step.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first fault of the dataset.")] = False,
 ) -> None:
     """Fine-tune a LLaVA on labelled images, evaluate it, and leave a folder that the worker serves."""
@@ -129,18 +142,18 @@ def _keep(faults: "Faults", output: Path) -> None:
 
 
 def _is_first() -> bool:
-    """Whether this is the one process that speaks, among those that `accelerate launch` starts."""
+    """Whether this process is the only one, of those that `accelerate launch` starts, that prints."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def _weights_are_spread() -> bool:
-    """Whether `accelerate launch` was told to spread the weights over the GPUs: FSDP, or DeepSpeed's ZeRO stage 3."""
+    """Whether `accelerate launch` spreads the weights over the GPUs: FSDP, or DeepSpeed's ZeRO stage 3."""
     told = os.environ.get
     return told("ACCELERATE_USE_FSDP") == "true" or told("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
 
 
 def _evaluate(output: Path, dataset: list[str]) -> NoReturn:
-    """Becomes `fakesweep evaluate`: the trainer's memory on the GPU is free again only when its process is no more."""
+    """Becomes `fakesweep evaluate`: the trainer's memory on the GPU is free only when its process has ended."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHER) and name not in _BASE}
     command = ["-m", "producers", "evaluate", *dataset]
     command += ["--detector", str(output), "--output", str(output / "evaluation")]

@@ -16,7 +16,7 @@ def web() -> None:
     from producers.web.settings import WebSettings
 
     settings, own = environment(), WebSettings.from_environment()
-    own.check()  # a missing setting is told before the slow imports
+    own.check()  # a missing setting is reported before the slow imports
     try:
         from producers.web.serve import CONNECTIONS, PATIENCE, serve
     except ImportError as error:

@@ -40,7 +40,7 @@ def test_two_releases_share_a_scan(environment: dict[str, str], database_url: st
         migrated = fakesweep("migrate", environment=of_next, folder=release.folder)
         assert migrated.returncode == 0, migrated.stderr
         assert f"schema at revision {release.index}" in migrated.stdout
-        assert f"run `fakesweep migrate --finish`: it goes on to {release.drop}" in migrated.stdout
+        assert f"run `fakesweep migrate --finish`: it migrates to {release.drop}" in migrated.stdout
         with running_worker([*WORKER, str(new)], of_next, tmp_path / "new.log", folder=release.folder):
             killed.stop(signal.SIGKILL)
             # A worker of this release starts on the newer schema, which allows it.

@@ -96,7 +96,7 @@ def test_one_set_is_split_and_the_output_says_how(sets: tuple[Path, Path], tmp_p
 def test_bad_usage_of_calibrate_and_compare_gives_one_line(sets: tuple[Path, Path], tmp_path: Path) -> None:
     output = tmp_path / "x.toml"
     given = ("--detector", DEMO, "--output", output)
-    assert "--split takes one set apart" in refused("calibrate", *sets, *given, "--split", 0.5)
+    assert "--split divides one set" in refused("calibrate", *sets, *given, "--split", 0.5)
     assert "share 601 images" in refused("calibrate", sets[0], sets[0], *given)
     assert not output.exists()
     output.write_text("mine")
