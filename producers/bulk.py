@@ -167,5 +167,5 @@ class _Confirmations:
         self._confirm(tag, multiple)
 
     def _give_back(self, *_: Any) -> None:
-        """Called for a `mandatory` message that no queue took. RabbitMQ confirms it all the same."""
+        """Called for a `mandatory` message that no queue took. RabbitMQ still confirms it."""
         self._refused += 1

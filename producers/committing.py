@@ -95,7 +95,7 @@ def commit(database: Database, taken: TakenUp, chunks: Iterable[Page]) -> Genera
     Each chunk has a transaction of its own. While nothing is new, Postgres works on two chunks side by side. They are
     committed in their order: when one fails, the one after it is rolled back.
 
-    Raises SupersededError when another producer has gone on with the scan, or somebody has stopped it.
+    Raises SupersededError when another producer has continued the scan, or somebody has stopped it.
     """
     running: deque[Future[Committed]] = deque()
     with ThreadPoolExecutor(TOGETHER, thread_name_prefix="committing") as threads:
@@ -202,7 +202,7 @@ def end_listing(database: Database, taken: TakenUp) -> None:
     """Empties `unpublished` and sets the scan to running, when everything is published. Raises the same errors as
     `commit`.
 
-    A scan that must not list nothing is cancelled when it does: see producers.nothing_listed.
+    A scan with `require_images` is cancelled if it has listed no image: see producers.nothing_listed.
     """
     scan = taken.scan
     with transaction(database) as session:

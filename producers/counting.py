@@ -1,4 +1,4 @@
-"""Counts what producers do, and tells it to `nightly`, which starts processes that list."""
+"""Counts what producers do, and reports it to `nightly`, which starts processes that list."""
 
 import json
 import os

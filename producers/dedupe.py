@@ -1,4 +1,4 @@
-"""Compares a page of listed objects with what is known of them, in one statement, before anything is fetched."""
+"""Compares a page of listed objects with what is known about them, in one statement, before anything is fetched."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -34,7 +34,7 @@ def publish_left_behind(app: "Celery", database: Database, *, older_than: timede
     """Publishes the messages of submissions that are still waiting, and returns the number of images.
 
     The messages stay in `unpublished` until the broker has them. If the process dies in between, or two processes do
-    this at once, some messages are published twice. There is one finding for each image all the same.
+    this at once, some messages are published twice. There is still one finding for each image.
 
     Raises BrokerUnavailableError, DatabaseUnavailableError.
     """

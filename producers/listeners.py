@@ -1,4 +1,4 @@
-"""Whether a worker listens to a queue. Somebody who waits for images learns so that nobody will judge them."""
+"""Whether a worker listens to a queue. So people who wait for images learn when nobody will judge them."""
 
 import time
 from collections.abc import Callable
@@ -18,10 +18,10 @@ _TAKES = "brpoplpush"
 
 
 def listeners(app: "Celery", queue: str) -> int | None:
-    """Returns how many consumers a queue has. None: the broker does not tell.
+    """Returns how many consumers a queue has. None if the broker does not say it.
 
     RabbitMQ counts them. On Redis these are the clients of the same database that wait for a message, whatever the
-    queue; while all of them may be busy, the number is None. Other brokers do not tell.
+    queue; while all of them may be busy, the number is None. Other brokers do not say it.
     Raises ConfigurationError when BROKER_URL cannot be understood, and BrokerUnavailableError.
     """
     connection = broker.check_url(app)
@@ -49,7 +49,7 @@ def _on_redis(channel: Any) -> int | None:
     number = str(client.connection_pool.connection_kwargs.get("db") or 0)
     try:
         there = [one for one in client.client_list() if one.get("db") == number]
-    except ResponseError:  # this user may not list clients
+    except ResponseError:  # this user has no right to list clients
         return None
     waiting = sum(one.get("cmd") == _TAKES for one in there)
     # A worker whose threads all have a message does not wait for another one.
@@ -75,7 +75,7 @@ class Attendance:
         self._said = False
 
     def look(self) -> None:
-        """Asks, when that is due. An error of the broker is raised by whoever publishes, and not here."""
+        """Asks, if it is time to ask. Does not raise errors of the broker: publishing raises them."""
         if self._due is not None and self._clock() < self._due:
             return
         self._due = self._clock() + LOOK_EVERY_S

@@ -1,4 +1,4 @@
-"""What becomes of a scan that lists no image: perhaps its source is mistyped."""
+"""What happens to a scan that lists no image: perhaps its source is mistyped."""
 
 from producers.listing import SkipReason
 from producers.scans import Listing
@@ -6,7 +6,7 @@ from worker.tables import Scan, ScanStatus
 
 
 def refusal(scan: Scan) -> str | None:
-    """Returns why a scan that has listed nothing is cancelled, and not done; None when it need not be."""
+    """Returns why a scan that has listed nothing must be cancelled instead of done; None if it can be done."""
     if scan.listed or scan.status != ScanStatus.LISTING:
         return None
     if Listing.of(scan).require_images:

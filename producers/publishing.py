@@ -94,7 +94,7 @@ def publish_scan(
                     listed(chunk.listed)
         end_listing(database, taken)
     except SupersededError:
-        warn(f"scan {scan_id}: another producer has gone on with it, or it was paused or cancelled")
+        warn(f"scan {scan_id}: another producer has continued it, or it was paused or cancelled")
     with transaction(database) as session:
         ended = find_scan(session, scan_id)
     was_listed = scan.status in {ScanStatus.LISTING, ScanStatus.REPAIRING}

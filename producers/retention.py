@@ -58,7 +58,7 @@ SELECT id FROM scans WHERE partition = :partition AND (NOT {_OVER} OR {_ENDED_AT
 
 @dataclass(frozen=True)
 class OldPartition:
-    """A partition of `findings` in which nothing has happened lately: of one scan, or of a month of submissions.
+    """A partition of `findings` in which nothing has happened recently: of one scan, or of a month of submissions.
 
     `findings` is the number of its rows, by the counters of its `scans`. `ended_at` is when the last of these scans
     ended or, if one has not ended, when that one last moved. `held_by` names that scan: because of it, the findings
@@ -115,7 +115,7 @@ def drop_partition(
         with attempt, _short_transaction(database, lock_s) as session:
             session.execute(text(_MARK), values)  # locks the rows: from now on, nobody can repair these scans
             if scan_id := session.execute(text(_AT_WORK), values).scalar():
-                raise ScanStateError(f"scan {scan_id} is at work again, or was lately")
+                raise ScanStateError(f"scan {scan_id} is at work again, or was at work recently")
             _forget(session, col(Scan.partition) == partition)
             drop_partition_table(session, partition)
 

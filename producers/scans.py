@@ -149,7 +149,7 @@ def _limit(old: float | None, new: float | None, share: float) -> float | None:
 
 
 def cancel(database: Database, scan_id: UUID, *, again: bool = False) -> bool:
-    """Ends the scan for good. Its findings stay; workers drop its messages.
+    """Cancels the scan, which cannot be undone. Its findings stay; workers drop its messages.
 
     Returns whether the scan has changed. With `again`, a scan that is cancelled already stays as it is.
     Raises NoSuchScanError, ScanStateError.

@@ -31,7 +31,7 @@ from worker.metrics.declared import (
 )
 
 _DRIFT_KEEP_S = 600.0
-"""The view `drift` reads 26 weeks and has one row for each whole day, so it is seldom asked."""
+"""The view `drift` reads 26 weeks and has one row for each whole day, so it is rarely asked."""
 
 log = structlog.get_logger(__name__)
 

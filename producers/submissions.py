@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from producers.publishing import Publisher
 
 RETRYABLE = (Reason.STORAGE_UNAVAILABLE, Reason.ENGINE_FAILED)
-"""Reasons for which another attempt may succeed although nobody has changed anything."""
+"""Reasons for which a retry may succeed although nobody has changed anything."""
 
 _FORGET = text(
     "DELETE FROM idempotency_keys WHERE (token_id, key) IN (SELECT token_id, key FROM idempotency_keys "
@@ -64,8 +64,8 @@ class Submissions:
 
         The messages are kept in `unpublished` from the commit until the broker has all of them. So nothing is lost if
         the process dies in between or the broker is away: the next request with the key publishes them, and after a
-        minute any web process does (producers.left_behind). Some messages may be published twice. There is one finding
-        for each image all the same.
+        minute any web process does (producers.left_behind). Some messages may be published twice. There is still one
+        finding for each image.
 
         Raises KeyReusedError, KeyInUseError, BrokerUnavailableError.
         """

@@ -27,7 +27,7 @@ class InMemorySource:
 class InMemoryPublisher:
     """Keeps what is published, by queue, in order.
 
-    After `fail_after` messages, it refuses the next one, once. A broker that goes away for good, or a killed process,
+    After `fail_after` messages, it refuses the next one, once. A broker that does not come back, or a killed process,
     behaves in this way: messages before it in the same call are published. `before` is called before each message.
     """
 

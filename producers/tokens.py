@@ -79,7 +79,7 @@ def check_token(database: Database, name: str) -> None:
 
 
 def withdraw_token(database: Database, name: str) -> None:
-    """Withdraws a token, at once and for good. Raises NoSuchTokenError."""
+    """Withdraws a token at once, which cannot be undone. Raises NoSuchTokenError."""
     check_token(database, name)
     mine = col(ApiToken.name) == name
     with transaction(database) as session:

@@ -1,4 +1,4 @@
-"""Which contents wait for a person, and whose words are withheld from whom: one rule, as conditions in SQL.
+"""Which contents wait for a person, and from whom other people's statements are withheld: one rule, as SQL conditions.
 
 The queue of the desk, near duplicates and the API share them. `c` is a row of `contents`.
 """

@@ -1,4 +1,5 @@
 """What `fakesweep check` looks at. Each module has a tuple CHECKS; `rows.py` says what a check is.
 
-A check imports what it works with when it runs, so that a missing package is one row of the table and not its end.
+A check imports what it works with when it runs, so that a missing package makes one row of the
+table and does not end the command.
 """

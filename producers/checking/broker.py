@@ -99,7 +99,7 @@ def _queue(connection: Any, queue: Any) -> Row:
         return warning("is not there yet", "nothing: the first worker or scan makes it", queue.name)
     except PreconditionFailed as error:
         return wrong(
-            f"has other arguments than ours: {error}",
+            f"has arguments that differ from ours: {error}",
             "stop all processes, delete the empty queue, start them",
             queue.name,
         )
@@ -125,7 +125,7 @@ def _publishing(subject: Subject) -> Iterator[Row]:
 def _not_published(said: str) -> Row:
     if "NOT_FOUND" in said:
         return skipped("the exchange is not there yet")
-    return wrong(f"may not publish: {said}", "give the user the right to write (rabbitmqctl set_permissions)")
+    return wrong(f"has no right to publish: {said}", "give the user the right to write (rabbitmqctl set_permissions)")
 
 
 def _writing(client: Any) -> Row:

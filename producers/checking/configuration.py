@@ -54,7 +54,7 @@ def _folders(subject: Subject) -> Iterator[Row]:
         if not path.is_dir():
             yield wrong("is not a folder here", "correct FAKESWEEP_ALLOWED_FOLDERS, or mount the folder", folder)
         elif not os.access(path, os.R_OK | os.X_OK):
-            yield wrong("may not be read by this user", "give the user of this process the right to read it", folder)
+            yield wrong("cannot be read by this user", "give the user of this process the right to read it", folder)
         else:
             yield ok("can be read", folder)
 

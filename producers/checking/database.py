@@ -150,7 +150,7 @@ def _told(role: Role, lacking: list[tuple[str, str]], *, superuser: bool) -> Row
     if lacking:
         first = ", ".join(f"{privilege} on {name}" for name, privilege in lacking[:3])
         more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""  # noqa: PLR2004
-        return wrong(f"may not do {first}{more}", f"run `fakesweep roles --grant {role}=LOGIN` as the owner", role)
+        return wrong(f"lacks rights: {first}{more}", f"run `fakesweep roles --grant {role}=LOGIN` as the owner", role)
     if superuser:
         return warning(
             "a superuser, who may do more than it needs",

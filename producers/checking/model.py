@@ -82,7 +82,7 @@ def _on_hub(subject: Subject, model: str) -> Row:
         return ok(f"in the cache of the model hub: {Path(cached).parent}")
     if subject.environment.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return wrong(
-            f"{model} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it",
+            f"{model} is not in the cache, and HF_HUB_OFFLINE forbids fetching it",
             "fetch the model beforehand, or set FAKESWEEP_MODEL to a folder",
         )
     return warning(

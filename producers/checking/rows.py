@@ -66,7 +66,7 @@ def skipped(found: str, name: str = "") -> Row:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is checked. Settings that are wrong are the error that says so. `bucket` is from the command line."""
+    """What is checked. If the settings are wrong, their field holds the error. `bucket` is from the command line."""
 
     processes: frozenset[Process]
     given: Settings | ConfigurationError

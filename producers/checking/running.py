@@ -35,7 +35,7 @@ def run_checks(subject: Subject, checks: Sequence[Check] = CHECKS, *, limit_s: f
 
 
 def _limited(check: Check, subject: Subject, limit_s: float) -> list[Row]:
-    """The rows of a check. A check that takes too long goes on in its thread, which does not keep the process alive."""
+    """The rows of a check. A check that takes too long continues in its thread; the process does not wait for it."""
     rows: list[Row] = []
     thread = threading.Thread(target=_collect, args=(check, subject, rows), name=f"check {check.name}", daemon=True)
     thread.start()

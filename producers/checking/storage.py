@@ -41,7 +41,7 @@ def _credentials(_: Subject) -> Iterator[Row]:
 
 
 def _endpoint(_: Subject) -> Iterator[Row]:
-    """Any answer of S3 will do: who may read a bucket need not be allowed to list all of them."""
+    """Any answer of S3 is enough, because the right to read a bucket does not include the right to list all buckets."""
     from worker.aws import AWS_ERRORS, Kind, diagnose
 
     try:

@@ -94,7 +94,7 @@ def _reporting(file: IO[str], tally: ExportTally, report: Report) -> Report:
 def _gather(database: Database, wanted: Export, tally: ExportTally, report: Report) -> Iterator[Entry]:
     """Yields a record for each content with a label that is still where it was. Counts the others by cause."""
     with transaction(database) as session:
-        # One state of all tables: rows that are written meanwhile belong to the next export.
+        # One state of all tables: rows that are written from now on belong to the next export.
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         for scan_id in wanted.selection.scans:
             find_scan(session, scan_id)

@@ -74,7 +74,7 @@ Report = Callable[[LeftOut], None]
 
 @dataclass(frozen=True)
 class Decided:
-    """A content and what people say of it: `label` is 0 (fake), 1 (real), or None with the `cause`.
+    """A content and what people say about it: `label` is 0 (fake), 1 (real), or None with the `cause`.
 
     `sha256` is a uri if the content was never fetched. `uri` is where the content still is, if anywhere. `explanation`
     fits the label. `detector_id` is the detector whose verdict people saw. `asked_for`: the selection or a line of

@@ -39,7 +39,7 @@ def _number(label: object) -> object:
 
 
 class Label(BaseModel):
-    """What somebody says of an image. The SHA-256 names it; without one, the last known content at the uri."""
+    """What a person says about a content: that with the SHA-256 or, without one, the last known one at the uri."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

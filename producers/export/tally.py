@@ -1,4 +1,4 @@
-"""Counts what became of decisions in an export."""
+"""Counts the results of an export: records that were written, and what was left out."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class ExportTally:
 
     @property
     def why(self) -> str:
-        """Why there are no records, or no more of them."""
+        """Why there are no records, or not more of them."""
         return f"left out: {causes(self.left_out)}" if self.left_out else "nothing is reviewed or labelled"
 
     def counts(self) -> dict[str, Any]:

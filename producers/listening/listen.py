@@ -72,7 +72,7 @@ def listen(
             except BrokerUnavailableError as error:
                 if once:
                     raise
-                # Receive nothing meanwhile: each receive counts towards the queue's own dead-letter queue.
+                # Receive nothing until then: each receive counts towards the queue's own dead-letter queue.
                 log.warning("broker_unavailable", reason=str(error))
                 _patiently(lambda: broker.depth(app, LIVE_QUEUE), BrokerUnavailableError, stop)
     log.info("stopped_listening")

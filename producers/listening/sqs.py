@@ -32,7 +32,7 @@ class EventQueue:
         self._url = url
         try:
             self._client = sqs_client(timeout_s=LONG_POLL_S + 20)
-            # Not a first receive, which may wait for 20 s before anybody knows that all is well.
+            # Not a first receive, which may wait for 20 s before anybody knows that everything works.
             self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
         except AWS_ERRORS as error:
             raise _unusable(url, diagnose(error)) from error

@@ -41,7 +41,7 @@ class CheckIns:
         self._capture(name, nightly, scan, MonitorStatus.IN_PROGRESS)
 
     def look(self, name: str, nightly: NightlyScan, scan: Scan) -> None:
-        """Reports what became of the scan since the last look."""
+        """Reports what happened to the scan since the last look."""
         if scan.status in ENDED:
             if scan.id in self._at_work:
                 told = {"schedule": name, "scan_id": str(scan.id), "status": str(scan.status), "note": scan.note}
@@ -63,7 +63,7 @@ class CheckIns:
 
     def _capture(self, name: str, nightly: NightlyScan, scan: Scan, status: str) -> None:
         ended = scan.finished_at or self._clock()
-        # Sentry accepts nothing more for a check-in that ended, so an end after a pause is another check-in.
+        # Sentry accepts no update of a check-in that has ended, so an end after a pause is another check-in.
         check_in = uuid5(scan.id, "resumed") if scan.id in self._was_paused else scan.id
         capture_checkin(
             monitor_slug=f"fakesweep-{name}",

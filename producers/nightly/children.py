@@ -16,7 +16,7 @@ from producers.counting import Count, hear
 log = structlog.get_logger(__name__)
 
 TAKE_UP_AFTER = timedelta(minutes=5)
-"""A scan without a child here that has not moved for so long is abandoned. Until then, a `resume` may be at work."""
+"""A scan without a child here that has not moved for this time is abandoned. Until then, a `resume` may be at work."""
 
 LEFT_BEHIND_AFTER = timedelta(seconds=60)
 """The same for scans found at the start: they probably belong to the previous `nightly`, which has ended."""
@@ -86,7 +86,7 @@ class Position(NamedTuple):
 
 @dataclass
 class _Listing:
-    """What is known of a scan that must be listed. `seen`: how far it was, at `since`."""
+    """What is known about a scan that must be listed. `seen`: how far it was, at `since`."""
 
     seen: Position | None
     since: datetime

@@ -10,7 +10,7 @@ COLUMNS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "expla
            "decided_at")  # fmt: skip
 
 _OBEYED = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""A spreadsheet takes a cell that begins so for a formula."""
+"""A spreadsheet takes a cell that begins with one of these for a formula."""
 
 
 def csv_pieces(batches: Iterable[Iterable[Mapping[str, Any]]]) -> Iterator[str]:

@@ -23,7 +23,7 @@ WAITING_ENDS = (ScanStatus.DONE, ScanStatus.PAUSED, ScanStatus.CANCELLED)
 
 
 class Advance(Protocol):
-    """Called with what is done, with the total once it is known, and with what else there is to say."""
+    """Called with what is done, with the total when it is known, and with other text to show."""
 
     def __call__(self, done: int, of: int | None, note: str = "") -> None: ...
 
@@ -46,7 +46,7 @@ class Warnings:
 
 
 def printable(text: str) -> str:
-    """The text on one line, with what a terminal would obey written as an escape."""
+    """The text on one line. Characters that a terminal would obey are written as escapes."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
@@ -100,7 +100,7 @@ def say(line: str) -> None:
 
 
 def show_waiting(advance: Advance, counts: Mapping[str, Any]) -> None:
-    """What a scan has come to while its producer waits for room in the queue."""
+    """Shows how far a scan is while its producer waits for room in the queue."""
     advance(counts["listed"], None, f"the queue is full; {decided(counts)} have an outcome, {_speed(counts)}")
 
 
@@ -160,9 +160,9 @@ def line(row: Mapping[str, Any]) -> str:
 
 
 def content_line(row: Mapping[str, Any]) -> str:
-    """One flagged content on one line: since when, what is said of it, in how many places, the last one, and why."""
+    """One flagged content on one line: since when, its verdict, the number of its places, the last place, and why."""
     score = "" if row["score"] is None else f" {row['score']:.3f}"
-    what = f"{row['verdict']}{score}" + (f" ({row['statement']} for people)" if row["statement"] else "")
+    what = f"{row['verdict']}{score}" + (f" (people: {row['statement']})" if row["statement"] else "")
     places = "1 place" if row["places"] == 1 else f"{row['places']} places"
     cells = (row["first_flagged_at"][:19], what, places, row["last_flagged_uri"], row["explanation"] or "")
     return "\t".join(printable(cell) for cell in cells)

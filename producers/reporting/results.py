@@ -1,4 +1,4 @@
-"""What the tables say of scans, in the forms that `status`, `results` and `report` give out."""
+"""What the tables say about scans, in the form in which `status`, `results` and `report` show it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime

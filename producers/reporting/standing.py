@@ -1,4 +1,4 @@
-"""How scans stand, for a person: what `status` prints, and what is said of a scan that does not move."""
+"""Shows people the state of scans: what `status` prints, and lines about scans that do not move."""
 
 import shutil
 import sys
@@ -14,21 +14,21 @@ _FIGURES = ("listed", "judged", "reused", "unchanged", "failed", "fake")
 
 
 def say_paused(counts: Mapping[str, Any]) -> None:
-    """One line that a scan stands still, why, and how it goes on."""
+    """Prints one line: that a scan is paused, why, and how to continue it."""
     scan, note = counts["scan"], counts["note"]
     print(f"fakesweep: scan {scan} is paused: {note}. Look at its findings (`fakesweep report {scan} --output …`); "
           f"then `fakesweep resume {scan}` or `fakesweep cancel {scan}`", file=sys.stderr)  # fmt: skip
 
 
 def say_unchanged(counts: Mapping[str, Any]) -> None:
-    """One line that images of a scan have no finding because they are as they were."""
+    """Prints one line: that images of a scan have no finding because they have not changed."""
     if counts["record"] == Record.CHANGES:
         say(f"scan {counts['scan']} records changes: {counts['unchanged']} of {counts['listed']} images are as they "
             "were last time and have no finding")  # fmt: skip
 
 
 def say_stalled(scans: Sequence[Mapping[str, Any]]) -> None:
-    """One line for each of the scans that stands still: since when, and what to look at."""
+    """Prints one line for each scan that stands still: for how long, and what to look at."""
     for scan in scans:
         if scan["stalled_s"] is None:
             continue
@@ -60,7 +60,7 @@ def _shown(name: str, value: Any) -> str:
 
 
 def print_scans(scans: Sequence[Mapping[str, Any]], *, width: int | None = None) -> None:
-    """The scans for a person. Ids are never cut: a terminal that is too narrow for a table gets two lines a scan.
+    """The scans for a person. Ids are never cut: a terminal that is too narrow for a table gets two lines per scan.
 
     `width` is that of the terminal, in characters; None asks for it.
     """

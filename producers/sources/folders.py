@@ -87,7 +87,7 @@ def _take(sieve: Sieve, path: Path) -> None:
     try:
         facts = path.stat()
     except OSError:
-        # It was deleted meanwhile, or is a broken link. It is still listed, and its outcome will say so.
+        # It was deleted in the meantime, or is a broken link. It is still listed, and its outcome will say so.
         sieve.take({"uri": path.as_uri()})
     else:
         sieve.take({"uri": path.as_uri(), "etag": file_etag(facts), "size": facts.st_size})

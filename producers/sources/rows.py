@@ -99,7 +99,7 @@ class Sieve:
 def refs_of(rows: list[dict[str, Any]]) -> Sequence[ImageRef | dict[str, Any]]:
     """Returns the refs of these rows, or the rows as they are if one is invalid.
 
-    To make all refs at once is twice as fast. `Sieve.take` accepts both, and says what is invalid.
+    Making all refs at once is twice as fast. `Sieve.take` accepts both, and says what is invalid.
     """
     try:
         return _REFS.validate_python(rows)

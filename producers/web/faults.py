@@ -115,7 +115,7 @@ def _wrong(fault: Mapping[str, Any]) -> str:
         return f"The address or the form lacks this: {name}."
     if fault["type"] == "string_too_long":
         return f"This is too long: {name}. It may have {limits['max_length']:,} characters."
-    return f"This in the address or the form is not as it must be: {name}."
+    return f"This value in the address or the form is not valid: {name}."
 
 
 def _unusable(error: Exception) -> Told:

@@ -62,7 +62,7 @@ def serve(settings: Settings, own: WebSettings, database: Database) -> int:
 def parts_for(settings: Settings, own: WebSettings, database: Database) -> Parts:
     """Makes the parts of a web process. Raises ConfigurationError.
 
-    If the broker is away, the log says so, and the process starts all the same, because reviews need no broker. An
+    If the broker is away, the log says so, and the process still starts, because reviews need no broker. An
     address that cannot be right is refused.
     """
     celery = broker.create_app(settings.broker_url.get_secret_value(), tls=settings.broker_tls)

@@ -97,7 +97,9 @@ class WebSettings(EnvironmentSettings):
         else:
             _check_url("OIDC_ISSUER", self.oidc_issuer, "https://accounts.example.org")
             if not self.oidc_client_id:
-                raise ConfigurationError(f"{PREFIX}OIDC_CLIENT_ID is not set: give what the provider calls this client")
+                raise ConfigurationError(
+                    f"{PREFIX}OIDC_CLIENT_ID is not set: give the id that the provider has for this client"
+                )
 
 
 def is_loopback(host: str) -> bool:

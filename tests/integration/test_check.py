@@ -102,7 +102,7 @@ def test_rights(roles: Home, database_url: str) -> None:
         row = check("database rights", subject_of(process, database_url=roles.url_of(role)))
         assert (row.name, *told(row)) == (f"database rights {role}", OK, "all that it needs")
     row = check("database rights", subject_of(Process.WORKER, database_url=roles.url_of("producer")))
-    assert (row.state, row.found.startswith("may not do ")) == (WRONG, True)
+    assert (row.state, row.found.startswith("lacks rights: ")) == (WRONG, True)
     assert "fakesweep roles --grant worker=LOGIN" in row.remedy
     assert check("database rights", subject_of(Process.WORKER, database_url=database_url)).state is WARNING, "superuser"
 

@@ -172,7 +172,7 @@ def test_a_lead_decides_no_dispute_of_their_own_if_another_lead_can(desk: Review
     assert given_out(desk, "lead") == names("a"), "there is nobody else"
     desk.person("admin", DeskRole.ADMIN)
     assert given_out(desk, "lead") == []
-    with pytest.raises(NotWaitingError, match="another lead, who has said nothing of it, decides it"):
+    with pytest.raises(NotWaitingError, match="another lead, who has said nothing about it, decides it"):
         desk.claim("lead", "a")
     assert given_out(desk, "admin") == names("a")
     disable_reviewer(desk.database, "admin")
@@ -184,6 +184,6 @@ def test_a_reviewer_who_finds_every_content_taken_must_ask_again(desk: ReviewDes
     lock = "SELECT pg_advisory_xact_lock(:key, hashtext(:sha256))"
     with desk.database.begin() as other:
         other.execute(text(lock), {"key": 0x434C4149, "sha256": sha256_of("a")})
-        with pytest.raises(TransientError, match="other people got each content"):
+        with pytest.raises(TransientError, match="other people were faster each time"):
             desk.next("heron")
     assert given_out(desk, "heron") == names("a")

@@ -215,7 +215,7 @@ def test_a_retry_is_offered_only_where_it_may_help(lead: Lead) -> None:
     assert lead.browser.get(address).status_code == 409
     lead.change("UPDATE findings_hourly SET reason = 'engine_failed' WHERE reason = 'not_an_image'")
     page = lead.page(f"/scans/{lead.scan.id}")
-    assert "Another try may help where the reason is <code>engine_failed</code>" in page
+    assert "A retry may help where the reason is <code>engine_failed</code>" in page
     assert f'href="{address}"' in page
     assert "Judge failed images again?" in lead.page(address)
 
@@ -246,6 +246,6 @@ def test_no_page_offers_what_the_scan_does_not_allow(lead: Lead) -> None:
     assert "The scan is running. So it cannot be resumed." in answer.text
     assert "Resume this scan?" not in answer.text
     page = lead.page(f"/scans/{lead.scan.id}")
-    assert f'class="button danger" href="/scans/{lead.scan.id}/cancel">Cancel for good' in page
+    assert f'class="button danger" href="/scans/{lead.scan.id}/cancel">Cancel…' in page
     assert '<button class="danger">' in lead.page(f"/scans/{lead.scan.id}/cancel")
     assert '<button class="main">' in lead.page(f"/scans/{lead.scan.id}/pause")

@@ -61,7 +61,7 @@ class Standing(BaseModel):
 
 
 class Content(BaseModel):
-    """What is known of a content."""
+    """What is known about a content."""
 
     sha256: str = Field(examples=[EXAMPLE_SHA256])
     width: int = Field(description="In pixels, upright.")
@@ -86,7 +86,7 @@ def get_content(
     caller: ACaller,
     parts: AParts,
 ) -> Content:
-    """What detectors and people say of a content, and where it lies.
+    """What detectors and people say about a content, and where it is.
 
     While the reviewer of the token is to give a second look, what others said is left out.
     """

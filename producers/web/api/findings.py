@@ -65,7 +65,8 @@ class Wanted:
         ),
     ] = None
     form: Annotated[
-        Form | None, Query(alias="format", description="json, ndjson or csv. It outranks the header Accept.")
+        Form | None,
+        Query(alias="format", description="json, ndjson or csv. It takes precedence over the header Accept."),
     ] = None
     accept: Annotated[
         str | None,
@@ -120,7 +121,7 @@ def _stream(form: Form, batches: Iterator[list[dict[str, Any]]], headers: Any, s
 
 
 def _all(database: Database, scan: Scan, filters: Filters, after: str | None) -> Iterator[list[dict[str, Any]]]:
-    """Yields all findings in batches. Between two batches, no connection is held, however slowly the client reads."""
+    """Yields all findings in batches. Between two batches, no connection is held, even if the client reads slowly."""
     while rows := read(database, scan, filters, after, MAX_PAGE):
         yield rows
         if len(rows) < MAX_PAGE:

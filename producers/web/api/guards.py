@@ -97,7 +97,7 @@ class Guards:
         except Exception:
             log.exception("api_failed", path=scope["path"], method=scope["method"])
             if begun:
-                raise  # the connection is closed, so that nobody takes a part of the answer for the whole
+                raise  # the connection is closed, so that nobody takes a part of the answer for the whole answer
             fault = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong here; it is in the server's log")
             await fault(scope, receive, sending)
 

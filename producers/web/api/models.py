@@ -64,8 +64,8 @@ class WithPolicy(Asked):
     """How images are judged, as the options of `fakesweep submit` say it."""
 
     explain: Explain = Field(Explain.FLAGGED, description="For which images the model writes its reasons.")
-    fake_from: Share | None = Field(None, description="Fake from this score up; else the detector's threshold.")
-    real_to: Share | None = Field(None, description="Real from this score down; else the detector's threshold.")
+    fake_from: Share | None = Field(None, description="Fake from this score up. Default: the detector's threshold.")
+    real_to: Share | None = Field(None, description="Real from this score down. Default: the detector's threshold.")
     max_tokens: Annotated[int, Field(ge=8, lt=2**31), Number] | None = Field(
         None, description="Longest answer in tokens, below the detector's limit."
     )
@@ -88,7 +88,7 @@ class SubmittedImage(Asked):
     etag: Annotated[ETag, WithJsonSchema({"type": "string", "maxLength": 256, "pattern": r"^[^\u0000]*$"})] | None = (
         Field(
             None,
-            description="Without quotes. If the object has another one by then, it is not judged: `changed`.",
+            description="Without quotes. If the object has another one when it is fetched, it fails: `changed`.",
         )
     )
     size: Annotated[int, Field(ge=0, lt=2**63), Number] | None = Field(None, description="In bytes.")

@@ -72,7 +72,7 @@ _MEANINGS = {
     401: "There is no token, or it is unknown, expired or withdrawn.",
     403: "The token may not do this.",
     404: "There is no such thing.",
-    406: "The findings cannot be had in a form that you accept.",
+    406: "The findings are not available in a format that you accept.",
     409: "It cannot be done in this state.",
     410: "The findings of this scan were dropped.",
     413: "The body is too long.",
@@ -115,7 +115,7 @@ def _http(request: Request, error: Exception) -> Response:
         headers["Allow"] = ", ".join(sorted(_methods(request)))
         detail = f"this address takes {headers['Allow']}"
     elif error.status_code == HTTPStatus.NOT_FOUND and not isinstance(error, ProblemError):
-        detail = "there is no such address; /v1/openapi.json describes those that there are"
+        detail = "there is no such address; /v1/openapi.json lists all addresses"
     return problem(error.status_code, detail, headers)
 
 

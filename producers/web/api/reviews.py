@@ -30,7 +30,7 @@ _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class StateReview(Asked):
-    """What a person states of a content, and where they saw it."""
+    """What a person states about a content, and where they saw it."""
 
     scan_id: UUID = Field(description="The scan or the submission.", examples=[EXAMPLE_ID])
     uri: ApiUri
@@ -47,7 +47,7 @@ class StateReview(Asked):
 
 
 class ReviewShown(BaseModel):
-    """A review. It is never changed: whoever changes their mind makes another one."""
+    """A review. It is never changed: people who change their mind make another one."""
 
     id: int
     scan_id: UUID
@@ -103,8 +103,8 @@ def list_reviews(
 ) -> ReviewPage:
     """All reviews, the oldest first. A program that asks again after the last id gets what is new, and misses none.
 
-    A review that is withdrawn later does not come again: `GET /withdrawals` tells of it. A token with a reviewer does
-    not get reviews of contents of which this reviewer is to give a second look.
+    A review that is withdrawn later does not come again: `GET /withdrawals` lists it. A token with a reviewer does
+    not get reviews of contents to which this reviewer is to give a second look.
     """
     settled = settled_reviews(parts.database)
     query = _WITH_WITHDRAWAL.where(col(Review.id) > after, col(Review.id) <= settled).order_by(col(Review.id))
@@ -161,8 +161,8 @@ def reviews_of(session: Session, sha256: str, most: int) -> list[ReviewShown]:
 def state_review(body: StateReview, caller: ACaller, parts: AParts) -> ReviewShown:
     """State what a content is. The author is the reviewer of the token.
 
-    Of a reviewer's reviews of a content the newest counts, so that a request may be repeated: it makes another review,
-    and changes nothing of what stands.
+    The newest review by a reviewer of a content counts. So a request may be repeated: it makes another review, and does
+    not change what people have decided.
     """
     if caller.reviewer is None:
         raise ProblemError(403, "this token has no reviewer")

@@ -30,7 +30,7 @@ class StartScan(WithPolicy):
     )
     name: ShortText | None = Field(None, description="A name for people.", examples=["photos of 2026"])
     token: ShortText | None = Field(
-        None, description="A text of your own. A second request of yours with it gives the scan of the first."
+        None, description="A text of your own. If you repeat a request with it, you get the scan of the first request."
     )
     suffixes: list[ShortText] = Field(
         [], max_length=50, description="Only keys with these endings.", examples=[[".jpg"]]
@@ -38,7 +38,9 @@ class StartScan(WithPolicy):
     min_bytes: Annotated[int, Field(ge=0, lt=2**63), Number] | None = Field(None, description="Skip smaller ones.")
     max_bytes: Annotated[int, Field(ge=0, lt=2**63), Number] | None = Field(None, description="Skip larger ones.")
     rejudge: Annotated[bool, Field(strict=True)] = Field(False, description="Reuse no verdict from before this scan.")
-    record: Record = Field(Record.ALL, description="Keep a finding of each image, or only of those that have changed.")
+    record: Record = Field(
+        Record.ALL, description="Store a finding for each image, or only for images that have changed."
+    )
     max_flagged_share: Share | None = Field(
         Limits.max_flagged_share, description="Pause when a larger share is flagged; null is no limit."
     )
@@ -54,7 +56,7 @@ class StartScan(WithPolicy):
 
 
 class ResumeScan(Asked):
-    """New limits of a scan. A limit that paused it is lifted, unless another one is given."""
+    """New limits of a scan. A limit that paused it no longer applies, unless another one is given."""
 
     max_flagged_share: Share | None = None
     max_failed_share: Share | None = None

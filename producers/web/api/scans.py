@@ -118,7 +118,7 @@ def get_scan(scan_id: UUID, parts: AParts) -> ScanShown:
 
 @router.post("/scans/{scan_id}/pause", dependencies=[needs(Scope.SCAN)], responses=answers(404, 409))
 def pause_scan(scan_id: UUID, parts: AParts) -> ScanShown:
-    """Pause a scan: nothing more of it is published or judged until it is resumed."""
+    """Pause a scan: no more of its images are published or judged until it is resumed."""
     known_scan(parts.database, scan_id, "scan")
     scans.pause(parts.database, scan_id, "paused by a program")
     return shown(known_scan(parts.database, scan_id, "scan"))
@@ -130,7 +130,7 @@ def pause_scan(scan_id: UUID, parts: AParts) -> ScanShown:
     responses=answers(404, 409, 415),
 )
 def resume_scan(request: Request, scan_id: UUID, parts: AParts, body: ResumeScan | None = None) -> ScanShown:
-    """Go on with a scan: after a pause, or after its producer was killed."""
+    """Continue a scan, after a pause or after its producer was killed."""
     known_scan(parts.database, scan_id, "scan")
     limits = body or ResumeScan()
     scans.resume(
@@ -143,7 +143,7 @@ def resume_scan(request: Request, scan_id: UUID, parts: AParts, body: ResumeScan
 
 @router.post("/scans/{scan_id}/cancel", dependencies=[needs(Scope.SCAN)], responses=answers(404, 409))
 def cancel_scan(scan_id: UUID, parts: AParts) -> ScanShown:
-    """End a scan for good. Its findings stay."""
+    """Cancel a scan, which cannot be undone. Its findings stay."""
     known_scan(parts.database, scan_id, "scan")
     scans.cancel(parts.database, scan_id)
     return shown(known_scan(parts.database, scan_id, "scan"))

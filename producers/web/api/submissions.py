@@ -33,8 +33,8 @@ IdempotencyKey = Annotated[
         pattern="^[!-~]+$",
         min_length=1,
         max_length=255,
-        description="A text of your own, best a UUID. Send it again when you repeat the request: then it makes no "
-        "second submission. Kept for 24 hours unless the server says otherwise.",
+        description="A text of your own, best a UUID. If you repeat the request with the same key, there is no "
+        "second submission. The key is kept for 24 hours, unless the server is set otherwise.",
         examples=["5d2c6e9c-9c40-4d6b-8a6c-3d9e4f0f3a11"],
     ),
 ]
@@ -56,7 +56,7 @@ class Submission(Counted):
 
 _LOCATED = {
     "Location": {"description": "Where to ask for the submission.", "schema": {"type": "string"}},
-    "Preference-Applied": {"description": "For how long it waited at most.", "schema": {"type": "string"}},
+    "Preference-Applied": {"description": "The longest time that it waited.", "schema": {"type": "string"}},
     "Idempotent-Replayed": {"description": "true: an earlier request made it.", "schema": {"type": "string"}},
 }
 

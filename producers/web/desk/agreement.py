@@ -90,7 +90,7 @@ def of_words(words: Mapping[str, Mapping[str, str]]) -> Agreement:
 def _too_little(contents: int, values: set[str]) -> str | None:
     if contents < ENOUGH:
         return f"too few: {contents} contents, and {ENOUGH} are needed"
-    return "all say the same of all: that is no measure" if len(values) == 1 else None
+    return "all reviewers say the same about all contents, so there is nothing to measure" if len(values) == 1 else None
 
 
 def _pair(first: str, second: str, told: Sequence[tuple[str, str]]) -> Pair:

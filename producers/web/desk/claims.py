@@ -133,7 +133,7 @@ def next_content(database: Database, person: Person, filters: Filters, claim_s: 
             return _held(session, filters, given) or _first(session, person, filters, given)
         # Each time, somebody else got a content. The random pause keeps those who wait from trying at the same moment.
         time.sleep(random.uniform(0, PAUSE_S * number))  # noqa: S311 - no secret
-    raise FasterError("other people got each content that was to be yours")
+    raise FasterError("other people were faster each time")
 
 
 def _held(session: Session, filters: Filters, given: dict[str, Any]) -> Claimed | None:

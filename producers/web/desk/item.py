@@ -135,7 +135,7 @@ def _scan(session: Session, given: Mapping[str, Any]) -> ScanShown | None:
 
 
 def _external_ids(session: Session, given: Mapping[str, Any]) -> list[str]:
-    """That of the finding first."""
+    """Puts the verdict of the finding first."""
     limit = {"limit": MAX_EXTERNAL_IDS}
     found = [*session.execute(text(_FOUND_AS), given).scalars()]
     return list(dict.fromkeys([*found, *session.execute(text(_EXTERNAL_IDS), {**given, **limit}).scalars()]))

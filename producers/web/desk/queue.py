@@ -39,7 +39,7 @@ MOST_COUNTED = 1_000
 
 @dataclass(frozen=True)
 class Waiting:
-    """A content that waits. `second_look`: another person decided it first, and a second opinion is wanted.
+    """A content that waits. `second_look`: another person decided it first, and a second look is wanted.
 
     For second looks, `reviews` is 0 and `disputed` is False, because what others said is withheld.
     """

@@ -194,7 +194,7 @@ def _told(decided: Decided) -> str:
     told = f"You decided “{words(decided.statement)}” for {decided.sha256[:12]}{_along(decided.also)}."
     if decided.left_out:
         left = len(decided.left_out)
-        told += f" {left} of the ticked ones are left: they look different, do not wait, or somebody works on them."
+        told += f" Not decided: {left} that you ticked. They look different, do not wait, or somebody works on them."
     return f"{told} Undo takes it back."
 
 

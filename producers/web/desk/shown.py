@@ -67,10 +67,10 @@ class ReviewShown:
 
 @dataclass(frozen=True)
 class Item:
-    """A content: its newest finding that is not real. Where there is none, `flagged` is False, and it is the newest
-    finding where a verdict found it; where no finding is left either, the newest verdict.
+    """A content, with the values of its newest finding that is not real. If there is none, `flagged` is False, and the
+    values are those of the newest finding at a place of a verdict or, without a finding, of the newest verdict.
 
-    `statement` is what people say by now, `disputed` whether they contradict each other. `reviews_hidden`: the person
+    `statement` is what people have decided, `disputed` whether they contradict each other. `reviews_hidden`: the person
     is to give a second look, so `reviews` is empty and `statement` None until they have decided.
     `waits_for_person`: they may claim it. `external_ids` and `places` are limited; `places_total` counts all.
     """

@@ -138,7 +138,7 @@ def why_not(session: Session, person: Person, sha256: str) -> str:
     if state is None:
         return "no detector calls this content fake or uncertain any more: there is nothing to decide"
     if state.statement is None:
-        who = "another lead, who has said nothing of it," if person.may(DeskRole.LEAD) else "a lead"
+        who = "another lead, who has said nothing about it," if person.may(DeskRole.LEAD) else "a lead"
         return f"the reviews of this content contradict each other: {who} decides it"
     by = "you" if state.last_reviewer == person.name else state.last_reviewer
     return f"{by} decided this content already"

@@ -48,12 +48,12 @@ ACTS = {
     for one in (
         Act(
             "resume", "Resume", "Resume the scan", "Resume this scan?",
-            "It goes on from where it stopped. If it is over one of its limits, that limit no longer holds, unless you "
-            "give another one.",
+            "It continues from where it stopped. If it is over one of its limits, that limit no longer applies, unless "
+            "you give another one.",
             "resumed", (ScanStatus.PAUSED,),
         ),
         Act(
-            "publish", "Go on publishing", "Go on publishing", "Go on publishing this scan?",
+            "publish", "Continue publishing", "Continue publishing", "Continue publishing this scan?",
             "A process starts that lists the source from where the last one stopped. If another process does so "
             "already, one of the two stops, and nothing is counted twice.",
             "listed further", UNLISTED,
@@ -70,7 +70,7 @@ ACTS = {
             "paused", ACTIVE,
         ),
         Act(
-            "cancel", "Cancel for good…", "Cancel the scan for good", "Cancel this scan for good?",
+            "cancel", "Cancel…", "Cancel the scan", "Cancel this scan?",
             "Its findings stay. Images that are not judged yet are never judged by it. This cannot be undone.",
             "cancelled", (*ACTIVE, ScanStatus.PAUSED),
         ),
@@ -79,7 +79,7 @@ ACTS = {
 
 
 def retryable(failures: Sequence[Mapping[str, Any]]) -> int:
-    """Returns how many of these failures another attempt may cure. They are rows of `figures.failures_of`."""
+    """Returns how many of these failures a retry may cure. They are rows of `figures.failures_of`."""
     return int(sum(row["images"] for row in failures if row["reason"] in RETRYABLE))
 
 
@@ -105,7 +105,7 @@ def wanted(parts: Parts, scan_id: UUID, name: str) -> tuple[Act, Mapping[str, An
     if scan["status"] not in act.allowed:
         raise ScanStateError(f"The scan is {scan['status']}. So it cannot be {act.done}")
     if name == "retry" and not retryable(figures.failures_of(parts.database, scan_id)):
-        raise ScanStateError("No image of this scan failed for a reason that another try may cure")
+        raise ScanStateError("No image of this scan failed for a reason that a retry may cure")
     return act, scan
 
 

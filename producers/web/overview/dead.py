@@ -98,7 +98,7 @@ def discard(
     if not sure:
         return pages.show(
             "fault.html.j2", status=422, title="Nothing is discarded",
-            why="Tick the box beside the button first: a letter that is discarded is gone for good.",
+            why="Tick the box beside the button first: a letter that is discarded cannot be restored.",
         )  # fmt: skip
     return _take(pages, parts, letter, dead_letters.Act.DISCARD, DISCARDED)
 

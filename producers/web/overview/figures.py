@@ -64,7 +64,7 @@ QUERIES = {
     "failures": FAILURES,
     "drift": DRIFT,
 }
-"""The queries, by what they tell. A benchmark runs all of them."""
+"""The queries, by what they answer. A benchmark runs all of them."""
 
 _SCANS_BEFORE = """
 SELECT * FROM scan_progress
@@ -113,7 +113,7 @@ def of_scan(database: Database, scan_id: UUID) -> Row:
 
 
 def _known(session: Session, scan_id: UUID) -> Scan:
-    """The same as find_scan, whose error names a command that is not at hand here."""
+    """The same as find_scan, with an error for pages: the other one names a command."""
     try:
         return find_scan(session, scan_id)
     except NoSuchScanError:

@@ -107,7 +107,7 @@ def _sources(typed: str, settings: WebSettings) -> tuple[str, ...]:
     """One source per line, in S3 only: a folder would be one on this server, and not on the reader's machine."""
     lines = [line.strip() for line in typed.splitlines() if line.strip()]
     if not lines or len(lines) > MOST_SOURCES:
-        raise WrongFormError("sources", f"Give 1 to {MOST_SOURCES} sources, one a line, such as s3://bucket/prefix/")
+        raise WrongFormError("sources", f"Give 1 to {MOST_SOURCES} sources, one per line, such as s3://bucket/prefix/")
     for line in lines:
         if not line.startswith("s3://"):
             text = f"{line}: from here only s3://bucket/prefix can be scanned. Scan folders with `fakesweep scan`."

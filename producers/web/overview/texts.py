@@ -12,7 +12,7 @@ def whole(number: float | None) -> str:
 
 
 def rate(number: float | None) -> str:
-    """Images a second."""
+    """Images per second."""
     return NOTHING if number is None else f"{number:,.1f}"
 
 

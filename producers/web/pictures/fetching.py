@@ -111,5 +111,5 @@ class Pictures:
         """Returns the bytes at a place, if they are this content."""
         data = self._parts.store.fetch(ImageRef(uri=uri))
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise ImageError(Reason.CHANGED, "another content lies there now")
+            raise ImageError(Reason.CHANGED, "another content is there now")
         return data

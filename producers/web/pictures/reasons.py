@@ -15,8 +15,8 @@ EXPIRED, UNKNOWN, BUSY = "address_expired", "address_unknown", "busy"
 
 _WORDS = {
     Reason.NOT_FOUND: (HTTPStatus.NOT_FOUND, "The image is not where it was found."),
-    Reason.CHANGED: (HTTPStatus.GONE, "Another image lies there now, so it is not shown."),
-    Reason.ACCESS_DENIED: (HTTPStatus.FORBIDDEN, "The review desk may not read the image."),
+    Reason.CHANGED: (HTTPStatus.GONE, "Another image is there now, so it is not shown."),
+    Reason.ACCESS_DENIED: (HTTPStatus.FORBIDDEN, "The review desk has no right to read the image."),
     Reason.STORAGE_UNAVAILABLE: (HTTPStatus.SERVICE_UNAVAILABLE, "The storage does not answer. Load the page again."),
     Reason.TOO_LARGE: (HTTPStatus.UNPROCESSABLE_ENTITY, "The file is too large."),
     Reason.TOO_MANY_PIXELS: (HTTPStatus.UNPROCESSABLE_ENTITY, "The image has too many pixels."),

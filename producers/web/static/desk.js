@@ -58,7 +58,7 @@
     grey.addEventListener("change", () => stored(localStorage, "grey", grey.checked ? "on" : "off"));
   }
 
-  // What is typed outlives a page that is loaded again.
+  // What is typed stays when the page is loaded again.
   const form = $("#decide");
   const draft = item && `draft:${item.dataset.sha}`;
   if (form) {
@@ -115,7 +115,7 @@
       const address = `/items/${sha}/${claim ? "keep" : "look"}`;
       const answer = await fetch(address, { method: "POST", body, headers: { Accept: "application/json" } });
       const told = await answer.json();
-      if (sending) return; // a decision ends the claim, and this is no loss
+      if (sending) return; // the decision has ended the claim, so the claim is not lost
       if (told.others !== undefined) {
         $("#others").textContent = told.others;
         $("#others").hidden = !told.others;
