@@ -7,7 +7,7 @@ umask 022
 
 if [ -e secrets ]; then
   echo "secrets.sh: there is a folder secrets already; the containers have stored its passwords, so it stays as it is." \
-    "To begin anew, remove the containers with their volumes, and then the folder" >&2
+    "To start again, remove the containers with their volumes, and then the folder" >&2
   exit 1
 fi
 command -v openssl >/dev/null || { echo "secrets.sh: openssl is missing: install it" >&2; exit 1; }

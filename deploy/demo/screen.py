@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 
 def warn(console: Console, notice: str) -> None:
-    """Prints what the detector is not, where nobody overlooks it."""
+    """Prints what the detector is not, where everybody sees it."""
     console.print(Panel(escape(notice), border_style="yellow"))
 
 

@@ -97,7 +97,7 @@ class Sweep:
             return output.read()
 
     def _wait(self, process: Process) -> None:
-        """Waits until the command ends. A scan would wait for ever without the worker, so its end is an error."""
+        """Waits until the command ends. Without the worker, a scan would wait forever, so its end is an error."""
         while process.poll() is None:
             self.check()
             time.sleep(0.05)

@@ -24,7 +24,7 @@ AT_ONCE = 1000
 
 @dataclass
 class Upload:
-    """What became of the files: how many were stored, and a line for each name or file worth reporting."""
+    """What happened to the files: how many were stored, and a line for each name or file worth reporting."""
 
     stored: int = 0
     renamed: list[str] = field(default_factory=list)
@@ -99,7 +99,7 @@ def _key(path: Path, taken: set[str], result: Upload) -> str:
 def _store(s3: "S3Client", bucket: str, path: Path, key: str) -> str | None:
     """Stores a file. Returns None, or why it could not be stored."""
     try:
-        # Non-blocking, because opening a named pipe would otherwise wait for a writer for ever.
+        # Non-blocking, because opening a named pipe would otherwise wait forever for a writer.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return f"{path}: not a regular file"

@@ -52,7 +52,7 @@ LABEL org.opencontainers.image.title="fakesweep-worker" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/fakesweep /opt/fakesweep
 COPY --from=build /build/sbom /usr/share/sbom
-# Models, and what vLLM, torch and Triton compile for the GPU: a volume spares the next start the time.
+# Models, and what vLLM, torch and Triton compile for the GPU: with a volume, the next start does not do it again.
 RUN install --directory --owner=10001 --group=10001 /var/cache/fakesweep
 VOLUME /var/cache/fakesweep
 ENV PATH=/opt/fakesweep/bin:$PATH HOME=/var/cache/fakesweep USER=fakesweep PYTHONUNBUFFERED=1 \
