@@ -130,7 +130,7 @@ def annotate(
         str, typer.Option(metavar="MODEL[@BASE_URL]", help="The model that joins their explanations into one.")
     ],
     requests_per_minute: Annotated[
-        float, typer.Option(min=0.1, help="The most requests to each BASE_URL, with retries.")
+        float, typer.Option(min=0.1, help="How many requests to each BASE_URL at most, with retries.")
     ] = 60,
     concurrency: Annotated[
         int, typer.Option(min=1, max=256, help="How many images are explained at the same time.")
@@ -140,12 +140,16 @@ def annotate(
     prices: Annotated[
         Path | None, typer.Option(help="A TOML file: for each [MODEL], input and output in USD per million tokens.")
     ] = None,
-    input_price: Annotated[float | None, typer.Option(min=0, help="USD per million tokens of input.")] = None,
-    output_price: Annotated[float | None, typer.Option(min=0, help="USD per million tokens of output.")] = None,
-    max_cost: Annotated[
-        float | None, typer.Option(min=0, help="The most USD for all runs of this output together.")
+    input_price: Annotated[
+        float | None, typer.Option(min=0, help="USD per million input tokens, for all models.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="The most records.")] = None,
+    output_price: Annotated[
+        float | None, typer.Option(min=0, help="USD per million output tokens, for all models.")
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="How many USD all runs of this output may cost together.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="How many records at most.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first fault.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -47,7 +47,10 @@ def evaluate(
     detector: DetectorOption = None,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Default: evaluation/<dataset>-<detector>. If it was begun, it continues."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Default: evaluation/<dataset>-<detector>. An evaluation that was begun there continues.",
+        ),
     ] = None,
     robustness: Annotated[
         bool, typer.Option("--robustness", help="Judge each image under the paper's perturbations, too.")
@@ -56,7 +59,7 @@ def evaluate(
     embeddings: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL", help="The sentence embeddings for CSS: a folder, or a hub id that is downloaded."
+            metavar="MODEL", help="The sentence embeddings for CSS: a folder, or a hub id that was downloaded before."
         ),
     ] = None,
     resamples: Annotated[
