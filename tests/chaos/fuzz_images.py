@@ -42,7 +42,7 @@ _JUDGED = "judged"
 
 @dataclass
 class Report:
-    """What became of the files."""
+    """The result: how the files ended, the slowest one, the peak of memory, and what went wrong."""
 
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
     slowest_s: float = 0.0

@@ -79,7 +79,7 @@ class Outcome:
     exits: list[int] = field(default_factory=list)
     """The exit codes of the producers."""
     ends: Counter[str] = field(default_factory=Counter)
-    """What became of the images: judged, reused, or a reason code."""
+    """How many images were judged or reused, and how many failed for each reason code."""
 
     @property
     def good(self) -> bool:

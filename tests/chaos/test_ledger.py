@@ -44,7 +44,7 @@ def test_two_outcomes_are_doubled() -> None:
         (Row("s", "b", "failed", None, "not_found"), False),
     ],
 )
-def test_another_outcome_than_the_image_can_have_is_wrong(row: Row, wrong: bool) -> None:
+def test_an_outcome_that_the_image_cannot_have_is_wrong(row: Row, wrong: bool) -> None:
     account = account_of_findings(EXPECTED, [row, *(one for one in GOOD if one.uri != row.uri)])
     assert bool(account.wrong) is wrong
     assert account.balanced is not wrong
@@ -54,7 +54,7 @@ def test_an_image_that_cannot_be_fetched_cannot_have_a_verdict() -> None:
     assert not Expected(None, frozenset({"not_found"})).allows(GOOD[0])
 
 
-def test_messages_as_in_total_queue() -> None:
+def test_messages_are_counted_as_in_jepsens_total_queue() -> None:
     steps = [("attempted", name) for name in ("kept", "unknown", "late", "lost")]
     steps += [("confirmed", "kept"), ("confirmed", "lost")]
     account = account_of_messages(steps, {"kept", "late", "nobody's"}, {"kept": 2, "late": 1, "another": 3})

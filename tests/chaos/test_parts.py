@@ -62,7 +62,7 @@ def test_the_engine_hangs_and_its_watch_notices(engine: FailingEngine, tmp_path:
     assert failed.wait(5)
 
 
-def test_the_engine_takes_the_process_with_it(tmp_path: Path) -> None:
+def test_an_engine_that_crashes_ends_the_process(tmp_path: Path) -> None:
     (tmp_path / "crash").touch()
     code = (
         "from pathlib import Path; from PIL import Image; from tests.chaos.worker import FailingEngine; "
@@ -83,7 +83,7 @@ def test_the_bucket_lists_and_gives_its_pictures() -> None:
 
 
 @pytest.mark.parametrize("how", ["500", "503", "403", "404", "changed"])
-def test_the_bucket_answers_with_an_error_until_it_is_told_to_behave(how: str) -> None:
+def test_the_bucket_answers_with_an_error_until_behave_is_called(how: str) -> None:
     with serving_bucket() as bucket:
         bucket.pictures["a.png"] = Picture(1)
         bucket.misbehave(how, 1)
@@ -99,7 +99,7 @@ def test_each_misbehaviour_has_a_reason_code() -> None:
     assert MISBEHAVIOURS.keys() == REASONS.keys()
 
 
-def test_the_share_of_a_misbehaviour_is_kept() -> None:
+def test_a_share_of_0_never_misbehaves_and_a_share_of_1_always() -> None:
     bucket = Bucket("")
     bucket.misbehave("500", 0)
     assert bucket._misbehaviour() is None

@@ -69,18 +69,18 @@ def test_nothing_changes_without_a_toxic(client: socket.socket) -> None:
 
 def test_latency_delays_what_passes(proxy: Proxy, client: socket.socket) -> None:
     toxic = proxy.add(Latency(latency_s=0.2))
-    assert seconds_for(client, b"a") >= 0.4  # there and back
+    assert seconds_for(client, b"a") >= 0.4  # there and back again
     assert toxic.met == 2
     proxy.remove(toxic)
     assert seconds_for(client, b"a") < NOTICEABLE_S
 
 
-def test_bandwidth_lets_so_many_bytes_pass_a_second(proxy: Proxy, client: socket.socket) -> None:
+def test_bandwidth_limits_the_bytes_per_second(proxy: Proxy, client: socket.socket) -> None:
     proxy.add(Bandwidth(bytes_a_s=20_000))
     assert 0.4 <= seconds_for(client, bytes(10_000)) < 3
 
 
-def test_slow_close_keeps_the_end_from_the_other_side(proxy: Proxy, client: socket.socket) -> None:
+def test_slow_close_delays_the_close_of_the_other_side(proxy: Proxy, client: socket.socket) -> None:
     toxic = proxy.add(SlowClose(delay_s=0.4))
     start = time.monotonic()
     client.sendall(b"close")
@@ -96,7 +96,7 @@ def test_timeout_lets_nothing_pass_and_then_closes(proxy: Proxy, client: socket.
     assert 0.3 <= time.monotonic() - start < 2
 
 
-def test_timeout_without_a_time_closes_when_it_is_taken_away(proxy: Proxy, client: socket.socket) -> None:
+def test_timeout_without_a_time_closes_when_it_is_removed(proxy: Proxy, client: socket.socket) -> None:
     toxic = proxy.add(Timeout())
     client.sendall(b"lost")
     client.settimeout(NOTICEABLE_S)
@@ -122,13 +122,13 @@ def test_slicer_sends_slices(proxy: Proxy, client: socket.socket) -> None:
     assert time.monotonic() - start >= 0.15
 
 
-def test_limit_data_closes_after_so_many_bytes(proxy: Proxy, client: socket.socket) -> None:
+def test_limit_data_closes_after_a_number_of_bytes(proxy: Proxy, client: socket.socket) -> None:
     proxy.add(LimitData(limit_bytes=1000))
-    assert len(echoed(client, bytes(400))) == 400  # 800 both ways
+    assert len(echoed(client, bytes(400))) == 400  # 800 in both directions together
     assert len(echoed(client, bytes(400))) < 400
 
 
-def test_a_toxic_concerns_new_connections_too(proxy: Proxy) -> None:
+def test_a_toxic_works_on_new_connections_too(proxy: Proxy) -> None:
     proxy.add(Latency(latency_s=0.2))
     with socket.create_connection(("127.0.0.1", proxy.port)) as client:
         assert seconds_for(client, b"a") >= 0.4
@@ -148,7 +148,7 @@ def test_a_service_that_is_away_closes_the_connection(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize("toxic", [Timeout(), ResetPeer(timeout_s=5), LimitData(limit_bytes=3)])
-def test_it_can_be_connected_again_when_the_toxic_is_gone(proxy: Proxy, client: socket.socket, toxic: Toxic) -> None:
+def test_connecting_works_again_after_the_toxic_is_removed(proxy: Proxy, client: socket.socket, toxic: Toxic) -> None:
     proxy.add(toxic)
     client.sendall(b"hello")
     proxy.remove(toxic)

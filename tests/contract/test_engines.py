@@ -1,4 +1,4 @@
-"""One suite for every engine: the scripted fake, transformers, and vLLM, the last two with the demo detector."""
+"""One suite for every engine: the scripted fake, transformers and vLLM. The last two run the demo detector."""
 
 import math
 import threading
@@ -77,7 +77,7 @@ def test_a_judgement_can_be_read_from_every_answer(engine: Engine, reader: Reade
     assert Answer.UNDECIDED not in answers
 
 
-def test_flagged_explains_what_is_fake_and_stops_after_real(
+def test_flagged_explains_fake_images_and_stops_after_real(
     engine: Engine, reader: Reader, images: list[Image.Image]
 ) -> None:
     dark, bright = (Image.new("RGB", images[0].size, colour) for colour in ("black", "white"))
@@ -98,7 +98,7 @@ def test_all_explains_everything_and_none_nothing(engine: Engine, reader: Reader
     assert not any(judgement.cut_off for judgement in [*everything, *nothing])
 
 
-def test_an_answer_can_be_limited_and_says_so(engine: Engine, reader: Reader, images: list[Image.Image]) -> None:
+def test_an_answer_that_was_limited_says_so(engine: Engine, reader: Reader, images: list[Image.Image]) -> None:
     answers = engine.complete(images, explain=Explain.ALL, max_tokens=9)
     for answer in answers:
         assert isinstance(answer, Completion)
@@ -108,7 +108,7 @@ def test_an_answer_can_be_limited_and_says_so(engine: Engine, reader: Reader, im
     assert not any(isinstance(answer, Completion) and answer.cut_off for answer in stopped)
 
 
-def test_a_limit_can_only_lower_the_descriptions(engine: Engine, images: list[Image.Image]) -> None:
+def test_a_limit_above_that_of_the_description_has_no_effect(engine: Engine, images: list[Image.Image]) -> None:
     assert [one.text for one in completed(engine, images, Explain.ALL)] == [
         one.text
         for one in engine.complete(images, explain=Explain.ALL, max_tokens=10_000)
@@ -151,7 +151,7 @@ def test_a_live_image_overtakes_a_scan(vllm: Engine, images: list[Image.Image]) 
     for thread in scans:
         thread.join(240)
     assert len(done) == 17
-    assert done.index("live") < 9  # in the order of their arrival it would be the last, or nearly
+    assert done.index("live") < 9  # if they ran in the order in which they came, it would be the last one, or nearly
 
 
 def test_a_model_that_cannot_be_loaded(tmp_path: Path, description: DetectorDescription) -> None:
@@ -163,7 +163,7 @@ def test_a_model_that_cannot_be_loaded(tmp_path: Path, description: DetectorDesc
         TransformersEngine(description, tmp_path)
 
 
-def test_quantised_weights_are_not_for_the_reference(tmp_path: Path, description: DetectorDescription) -> None:
+def test_the_reference_refuses_quantised_weights(tmp_path: Path, description: DetectorDescription) -> None:
     from worker.detector.transformers_engine import TransformersEngine
 
     limits = description.engine.model_copy(update={"quantization": "fp8_per_tensor"})
@@ -171,7 +171,7 @@ def test_quantised_weights_are_not_for_the_reference(tmp_path: Path, description
         TransformersEngine(description.model_copy(update={"engine": limits}), tmp_path)
 
 
-def test_one_refused_image_is_tried_again_and_concerns_no_other(reader: Reader) -> None:
+def test_an_image_that_the_engine_refuses_does_not_affect_the_others(reader: Reader) -> None:
     grey = Image.fromarray(np.full((10, 10, 3), 128, dtype=np.uint8))
     refusals = iter([True, False])
 

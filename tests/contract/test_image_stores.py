@@ -24,7 +24,7 @@ NAMES = ["plain.jpg", "with space+plus%percent.jpg", "ünïcode/图.png", "k" * 
 
 @dataclass
 class Place:
-    """A store under test, and how to put things into it."""
+    """A store, and the function that puts things into it."""
 
     store: ImageStore
     put: Callable[[str, bytes], ImageRef]
@@ -56,7 +56,7 @@ def s3(bucket: str, s3_environment: str) -> Place:
 
 @pytest.fixture
 def s3_by_obstore(s3: Place) -> Place:
-    """The same store when boto3 has fetched a first object of the bucket: from then on obstore fetches."""
+    """The same store after boto3 has fetched a first object of the bucket: from then on obstore fetches."""
     s3.store.fetch(s3.put("first", b"first"))
     return s3
 
@@ -85,14 +85,14 @@ def reason_of(place: Place, ref: ImageRef) -> Reason:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_was_put_is_fetched(place: Place, name: str) -> None:
+def test_the_stored_bytes_are_fetched(place: Place, name: str) -> None:
     ref = place.put(name, name.encode())
     assert place.store.fetch(ref) == name.encode()
     assert place.store.fetch(ImageRef(uri=ref.uri)) == name.encode()
 
 
 def test_a_newline_in_a_name(local: Place) -> None:
-    # Not over HTTP here: the S3 server of the tests does not route such keys.
+    # Not over HTTP: the tests' S3 server cannot handle such keys.
     assert local.store.fetch(local.put("new\nline.jpg", b"x")) == b"x"
 
 
@@ -100,17 +100,17 @@ def test_an_empty_object(place: Place) -> None:
     assert place.store.fetch(place.put("empty", b"")) == b""
 
 
-def test_what_is_not_there(place: Place) -> None:
+def test_an_object_that_does_not_exist(place: Place) -> None:
     assert reason_of(place, place.missing) == Reason.NOT_FOUND
 
 
-def test_what_was_replaced_since_it_was_listed(place: Place) -> None:
+def test_an_object_that_was_replaced_after_it_was_listed(place: Place) -> None:
     ref = place.put("x.jpg", b"old")
     place.put("x.jpg", b"newer")
     assert reason_of(place, ref) == Reason.CHANGED
 
 
-def test_what_is_too_large(place: Place) -> None:
+def test_an_object_that_is_too_large(place: Place) -> None:
     assert place.store.fetch(place.put("just", b"x" * MAX_BYTES))
     assert reason_of(place, place.put("over", b"x" * (MAX_BYTES + 1))) == Reason.TOO_LARGE
 
@@ -122,7 +122,9 @@ def test_a_bucket_that_is_not_allowed(s3: Place, bucket: str) -> None:
         S3ImageStore(max_bytes=10, allowed_buckets=["another"]).fetch(ref)
 
 
-def test_an_endpoint_that_is_away_is_transient(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_cannot_be_reached_is_a_transient_error(
+    s3_environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     with pytest.raises(StorageUnavailableError):
         S3ImageStore(max_bytes=10, timeout_s=1).fetch(ImageRef(uri="s3://b/k"))
@@ -138,7 +140,7 @@ def test_an_endpoint_that_is_no_url_is_not_the_images_fault(
 
 @contextmanager
 def answering(code: str, status: int) -> Iterator[str]:
-    """An endpoint that answers every GET with this error of S3's."""
+    """An endpoint that answers every GET with this error of S3."""
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>so it is</Message></Error>".encode()
 
     class Handler(BaseHTTPRequestHandler):
@@ -180,7 +182,7 @@ def answering(code: str, status: int) -> Iterator[str]:
         ("InvalidSecurity", 403, None),
     ],
 )
-def test_what_s3_answers_is_the_images_reason_or_may_pass(
+def test_s3_errors_become_reason_codes_or_transient_errors(
     code: str, status: int, reason: Reason | None, s3_environment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with answering(code, status) as url:
@@ -225,8 +227,10 @@ def test_a_named_pipe_does_not_hang_and_a_folder_is_no_image(local: Place, tmp_p
 
 
 @pytest.mark.parametrize("stall", [False, True])
-def test_a_body_that_breaks_off_is_transient(stall: bool, s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that promises 1,000 bytes, sends 3, and then hangs up or says nothing more."""
+def test_a_body_that_breaks_off_is_a_transient_error(
+    stall: bool, s3_environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that promises 1,000 bytes and sends 3. Then it closes the connection, or sends no more."""
     import http.server
     import threading
     import time
@@ -254,7 +258,7 @@ def test_a_body_that_breaks_off_is_transient(stall: bool, s3_environment: str, m
         server.server_close()
 
 
-def test_a_bucket_that_cannot_be(s3_environment: str) -> None:
+def test_a_bucket_name_that_is_not_possible(s3_environment: str) -> None:
     with pytest.raises(ImageError) as caught:
         S3ImageStore(max_bytes=10).fetch(ImageRef(uri="s3://My Bucket/x"))
     assert caught.value.reason == Reason.NOT_FOUND

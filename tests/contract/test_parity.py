@@ -1,5 +1,5 @@
-"""200 held-out drawings asked in three ways: by the worker's vLLM engine, by transformers' generate, and by a plain
-script that follows the authors' evaluation. What is sent is the same token by token, and so is what is said.
+"""200 drawings that training did not see, judged in three ways: by the worker's vLLM engine, by transformers' generate,
+and by a plain script that works like the authors' evaluation. The prompts and the answers are the same, token by token.
 """
 
 import json
@@ -22,7 +22,7 @@ from worker.messages import Explain
 
 IMAGES = 200
 SEED = 77
-"""Training drew with seed 1, the other measurements with 2 to 5."""
+"""Training drew its images with seed 1, the other measurements with seeds 2 to 5."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def judged(engine: Engine, description: DetectorDescription, paths: list[Path]) 
 
 
 @pytest.mark.timeout(600)
-def test_vllm_and_transformers_say_the_same(
+def test_vllm_and_transformers_give_the_same_answers(
     served: list[Judgement], transformers: Engine, description: DetectorDescription, paths: list[Path]
 ) -> None:
     reference = judged(transformers, description, paths)
@@ -59,7 +59,7 @@ def test_vllm_and_transformers_say_the_same(
 
 
 @pytest.mark.timeout(600)
-def test_the_authors_evaluation_says_the_same_wherever_it_decides(served: list[Judgement], paths: list[Path]) -> None:
+def test_the_authors_evaluation_agrees_wherever_it_decides(served: list[Judgement], paths: list[Path]) -> None:
     command = [sys.executable, "-m", "tests.authors_evaluation", str(DEMO_DETECTOR), "16", *map(str, paths)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert ran.returncode == 0, ran.stderr[-2000:]
@@ -71,7 +71,7 @@ def test_the_authors_evaluation_says_the_same_wherever_it_decides(served: list[J
     assert [verdict for verdict, _ in decided] == [answer for _, answer in decided]
 
 
-def test_what_is_sent_is_what_the_processor_makes(
+def test_the_engine_gets_what_the_processor_makes(
     vllm: Engine, transformers: Engine, description: DetectorDescription, paths: list[Path]
 ) -> None:
     image = decode(paths[0].read_bytes())
@@ -85,7 +85,7 @@ def test_what_is_sent_is_what_the_processor_makes(
 
 
 def generated_tokens() -> float:
-    """vLLM's own counter."""
+    """vLLM's own count of generated tokens."""
     return sum(
         sample.value
         for metric in REGISTRY.collect()

@@ -1,4 +1,7 @@
-"""One suite for every publisher, the fake and BulkPublisher on both brokers; then what only a broker can do to one."""
+"""One suite for every publisher: the fake, and BulkPublisher on both brokers.
+
+The tests at the end are about what only a broker can do.
+"""
 
 import contextlib
 import socket
@@ -26,13 +29,13 @@ ENOUGH = 10_000
 """A depth that no test reaches."""
 
 BASIC_ACK, BASIC_NACK = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78"
-"""Class and method of AMQP 0-9-1's confirmation and of its refusal; the rest of the two frames is alike."""
+"""Class and method of AMQP 0-9-1's confirmation and of its refusal. The rest of the two frames is the same."""
 
 Message = dict[str, Any]
 
 
 def numbered(count: int, start: int = 0) -> list[Message]:
-    """Messages that differ, the first of them as long as they may be."""
+    """Messages that all differ. The first one has as many images as a message may have."""
     sizes = [MAX_IMAGES if n == start else 1 for n in range(start, start + count)]
     return [
         JudgeImages(
@@ -43,7 +46,7 @@ def numbered(count: int, start: int = 0) -> list[Message]:
 
 
 def take(url: str, queue: str = SCAN_QUEUE, limit: int = ENOUGH) -> list[Any]:
-    """Takes what lies in the queue out of it, in order; kombu's messages."""
+    """Takes messages from the queue, in order. Returns them as kombu's messages."""
     taken: list[Any] = []
     with Connection(url) as connection:
         bound = broker.work_queue(queue)(connection.default_channel)
@@ -58,12 +61,12 @@ def messages_in(url: str, queue: str = SCAN_QUEUE) -> list[Message]:
 
 
 def once_each(messages: list[Message]) -> list[Message]:
-    """Without what came again."""
+    """The messages, each once."""
     return list({message["images"][0]["uri"]: message for message in messages}.values())
 
 
 class Proxy:
-    """A way to the broker that a test can cut, close and open."""
+    """A proxy in front of the broker. A test can cut its connections, close it and open it."""
 
     def __init__(self, broker_url: str) -> None:
         with Connection(broker_url) as connection:
@@ -75,14 +78,14 @@ class Proxy:
         self.url = parts._replace(netloc=f"{login[0]}{login[1]}{near}").geturl()
         self.is_open = True
         self.bytes_left: int | None = None
-        """How many bytes a publisher may still send before everything is cut and the way closed."""
+        """How many bytes a publisher may still send before all connections are cut and the proxy is closed."""
         self.refuse_next = False
-        """Whether RabbitMQ's next confirmation arrives as a refusal."""
+        """Whether to turn RabbitMQ's next confirmation into a refusal."""
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """Ends every connection and takes no other before `is_open`."""
+        """Ends every connection. New ones are refused until `is_open` is true."""
         self.is_open = False
         for one in self._sockets:
             _shut(one)
@@ -137,7 +140,7 @@ def _shut(one: socket.socket) -> None:
 
 @pytest.fixture
 def proxy(clean_broker_url: str) -> Iterator[Proxy]:
-    """A way to the broker of the test's parameter."""
+    """A proxy in front of the broker that the test's parameter names."""
     made = Proxy(clean_broker_url)
     yield made
     made.end()
@@ -149,7 +152,7 @@ def bulk(url: str, **options: Any) -> BulkPublisher:
 
 @dataclass
 class Place:
-    """A publisher under test, and what has arrived in a queue, in order."""
+    """The publisher, and a function that returns what has arrived in a queue, in order."""
 
     publisher: InMemoryPublisher | BulkPublisher
     arrived: Callable[[str], list[Message]]
@@ -184,13 +187,13 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 
 @pytest.mark.parametrize("count", [1, UNCONFIRMED, 3 * UNCONFIRMED + 7])
-def test_what_is_published_arrives_whole_and_in_order(place: Place, count: int) -> None:
+def test_published_messages_arrive_whole_and_in_order(place: Place, count: int) -> None:
     sent = numbered(count)
     place.publisher.publish(SCAN_QUEUE, sent)
     assert place.arrived(SCAN_QUEUE) == sent
 
 
-def test_each_queue_gets_its_own(place: Place) -> None:
+def test_each_queue_gets_its_own_messages(place: Place) -> None:
     live, scan, more = numbered(3), numbered(2, start=3), numbered(2, start=5)
     place.publisher.publish(LIVE_QUEUE, live)
     place.publisher.publish(SCAN_QUEUE, scan)
@@ -204,7 +207,7 @@ def test_an_empty_list_publishes_nothing(place: Place) -> None:
     assert place.arrived(SCAN_QUEUE) == []
 
 
-def test_what_was_closed_opens_again(place: Place) -> None:
+def test_a_closed_publisher_opens_again(place: Place) -> None:
     first, second = numbered(2), numbered(2, start=2)
     place.publisher.close()
     place.publisher.publish(SCAN_QUEUE, first)
@@ -214,7 +217,7 @@ def test_what_was_closed_opens_again(place: Place) -> None:
     assert place.arrived(SCAN_QUEUE) == first + second
 
 
-def test_the_fake_goes_away_once_in_the_middle() -> None:
+def test_the_fake_fails_once_after_some_messages() -> None:
     sent = numbered(5)
     publisher = InMemoryPublisher(fail_after=3)
     with pytest.raises(BrokerUnavailableError):
@@ -245,8 +248,11 @@ def test_messages_travel_as_the_documentation_says(clean_broker_url: str) -> Non
 
 
 @ON_BOTH
-def test_no_more_wait_than_the_bound(clean_broker_url: str) -> None:
-    """Nothing is taken before the queue is full and then one at a time, while the publisher refills it."""
+def test_no_more_messages_wait_than_the_limit(clean_broker_url: str) -> None:
+    """The test takes no message before the queue is full.
+
+    Then it takes one at a time, while the publisher refills the queue.
+    """
     bound, sent = 20, numbered(70)
     warnings: list[str] = []
     with bulk(clean_broker_url, max_depth=bound, warn=warnings.append) as publisher:
@@ -263,15 +269,15 @@ def test_no_more_wait_than_the_bound(clean_broker_url: str) -> None:
                 depths.append(broker.waiting(channel, SCAN_QUEUE))
                 if message := queue.get(no_ack=True):
                     arrived.append(message.payload[0][0])
-                time.sleep(0.005)  # slower than the publisher is
+                time.sleep(0.005)  # slower than the publisher
         publishing.join(20)
     assert not publishing.is_alive()
     assert (max(depths), arrived, warnings) == (bound, sent, [])
 
 
 @ON_BOTH
-def test_a_full_queue_takes_nothing_more(clean_broker_url: str) -> None:
-    """A message of somebody else's is enough where the bound leaves no room beside it."""
+def test_nothing_is_published_to_a_full_queue(clean_broker_url: str) -> None:
+    """One message of another producer is enough to make the publisher wait when the limit is 1."""
     other, own = numbered(1), numbered(3, start=1)
     with bulk(clean_broker_url) as publisher:
         publisher.publish(SCAN_QUEUE, other)
@@ -288,8 +294,11 @@ def test_a_full_queue_takes_nothing_more(clean_broker_url: str) -> None:
 
 @ON_BOTH
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_broker_that_comes_back_gets_everything(proxy: Proxy, clean_broker_url: str, share: float) -> None:
-    """Cut amid a message, closed for two tries, open again. What had not been confirmed may come twice."""
+def test_a_broker_that_comes_back_gets_all_messages(proxy: Proxy, clean_broker_url: str, share: float) -> None:
+    """The connection is cut in a message, two tries are refused, and then the broker is back.
+
+    Messages that were not confirmed may arrive twice.
+    """
     sent, warnings = numbered(3 * UNCONFIRMED), []
 
     def warn(line: str) -> None:
@@ -307,8 +316,8 @@ def test_a_broker_that_comes_back_gets_everything(proxy: Proxy, clean_broker_url
 
 
 @ON_BOTH
-def test_patience_is_for_one_absence_and_not_for_the_wait_before_it(proxy: Proxy, clean_broker_url: str) -> None:
-    """The queue is full for longer than the broker may be away; then it is cut, twice, and comes back."""
+def test_patience_starts_again_for_each_lost_connection(proxy: Proxy, clean_broker_url: str) -> None:
+    """The queue is full for longer than patience_s. Then the connection is cut and comes back, twice."""
     warnings: list[str] = []
     looks: list[float] = []
 
@@ -345,7 +354,7 @@ def test_a_wait_for_room_can_be_ended(clean_broker_url: str) -> None:
 
 
 @ON_BOTH
-def test_a_broker_that_stays_away_is_an_error_and_what_it_had_stays(proxy: Proxy, clean_broker_url: str) -> None:
+def test_a_broker_that_stays_away_is_an_error_and_keeps_its_messages(proxy: Proxy, clean_broker_url: str) -> None:
     sent = numbered(4)
     with bulk(proxy.url, patience_s=0.5) as publisher:
         publisher.publish(SCAN_QUEUE, sent[:2])
@@ -360,8 +369,11 @@ def test_a_broker_that_stays_away_is_an_error_and_what_it_had_stays(proxy: Proxy
 
 @pytest.mark.rabbitmq
 @pytest.mark.parametrize("clean_broker_url", ["amqp"], indirect=True)
-def test_what_no_queue_takes_is_noticed_and_comes_again(clean_broker_url: str) -> None:
-    """The queue is deleted under an open publisher: RabbitMQ gives back, and the queue is declared again."""
+def test_messages_that_no_queue_takes_are_published_again(clean_broker_url: str) -> None:
+    """The queue is deleted while the publisher is open.
+
+    RabbitMQ returns the messages, and the publisher declares the queue again.
+    """
     before, sent, warnings = numbered(2), numbered(5, start=2), list[str]()
     with bulk(clean_broker_url, warn=warnings.append) as publisher:
         publisher.publish(SCAN_QUEUE, before)
@@ -375,8 +387,8 @@ def test_what_no_queue_takes_is_noticed_and_comes_again(clean_broker_url: str) -
 
 @pytest.mark.rabbitmq
 @pytest.mark.parametrize("clean_broker_url", ["amqp"], indirect=True)
-def test_what_rabbitmq_refuses_comes_again(proxy: Proxy, clean_broker_url: str) -> None:
-    """A refusal on its way; RabbitMQ itself had taken the messages, so here they come twice."""
+def test_messages_that_rabbitmq_refuses_are_published_again(proxy: Proxy, clean_broker_url: str) -> None:
+    """The proxy turns a confirmation into a refusal. RabbitMQ already has the messages, so they arrive twice."""
     sent, warnings = numbered(UNCONFIRMED), list[str]()
     with bulk(proxy.url, warn=warnings.append) as publisher:
         proxy.refuse_next = True

@@ -1,4 +1,7 @@
-"""Ready inputs on real vLLM: the same tokens, pixels and answers as by vLLM's renderer, and the way back to it."""
+"""Ready inputs on real vLLM: they give the same tokens, pixels and answers as vLLM's renderer.
+
+Where they cannot be used, the renderer is used.
+"""
 
 import asyncio
 import json
@@ -54,7 +57,7 @@ def images() -> list[Image.Image]:
 
 @pytest.fixture(scope="module")
 def ready(vllm: Any) -> ReadyInputs:
-    """What the demo detector's engine has chosen."""
+    """What the demo detector's engine has chosen: ready inputs, or the renderer."""
     found = vllm._inputs
     assert isinstance(found, ReadyInputs)
     return found
@@ -78,7 +81,7 @@ def test_tokens_and_pixels_are_those_of_the_processor(ready: ReadyInputs, images
         assert torch.equal(ours["mm_kwargs"]["image"][0]["pixel_values"].data, theirs["pixel_values"][0])
 
 
-def test_the_image_tokens_are_where_they_are_said_to_be(ready: ReadyInputs, images: list[Image.Image]) -> None:
+def test_the_image_tokens_are_at_the_given_places(ready: ReadyInputs, images: list[Image.Image]) -> None:
     image_token = json.loads((DEMO_DETECTOR / "config.json").read_text())["image_token_index"]
     (ours,) = prompts(ready, images[:1])
     (place,) = ours["mm_placeholders"]["image"]
@@ -89,7 +92,7 @@ def test_the_image_tokens_are_where_they_are_said_to_be(ready: ReadyInputs, imag
     assert place.length == 576
 
 
-def test_each_image_has_a_name_of_its_own(ready: ReadyInputs, images: list[Image.Image]) -> None:
+def test_each_image_has_its_own_hash(ready: ReadyInputs, images: list[Image.Image]) -> None:
     names = {one["mm_hashes"]["image"][0] for one in prompts(ready, [*images, *images])}
     assert len(names) == 2 * len(images)
 
@@ -105,7 +108,7 @@ def test_answers_are_those_of_the_raw_prompt(
         raw = within(vllm, raw_answer(vllm, image, description.answer.stops(explain)))
         completion = raw.outputs[0]
         assert [step.token_id for step in answer.steps] == list(completion.token_ids)
-        assert answer.text == completion.text.lstrip()  # vLLM writes it as what follows the prompt, with a space
+        assert answer.text == completion.text.lstrip()  # vLLM puts the space before the text that follows the prompt
         assert answer.prompt_token_ids == tuple(raw.prompt_token_ids)
         for step, logprobs in zip(answer.steps, completion.logprobs, strict=True):
             for found, side in ((step.fake, tokens.fake), (step.real, tokens.real)):
@@ -113,7 +116,7 @@ def test_answers_are_those_of_the_raw_prompt(
 
 
 async def raw_answer(vllm: Any, image: Image.Image, stops: list[str]) -> Any:
-    """As vLLM's users ask: the prompt's text and the image."""
+    """Asks as users of vLLM do: with the prompt's text and the image."""
     ids = list(vllm._verdict_tokens.ids)
     sampling = SamplingParams(
         temperature=0, max_tokens=64, stop=stops, include_stop_str_in_output=True, logprobs=len(ids),
@@ -126,7 +129,7 @@ async def raw_answer(vllm: Any, image: Image.Image, stops: list[str]) -> Any:
     return final
 
 
-def test_an_image_that_does_not_fit_is_refused_alone(vllm: Engine, images: list[Image.Image]) -> None:
+def test_an_image_of_another_size_is_refused_and_the_others_are_judged(vllm: Engine, images: list[Image.Image]) -> None:
     small, grey = Image.new("RGB", (300, EDGE)), Image.new("L", (EDGE, EDGE))
     first, refused, unfit, last = vllm.complete([images[0], small, grey, images[1]], explain=Explain.NONE)
     assert isinstance(first, Completion)
@@ -142,7 +145,7 @@ def folder_of(path: Path, architecture: str) -> Path:
     return path
 
 
-def test_other_models_go_through_the_renderer(vllm: Any, tmp_path: Path) -> None:
+def test_other_models_use_the_renderer(vllm: Any, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "Qwen2VLForConditionalGeneration")
     found = within(vllm, inputs_for(vllm._llm, folder, PROMPT, EDGE))
     assert isinstance(found, RenderedInputs)
@@ -151,12 +154,12 @@ def test_other_models_go_through_the_renderer(vllm: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("edge", [15, 224])
-def test_a_size_that_the_processor_changes_goes_through_the_renderer(vllm: Any, edge: int) -> None:
+def test_a_size_that_the_processor_changes_uses_the_renderer(vllm: Any, edge: int) -> None:
     assert isinstance(within(vllm, inputs_for(vllm._llm, DEMO_DETECTOR, PROMPT, edge)), RenderedInputs)
 
 
 class OtherRenderer:
-    """vLLM's renderer with another answer from its second call on."""
+    """vLLM's renderer, which gives another answer from its second call on."""
 
     default_cmpl_tok_params = None
 
@@ -169,7 +172,7 @@ class OtherRenderer:
         return [found if self._calls == 1 else found | self._changes]
 
 
-def test_a_renderer_that_differs_is_believed(vllm: Any, images: list[Image.Image]) -> None:
+def test_the_renderer_is_used_when_it_gives_other_inputs(vllm: Any, images: list[Image.Image]) -> None:
     llm = vllm._llm
     other_pixels = prompts(vllm._inputs, images[:1])[0]["mm_kwargs"]
     differing: list[dict[str, Any]] = [
@@ -182,7 +185,7 @@ def test_a_renderer_that_differs_is_believed(vllm: Any, images: list[Image.Image
     assert isinstance(within(vllm, inputs_for(same, DEMO_DETECTOR, PROMPT, EDGE)), ReadyInputs)
 
 
-def test_a_vllm_that_works_otherwise_inside_goes_through_its_renderer(vllm: Any) -> None:
+def test_the_renderer_is_used_when_vllm_has_other_internals(vllm: Any) -> None:
     without: Any = SimpleNamespace(model_config=vllm._llm.model_config)
     assert isinstance(within(vllm, inputs_for(without, DEMO_DETECTOR, PROMPT, EDGE)), RenderedInputs)
 
@@ -196,7 +199,7 @@ def test_one_pixel_that_differs_is_found(ready: ReadyInputs, images: list[Image.
 
 
 def normalised(image: Image.Image, dtype: torch.dtype) -> dict[str, Any]:
-    """A renderer's answer for an image, in the dtype of a model."""
+    """A renderer's answer for an image, in the dtype of the model."""
     scaled = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     values = ((scaled - torch.tensor(0.45)) / torch.tensor([0.26, 0.27, 0.28]).view(3, 1, 1)).to(dtype)
     element = MultiModalFieldElem(data=values, field=MultiModalFieldConfig.batched("image").field)
@@ -213,7 +216,7 @@ def test_pixels_in_the_dtypes_that_models_have(images: list[Image.Image], dtype:
     assert inputs.of([]) == []
 
 
-def test_a_model_that_wants_more_than_pixels_is_not_ready() -> None:
+def test_a_model_that_needs_more_than_pixels_has_no_ready_inputs() -> None:
     rendered = normalised(levels_image(EDGE), torch.float32)
     rendered["mm_kwargs"]["image"][0]["image_sizes"] = rendered["mm_kwargs"]["image"][0]["pixel_values"]
     with pytest.raises(NotReadyError, match="image_sizes"):
@@ -226,7 +229,7 @@ def test_the_levels_image_has_all_levels_in_its_first_pixels() -> None:
     assert all((pixels[:, channel] == np.arange(256)).all() for channel in range(3))
 
 
-def test_remembered_asks_once_for_the_same_tokens_and_passes_options_on() -> None:
+def test_remembered_calls_once_for_the_same_tokens_and_passes_options_on() -> None:
     asked: list[Any] = []
 
     def decode(ids: Any, *, spaces: bool = False) -> list[str]:

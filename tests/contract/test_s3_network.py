@@ -1,4 +1,4 @@
-"""Credentials, proxies and certificates: obstore uses what boto3 finds, and finds nothing of its own."""
+"""Credentials, proxies and certificates: obstore uses those that boto3 finds, and looks for none itself."""
 
 import datetime
 import ipaddress
@@ -23,7 +23,7 @@ Put = Callable[..., None]
 
 @pytest.fixture
 def put(tmp_path: Path, s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> Put:
-    """Sets the variables that are given, and unsets those that would come first."""
+    """Sets these variables, and unsets those that have priority over them."""
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -51,8 +51,8 @@ def fetched(times: int = 3) -> list[bytes]:
     return [store.fetch(ImageRef(uri="s3://bkt/k")) for _ in range(times)]
 
 
-def test_credentials_are_asked_for_again_before_they_end(put: Put, server: ObjectServer, tmp_path: Path) -> None:
-    """Each key of this process is valid for five minutes: boto3 refreshes what ends within ten."""
+def test_credentials_are_refreshed_before_they_expire(put: Put, server: ObjectServer, tmp_path: Path) -> None:
+    """Each key of this process is valid for five minutes. boto3 refreshes keys that expire within ten."""
     script = tmp_path / "keys.py"
     script.write_text(
         "import datetime, json, pathlib\n"
@@ -76,7 +76,7 @@ def test_credentials_are_asked_for_again_before_they_end(put: Put, server: Objec
     ]
 
 
-def test_variables_that_only_obstore_knows_do_not_count(put: Put, server: ObjectServer, tmp_path: Path) -> None:
+def test_variables_that_only_obstore_knows_are_ignored(put: Put, server: ObjectServer, tmp_path: Path) -> None:
     (tmp_path / "credentials").write_text("[work]\naws_access_key_id = WORK\naws_secret_access_key = x\n")
     put(
         f"[profile work]\nendpoint_url = {server.url}\nregion = eu-south-2\n",
@@ -102,7 +102,7 @@ def test_variables_that_only_obstore_knows_do_not_count(put: Put, server: Object
 
 
 def test_a_web_identity_token_in_a_file(put: Put, server: ObjectServer, s3_url: str, tmp_path: Path) -> None:
-    """As Kubernetes gives one to a pod (IRSA): boto3 takes it to STS, and obstore signs with what STS gives."""
+    """Kubernetes gives a pod such a token (IRSA). boto3 gets keys for it from STS, and obstore signs with them."""
     (tmp_path / "token").write_text("a.web.identity")
     put(
         AWS_ENDPOINT_URL_S3=server.url, AWS_ENDPOINT_URL_STS=s3_url, AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None,
@@ -115,7 +115,7 @@ def test_a_web_identity_token_in_a_file(put: Put, server: ObjectServer, s3_url: 
 
 
 def test_a_proxy_and_buckets_in_host_names(put: Put, server: ObjectServer) -> None:
-    """The server is asked as a proxy: it sees whole URLs, of hosts that nobody knows."""
+    """The server acts as a proxy: it sees whole URLs, with host names that do not exist."""
     put(
         "[default]\ns3 =\n  addressing_style = virtual\n",
         HTTP_PROXY=server.url.replace("//", "//me:secret@"), AWS_ENDPOINT_URL="http://s3.nowhere.test",
@@ -126,14 +126,14 @@ def test_a_proxy_and_buckets_in_host_names(put: Put, server: ObjectServer) -> No
     assert {asked.headers["proxy-authorization"] for asked in server.asked} == {"Basic bWU6c2VjcmV0"}
 
 
-def test_proxies_that_boto3_does_not_use(put: Put, server: ObjectServer) -> None:
+def test_obstore_uses_no_proxy_that_boto3_does_not_use(put: Put, server: ObjectServer) -> None:
     nobody = "http://127.0.0.1:9"
     put(ALL_PROXY=nobody, HTTPS_PROXY=nobody, HTTP_PROXY=nobody, NO_PROXY="127.0.0.1", AWS_ENDPOINT_URL=server.url)
     fetched()
     assert [asked.by_obstore for asked in server.asked] == [False, True, True]
 
 
-def test_certificates_of_ones_own(put: Put, tmp_path: Path) -> None:
+def test_a_private_ca_bundle(put: Put, tmp_path: Path) -> None:
     with object_server(own_certificate(tmp_path)) as server:
         put(AWS_ENDPOINT_URL=server.url, AWS_CA_BUNDLE=str(tmp_path / "certificate.pem"))
         fetched()
@@ -149,14 +149,14 @@ def test_certificates_of_ones_own(put: Put, tmp_path: Path) -> None:
         assert [asked.by_obstore for asked in server.asked] == [False, True, True]
 
 
-def test_a_bundle_that_is_not_there_matters_only_where_it_is_needed(put: Put, server: ObjectServer) -> None:
+def test_a_missing_ca_bundle_does_not_matter_over_http(put: Put, server: ObjectServer) -> None:
     put(AWS_ENDPOINT_URL=server.url, AWS_CA_BUNDLE="/nowhere/certificates.pem")
     server.answer = lambda _: Answer(b"x")
     assert fetched() == [b"x"] * 3
 
 
 def own_certificate(folder: Path) -> ssl.SSLContext:
-    """A server's context with a certificate for 127.0.0.1 that `certificate.pem` alone vouches for."""
+    """A server's context whose certificate for 127.0.0.1 is vouched for by `certificate.pem` only."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
     now = datetime.datetime.now(datetime.UTC)

@@ -1,4 +1,4 @@
-"""What S3ImageStore makes of servers that are far, slow, wrong or hostile: once obstore fetches, and before."""
+"""S3ImageStore with servers that are distant, slow, wrong or hostile. Both boto3 and obstore are tested."""
 
 import gzip
 import time
@@ -57,7 +57,7 @@ def server(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Obj
 
 
 def store_for(server: ObjectServer, *, timeout_s: float = 5, max_bytes: int = MAX_BYTES) -> S3ImageStore:
-    """A store that has fetched from bucket `b`: boto3 first, and obstore from then on."""
+    """A store that has fetched from bucket `b`: first with boto3, and from then on with obstore."""
     store = S3ImageStore(max_bytes=max_bytes, timeout_s=timeout_s)
     before, server.answer = server.answer, always(Answer(b"x"))
     for _ in range(2):
@@ -74,12 +74,12 @@ def fetch(store: S3ImageStore, key: str = "k", etag: str | None = None) -> bytes
 
 @pytest.fixture(params=["boto3", "obstore"])
 def store(request: pytest.FixtureRequest, server: ObjectServer) -> S3ImageStore:
-    """A new store, of which boto3 makes the first request, and one that fetches with obstore already."""
+    """A store whose next request is made by boto3, because it is new, or by obstore."""
     return store_for(server) if request.param == "obstore" else S3ImageStore(max_bytes=MAX_BYTES, timeout_s=5)
 
 
 def in_turn(*answers: Answer) -> Callable[[Asked], Answer]:
-    """These answers, and then the last one for ever."""
+    """Gives these answers in order, and then always the last one."""
     number = count()
     return lambda _: answers[min(next(number), len(answers) - 1)]
 
@@ -88,10 +88,10 @@ def always(answer: Answer) -> Callable[[Asked], Answer]:
     return in_turn(answer)
 
 
-# What is asked for
+# Requests
 
 
-def test_both_ask_for_the_same_with_the_same_condition(server: ObjectServer) -> None:
+def test_boto3_and_obstore_make_the_same_request(server: ObjectServer) -> None:
     store = S3ImageStore(max_bytes=MAX_BYTES)
     for _ in range(2):
         fetch(store, "a b/ü.jpg", "abc-3")
@@ -110,7 +110,7 @@ def test_keys_arrive_byte_by_byte(server: ObjectServer) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.sampled_from(["/", ".", "%", "a", "ü", " ", "\\", "\x00", "\x85", "?"]), min_size=1).map("".join))
 def test_any_key_arrives_byte_by_byte(taught: S3ImageStore, key: str) -> None:
-    if "\x00" not in key:  # no ref has one
+    if "\x00" not in key:  # no ref has a NUL
         assert fetch(taught, key).decode() == "/b/" + quote(key, safe="/~")
 
 
@@ -119,8 +119,8 @@ def taught(server: ObjectServer) -> S3ImageStore:
     return store_for(server)
 
 
-def test_objects_of_any_key_are_fetched_and_never_others(bucket: str, s3_environment: str) -> None:
-    """A server with real objects, and among them those that a key could be mistaken for."""
+def test_any_key_fetches_its_own_object(bucket: str, s3_environment: str) -> None:
+    """A server with real objects. Some have keys that another key could be confused with."""
     client = boto3.client("s3", endpoint_url=s3_environment)
     keys = ["b.jpg", "a.jpg", "a/b.jpg", "a", *KEYS]
     keys = [key for key in keys if key not in {".", "..", "/", "//"} and "\n" not in key]  # moto does not route these
@@ -140,7 +140,7 @@ def test_etags_are_sent_in_quotes(server: ObjectServer) -> None:
 
 
 @pytest.mark.parametrize("etag", ["a\nb", "a\rb", "ü"])
-def test_an_etag_that_obstore_cannot_send_is_boto3s(server: ObjectServer, etag: str) -> None:
+def test_boto3_sends_an_etag_that_obstore_cannot_send(server: ObjectServer, etag: str) -> None:
     def outcome(store: S3ImageStore) -> str:
         try:
             return fetch(store, etag=etag).decode()
@@ -151,14 +151,14 @@ def test_an_etag_that_obstore_cannot_send_is_boto3s(server: ObjectServer, etag: 
     assert not any(asked.by_obstore for asked in server.asked)
 
 
-# What is answered
+# Answers
 
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 40
 
 
 def packed(data: bytes) -> bytes:
-    """Without the time, which would give a test another name in each process that collects it."""
+    """Without the time: pytest-xdist needs the same test names in each process."""
     return gzip.compress(data, mtime=0)
 
 
@@ -179,7 +179,7 @@ RAW_DEFLATE = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         *((lie, PNG) for lie in ("gzip", "deflate", "br", "base64", "utf-8", "aws-chunked", "identity", "")),
     ],
 )
-def test_the_image_in_what_was_stored_packed(
+def test_a_compressed_image_is_unpacked(
     server: ObjectServer, store: S3ImageStore, encoding: str, stored: bytes
 ) -> None:
     server.answer = always(Answer(stored, headers={"Content-Encoding": encoding, "ETag": '"packed"'}))
@@ -189,7 +189,7 @@ def test_the_image_in_what_was_stored_packed(
 
 
 @pytest.mark.parametrize("stored", [packed(b"hello"), zlib.compress(b"hello"), b"hello"])
-def test_what_is_packed_without_a_word_is_not_unpacked(
+def test_bytes_without_content_encoding_are_not_unpacked(
     server: ObjectServer, store: S3ImageStore, stored: bytes
 ) -> None:
     server.answer = always(Answer(stored))
@@ -208,7 +208,7 @@ def test_what_is_packed_without_a_word_is_not_unpacked(
         ("zstd", b"\x28\xb5\x2f\xfd rest", Reason.UNSUPPORTED_FORMAT),
     ],
 )
-def test_what_cannot_be_unpacked_is_an_outcome_at_once(
+def test_bytes_that_cannot_be_unpacked_fail_without_a_retry(
     server: ObjectServer, store: S3ImageStore, encoding: str, stored: bytes, reason: Reason
 ) -> None:
     server.answer = always(Answer(stored, headers={"Content-Encoding": encoding}))
@@ -227,7 +227,7 @@ def test_a_body_of_unknown_length(server: ObjectServer, store: S3ImageStore, chu
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(b"abc", promised=10**15, then="hang"),  # whoever reads this body waits for it
+        Answer(b"abc", promised=10**15, then="hang"),  # who reads this body waits without end
         Answer(b"x" * 600, promised=None, endless=True),
         Answer(b"x" * 600, promised=None, endless=True, chunked=True),
     ],
@@ -240,7 +240,7 @@ def test_a_body_over_the_limit_is_not_read_to_its_end(
     with pytest.raises(ImageError, match="FAKESWEEP_MAX_BYTES") as caught:
         fetch(store)
     assert caught.value.reason == Reason.TOO_LARGE
-    # obstore refuses an answer without a length, so boto3 is asked. Nobody reads on, times out and asks again.
+    # obstore refuses an answer without a length, so boto3 is asked. Neither reads on, times out and asks again.
     refused = server.asked[0].by_obstore and answer.promised is None
     assert len(server.asked) == (2 if refused else 1)
 
@@ -257,7 +257,7 @@ def test_a_body_over_the_limit_is_not_read_to_its_end(
     ],
     ids=["cut", "stalled", "cut chunks", "stalled chunks", "no answer", "silence"],
 )
-def test_what_breaks_off_or_stops_is_transient(server: ObjectServer, answer: Answer) -> None:
+def test_a_body_that_breaks_off_or_stalls_is_a_transient_error(server: ObjectServer, answer: Answer) -> None:
     store = store_for(server, timeout_s=0.3)
     server.answer = always(answer)
     with pytest.raises(StorageUnavailableError):
@@ -272,7 +272,7 @@ def test_a_body_that_broke_off_once_is_fetched_again(server: ObjectServer) -> No
     assert fetch(store) == b"whole"
 
 
-def test_a_busy_server_is_asked_four_times_in_all(server: ObjectServer) -> None:
+def test_a_busy_server_gets_four_requests_in_all(server: ObjectServer) -> None:
     store = store_for(server)
     server.answer = always(error("SlowDown", 503))
     with pytest.raises(StorageUnavailableError, match="S3 answered SlowDown"):
@@ -303,7 +303,7 @@ ERRORS = {
 }
 
 
-def test_errors_are_the_same_once_obstore_fetches(server: ObjectServer) -> None:
+def test_errors_are_the_same_when_obstore_fetches(server: ObjectServer) -> None:
     store = store_for(server)
     for (code, status), reason in ERRORS.items():
         server.answer = always(error(code, status))
@@ -315,7 +315,7 @@ def test_errors_are_the_same_once_obstore_fetches(server: ObjectServer) -> None:
 
 
 @pytest.mark.parametrize(("status", "reason"), [(403, Reason.ACCESS_DENIED), (404, Reason.NOT_FOUND), (502, None)])
-def test_a_page_for_people_where_xml_should_be(
+def test_an_html_page_in_place_of_xml(
     server: ObjectServer, store: S3ImageStore, status: int, reason: Reason | None
 ) -> None:
     page = Answer(b"<html><p>Proxy<br></html>", status, {"Content-Type": "text/html"})
@@ -362,7 +362,7 @@ def elsewhere() -> Iterator[ObjectServer]:
 
 
 def test_a_redirect_is_not_followed_without_a_signature(server: ObjectServer, elsewhere: ObjectServer) -> None:
-    """obstore's client follows it and leaves the signature behind; S3 then denies the access."""
+    """obstore's client follows a redirect without the signature. S3 then denies the access."""
     store = store_for(server)
     elsewhere.answer = always(error("AccessDenied", 403))
     server.answer = in_turn(Answer(status=307, headers={"Location": f"{elsewhere.url}/b/k"}), Answer(b"here"))
@@ -370,7 +370,7 @@ def test_a_redirect_is_not_followed_without_a_signature(server: ObjectServer, el
 
 
 @pytest.mark.parametrize(("listed", "pages"), [(None, ""), ("an-etag", "another"), ("an-etag", "")])
-def test_the_page_that_a_redirect_leads_to_is_no_image(
+def test_a_page_behind_a_redirect_is_not_taken_for_an_image(
     server: ObjectServer, elsewhere: ObjectServer, listed: str | None, pages: str
 ) -> None:
     store = store_for(server)
@@ -384,7 +384,7 @@ def test_the_page_that_a_redirect_leads_to_is_no_image(
 # What obstore cannot do
 
 
-def test_a_server_that_obstore_cannot_talk_to_is_left_to_boto3(server: ObjectServer) -> None:
+def test_boto3_is_used_for_a_server_that_obstore_cannot_use(server: ObjectServer) -> None:
     store = S3ImageStore(max_bytes=MAX_BYTES)
     server.answer = lambda asked: error("NoRobots", 406) if asked.by_obstore else Answer(b"x")
     with capture_logs() as logs:
@@ -396,7 +396,7 @@ def test_a_server_that_obstore_cannot_talk_to_is_left_to_boto3(server: ObjectSer
     assert "Debug" not in warning["error"]
 
 
-def test_obstore_is_not_given_up_where_it_has_succeeded(server: ObjectServer) -> None:
+def test_obstore_is_kept_after_it_has_succeeded(server: ObjectServer) -> None:
     store = store_for(server)
     server.answer = lambda asked: error("NoRobots", 406) if asked.by_obstore else Answer(b"x")
     assert [fetch(store) for _ in range(5)] == [b"x"] * 5
@@ -404,7 +404,7 @@ def test_obstore_is_not_given_up_where_it_has_succeeded(server: ObjectServer) ->
     assert fetch(store) == b"y"
 
 
-def test_a_password_in_the_endpoint_is_not_sent_as_another_login(
+def test_a_password_in_the_endpoint_does_not_replace_the_credentials(
     server: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url.replace("//", "//me:secret@"))
@@ -414,17 +414,17 @@ def test_a_password_in_the_endpoint_is_not_sent_as_another_login(
     assert all(asked.credential[0] == "test" for asked in server.asked)
 
 
-# Many at once
+# Many requests at once
 
 
 def _fetch_and_rest(store: S3ImageStore) -> bytes:
-    """A connection comes back to the pool a moment after its answer. Before that, a thread would open another one."""
+    """A connection is back in the pool a moment after its answer. Before that, a thread would open another one."""
     content = fetch(store)
     time.sleep(0.05)
     return content
 
 
-def test_connections_are_kept(server: ObjectServer) -> None:
+def test_connections_are_reused(server: ObjectServer) -> None:
     store = store_for(server)
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(lambda _: _fetch_and_rest(store), range(100))) == {b"/b/k"}
@@ -432,7 +432,7 @@ def test_connections_are_kept(server: ObjectServer) -> None:
     assert server.connections <= 2 + 8
 
 
-def test_many_threads_begin_with_a_bucket_at_once(server: ObjectServer) -> None:
+def test_many_threads_use_a_new_bucket_at_once(server: ObjectServer) -> None:
     store = S3ImageStore(max_bytes=MAX_BYTES)
     with ThreadPoolExecutor(16) as threads:
         assert set(threads.map(lambda n: fetch(store, f"k{n % 16}") == f"/b/k{n % 16}".encode(), range(64))) == {True}
@@ -440,7 +440,7 @@ def test_many_threads_begin_with_a_bucket_at_once(server: ObjectServer) -> None:
     assert server.asked[-1].by_obstore
 
 
-def test_only_so_many_buckets_are_remembered(server: ObjectServer) -> None:
+def test_the_number_of_remembered_buckets_is_limited(server: ObjectServer) -> None:
     store = S3ImageStore(max_bytes=MAX_BYTES)
     names = [f"bucket-{number}" for number in range(MAX_BUCKETS + 1)]
     for name in [*names, names[-1], names[0]]:

@@ -1,4 +1,4 @@
-"""A second detector by its detector.toml alone: another architecture, another question, other words, other pixels."""
+"""A second detector that is described only by its detector.toml: another architecture, question, words and pixels."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ from worker.settings import Settings
 from worker.tables import Verdict
 
 HELD_OUT = range(1_000, 1_012)
-"""Seeds; training drew with 0 to 63. Even ones are bright and synthetic."""
+"""Seeds. Training used 0 to 63. Images of even seeds are bright and synthetic."""
 TWILIGHT = range(124, 142, 2)
-"""Grey levels between those of the training, where the scores are neither 0 nor 1."""
+"""Grey levels between those of the training, at which the scores are neither 0 nor 1."""
 
 
 @dataclass(frozen=True)
 class Supplied:
-    """What the worker's `__main__` has in hand before it starts an engine."""
+    """What the worker's `__main__` has before it starts an engine."""
 
     description: DetectorDescription
     folder: Path
@@ -104,7 +104,7 @@ def test_the_verdicts_of_images_that_it_has_not_seen(
     ]
 
 
-def test_what_is_synthetic_is_explained_and_what_is_authentic_is_not(
+def test_synthetic_images_are_explained_and_authentic_ones_are_not(
     engine: Engine, supplied: Supplied, held_out: list[Image.Image]
 ) -> None:
     for one in judged(engine, supplied, held_out):
@@ -137,7 +137,7 @@ def test_both_engines_give_the_same_scores(
     assert any(score is not None and 0.02 < score < 0.98 for score in ours), "nothing between the extremes compared"
 
 
-def test_what_is_sent_is_what_the_processor_makes(
+def test_the_engine_gets_what_the_processor_makes(
     engine: Engine, supplied: Supplied, held_out: list[Image.Image]
 ) -> None:
     processor = AutoProcessor.from_pretrained(supplied.folder)
@@ -150,14 +150,14 @@ def test_what_is_sent_is_what_the_processor_makes(
     assert list(answer.prompt_token_ids) == expected
 
 
-def test_it_takes_the_grey_image_of_the_start(engine: Engine, supplied: Supplied) -> None:
+def test_it_can_judge_the_grey_image_that_is_judged_at_the_start(engine: Engine, supplied: Supplied) -> None:
     warm_up(engine, supplied.description.preprocessing.edge)
 
 
-def test_without_its_pattern_nothing_is_decided(
+def test_without_its_pattern_every_answer_is_undecided(
     reference: Engine, supplied: Supplied, held_out: list[Image.Image]
 ) -> None:
-    """The file's pattern does the reading: the built-in one knows no provenance and guesses nothing."""
+    """The pattern of the file reads the answer. The built-in reading does not know these words, and guesses nothing."""
     answer = supplied.description.answer.model_copy(update={"pattern": None})
     reader = Reader(supplied.description.model_copy(update={"answer": answer}))
     for one in judge(reference, reader, held_out[:2], Policy()):
