@@ -1,4 +1,4 @@
-"""The API in a test: its app on a database, and programs with tokens."""
+"""The API in a test: its app on a database, and clients with tokens."""
 
 import os
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from worker.tables import Scope
 
 @dataclass
 class Started:
-    """A ScanPublisher that only remembers which scans it was to start."""
+    """A ScanPublisher that starts nothing. It only remembers the scans."""
 
     scans: list[UUID] = field(default_factory=list)
 
@@ -30,7 +30,7 @@ class Started:
 
 
 def nothing_seen(_listing: Listing) -> None:
-    """A Look that finds every source."""
+    """A Look for which every source exists."""
 
 
 def mounted(
@@ -40,14 +40,14 @@ def mounted(
     look: Look = nothing_seen,
     **changes: Any,
 ) -> FastAPI:
-    """The API as the web process mounts it, with parts of which some are changed."""
+    """The API as the web process mounts it. `changes` replaces some of its parts."""
     app = FastAPI(openapi_url=None)
     app.mount("/v1", create_api(parts(database, **changes), publisher=publisher or Started(), look=look))
     return app
 
 
 def token_for(database: Database, *scopes: Scope, reviewer: str = "heron", name: str | None = None) -> str:
-    """A new token with these scopes; with the scope review, it is this reviewer's."""
+    """Makes a token with these scopes. A token with the scope review belongs to this reviewer."""
     author = None
     if Scope.REVIEW in scopes:
         add_reviewer(database, reviewer)
@@ -56,11 +56,14 @@ def token_for(database: Database, *scopes: Scope, reviewer: str = "heron", name:
 
 
 def program(app: FastAPI, token: str | None = None) -> TestClient:
-    """A program with a token. What fails within the app is an answer, as it is for a real client."""
+    """A client of the API with a token.
+
+    An error within the app is an answer with a status code, as for a real client.
+    """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return TestClient(app, base_url="http://api.test/v1", headers=headers, raise_server_exceptions=False)
 
 
 def allowed(database: Database, *scopes: Scope, **changes: Any) -> TestClient:
-    """A program that may do this; without scopes, everything."""
+    """A client with a token of these scopes, or of all scopes if none are given."""
     return program(mounted(database, **changes), token_for(database, *(scopes or Scope)))

@@ -1,4 +1,4 @@
-"""A server of the API as a process: real uvicorn, broker and Postgres, those of the environment."""
+"""Serves the API as a process: with real uvicorn, and with the broker and Postgres that the environment names."""
 
 import argparse
 import os
@@ -15,7 +15,7 @@ from worker.settings import Settings
 
 
 class DyingCelery(Celery):  # type: ignore[misc]  # Celery is not typed
-    """A broker's client whose process dies, as with kill -9, when it is to publish message number `last` + 1."""
+    """A broker's client that ends the process, as kill -9 does, instead of publishing message number `last` + 1."""
 
     last = 0
 
@@ -31,7 +31,7 @@ def main() -> None:
     """Serves until it is ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
-    parser.add_argument("--dies-after", type=int, help="messages after which it dies when it is to publish another")
+    parser.add_argument("--dies-after", type=int, help="dies instead of publishing the message after this many")
     options = parser.parse_args()
     given = Settings.from_environment()
     celery = broker.create_app(given.broker_url.get_secret_value())

@@ -1,8 +1,8 @@
-"""A plain script in the manner of the authors' evaluation: static batches, the raw prompt, substrings, no threads.
+"""A plain script that works like the authors' evaluation: static batches, the raw prompt, substrings, no threads.
 
 `python -m tests.authors_evaluation MODEL BATCH IMAGE... > answers.jsonl`. It shares nothing with the worker's detector:
-vLLM's own preprocessing of whole image files, its own limits, and the authors' way to find the verdict. Where they
-draw lots, it prints null.
+it uses vLLM's own preprocessing of whole image files, its own limits, and the authors' way to find the verdict. Where
+the authors' script chooses at random, it prints null.
 """
 
 import json
@@ -15,7 +15,7 @@ PROMPT = "<image>Does the image looks real/fake?"
 
 
 def authors_verdict(answer: str) -> str | None:
-    """The first of "real" and "fake", looked for in that order, that is a substring of the first or second sentence."""
+    """Returns "real" or "fake" if it is part of the first or second sentence; "real" is tried first."""
     for sentence in answer.split(".")[:2]:
         for word in ("real", "fake"):
             if word in sentence.lower():
@@ -24,7 +24,7 @@ def authors_verdict(answer: str) -> str | None:
 
 
 def main(model: str, batch: int, paths: list[str]) -> None:
-    """Prints one JSON line an image: its path, the answer and the verdict."""
+    """Prints one line of JSON per image: its path, the answer and the verdict."""
     from vllm import LLM, SamplingParams
 
     llm: Any = LLM(model=model, dtype="float16", max_model_len=800, gpu_memory_utilization=0.2, enforce_eager=True)

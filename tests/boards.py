@@ -1,4 +1,4 @@
-"""Grafana's boards in deploy/grafana, and what Grafana would make of their queries."""
+"""Grafana's boards in deploy/grafana, and their queries as Grafana sends them."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from tests.documents import ROOT
 
 FOLDER = ROOT / "deploy" / "grafana" / "boards"
 _MACRO = re.compile(r"\$__timeFilter\(([^)]*)\)")
-"""As Grafana finds it: the argument ends at the first bracket."""
+"""Grafana finds a macro in this way: the argument ends at the first closing bracket."""
 _SECONDS = {"__rate_interval": "10s", "__range": "60s", "__range_s": "60"}
 
 
@@ -32,7 +32,7 @@ def boards() -> dict[str, Any]:
 
 
 def targets(datasource: str) -> list[Target]:
-    """All queries of that datasource."""
+    """Returns all queries of this data source."""
     return [one for name, board in boards().items() for one in _targets(name, board) if one.datasource == datasource]
 
 
@@ -54,14 +54,17 @@ def variable_queries() -> dict[str, str]:
 
 
 def sql_of(query: str, chosen: str = ".*") -> str:
-    """A query of Postgres as Grafana sends it, over the last 90 days; `chosen` is the value of all variables."""
+    """Returns a query for Postgres as Grafana sends it, over the last 90 days.
+
+    `chosen` is the value of all variables.
+    """
     query = _MACRO.sub(r"\1 BETWEEN now() - interval '90 days' AND now()", query)
     query = re.sub(r"\$\{\w+:regex\}", chosen.replace("\\", r"\\"), query)
     return _expanded(query)
 
 
 def promql_of(query: str) -> str:
-    """A query of Prometheus as Grafana sends it, over a minute."""
+    """Returns a query for Prometheus as Grafana sends it, over one minute."""
     for name, value in {**_SECONDS, "price": "2"}.items():
         query = re.sub(rf"\${name}\b", value, query)
     return _expanded(query)

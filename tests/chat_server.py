@@ -1,6 +1,7 @@
 """An OpenAI-compatible endpoint with scripted answers, over HTTP, and images that it can tell apart.
 
-Image n is of one grey level; annotators' answers name it ("image 7"), and so the aggregator's request does.
+Image n has one grey level. The answers of annotators contain its number ("image 7"), and so does the aggregator's
+request.
 """
 
 import base64
@@ -22,7 +23,7 @@ ANNOTATORS, AGGREGATOR = ("seer-1", "seer-2", "seer-3"), "judge"
 
 @dataclass(frozen=True)
 class Asked:
-    """A request: to which model, about which image, with what key and text; `times` it came before."""
+    """A request: its model, image, key and text. `times`: how many requests for this model and image came before."""
 
     model: str
     image: int
@@ -33,15 +34,15 @@ class Asked:
 
     @property
     def step(self) -> int:
-        """As the journal numbers them."""
+        """The step's number in the journal."""
         return 0 if self.model == AGGREGATOR else ANNOTATORS.index(self.model) + 1
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent back: an answer's text, or, with another status or a content type, the body as it is.
+    """What is sent back. `text` is the answer; with another status or a content type, it is the whole body.
 
-    `hang` sends nothing at all.
+    With `hang`, nothing is sent.
     """
 
     text: str
@@ -53,7 +54,10 @@ class Answer:
 
 
 def scripted(asked: Asked) -> Answer:
-    """What good annotators and a good aggregator say; the latter lets one point slip in that a single one made."""
+    """The answers of good annotators and a good aggregator.
+
+    The latter also gives one point that only one annotator made.
+    """
     if asked.model != AGGREGATOR:
         points = [
             {"checkpoint": "texture", "observation": f"the fur of image {asked.image} is smeared"},
@@ -70,12 +74,15 @@ def scripted(asked: Asked) -> Answer:
 
 
 def explained(image: int) -> str:
-    """What has to come of scripted() for a fake image."""
+    """The explanation that must result from scripted() for a fake image."""
     return f"This is a fake image. The shadow falls upwards; the fur of image {image} is smeared, at its ears."
 
 
 class ScriptedChat:
-    """The server's script and its memory. `before` and `after` are called around each answer, with its number."""
+    """The server's script, and the requests that came.
+
+    `before` and `after` are called around each answer, with its number.
+    """
 
     def __init__(self, script: Callable[[Asked], Answer] = scripted) -> None:
         self.script = script
@@ -89,7 +96,7 @@ class ScriptedChat:
 
     @property
     def steps(self) -> list[tuple[int, int]]:
-        """(image, step) of all requests, in order."""
+        """(image, step) of each request, in order."""
         return [(asked.image, asked.step) for asked in self.asked]
 
     def take(self, body: dict[str, Any], key: str) -> tuple[int, Asked]:
@@ -116,12 +123,12 @@ def _read(content: str | list[dict[str, Any]]) -> tuple[str, int]:
 
 
 def opened(data_url: str) -> Image.Image:
-    """The picture in a data URL."""
+    """Returns the picture in a data URL."""
     return Image.open(io.BytesIO(base64.b64decode(data_url.removeprefix("data:image/jpeg;base64,")))).convert("RGB")
 
 
 def write_dataset(folder: Path, count: int, **fields: Any) -> Path:
-    """`count` fake animals with their images in folder/images; the path of their JSON."""
+    """Writes `count` fake animals to folder/images. Returns the path of their JSON file."""
     (folder / "images").mkdir()
     records = []
     for number in range(count):
@@ -134,7 +141,7 @@ def write_dataset(folder: Path, count: int, **fields: Any) -> Path:
 
 @contextmanager
 def serving(chat: ScriptedChat) -> Iterator[ScriptedChat]:
-    """Over HTTP; `chat.url` is the base URL."""
+    """Serves it over HTTP. `chat.url` is the base URL."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -171,7 +178,7 @@ def serving(chat: ScriptedChat) -> Iterator[ScriptedChat]:
         daemon_threads = True
 
         def handle_error(self, *_: object) -> None:
-            """Clients that are killed, or stop waiting, hang up."""
+            """Ignores the errors of clients that are killed, or that stop waiting."""
 
     server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

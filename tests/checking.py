@@ -1,4 +1,4 @@
-"""Runs the checks of `fakesweep check` in a test, on settings that the test gives."""
+"""Runs the checks of `fakesweep check` in a test, with settings that the test gives."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ def subject_of(
     given: ConfigurationError | None = None,
     **settings: Any,
 ) -> Subject:
-    """What is checked: for all processes, unless some are named."""
+    """Returns what is checked. All processes are checked, unless some are named."""
     own = given or Settings(**settings)
     return Subject(frozenset(processes) or ALL, own, WebSettings(**(web or {})), environment or {}, bucket)
 

@@ -1,7 +1,7 @@
-"""A real browser for tests: the machine's Chromium, one for all tests of a module, driven by Playwright.
+"""A real browser for tests: Chromium, one for all tests of a module, driven by Playwright.
 
-tests/conftest.py offers the fixtures `browser` and `page_of` to every test. Playwright is imported when one asks for
-them. Where there is no Chromium these tests are skipped by name, and never in CI.
+tests/conftest.py offers the fixtures `browser` and `page_of` to every test. Playwright is imported when a test uses
+them. Without Chromium, these tests are skipped with a reason, but never in CI.
 """
 
 import os
@@ -22,10 +22,10 @@ WIDTHS = (390, 1600)
 
 
 class PageOf:
-    """Opens pages, each in a context of its own: no cookie, storage or tab of another page.
+    """Opens pages. Each has its own context, and shares no cookie, storage or tab with another page.
 
-    `faults` are the JavaScript errors, and the errors of the console (CSP violations among them), of all pages so far.
-    `expected` are parts of those that a test provokes.
+    `faults`: JavaScript errors and errors on the console, such as CSP violations, of all pages so far. `expected`:
+    parts of the errors that the test causes itself.
     """
 
     def __init__(self, browser: "Browser", contexts: ExitStack) -> None:
@@ -46,7 +46,7 @@ class PageOf:
         return page
 
     def unexpected(self) -> list[str]:
-        """The faults that no test provoked."""
+        """Returns the faults that the test did not cause itself."""
         return [fault for fault in self.faults if not any(part in fault for part in self.expected)]
 
     def _watch(self, page: "Page") -> None:
@@ -59,7 +59,7 @@ class PageOf:
 
 
 def chromium() -> str:
-    """The path of the machine's Chromium. Skips the test where there is none; fails it in CI."""
+    """Returns the path of Chromium. Without it, skips the test, or fails it in CI."""
     for name in NAMES:
         if found := shutil.which(name):
             return found
@@ -70,9 +70,10 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """One browser for all tests of a module, without a window.
+    """One browser without a window, for all tests of a module.
 
-    Playwright's event loop runs in this thread meanwhile, so that asyncio.run() fails: in other modules it must not.
+    While it is open, Playwright's event loop runs in this thread, so asyncio.run() fails. Other modules need
+    asyncio.run().
     """
     path = chromium()
     from playwright.sync_api import sync_playwright
@@ -85,7 +86,7 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture
 def page_of(browser: "Browser") -> Iterator[PageOf]:
-    """Opens pages. Fails the test when one of them had a JavaScript error or broke its content policy: see PageOf."""
+    """Opens pages. Fails the test if a page has a JavaScript error or violates its content policy: see PageOf."""
     with ExitStack() as contexts:
         pages = PageOf(browser, contexts)
         yield pages
@@ -93,7 +94,7 @@ def page_of(browser: "Browser") -> Iterator[PageOf]:
 
 
 def violations(page: "Page") -> list[str]:
-    """What axe-core finds on the page: each rule with the elements that break it."""
+    """Returns what axe-core finds wrong with the page: each rule, with the elements that break it."""
     from axe_playwright_python.sync_playwright import Axe
 
     found = Axe().run(page).response["violations"]
@@ -101,5 +102,5 @@ def violations(page: "Page") -> list[str]:
 
 
 def overflow(page: "Page") -> int:
-    """How many pixels the page is wider than its window."""
+    """Returns by how many pixels the page is wider than its window."""
     return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))

@@ -1,8 +1,8 @@
-"""The services that the tests run on: those of the machine where there are some, else embedded ones.
+"""The services that the tests use: those of this machine if they run, or embedded ones.
 
-TEST_DATABASE_URL, TEST_AMQP_URL, TEST_REDIS_URL and TEST_S3_URL name them; without, the usual local addresses are
-tried, and S3 is always embedded. What only RabbitMQ can show is skipped by name where there is none, and never in CI.
-`make test` runs them in two processes: see tests.two_processes.
+TEST_DATABASE_URL, TEST_AMQP_URL, TEST_REDIS_URL and TEST_S3_URL name them. Without these variables, the usual local
+addresses are tried; S3 is then always embedded. Without RabbitMQ, the tests that need it are skipped with a reason, but
+never in CI. `make test` runs the tests in two processes: see tests.two_processes.
 """
 
 import os
@@ -46,7 +46,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WholeModules
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Coverage is measured for unit tests: it makes code take half as long again, and others run it in processes."""
+    """Coverage is measured in unit tests only: it makes code 50 % slower, and other tests start other processes."""
     for item in items:
         if "unit" not in item.path.parts:
             item.add_marker(pytest.mark.no_cover)
@@ -71,7 +71,7 @@ def embedded_redis_url(parts_folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres_server_url(request: pytest.FixtureRequest) -> str:
-    """A server where databases may be made: the machine's, else the embedded one."""
+    """A Postgres server on which databases may be made: that of this machine, or the embedded one."""
     for url in (
         os.environ.get("TEST_DATABASE_URL"),
         "postgresql:///postgres",
@@ -98,12 +98,12 @@ def redis_url(request: pytest.FixtureRequest) -> str:
 
 
 def database_of_process(url: str) -> str:
-    """The URL itself for the first process. For another one the database that lies as many places before it."""
+    """Returns the URL for the first process. Other processes get a database with a lower number."""
     if PROCESS == 0:
         return url
     parts = urlsplit(url)
     number = int(parts.path.lstrip("/") or "0") - PROCESS
-    assert number >= 0, f"TEST_REDIS_URL must name database {PROCESS} or higher: each process of the tests has its own"
+    assert number >= 0, f"TEST_REDIS_URL must name database {PROCESS} or higher: each test process has its own"
     return urlunsplit(parts._replace(path=f"/{number}"))
 
 
@@ -154,7 +154,7 @@ def empty_queues(url: str) -> None:
 
 
 def make_template(server_url: str) -> tuple[str, Callable[[], None]]:
-    """A migrated database to clone, and how to drop it."""
+    """Makes a migrated database to clone. Returns its name, and the function that drops it."""
     name = f"fakesweep_template_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
@@ -182,7 +182,7 @@ def template(postgres_server_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def database_url(postgres_server_url: str, template: str) -> Iterator[str]:
-    """A migrated database of the test's own, cloned from the template."""
+    """A migrated database for one test, cloned from the template."""
     name = f"fakesweep_test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres_server_url, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
@@ -208,7 +208,7 @@ def s3_url(parts_folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def s3_environment(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The environment as boto3 wants it for the S3 server of the tests; its URL."""
+    """Sets the environment in which boto3 uses the tests' S3 server. Returns the server's URL."""
     for name, value in {
         "AWS_ENDPOINT_URL_S3": s3_url,
         "AWS_ACCESS_KEY_ID": "test",
@@ -233,7 +233,7 @@ def description() -> DetectorDescription:
 
 
 def demo_detector(**settings: Any) -> tuple[DetectorDescription, Path, Settings]:
-    """The demo detector's description and folder, with settings that suit a small machine."""
+    """Returns the description and the folder of the demo detector, with settings for a small machine."""
     sizes = {"max_num_seqs": 64, "gpu_memory_utilization": 0.2}
     given = Settings(detector=str(DEMO_DETECTOR), **(sizes | settings))
     return *supply(load_description(given), given), given

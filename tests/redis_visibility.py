@@ -1,4 +1,4 @@
-"""Messages of a killed worker come back on Redis after seconds, not after the hour of the worker's own setting."""
+"""Makes Redis redeliver the messages of a killed worker after seconds. A worker's own setting is an hour."""
 
 from typing import Any
 
@@ -6,12 +6,15 @@ from celery import signals
 
 
 def come_back_after(seconds: int) -> None:
-    """Sets how long Redis waits. Call it before Celery starts. `seconds`: more than a message is in hand."""
+    """Sets after how long Redis redelivers.
+
+    Call it before Celery starts. `seconds`: longer than a worker has a message.
+    """
     options = {
         "visibility_timeout": seconds,
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
-        # A worker that is killed while it puts messages back keeps others from that for this time; 300 s by default.
+        # A worker that is killed while it puts messages back blocks the others for this time. The default is 300 s.
         "unacked_mutex_expire": 5,
     }
 

@@ -1,4 +1,4 @@
-"""Reports in tests: made-up rows of a scan, and the page that is written from them as a reader sees it."""
+"""Reports in tests: invented rows of a scan, and the page that is written from them, as a reader sees it."""
 
 import hashlib
 import io
@@ -47,7 +47,7 @@ def row(score: float | None = 0.9, **changes: Any) -> dict[str, Any]:
 
 
 def named(text: str) -> dict[str, Any]:
-    """A detector of which all is this text."""
+    """Returns a detector in which every text is this one."""
     calibration = {"fitted_on": text, "images": 1, "error_before": None, "error_after": None}
     return dict.fromkeys(DETECTOR, text) | {"calibration": calibration}
 
@@ -67,7 +67,7 @@ def fetch_picture(uri: str, etag: str | None) -> bytes:
 
 
 class Page(HTMLParser):
-    """The elements of a page as (tag, attributes), and the text inside each element by its index."""
+    """A page: its elements as (tag, attributes), and the text inside each element by its index."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Page(HTMLParser):
             self._texts[index] += data
 
     def texts(self, tag: str, kind: str = "") -> list[str]:
-        """The texts, whitespace collapsed, of the elements with this tag and, if given, this class."""
+        """Returns the texts of the elements with this tag and, if given, this class. White space is collapsed."""
         return [
             " ".join(text.split())
             for (name, attributes), text in zip(self.elements, self._texts, strict=True)
@@ -108,7 +108,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
     def section(self, name: str) -> str:
-        """The text of the section with this id."""
+        """Returns the text of the section with this id."""
         return next(
             " ".join(text.split())
             for (tag, attributes), text in zip(self.elements, self._texts, strict=True)
@@ -116,14 +116,14 @@ class Page(HTMLParser):
         )
 
     def bins(self) -> list[tuple[int, ...]]:
-        """(fake, uncertain, real) of every bin, from the table under the histogram."""
+        """Returns (fake, uncertain, real) of every bin, from the table under the histogram."""
         numbers = [text for text in self.texts("tr") if " – " in text]
         return [tuple(int(number.replace(",", "")) for number in text.split()[-3:]) for text in numbers]
 
 
 def write(folder: Path, rows: Iterable[dict[str, Any]], *, fetch: Any = fetch_picture, gallery: int = 99,
           limits: Any = None, **of_scan: Any) -> Page:  # fmt: skip
-    """The report of these rows, written into the folder and read again."""
+    """Writes the report of these rows into the folder. Returns its page."""
     output = folder / "report.html"
     write_report(summary(**of_scan), rows, fetch, output, gallery=gallery, **(limits or {}))
     return Page(output.read_text(encoding="utf-8"))
@@ -131,5 +131,5 @@ def write(folder: Path, rows: Iterable[dict[str, Any]], *, fetch: Any = fetch_pi
 
 @pytest.fixture
 def report(tmp_path: Path) -> Any:
-    """Writes a report of rows, as `write` does, and gives its page."""
+    """Writes the report of some rows, as `write` does. Returns its page."""
     return partial(write, tmp_path)

@@ -1,4 +1,4 @@
-"""Contents that wait at the review desk, written as rows; and people who review them."""
+"""Contents that wait at the review desk, written as rows, and people who review them."""
 
 import hashlib
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ def sha256_of(name: str) -> str:
 
 @dataclass
 class ReviewDesk:
-    """Two detectors, two scans whose findings were dropped, and whoever comes in."""
+    """A desk with two detectors, two scans whose findings were dropped, three reviewers and a lead."""
 
     database: Database
     people: dict[str, Person] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class ReviewDesk:
         return self.people[name]
 
     def flag(self, name: str, score: float | None = 0.9, **more: Any) -> str:
-        """A content that waits; of equal scores the later one is younger."""
+        """Adds a content that waits. If two have the same score, the later one is younger."""
         given = {"sha256": sha256_of(name), "uri": f"s3://b/{name}", "score": score, "detector": 1, "scan": SCAN}
         given |= {"at": 0.0} | more
         with self.database.begin() as connection:
@@ -105,11 +105,11 @@ class ReviewDesk:
         )
 
     def say(self, name: str, content: str, statement: str = "fake", chance: SecondShare = NEVER) -> Decided:
-        """Claims a content and decides it."""
+        """Claims a content and decides about it."""
         return self.decide(name, self.claim(name, content), statement, chance)
 
     def give_back(self, claimed: Claimed | None) -> None:
-        """Ends a claim, as time does."""
+        """Ends a claim, as its expiry does."""
         with self.database.begin() as connection:
             connection.execute(text("DELETE FROM claims WHERE id = :id"), {"id": claimed and claimed.id})
 

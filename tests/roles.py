@@ -1,5 +1,6 @@
-"""A database with roles and a login for each, as an operator sets it up. Roles belong to the whole server, so that the
-names of each one are its own.
+"""A database with roles and a login for each, as an operator sets it up.
+
+Roles belong to the whole server, so each database of a test has its own names for them.
 """
 
 import uuid
@@ -22,27 +23,27 @@ PASSWORD = "secret"
 
 @dataclass(frozen=True)
 class Home:
-    """A migrated database. `prefix` begins the names of its roles; `url` is that of a superuser."""
+    """A migrated database. The names of its roles begin with `prefix`. `url` is that of a superuser."""
 
     url: str
     prefix: str
 
     def login(self, role: str) -> str:
-        """The name of a login; of a role, it is the login that has the role."""
+        """Returns the name of a login, for example of the login that has this role."""
         return f"{self.prefix}_{role}_login"
 
     def url_of(self, role: str) -> str:
-        """The DATABASE_URL of a login."""
+        """Returns the DATABASE_URL of a login."""
         parsed = make_url(self.url).set(username=self.login(role), password=PASSWORD)
         return parsed.render_as_string(hide_password=False)
 
     def make_login(self, role: str, options: str = "", url: str | None = None) -> str:
-        """A login that has no role yet; its name."""
+        """Makes a login that has no role yet. Returns its name."""
         self.sql(f"CREATE ROLE \"{self.login(role)}\" LOGIN PASSWORD '{PASSWORD}' {options}", url)
         return self.login(role)
 
     def make_roles(self, *members: tuple[Role, str], url: str | None = None, **more: Any) -> Sequence[Step]:
-        """As `fakesweep roles` does it."""
+        """Makes the roles, as `fakesweep roles` does."""
         database = connect(url or self.url)
         try:
             return list(make_roles(database, Wanted(self.prefix, members, **more)))
@@ -50,7 +51,7 @@ class Home:
             database.dispose()
 
     def sql(self, statement: str, url: str | None = None) -> list[tuple[Any, ...]]:
-        """Runs a statement and commits; its rows."""
+        """Runs a statement and commits. Returns its rows."""
         with psycopg.connect(url or self.url, autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
@@ -58,7 +59,7 @@ class Home:
 
 @contextmanager
 def home(server_url: str, template: str) -> Iterator[Home]:
-    """A database without roles, cloned from the template; at the end it and every role of the prefix are dropped."""
+    """A database without roles, cloned from the template. At the end, it and all roles with the prefix are dropped."""
     prefix = f"fs{uuid.uuid4().hex[:8]}"
     name = f"fakesweep_test_{prefix}"
     with psycopg.connect(server_url, autocommit=True) as connection:
@@ -71,10 +72,10 @@ def home(server_url: str, template: str) -> Iterator[Home]:
 
 
 def drop_roles(server_url: str, prefix: str) -> None:
-    """Drops every role whose name begins so. Their databases must be gone."""
+    """Drops every role whose name begins with the prefix. The databases of these roles must not exist any more."""
     with psycopg.connect(server_url, autocommit=True) as connection:
         roles = "SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)"
-        # A role that has granted a membership is dropped after the members.
+        # A role that has granted a membership can only be dropped after its members.
         while left := connection.execute(roles, [prefix]).fetchall():
             for (role,) in left:
                 with suppress(psycopg.errors.DependentObjectsStillExist):
@@ -82,5 +83,5 @@ def drop_roles(server_url: str, prefix: str) -> None:
 
 
 def with_all_logins(made: Home) -> None:
-    """A login for each role, in the way that docs/roles.md shows."""
+    """Makes a login for each role, as docs/roles.md shows."""
     made.make_roles(*((role, made.make_login(role)) for role in Role))

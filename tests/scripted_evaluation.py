@@ -1,6 +1,6 @@
-"""A whole evaluation as a process, but for the model: `python -m tests.scripted_evaluation DATASET OUTPUT SECONDS`.
+"""An evaluation as a process. Only the model is scripted: `python -m tests.scripted_evaluation DATASET OUTPUT SECONDS`.
 
-An image takes the scripted engine so many seconds; all perturbations are asked for.
+The scripted engine takes SECONDS for an image. All perturbations are made.
 """
 
 import sys
@@ -21,7 +21,7 @@ from worker.testing import ScriptedEngine, scripted_description
 
 
 def scripted_parts(folder: Path, faults: Faults, engine: ScriptedEngine, **changes: Any) -> EvaluationParts:
-    """What evaluate_records() works with, but for the model."""
+    """Returns the parts of evaluate_records(), with a scripted engine."""
     given = {
         "description": scripted_description(),
         "start": lambda: engine,
@@ -34,7 +34,7 @@ def scripted_parts(folder: Path, faults: Faults, engine: ScriptedEngine, **chang
 
 
 def evaluate_scripted(dataset: Path, output: Path, engine: ScriptedEngine, perturbations: Sequence[str]) -> None:
-    """The evaluation, with the images beside the dataset."""
+    """Runs the evaluation. The images lie beside the dataset."""
     faults = Faults()
     records = read_records(dataset, faults)
     parts = scripted_parts(dataset.parent, faults, engine, perturbations=tuple(perturbations), threads=3)

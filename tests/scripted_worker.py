@@ -1,4 +1,4 @@
-"""The worker as a process, but for the model: Celery, broker, S3 and Postgres are real, the engine is scripted."""
+"""A worker as a process with a scripted engine. Celery, the broker, S3 and Postgres are real."""
 
 import argparse
 import os
@@ -14,10 +14,10 @@ from worker.testing import ScriptedEngine, scripted_description
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("seconds", type=float, help="that an image takes")
-    parser.add_argument("poison", type=int, help="grey level that kills the process")
-    parser.add_argument("--judged", type=Path, help="each image that is judged adds a line to this file")
-    parser.add_argument("--visibility", type=int, help="seconds until messages come back on Redis")
+    parser.add_argument("seconds", type=float, help="seconds that the engine takes for an image")
+    parser.add_argument("poison", type=int, help="an image of this grey level kills the process")
+    parser.add_argument("--judged", type=Path, help="a file to which each judged image adds a line")
+    parser.add_argument("--visibility", type=int, help="seconds after which Redis redelivers a message")
     options = parser.parse_args()
     if options.visibility:
         come_back_after(options.visibility)

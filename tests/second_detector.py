@@ -1,9 +1,9 @@
-"""A detector that is no LLaVA: a Qwen2-VL of 0.3 million parameters, with a question and words of its own.
+"""A detector that is not a LLaVA: a Qwen2-VL of 0.3 million parameters, with its own question and words.
 
     python -m tests.second_detector build/second-detector
 
-It is told apart from FakeVLM by its detector.toml alone, which is what the tests show. Bright images are synthetic to
-it and dark ones authentic; it learns that in seconds, from seeded weights and seeded noise.
+Only its detector.toml makes it different from FakeVLM for our code, which is what the tests show. It calls bright
+images synthetic and dark ones authentic. It learns that in seconds, from seeded weights and seeded noise.
 """
 
 import json
@@ -19,7 +19,7 @@ from transformers import AutoProcessor, PreTrainedTokenizerFast, Qwen2VLConfig, 
 
 from worker.images import Fit, to_square
 
-EDGE = 112  # pixels: 8 x 8 patches of 14, merged two by two to 16 visual tokens
+EDGE = 112  # pixels: 8 x 8 patches of 14 pixels, merged 2 by 2 into 16 visual tokens
 SPECIAL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
     "<|video_pad|>",
@@ -74,7 +74,10 @@ real_to = 0.3
 
 
 def draw(seed: int, level: float | None = None) -> Image.Image:
-    """Grey noise, 160 x 96: of a mean of 140 to 220 where the seed is even, 30 to 110 where odd, or of `level`."""
+    """Returns grey noise of 160 x 96.
+
+    Its mean is `level`, or 140 to 220 if the seed is even, or 30 to 110 if it is odd.
+    """
     generator = np.random.default_rng(seed)
     if level is None:
         level = generator.uniform(140, 220) if seed % 2 == 0 else generator.uniform(30, 110)
@@ -83,9 +86,11 @@ def draw(seed: int, level: float | None = None) -> Image.Image:
 
 
 def build(folder: Path, *, seed: int = 1) -> None:
-    """Writes detector.toml, weights, configuration, tokenizer and processor into `folder`. Ten seconds of one core.
+    """Writes detector.toml, weights, configuration, tokenizer and processor into `folder`. It takes ten seconds on one
+    core.
 
-    One thread: more of them only wait for one another over tensors as small as these, for minutes on a busy machine.
+    It uses one thread: with such small tensors, several threads only wait for each other, for minutes on a busy
+    machine.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "detector.toml").write_text(DESCRIPTION, encoding="utf-8")
@@ -108,7 +113,10 @@ def build(folder: Path, *, seed: int = 1) -> None:
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """Qwen's form: byte-level BPE, learnt from the prompt and the answers; " synthetic" and " authentic" are tokens."""
+    """Makes a tokenizer of Qwen's kind: byte-level BPE, learnt from the prompt and the answers.
+
+    " synthetic" and " authentic" are tokens.
+    """
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+"), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -127,7 +135,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _preprocessor_config() -> dict[str, Any]:
-    """As Qwen2-VL's repositories have it; with both limits at EDGE x EDGE an image of that size stays as it is."""
+    """Returns the file of Qwen2-VL's repositories. With EDGE x EDGE as both limits, such images are not resized."""
     return {
         "processor_class": "Qwen2VLProcessor",
         "image_processor_type": "Qwen2VLImageProcessor",
@@ -142,7 +150,7 @@ def _preprocessor_config() -> dict[str, Any]:
 
 
 def _config(tokenizer: PreTrainedTokenizerFast) -> Qwen2VLConfig:
-    """Heads are 32 wide, the least that vLLM's attention on CPUs takes."""
+    """The heads are 32 wide, the smallest width that vLLM's attention on CPUs supports."""
     ids = dict(zip(SPECIAL, tokenizer.convert_tokens_to_ids(list(SPECIAL)), strict=True))
     text = {
         "vocab_size": len(tokenizer),
@@ -151,7 +159,7 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> Qwen2VLConfig:
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
         "num_key_value_heads": 1,
-        "initializer_range": 0.08,  # Qwen's 0.02 suits widths in the thousands
+        "initializer_range": 0.08,  # Qwen's 0.02 is right for widths in the thousands
         "max_position_embeddings": 512,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
         "bos_token_id": None,
@@ -180,7 +188,7 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> Qwen2VLConfig:
 def _train(
     model: Qwen2VLForConditionalGeneration, processor: Any, seed: int, *, steps: int = 80, images: int = 64
 ) -> None:
-    """Next-token loss on the answers alone, end to end, as FakeVLM was trained."""
+    """Trains on the tokens of the answers only, with all weights, as FakeVLM was trained."""
     drawn = [to_square(draw(number), edge=EDGE, fit=Fit.PAD) for number in range(images)]
     texts = [PROMPT + (SYNTHETIC, AUTHENTIC)[number % 2] + "<|im_end|>" for number in range(images)]
     inputs = processor(images=drawn, text=texts, padding=True, padding_side="right", return_tensors="pt")

@@ -1,9 +1,9 @@
-"""A stand-in for systemctl where systemd does not run: `start`, `stop` and `enable --now` of our services.
+"""A replacement for systemctl where systemd does not run: `start`, `stop` and `enable --now` of our services.
 
     python -m tests.systemctl start fakesweep-worker
 
-It reads the unit files in $UNITS and does what a few of their lines say: EnvironmentFile, Environment, LoadCredential
-and ExecStart. Nothing is confined. /etc/fakesweep is $SETTINGS. The program `fakesweep` is the one on the PATH.
+It reads the unit files in $UNITS and does what some of their lines say: EnvironmentFile, Environment, LoadCredential
+and ExecStart. It restricts nothing. /etc/fakesweep is $SETTINGS. The program `fakesweep` is the one on the PATH.
 """
 
 import os
@@ -20,7 +20,7 @@ STOPS_WITHIN_S = 60
 
 
 def main(verb: str, *arguments: str) -> int:
-    """Does it with each unit; the exit code."""
+    """Carries out the action for each unit. Returns the exit code."""
     for unit in (one for one in arguments if not one.startswith("-")):
         (_stop if verb == "stop" else _start)(unit.removesuffix(".service"))
     return 0

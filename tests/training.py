@@ -1,4 +1,4 @@
-"""Trainings small enough for a test: the untrained demo detector, a few drawn images, and how both are put together."""
+"""Trainings that are small enough for a test: an untrained demo detector and a few drawn images."""
 
 import json
 import os
@@ -26,45 +26,45 @@ from worker.storage import open_stores
 ENVIRONMENT = {
     "FAKESWEEP_ENGINE": "transformers",  # of the evaluation at the end
     "HF_HUB_OFFLINE": "1",
-    "OMP_NUM_THREADS": "1",  # more of them only wait for one another over models as small as these
+    "OMP_NUM_THREADS": "1",  # with such small models, several threads only wait for each other
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONPATH": str(ROOT),
 }
 
 
 def write_base(folder: Path) -> Path:
-    """The untrained demo detector; the folder."""
+    """Writes an untrained demo detector. Returns its folder."""
     tokenizer = make_tokenizer()
     save_checkpoint(make_model(tokenizer, 0), tokenizer, folder)
     return folder
 
 
 def write_images(folder: Path, count: int, *, seed: int = 77) -> Path:
-    """Drawn images, half of them real, with records; the path of the records."""
+    """Writes drawn images, half of them real, with records. Returns the path of the records."""
     (folder / "images").mkdir(parents=True)
     return write_records(folder, [draw_record(number, seed=seed, folder=folder) for number in range(count)])
 
 
 def write_records(folder: Path, records: list[dict[str, Any]]) -> Path:
-    """records.json, a record a line."""
+    """Writes records.json, with one record per line."""
     path = folder / "records.json"
     path.write_text("[\n" + ",\n".join(json.dumps(record) for record in records) + "\n]\n", encoding="utf-8")
     return path
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    """A checkpoint's, by their names on disk."""
+    """Returns the weights of a checkpoint, by their names in the file."""
     return dict(load_file(folder / "model.safetensors"))
 
 
 def described(folder: Path) -> tuple[DetectorDescription, Path]:
-    """What a worker would make of a folder; raises ConfigurationError where it would not start."""
+    """Returns what a worker loads from a folder. Raises ConfigurationError if the worker would not start."""
     settings = Settings(detector=str(folder))
     return supply(load_description(settings), settings)
 
 
 def train_in_process(base: Path, dataset: Path, output: Path, *stages: Stage, **job: Any) -> list[Fault]:
-    """Trains as `fakesweep train` does, without the evaluation; the faults that were told."""
+    """Trains as `fakesweep train` does, without the evaluation. Returns the faults that were reported."""
     found = list(read_dataset(dataset))
     records = [one for one in found if isinstance(one, Record)]
     faults = [one for one in found if isinstance(one, Fault)]
@@ -78,7 +78,7 @@ def train_in_process(base: Path, dataset: Path, output: Path, *stages: Stage, **
 
 
 def command(base: Path, dataset: Path, output: Path, recipe: Path | str, *options: str) -> list[str]:
-    """The arguments of `python -m` that train on the command line."""
+    """Returns the arguments of `python -m` that train with the command line."""
     return [
         "producers", "train", str(dataset), "--detector", str(base), "--recipe", str(recipe),
         "--output", str(output), *options,
@@ -86,5 +86,5 @@ def command(base: Path, dataset: Path, output: Path, recipe: Path | str, *option
 
 
 def environment() -> dict[str, str]:
-    """Of a training as a process, with nothing in it that a test's own environment has set for workers."""
+    """Returns the environment of a training process, without settings that a test has made for workers."""
     return {name: value for name, value in os.environ.items() if not name.startswith("FAKESWEEP_")} | ENVIRONMENT

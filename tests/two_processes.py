@@ -1,7 +1,7 @@
 """How `make test` divides the tests among two processes: which modules stay together, and what each process has alone.
 
-The processes share Postgres, where each test has a database of its own, and the Redis server, where each process uses
-one database and empties it: 15 and 14 unless TEST_REDIS_URL names another one. The modules that use RabbitMQ run in one
+The processes share Postgres, where each test has its own database, and the Redis server, where each process uses one
+database and empties it: 15 and 14, unless TEST_REDIS_URL names another one. The modules that use RabbitMQ run in one
 process, because they share its queues.
 """
 
@@ -33,7 +33,7 @@ TOGETHER = {
         "contract/test_ready_inputs.py",
     ),
 }
-"""Modules that run in the same process, by what they share. Any other module is on its own."""
+"""Modules that run in the same process, by what they share. Every other module may run in either process."""
 
 PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 """The number of this process, from 0."""
@@ -42,7 +42,7 @@ _GROUPS = {f"tests/{module}": group for group, modules in TOGETHER.items() for m
 
 
 class WholeModules(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist is not typed
-    """Gives a process that is free the next module, with all that run together with it."""
+    """Gives an idle process the next module, with all modules that must run with it."""
 
     # pytest-xdist has marks for such groups, which do nothing with pytest 9.2 (pytest-xdist issue 1386).
     def _split_scope(self, nodeid: str) -> str:
@@ -51,14 +51,14 @@ class WholeModules(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist i
 
 
 def group_of(module: Path) -> str | None:
-    """What the module shares with others; None when it is on its own."""
+    """Returns what the module shares with others, or None if it shares nothing."""
     return _GROUPS.get(module.relative_to(Path(__file__).parents[1]).as_posix())
 
 
 def keep_to_one_core() -> None:
-    """Lets models compute on one core, a different one in each process. Call it before torch is imported.
+    """Lets models compute on one core, which is a different one in each process. Call it before torch is imported.
 
-    Threads of two models that wait for each other on the same cores make both many times slower.
+    If the threads of two models wait for each other on the same cores, both models become many times slower.
     """
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ["OMP_NUM_THREADS"] = "1"

