@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from worker.errors import EngineDeadError
@@ -15,11 +15,12 @@ class Progress:
     messages for hanging. The first image may take `first_s` seconds: on a fresh machine, kernels are compiled for it.
     """
 
-    def __init__(self, stall_s: float, *, first_s: float = 1800) -> None:
+    def __init__(self, stall_s: float, *, first_s: float = 1800, clock: Callable[[], float] = time.monotonic) -> None:
         self._stall_s = stall_s
         self._first_s = max(first_s, stall_s)
+        self._clock = clock
         self._lock = threading.Lock()
-        self._last = time.monotonic()
+        self._last = clock()
         self.in_flight = 0
         self.finished = 0
 
@@ -28,7 +29,7 @@ class Progress:
         """Counts images as in flight while the body runs."""
         with self._lock:
             if not self.in_flight:
-                self._last = time.monotonic()
+                self._last = self._clock()
             self.in_flight += count
         try:
             yield
@@ -39,13 +40,13 @@ class Progress:
     def advance(self, images: int = 1) -> None:
         """Notes that images were finished, with or without an answer."""
         with self._lock:
-            self._last = time.monotonic()
+            self._last = self._clock()
             self.finished += images
 
     def check(self) -> None:
         """Raises EngineDeadError when the engine is stalled."""
         with self._lock:
-            silent_s = time.monotonic() - self._last if self.in_flight else 0.0
+            silent_s = self._clock() - self._last if self.in_flight else 0.0
             limit_s = self._stall_s if self.finished else self._first_s
         if silent_s > limit_s:
             raise EngineDeadError(
