@@ -1,4 +1,4 @@
-"""Two detectors on the same images: every number against a calculation of its own."""
+"""Two detectors on the same images. Every number is compared with another calculation of it."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from worker.testing import scripted_description
 
 
 def said(answers: Sequence[float | None], **more: Any) -> list[Prediction]:
-    """Images 0, 1, 2 …: the first half fake, the others real, with these log-odds."""
+    """Predictions for images 0, 1, 2 …, with these log-odds. The first half is fake, the others are real."""
     half = len(answers) // 2
     return [
         predicted(f"{place}.png", fake=place < half, log_odds=one, **more) for place, one in enumerate(answers)
@@ -33,7 +33,7 @@ def compared(a: Sequence[Prediction], b: Sequence[Prediction]) -> Comparison:
 
 
 def other_mind(predictions: Sequence[Prediction], seed: int, undecided: float = 0.05) -> list[Prediction]:
-    """Another detector on the same images: less sure, at times undecided."""
+    """Predictions of another detector on the same images. It is less sure, and sometimes undecided."""
     chance = np.random.default_rng(seed)
     return [
         predicted(
@@ -60,7 +60,10 @@ def test_mcnemar_without_discordant_images_shows_nothing() -> None:
 
 
 def test_the_interval_of_a_published_table() -> None:
-    """Agresti's prime minister: 150 and 86 of 1,600 changed their mind. Wald's interval is .0200 to .0600."""
+    """Agresti's table about the prime minister: 150 and 86 of 1,600 people changed their mind.
+
+    Wald's interval is .0200 to .0600.
+    """
     low, high = difference_interval(150, 86, 1600)
     n = 1602
     middle, variance = 64 / n, (237 - 64**2 / n) / n**2
@@ -68,7 +71,7 @@ def test_the_interval_of_a_published_table() -> None:
     assert (low, high) == pytest.approx((0.0200, 0.0600), abs=0.0015)
 
 
-def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
+def test_the_interval_contains_the_true_value_in_95_percent_of_cases() -> None:
     chance = np.random.default_rng(0)
     tables = chance.multinomial(60, [0.7, 0.15, 0.05, 0.1], size=4000)
     inside = [low <= 0.1 <= high for low, high in (difference_interval(row[1], row[2], 60) for row in tables)]
@@ -97,7 +100,7 @@ def test_holms_correction_by_hand(p_values: list[float], corrected: list[float])
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=12))
-def test_holm_rejects_what_stepping_down_rejects(p_values: list[float]) -> None:
+def test_holm_rejects_the_same_as_stepping_down(p_values: list[float]) -> None:
     rejected = set()
     for step, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         if p_values[place] * (len(p_values) - step) >= 0.05:
@@ -109,7 +112,7 @@ def test_holm_rejects_what_stepping_down_rejects(p_values: list[float]) -> None:
 # Comparisons
 
 
-def test_the_table_counts_right_and_wrong_and_undecided_is_wrong() -> None:
+def test_the_table_counts_right_and_wrong_answers_and_undecided_is_wrong() -> None:
     found = compared(said([2, 2, 2, None, -2, 2, -2, -2]), said([2, -2, None, 2, -2, 2, 2, None]))
     assert (found.duel.both, found.duel.only_a, found.duel.only_b, found.duel.neither) == (2, 4, 1, 1)
     assert found.duel.images == 8
@@ -118,7 +121,7 @@ def test_the_table_counts_right_and_wrong_and_undecided_is_wrong() -> None:
     assert [pair.a.image for pair in found.disagreements] == ["1.png", "2.png", "3.png", "6.png", "7.png"]
 
 
-def test_every_number_on_random_predictions() -> None:
+def test_every_number_is_right_on_random_predictions() -> None:
     a = drawn_predictions(800, seed=1, category="animal")
     b = other_mind(a, seed=2)
     found = compared(a, b[::-1])  # the order does not matter
@@ -142,11 +145,11 @@ def test_every_number_on_random_predictions() -> None:
 
 
 def test_kappa_by_hand() -> None:
-    """Three of four alike; by chance it would be half of them."""
+    """Three of four verdicts agree. By chance, two of four would."""
     assert compared(said([2, 2, -2, -2]), said([2, -2, -2, -2])).kappa == pytest.approx((3 / 4 - 1 / 2) / (1 - 1 / 2))
 
 
-def test_who_is_better_where_with_holms_correction() -> None:
+def test_the_better_detector_of_each_group_with_holms_correction() -> None:
     def made(wrong_in: str) -> list[Prediction]:
         return [
             predicted(
@@ -164,12 +167,12 @@ def test_who_is_better_where_with_holms_correction() -> None:
     assert [one.duel.p for one in found.categories] == pytest.approx([2 / 2**7, 2 / 2**6, 1])
     assert [one.p_holm for one in found.categories] == pytest.approx([3 * 2 / 2**7, 2 * 2 / 2**6, 1])
     assert [one.winner for one in found.categories] == ["A", None, None]
-    assert [one.name for one in found.generators] == ["made-animal", "made-human"]  # none for doc
+    assert [one.name for one in found.generators] == ["made-animal", "made-human"]  # no image of doc has a generator
     assert [one.p_holm for one in found.generators] == pytest.approx([2 * 2 / 2**7, 1])
     assert found.winner is None
 
 
-def test_the_better_one_is_named_from_both_sides() -> None:
+def test_the_better_detector_is_named_in_either_order() -> None:
     good, bad = said([2.0] * 10 + [-2.0] * 10), said([-2.0] * 20)
     assert (compared(good, bad).winner, compared(bad, good).winner) == ("A", "B")
 
@@ -181,7 +184,7 @@ def test_identical_detectors() -> None:
     assert found.disagreements == ()
 
 
-def test_one_class_or_no_score_has_no_area_and_one_word_no_kappa() -> None:
+def test_one_class_or_no_score_has_no_roc_auc_and_one_verdict_has_no_kappa() -> None:
     fakes = said([2, 2, -2, -2])[:2]
     assert (compared(fakes, fakes).roc_auc_a, compared(fakes, fakes).kappa) == (None, None)
     undecided = said([None] * 4)
@@ -190,7 +193,7 @@ def test_one_class_or_no_score_has_no_area_and_one_word_no_kappa() -> None:
     assert (found.duel.neither, found.duel.accuracy_a) == (4, 0)
 
 
-def test_images_of_one_alone_are_named_and_left_out() -> None:
+def test_images_of_only_one_detector_are_named_and_left_out() -> None:
     a, b = said([2, 2, -2, -2]), said([2, 2, -2, -2])
     found = compared(a[:3], b[1:])
     assert (found.only_in_a, found.only_in_b, found.duel.images) == (("0.png",), ("3.png",), 2)
@@ -202,7 +205,7 @@ def test_two_datasets_are_compared_with_a_warning(datasets: Sequence[str | None]
     assert [("two datasets" in one) for one in compare(a, b).warnings] == [True] * warned
 
 
-def test_images_of_another_content_are_named_and_left_out(tmp_path: Path) -> None:
+def test_images_with_another_content_are_named_and_left_out(tmp_path: Path) -> None:
     a = hashed(*said([2, 2, -2, -2]))
     b = [a[0], *hashed(a[1], content="another"), a[2].model_copy(update={"sha256": None}), a[3]]
     found = compared(a, b)
@@ -232,13 +235,13 @@ def test_images_from_two_places_are_compared_with_a_warning(
     assert [said_of_it in one for one in compare(a, b).warnings] == [True] * warned
 
 
-def test_detectors_that_were_asked_in_two_ways_are_compared_with_a_warning() -> None:
+def test_detectors_with_other_options_are_compared_with_a_warning() -> None:
     a, b = (evaluated(said([2, 2, -2, -2]), explain=one) for one in ("all", "none"))
     assert ["A explained all of its answers, B none" in one for one in compare(a, b).warnings] == [True]
     assert not compare(a, a).warnings
 
 
-def test_one_detector_against_itself_is_said_and_two_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_comparing_a_detector_with_itself_warns_and_two_with_one_name_get_longer_names(tmp_path: Path) -> None:
     one, other, third = (
         of_detector(scripted_description(**more))
         for more in ({}, {"calibration": {"slope": 0.5}}, {"name": "third"})
@@ -254,7 +257,7 @@ def test_one_detector_against_itself_is_said_and_two_of_one_name_are_told_apart(
     assert comparison_page.names(a, c) == ("scripted", "third")
 
 
-def test_who_is_better_stands_before_what_it_comes_from(tmp_path: Path) -> None:
+def test_the_better_detector_is_shown_before_the_figures(tmp_path: Path) -> None:
     a, b = (evaluated(said([2, 2, -2, -2], category="doc", generator="flux")) for _ in "ab")
     comparison_page.write_comparison_page(compare(a, b), a, b, tmp_path / "page.html")
     html = (tmp_path / "page.html").read_text()
@@ -273,7 +276,7 @@ def test_sets_that_cannot_be_compared_are_refused() -> None:
         compared(a, turned)
 
 
-def test_the_object_holds_every_disagreement_and_the_page_the_first() -> None:
+def test_the_json_has_every_disagreement_and_the_page_the_first_ones(tmp_path: Path) -> None:
     count = 2 * comparison_page.SHOWN + 100
     a, b = evaluated(said([2.0] * count), "A"), evaluated(said([-2.0] * (count - 1) + [None]), "B")
     found = compare(a, b)
@@ -285,3 +288,5 @@ def test_the_object_holds_every_disagreement_and_the_page_the_first() -> None:
         "score_b": pytest.approx(1 / (1 + math.exp(2))),
     }  # fmt: skip
     assert content["table"] == {"both": 0, "only_a": count // 2, "only_b": count // 2 - 1, "neither": 1}
+    comparison_page.write_comparison_page(found, a, b, tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text().count('<td class="uri">') == comparison_page.SHOWN

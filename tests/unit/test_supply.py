@@ -1,4 +1,4 @@
-"""Where descriptions and models come from, and that a bad model is told before an engine starts."""
+"""How descriptions and models are found. A bad model is an error before an engine starts."""
 
 import hashlib
 import http.client
@@ -22,6 +22,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.conftest import DEMO_DETECTOR
+from tests.processes import wait_for
 from tests.unit.bad_models import BAD, WEIGHTS, broken, copied, edit, reweigh, shards, sparse
 from worker.detector.description import DetectorDescription
 from worker.detector.inspection import inspect
@@ -60,7 +61,7 @@ def demo_revision() -> str | None:
 
 @pytest.mark.parametrize("detector", [DEMO_DETECTOR, DEMO_DETECTOR / "detector.toml"])
 @pytest.mark.parametrize("engine", ["transformers", "vllm"])
-def test_a_folder_or_its_toml(detector: Path, engine: str) -> None:
+def test_a_folder_or_its_detector_toml(detector: Path, engine: str) -> None:
     description, folder = supplied(given(detector, engine=engine))
     assert (description.name, folder) == ("demo", DEMO_DETECTOR.resolve())
     assert re.fullmatch(r"sha256:[0-9a-f]{64}", description.revision or "")
@@ -80,7 +81,7 @@ def test_a_toml_may_name_a_folder_beside_it(tmp_path: Path, demo_revision: str) 
     assert (description.revision, folder) == (demo_revision, tmp_path / "model")
 
 
-def test_a_folders_revision_is_what_lies_in_it(tmp_path: Path, demo_revision: str) -> None:
+def test_the_revision_of_a_folder_depends_on_its_files(tmp_path: Path, demo_revision: str) -> None:
     folder = copied(tmp_path)
     text = (folder / "detector.toml").read_text(encoding="utf-8").partition("[checksums]")[0]
     (folder / "detector.toml").write_text(text, encoding="utf-8")
@@ -101,7 +102,7 @@ def test_another_model_under_the_same_description(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("detector", ["/no/such/folder", "no/such/own.toml", "nobody", "a/b/c"])
-def test_a_detector_that_is_nowhere(detector: str) -> None:
+def test_a_detector_that_cannot_be_found(detector: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"^FAKESWEEP_DETECTOR: '{detector}' is neither one of .*fakevlm"):
         load_description(given(detector))
 
@@ -109,7 +110,7 @@ def test_a_detector_that_is_nowhere(detector: str) -> None:
 # Checksums
 
 
-def test_checksums_are_verified_and_the_file_is_named(demo_revision: str) -> None:
+def test_a_wrong_checksum_is_an_error_with_the_files_name(demo_revision: str) -> None:
     settings = given()
     right = {name: hashlib.sha256((DEMO_DETECTOR / name).read_bytes()).hexdigest() for name in (WEIGHTS, "README.md")}
     assert supply(described(settings, checksums=right), settings)[0].revision == demo_revision
@@ -120,7 +121,7 @@ def test_checksums_are_verified_and_the_file_is_named(demo_revision: str) -> Non
 
 
 @pytest.mark.timeout(60)
-def test_memory_goes_before_checksums(tmp_path: Path) -> None:
+def test_memory_is_checked_before_checksums(tmp_path: Path) -> None:
     settings = given(broken("too large", tmp_path))
     with pytest.raises(ConfigurationError, match="needs at least"):
         supply(described(settings, checksums={WEIGHTS: "0" * 64}), settings)
@@ -131,7 +132,10 @@ def test_memory_goes_before_checksums(tmp_path: Path) -> None:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The hub client's cache with the demo detector as org/demo, its files links out of the folder as always there."""
+    """Makes a cache of the hub client with the demo detector as org/demo.
+
+    As always there, its files are links out of the folder.
+    """
     repository = tmp_path / "hub" / "models--org--demo"
     snapshot = repository / "snapshots" / COMMIT
     snapshot.mkdir(parents=True)
@@ -171,7 +175,7 @@ def test_a_folder_of_a_hub_repository(hub: Path) -> None:
     assert (description.model, description.revision, folder) == ("org/demo/inner", COMMIT, hub / "inner")
 
 
-def test_a_model_that_the_hub_does_not_give(hub: Path) -> None:
+def test_a_model_that_cannot_be_downloaded_from_the_hub(hub: Path) -> None:
     for settings, name in (
         (given("nobody/nothing"), "FAKESWEEP_DETECTOR: nobody/nothing"),
         (given(model="nobody/nothing"), "FAKESWEEP_MODEL: nobody/nothing"),
@@ -197,7 +201,7 @@ def put(bucket: str, prefix: str = "", *, names: tuple[str, ...] = ()) -> None:
 @pytest.mark.parametrize(("prefix", "uri"), [("m/1/", "/m/1"), ("m/1/", "/m/1/"), ("", ""), ("", "/")])
 def test_a_detector_from_s3(bucket: str, prefix: str, uri: str, tmp_path: Path, demo_revision: str) -> None:
     put(bucket, prefix)
-    # Deeper ones are another model's.
+    # objects in deeper folders belong to another model
     boto3.client("s3").put_object(Bucket=bucket, Key=f"{prefix}z/generation_config.json", Body=b"{}")
     settings = given(f"s3://{bucket}{uri}", model_cache=tmp_path)
     description, folder = supplied(settings)
@@ -210,7 +214,7 @@ def test_a_detector_from_s3(bucket: str, prefix: str, uri: str, tmp_path: Path, 
     assert (folder / "kept").exists()
 
 
-def test_a_changed_object_is_another_folder(bucket: str, tmp_path: Path) -> None:
+def test_a_changed_object_makes_another_folder(bucket: str, tmp_path: Path) -> None:
     put(bucket, "m/")
     settings = given(model=f"s3://{bucket}/m", model_cache=tmp_path)
     first = supplied(settings)
@@ -229,7 +233,7 @@ def test_a_description_in_s3_with_its_model_beside_it(bucket: str, tmp_path: Pat
     assert (folder / WEIGHTS).is_file()
 
 
-def test_s3_faults_are_named(bucket: str, tmp_path: Path) -> None:
+def test_errors_of_s3_name_the_setting(bucket: str, tmp_path: Path) -> None:
     absent = f"s3://{bucket}-absent"
     (tmp_path / "taken").touch()
     put(bucket, "m/", names=("config.json",))
@@ -251,20 +255,23 @@ def test_s3_faults_are_named(bucket: str, tmp_path: Path) -> None:
             supplied(settings)
 
 
-def test_s3_that_is_away_may_come_back(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s3_that_cannot_be_reached_is_a_transient_error(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     with pytest.raises(StorageUnavailableError, match=r"^FAKESWEEP_DETECTOR: s3://b/m/detector.toml: EndpointConn"):
         load_description(given("s3://b/m"))
 
 
-def test_an_endpoint_that_is_no_url_is_told(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_is_no_url_is_an_error(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "nonsense")
     with pytest.raises(ConfigurationError, match=r"^FAKESWEEP_DETECTOR: s3://b/m/.*Invalid endpoint: nonsense; set"):
         load_description(given("s3://b/m"))
 
 
 class Proxy(ThreadingHTTPServer):
-    """Stands before the S3 server of the tests: counts the downloads of each file, can stop in one or change it."""
+    """A proxy in front of the tests' S3 server.
+
+    It counts the downloads of each file, and can stop in the middle of one.
+    """
 
     daemon_threads = True
 
@@ -323,7 +330,7 @@ def proxy(bucket: str, s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> 
         thread.join()
 
 
-def test_a_killed_download_leaves_nothing_that_counts(bucket: str, proxy: Proxy, tmp_path: Path) -> None:
+def test_a_killed_download_leaves_nothing_that_is_used(bucket: str, proxy: Proxy, tmp_path: Path) -> None:
     proxy.stalling = True
     code = (
         "import sys; from pathlib import Path; from worker.detector.s3_model import S3Model;"
@@ -341,21 +348,20 @@ def test_a_killed_download_leaves_nothing_that_counts(bucket: str, proxy: Proxy,
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_two_at_once_download_once(bucket: str, proxy: Proxy, tmp_path: Path) -> None:
+def test_two_downloads_at_the_same_time_fetch_each_file_once(bucket: str, proxy: Proxy, tmp_path: Path) -> None:
     proxy.stalling = True
     with ThreadPoolExecutor(2) as pool:
         both = [
             pool.submit(S3Model(f"s3://{bucket}/m", setting="x", timeout_s=20).download, tmp_path) for _ in range(2)
         ]
         assert proxy.stalled.wait(60)
-        while proxy.fetched["GET m"] + proxy.fetched[f"GET {bucket}"] < 2:  # until the second has listed too
-            pass
+        wait_for(lambda: proxy.fetched["GET m"] + proxy.fetched[f"GET {bucket}"] >= 2, 60)  # both have listed
         proxy.go_on.set()
         assert len({running.result() for running in both}) == 1
     assert proxy.fetched[f"GET {WEIGHTS}"] == 1
 
 
-def test_a_model_that_changes_under_the_download_is_not_kept(
+def test_a_model_that_changes_during_the_download_is_not_kept(
     bucket: str, s3_url: str, proxy: Proxy, tmp_path: Path
 ) -> None:
     proxy.stalling = True
@@ -373,7 +379,7 @@ def test_a_model_that_changes_under_the_download_is_not_kept(
 
 
 @pytest.mark.parametrize("way", BAD)
-def test_a_bad_folder_is_one_line(way: str, tmp_path: Path) -> None:
+def test_a_bad_folder_is_an_error_in_one_line(way: str, tmp_path: Path) -> None:
     bad, folder = BAD[way], broken(way, tmp_path)
     settings = given(engine=bad.engine)
     with pytest.raises(ConfigurationError) as caught:
@@ -382,7 +388,7 @@ def test_a_bad_folder_is_one_line(way: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_whole_shards_are_good(tmp_path: Path) -> None:
+def test_complete_shards_are_accepted(tmp_path: Path) -> None:
     folder = copied(tmp_path)
     shards(folder, 0, 1)
     inspected(folder, load_description(given()), given())
@@ -397,7 +403,7 @@ def test_whole_shards_are_good(tmp_path: Path) -> None:
         ({"dtype": "bfloat16"}, 0.5, ["calibration_of_another_precision"]),
     ],
 )
-def test_a_calibration_is_not_another_detectors(
+def test_a_calibration_is_dropped_for_another_detector(
     changes: dict[str, Any], slope: float, said: list[str], tmp_path: Path
 ) -> None:
     text = (DEMO_DETECTOR / "detector.toml").read_text() + "\n[calibration]\nslope = 0.5\n"
@@ -412,7 +418,7 @@ def test_a_calibration_is_not_another_detectors(
     ("fitted_under", "preprocessing", "slope"),
     [
         (None, "", 0.5),
-        (None, "decode = 'full'\nedge = 112", 0.5),  # older than the field, or written by hand
+        (None, "decode = 'full'\nedge = 112", 0.5),  # from before this field existed, or written by hand
         (None, "decode = 'reduced'", 1.0),
         ("clip-pillow-1@336", "", 0.5),
         ("clip-pillow-1@336", "decode = 'reduced'", 1.0),
@@ -421,7 +427,7 @@ def test_a_calibration_is_not_another_detectors(
         ("clip-pillow-reduced-1@336", "", 1.0),
     ],
 )
-def test_a_calibration_is_not_that_of_other_pixels(
+def test_a_calibration_is_dropped_for_other_preprocessing(
     fitted_under: str | None, preprocessing: str, slope: float, tmp_path: Path
 ) -> None:
     own = f"\npreprocessing = '{fitted_under}'" if fitted_under else ""
@@ -458,7 +464,7 @@ def test_weights_of_eight_bits_need_a_quarter_of_float32(tmp_path: Path) -> None
         inspected(folder, load_description(settings), settings)
 
 
-def test_the_cache_of_one_answer_counts_and_halves_with_its_type() -> None:
+def test_the_cache_of_an_answer_is_counted_and_fp8_takes_a_quarter() -> None:
     settings = given()
     limits = load_description(settings).engine.model_copy(update={"max_model_len": 10**10})
     for kind, said in (("auto", "40960.0 GB for one answer"), ("fp8", "10240.0 GB for one answer")):
