@@ -1,15 +1,16 @@
-"""Answers as detectors give them, what they say, and where the authors' parser (substrings, "real" first) errs.
+"""Answers of detectors, what they say, and where the parser of FakeVLM's authors is wrong.
 
-(answer, what it says, why the authors' parser errs or None). That parser draws lots where it finds neither word.
+Each entry: the answer, what it says, and why that parser is wrong, or None. The parser looks for the substring "real"
+and then for "fake", and chooses at random if it finds neither.
 """
 
 SUBSTRING = "a substring"
-LOTS = "it draws lots"
-SENTENCE = "it reads two sentences only"
-SENSE = "it does not read the sentence"
+LOTS = "it chooses at random"
+SENTENCE = "it only reads two sentences"
+SENSE = "it ignores the rest of the sentence"
 
 ANSWERS: list[tuple[str, str, str | None]] = [
-    # As FakeClue's records have it.
+    # As in FakeClue's records.
     ("This is a fake image. The shadows fall in two directions; the fingers merge.", "fake", None),
     ("This is a real image. The noise is even and the light has one source.", "real", None),
     (" This is a fake image. The texture of the fur repeats.", "fake", None),
@@ -17,7 +18,7 @@ ANSWERS: list[tuple[str, str, str | None]] = [
     ("\n\n  This is a fake image.", "fake", None),
     ("This is a real image.", "real", None),
     ("This is a fake image", "fake", None),
-    # Other words for the same.
+    # Other words with the same meaning.
     ("This image is fake. The hands have six fingers.", "fake", None),
     ("The image is real. Nothing is out of place.", "real", None),
     ("This image looks real. The skin has pores.", "real", None),
@@ -53,7 +54,7 @@ ANSWERS: list[tuple[str, str, str | None]] = [
     ("THIS IS A FAKE IMAGE. THE LIGHT IS WRONG.", "fake", None),
     ("This is a REAL image.", "real", None),
     ("Real. The grain is natural.", "real", None),
-    # Both words.
+    # Both words in one answer.
     ("This is a real image, not a fake one.", "real", None),
     ("This is a fake image. It looks real at first sight.", "fake", None),
     ("This is a fake image, though it tries to look real.", "fake", SUBSTRING),
@@ -67,7 +68,7 @@ ANSWERS: list[tuple[str, str, str | None]] = [
     ("Is this image real or fake? Hard to say.", "undecided", SENSE),
     ("The image is real/fake.", "undecided", SENSE),
     ("This image is both real and fake.", "undecided", SENSE),
-    # Not what it seems.
+    # Answers that look like a verdict and are none, or are the opposite.
     ("This is not a real image.", "undecided", SENSE),
     ("This isn't a real image. The ear is missing.", "undecided", SENSE),
     ("I don't think this is a fake image.", "undecided", SENSE),
@@ -81,13 +82,13 @@ ANSWERS: list[tuple[str, str, str | None]] = [
     ("This is a photo of a real cat.", "undecided", SENSE),
     ("A real image would have noise.", "undecided", SENSE),
     ("This is a fakery.", "undecided", SUBSTRING),
-    # Late.
+    # The verdict comes late.
     ("The image shows a cat. This is a fake image.", "fake", None),
     ("The image shows a cat. It sits on a mat. This is a fake image.", "fake", LOTS),
     ("Let me look. The sky is blue. The grass is green. This is a real image.", "real", LOTS),
     ("Real images have noise. This one has none. This is a fake image.", "fake", SUBSTRING),
     ("The file is called img.v2.final. This is a fake image.", "fake", LOTS),
-    # Neither word.
+    # Neither word is in the answer.
     ("This is an AI-generated image.", "undecided", LOTS),
     ("The picture shows a dog on a beach.", "undecided", LOTS),
     ("I'm sorry, I can't help with that.", "undecided", LOTS),
@@ -98,7 +99,7 @@ ANSWERS: list[tuple[str, str, str | None]] = [
     ("这是一张fake图片。", "undecided", SUBSTRING),
     ("C'est une image truquée.", "undecided", LOTS),
     ("Das ist ein reales Bild.", "undecided", SUBSTRING),
-    # Empty and cut off.
+    # Empty answers and cut-off ones.
     ("", "undecided", LOTS),
     ("   \n", "undecided", LOTS),
     (".", "undecided", LOTS),
@@ -109,7 +110,7 @@ ANSWERS: list[tuple[str, str, str | None]] = [
 ]
 
 NOT_FAKE: list[tuple[str, str]] = [
-    # Denied at a distance.
+    # Denied, with other words in between.
     ("There is no reason, given the noise, to believe that this is a fake image.", "undecided"),
     ("It cannot be said, given the grain, that this is a fake image.", "undecided"),
     ("I would not say, for example, that this is a fake image.", "undecided"),
@@ -125,17 +126,17 @@ NOT_FAKE: list[tuple[str, str]] = [
     ("I can rule out that this is a fake image.", "undecided"),
     ("This does not look\nfake.", "undecided"),
     ("This is not a\nfake image. It is real.", "real"),
-    # Doubted.
+    # In doubt.
     ("It is unlikely that this image is fake.", "undecided"),
     ("I doubt this image is fake.", "undecided"),
     ("Assuming this is a fake image, the light is odd. It is a real image.", "real"),
-    # Reported.
+    # What somebody else says.
     ("Some people claim this image is fake. It is a real photograph.", "real"),
     ("Contrary to the claim that this is a fake image, it has noise.", "undecided"),
     ("The caption says it is fake. It is real.", "real"),
     ('The image is labelled "fake" by the watermark, but it is real.', "real"),
     ("Q: This is a fake image. A: No.", "undecided"),
-    # Of something else.
+    # About another thing than the image.
     ("The Christmas tree has plastic needles; it is fake. This is a real image.", "undecided"),
     ("The fur coat: this is fake. The image is real.", "undecided"),
     ("A fake, plastic tree stands in the corner. This is a real image.", "real"),
@@ -147,9 +148,9 @@ NOT_FAKE: list[tuple[str, str]] = [
     ("Fake: 0.1, Real: 0.9", "undecided"),
     ("Fake, it is not.", "undecided"),
     ("Fake - no, real.", "undecided"),
-    # The same for the other side.
+    # The same for "real".
     ("I doubt that this is a real image.", "undecided"),
     ("The image looks almost real.", "undecided"),
     ("It was made to look real.", "undecided"),
 ]
-"""Answers in which "fake" or "real" is said of the image and not meant, and what they say."""
+"""Answers with "fake" or "real" that are not a verdict with this word, and what they say."""

@@ -1,4 +1,7 @@
-"""Ways in which a model folder can be bad, each a spoilt copy of the demo detector, and what has to be said of it."""
+"""Ways in which a model folder can be bad.
+
+Each is a changed copy of the demo detector, with the error that it must cause.
+"""
 
 import json
 import os
@@ -14,12 +17,12 @@ from tests.conftest import DEMO_DETECTOR
 
 WEIGHTS = "model.safetensors"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 1\n"  # noqa: E501 - as git-lfs writes it
-HUGE = 500_000_000_000  # numbers of 2 bytes: more than any machine that runs these tests has room for
+HUGE = 500_000_000_000  # numbers of 2 bytes: more than fit into any machine that runs these tests
 
 
 @dataclass(frozen=True)
 class Bad:
-    """`spoil` changes a good folder; `cause` and `remedy` are regular expressions."""
+    """`spoil` makes a good folder bad. `cause` and `remedy` are regular expressions for the error."""
 
     spoil: Callable[[Path], object]
     cause: str
@@ -28,12 +31,12 @@ class Bad:
 
 
 def copied(tmp_path: Path, name: str = "copy") -> Path:
-    """A good folder to change."""
+    """Returns a copy of a good folder, which may be changed."""
     return shutil.copytree(DEMO_DETECTOR, tmp_path / name)
 
 
 def broken(way: str, tmp_path: Path) -> Path:
-    """A model folder that is bad in this way; where it is a folder still, with its good detector.toml."""
+    """Returns a model folder that is bad in this way. If it still is a folder, its detector.toml is good."""
     folder = copied(tmp_path, way.replace(" ", "-"))
     BAD[way].spoil(folder)
     return folder
@@ -70,12 +73,12 @@ def reweigh(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None
 
 
 def cut(keep: Callable[[int], int]) -> Callable[[Path], object]:
-    """Keeps so many of the weights' bytes."""
+    """Keeps this number of bytes of the weights."""
     return lambda folder: os.truncate(folder / WEIGHTS, keep((folder / WEIGHTS).stat().st_size))
 
 
 def shards(folder: Path, *present: int) -> None:
-    """An index of two files, of which `present` are there."""
+    """Writes an index of two files, of which only `present` exist."""
     names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
     tensors = load_file(folder / WEIGHTS)
     (folder / WEIGHTS).unlink()
@@ -87,7 +90,7 @@ def shards(folder: Path, *present: int) -> None:
 
 
 def sparse(folder: Path, numbers: int = HUGE) -> None:
-    """Weights that claim so many 16-bit numbers and take no room on the disk."""
+    """Writes weights that claim this number of 16-bit numbers and use no space on the disk."""
     end = 2 * numbers
     header = json.dumps({"weight": {"dtype": "F16", "shape": [numbers], "data_offsets": [0, end]}}).encode()
     with (folder / WEIGHTS).open("wb") as file:

@@ -1,4 +1,4 @@
-"""Predictions for tests, and folders that look like an evaluation's."""
+"""Predictions for tests, and folders like those of an evaluation."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from worker.lab.evaluation.predictions import Prediction
 
 
 def predicted(image: str, *, fake: bool, log_odds: float | None, **more: Any) -> Prediction:
-    """A prediction as a detector without calibration makes it; undecided without log-odds."""
+    """Returns a prediction of a detector without calibration. Without log-odds, it is undecided."""
     word = Answer.UNDECIDED if log_odds is None else Answer.FAKE if log_odds > 0 else Answer.REAL
     score = None if log_odds is None else 1 / (1 + math.exp(-log_odds))
     return Prediction(
@@ -25,7 +25,10 @@ def predicted(image: str, *, fake: bool, log_odds: float | None, **more: Any) ->
 
 
 def hashed(*predictions: Prediction, content: str | None = None) -> tuple[Prediction, ...]:
-    """The predictions of images with this content, else of contents that only their names decide."""
+    """Returns the predictions with the hash of this content.
+
+    By default, each image has a content made from its name.
+    """
     return tuple(
         one.model_copy(update={"sha256": hashlib.sha256((content or one.image).encode()).hexdigest()})
         for one in predictions
@@ -33,7 +36,7 @@ def hashed(*predictions: Prediction, content: str | None = None) -> tuple[Predic
 
 
 def drawn(count: int, slope: float, offset: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Log-odds whose true P(fake) is sigmoid(slope * log_odds + offset), and labels drawn from that."""
+    """Returns drawn log-odds and labels. The true P(fake) is sigmoid(slope * log_odds + offset)."""
     chance = np.random.default_rng(seed)
     log_odds = chance.normal(0, 4, count)
     truth = 1 / (1 + np.exp(-(slope * log_odds + offset)))
@@ -41,7 +44,7 @@ def drawn(count: int, slope: float, offset: float, seed: int) -> tuple[np.ndarra
 
 
 def drawn_predictions(count: int, seed: int, slope: float = 0.5, **more: Any) -> tuple[Prediction, ...]:
-    """Of a detector that is too sure of itself."""
+    """Draws predictions of a detector that is too sure of itself."""
     pairs = zip(*drawn(count, slope, 0, seed), strict=True)
     return tuple(
         predicted(f"{seed}/{place}.png", fake=bool(fake), log_odds=float(log_odds), **more)
@@ -54,14 +57,14 @@ def evaluated(predictions: Sequence[Prediction], name: str = "some", **more: Any
 
 
 def of_detector(description: DetectorDescription) -> dict[str, Any]:
-    """What run.json and metrics.json say of it."""
+    """Returns what run.json and metrics.json say about a detector."""
     return description.identity | {"fingerprint": description.fingerprint}
 
 
 def write_evaluation(
     folder: Path, predictions: Sequence[Prediction], description: DetectorDescription | None = None, **more: Any
 ) -> Path:
-    """The folder, as `fakesweep evaluate` leaves it; without run.json when there is no description."""
+    """Writes the folder as `fakesweep evaluate` leaves it. Without a description, it has no run.json."""
     folder.mkdir(parents=True)
     lines = "".join(f"{one.model_dump_json()}\n" for one in predictions)
     (folder / "predictions.jsonl").write_text(lines, encoding="utf-8")

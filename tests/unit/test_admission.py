@@ -41,7 +41,7 @@ class Entering:
         return self.inside.wait(5)
 
 
-def test_scans_have_so_many_images_in_the_engine_and_no_more() -> None:
+def test_scans_have_at_most_this_number_of_images_in_the_engine() -> None:
     admission = Admission(2, beside_live=1)
     images = [Entering(admission, admission.begin()) for _ in range(2)]
     assert all(image.goes_in() for image in images)
@@ -51,7 +51,7 @@ def test_scans_have_so_many_images_in_the_engine_and_no_more() -> None:
     assert third.goes_in()
 
 
-def test_live_images_go_in_at_once() -> None:
+def test_live_images_are_admitted_at_once() -> None:
     admission = Admission(1, beside_live=1)
     assert Entering(admission, admission.begin()).goes_in()
     assert Entering(admission, admission.begin()).waits()
@@ -59,7 +59,7 @@ def test_live_images_go_in_at_once() -> None:
     assert all(image.goes_in() for image in live)
 
 
-def test_while_a_live_image_is_in_the_engine_scans_go_on_with_few_images() -> None:
+def test_scans_continue_with_few_images_while_a_live_image_is_judged() -> None:
     admission = Admission(3, beside_live=1)
     scan = [Entering(admission, admission.begin()) for _ in range(3)]
     assert all(image.goes_in() for image in scan)
@@ -69,13 +69,13 @@ def test_while_a_live_image_is_in_the_engine_scans_go_on_with_few_images() -> No
     admission.leave(live=False)
     assert all(image.waits() for image in waiting)
     admission.leave(live=False)
-    assert sum(image.goes_in() for image in waiting[:1]) == 1  # scans never stand still
+    assert sum(image.goes_in() for image in waiting[:1]) == 1  # scans never stop completely
     assert waiting[1].waits()
     admission.leave(live=True)
     assert waiting[1].goes_in()
 
 
-def test_the_call_that_began_first_goes_first() -> None:
+def test_the_call_that_began_first_is_admitted_first() -> None:
     admission = Admission(1, beside_live=1)
     first, second = admission.begin(), admission.begin()
     assert Entering(admission, first).goes_in()
@@ -90,7 +90,7 @@ def test_the_call_that_began_first_goes_first() -> None:
     assert later.goes_in()
 
 
-def test_who_waits_for_a_dead_engine_gives_up_and_takes_nobodys_place() -> None:
+def test_waiting_for_a_dead_engine_ends_and_takes_no_place() -> None:
     admission = Admission(1, beside_live=1)
     assert Entering(admission, admission.begin()).goes_in()
     lost = Entering(admission, admission.begin(), dead=True)
@@ -102,7 +102,7 @@ def test_who_waits_for_a_dead_engine_gives_up_and_takes_nobodys_place() -> None:
 
 
 @pytest.mark.parametrize("live", [False, True])
-def test_the_engine_is_as_empty_as_before_when_all_have_left(live: bool) -> None:
+def test_leaving_makes_the_places_free_again(live: bool) -> None:
     admission = Admission(2, beside_live=1)
     for _ in range(10):
         admission.enter(admission.begin(), live=live, check=lambda: None)
@@ -133,7 +133,7 @@ def test_room_for_scans_on_a_gpu_and_on_a_cpu(
 
 
 def room(given: Admission) -> int:
-    """How many images of scans go in at once."""
+    """Returns how many images of scans are admitted at once."""
     for entered in itertools.count():
         try:
             given.enter(given.begin(), live=False, check=full)

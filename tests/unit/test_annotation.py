@@ -1,4 +1,4 @@
-"""Parts of worker.lab.annotation, one at a time."""
+"""The parts of worker.lab.annotation, each tested alone."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ from worker.lab.datasets.records import Record
 from worker.settings import Settings
 
 REVISIONS = {"checkpoints-1": "1064d0f2e2fd3350afa27818d419a90e62e6941bf0d3a220d45ecf403cbf9bb2"}
-"""A revision's words never change."""
+"""The words of a revision never change."""
 
 
 def record(*, label: int = 0, cate: str | None = "animal") -> Record:
@@ -59,7 +59,7 @@ def test_every_category_has_checkpoints_for_both_labels() -> None:
     assert [prompts.knows(record(cate=cate)) for cate in ("doc", "castle", "general", None)] == [True, *[False] * 3]
 
 
-def test_other_words_are_another_revision() -> None:
+def test_changed_words_need_another_revision() -> None:
     content = prompts_module.FILE.read_bytes()
     assert REVISIONS[Prompts.shipped().revision] == hashlib.sha256(content).hexdigest()
 
@@ -68,7 +68,7 @@ GOOD = '[{"checkpoint": "fur", "observation": " a [bare] patch "}]'
 
 
 @pytest.mark.parametrize("text", [GOOD, f"```json\n{GOOD}\n```", f"Sure:\n{GOOD}\nThat is all."])
-def test_a_list_is_read_whatever_stands_around_it(text: str) -> None:
+def test_a_list_is_found_in_any_text(text: str) -> None:
     assert read_list(text, Point) == [Point(checkpoint="fur", observation="a [bare] patch")]
 
 
@@ -83,21 +83,21 @@ def test_a_list_is_read_whatever_stands_around_it(text: str) -> None:
         ('[{"observation": "x"}]', "0.checkpoint: "),
     ],
 )
-def test_what_is_no_such_list_is_malformed(text: str, said: str) -> None:
+def test_an_answer_without_such_a_list_is_malformed(text: str, said: str) -> None:
     with pytest.raises(MalformedAnswerError, match=said):
         read_list(text, Point)
 
 
-def test_unstorable_characters_cost_no_answer() -> None:
+def test_characters_that_cannot_be_stored_are_replaced() -> None:
     said = '[{"checkpoint": "hands", "observation": "six\\u0000 fingers \\ud800 here"}]'
     assert read_list(said, Point) == [Point(checkpoint="hands", observation="six fingers \ufffd here")]
     with pytest.raises(MalformedAnswerError):
-        read_list('[{"checkpoint": "hands", "observation": "\\u0000"}]', Point)  # nothing is left of it
+        read_list('[{"checkpoint": "hands", "observation": "\\u0000"}]', Point)  # no text is left
     with pytest.raises(MalformedAnswerError):
         read_list('["\\u12"]', Point)
 
 
-def test_only_what_two_annotators_saw_is_kept_and_it_is_grouped() -> None:
+def test_points_of_two_annotators_are_kept_and_grouped() -> None:
     point = Point(checkpoint="c", observation="o")
 
     def made(group: Group, *annotators: int) -> AgreedPoint:
@@ -105,7 +105,7 @@ def test_only_what_two_annotators_saw_is_kept_and_it_is_grouped() -> None:
 
     points = [made(Group.OTHER, 1, 2), made(Group.TEXTURE, 1), made(Group.TEXTURE, 1, 2), made(Group.LIGHTING, 2, 3),
               made(Group.GEOMETRY, 1, 9), made(Group.LIGHTING, 1, 2)]  # fmt: skip
-    kept = agreed(points, [[point], [point], []])  # the third saw nothing: it cannot have made one
+    kept = agreed(points, [[point], [point], []])  # the third annotator saw nothing, so it cannot have made a point
     assert [one.observation for one in kept] == ["lighting (1, 2)", "texture (1, 2)", "other (1, 2)"]
     assert agreed(points[:2], [[point]]) == [points[1], points[0]]
     assert explanation(kept) == "Lighting (1, 2); texture (1, 2); other (1, 2)."
@@ -121,7 +121,7 @@ def test_only_what_two_annotators_saw_is_kept_and_it_is_grouped() -> None:
         (1, "The grain is even; the picture is AI-generated.", True),
     ],
 )
-def test_an_explanation_may_not_say_the_opposite(label: int, explained: str, contradicts: bool) -> None:
+def test_an_explanation_must_not_contradict_the_label(label: int, explained: str, contradicts: bool) -> None:
     description = load_description(Settings())
     one = record(label=label)
     answer = full_answer(one, explained, description.answer)
@@ -131,7 +131,7 @@ def test_an_explanation_may_not_say_the_opposite(label: int, explained: str, con
 
 
 class Clock:
-    """Time that passes by waiting."""
+    """A clock that moves only when somebody waits."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -160,7 +160,7 @@ def test_requests_are_spaced_evenly_and_pauses_are_kept() -> None:
     assert clock.now == 1000
 
 
-def test_a_pause_holds_for_one_who_waits_already() -> None:
+def test_a_pause_applies_to_a_request_that_waits_already() -> None:
     clock, paused = Clock(), False
 
     def wait(seconds: float) -> None:
@@ -180,10 +180,10 @@ def endpoint(chat: ScriptedChat, pace: Pace, stop: Stop) -> Endpoint:
     return Endpoint(Address("seer-1", chat.url), "k", "KEY", pace, stop, timeout_s=5, max_tokens=64)
 
 
-def test_retry_after_holds_back_every_request_to_the_endpoint() -> None:
+def test_retry_after_delays_every_request_to_the_endpoint() -> None:
     clock = Clock()
     pace = Pace(60_000, clock.wait, clock)
-    slow = Answer("{}", 429, {"Retry-After": "30", "Retry-After-Ms": "1"})  # the client itself obeys the latter
+    slow = Answer("{}", 429, {"Retry-After": "30", "Retry-After-Ms": "1"})  # the client itself obeys Retry-After-Ms
     with serving(ScriptedChat(lambda asked: Answer("[]") if asked.times else slow)) as chat:
         assert endpoint(chat, pace, Stop()).ask("image 1").text == "[]"
     assert len(chat.asked) == 2
@@ -211,7 +211,7 @@ def test_nothing_is_sent_after_a_stop() -> None:
         stop.wait(3600)
 
 
-def test_an_endpoint_that_is_away_ends_the_run() -> None:
+def test_an_endpoint_that_cannot_be_reached_ends_the_run() -> None:
     with serving(ScriptedChat()) as chat:
         away = endpoint(chat, Pace(60, lambda _: None), Stop())
     away._client = away._client.with_options(max_retries=0)
@@ -226,19 +226,19 @@ def test_an_endpoint_that_is_away_ends_the_run() -> None:
         (Answer("{half", headers={"Content-Type": "application/json"}), "not JSON"),
     ],
 )
-def test_what_is_no_completion(answer: Answer, said: str) -> None:
+def test_an_answer_that_is_no_completion(answer: Answer, said: str) -> None:
     with serving(ScriptedChat(lambda _: answer)) as chat, pytest.raises(NotAnsweredError, match=said):
         endpoint(chat, Pace(6000, lambda _: None), Stop()).ask("image 1")
 
 
 @pytest.mark.parametrize("body", ["{}", '{"choices": null}', '{"choices": [{}]}', '{"choices": [{"message": {}}]}'])
-def test_what_other_servers_leave_out(body: str) -> None:
+def test_fields_that_some_servers_leave_out(body: str) -> None:
     with serving(ScriptedChat(lambda _: Answer(body, headers={"Content-Type": "application/json"}))) as chat:
         reply = endpoint(chat, Pace(6000, lambda _: None), Stop()).ask("image 1")
     assert (reply.text, reply.cut_off, reply.input_tokens, reply.output_tokens) == ("", False, None, None)
 
 
-def test_half_a_surrogate_pair_is_no_text_that_a_file_can_hold() -> None:
+def test_half_a_surrogate_pair_is_replaced() -> None:
     body = json.dumps({"choices": [{"message": {"content": "a\ud83d"}}]})
     with serving(ScriptedChat(lambda _: Answer(body, headers={"Content-Type": "application/json"}))) as chat:
         assert endpoint(chat, Pace(6000, lambda _: None), Stop()).ask("image 1").text == "a\ufffd"
@@ -254,12 +254,12 @@ def test_addresses() -> None:
         assert "secret" not in str(raised.value)
 
 
-def test_the_clients_own_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_address_is_that_of_openais_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     assert str(openai.OpenAI(api_key="k", base_url=None).base_url).rstrip("/") == OPENAI_URL
 
 
-def test_a_key_goes_only_where_it_was_given_for() -> None:
+def test_a_key_is_sent_only_to_its_own_endpoint() -> None:
     addresses = [Address("judge", "http://own/v1"), Address("a", OPENAI_URL), Address("b", "http://own/v1"),
                  Address("c", "http://other/v1")]  # fmt: skip
     environment = {"OPENAI_API_KEY": "openai", "FAKESWEEP_ANNOTATION_KEY_2": "own"}
@@ -298,11 +298,11 @@ def test_a_half_last_line_of_the_journal_is_cut_off(tmp_path: Path) -> None:
             assert list(journal.answers()) == [*kept, answered(text="later")]
 
 
-def test_a_journal_gives_an_images_answers_once(tmp_path: Path) -> None:
+def test_a_journal_gives_the_answers_about_an_image_once(tmp_path: Path) -> None:
     with Journal.opened(tmp_path / "j", {}) as journal:
         for step, text in ((1, "x"), (1, "y"), (0, "z")):
             journal.add(answered(step=step, text=text))
-        assert journal.take("a.png") == []  # what this run asked, it has
+        assert journal.take("a.png") == []  # this run asked for them itself, so they are not given again
     with Journal.opened(tmp_path / "j", {}) as journal:
         assert [one.text for one in journal.take("a.png")] == ["x", "y", "z"]
         assert journal.take("a.png") == []
@@ -336,7 +336,7 @@ def test_costs_by_model_and_in_total() -> None:
 
 
 class Watched(threading.Condition):
-    """Says when somebody waits for it."""
+    """A condition that says when a thread waits for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -348,7 +348,7 @@ class Watched(threading.Condition):
 
 
 def test_under_a_limit_requests_wait_for_those_in_flight() -> None:
-    costs = Costs({"m": Price(input=1, output=0)}, max_cost=0.06)  # 32,000 tokens each: not both at once
+    costs = Costs({"m": Price(input=1, output=0)}, max_cost=0.06)  # 32,000 tokens each: both cost too much
     costs._changed = watched = Watched()
     order: list[str] = []
 
@@ -366,7 +366,7 @@ def test_under_a_limit_requests_wait_for_those_in_flight() -> None:
     assert order == ["first", "second"]
 
 
-def test_the_first_request_alone_may_be_too_dear() -> None:
+def test_a_first_request_above_the_limit_is_refused() -> None:
     costs = Costs({"m": Price(input=1, output=100)}, max_cost=0.04)
     said = r"0\.0000 USD are spent, and the next request may cost 0\.0420"
     with pytest.raises(AnnotationStoppedError, match=said), costs.set_aside("m", 100):

@@ -1,4 +1,4 @@
-"""A figure of Postgres as Prometheus sees it: known, old, unknown, and slow to come."""
+"""A figure of Postgres as Prometheus sees it: known, old, unknown or slow."""
 
 import threading
 
@@ -9,7 +9,7 @@ from worker.metrics.declared import BACKLOG, QUEUE_IMAGES
 
 
 class Asked:
-    """Answers with the next of these; an error is raised."""
+    """Answers with the next of these values. An error is raised."""
 
     def __init__(self, *answers: int | Exception) -> None:
         self.left = list(answers)
@@ -27,18 +27,18 @@ def shown(backlog: AskedGauges) -> float | None:
     return registry.get_sample_value("fakesweep_review_backlog")
 
 
-def test_it_is_asked_once_in_a_while_and_absent_while_it_is_not_known() -> None:
+def test_the_figure_is_kept_for_a_minute_and_absent_when_unknown() -> None:
     now = [0.0]
     asked = Asked(3, 5, RuntimeError("relation review_queue does not exist"), 0)
     backlog = AskedGauges([BACKLOG], asked, keep_s=60, patience_s=10, clock=lambda: now[0])
-    assert asked.left[0] == 3, "to make it asks nothing"
+    assert asked.left[0] == 3, "making the gauges must not ask"
     seen = []
     for now[0] in (0, 59, 60, 119, 120, 179, 180):
         seen.append(shown(backlog))
     assert seen == [3, 3, 5, 5, None, None, 0]
 
 
-def test_a_slow_database_keeps_no_scrape_waiting_and_is_asked_by_one_thread() -> None:
+def test_a_slow_database_delays_no_scrape_and_is_asked_by_one_thread() -> None:
     release, asked = threading.Event(), []
 
     def ask() -> Values:
@@ -54,7 +54,7 @@ def test_a_slow_database_keeps_no_scrape_waiting_and_is_asked_by_one_thread() ->
     assert shown(backlog) == 7
 
 
-def test_values_are_named_by_their_labels() -> None:
+def test_each_value_has_its_labels() -> None:
     values: Values = {QUEUE_IMAGES: {("moderation.scan",): 3, ("moderation.live",): 0}}
     registry = CollectorRegistry()
     registry.register(AskedGauges([QUEUE_IMAGES], lambda: values))

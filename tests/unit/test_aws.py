@@ -1,4 +1,4 @@
-"""What errors of boto3 and botocore mean, and what the clients are made with."""
+"""The meaning of errors of boto3 and botocore, and the limits of the clients."""
 
 from typing import Any
 
@@ -78,7 +78,7 @@ def answer(code: str | None, status: int = 400) -> botocore.ClientError:
         (None, 502, Kind.MAY_PASS),
     ],
 )
-def test_what_the_service_answers(code: str | None, status: int, kind: Kind) -> None:
+def test_errors_in_answers_of_the_service(code: str | None, status: int, kind: Kind) -> None:
     found = diagnose(answer(code, status))
     assert (found.kind, found.code, found.answered) == (kind, code or "unknown", True)
     assert found.text.endswith("so it is")
@@ -95,7 +95,7 @@ def test_what_the_service_answers(code: str | None, status: int, kind: Kind) -> 
         ("Unsupported Authorization Type", False),
     ],
 )
-def test_how_we_ask_is_no_fault_of_the_object(code: str, said: str, of_the_object: bool) -> None:
+def test_an_error_about_our_request_is_no_fault_of_the_object(code: str, said: str, of_the_object: bool) -> None:
     told: Any = {"Error": {"Code": code, "Message": said, "Key": "signature.jpg"}}
     error = botocore.ClientError(told | {"ResponseMetadata": {"HTTPStatusCode": 400}}, "GetObject")
     found = diagnose(error)
@@ -129,19 +129,19 @@ def test_how_we_ask_is_no_fault_of_the_object(code: str, said: str, of_the_objec
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_raised_without_an_answer(error: Exception, kind: Kind) -> None:
+def test_errors_without_an_answer(error: Exception, kind: Kind) -> None:
     found = diagnose(error)
     assert (found.kind, found.code, found.answered) == (kind, type(error).__name__, False)
     assert isinstance(error, AWS_ERRORS)
 
 
-def test_errors_of_others_may_pass_and_are_left_to_the_caller() -> None:
+def test_errors_of_other_libraries_are_left_to_the_caller() -> None:
     found = diagnose(ConnectionResetError(104, "reset"))
     assert (found.kind, found.code, found.text) == (Kind.MAY_PASS, "ConnectionResetError", "[Errno 104] reset")
     assert not isinstance(ConnectionResetError(), AWS_ERRORS)
 
 
-def test_a_password_in_an_endpoint_is_not_told() -> None:
+def test_a_password_in_an_endpoint_is_not_shown() -> None:
     found = diagnose(botocore.EndpointConnectionError(endpoint_url="https://user:secret@host:9000/b/k@2.jpg"))
     assert found.text == 'Could not connect to the endpoint URL: "https://***@host:9000/b/k@2.jpg"'
 
@@ -155,7 +155,7 @@ def test_limits_reach_the_clients(s3_environment: str) -> None:
     assert config.retries == {"mode": "standard", "total_max_attempts": 4}
 
 
-def test_times_are_parsed_unless_text_is_enough(bucket: str) -> None:
+def test_times_are_parsed_unless_the_client_wants_text(bucket: str) -> None:
     client = s3_client(timeout_s=20)
     client.put_object(Bucket=bucket, Key="x", Body=b"x")
     assert client.head_object(Bucket=bucket, Key="x")["LastModified"].year > 2000
@@ -166,7 +166,7 @@ def test_times_are_parsed_unless_text_is_enough(bucket: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("AWS_ENDPOINT_URL", "nonsense"), ("AWS_PROFILE", "nobody"), ("AWS_REGION", "x y")]
 )
-def test_a_wrong_setting_is_told_when_a_client_is_made(
+def test_a_wrong_setting_is_an_error_when_a_client_is_made(
     name: str, value: str, s3_environment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for foreign in ("AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION"):

@@ -1,4 +1,4 @@
-"""The budget of bytes in hand."""
+"""The budget of image bytes."""
 
 import threading
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from worker.settings import Settings
 
 
 class Taking:
-    """A thread that takes bytes and keeps them until it is told to give them back."""
+    """A thread that takes bytes and keeps them until give_back()."""
 
     def __init__(self, budget: Budget, size: int, *, live: bool = False) -> None:
         self.has, self.error = threading.Event(), ""
@@ -36,7 +36,7 @@ def waits(taking: Taking) -> bool:
     return not taking.has.wait(0.05)
 
 
-def test_nobody_gets_bytes_that_are_not_free() -> None:
+def test_a_request_waits_until_its_bytes_are_free() -> None:
     budget = Budget(400)
     first = Taking(budget, 200)
     assert first.has.wait(5)
@@ -75,7 +75,7 @@ def test_a_live_image_that_waits_goes_before_scans_that_wait() -> None:
     another.give_back()
 
 
-def test_small_requests_do_not_overtake_a_large_one_for_ever() -> None:
+def test_small_requests_do_not_overtake_a_large_one() -> None:
     budget = Budget(400)
     first = Taking(budget, 100)
     assert first.has.wait(5)
@@ -90,7 +90,7 @@ def test_small_requests_do_not_overtake_a_large_one_for_ever() -> None:
     small.give_back()
 
 
-def test_what_is_not_needed_is_given_back_early() -> None:
+def test_bytes_that_are_not_needed_are_given_back_early() -> None:
     budget = Budget(400)
     with budget.take(300) as held:
         other = Taking(budget, 200)
@@ -98,7 +98,7 @@ def test_what_is_not_needed_is_given_back_early() -> None:
         held.shrink(100)
         assert other.has.wait(5)
     other.give_back()
-    with budget.take(300):  # all of it, and not more, has come back
+    with budget.take(300):  # exactly 300 bytes are free again
         pass
 
 
@@ -110,7 +110,7 @@ def test_a_body_that_raises_gives_its_bytes_back() -> None:
         pass
 
 
-def test_more_than_there_can_be_is_refused_and_not_waited_for() -> None:
+def test_a_request_above_the_limit_is_refused_at_once() -> None:
     budget = Budget(400)
     assert (budget.limit(live=False), budget.limit(live=True)) == (300, 400)
     with pytest.raises(ValueError, match="301 bytes of 300"), budget.take(301):
@@ -120,7 +120,7 @@ def test_more_than_there_can_be_is_refused_and_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("live", [False, True])
-def test_who_waits_gives_up_when_the_worker_stops(live: bool) -> None:
+def test_waiting_ends_when_the_worker_stops(live: bool) -> None:
     budget = Budget(4)
     holder = Taking(budget, 3)
     assert holder.has.wait(5)
@@ -135,7 +135,7 @@ def test_who_waits_gives_up_when_the_worker_stops(live: bool) -> None:
         budget.check()
 
 
-def test_many_threads_never_hold_more_than_there_is() -> None:
+def test_many_threads_never_hold_more_than_the_budget() -> None:
     budget, held, most, lock = Budget(400), 0, 0, threading.Lock()
 
     def work(size: int, live: bool) -> Callable[[], None]:
@@ -161,14 +161,14 @@ def test_many_threads_never_hold_more_than_there_is() -> None:
     assert 0 < most <= 400
 
 
-def test_the_budgets_and_what_messages_keep_are_the_memory_that_is_set() -> None:
+def test_the_budgets_and_the_kept_pixels_add_up_to_the_setting() -> None:
     settings = Settings(image_memory_mib=4096)
     memory = divide_memory(settings, 36, 336)
     kept = 36 * 16 * 336 * 336 * 3 * 5
     assert memory.files.limit(live=True) + memory.pixels.limit(live=True) + kept == 4096 * 2**20
 
 
-def test_memory_that_does_not_hold_one_message_is_refused_with_what_would() -> None:
+def test_too_little_memory_for_a_message_is_refused_with_the_minimum() -> None:
     with pytest.raises(ConfigurationError, match="FAKESWEEP_IMAGE_MEMORY_MIB is 1024, and 36 threads") as refused:
         divide_memory(Settings(image_memory_mib=1024), 36, 336)
     least = int(str(refused.value).partition(" need ")[2].partition(":")[0])

@@ -1,4 +1,4 @@
-"""Calibrating on one set and measuring on another, and what is refused."""
+"""Calibrates on one set and measures on another. Tests also which sets are refused."""
 
 import math
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def test_it_is_fitted_on_one_set_and_measured_on_the_other(method: Method) -> No
     assert not found.warnings
 
 
-def test_rates_are_those_of_the_workers_verdicts_and_undecided_is_neither() -> None:
+def test_rates_count_the_workers_verdicts_and_undecided_is_neither() -> None:
     undecided = [predicted(f"u{place}", fake=place % 3 == 0, log_odds=None) for place in range(30)]
     report = [*drawn_predictions(500, seed=2), *undecided]
     found = calibrated(drawn_predictions(500, seed=1), report, false_positive_rate=0.05, miss_rate=0.05)
@@ -68,8 +68,8 @@ def test_rates_are_those_of_the_workers_verdicts_and_undecided_is_neither() -> N
     assert (found.report.images, found.report.undecided, found.report.after.images) == (530, 30, 500)
 
 
-def test_fakes_called_real_stop_where_fake_begins() -> None:
-    """verdict_of() asks for fake first: a score on both thresholds is fake."""
+def test_a_score_on_both_thresholds_is_fake() -> None:
+    """verdict_of() compares with fake_from first: a score that equals both thresholds is fake."""
     description = scripted_description(thresholds={"fake_from": 1, "real_to": 1})
     found = calibrate(description, evaluated(BOTH), evaluated(OTHERS), Wanted())
     assert found.thresholds.real_to == found.thresholds.fake_from
@@ -79,7 +79,7 @@ def test_fakes_called_real_stop_where_fake_begins() -> None:
     assert (exact.report.recall.count, exact.report.missed.count) == (1, 0)
 
 
-def test_undecided_images_are_not_fitted() -> None:
+def test_undecided_images_are_not_used_in_the_fit() -> None:
     without = drawn_predictions(300, seed=1)
     undecided = [predicted(f"u{place}", fake=True, log_odds=None) for place in range(100)]
     report = drawn_predictions(300, seed=2)
@@ -89,8 +89,11 @@ def test_undecided_images_are_not_fitted() -> None:
     assert found.fit.undecided == 100
 
 
-def test_the_rate_on_fit_is_of_all_its_real_images_as_on_report() -> None:
-    """One of six is above the fakes; of those with a score it would be one of three, and no threshold would do."""
+def test_the_rate_on_fit_counts_all_real_images_as_on_report() -> None:
+    """One of six real images is above the fakes, which the rate of 0.2 allows.
+
+    Of the three with a score, one would be too many.
+    """
     fakes = [predicted(f"f{place}", fake=True, log_odds=2.0) for place in range(3)]
     reals = [
         predicted(f"r{place}", fake=False, log_odds=one) for place, one in enumerate([3.0, -3.0, -3.0, *[None] * 3])
@@ -109,7 +112,7 @@ def test_the_rate_on_fit_is_of_all_its_real_images_as_on_report() -> None:
         ([], OTHERS, "FIT: .*0 images"),
     ],
 )
-def test_sets_that_show_nothing_are_refused(fit: Any, report: Any, said: str) -> None:
+def test_sets_that_cannot_be_used_are_refused(fit: Any, report: Any, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         calibrated(fit, report)
 
@@ -130,7 +133,7 @@ def test_one_name_in_two_places_is_two_images(images: str | None, dataset: str |
 
 
 def in_places(fit: Sequence[Prediction], report: Sequence[Prediction], images: tuple[str, str]) -> Calibrated:
-    """Two datasets, with their images in these two places."""
+    """Calibrates on two datasets whose images are in these two places."""
     fit_on, report_on = (
         evaluated(one, detector=of_detector(DESCRIPTION), images=place, dataset=place)
         for one, place in zip((fit, report), images, strict=True)
@@ -171,7 +174,7 @@ def test_two_contents_under_one_name_are_two_images() -> None:
         in_places(fit, [one.model_copy(update={"sha256": None}) for one in report], ("/a", "/a"))
 
 
-def test_what_an_evaluation_left_is_read(tmp_path: Path) -> None:
+def test_the_files_of_an_evaluation_are_read(tmp_path: Path) -> None:
     more = [predicted("e", fake=True, log_odds=1.0, perturbation="flip")]
     folder = write_evaluation(tmp_path / "made", [*BOTH, *more], DESCRIPTION)
     wanted = evaluated(
@@ -192,7 +195,9 @@ def test_what_an_evaluation_left_is_read(tmp_path: Path) -> None:
         (BOTH, '{"detector": {}}', "is not what evaluate writes"),
     ],
 )
-def test_what_no_evaluation_left_is_refused(predictions: Any, run: str | None, said: str, tmp_path: Path) -> None:
+def test_files_that_no_evaluation_writes_are_refused(
+    predictions: Any, run: str | None, said: str, tmp_path: Path
+) -> None:
     folder = write_evaluation(tmp_path / "made", predictions)
     if run is not None:
         (folder / "run.json").write_text(run)
@@ -224,13 +229,13 @@ def test_the_fingerprints_are_those_of_the_revision_that_was_measured() -> None:
     assert found.fingerprint_after != found.fingerprint_before
 
 
-def test_predictions_of_nobody_are_taken_with_a_warning() -> None:
+def test_predictions_of_an_unknown_detector_cause_a_warning() -> None:
     found = calibrate(DESCRIPTION.model_copy(update={"revision": None}), evaluated(BOTH), evaluated(OTHERS), Wanted())
     assert (found.fingerprint_before, found.fingerprint_after) == (None, None)
     assert sum("it is not known which detector made it" in one for one in found.warnings) == 2
 
 
-def test_what_is_doubtful_is_said() -> None:
+def test_doubtful_results_cause_warnings() -> None:
     def warnings(fit: Any, report: Any, **wanted: Any) -> str:
         return "\n".join(calibrated(fit, report, **wanted).warnings)
 
@@ -255,10 +260,10 @@ def test_what_is_doubtful_is_said() -> None:
     assert "better leave it out" in warnings(drawn_predictions(500, seed=1), other, false_positive_rate=0.1)
 
 
-# One set, taken apart
+# One set, split in two
 
 
-def test_a_split_is_the_seeds_and_the_names() -> None:
+def test_a_split_depends_on_the_seed_and_the_names() -> None:
     predictions = drawn_predictions(2000, seed=1)
     first, second = split(evaluated(predictions), 0.3, seed=0)
     assert {one.image for one in first.predictions} | {one.image for one in second.predictions} == {
@@ -291,7 +296,7 @@ def test_a_split_stays_when_the_set_grows() -> None:
     assert more.predictions[: len(some.predictions)] == some.predictions
 
 
-def test_arrays_of_a_set() -> None:
+def test_the_arrays_of_a_set() -> None:
     made = evaluated([*BOTH, predicted("u", fake=True, log_odds=None)])
     assert np.array_equal(made.log_odds, [2, -2, math.nan], equal_nan=True)
     assert made.is_fake.tolist() == [True, False, True]

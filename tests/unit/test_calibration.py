@@ -1,4 +1,4 @@
-"""Calibrations, the three ways to fit one, and the errors that it is judged by."""
+"""Calibrations, the three ways to fit one, and the errors that are measured."""
 
 import math
 from typing import Any
@@ -36,7 +36,7 @@ def test_knots_are_joined_by_straight_lines_and_end_flat(log_odds: float, score:
     assert Calibration(knots=KNOTS).score(log_odds) == pytest.approx(score)
 
 
-def test_a_score_is_never_above_the_last_knots() -> None:
+def test_a_score_is_never_above_that_of_the_last_knot() -> None:
     """numpy.interp alone gives 0.47616696321699564 just below this last knot."""
     last = 0.4761669632169956
     calibration = Calibration(knots=((-8.808136338051337, 0.07374101339780592), (0.3469854812778777, last)))
@@ -55,13 +55,13 @@ def test_a_score_is_never_above_the_last_knots() -> None:
         ({"knots": [[0, 0.5], [1, 0.6]], "offset": 0.5}, "give one or the other"),
     ],
 )
-def test_bad_knots_are_named(content: dict[str, Any], said: str) -> None:
+def test_an_error_in_knots_names_its_cause(content: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Calibration.model_validate(content)
 
 
-def test_descriptions_without_knots_have_the_fingerprints_that_they_had() -> None:
-    """Verdicts in databases name their detector by these."""
+def test_descriptions_without_knots_keep_their_fingerprints() -> None:
+    """Verdicts in databases refer to their detector by these fingerprints."""
     assert [
         load_description(Settings(detector="fakevlm")).fingerprint,
         load_description(Settings(detector=str(DEMO_DETECTOR))).model_copy(update={"revision": "1"}).fingerprint,
@@ -73,7 +73,7 @@ def test_descriptions_without_knots_have_the_fingerprints_that_they_had() -> Non
     ]
 
 
-def test_knots_make_another_detector_each() -> None:
+def test_other_knots_make_another_detector() -> None:
     calibrations: list[dict[str, Any]] = [{}, {"knots": KNOTS}, {"knots": (*KNOTS[:-1], (3.0, 0.91))}]
     assert len({scripted_description(calibration=one).fingerprint for one in calibrations}) == 3
 
@@ -82,7 +82,7 @@ def test_knots_make_another_detector_each() -> None:
 
 
 @pytest.mark.parametrize(("method", "offset"), [("temperature", 0.0), ("platt", -0.8), ("isotonic", -0.8)])
-def test_a_fit_finds_the_truth_and_helps_on_other_images(method: Method, offset: float) -> None:
+def test_a_fit_finds_the_true_values_and_helps_on_other_images(method: Method, offset: float) -> None:
     fitted = fit(*drawn(20_000, 0.4, offset, seed=1), method)
     if method != "isotonic":
         assert fitted.slope == pytest.approx(0.4, abs=0.02)
@@ -96,12 +96,12 @@ def test_a_fit_finds_the_truth_and_helps_on_other_images(method: Method, offset:
 
 
 def likelihood(slope: float, offset: float, log_odds: np.ndarray, target: np.ndarray) -> float:
-    """Negative, of smoothed labels; written out."""
+    """Returns the negative log-likelihood of smoothed labels, written as a sum."""
     at = slope * log_odds + offset
     return float(np.sum(np.logaddexp(0, at) - target * at))
 
 
-def test_slope_and_offset_are_the_likeliest() -> None:
+def test_slope_and_offset_have_the_highest_likelihood() -> None:
     log_odds, is_fake = drawn(300, 0.5, 1, seed=3)
     fakes = is_fake.sum()
     target = np.where(is_fake, (fakes + 1) / (fakes + 2), 1 / (300 - fakes + 2))
@@ -113,25 +113,25 @@ def test_slope_and_offset_are_the_likeliest() -> None:
 
 
 @pytest.mark.parametrize("method", ["temperature", "platt"])
-def test_classes_that_never_mix_have_a_finite_slope(method: Method) -> None:
+def test_separable_classes_have_a_finite_slope(method: Method) -> None:
     fitted = fit(np.array([-3.0, -2.0, 2.0, 3.0]), np.array([False, False, True, True]), method)
     assert 0 < fitted.slope < 10
 
 
 @pytest.mark.parametrize("method", ["temperature", "platt", "isotonic"])
-def test_labels_the_wrong_way_round_are_said(method: Method) -> None:
+def test_swapped_labels_are_an_error(method: Method) -> None:
     with pytest.raises(ConfigurationError, match="check the labels"):
         fit(np.array([-3.0, -2.0, 2.0, 3.0]), np.array([True, True, False, False]), method)
 
 
-def test_isotonic_ends_are_not_certain() -> None:
+def test_isotonic_scores_are_never_0_or_1() -> None:
     fitted = fit(np.array([-3.0, -2.0, -1.0, 2.0, 3.0]), np.array([False, False, False, True, True]), "isotonic")
     assert [fitted.score(one) for one in (-9, -3, 3, 9)] == pytest.approx([1 / 5, 1 / 5, 3 / 4, 3 / 4])
 
 
 @settings(max_examples=60, deadline=None)
 @given(log_odds_of_a_set, st.data())
-def test_isotonic_scores_rise_and_are_those_of_scikit_learn_clipped(values: list[float], data: st.DataObject) -> None:
+def test_isotonic_scores_rise_and_equal_those_of_scikit_learn_clipped(values: list[float], data: st.DataObject) -> None:
     log_odds = np.array(values)
     is_fake = np.array(data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values))))
     try:
@@ -178,7 +178,7 @@ def test_brier_score_and_log_loss_by_hand() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=80))
-def test_the_error_is_that_of_a_loop_over_bins(pairs: list[tuple[float, bool]]) -> None:
+def test_the_error_equals_that_of_a_loop_over_bins(pairs: list[tuple[float, bool]]) -> None:
     values, labels = np.array([one for one, _ in pairs]), np.array([one for _, one in pairs])
     error = 0.0
     for place in range(15):

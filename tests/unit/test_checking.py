@@ -1,4 +1,4 @@
-"""Checks that need no service; and that no check can stop the others."""
+"""The checks that need no service. No check can stop the others."""
 
 import time
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ OK, WARNING, WRONG, SKIPPED = State.OK, State.WARNING, State.WRONG, State.SKIPPE
 SECRET = "s" * 48
 
 
-def test_names_are_told_apart_and_come_after_what_they_need() -> None:
+def test_checks_have_different_names_and_come_after_what_they_need() -> None:
     names = [one.name for one in CHECKS]
     assert len(set(names)) == len(names)
     for place, one in enumerate(CHECKS):
@@ -27,7 +27,7 @@ def test_names_are_told_apart_and_come_after_what_they_need() -> None:
         assert one.remedy
 
 
-def test_one_failure_stops_no_other_check() -> None:
+def test_a_failure_stops_no_other_check() -> None:
     def raises(_: Subject) -> Iterator[Row]:
         yield ok("the first part", "part")
         raise RuntimeError("postgresql://me:hunter2@host\nis away")
@@ -54,7 +54,7 @@ def test_one_failure_stops_no_other_check() -> None:
     assert rows[5].found == "no answer within 0 s"
 
 
-def test_wrong_settings_are_one_row_and_the_machine_is_looked_at() -> None:
+def test_wrong_settings_are_one_row_and_the_machine_is_still_checked() -> None:
     subject = subject_of(Process.WORKER, given=ConfigurationError("FAKESWEEP_THREADS is not a number"))
     rows = {row.name: row for row in run_checks(subject)}
     assert (rows["settings"].state, rows["settings"].found) == (WRONG, "FAKESWEEP_THREADS is not a number")
@@ -116,7 +116,7 @@ def test_versions_of_postgres(version: int, state: State) -> None:
         ("", "/var/run/postgresql", OK),
     ],
 )
-def test_what_encryption_is_worth(mode: str, host: str, state: State) -> None:
+def test_the_encryption_of_the_database(mode: str, host: str, state: State) -> None:
     assert database.encrypted_as(mode, host).state is state
 
 
@@ -126,7 +126,7 @@ def test_clocks() -> None:
     assert (late.state, late.found) == (WARNING, "the database's clock is 61 s behind this machine's")
 
 
-def test_what_a_role_needs() -> None:
+def test_the_privileges_that_a_role_needs() -> None:
     needed = database.needed(Role.WORKER)
     assert ("verdicts", "INSERT", "") in needed
     assert ("detectors", "UPDATE", "started_at") in needed
@@ -194,11 +194,11 @@ def test_gpus() -> None:
         assert row.state is WRONG
     (row,) = gpu.judged([], "570.1", {}, 0.9)
     assert row.found == "no GPU: the driver finds none"
-    # Names of cards and of their slices are for CUDA alone: all cards are shown.
+    # Only CUDA knows names of cards and of their slices, so all cards are shown.
     assert len(list(gpu.judged(cards(24, 2), "570.1", {"CUDA_VISIBLE_DEVICES": "GPU-9d1e"}, 0.9))) == 2
 
 
-def test_where_vllm_is_for_cpus_no_gpu_is_missed() -> None:
+def test_vllm_for_cpus_needs_no_gpu() -> None:
     if not model.runs_on_cpu():
         pytest.skip("vLLM for GPUs is installed here")
     assert check("gpu", subject_of()).state is SKIPPED
@@ -237,7 +237,7 @@ def test_the_memory_limit_of_a_container(tmp_path: Path) -> None:
     (own / "memory.max").write_text("max\n")
     assert machine.memory_limit(tmp_path) is None
     (own.parent / "memory.max").write_text("8589934592\n")
-    assert machine.memory_limit(tmp_path) == 8 * 2**30, "a group above limits it, too"
+    assert machine.memory_limit(tmp_path) == 8 * 2**30, "a parent group is a limit, too"
     (tmp_path / "proc/self/cgroup").write_text("5:cpu:/x\n4:memory:/docker/one\n")
     old = tmp_path / "sys/fs/cgroup/memory/docker/one"
     old.mkdir(parents=True)

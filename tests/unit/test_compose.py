@@ -1,4 +1,4 @@
-"""The compose file: what can be checked without a container engine."""
+"""The Compose file: the checks that need no container engine."""
 
 import re
 import stat
@@ -26,13 +26,13 @@ OPEN = {"FAKESWEEP_WEB_URL", "GRAFANA_PROMETHEUS_URL", "GRAFANA_POSTGRES_PASSWOR
 
 
 def names(service: dict[str, Any]) -> set[str]:
-    """The secrets that a service gets."""
+    """Returns the names of the secrets that a service gets."""
     return {one if isinstance(one, str) else one["source"] for one in service.get("secrets", [])}
 
 
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What secrets.sh makes."""
+    """The folder that secrets.sh makes."""
     folder = tmp_path_factory.mktemp("compose")
     (folder / "secrets.sh").write_bytes((FOLDER / "secrets.sh").read_bytes())
     subprocess.run(["sh", folder / "secrets.sh"], check=True, capture_output=True)
@@ -53,7 +53,7 @@ def test_the_file_follows_the_compose_specification() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_is_limited_watched_and_started_again(name: str) -> None:
+def test_a_service_has_limits_a_health_check_and_a_restart_policy(name: str) -> None:
     service = SERVICES[name]
     assert "memory" in service["deploy"]["resources"]["limits"]
     assert service["restart"] == ("on-failure" if name in ONCE else "unless-stopped")
@@ -68,19 +68,19 @@ def test_a_service_is_limited_watched_and_started_again(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_ports_are_open_to_this_machine_alone(name: str) -> None:
+def test_ports_are_open_to_this_machine_only(name: str) -> None:
     for port in SERVICES[name].get("ports", []):
         assert port.startswith("127.0.0.1:")
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_no_secret_stands_in_the_environment(name: str) -> None:
+def test_no_secret_is_in_the_environment(name: str) -> None:
     service = SERVICES[name]
     for variable, value in service.get("environment", {}).items():
         if variable.endswith("_FILE"):
             assert value.removeprefix("/run/secrets/") in names(service), variable
         elif SECRET.search(variable) and variable not in OPEN:
-            pytest.fail(f"{variable} stands in the file")
+            pytest.fail(f"the value of {variable} is in the file")
     assert "GRAFANA_POSTGRES_PASSWORD" not in service.get("environment", {})
 
 
@@ -89,7 +89,8 @@ def test_the_script_makes_every_secret_once(secrets: Path) -> None:
     assert {Path(one["file"]).name for one in COMPOSE["secrets"].values()} == made - {"desk_password"}
     assert set().union(*map(names, SERVICES.values())) == set(COMPOSE["secrets"])
     assert stat.S_IMODE(secrets.stat().st_mode) == 0o700
-    assert all(stat.S_IMODE(path.stat().st_mode) == 0o644 for path in secrets.iterdir())  # each container's user reads
+    # The users of the containers must be able to read them.
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o644 for path in secrets.iterdir())
     again = subprocess.run(["sh", secrets.parent / "secrets.sh"], capture_output=True, text=True, check=False)
     assert again.returncode == 1
     assert "there is a folder secrets already" in again.stderr
@@ -112,7 +113,7 @@ def test_settings_have_names_that_the_processes_know() -> None:
         assert not named - known
 
 
-def test_what_is_mounted_is_there() -> None:
+def test_what_is_mounted_exists() -> None:
     for service in SERVICES.values():
         for volume in service.get("volumes", []):
             source, _, target = volume.partition(":")
@@ -123,17 +124,17 @@ def test_what_is_mounted_is_there() -> None:
                 assert source in COMPOSE["volumes"]
 
 
-def test_what_is_built_is_there() -> None:
+def test_the_files_of_each_image_exist() -> None:
     for service in (SERVICES[name] for name in OURS):
         assert (FOLDER / service["build"]["context"]).resolve() == ROOT
         assert (ROOT / service["build"]["dockerfile"]).exists()
 
 
-def test_the_nightly_scan_is_one() -> None:
+def test_the_nightly_scan_can_be_read() -> None:
     assert load(FOLDER / "nightly.toml")["photos"].crontab == "0 2 * * *"
 
 
-def test_prometheus_takes_its_configuration_and_asks_whom_there_is(tmp_path: Path) -> None:
+def test_prometheus_accepts_its_configuration_and_scrapes_existing_services(tmp_path: Path) -> None:
     text = (FOLDER / "prometheus.yaml").read_text(encoding="utf-8")
     (tmp_path / "prometheus.yaml").write_text(text.replace("/etc/", f"{ROOT}/deploy/"))
     done = subprocess.run(

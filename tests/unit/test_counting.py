@@ -1,4 +1,4 @@
-"""How a process that lists for `nightly` tells what it did."""
+"""How a process that lists for `nightly` reports what it has done."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def child() -> "subprocess.Popen[bytes]":
     )
 
 
-def test_what_a_child_tells_is_counted() -> None:
+def test_the_counts_of_a_child_reach_its_parent() -> None:
     told: list[Counts] = []
     with child() as process:
         assert process.stdin
@@ -34,7 +34,7 @@ def test_what_a_child_tells_is_counted() -> None:
     assert told == [Counts(listed=5, known=2), Counts(published=3)]
 
 
-def test_a_child_whose_parent_is_gone_goes_on() -> None:
+def test_a_child_continues_after_its_parent_has_ended() -> None:
     with child() as process:
         assert process.stdout
         process.stdout.readline()
@@ -43,7 +43,7 @@ def test_a_child_whose_parent_is_gone_goes_on() -> None:
     assert (process.returncode, said) == (0, b"")
 
 
-def test_a_line_that_is_something_else_is_skipped() -> None:
+def test_a_line_without_counts_is_skipped() -> None:
     told: list[Counts] = []
     with capture_logs() as logs:
         hear([b"hello\n", b"[]\n", b'{"dogs": 1}\n', b"\xff\n", b'{"listed": 1}\n'], told.append)

@@ -1,4 +1,4 @@
-"""CPUs that the process may really use, in a process of its own: an affinity holds for all that follows."""
+"""The CPUs that a process may use. It is tested in another process, because an affinity cannot be taken back here."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def test_a_process_that_may_use_one_cpu_counts_one() -> None:
 
 @pytest.mark.parametrize(("cpus", "threads"), [("1", 12), ("2", 16), ("6", 32), ("64", 32)])
 def test_threads_follow_from_cpus_up_to_a_limit(cpus: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """LOKY_MAX_CPU_COUNT only lowers what loky finds, so larger counts are those of this machine at most."""
+    """LOKY_MAX_CPU_COUNT can only lower the number of CPUs, so a larger value leaves that of this machine."""
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", cpus)
     assert usable_cpus() <= int(cpus)
     assert default_threads() == min(threads, 8 + 4 * usable_cpus(), 32)

@@ -1,4 +1,4 @@
-"""Names that can be no address: a fault each, and the rest of the dataset is evaluated."""
+"""A name that cannot be an address is a fault, and the rest of the dataset is evaluated."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from worker.testing import ScriptedEngine
 
 
 @pytest.mark.parametrize("name", ["a\0b.jpg", "k" * 3000])
-def test_a_name_that_can_be_no_key(name: str) -> None:
+def test_a_name_that_cannot_be_a_key(name: str) -> None:
     with pytest.raises(ImageError, match="must be s3://bucket/key") as caught:
         image_ref(name, "s3://bucket/prefix")
     assert caught.value.reason is Reason.NOT_FOUND

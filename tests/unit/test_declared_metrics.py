@@ -1,4 +1,4 @@
-"""What is declared of our metrics: the document says the same, and nothing else can be counted."""
+"""The declarations of our metrics: the document says the same, and no other metric can be counted."""
 
 import re
 from collections import Counter
@@ -30,7 +30,7 @@ MET = {"outcome": "failed", "verdict": "", "reason": "corrupt"}
 BY_NAME = {metric.name: metric for metric in DECLARED}
 
 
-def test_the_document_names_every_metric_with_its_kind_and_labels_and_no_other() -> None:
+def test_the_document_has_exactly_our_metrics_with_kind_and_labels() -> None:
     text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(fakesweep_\w+)` \| (\w+) \| ([^|]*)\| \S", text, re.MULTILINE)
     told = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
@@ -38,7 +38,7 @@ def test_the_document_names_every_metric_with_its_kind_and_labels_and_no_other()
     assert Counter(name for name, *_ in rows).most_common(1)[0][1] == 1
 
 
-def test_the_document_says_what_the_values_of_labels_are() -> None:
+def test_the_document_has_the_values_of_all_labels() -> None:
     text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     values = {
         value
@@ -53,7 +53,7 @@ def test_the_document_says_what_the_values_of_labels_are() -> None:
 
 
 @pytest.mark.parametrize("metric", DECLARED, ids=lambda metric: metric.name)
-def test_names_are_as_prometheus_wants_them(metric: Metric) -> None:
+def test_names_follow_the_rules_of_prometheus(metric: Metric) -> None:
     assert re.fullmatch(r"fakesweep_[a-z_]+", metric.name)
     assert metric.name.endswith("_total") == (metric.kind == Kind.COUNTER)
     assert metric.kind != Kind.HISTOGRAM or metric.name.endswith("_seconds")
@@ -64,7 +64,7 @@ def test_names_are_as_prometheus_wants_them(metric: Metric) -> None:
     assert metric.series is None or all(len(one) == len(metric.labels) for one in metric.series)
 
 
-def test_every_series_is_there_before_its_first_event() -> None:
+def test_every_series_exists_before_its_first_event() -> None:
     metrics = Metrics.declare()
     reasons = {
         sample.labels["reason"]
@@ -76,7 +76,7 @@ def test_every_series_is_there_before_its_first_event() -> None:
     assert metrics.registry.get_sample_value("fakesweep_images_total", {"queue": LIVE_QUEUE, **MET}) == 0
 
 
-def test_what_is_counted_is_of_its_queue_and_its_registry() -> None:
+def test_a_count_has_its_queue_and_its_registry() -> None:
     metrics, other = Metrics.declare(), Metrics.declare()
     metrics.bound(queue=SCAN_QUEUE).count(IMAGES, amount=1, **MET)
     metrics.bound(queue=LIVE_QUEUE).count(IMAGES, amount=2, **MET)
@@ -85,7 +85,7 @@ def test_what_is_counted_is_of_its_queue_and_its_registry() -> None:
         assert registry.get_sample_value("fakesweep_images_total", {"queue": LIVE_QUEUE, **MET}) == live
 
 
-def test_a_body_that_fails_is_measured_and_over() -> None:
+def test_a_body_that_fails_is_measured() -> None:
     metrics = Metrics.declare().bound(queue=SCAN_QUEUE)
     labels = {"queue": SCAN_QUEUE}
 
@@ -100,7 +100,7 @@ def test_a_body_that_fails_is_measured_and_over() -> None:
     assert metrics.registry.get_sample_value("fakesweep_image_fetch_seconds_count", labels) == 1
 
 
-def test_a_gauge_that_is_watched_is_asked_when_it_is_served() -> None:
+def test_a_watched_gauge_gets_its_value_when_it_is_served() -> None:
     metrics, ready = Metrics.declare(), [0.0]
     metrics.watch(READY, lambda: ready[0])
     assert metrics.registry.get_sample_value("fakesweep_worker_ready") == 0
@@ -108,7 +108,7 @@ def test_a_gauge_that_is_watched_is_asked_when_it_is_served() -> None:
     assert metrics.registry.get_sample_value("fakesweep_worker_ready") == 1
 
 
-def test_what_is_not_declared_is_refused() -> None:
+def test_a_metric_that_is_not_declared_is_refused() -> None:
     metrics = Metrics.declare(WORKER)
     scans = metrics.bound(queue=SCAN_QUEUE)
     undeclared = Metric(Kind.COUNTER, "fakesweep_surprises_total", "Surprises.")
@@ -119,9 +119,9 @@ def test_what_is_not_declared_is_refused() -> None:
     with pytest.raises(UndeclaredMetricError, match="guess"):
         scans.count(REUSED, found="guess")
     with pytest.raises(UndeclaredMetricError):
-        metrics.count(REUSED, found="seen")  # of no queue
+        metrics.count(REUSED, found="seen")  # without a queue
     with pytest.raises(UndeclaredMetricError, match="host"):
         metrics.inform(WORKER_INFO, replica="", detector="x", host="a")
     with pytest.raises(UndeclaredMetricError):
         Metrics.declare(PRODUCER).bound(queue=SCAN_QUEUE).count(TOKENS, kind="prompt")
-    assert not {*ASKED} & {*WORKER, *PRODUCER}, "collectors of their own serve them"
+    assert not {*ASKED} & {*WORKER, *PRODUCER}, "their own collectors serve them"

@@ -1,4 +1,4 @@
-"""The committed demo detector is what its record says, so that `make detector` makes it again."""
+"""The committed demo detector equals its record, so `make detector` can make it again."""
 
 import hashlib
 import json
@@ -14,12 +14,12 @@ from worker.settings import Settings
 RECORD = json.loads((DEMO_DETECTOR / "training.json").read_text(encoding="utf-8"))
 
 
-def test_the_recipe_is_the_recorded_one() -> None:
+def test_the_recipe_is_that_of_the_record() -> None:
     recipe = load_recipe(str(DEMO_DETECTOR.parent / "recipe.toml"))
     assert json.loads(json.dumps(recipe.model_dump(mode="json", exclude_none=True))) == RECORD["recipe"]
 
 
-def test_what_it_was_trained_from_is_made_again(tmp_path: Path) -> None:
+def test_the_untrained_model_can_be_made_again(tmp_path: Path) -> None:
     tokenizer = make_tokenizer()
     checkpoint.save_checkpoint(checkpoint.make_model(tokenizer, RECORD["seed"]), tokenizer, tmp_path)
     settings = Settings(detector=str(tmp_path), gpu_memory_utilization=0.2)
@@ -27,11 +27,11 @@ def test_what_it_was_trained_from_is_made_again(tmp_path: Path) -> None:
     assert {"name": description.name, "revision": description.revision} == RECORD["base"]
 
 
-def test_the_weights_are_those_that_were_recorded() -> None:
+def test_the_weights_are_those_of_the_record() -> None:
     description = load_description(Settings(detector=str(DEMO_DETECTOR)))
     weights = (DEMO_DETECTOR / "model.safetensors").read_bytes()
     assert description.checksums == {"model.safetensors": hashlib.sha256(weights).hexdigest()}
 
 
-def test_it_was_trained_within_the_hour() -> None:
+def test_its_training_took_less_than_an_hour() -> None:
     assert sum(stage["seconds"] for stage in RECORD["stages"].values()) < 3600

@@ -1,4 +1,4 @@
-"""What a description may say, and what makes two detectors two."""
+"""What a detector's description may contain, and which changes make another detector."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def test_fakevlm_is_asked_as_its_authors_ask_it() -> None:
     assert len(description.revision) == 40
 
 
-def test_the_chat_template_can_be_chosen_to_compare() -> None:
+def test_the_chat_prompt_can_be_chosen() -> None:
     chat = load_description(Settings(prompt="llava-chat"))
     assert chat.prompt_text == "USER: <image>\nDoes the image looks real/fake? ASSISTANT:"
     assert chat.identity["prompt_revision"] == "llava-chat"
@@ -54,7 +54,7 @@ def test_the_chat_template_can_be_chosen_to_compare() -> None:
         {"calibration": {"offset": 0.1}},
     ],
 )
-def test_what_can_change_a_score_makes_another_detector(change: dict[str, Any]) -> None:
+def test_a_change_that_can_change_a_score_makes_another_detector(change: dict[str, Any]) -> None:
     assert scripted_description(**change).fingerprint != scripted_description().fingerprint
 
 
@@ -69,18 +69,18 @@ def test_what_can_change_a_score_makes_another_detector(change: dict[str, Any]) 
         {"prompts": {"official-raw": "<image>Does the image looks real/fake?", "other": "<image>?"}},
     ],
 )
-def test_what_cannot_change_a_score_does_not(change: dict[str, Any]) -> None:
+def test_a_change_that_cannot_change_a_score_keeps_the_detector(change: dict[str, Any]) -> None:
     assert scripted_description(**change).fingerprint == scripted_description().fingerprint
 
 
-def test_each_way_to_prepare_an_image_has_a_revision_of_its_own() -> None:
+def test_each_preprocessing_has_its_own_revision() -> None:
     forms = [Preprocessing(fit=fit, decode=decoding) for fit in Fit for decoding in Decoding]
     assert len({form.revision for form in forms}) == len(forms)
     assert Preprocessing(decode=Decoding.REDUCED).revision == "clip-pillow-reduced-1@336"
 
 
-def test_detectors_that_decode_in_full_have_the_fingerprints_that_they_had() -> None:
-    """Verdicts in databases name their detector by these; one release had no other way to decode."""
+def test_detectors_that_decode_in_full_keep_their_fingerprints() -> None:
+    """Verdicts in databases refer to their detector by these. In one release, full decoding was the only way."""
     assert [
         load_description(Settings(detector="fakevlm")).fingerprint,
         load_description(Settings(detector=str(DEMO_DETECTOR))).model_copy(update={"revision": "1"}).fingerprint,
@@ -94,7 +94,7 @@ def test_detectors_that_decode_in_full_have_the_fingerprints_that_they_had() -> 
     ]
 
 
-def test_the_row_of_detectors_holds_the_whole_description() -> None:
+def test_the_row_in_detectors_has_the_whole_description() -> None:
     row = scripted_description(calibration={"slope": 0.7}).row()
     assert row.description is not None
     assert row.description["calibration"]["slope"] == 0.7
@@ -109,7 +109,7 @@ def test_the_row_of_detectors_holds_the_whole_description() -> None:
         (Explain.NONE, ["This is a real image.", "This is a fake image."]),
     ],
 )
-def test_where_an_answer_may_end(explain: Explain, stops: list[str]) -> None:
+def test_the_texts_at_which_an_answer_stops(explain: Explain, stops: list[str]) -> None:
     assert scripted_description().answer.stops(explain) == stops
 
 
@@ -138,7 +138,7 @@ def test_where_an_answer_may_end(explain: Explain, stops: list[str]) -> None:
         ("engine = 3\n" + MINIMAL + PROMPTS, "engine"),
     ],
 )
-def test_a_bad_description_is_named(text: str, said: str) -> None:
+def test_an_error_in_a_description_names_its_place(text: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"^FAKESWEEP_DETECTOR: x\.toml.*{said}"):
         parsed(text)
 
@@ -149,6 +149,6 @@ def test_changes_from_the_environment_are_checked_like_the_file() -> None:
         parsed(MINIMAL + PROMPTS, prompt="q")
 
 
-def test_an_unknown_detector_lists_the_known() -> None:
+def test_an_unknown_detector_lists_the_known_ones() -> None:
     with pytest.raises(ConfigurationError, match=r"FAKESWEEP_DETECTOR.*fakevlm"):
         load_description(Settings(detector="nobody"))

@@ -1,4 +1,4 @@
-"""What the documents show is right: command lines against the real options, files against what reads them."""
+"""What the documents show is right: commands have these options, and files can be read."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def test_commands_have_the_options_that_documents_show(line: str) -> None:
     context = app.make_context("fakesweep", words[:1], resilient_parsing=True)
     _, command, _ = app.resolve_command(context, words)
     assert command is not None
-    if len(words) > 1 and words[-1] != "…":  # a name alone stands for the command
+    if len(words) > 1 and words[-1] != "…":  # a command without arguments is only a name here
         command.make_context(words[0], words[1:], parent=context)
 
 
@@ -47,11 +47,11 @@ def test_a_wrong_option_is_found() -> None:
     assert len(command_lines()) > 40
 
 
-def test_the_message_and_the_message_in_python() -> None:
+def test_the_message_of_the_document_is_valid() -> None:
     assert JudgeImages.parse(json.loads(first("message.md", "json"))).images[0].external_id == "post 7"
 
 
-def test_the_schedule_the_prices_and_the_labels(tmp_path: Path) -> None:
+def test_the_files_for_nightly_prices_and_labels_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(first("nightly.md", "toml"))
     assert load(tmp_path / "x.toml")["photos"].policy.max_tokens == 128
     (tmp_path / "x.toml").write_text(first("annotation.md", "toml"))
@@ -63,35 +63,35 @@ def test_the_schedule_the_prices_and_the_labels(tmp_path: Path) -> None:
     assert faults == []
 
 
-def test_the_record_of_a_dataset(tmp_path: Path) -> None:
+def test_the_record_of_a_dataset_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(f"[{first('datasets.md', 'json')}]")
     (record,) = read_dataset(tmp_path / "x.json")
     assert isinstance(record, Record)
 
 
-def test_toml_is_toml() -> None:
+def test_toml_blocks_are_valid() -> None:
     for snippet in snippets("toml"):
         tomllib.loads(snippet.text)
 
 
-def test_the_settings_that_the_readme_names_are_settings() -> None:
+def test_settings_that_documents_name_exist() -> None:
     fields = {f"FAKESWEEP_{name.upper()}" for name in Settings.model_fields}
     fields |= {f"{PREFIX}{name.upper()}" for name in WebSettings.model_fields}
-    others = {"FAKESWEEP_API", "FAKESWEEP_TOKEN"}  # of docs/api_client.mjs
-    others |= {"FAKESWEEP_IMAGES_IN_FLIGHT"}  # which the changelog says is gone
+    others = {"FAKESWEEP_API", "FAKESWEEP_TOKEN"}  # from docs/api_client.mjs
+    others |= {"FAKESWEEP_IMAGES_IN_FLIGHT"}  # from the changelog, which says that it was removed
     for path in DOCUMENTS:
         named = set(re.findall(r"FAKESWEEP_[A-Z_]+[A-Z]", path.read_text(encoding="utf-8")))
         unknown = {name for name in named - fields - others if not name.startswith("FAKESWEEP_ANNOTATION_KEY")}
         assert not unknown, path
 
 
-def test_links_between_documents_lead_somewhere() -> None:
+def test_the_targets_of_links_exist() -> None:
     for path in (*DOCUMENTS, *(ROOT / "docs" / "decisions").glob("*.md"), *(ROOT / "deploy").glob("*/README.md")):
         for link in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
             assert "://" in link or (path.parent / link).exists(), f"{path.name}: {link}"
 
 
-def test_the_settings_of_the_review_desk_are_all_told() -> None:
+def test_all_settings_of_the_review_desk_are_documented() -> None:
     told = (ROOT / "docs" / "review-desk.md").read_text(encoding="utf-8")
     for name, field in WebSettings.model_fields.items():
         assert f"`{field.validation_alias or PREFIX + name.upper()}`" in told, name

@@ -1,4 +1,4 @@
-"""What surrounds a message is read without trust: whatever comes, the answer is an envelope or a reason."""
+"""The envelope of a message is not trusted: any input gives an envelope, or an error with the reason."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -35,8 +35,8 @@ def opened(headers: dict[str, Any] | None = None, body: object = None, kind: obj
     return open_envelope(given_headers, data, kind, now=NOW)
 
 
-def test_what_celery_itself_sends() -> None:
-    """The headers and options of app.send_task() in Celery 5.7."""
+def test_a_message_of_celery() -> None:
+    """The headers and options that app.send_task() of Celery 5.7 sends."""
     headers: dict[str, Any] = {
         "lang": "py", "shadow": None, "eta": None, "expires": None, "group": None, "group_index": None, "retries": 0,
         "timelimit": [300, None], "root_id": ID, "parent_id": None, "argsrepr": "…", "kwargsrepr": "{}",
@@ -80,7 +80,7 @@ def test_a_uuid_as_celery_writes_it() -> None:
         ({"expires": ["2020"]}, "header expires"),
     ],
 )  # fmt: skip
-def test_headers_that_celery_would_stumble_over(headers: dict[str, Any], word: str) -> None:
+def test_headers_that_celery_cannot_handle(headers: dict[str, Any], word: str) -> None:
     with pytest.raises(InvalidMessageError, match=word):
         opened(headers)
 
@@ -95,7 +95,7 @@ def test_headers_that_celery_would_stumble_over(headers: dict[str, Any], word: s
         ({"expires": "2026-11-26T12:05:00+00:00", "eta": "2026-11-26T12:10:00+00:00"}, "expired"),
     ],
 )
-def test_a_valid_message_that_is_not_to_be_moderated(headers: dict[str, Any], word: str) -> None:
+def test_a_valid_message_that_is_refused(headers: dict[str, Any], word: str) -> None:
     envelope = opened(headers)
     assert word in str(envelope.refused)
     assert (envelope.eta, envelope.headers[REFUSED]) == (None, envelope.refused)
@@ -113,7 +113,7 @@ def test_a_valid_message_that_is_not_to_be_moderated(headers: dict[str, Any], wo
         ({"published_at": "2026-11-26T12:00:30Z"}, "2026-11-26T12:00:30+00:00"),
     ],
 )
-def test_since_when_a_message_could_be_taken(headers: dict[str, Any], since: str) -> None:
+def test_the_time_since_which_a_message_waits(headers: dict[str, Any], since: str) -> None:
     envelope = opened(headers)
     assert envelope.since == datetime.fromisoformat(since)
     assert envelope.headers[SINCE] == datetime.fromisoformat(since).timestamp()
@@ -127,14 +127,14 @@ def test_since_when_a_message_could_be_taken(headers: dict[str, Any], since: str
         "x" * 10**6,
     ],
 )  # fmt: skip
-def test_a_time_of_publishing_that_cannot_be_is_ignored(published_at: object) -> None:
+def test_an_impossible_time_of_publishing_is_ignored(published_at: object) -> None:
     envelope = opened({"published_at": published_at})
     assert (envelope.since, envelope.refused) == (None, None)
     assert envelope.headers == {"task": JUDGE_IMAGES, "id": ID, DELIVERIES: 0}
     assert SINCE not in opened({SINCE: 5}).headers, "nobody else may set it"
 
 
-def test_what_could_exhaust_the_memory_or_the_stack() -> None:
+def test_compressed_and_deeply_nested_messages_are_refused() -> None:
     headers = without_compression({"task": JUDGE_IMAGES, "compression": "application/x-gzip", UNREADABLE: "x", "a": 1})
     assert headers.keys() == {"task", UNREADABLE, "a"}
     with pytest.raises(InvalidMessageError, match="compressed messages are not supported"):
@@ -156,7 +156,7 @@ def test_what_could_exhaust_the_memory_or_the_stack() -> None:
         b'[[{"__type__": "datetime", "__value__": 5}], {}, 5]',
     ],
 )  # fmt: skip
-def test_bodies_that_are_not_as_documented(body: object) -> None:
+def test_bodies_that_differ_from_the_documentation(body: object) -> None:
     with pytest.raises(InvalidMessageError, match=r"body must be|not JSON"):
         opened(body=b"null" if body is None else body)
 
@@ -167,7 +167,7 @@ def test_content_types_that_are_not_json(kind: object) -> None:
         opened(kind=kind)
 
 
-def test_a_time_to_wait_for() -> None:
+def test_a_message_with_an_eta() -> None:
     soon = NOW + timedelta(minutes=20)
     assert opened({"eta": soon.isoformat()}).eta == soon
     assert opened({"eta": soon.replace(tzinfo=None).isoformat()}).headers["eta"] == soon.isoformat(), "UTC without zone"
@@ -190,7 +190,7 @@ NAMES = st.sampled_from(
     body=st.binary(max_size=60) | ANYTHING.map(lambda value: json.dumps(value, default=str)) | st.none(),
     kind=ANYTHING | st.just("application/json"),
 )
-def test_whatever_comes_is_an_envelope_or_a_reason(headers: dict[Any, Any], body: Any, kind: Any) -> None:
+def test_any_input_is_an_envelope_or_an_error_with_a_reason(headers: dict[Any, Any], body: Any, kind: Any) -> None:
     try:
         envelope = open_envelope(headers, body, kind, now=NOW)
     except InvalidMessageError as error:

@@ -1,4 +1,4 @@
-"""The error tree is whole: each error of the project is defined in worker/errors.py, and drawn in its docstring."""
+"""The error tree is complete: each error of the project is defined in worker/errors.py, and is in its docstring."""
 
 import ast
 import builtins
@@ -12,9 +12,10 @@ HOME = ROOT / "worker" / "errors.py"
 
 
 def defined_in(path: Path) -> Iterator[tuple[str, str]]:
-    """Name and base of each exception class. A BaseException is none: it leaves a wait, and nobody handles it.
+    """Yields the name and the base of each exception class of ours.
 
-    Nor is a class on another library's base, such as botocore's: it stands in that library's tree.
+    A BaseException is left out: it only ends a wait, and nobody handles it. So is a class that is derived from an error
+    of another library, such as botocore's: it belongs to that library's tree.
     """
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     for one in (node for node in nodes if isinstance(node, ast.ClassDef)):
@@ -28,7 +29,7 @@ def defined_in(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def drawn() -> dict[str, str]:
-    """Each error of the drawing with the one that it hangs on."""
+    """Returns each error of the drawn tree, with the error above it."""
     found: dict[str, str] = {}
     above: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
@@ -40,7 +41,7 @@ def drawn() -> dict[str, str]:
     return found
 
 
-def test_every_error_stands_in_the_tree() -> None:
+def test_every_error_is_defined_in_one_file() -> None:
     elsewhere = {
         f"{path.relative_to(ROOT)}: {name}"
         for folder in ("worker", "producers")
@@ -51,5 +52,5 @@ def test_every_error_stands_in_the_tree() -> None:
     assert not elsewhere, "define it in worker/errors.py"
 
 
-def test_the_tree_is_drawn_as_it_is() -> None:
+def test_the_drawn_tree_is_that_of_the_code() -> None:
     assert drawn() == dict(defined_in(HOME))

@@ -1,4 +1,4 @@
-"""An evaluation by the scripted detector, for which bright images are fake: what it writes, and how it goes on."""
+"""Evaluations with the scripted detector, for which bright images are fake: what they write, and how they continue."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ EXPLANATION = "The picture is brighter than a camera makes it."
 
 
 def write_dataset(folder: Path, count: int = 6, *extra: dict[str, Any]) -> Path:
-    """`count` images of which the fakes are bright, but for the last one; JSON Lines, a record a line."""
+    """Writes `count` images, of which the fakes are bright, but so is the last one. The records are JSON Lines."""
     folder.mkdir(parents=True, exist_ok=True)
     records = []
     for number in range(count):
@@ -54,7 +54,10 @@ def evaluate(
 
 
 def judge(dataset: Path, output: Path, engine: ScriptedEngine | None = None, **changes: Any) -> int:
-    """The part of it that judges, and is killed: without metrics and report. How many images it is done with."""
+    """Judges as an evaluation does before it is killed: without metrics and report.
+
+    Returns how many images are done.
+    """
     faults = Faults()
     records = read_records(dataset, faults)
     parts = scripted_parts(dataset.parent, faults, engine or ScriptedEngine(), **changes)
@@ -71,7 +74,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_what_is_written(tmp_path: Path) -> None:
+def test_predictions_metrics_and_faults_are_written(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "set")
     metrics = evaluate(dataset, tmp_path / "out")
     predictions = lines_of(tmp_path / "out" / "predictions.jsonl")
@@ -96,7 +99,7 @@ def test_what_is_written(tmp_path: Path) -> None:
     ]
 
 
-def test_faults_are_named_with_their_lines_and_counted_and_the_rest_is_evaluated(tmp_path: Path) -> None:
+def test_faults_are_reported_with_their_lines_and_the_rest_is_evaluated(tmp_path: Path) -> None:
     bad = [
         {"image": "0.png", "label": 0},
         {"image": "9.png", "label": 7},
@@ -121,7 +124,7 @@ def test_faults_are_named_with_their_lines_and_counted_and_the_rest_is_evaluated
     assert "faults.jsonl" in said[-1]
 
 
-def test_many_faults_are_all_written_and_some_of_them_said(tmp_path: Path) -> None:
+def test_all_faults_are_written_and_the_first_ones_printed(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "set", 2, *({"image": f"gone{n}.png", "label": 1} for n in range(50)))
     said: list[str] = []
     evaluate(dataset, tmp_path / "out", said=said)
@@ -134,7 +137,7 @@ def test_many_faults_are_all_written_and_some_of_them_said(tmp_path: Path) -> No
     ("bad", "line"), [({"image": "9.png", "label": 7}, "line 7: unknown_label"), ({"image": "gone.png", "label": 1},
                                                                                 "line 7: missing_image")]
 )  # fmt: skip
-def test_strict_stops_at_the_first(tmp_path: Path, bad: dict[str, Any], line: str) -> None:
+def test_strict_stops_at_the_first_fault(tmp_path: Path, bad: dict[str, Any], line: str) -> None:
     dataset = write_dataset(tmp_path / "set", 6, bad)
     with pytest.raises(ConfigurationError, match=f"--strict: {line}"):
         evaluate(dataset, tmp_path / "out", strict=True)
@@ -142,7 +145,7 @@ def test_strict_stops_at_the_first(tmp_path: Path, bad: dict[str, Any], line: st
     assert evaluate(dataset, tmp_path / "out")["n"] == 6
 
 
-def test_storage_that_is_away_is_no_missing_image(tmp_path: Path) -> None:
+def test_unavailable_storage_is_not_a_missing_image(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "set", 2)
     content = (tmp_path / "set" / "0.png").read_bytes()
     uris = [f"s3://b/p/{number}.png" for number in range(2)]
@@ -165,7 +168,7 @@ def test_an_image_that_the_engine_refuses(tmp_path: Path) -> None:
     assert lines_of(tmp_path / "out" / "faults.jsonl")[0]["detail"] == "clean: no answer"
 
 
-def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
+def test_a_dataset_without_usable_records_is_an_error(tmp_path: Path) -> None:
     dataset = tmp_path / "set.jsonl"
     dataset.write_text('{"image": "a.png", "label": "?"}\n')
     with pytest.raises(ConfigurationError, match="no record that can be used; the first fault: line 1: unknown_label"):
@@ -176,7 +179,7 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     assert len(lines_of(tmp_path / "out" / "faults.jsonl")) == 1
 
 
-def test_robustness_counts_beside_the_clean_images(tmp_path: Path) -> None:
+def test_robustness_leaves_the_metrics_of_clean_images_unchanged(tmp_path: Path) -> None:
     dataset, perturbed = write_dataset(tmp_path / "set"), tuple(PERTURBATIONS)
     clean = evaluate(dataset, tmp_path / "clean")
     found = evaluate(dataset, tmp_path / "out", perturbations=perturbed)
@@ -190,12 +193,12 @@ def test_robustness_counts_beside_the_clean_images(tmp_path: Path) -> None:
     assert {name: row["n"] for name, row in table.items()} == dict.fromkeys(perturbed, 6)
     assert table["clean"]["accuracy"] == clean["accuracy"]
     assert "FakeVLM paper, FakeClue" in (tmp_path / "out" / "report.html").read_text()
-    # Each is what the detector sees: contrast changes the brightness of the plain images, a mirror does not.
+    # Perturbations are applied to what the detector sees. A mirror image has the same brightness.
     scores = {(one["image"], one["perturbation"]): one["score"] for one in predictions}
     assert scores["0.png", "flip"] == scores["0.png", CLEAN] != scores["0.png", "rotate_15"]
 
 
-def test_robustness_after_a_plain_evaluation_judges_only_what_is_new(tmp_path: Path) -> None:
+def test_robustness_after_a_plain_evaluation_judges_only_new_images(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "set")
     judge(dataset, tmp_path / "out")
     engine = ScriptedEngine()
@@ -213,13 +216,13 @@ def test_a_finished_evaluation_starts_no_engine(tmp_path: Path) -> None:
     (tmp_path / "out" / "metrics.json").unlink()
 
     def start() -> ScriptedEngine:
-        raise AssertionError("it was started")
+        raise AssertionError("the engine was started")
 
     assert evaluate(dataset, tmp_path / "out", start=start) == first
     assert (tmp_path / "out" / "metrics.json").exists()
 
 
-def test_wherever_a_kill_cuts_the_file_the_same_lines_come_out(tmp_path: Path) -> None:
+def test_a_file_that_a_kill_cut_anywhere_is_completed_with_the_same_lines(tmp_path: Path) -> None:
     dataset, perturbations = write_dataset(tmp_path / "set"), (CLEAN, "flip", "gaussian_noise_5")
     judge(dataset, tmp_path / "out", perturbations=perturbations)
     file = tmp_path / "out" / "predictions.jsonl"
@@ -230,7 +233,7 @@ def test_wherever_a_kill_cuts_the_file_the_same_lines_come_out(tmp_path: Path) -
         assert file.read_bytes() == whole, cut
 
 
-def test_what_was_judged_before_the_engine_died_is_kept(tmp_path: Path) -> None:
+def test_predictions_from_before_the_engine_died_are_kept(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "set", 40)
 
     def die(image: Image.Image) -> None:
@@ -258,13 +261,13 @@ def test_another_evaluation_in_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("again", ["{0}/", "{0}/../set", "{0}/."])
-def test_one_folder_written_in_another_way_is_the_same_evaluation(again: str, tmp_path: Path) -> None:
+def test_another_spelling_of_a_folder_is_the_same_evaluation(again: str, tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "set")
     evaluate(dataset, tmp_path / "out", images=str(tmp_path / "set"))
     assert evaluate(dataset, tmp_path / "out", images=again.format(tmp_path / "set"))["images"] == str(tmp_path / "set")
 
 
-def test_what_the_output_holds_is_looked_at_before_a_detector_is_supplied(tmp_path: Path) -> None:
+def test_the_output_is_checked_before_the_detector_is_loaded(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "set")
     file, nothing = tmp_path / "file", Settings(model="/no/such/model")
     file.write_text("")
@@ -279,7 +282,7 @@ def test_what_the_output_holds_is_looked_at_before_a_detector_is_supplied(tmp_pa
             evaluate_detector(dataset, str(dataset.parent), nothing, output)
 
 
-def test_a_folder_that_is_no_evaluations(tmp_path: Path) -> None:
+def test_a_folder_that_no_evaluation_wrote(tmp_path: Path) -> None:
     for name, text, complaint in (
         ("run.json", "half {", "not what an evaluation writes"),
         ("run.json", "[]", "not what an evaluation writes"),
@@ -292,7 +295,7 @@ def test_a_folder_that_is_no_evaluations(tmp_path: Path) -> None:
             pass
 
 
-def test_a_broken_prediction_is_named_by_its_line(tmp_path: Path) -> None:
+def test_an_error_in_a_prediction_names_its_line(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "set")
     judge(dataset, tmp_path / "out")
     file = tmp_path / "out" / "predictions.jsonl"
@@ -307,7 +310,7 @@ def test_a_broken_prediction_is_named_by_its_line(tmp_path: Path) -> None:
     [("score", "7.5"), ("score", "NaN"), ("score", "-0.1"), ("log_odds", "Infinity"), ("log_odds", "1e308"),
      ("log_odds", "NaN"), ("sha256", '"abc"')],
 )  # fmt: skip
-def test_numbers_that_no_evaluation_writes_are_named_by_their_line(name: str, value: str, tmp_path: Path) -> None:
+def test_an_impossible_number_in_a_prediction_names_its_line(name: str, value: str, tmp_path: Path) -> None:
     line = json.dumps(
         {"image": "a.png", "label": 1, "verdict": "real", "score": 0.5, "answer": "This is a real image."}
     )
@@ -317,12 +320,12 @@ def test_numbers_that_no_evaluation_writes_are_named_by_their_line(name: str, va
         read_predictions(file)
 
 
-def test_the_report_says_no_interval_where_there_is_none(tmp_path: Path) -> None:
+def test_the_report_says_that_there_is_no_interval(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "set")
     evaluate(dataset, tmp_path / "out", resamples=0)
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("<span>no interval</span>") == 6
-    assert page.count("<span>skipped</span>") == 1  # the sentence embeddings' metric
+    assert page.count("<span>skipped</span>") == 1  # that of the sentence embeddings
 
 
 def test_the_report_says_that_no_error_was_seen(tmp_path: Path) -> None:
@@ -343,12 +346,12 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_without_explanations_the_answer_ends_with_the_verdict(tmp_path: Path) -> None:
+def test_without_explanations_answers_end_after_the_verdict(tmp_path: Path) -> None:
     judge(write_dataset(tmp_path / "set"), tmp_path / "out", explain=Explain.NONE)
     assert lines_of(tmp_path / "out" / "predictions.jsonl")[0]["answer"] == "This is a fake image."
 
 
-def test_names_cannot_write_into_the_report(tmp_path: Path) -> None:
+def test_names_are_escaped_in_the_report(tmp_path: Path) -> None:
     hostile = {"image": "<script>alert(1)</script>\u202egnp", "label": 1}
     dataset = write_dataset(tmp_path / "set", 2, hostile)
     dataset.write_text(dataset.read_text().replace('"cate": "doc"', '"cate": "<b>doc</b>"'))
@@ -364,7 +367,7 @@ def test_names_cannot_write_into_the_report(tmp_path: Path) -> None:
     assert "#01010" not in page
 
 
-def test_where_an_image_lies() -> None:
+def test_the_address_of_an_image() -> None:
     assert image_ref("a b.png", "/data").uri == "file:///data/a%20b.png"
     assert image_ref("a b.png", "s3://bucket/prefix/").uri == "s3://bucket/prefix/a b.png"
     assert image_ref("s3://other/a.png", "/data").uri == "s3://other/a.png"

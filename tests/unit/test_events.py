@@ -1,4 +1,4 @@
-"""Bodies of SQS messages: which images they name, what of them is ignored, and what cannot be understood."""
+"""Bodies of SQS messages: which images they name, what is ignored, and what cannot be understood."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ ALL = Rules()
 
 
 def record(key: Any = "a.jpg", event: Any = "ObjectCreated:Put", **facts: Any) -> dict[str, Any]:
-    """As S3 writes it, version 2.1; the key is given as it stands there."""
+    """Returns an event as S3 writes it, version 2.1. `key` is written as given."""
     return {
         "eventVersion": "2.1", "eventSource": "aws:s3", "awsRegion": "eu-central-1",
         "eventTime": "2026-03-02T10:00:00.000Z", "eventName": event, "userIdentity": {"principalId": "AWS:x"},
@@ -29,7 +29,7 @@ def record(key: Any = "a.jpg", event: Any = "ObjectCreated:Put", **facts: Any) -
 
 
 def bridged(key: Any = "a.jpg", kind: Any = "Object Created", **facts: Any) -> dict[str, Any]:
-    """As EventBridge writes it."""
+    """Returns an event as EventBridge writes it."""
     return {
         "version": "0", "id": "17793124-05d4-b198-2fde-7ededc63b103", "detail-type": kind, "source": "aws.s3",
         "resources": ["arn:aws:s3:::photos"],
@@ -102,7 +102,7 @@ NASTY = ["red flower.jpg", "1+1=2.png", "a%2Bb.jpg", "100%.jpg", "ü/日本.jpg"
 
 @pytest.mark.parametrize("key", NASTY)
 @pytest.mark.parametrize("body_of", ["plus", "percent", "slashes encoded", "EventBridge"])
-def test_keys_come_out_as_s3_has_them(key: str, body_of: str) -> None:
+def test_keys_are_decoded_to_those_of_s3(key: str, body_of: str) -> None:
     body = {
         "plus": notification(record(quote_plus(key, safe="/"))),
         "percent": notification(record(quote(key))),
@@ -124,7 +124,7 @@ def test_keys_come_out_as_s3_has_them(key: str, body_of: str) -> None:
         (json.dumps(without(bridged(), "detail", "object", "size")), "e1", None),
     ],
 )
-def test_what_is_not_told_is_unknown(body: str, etag: str | None, size: int | None) -> None:
+def test_a_field_that_is_missing_is_unknown(body: str, etag: str | None, size: int | None) -> None:
     (ref,) = read(body, ALL).images
     assert (ref.etag, ref.size) == (etag, size)
 
@@ -149,7 +149,7 @@ def test_what_is_not_told_is_unknown(body: str, etag: str | None, size: int | No
         (notification(), "empty"),
     ],
 )
-def test_what_makes_no_image_is_counted_by_cause(body: str, cause: str) -> None:
+def test_events_without_a_new_image_are_counted_by_cause(body: str, cause: str) -> None:
     reading = read(body, ALL)
     assert (reading.images, reading.ignored, reading.fault) == ((), {cause: 1}, None)
 
@@ -212,7 +212,7 @@ def test_what_makes_no_image_is_counted_by_cause(body: str, cause: str) -> None:
         (json.dumps(bridged(size="big")), "size: "),
     ],
 )
-def test_what_cannot_be_understood_is_handed_back_whole_with_the_reason(body: str, reason: str) -> None:
+def test_a_body_that_cannot_be_understood_is_returned_whole_with_the_reason(body: str, reason: str) -> None:
     reading = read(body, ALL)
     assert reading.fault is not None
     assert reason in reading.fault.reason
@@ -220,7 +220,7 @@ def test_what_cannot_be_understood_is_handed_back_whole_with_the_reason(body: st
     assert reading == Reading(fault=UnreadEvent(reading.fault.reason, body))
 
 
-def test_good_records_are_taken_and_bad_ones_handed_back_so_that_they_can_be_sent_again() -> None:
+def test_bad_records_are_returned_so_that_they_can_be_sent_again() -> None:
     bad = [record(["x"]), {"eventName": "ObjectCreated:Put"}]
     reading = read(by_sns(notification(record("a.jpg"), bad[0], record(event="ObjectRemoved:Delete"), bad[1])), ALL)
     assert [ref.uri for ref in reading.images] == ["s3://photos/a.jpg"]
@@ -243,7 +243,7 @@ def test_the_reasons_of_a_thousand_bad_records_stay_short() -> None:
     [
         ("0061", "0062", "second"),
         ("0062", "0061", "first"),
-        ("ff", "0100", "second"),  # 0xff < 0x100, and not so as text
+        ("ff", "0100", "second"),  # 0xff < 0x100, but not when compared as text
         ("0100", "ff", "first"),
         ("9", "A", "second"),
         ("a", "9", "first"),
@@ -254,7 +254,7 @@ def test_the_reasons_of_a_thousand_bad_records_stay_short() -> None:
         ("0062", ["0061"], "second"),
     ],
 )
-def test_of_two_records_on_one_key_the_later_counts(first: Any, second: Any, newest: str) -> None:
+def test_the_later_of_two_records_of_a_key_counts(first: Any, second: Any, newest: str) -> None:
     records = (record(eTag="first", sequencer=first), record(eTag="second", sequencer=second))
     reading = read(notification(*records, record("b.jpg")), ALL)
     assert [(ref.uri, ref.etag) for ref in reading.images] == [
@@ -264,12 +264,12 @@ def test_of_two_records_on_one_key_the_later_counts(first: Any, second: Any, new
     assert reading.ignored == {"duplicate": 1}
 
 
-def test_of_three_records_on_one_key_the_latest_counts() -> None:
+def test_the_latest_of_three_records_of_a_key_counts() -> None:
     records = [record(eTag=f"e{number}", sequencer=f"{number}") for number in (1, 3, 2)]
     assert [ref.etag for ref in read(notification(*records), ALL).images] == ["e3"]
 
 
-def test_the_rules_apply_and_what_they_pass_over_is_counted() -> None:
+def test_the_rules_apply_and_skipped_images_are_counted() -> None:
     rules = Rules(suffixes=(".jpg",), min_bytes=2, max_bytes=10)
     body = notification(
         record("a.JPG"), record("b.txt"), record("c.jpg", size=1), record("d.jpg", size=11), record("e.jpg", size=None),
@@ -281,7 +281,7 @@ def test_the_rules_apply_and_what_they_pass_over_is_counted() -> None:
     assert read(json.dumps(bridged("b.txt")), rules).ignored == {"suffix": 1}
 
 
-def test_an_object_that_grew_too_large_does_not_leave_its_older_self_behind() -> None:
+def test_an_older_event_of_an_object_that_became_too_large_is_not_used() -> None:
     reading = read(notification(record(size=5, sequencer="1"), record(size=50, sequencer="2")), Rules(max_bytes=10))
     assert (reading.images, reading.ignored) == ((), {"duplicate": 1, "too_large": 1})
 
@@ -302,7 +302,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_nothing_is_raised_and_nothing_vanishes(value: Any) -> None:
+def test_no_input_raises_an_error_and_no_record_is_lost(value: Any) -> None:
     for body in (
         json.dumps(value),
         json.dumps({"Records": [value]}),

@@ -1,4 +1,4 @@
-"""Files that other processes may meet."""
+"""Files that several processes may use at the same time."""
 
 import os
 import re
@@ -31,7 +31,7 @@ def write(path: Path, *parts: str) -> None:
         file.writelines(parts)
 
 
-def test_a_file_is_one_processes_until_its_death(tmp_path: Path) -> None:
+def test_a_process_keeps_its_lock_until_it_ends(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     path.write_text("before")
     holder = subprocess.Popen(
@@ -49,7 +49,7 @@ def test_a_file_is_one_processes_until_its_death(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_is_replaced_when_the_block_has_ended(tmp_path: Path) -> None:
+def test_a_file_is_replaced_at_the_end_of_the_block(tmp_path: Path) -> None:
     path = tmp_path / "one.json"
     path.write_text("old")
     with path.open() as reader:
@@ -65,7 +65,7 @@ def test_a_file_is_replaced_when_the_block_has_ended(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_bytes_and_what_no_encoding_has(tmp_path: Path) -> None:
+def test_bytes_and_characters_that_cannot_be_encoded(tmp_path: Path) -> None:
     with replacing(tmp_path / "bytes", binary=True) as file:
         file.write(b"\xff")
     with replacing(tmp_path / "text", errors="backslashreplace") as file:
@@ -74,7 +74,7 @@ def test_bytes_and_what_no_encoding_has(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_an_error_in_the_middle_leaves_the_old_file_and_no_half_one(tmp_path: Path, there: bool) -> None:
+def test_an_error_in_the_block_leaves_only_the_old_file(tmp_path: Path, there: bool) -> None:
     path = tmp_path / "one"
     if there:
         path.write_text("old")
@@ -83,7 +83,7 @@ def test_an_error_in_the_middle_leaves_the_old_file_and_no_half_one(tmp_path: Pa
     assert [one.read_text() for one in tmp_path.iterdir()] == ["old"] * there
 
 
-def test_a_disk_that_is_full_when_the_block_has_ended(tmp_path: Path) -> None:
+def test_a_disk_that_is_full_at_the_end_of_the_block(tmp_path: Path) -> None:
     path = tmp_path / "one"
     path.write_text("old")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -98,12 +98,12 @@ def test_a_disk_that_is_full_when_the_block_has_ended(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [0o600, 0o640, 0o755])
-def test_permission_bits_stay(tmp_path: Path, bits: int) -> None:
+def test_permission_bits_are_kept(tmp_path: Path, bits: int) -> None:
     path = tmp_path / "one"
     path.touch(bits)
     path.chmod(bits)
     with replacing(path) as file:
-        assert Path(file.name).stat().st_mode & 0o777 == bits, "nobody reads the new one who could not read the old one"
+        assert Path(file.name).stat().st_mode & 0o777 == bits, "no other users may read the new file"
     assert path.stat().st_mode & 0o777 == bits
 
 
@@ -139,7 +139,7 @@ def test_many_writers_at_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_half_file_of_a_killed_process_is_written_over(tmp_path: Path) -> None:
+def test_the_half_written_file_of_a_killed_process_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "one"
     code = (
         "import os, sys; from pathlib import Path; from worker.files import replacing\n"
@@ -154,7 +154,7 @@ def test_the_half_file_of_a_killed_process_is_written_over(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_link_in_the_place_of_the_half_file_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_half_written_file_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("precious")
     (tmp_path / ".one.part").symlink_to("precious")
     write(tmp_path / "one", "new")
@@ -189,16 +189,14 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
         ("file/one", "[Errno 20] Not a directory: '{}'"),
     ],
 )
-def test_where_nothing_can_be_written_the_error_comes_first_and_names_the_file(
-    tmp_path: Path, name: str, said: str
-) -> None:
+def test_a_file_that_cannot_be_written_is_an_error_before_the_block(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     path = tmp_path / name
     with pytest.raises(OSError, match=re.escape(said.format(path))) as opened, path.open("w"):
         pass
     with pytest.raises(type(opened.value), match=f"^{re.escape(said.format(path))}$"), replacing(path):
-        pytest.fail("the block is not entered")
+        pytest.fail("the block was entered")
 
 
 def test_finished_files_and_folders_get_their_names(tmp_path: Path) -> None:
@@ -214,7 +212,7 @@ def test_finished_files_and_folders_get_their_names(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["two", "whole"]
 
 
-def test_nothing_is_moved_when_one_of_them_is_missing(tmp_path: Path) -> None:
+def test_no_file_is_moved_if_one_is_missing(tmp_path: Path) -> None:
     (tmp_path / "new-one").write_text("new")
     (tmp_path / "one").write_text("old")
     with pytest.raises(FileNotFoundError):

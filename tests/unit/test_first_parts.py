@@ -1,4 +1,4 @@
-"""Files with a part that comes twice, too late, or lies outside of the picture."""
+"""Files with a part that comes twice, comes too late, or is outside the picture."""
 
 import io
 import struct
@@ -32,7 +32,7 @@ def test_the_first_header_and_palette_of_a_png_count() -> None:
 
 
 def animation(canvas: tuple[int, int], frame: tuple[int, int], place: tuple[int, int] = (0, 0)) -> bytes:
-    """A WebP whose only frame has its own size and place."""
+    """Returns a WebP with one frame, which has its own size and place."""
 
     def part(kind: bytes, body: bytes) -> bytes:
         return kind + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
@@ -47,7 +47,7 @@ def animation(canvas: tuple[int, int], frame: tuple[int, int], place: tuple[int,
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def test_a_frame_of_a_webp_lies_on_its_canvas() -> None:
+def test_a_frame_of_a_webp_must_be_on_its_canvas() -> None:
     assert open_image(animation((64, 48), (32, 24), (32, 24))).size == (64, 48)
     for data in (animation((64, 48), (66, 48)), animation((64, 48), (32, 24), (34, 24))):
         with pytest.raises(ImageError) as caught:

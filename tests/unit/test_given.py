@@ -1,4 +1,7 @@
-"""How people and their tools name images: the right one, or a line that says what is wrong; never another one."""
+"""Names of images as people and their tools write them.
+
+Each gives the right image, or an error, but never another image.
+"""
 
 import os
 import subprocess
@@ -35,7 +38,7 @@ def content(uri: str) -> bytes:
 
 
 @pytest.mark.parametrize("form", ["file://%p\\n", "%p\\n"])
-def test_what_find_lists_is_what_is_judged(tmp_path: Path, form: str) -> None:
+def test_all_files_that_find_lists_are_found(tmp_path: Path, form: str) -> None:
     put(tmp_path, *NAMES)
     listed = subprocess.run(["find", tmp_path, "-type", "f", "-printf", form], capture_output=True, check=True).stdout
     warnings: list[str] = []
@@ -43,7 +46,7 @@ def test_what_find_lists_is_what_is_judged(tmp_path: Path, form: str) -> None:
     assert warnings == []
 
 
-def test_what_is_percent_encoded_is_read_too(tmp_path: Path) -> None:
+def test_percent_encoded_names_are_found_too(tmp_path: Path) -> None:
     put(tmp_path, b"a b.jpg", b"caf\xe9.jpg")
     listed = "".join(f"{path.as_uri()}\n" for path in sorted(tmp_path.iterdir()))
     assert [content(uri) for uri in uris(read_from(listed.encode()))] == [b"a b.jpg", b"caf\xe9.jpg"]
@@ -57,7 +60,7 @@ def test_what_is_percent_encoded_is_read_too(tmp_path: Path) -> None:
 def test_no_name_is_ever_taken_for_another_one(
     tmp_path_factory: pytest.TempPathFactory, there: set[str], name: str
 ) -> None:
-    """A file that is there under its name is never judged in place of one that is not, whoever wrote the name."""
+    """An existing file is never judged in place of one that does not exist, however the name is written."""
     folder = tmp_path_factory.mktemp("names")
     put(folder, *(one.encode() for one in there))
     literal, decoded = name, os.fsdecode(local_path(f"file://{name}"))
@@ -91,7 +94,7 @@ def test_no_name_is_ever_taken_for_another_one(
         ("/half\ud800.jpg", "half of a surrogate pair"),
     ],
 )
-def test_what_is_wrong_with_a_name(text: str, said: str) -> None:
+def test_a_wrong_name_is_an_error_with_the_reason(text: str, said: str) -> None:
     with pytest.raises(BadRowError, match=said) as raised:
         given_uri(text)
     assert "\n" not in str(raised.value)
@@ -99,7 +102,7 @@ def test_what_is_wrong_with_a_name(text: str, said: str) -> None:
         uri_of(text)
 
 
-def test_keys_of_s3_are_taken_as_they_stand() -> None:
+def test_keys_of_s3_are_not_changed() -> None:
     for key in ("a b%20c+d.jpg", "#?&.jpg", " ends ", "a\\b", "%", "é"):
         assert given_uri(f"s3://b/{key}") == given_line(f"s3://b/{key}\r") == f"s3://b/{key}"
 
@@ -109,7 +112,7 @@ def test_other_spellings_of_a_file_uri() -> None:
         assert given_uri(uri) == "file:///x.jpg"
 
 
-def test_both_files_there(tmp_path: Path) -> None:
+def test_two_files_that_a_name_could_mean(tmp_path: Path) -> None:
     put(tmp_path, b"50%25off.jpg", b"50%off.jpg", b"cr.jpg\r", b"cr.jpg")
     with pytest.raises(BadRowError, match=r"two files have this name, .*: give the plain path"):
         given_uri(f"file://{tmp_path}/50%25off.jpg")
@@ -129,9 +132,9 @@ def test_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         uri_of("gone.jpg")
 
 
-def test_in_a_message_only_percent_encoding_is_undone(tmp_path: Path) -> None:
+def test_in_a_message_only_percent_encoding_is_decoded(tmp_path: Path) -> None:
     put(tmp_path, b"a", b"a#b", b"a?b", b"a b", b"caf\xe9")
     for uri, name in {"a#b": b"a#b", "a?b": b"a?b", "a%23b": b"a#b", "a b": b"a b", "caf%E9": b"caf\xe9"}.items():
         assert content(f"{tmp_path.as_uri()}/{uri}") == name
     with pytest.raises(ImageError):
-        content(f"{tmp_path.as_uri()}/a\n")  # urllib would leave the newline out
+        content(f"{tmp_path.as_uri()}/a\n")  # urllib would remove the newline

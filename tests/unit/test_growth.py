@@ -1,4 +1,4 @@
-"""The model of benchmarks.growth, and the figures of docs/production.md that come from files of results."""
+"""The model of benchmarks.growth, and the figures in docs/production.md that come from result files."""
 
 import json
 import re
@@ -37,13 +37,13 @@ def test_the_slowest_part_is_named() -> None:
     assert next(iter(simulate(10_000, 8, PLENTY).limits)) == "start of workers"
 
 
-def test_workers_start_as_autoscaling_asks_and_cost_time() -> None:
+def test_autoscaling_costs_the_time_in_which_workers_start() -> None:
     fixed, scaled = (simulate(1_000_000, 8, PLENTY, autoscaled=scaled) for scaled in (False, True))
     assert scaled.hours - fixed.hours >= PLENTY.start_s / 3600 - 0.01
     assert scaled.idle_share > fixed.idle_share
 
 
-def test_the_document_has_the_figures_of_the_simulation() -> None:
+def test_the_figures_of_the_simulation_are_in_the_document() -> None:
     courses = result("growth")["courses"]
     assert isinstance(courses, dict)
     for gpus in GPUS:
@@ -55,7 +55,7 @@ def test_the_document_has_the_figures_of_the_simulation() -> None:
         assert [float(cell) for cell in cells.groups()] == pytest.approx(hours, rel=0.02)
 
 
-def test_the_document_has_the_estimates() -> None:
+def test_the_estimates_are_in_the_document() -> None:
     for card in CARDS:
         cells = re.search(rf"^\| {card} \| \d+ \| (\d+) \| ([\d,]+) \|", TEXT, re.MULTILINE)
         assert cells
@@ -63,7 +63,7 @@ def test_the_document_has_the_estimates() -> None:
         assert int(cells[2].replace(",", "")) == pytest.approx(3600 * estimate(card, "bf16"), rel=0.02)
 
 
-def test_the_document_has_the_bytes_that_were_measured() -> None:
+def test_the_measured_bytes_are_in_the_document() -> None:
     disk = result("disk")
     first, again = disk["first_scan"], disk["same_images_again"]
     assert isinstance(first, dict)
@@ -81,7 +81,7 @@ def test_each_alert_has_a_first_command() -> None:
         assert f"| `{rule['alert']}` |" in TEXT
 
 
-def test_the_document_has_what_the_model_was_compared_with() -> None:
+def test_the_measured_times_are_in_the_document() -> None:
     check = result("growth_check")
     for workers in (1, 2, 4):
         figures = check[f"{workers} workers"]

@@ -1,4 +1,4 @@
-"""The watchdog, and what the endpoint answers over HTTP."""
+"""The watchdog, and the endpoint's answers over HTTP."""
 
 import http.client
 import json
@@ -16,7 +16,7 @@ from worker.testing import ScriptedEngine
 
 
 class Deaths:
-    """Takes the place of what ends the process."""
+    """Replaces the function that ends the process."""
 
     def __init__(self) -> None:
         self.errors: list[EngineDeadError] = []
@@ -50,7 +50,7 @@ def test_an_engine_that_dies_while_idle_is_noticed_once() -> None:
     assert [str(error) for error in deaths.errors] == ["the scripted engine is dead"]
 
 
-def test_an_engine_that_is_closed_after_the_watch_is_no_death() -> None:
+def test_an_engine_that_is_closed_after_the_watch_is_not_reported() -> None:
     engine, deaths = ScriptedEngine(), Deaths()
     with Health(deaths, interval_s=0.01).watching(engine):
         pass
@@ -62,7 +62,7 @@ def test_an_engine_that_is_closed_after_the_watch_is_no_death() -> None:
     ("status", "ready", "live"),
     [(Status.STARTING, 503, 200), (Status.READY, 200, 200), (Status.STOPPING, 503, 200), (Status.DEAD, 503, 503)],
 )
-def test_who_asks_is_told_the_status(status: Status, ready: int, live: int) -> None:
+def test_the_endpoint_answers_with_the_status(status: Status, ready: int, live: int) -> None:
     health = Health(Deaths())
     assert health.status == Status.STARTING
     with health.served(0) as port:
@@ -71,7 +71,7 @@ def test_who_asks_is_told_the_status(status: Status, ready: int, live: int) -> N
         assert said(port, "/health/live") == (live, {"status": status})
 
 
-def test_a_dead_engine_is_told_with_its_reason() -> None:
+def test_a_dead_engine_is_reported_with_its_reason() -> None:
     engine, deaths = ScriptedEngine(), Deaths()
     health = Health(deaths, interval_s=0.01)
     with health.served(0) as port, health.watching(engine):
@@ -83,8 +83,8 @@ def test_a_dead_engine_is_told_with_its_reason() -> None:
         assert said(port, "/health/live") == (503, dead)
 
 
-def test_metrics_are_those_of_the_process_as_vllm_registers_them() -> None:
-    Gauge("test_health_level", "As vLLM does: in the default registry.").set(7)
+def test_the_metrics_of_the_default_registry_are_served() -> None:
+    Gauge("test_health_level", "In the default registry, as those of vLLM.").set(7)
     with Health(Deaths()).served(0) as port:
         code, text = get(port, "/metrics")
         assert code == 200
@@ -93,9 +93,9 @@ def test_metrics_are_those_of_the_process_as_vllm_registers_them() -> None:
         assert get(port, "/nothing")[0] == 404
 
 
-def test_metrics_of_our_own_are_served_beside_them() -> None:
+def test_our_own_metrics_are_served_too() -> None:
     registry = CollectorRegistry()
-    Counter("test_health_own", "In a registry of the test's own.", registry=registry).inc(3)
+    Counter("test_health_own", "In the registry of the test.", registry=registry).inc(3)
     with Health(Deaths(), registry).served(0) as port:
         text = get(port, "/metrics")[1]
         assert "\ntest_health_own_total 3.0\n" in text
@@ -104,14 +104,14 @@ def test_metrics_of_our_own_are_served_beside_them() -> None:
         assert "test_health_own" not in get(port, "/metrics")[1]
 
 
-def test_one_who_connects_and_asks_nothing_keeps_no_other_waiting() -> None:
+def test_an_idle_connection_does_not_block_others() -> None:
     with Health(Deaths()).served(0) as port:
         assert port
         with closing(socket.create_connection(("127.0.0.1", port))):
             assert said(port, "/health/live") == (200, {"status": "starting"})
 
 
-def test_without_a_port_nothing_listens_and_a_port_is_free_again_afterwards() -> None:
+def test_no_port_means_no_endpoint_and_a_port_is_free_again_at_the_end() -> None:
     threads = threading.active_count()
     with Health(Deaths()).served(None) as port:
         assert port is None
@@ -122,7 +122,7 @@ def test_without_a_port_nothing_listens_and_a_port_is_free_again_afterwards() ->
         assert again == first
 
 
-def test_a_port_in_use_names_the_setting() -> None:
+def test_a_port_in_use_is_an_error_with_the_settings_name() -> None:
     with closing(socket.create_server(("", 0))) as other:
         port = other.getsockname()[1]
         with (

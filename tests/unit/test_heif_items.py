@@ -1,4 +1,4 @@
-"""HEIF files whose items are more or larger than their picture shows."""
+"""HEIF files with more or larger items than their picture shows."""
 
 import pytest
 
@@ -11,7 +11,7 @@ TILE = coded(256, 256)
 
 
 def reason_of(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Reason:
-    """What reads only the header says the same."""
+    """Returns the reason of the refusal. Reading only the header must give the same reason."""
     with pytest.raises(ImageError) as caught:
         open_image(data, limits=SizeLimits(max_pixels=max_pixels))
     with pytest.raises(ImageError) as promised:
@@ -25,7 +25,7 @@ def test_a_grid_is_read() -> None:
     assert open_image(data, limits=SizeLimits(max_pixels=200_000)).size == (500, 400)
 
 
-def test_a_large_item_behind_a_small_picture_counts() -> None:
+def test_a_large_item_of_a_small_picture_counts() -> None:
     large = coded(1024, 1024)
     clap = (b"clap", b"".join(one.to_bytes(4) for one in (64, 1, 64, 1, 0, 1, 0, 1)))
     cut = heif([Item(large.kind, large.body, [*large.properties, clap])])
@@ -41,13 +41,13 @@ def test_a_large_item_behind_a_small_picture_counts() -> None:
         assert decode_bytes(data) > decode_bytes(heif([coded(64, 64)])) + 2 * 2 * 1024 * 1024
 
 
-def test_one_item_that_is_named_very_often() -> None:
+def test_an_item_that_is_used_many_times() -> None:
     data = heif([TILE, grid(8, 8, 64, 64)], [(b"dimg", 2, [1] * 64)], primary=2)
     assert open_image(data, limits=SizeLimits(max_pixels=32 * 65_536)).size == (64, 64)
     assert reason_of(data, max_pixels=32 * 65_536 - 1) == Reason.TOO_MANY_PIXELS
 
 
-def test_what_is_made_of_made_images_is_not_read() -> None:
+def test_a_grid_of_grids_is_not_read() -> None:
     links = [(b"dimg", 2, [1] * 4), (b"dimg", 3, [2] * 4)]
     data = heif([TILE, grid(2, 2, 64, 64), grid(2, 2, 64, 64)], links, primary=3)
     assert reason_of(data) == Reason.UNSUPPORTED_FORMAT
@@ -55,7 +55,7 @@ def test_what_is_made_of_made_images_is_not_read() -> None:
     assert reason_of(own) == Reason.UNSUPPORTED_FORMAT
 
 
-def test_a_list_of_items_that_decoders_could_read_otherwise() -> None:
+def test_a_list_of_items_that_decoders_could_read_differently() -> None:
     data = heif([TILE])
     meta = data.index(b"meta") - 4
     twice = data[:meta] + data[meta : meta + int.from_bytes(data[meta : meta + 4])] + data[meta:]
@@ -64,6 +64,6 @@ def test_a_list_of_items_that_decoders_could_read_otherwise() -> None:
         assert reason_of(broken) == Reason.CORRUPT
 
 
-def test_another_item_is_not_judged_for_a_primary_one_that_cannot_be_read() -> None:
+def test_no_other_item_is_judged_if_the_primary_one_cannot_be_read() -> None:
     for kind, reason in ((b"av01", Reason.UNSUPPORTED_FORMAT), (b"grid", Reason.CORRUPT), (b"hvc1", Reason.CORRUPT)):
         assert reason_of(heif([Item(kind, b"\x00" * 9, [ispe(256, 256)]), TILE])) == reason

@@ -1,4 +1,4 @@
-"""Bounds on time and size, files that lack their last bytes, and the reasons of what is not read."""
+"""Limits of time and size, files without their last bytes, and the reasons why files are not read."""
 
 import io
 import struct
@@ -29,7 +29,7 @@ def encoded(form: str, image: Image.Image | None = None, **options: object) -> b
 
 
 def reason_of(data: bytes, **limits: int) -> Reason:
-    """Both of those that read a header say the same."""
+    """Returns the reason for which the file is refused."""
     with pytest.raises(ImageError) as caught:
         open_image(data, limits=SizeLimits(**limits))
     assert caught.value.detail
@@ -41,21 +41,21 @@ def segment(marker: int, body: bytes) -> bytes:
 
 
 def many_scans(side: int, scans: int) -> bytes:
-    """A progressive grey JPEG whose scans of details say nothing: each is one run of empty blocks."""
+    """Returns a progressive grey JPEG. Each of its scans of details is one run of empty blocks."""
     blocks = ((side + 7) // 8) ** 2
-    assert 16384 <= blocks < 32768  # what one run can say
+    assert 16384 <= blocks < 32768  # the blocks of one run
     frame = struct.pack(">BHHB3B", 8, side, side, 1, 1, 17, 0)
     head = b"\xff\xd8" + segment(0xDB, b"\x00" + b"\x01" * 64) + segment(0xC2, frame)
     tables = segment(0xC4, b"\x00\x01" + bytes(15) + b"\x00") + segment(0xC4, b"\x10\x01" + bytes(15) + b"\xe0")
     first = segment(0xDA, b"\x01\x01\x00\x00\x00\x00") + bytes(blocks // 8 + 1)
-    run = int(f"0{blocks - 16384:014b}1", 2).to_bytes(2)  # the code of a run of 14 bits, and those bits
+    run = int(f"0{blocks - 16384:014b}1", 2).to_bytes(2)  # the code for a run of 14 bits, and these bits
     return head + tables + first + (segment(0xDA, b"\x01\x01\x00\x01\x3f\x00") + run) * scans + b"\xff\xd9"
 
 
 # Time
 
 
-def test_a_jpeg_of_very_many_scans_is_refused() -> None:
+def test_a_jpeg_with_very_many_scans_is_refused() -> None:
     assert open_image(many_scans(1100, 20)).size == (1100, 1100)
     for data, max_pixels in ((many_scans(1100, MAX_SCANS + 1), 10**8), (many_scans(1100, 200), 2_000_000)):
         assert reason_of(data, max_pixels=max_pixels) == Reason.TOO_MANY_PIXELS
@@ -63,17 +63,17 @@ def test_a_jpeg_of_very_many_scans_is_refused() -> None:
             decode_bytes(data, limits=SizeLimits(max_pixels=max_pixels))
 
 
-def test_the_scans_of_an_encoder_are_no_matter() -> None:
+def test_the_scans_of_an_encoder_are_accepted() -> None:
     data = encoded("JPEG", progressive=True)
     assert data.count(b"\xff\xda") > 5
     assert open_image(data, limits=SizeLimits(max_pixels=90 * 70)).size == (90, 70)
     hidden = data[:-2] + segment(0xE5, b"\xff\xd9" + b"\xff\xda" * 2000) + b"\xff\xd9" + b"\xff\xda" * 5000
     assert open_image(hidden).tobytes() == open_image(data).tobytes(), (
-        "what is in a segment or behind the end is no scan"
+        "markers in a segment or after the end are no scans"
     )
 
 
-def test_a_jpeg_in_a_tiff_has_the_same_bound() -> None:
+def test_a_jpeg_in_a_tiff_has_the_same_limit() -> None:
     data = encoded("TIFF", noise(200, 160), compression="jpeg")
     assert open_image(data).size == (200, 160)
     assert reason_of(data + b"\xff\xda" * 400, max_pixels=40_000) == Reason.TOO_MANY_PIXELS
@@ -98,7 +98,7 @@ def test_endless_pieces_are_refused(form: str) -> None:
 
 
 def test_only_the_first_frame_is_read() -> None:
-    """Neither its thousands of frames nor a broken second one keep an animation from being judged."""
+    """An animation whose second frame is cut off is judged."""
     for form in ("GIF", "PNG", "WEBP"):
         first = noise(64, 48).convert("P" if form == "GIF" else "RGB")
         second = first.transpose(Image.Transpose.ROTATE_180)
@@ -112,7 +112,7 @@ def test_only_the_first_frame_is_read() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 7), (1, 900), (900, 7)])
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"])
-def test_below_a_smallest_size_nothing_is_judged(form: str, size: tuple[int, int]) -> None:
+def test_an_image_below_the_minimum_size_is_refused(form: str, size: tuple[int, int]) -> None:
     assert reason_of(encoded(form, Image.new("RGB", size))) == Reason.TOO_SMALL
     assert open_image(encoded(form, Image.new("RGB", (MIN_EDGE, MIN_EDGE)))).size == (MIN_EDGE, MIN_EDGE)
     assert open_image(encoded(form, Image.new("RGB", size)), limits=SizeLimits(min_edge=1)).size == size
@@ -138,7 +138,7 @@ def test_a_gif_whose_frame_is_larger_than_its_screen() -> None:
     assert reason_of(small) == Reason.TOO_MANY_PIXELS
 
 
-# What lacks its end
+# Files without their end
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_progressive_jpeg_without_its_last_scans_lacks_pixels() -> None:
 def test_a_png_without_its_end_is_judged(mode: str) -> None:
     image = noise(mode="L").convert("I;16") if mode == "I;16" else noise(mode=mode)
     data = encoded("PNG", image)
-    for missing in (1, 4, 12, 14, 16):  # IEND, and the checksums of the pixels
+    for missing in (1, 4, 12, 14, 16):  # without IEND and the checksums of the pixels
         assert open_image(data[:-missing]).tobytes() == open_image(data).tobytes()
     for missing in (60, 1000):
         assert reason_of(data[:-missing]) == Reason.CORRUPT
@@ -210,16 +210,16 @@ def test_pictures_of_other_formats(data: bytes) -> None:
         b"RIFF\x00\x10\x00\x00WAVEfmt " + bytes(64), b"PK\x03\x04" + bytes(64), b"\x1f\x8b\x08" + bytes(64),
     ],
 )  # fmt: skip
-def test_what_is_no_picture(data: bytes) -> None:
+def test_files_that_are_no_pictures(data: bytes) -> None:
     assert reason_of(data) == Reason.NOT_AN_IMAGE
 
 
-def test_rare_forms_of_formats_that_are_read() -> None:
+def test_rare_variants_of_formats_that_are_read() -> None:
     twelve = encoded("JPEG").replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c", 1)
     hierarchical = encoded("JPEG").replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc5\x00\x11\x08", 1)
     apple = encoded("PNG")[:8] + struct.pack(">I4sII", 4, b"CgBI", 0, 0) + encoded("PNG")[8:]
     bmp = bytearray(encoded("BMP"))
-    bmp[30] = 4  # a JPEG inside
+    bmp[30] = 4  # with a JPEG inside
     tiff = grey_tiff((64, 48), 8, bytes(3072), compression=34712)
     planes = grey_tiff((64, 48), 8, bytes(3072), photometric=9)
     for data in (twelve, hierarchical, apple, bytes(bmp), tiff, planes):
@@ -239,8 +239,8 @@ def test_broken_files_of_formats_that_are_read() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_mutated_files_end_in_a_picture_or_a_reason() -> None:
     report = fuzz(files=500, seed=7)
-    report.faults = [fault for fault in report.faults if "resident" not in fault]  # other tests were here before
-    assert report.faults == []
+    # The peak of memory is that of all tests that this process has run.
+    assert [fault for fault in report.faults if "resident" not in fault] == []
     assert len(report.outcomes) == 8
     assert all(counts["judged"] for counts in report.outcomes.values())
 
@@ -256,7 +256,7 @@ def test_a_lossless_jpeg_is_read_in_full_size() -> None:
 
 
 @pytest.mark.parametrize("compression", [1, 2])
-def test_a_bmp_of_runs_has_a_limit_of_its_own(compression: int) -> None:
+def test_a_run_length_coded_bmp_has_its_own_limit(compression: int) -> None:
     def bmp(width: int, height: int) -> bytes:
         bits, colours = (8, 256) if compression == 1 else (4, 16)
         row = b"\xff\x11" * -(-width // 255) + b"\x00\x00"

@@ -1,4 +1,4 @@
-"""The images' files keep the rules that deploy/images/README.md states. Nothing is built."""
+"""The files for images follow the rules of deploy/images/README.md. No image is built."""
 
 import os
 import re
@@ -24,7 +24,7 @@ LOCKS = locks()
 
 
 def stages(path: Path) -> list[list[tuple[str, str]]]:
-    """The instructions of each stage."""
+    """Returns the instructions of each stage."""
     found: list[list[tuple[str, str]]] = []
     with path.open("rb") as file:
         for one in DockerfileParser(fileobj=file).structure:
@@ -36,14 +36,14 @@ def stages(path: Path) -> list[list[tuple[str, str]]]:
 
 
 def what_runs(path: Path) -> dict[str, str]:
-    """The last value of each instruction of the stages that become the image: the first one and the last one."""
+    """Returns the last value of each instruction in the first and the last stage, which become the image."""
     first, *_, last = stages(path)
     assert last[0] == ("FROM", "base")
     return dict([*first, *last])
 
 
 def locked(name: str) -> Iterator[tuple[Requirement, list[str]]]:
-    """The requirements of a file, each with its hashes."""
+    """Yields the requirements of a file, each with its hashes."""
     text = (FOLDER / "requirements" / f"{name}.txt").read_text(encoding="utf-8").replace("\\\n", " ")
     for line in text.splitlines():
         if line and not line.startswith("#"):
@@ -57,7 +57,7 @@ def test_there_are_three_images() -> None:
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
-def test_hadolint_has_nothing_to_say(path: Path) -> None:
+def test_hadolint_finds_nothing(path: Path) -> None:
     hadolint = shutil.which("hadolint", path=f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}")
     assert hadolint, "hadolint is missing: make install"
     command: list[str | Path] = [hadolint, "--config", FOLDER / "hadolint.yaml", "--no-color", path]
@@ -75,7 +75,7 @@ def test_an_image_runs_as_a_user_under_tini(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
-def test_an_image_has_no_compiler_and_names_its_parts(path: Path) -> None:
+def test_an_image_has_no_compiler_and_has_an_sbom(path: Path) -> None:
     first, *_, last = stages(path)
     for instruction, value in (*first, *last):
         assert instruction != "RUN" or not COMPILES.search(value), value
@@ -95,7 +95,7 @@ def test_all_packages_are_installed_by_hash(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
-def test_what_is_copied_is_there_and_is_sent_to_the_builder(path: Path) -> None:
+def test_what_is_copied_exists_and_is_sent_to_the_builder(path: Path) -> None:
     sent = [line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"]
     for value in (value for stage in stages(path) for instruction, value in stage if instruction == "COPY"):
         if value.startswith("--from="):
@@ -116,7 +116,7 @@ def test_an_image_has_the_versions_that_the_tests_ran_with(lock: Lock) -> None:
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.image)
-def test_an_image_has_what_its_extras_ask_for(lock: Lock) -> None:
+def test_an_image_has_the_requirements_of_its_extras(lock: Lock) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = [*project["dependencies"], *(one for name in lock.extras for one in project["optional-dependencies"][name])]
     there = {canonicalize_name(one.name): one.specifier for one, _ in locked(lock.image)}
@@ -132,7 +132,7 @@ def test_the_small_image_has_neither_torch_nor_a_compiled_package() -> None:
     assert not names & {"torch", "vllm", "transformers", FROM_SOURCE}
 
 
-def test_triton_gets_the_one_file_that_it_compiles(tmp_path: Path) -> None:
+def test_triton_gets_the_only_file_that_it_compiles(tmp_path: Path) -> None:
     compiler = tmp_path / "bin" / "triton-cc"
     compiler.parent.mkdir()
     compiler.write_bytes((FOLDER / "triton-cc").read_bytes())

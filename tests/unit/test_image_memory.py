@@ -1,4 +1,4 @@
-"""What decoding promises to need at most, beside what it really takes."""
+"""The memory that decoding is said to need at most, compared with what it really takes."""
 
 import io
 import json
@@ -37,29 +37,29 @@ def turned(orientation: int) -> Image.Exif:
     return exif
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells a process's peak")
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux knows the peak of a process")
 @pytest.mark.timeout(300)
-def test_no_format_takes_more_than_is_promised(tmp_path: Path) -> None:
-    """Peaks of processes that decode one file each."""
+def test_no_format_takes_more_memory_than_its_limit(tmp_path: Path) -> None:
+    """Measures processes that decode one file each."""
     output = tmp_path / "figures.json"
     command = [sys.executable, "-m", "benchmarks.decode_memory", "--megapixels", "1.5", "--output", str(output)]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2], capture_output=True)
     figures = json.loads(output.read_text())
     assert len(figures) > 60
     assert {name: one for name, one in figures.items() if one["peak"] > one["bound"]} == {}
-    # A promise that is far too large would leave memory unused: AVIF's covers 12 bits without subsampling.
+    # A limit that is far too high would leave memory unused. That of AVIF is for 12 bits without subsampling.
     loose = {name for name, one in figures.items() if one["bound"] > 2.2 * one["peak"] + 8 * MIB}
     assert loose == set()
 
 
-def test_it_is_known_from_the_header() -> None:
+def test_the_limit_is_known_from_the_header() -> None:
     data = encoded(noise(900, 700))
     assert decode_bytes(data[:1000]) == pytest.approx(decode_bytes(data), abs=len(data))
     with pytest.raises(ImageError):
         decode(data[:1000])
 
 
-def test_what_makes_the_difference() -> None:
+def test_formats_and_options_with_higher_limits() -> None:
     image = noise(3000, 2000)
     pixels = 3000 * 2000
     upright = decode_bytes(encoded(image))
@@ -72,11 +72,11 @@ def test_what_makes_the_difference() -> None:
     assert decode_bytes(encoded(image.convert("L"), "PNG", compress_level=1)) < 7 * pixels
     reduced = decode_bytes(encoded(image), decoding=Decoding.REDUCED)
     assert upright - 4 * pixels < reduced < upright - 2 * pixels
-    # Coefficients are kept in full size, however small the image is decoded.
+    # Coefficients are kept in full size, even if the image is decoded in a smaller one.
     assert decode_bytes(encoded(image, progressive=True, subsampling=0), decoding=Decoding.REDUCED) > 6 * pixels
 
 
-def test_a_strip_is_small_and_its_resized_form_is_not() -> None:
+def test_a_strip_is_small_but_its_resized_form_is_large() -> None:
     strip = encoded(noise(60_000, 100), "PNG", compress_level=0)
     grown = 336 * (336 * 60_000 // 100) * 4
     assert decode_bytes(strip) > grown
@@ -87,7 +87,8 @@ def test_a_strip_is_small_and_its_resized_form_is_not() -> None:
 def test_a_tile_may_be_larger_than_the_image_in_it() -> None:
     data = bytearray(encoded(noise(64, 64), "TIFF", compression="tiff_deflate"))
     ordinary = decode_bytes(bytes(data))
-    at = data.index(struct.pack("<H", 278))  # RowsPerStrip: now it says TileLength, 1,000,000 rows as a 32-bit number
+    # The tag RowsPerStrip becomes TileLength, with 1,000,000 rows as a 32-bit number.
+    at = data.index(struct.pack("<H", 278))
     data[at : at + 12] = struct.pack("<HHII", 323, 4, 1, 1_000_000)
     assert decode_bytes(bytes(data)) > ordinary + 64 * 1_000_000 * 4
 
@@ -102,7 +103,7 @@ def test_a_tile_may_be_larger_than_the_image_in_it() -> None:
         (encoded(noise(200, 201)), Reason.TOO_MANY_PIXELS),
     ],
 )
-def test_what_cannot_be_opened_is_refused_as_by_decode(data: bytes, reason: Reason) -> None:
+def test_decode_bytes_refuses_the_same_files_as_decode(data: bytes, reason: Reason) -> None:
     said = []
     for refuse in (decode_bytes, decode):
         with pytest.raises(ImageError) as caught:
@@ -114,7 +115,7 @@ def test_what_cannot_be_opened_is_refused_as_by_decode(data: bytes, reason: Reas
 
 @settings(max_examples=80, deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"]), st.integers(0, 10_000))
-def test_garbage_has_a_promise_or_an_image_error(garbage: bytes, form: str, at: int) -> None:
+def test_garbage_gives_a_limit_or_an_image_error(garbage: bytes, form: str, at: int) -> None:
     whole = encoded(noise(60, 50), form)
     place = at % len(whole)
     for data in (garbage, whole[:place] + garbage + whole[place + len(garbage) :]):
@@ -125,7 +126,7 @@ def test_garbage_has_a_promise_or_an_image_error(garbage: bytes, form: str, at: 
                 open_image(data)
 
 
-# What saves memory changes no pixel
+# What saves memory must not change pixels
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -137,7 +138,7 @@ def test_garbage_has_a_promise_or_an_image_error(garbage: bytes, form: str, at: 
         ("AVIF", "RGBA"),
     ],
 )  # fmt: skip
-def test_pixels_are_those_of_turning_and_converting_a_copy(form: str, mode: str, orientation: int) -> None:
+def test_pixels_equal_those_of_turning_and_converting_a_copy(form: str, mode: str, orientation: int) -> None:
     data = encoded(noise(90, 70, mode), form, exif=turned(orientation))
     plain = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
     opened = open_image(data)
@@ -146,7 +147,7 @@ def test_pixels_are_those_of_turning_and_converting_a_copy(form: str, mode: str,
 
 
 @pytest.mark.parametrize("size", [(300, 400), (70_000, 8), (8, 70_000)])
-def test_deep_levels_are_scaled_in_pieces_as_in_one(size: tuple[int, int]) -> None:
+def test_deep_levels_are_scaled_in_pieces_with_the_same_result(size: tuple[int, int]) -> None:
     width, height = size
     levels = np.random.default_rng(1).normal(0, 900, (height, width)).astype(np.float32)
     levels[0, 0] = np.nan

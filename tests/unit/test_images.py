@@ -1,4 +1,4 @@
-"""decode(): the pixels are Hugging Face's, and nothing broken gets through."""
+"""decode() gives the pixels of Hugging Face's preprocessing, and refuses broken files."""
 
 import io
 import struct
@@ -31,7 +31,7 @@ def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
 
 
 def reference(image: Image.Image) -> np.ndarray:
-    """What FakeVLM's preprocessing makes of an upright image, 336 x 336 x 3."""
+    """Returns what FakeVLM's preprocessing makes of an upright image: 336 x 336 x 3."""
     return np.asarray(REFERENCE(image, return_tensors="np")["pixel_values"][0]).transpose(1, 2, 0)
 
 
@@ -44,19 +44,19 @@ def reason_of(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Reason:
 @pytest.mark.parametrize(
     "size", [(336, 336), (337, 336), (640, 480), (480, 641), (50, 40), (1200, 90), (8, 700), (4000, 3000)]
 )
-def test_pixels_equal_the_reference_over_sizes(size: tuple[int, int]) -> None:
+def test_pixels_equal_the_reference_in_many_sizes(size: tuple[int, int]) -> None:
     image = noise(*size)
     assert np.array_equal(np.asarray(decode(encoded(image))), reference(image))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK"])
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "JPEG", "WEBP", "GIF", "BMP"])
-def test_pixels_equal_the_reference_over_modes_and_formats(mode: str, form: str) -> None:
+def test_pixels_equal_the_reference_in_all_modes_and_formats(mode: str, form: str) -> None:
     try:
         data = encoded(noise(400, 350, mode), form)
     except (OSError, ValueError):
         assert (form, mode) not in {("PNG", "RGB"), ("JPEG", "RGB"), ("JPEG", "CMYK"), ("WEBP", "RGBA")}
-        return  # that format has no such mode
+        return  # this format does not have this mode
     assert np.array_equal(np.asarray(decode(data)), reference(Image.open(io.BytesIO(data))))
 
 
@@ -109,16 +109,16 @@ def test_another_edge() -> None:
     assert decode(encoded(noise(300, 200)), edge=112).size == (112, 112)
 
 
-def test_nothing() -> None:
+def test_an_empty_file() -> None:
     assert reason_of(b"") == Reason.EMPTY
 
 
 @pytest.mark.parametrize("data", [b"hello, I am a text", b"\x00" * 100, b"%PDF-1.7 ...", b"<svg xmlns='x'/>"])
-def test_what_is_no_image(data: bytes) -> None:
+def test_files_that_are_no_images(data: bytes) -> None:
     assert reason_of(data) == Reason.NOT_AN_IMAGE
 
 
-def test_an_image_of_a_format_that_is_not_taken() -> None:
+def test_formats_that_are_not_supported() -> None:
     heic = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + b"\x00" * 64
     assert reason_of(heic) == Reason.UNSUPPORTED_FORMAT
     assert reason_of(b"8BPS\x00\x01" + b"\x00" * 64) == Reason.UNSUPPORTED_FORMAT
@@ -141,13 +141,13 @@ def test_pixels_are_counted_before_they_are_decoded() -> None:
     assert reason_of(encoded(noise(200, 200)), max_pixels=39_999) == Reason.TOO_MANY_PIXELS
 
 
-def test_a_long_thin_strip_may_not_grow_without_limit() -> None:
+def test_a_long_thin_strip_must_not_grow_without_limit() -> None:
     assert reason_of(encoded(noise(20_000, 8))) == Reason.TOO_MANY_PIXELS
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"]), st.integers(0, 10_000))
-def test_no_garbage_raises_anything_else(garbage: bytes, form: str, at: int) -> None:
+def test_garbage_raises_only_image_errors(garbage: bytes, form: str, at: int) -> None:
     whole = encoded(noise(60, 50), form)
     place = at % len(whole)
     for data in (garbage, whole[:place] + garbage + whole[place + len(garbage) :]):
@@ -157,9 +157,9 @@ def test_no_garbage_raises_anything_else(garbage: bytes, form: str, at: int) -> 
             assert error.detail
 
 
-def test_the_other_fits_keep_the_whole_image() -> None:
+def test_pad_and_stretch_keep_the_whole_image() -> None:
     wide = Image.new("RGB", (800, 200), "white")
-    wide.paste("red", (0, 0, 40, 200))  # what CLIP's crop cuts off
+    wide.paste("red", (0, 0, 40, 200))  # CLIP's crop cuts this part off
     cropped, padded, stretched = (np.asarray(to_square(wide, edge=112, fit=fit)) for fit in Fit)
     assert {pixels.shape for pixels in (cropped, padded, stretched)} == {(112, 112, 3)}
     red = [((pixels[:, :, 0] > 200) & (pixels[:, :, 1] < 60)).mean() for pixels in (cropped, padded, stretched)]

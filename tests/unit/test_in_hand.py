@@ -1,4 +1,4 @@
-"""Two deliveries of one message in one process: the second one waits for the first."""
+"""Two deliveries of one message in one process: the second one waits until the first one has ended."""
 
 import threading
 from uuid import uuid4
@@ -13,7 +13,7 @@ def nothing() -> None:
     pass
 
 
-def test_the_second_delivery_waits_and_knows_that_it_did() -> None:
+def test_the_second_delivery_waits_and_knows_that_it_waited() -> None:
     in_hand, message, order = InHand(), uuid4(), []
     inside, go_on = threading.Event(), threading.Event()
 
@@ -28,17 +28,17 @@ def test_the_second_delivery_waits_and_knows_that_it_did() -> None:
     thread.start()
     assert inside.wait(5)
     with in_hand.only(uuid4(), nothing) as waited:
-        assert not waited, "another message waits for nobody"
+        assert not waited, "another message does not wait"
     threading.Timer(0.1, go_on.set).start()
     with in_hand.only(message, nothing) as waited:
         order.append(("second", waited))
     thread.join()
     assert order == [("first", False), ("first ends", False), ("second", True)]
     with in_hand.only(message, nothing) as waited:
-        assert not waited, "it is over"
+        assert not waited, "the other deliveries have ended"
 
 
-def test_a_worker_that_stops_gives_up_waiting() -> None:
+def test_waiting_ends_when_the_worker_stops() -> None:
     def stopping() -> None:
         raise ShuttingDownError("stopping")
 

@@ -1,4 +1,4 @@
-"""Arrays, JSON Lines and what people make of them: every value is read, or named with its line."""
+"""JSON arrays, JSON Lines, and mixtures that people make: every value is read, or reported with its line."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ A, B, C = (json.dumps(record(name)) for name in "abc")
 
 
 def named(text: str) -> list[tuple[int, str]]:
-    """Lines, with the images' names or the causes."""
+    """Returns (line, name of the image or cause of the fault) for each value."""
     return [
         (line, value.cause if isinstance(value, Fault) else value["image"][0] if isinstance(value, dict) else value)
         for line, value in values_of(text)
@@ -39,17 +39,17 @@ def named(text: str) -> list[tuple[int, str]]:
         f"[{A}\n,{B}] \t\n",
     ],
 )
-def test_files_in_a_row(text: str) -> None:
+def test_files_after_each_other(text: str) -> None:
     assert named(text) == [(1, "a"), (2, "b")]
 
 
-def test_arrays_in_a_row_over_several_lines() -> None:
+def test_arrays_after_each_other_over_several_lines() -> None:
     arrays = [json.dumps([record(name), record(name)], indent=1) for name in "ab"]
     assert named("\n".join(arrays)) == [(2, "a"), (6, "a"), (12, "b"), (16, "b")]
 
 
 @pytest.mark.parametrize("rest", ["garbage", "]", ", x", "{half", '{"image": "b.png", "label": 1'])
-def test_what_follows_an_array_is_a_fault(rest: str) -> None:
+def test_garbage_after_an_array_is_a_fault(rest: str) -> None:
     assert named(f"[{A}]\n {rest}\n{C}") == [(1, "a"), (2, "broken_json"), (3, "c")]
     assert named(f"[{A}] {rest}") == [(1, "a"), (1, "broken_json")]
 
@@ -85,14 +85,14 @@ def test_an_object_over_several_lines_is_one_fault(tmp_path: Path, value: dict[s
     assert len(list(read_dataset(tmp_path / "set.json"))) == 1
 
 
-def test_objects_over_several_lines_among_others() -> None:
+def test_objects_over_several_lines_between_other_values() -> None:
     over = json.dumps(record("b"), indent=1)
     assert named(f"{A}\n{over}\n{over}\n{C}") == [(1, "a"), (2, "broken_json"), (6, "broken_json"), (10, "c")]
 
 
-def test_lines_with_a_comma_too_many_are_faults_of_their_own() -> None:
+def test_a_line_that_ends_with_a_comma_is_one_fault() -> None:
     assert named(f"{A},\n{B}\n{C}") == [(1, "broken_json"), (2, "b"), (3, "c")]
 
 
-def test_a_number_beyond_reason() -> None:
+def test_a_number_with_too_many_digits() -> None:
     assert named(f"{'9' * 5000}\n{C}") == [(1, "broken_json"), (2, "c")]

@@ -1,4 +1,4 @@
-"""One's own labels, line by line."""
+"""Labels in files of users, line by line."""
 
 import json
 from pathlib import Path
@@ -70,7 +70,7 @@ def test_json_lines(tmp_path: Path) -> None:
         ('{"uri": "s3://b/a", "label": 0, "explanation": "This is a real image. Look."}', "the explanation begins"),
     ],
 )
-def test_a_bad_line_is_named_and_the_rest_is_read(tmp_path: Path, line: str, said: str) -> None:
+def test_a_bad_line_is_reported_and_the_rest_is_read(tmp_path: Path, line: str, said: str) -> None:
     good = '{"uri": "s3://b/good", "label": "fake"}'
     labels, faults = read(write(tmp_path, "labels.jsonl", f"{good}\n{line}\n{good}\n"))
     assert [one.line for one in labels] == [1, 3]
@@ -80,7 +80,7 @@ def test_a_bad_line_is_named_and_the_rest_is_read(tmp_path: Path, line: str, sai
 
 
 def test_a_row_with_too_many_cells(tmp_path: Path) -> None:
-    """A comma in a uri that is not quoted would move every cell after it."""
+    """A comma in a uri without quotation marks would move all cells after it."""
     text = "uri,label\ns3://b/a,b,fake\ns3://b/c\ns3://b/d,real\n"
     labels, faults = read(write(tmp_path, "labels.csv", text))
     assert [one.uri for one in labels] == ["s3://b/d"]
@@ -98,13 +98,13 @@ def test_a_row_with_too_many_cells(tmp_path: Path) -> None:
         ("real", "  Its grain is a sensor's. ", "Its grain is a sensor's."),
     ],
 )
-def test_the_opening_is_taken_off_an_explanation(tmp_path: Path, label: str, given: str, kept: str | None) -> None:
+def test_the_opening_is_removed_from_an_explanation(tmp_path: Path, label: str, given: str, kept: str | None) -> None:
     line = json.dumps({"uri": "s3://b/a", "label": label, "explanation": given})
     (found,), _ = read(write(tmp_path, "labels.jsonl", line))
     assert found.explanation == kept
 
 
-def test_a_file_that_is_no_labels(tmp_path: Path) -> None:
+def test_a_file_without_labels(tmp_path: Path) -> None:
     for path in (
         tmp_path / "none.csv",
         tmp_path,

@@ -1,4 +1,4 @@
-"""A lane for each queue: windows of messages, and threads. Both on a broker in memory."""
+"""Each queue has a lane: its own prefetch window, and its own threads. The broker is in memory."""
 
 import threading
 from typing import Any
@@ -23,7 +23,7 @@ def app() -> Celery:
 
 
 class Waiting:
-    """A request of Celery's whose time has not come."""
+    """A request of Celery that must wait for its time."""
 
     def __init__(self, routing_key: str) -> None:
         self.delivery_info = {"routing_key": routing_key}
@@ -40,7 +40,7 @@ def test_each_lane_fetches_as_many_messages_as_it_has_threads(app: Celery) -> No
         assert len({lane.channel for lane in consumer._lanes}) == 2
 
 
-def test_messages_that_wait_for_their_time_widen_the_window_of_their_own_lane(app: Celery) -> None:
+def test_messages_with_an_eta_widen_only_the_window_of_their_lane(app: Celery) -> None:
     waiting = [Waiting(SCAN_QUEUE) for _ in range(10)] + [Waiting(f"0.1.{LIVE_QUEUE}")]
     with Connection("memory://") as connection:
         consumer = app.amqp.TaskConsumer(connection)
@@ -53,7 +53,7 @@ def test_messages_that_wait_for_their_time_widen_the_window_of_their_own_lane(ap
         assert windows(consumer) == THREADS
 
 
-def test_a_full_lane_leaves_the_other_one_open(app: Celery) -> None:
+def test_a_full_lane_does_not_block_the_other_one(app: Celery) -> None:
     got: list[tuple[str, Any]] = []
     with Connection("memory://") as connection:
         consumer = app.amqp.TaskConsumer(connection)
@@ -97,7 +97,7 @@ def apply(pool: LanePool, queue: str, go_on: threading.Event) -> threading.Event
     return started
 
 
-def test_busy_threads_of_one_lane_leave_those_of_the_other_free(app: Celery) -> None:
+def test_busy_threads_of_a_lane_do_not_block_the_other_lane(app: Celery) -> None:
     pool, go_on = LanePool(6, app=app), threading.Event()
     scans = [apply(pool, SCAN_QUEUE, go_on) for _ in range(5)]
     assert all(started.wait(5) for started in scans[:4])

@@ -1,4 +1,4 @@
-"""What the trainer is fed: the worker's prompt and pixels, loss on the answer alone, and one order for each seed."""
+"""The trainer's input: prompt and pixels of the worker, a loss on the answer only, and one order for each seed."""
 
 from collections import Counter
 from typing import Any
@@ -37,7 +37,7 @@ def record(number: int, answer: str | None = None, **fields: Any) -> Record:
 
 @pytest.fixture(scope="module")
 def data() -> TrainingSet:
-    """Five squares of noise; row 0 is of an image that could not be had."""
+    """Five squares of noise. Row 0 belongs to an image that could not be read."""
     pixels = np.random.default_rng(0).integers(0, 256, (COUNT + 1, EDGE, EDGE, 3), np.uint8)
     records = tuple(record(number, f"This is number {number}.", cate="abcab"[number]) for number in range(COUNT))
     return TrainingSet(records, tuple(range(1, COUNT + 1)), ("0" * 64,) * COUNT, pixels)
@@ -73,7 +73,7 @@ def the_processors_own(lesson: Lesson, place: int) -> Any:
     return lesson.processor(images=[square], text=[lesson.description.prompt_text], return_tensors="pt")
 
 
-def test_prompt_and_pixels_of_a_whole_image_are_those_of_the_models_own_processor(lesson: Lesson) -> None:
+def test_prompt_and_pixels_of_a_whole_image_are_those_of_the_processor(lesson: Lesson) -> None:
     examples = lesson.answers()
     example, own = examples[0], the_processors_own(lesson, examples.place(0))
     prompt = own["input_ids"][0].tolist()
@@ -89,7 +89,7 @@ def test_the_prompt_is_the_one_that_the_worker_sends(lesson: Lesson, transformer
     assert tuple(prompt_ids(lesson.processor, lesson.description, EDGE)) == completion.prompt_token_ids
 
 
-def test_the_loss_is_on_the_answers_tokens_and_its_end_alone(lesson: Lesson) -> None:
+def test_the_loss_is_on_the_answer_and_its_end_only(lesson: Lesson) -> None:
     examples = lesson.answers()
     prompt = len(prompt_ids(lesson.processor, lesson.description, EDGE))
     for position in range(COUNT):
@@ -122,7 +122,7 @@ def test_max_length_cuts_the_answer(lesson: Lesson) -> None:
     assert cut["labels"] == whole["labels"][: prompt + 3]
 
 
-def test_each_epoch_takes_every_record_once_in_another_order(lesson: Lesson) -> None:
+def test_each_epoch_has_every_record_once_in_another_order(lesson: Lesson) -> None:
     examples = lesson.answers(length=4 * COUNT)
     places = [examples.place(position) for position in range(len(examples))]
     epochs = [tuple(places[start : start + COUNT]) for start in range(0, len(places), COUNT)]
@@ -130,7 +130,7 @@ def test_each_epoch_takes_every_record_once_in_another_order(lesson: Lesson) -> 
     assert len(set(epochs)) > 1
 
 
-def test_the_order_depends_on_seed_and_stage_alone(lesson: Lesson) -> None:
+def test_the_order_depends_on_seed_and_stage_only(lesson: Lesson) -> None:
     def places(**changes: Any) -> list[int]:
         examples = lesson.answers(length=4 * COUNT, **changes)
         return [examples.place(position) for position in range(4 * COUNT)]
@@ -140,7 +140,7 @@ def test_the_order_depends_on_seed_and_stage_alone(lesson: Lesson) -> None:
     assert places() != places(name="another")
 
 
-def test_an_example_is_the_same_whatever_was_asked_for_before(lesson: Lesson) -> None:
+def test_an_example_does_not_depend_on_those_before_it(lesson: Lesson) -> None:
     forwards, backwards = lesson.answers(crop=56), lesson.answers(crop=56)
     seen = [forwards[position] for position in range(len(forwards))]
     for position in reversed(range(len(backwards))):
@@ -149,7 +149,7 @@ def test_an_example_is_the_same_whatever_was_asked_for_before(lesson: Lesson) ->
         assert torch.equal(again["pixel_values"], seen[position]["pixel_values"])
 
 
-def test_crops_are_squares_of_the_image_anywhere_in_it_and_mirrored_half_the_time(lesson: Lesson) -> None:
+def test_crops_are_squares_at_random_places_and_half_are_mirrored(lesson: Lesson) -> None:
     side, steps = 56, 200
     examples = lesson.answers(length=steps, crop=side)
     images = lesson.processor.image_processor
@@ -171,7 +171,7 @@ def test_crops_are_squares_of_the_image_anywhere_in_it_and_mirrored_half_the_tim
 
 
 def found(square: Any, crop: Any) -> tuple[int, int] | None:
-    """Where in the square the crop stands: noise repeats itself nowhere."""
+    """Returns where the crop is in the square. Noise does not repeat, so there is only one place."""
     side = len(crop)
     span = len(square) - side + 1
     for top, left in np.argwhere((square[:span, :span] == crop[0, 0]).all(-1)):
@@ -193,7 +193,7 @@ def test_classes_are_numbered_by_the_values_of_the_field(lesson: Lesson) -> None
         assert examples[position]["labels"] == "abc".index(category or "")
 
 
-def test_a_batch_is_padded_on_the_right_and_the_padding_hidden() -> None:
+def test_a_batch_is_padded_on_the_right_and_the_padding_is_masked() -> None:
     def example(ids: list[int]) -> dict[str, Any]:
         return {"pixel_values": torch.ones(3, 2, 2), "input_ids": ids, "labels": [IGNORED, *ids[1:]]}
 
@@ -218,12 +218,12 @@ def test_a_batch_of_classes_is_pixels_and_numbers() -> None:
         ({"classes": "colour", "train": (Part.VISION_TOWER,)}, "field 'colour' does not have two different values"),
     ],
 )
-def test_a_stage_that_cannot_be_is_refused_at_once(lesson: Lesson, fields: dict[str, Any], said: str) -> None:
+def test_an_impossible_stage_is_refused_at_once(lesson: Lesson, fields: dict[str, Any], said: str) -> None:
     stage = stage_of(**fields)
     with pytest.raises(ConfigurationError, match=f"--recipe: stage lesson: .*{said}"):
         check_stage(stage, lesson.data.records, lesson.processor, lesson.description)
 
 
 @pytest.mark.parametrize("fields", [{}, {"crop": 336}, {"classes": "cate", "train": (Part.VISION_TOWER,)}])
-def test_a_stage_that_can_be_is_not(lesson: Lesson, fields: dict[str, Any]) -> None:
+def test_a_possible_stage_is_accepted(lesson: Lesson, fields: dict[str, Any]) -> None:
     check_stage(stage_of(**fields), lesson.data.records, lesson.processor, lesson.description)

@@ -1,4 +1,5 @@
-"""Producers run where there is no GPU, and a worker image needs nothing of training: what importing them loads.
+"""What importing producers and the worker loads. Producers run without a GPU, and a worker's image has no packages for
+training.
 
 What a command loads when it runs is in `tests/integration/test_light_commands.py`.
 """
@@ -18,7 +19,7 @@ HEAVY = ("torch", "vllm", "transformers", "torchvision")
 PAPERS_SIDE = ("sklearn", "scipy", "matplotlib", "peft", "accelerate", "sentence_transformers", "openai", "tomlkit")
 
 
-def test_a_worker_loads_nothing_of_the_papers_side() -> None:
+def test_a_worker_loads_nothing_of_the_lab() -> None:
     unwanted = (*PAPERS_SIDE, "worker.lab")
     code = f"import sys, worker.__main__; print([name for name in {unwanted} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -26,26 +27,26 @@ def test_a_worker_loads_nothing_of_the_papers_side() -> None:
 
 
 @pytest.mark.parametrize("module", ["producers.nightly.nightly", "producers.listening.listen", "producers.publishing"])
-def test_a_producer_that_serves_no_metrics_loads_nothing_for_them(module: str) -> None:
+def test_a_producer_without_metrics_does_not_load_prometheus(module: str) -> None:
     code = f"import sys, {module}; print('prometheus_client' in sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "False"
 
 
-def test_the_help_of_all_loads_no_command() -> None:
+def test_the_help_of_fakesweep_loads_no_command() -> None:
     assert loaded_by(["--help"]) <= FOR_HELP
 
 
-def test_the_help_of_a_command_loads_what_declares_its_options() -> None:
+def test_the_help_of_a_command_loads_only_what_its_options_need() -> None:
     assert loaded_by(*([name, "--help"] for name in COMMANDS)) <= FOR_HELP | FOR_ARGUMENTS
 
 
-def test_a_worker_that_lacks_a_setting_says_so_before_it_loads_its_parts() -> None:
+def test_a_missing_setting_of_a_worker_is_reported_before_its_parts_are_loaded() -> None:
     loaded = loaded_by(["worker"], environment=os.environ | {"DATABASE_URL": ""}, codes=(2,))
     assert not loaded & {"celery", "kombu", "boto3", "PIL", "numpy", *HEAVY}
 
 
-def test_the_table_of_commands_says_what_the_modules_say() -> None:
+def test_the_table_of_commands_equals_the_modules() -> None:
     told = {}
     for module in dict.fromkeys(module for module, _ in COMMANDS.values()):
         for name, command in get_group(import_module(f"producers.commands.{module}").app).commands.items():
