@@ -1,4 +1,4 @@
-"""Manifests and standard input: their forms, what they name twice, and where their listing goes on."""
+"""Manifests and standard input: their forms, uris that come twice, and how a listing is continued."""
 
 import gzip
 import json
@@ -37,7 +37,7 @@ def skipped(pages: Sequence[Page], why: SkipReason) -> int:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_json_lines_as_rekognition_takes_them(tmp_path: Path, packed: bool) -> None:
+def test_json_lines_in_the_form_of_rekognition(tmp_path: Path, packed: bool) -> None:
     manifest = tmp_path / ("m.csv.jsonl.gz" if packed else "m.jsonl")
     entries = [
         {"source-ref": "s3://b/1", "external_id": "one", "etag": '"e"', "size": 3},
@@ -86,7 +86,7 @@ def test_csv_with_a_header(tmp_path: Path) -> None:
     assert lines == ["h.csv line 5: 2 columns, but the header has 5"]
 
 
-def test_parquet_has_keys_as_they_are(tmp_path: Path) -> None:
+def test_keys_in_parquet_are_not_decoded(tmp_path: Path) -> None:
     path = tmp_path / "i.parquet"
     parquet.write_table(
         pyarrow.table({"bucket": ["b"], "key": ["k%20+ .jpg"], "e_tag": ['"abc"'], "size": [7], "other": [1]}), path
@@ -116,7 +116,7 @@ def table(path: Path, names: Sequence[str]) -> None:
 
 
 @pytest.mark.parametrize(("name", "write"), [("m.jsonl", jsonl), ("m.csv.gz", csv_gz), ("m.parquet", table)])
-def test_a_manifest_goes_on_from_each_page(
+def test_a_manifest_continues_after_each_page(
     tmp_path: Path, name: str, write: Callable[[Path, Sequence[str]], None]
 ) -> None:
     names = [str(number % 2200) for number in range(3500)]
@@ -147,7 +147,7 @@ def test_a_manifest_that_breaks_off(tmp_path: Path, name: str) -> None:
         pages_of(path)
 
 
-def test_what_was_read_before_a_manifest_breaks_off_is_listed(tmp_path: Path) -> None:
+def test_images_before_the_end_of_a_broken_manifest_are_listed(tmp_path: Path) -> None:
     path = tmp_path / "m.csv.gz"
     csv_gz(path, [os.urandom(9).hex() for _ in range(25_000)])
     path.write_bytes(path.read_bytes()[:-3000])
@@ -167,20 +167,18 @@ def test_seen_uris_are_exact(batches: list[list[str]]) -> None:
             before |= set(batch)
 
 
-def test_what_came_before_is_in_no_file_that_a_killed_process_leaves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_seen_uris_leave_no_file_behind_a_killed_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with seen_uris() as seen:
         assert list(tmp_path.iterdir()) == []
-        for start in range(0, 600_000, 30_000):  # more than SQLite holds in memory
+        for start in range(0, 600_000, 30_000):  # more than SQLite keeps in memory
             uris = [str(number) for number in range(start, start + 30_000)]
             assert len(seen.new(uris)) == 30_000
             assert list(tmp_path.iterdir()) == []
         assert seen.new(["5", "599999", "600000"]) == {2}
 
 
-def test_seen_uris_are_exact_where_a_sorted_listing_turns_back() -> None:
+def test_seen_uris_are_exact_when_a_listing_is_no_longer_sorted() -> None:
     uris = [f"{number:05d}" for number in range(0, 20_000, 2)]
     with seen_uris() as seen:
         for start in range(0, 10_000, 3_000):

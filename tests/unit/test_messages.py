@@ -1,4 +1,4 @@
-"""The message: what is taken, and what is refused with which words."""
+"""Which messages are accepted, which are refused, and the errors."""
 
 from uuid import uuid4
 
@@ -19,12 +19,12 @@ def test_the_smallest_message() -> None:
     assert job.scan_id is None
 
 
-def test_keys_are_taken_as_they_are() -> None:
+def test_keys_are_not_decoded() -> None:
     uri = "s3://bucket/a b+c%20d/ü\n.jpg"
     assert JudgeImages.parse(message(images=[{"uri": uri}])).images[0].uri == uri
 
 
-def test_what_is_written_is_read_again() -> None:
+def test_a_written_message_can_be_read_again() -> None:
     job = JudgeImages.parse(message(scan_id=str(uuid4()), explain="all", attempt=2))
     assert JudgeImages.parse(job.model_dump(mode="json", exclude_none=True)) == job
 
@@ -51,12 +51,12 @@ def test_what_is_written_is_read_again() -> None:
         (None, "message"),
     ],
 )
-def test_what_does_not_validate_is_named(payload: object, said: str) -> None:
+def test_an_invalid_message_is_an_error_with_the_reason(payload: object, said: str) -> None:
     with pytest.raises(InvalidMessageError, match=said):
         JudgeImages.parse(payload)
 
 
-def test_thresholds_may_not_cross() -> None:
+def test_real_to_must_not_be_above_fake_from() -> None:
     with pytest.raises(ValidationError, match="real_to"):
         Policy(fake_from=0.3, real_to=0.6)
 
@@ -72,7 +72,7 @@ def test_thresholds_may_not_cross() -> None:
         ({"fake_from": 0.5, "real_to": 0.5}, (0.5, 0.5)),
     ],
 )
-def test_a_threshold_that_is_not_set_is_the_detectors_unless_it_is_in_the_way(
+def test_a_missing_threshold_is_the_detectors_or_the_other_one(
     set_: dict[str, float], filled: tuple[float, float]
 ) -> None:
     policy = Policy(**set_).filled(fake_from=0.6, real_to=0.4)

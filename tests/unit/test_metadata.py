@@ -1,4 +1,4 @@
-"""What is in a file beside its pixels: it never refuses a picture, and says which way up it stands."""
+"""Metadata in an image file: it never makes a picture fail, and it says how the picture is turned."""
 
 import io
 import os
@@ -24,8 +24,8 @@ MISTYPED = {
     "a latitude as text": Tag(2, 2, list(b"48.1234\0")),
     "a version as text": Tag(0, 2, list(b"2200")),
     "a reference as a ratio": Tag(1, 5, [1, 1]),
-    "a ratio by nothing": Tag(2, 5, [1, 0]),
-    "a number of a size that cannot be": Tag(2, 5, [1, 1], count=2**31),
+    "a ratio with denominator 0": Tag(2, 5, [1, 0]),
+    "a number of an impossible size": Tag(2, 5, [1, 1], count=2**31),
 }
 
 
@@ -56,7 +56,7 @@ def webp_with(exif_block: bytes = b"", xmp: bytes = b"") -> bytes:
 
 
 def avif_with(block: bytes) -> bytes:
-    """An AVIF that turns its picture, with `block` as its EXIF: Pillow writes no mistyped tags."""
+    """Returns an AVIF whose file turns the picture, with `block` as its EXIF. Pillow itself writes no mistyped tags."""
     written = Image.Exif()
     written[0x010F] = "m" * 300
     stored = written.tobytes()[6:]
@@ -67,21 +67,21 @@ def avif_with(block: bytes) -> bytes:
 
 
 def camera(entry: Tag) -> bytes:
-    """An EXIF block that is turned, with one entry in its GPS directory."""
+    """Returns an EXIF block that turns the picture, with one entry in its GPS directory."""
     return exif(ORIENTATION, GPS) + directory(38, [entry])
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "AVIF"])
 @pytest.mark.parametrize("name", MISTYPED)
-def test_a_mistyped_tag_changes_neither_the_picture_nor_its_way_up(form: str, name: str) -> None:
+def test_a_mistyped_tag_changes_neither_the_picture_nor_its_orientation(form: str, name: str) -> None:
     block = camera(MISTYPED[name])
     made = {"JPEG": lambda: jpeg_with((0xE1, block)), "AVIF": lambda: avif_with(block)}
     data = made[form]() if form in made else encoded(form, exif=block)
     assert open_image(data).size == TURNED
 
 
-def test_an_avif_whose_exif_says_another_way_up_is_turned_by_the_file() -> None:
-    """Pillow writes the EXIF anew then, which fails on mistyped tags."""
+def test_an_avif_is_turned_by_the_file_and_not_by_another_exif() -> None:
+    """Pillow writes the EXIF again in this case, and fails on mistyped tags."""
     for entry in MISTYPED.values():
         block = exif(Tag(0x0112, SHORT, [1]), GPS) + directory(38, [entry])
         assert open_image(avif_with(block)).size == TURNED
@@ -99,19 +99,19 @@ def test_mistyped_tags_of_a_tiff(entry: Tag) -> None:
 
 @pytest.mark.parametrize("kind", [1, SHORT, LONG, 9, 5])
 @pytest.mark.parametrize("order", "<>")
-def test_the_orientation_itself_may_have_any_type_of_number(kind: int, order: str) -> None:
+def test_the_orientation_may_have_any_numeric_type(kind: int, order: str) -> None:
     values = [6, 1] if kind == 5 else [6]
     assert open_image(jpeg_with((0xE1, exif(Tag(0x0112, kind, values), order=order)))).size == TURNED
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
-def test_an_orientation_that_is_none_stands_upright(value: int) -> None:
+def test_an_invalid_orientation_is_ignored(value: int) -> None:
     assert open_image(jpeg_with((0xE1, exif(Tag(0x0112, SHORT, [value]))))).size == SIZE
 
 
 @pytest.mark.parametrize("block", [b"", b"Exif\0\0", b"Exif\0\0II*\0", b"Exif\0\0MM\0*\0\0\xff\xff", b"x" * 60_000])
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
-def test_broken_blocks(block: bytes, form: str) -> None:
+def test_broken_metadata_is_ignored(block: bytes, form: str) -> None:
     data = {
         "JPEG": lambda: jpeg_with((0xE1, block), (0xE2, b"ICC_PROFILE\0" + block[:50_000]), (0xED, block)),
         "PNG": lambda: png_with((b"eXIf", block), (b"iCCP", block), (b"iTXt", block), (b"pHYs", b""), (b"sRGB", b"")),
@@ -120,7 +120,7 @@ def test_broken_blocks(block: bytes, form: str) -> None:
     assert open_image(data).size == SIZE
 
 
-def test_xmp_counts_where_the_exif_says_nothing() -> None:
+def test_xmp_is_used_if_the_exif_has_no_orientation() -> None:
     xmp = b'<x tiff:Orientation="8"/>'
     app1 = (0xE1, b"http://ns.adobe.com/xap/1.0/\x00" + xmp)
     assert open_image(jpeg_with(app1)).size == TURNED
@@ -132,7 +132,7 @@ def test_xmp_counts_where_the_exif_says_nothing() -> None:
     assert open_image(tiff).size == TURNED
 
 
-def test_a_png_tells_its_orientation_in_text_and_after_its_pixels() -> None:
+def test_a_png_may_have_its_orientation_as_text_and_after_the_pixels() -> None:
     block = exif(ORIENTATION)
     raw = b"Raw profile type exif\0\nexif\n%8d\n%s\n" % (len(block), block.hex().encode())
     end = len(encoded("PNG")) - 12
@@ -161,8 +161,8 @@ def test_large_and_broken_chunks_of_a_png(chunk: tuple[bytes, bytes]) -> None:
     assert open_image(png_with(chunk, checksum=7)).size == SIZE, "a checksum of what is not needed"
 
 
-def test_what_decides_pixels_is_kept() -> None:
-    """Adobe's segment says how CMYK is stored; a palette what the numbers of a PNG are."""
+def test_metadata_that_changes_pixels_is_used() -> None:
+    """Adobe's segment says how CMYK is stored. A palette says what the numbers in a PNG mean."""
     colours = np.random.default_rng(1).integers(0, 256, (48, 64, 4), dtype=np.uint8)
     for form, mode in (("JPEG", "CMYK"), ("PNG", "P"), ("GIF", "P"), ("TIFF", "P")):
         image = Image.fromarray(colours, "RGBA").convert("RGB").convert(mode)
@@ -171,21 +171,21 @@ def test_what_decides_pixels_is_kept() -> None:
             assert open_image(data).tobytes() == plain.convert("RGB").tobytes()
 
 
-def test_heic_is_turned_once_and_not_by_its_exif() -> None:
+def test_heic_is_turned_once_by_the_file_and_not_by_its_exif() -> None:
     image = Image.new("RGB", SIZE, "red")
     image.paste("blue", (0, 0, 64, 24))
     target = io.BytesIO()
-    pillow_heif.from_pillow(image).save(target, exif=exif(ORIENTATION), quality=95)  # it writes irot
+    pillow_heif.from_pillow(image).save(target, exif=exif(ORIENTATION), quality=95)  # pillow_heif writes irot
     data = target.getvalue()
     assert b"irot" in data
     opened = open_image(data)
     assert opened.size == TURNED
-    assert opened.getpixel((40, 30)) == pytest.approx((0, 0, 255), abs=12)  # the upper half is on the right now
+    assert opened.getpixel((40, 30)) == pytest.approx((0, 0, 255), abs=12)  # the upper half is now on the right
     for broken in (data.replace(b"MM\0*", b"XX\0*"), data.replace(b"II*\0", b"XX*\0"), data.replace(b"cdsc", b"free")):
         assert open_image(broken).size == TURNED
 
 
-def test_decoders_of_heic_and_avif_are_not_told_of_metadata() -> None:
+def test_decoders_of_heic_and_avif_get_no_metadata() -> None:
     target = io.BytesIO()
     pillow_heif.from_pillow(Image.new("RGB", SIZE, "red")).save(target, exif=exif(ORIENTATION))
     for data in (target.getvalue(), avif_with(exif(ORIENTATION))):
@@ -199,14 +199,14 @@ def test_decoders_of_heic_and_avif_are_not_told_of_metadata() -> None:
     assert not HeifFile(io.BytesIO(without_descriptions(data))).primary.info["exif"]
 
 
-def test_the_first_exif_header() -> None:
-    """An EXIF block is read with its prefix once, twice or not at all."""
+def test_the_prefix_of_an_exif_block() -> None:
+    """The prefix of an EXIF block may be there once, twice or not at all."""
     block = header() + directory(8, [ORIENTATION])
     for prefix in (b"", b"Exif\0\0", b"Exif\0\0Exif\0\0"):
         assert open_image(webp_with(prefix + block)).size == TURNED
 
 
-def test_only_what_a_format_calls_metadata_turns_a_picture() -> None:
+def test_only_the_formats_own_metadata_turns_a_picture() -> None:
     block, xmp = exif(ORIENTATION), b'<x tiff:Orientation="6"/>'
     for marker in (0xFE, 0xE2, 0xED, 0xEF):
         assert open_image(jpeg_with((marker, block))).size == SIZE

@@ -1,4 +1,4 @@
-"""Every metric against the libraries called directly, on random predictions and at the edges."""
+"""Every metric is compared with the libraries themselves, on random predictions and on extreme ones."""
 
 import itertools
 import random
@@ -31,7 +31,7 @@ def predict(label: Answer, verdict: Answer, score: float | None = None, **more: 
 
 
 def predict_at_random(seed: int, count: int, undecided: float = 0.1) -> list[Prediction]:
-    """Better than chance; scores with ties in them."""
+    """Predictions that are better than chance. Some scores are equal."""
     chance = random.Random(seed)
     made = []
     for _ in range(count):
@@ -49,7 +49,10 @@ def label_of(one: Prediction) -> str:
 
 
 def expected(predictions: Sequence[Prediction]) -> dict[str, float]:
-    """By scikit-learn on words, one class at a time, and by root finding; none of it as the code under test does it."""
+    """Calculates the metrics with scikit-learn on words, one class at a time, and with root finding.
+
+    The code under test does it in other ways.
+    """
     labels, verdicts = [label_of(one) for one in predictions], [str(one.verdict) for one in predictions]
     scored = [one for one in predictions if one.score is not None]
     is_fake, scores = [one.label == 0 for one in scored], [one.score for one in scored]
@@ -72,7 +75,7 @@ def expected(predictions: Sequence[Prediction]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_random_predictions(seed: int) -> None:
+def test_the_metrics_of_random_predictions(seed: int) -> None:
     predictions = predict_at_random(seed, count=20 + 40 * seed, undecided=0.05 * (seed % 4))
     found = describe(Columns.of(predictions))
     for name, value in expected(predictions).items():
@@ -110,15 +113,15 @@ def test_all_undecided() -> None:
     assert found["roc_auc"] is None
 
 
-def test_an_undecided_answer_is_a_miss_and_no_false_alarm() -> None:
+def test_an_undecided_answer_is_a_miss_but_no_false_alarm() -> None:
     sure = [predict(FAKE, FAKE, 0.9), predict(REAL, REAL, 0.1)]
     with_one = values(Columns.of([*sure, predict(REAL, UNDECIDED)]))
     assert with_one["accuracy"] == pytest.approx(2 / 3)
-    assert with_one["f1_real"] == pytest.approx(2 / 3)  # TP 1, FN 1
+    assert with_one["f1_real"] == pytest.approx(2 / 3)  # one true positive, one false negative
     assert (with_one["f1_fake"], with_one["precision_fake"], with_one["roc_auc"]) == (1, 1, 1)
 
 
-def test_similarities_are_means_over_the_answers_with_a_reference() -> None:
+def test_similarities_are_means_of_the_answers_with_a_reference() -> None:
     predictions = [predict(FAKE, FAKE, 0.9), predict(REAL, REAL, 0.2), predict(REAL, REAL, 0.1)]
     columns = Columns.of(predictions, np.array([0.2, np.nan, 0.6]), np.array([np.nan, np.nan, 0.5]))
     found = describe(columns)
@@ -162,7 +165,7 @@ def test_groups() -> None:
     assert list(found) == ["a", "b"]
 
 
-def test_categories_and_generators_are_described_alone() -> None:
+def test_each_category_and_generator_has_its_own_metrics() -> None:
     sure = [predict(FAKE, FAKE, 0.9, category="doc", generator="flux"), predict(REAL, REAL, 0.1, category="doc")]
     wrong = [predict(REAL, FAKE, 0.8, category="animal", generator="flux"), predict(FAKE, FAKE, 0.7)]
     changed = [predict(FAKE, REAL, 0.2, category="doc", perturbation="flip")]
@@ -180,7 +183,10 @@ def test_categories_and_generators_are_described_alone() -> None:
 
 
 def test_wilsons_interval_of_the_accuracy() -> None:
-    """Against the formula of Wilson 1927, at 8 of 10 and at 10 of 10, where the bootstrap's has no width."""
+    """Compared with the formula of Wilson 1927, at 8 of 10 and at 10 of 10.
+
+    At the latter, a bootstrap interval has no width.
+    """
     z, n = 1.959963984540054, 10
     for right in (8, 10):
         predictions = [predict(FAKE, FAKE if number < right else REAL, 0.9) for number in range(n)]
@@ -191,7 +197,7 @@ def test_wilsons_interval_of_the_accuracy() -> None:
         assert (low, high) == (pytest.approx(middle - half), pytest.approx(middle + half))
 
 
-def test_plain_proportions_have_wilsons_interval_at_the_top_too() -> None:
+def test_proportions_have_wilsons_interval() -> None:
     labels = [*[FAKE] * 12, *[REAL] * 18]
     verdicts = [*[FAKE] * 9, REAL, REAL, UNDECIDED, *[FAKE] * 4, *[REAL] * 13, UNDECIDED]
     found = summarise([predict(*one, 0.5) for one in zip(labels, verdicts, strict=True)], "no model", resamples=20)
@@ -204,7 +210,7 @@ def test_plain_proportions_have_wilsons_interval_at_the_top_too() -> None:
         assert found["intervals"]["methods"][name].startswith("percentile bootstrap")
 
 
-def test_without_an_error_nothing_promises_certainty() -> None:
+def test_without_any_error_no_interval_is_100_percent_certain() -> None:
     made = [*(predict(FAKE, FAKE, 0.9) for _ in range(10)), *(predict(REAL, REAL, 0.1) for _ in range(10))]
     found = summarise(made, "no model", resamples=50)
     intervals = found["intervals"]
@@ -221,7 +227,7 @@ def test_without_an_error_nothing_promises_certainty() -> None:
     assert "100.0 – 100.0" not in shown
 
 
-def test_a_width_of_nothing_with_errors_is_not_called_perfect() -> None:
+def test_an_interval_without_width_is_not_shown_as_no_error() -> None:
     found = summarise([predict(FAKE, FAKE, 0.1), predict(REAL, REAL, 0.9)] * 5, "no model", resamples=20)
     assert found["intervals"]["skipped"]["roc_auc"] == "no difference seen: no interval"
 
@@ -233,8 +239,8 @@ def test_no_resamples_no_interval() -> None:
     assert printed(found).count("no interval") == len(BOOTSTRAPPED)
 
 
-def test_no_metric_leaves_its_range() -> None:
-    """Scores with which scikit-learn's average precision is 1.0000000000000002."""
+def test_no_metric_is_above_1() -> None:
+    """For some of these scores, scikit-learn's average precision is 1.0000000000000002."""
     chance = np.random.default_rng(0)
     for fakes in range(1, 60):
         score = np.concatenate([1 + chance.random(fakes), chance.random(7)]) / 2
@@ -243,7 +249,7 @@ def test_no_metric_leaves_its_range() -> None:
         assert max(values(columns)[name] for name in ("average_precision", "css")) <= 1
 
 
-def test_the_bootstrap_draws_images_by_its_seed() -> None:
+def test_the_bootstrap_depends_on_its_seed() -> None:
     columns = Columns.of(predict_at_random(seed=3, count=60, undecided=0))
     found = bootstrap.intervals(columns, resamples=200, seed=5)
     chance = np.random.default_rng(5)
@@ -258,7 +264,7 @@ def test_the_bootstrap_draws_images_by_its_seed() -> None:
     assert "rouge_l" not in found
 
 
-def test_what_a_resample_lacks_is_left_out_of_its_interval() -> None:
+def test_a_resample_without_a_metric_is_left_out_of_its_interval() -> None:
     columns = Columns.of([predict(FAKE, FAKE, 0.9), predict(REAL, REAL, 0.1), predict(REAL, FAKE, 0.95)])
     low, high = bootstrap.intervals(columns, resamples=50)["roc_auc"]
     assert (low, high) == (0, 1)

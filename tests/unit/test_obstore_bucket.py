@@ -1,4 +1,4 @@
-"""What obstore is told of a bucket: where it is, whose signature is wanted, and through which network."""
+"""The options for obstore: the address of a bucket, its region, and the network settings."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ class Caught(Exception):  # noqa: N818 - no error
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Sets variables, and a configuration file's `[default]` section."""
+    """Sets environment variables, and the section [default] of a configuration file."""
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
 
@@ -36,7 +36,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
 
 
 def request_for(bucket: str, key: str) -> AWSPreparedRequest:
-    """What boto3 would send."""
+    """Returns the request that boto3 would send."""
 
     def catch(request: AWSPreparedRequest, **_: Any) -> None:
         raise Caught(request)
@@ -87,7 +87,9 @@ def test_the_address_is_the_one_that_boto3_uses(
     ],
     ids=["password", "outposts"],
 )
-def test_what_obstore_cannot_ask_for(environment: Callable[..., None], variables: dict[str, str], bucket: str) -> None:
+def test_requests_that_obstore_cannot_make(
+    environment: Callable[..., None], variables: dict[str, str], bucket: str
+) -> None:
     environment("", **variables)
     assert address_of(request_for(bucket, "key"), "key") is None
 
@@ -134,11 +136,11 @@ def test_proxies_are_those_of_boto3(
     assert (options["proxy_url"] if options["proxy_excludes"] == "" else None) == proxy
 
 
-def test_limits_reach_obstore() -> None:
+def test_the_time_limits_of_obstore() -> None:
     options = Network.of("https://host", None, 20).options("https")
     assert (options["connect_timeout"].seconds, options["read_timeout"].seconds) == (5, 20)
     assert Network.of("https://host", None, 2).options("https")["connect_timeout"].seconds == 2
-    assert options["timeout"].days == 1  # for a large object on a slow line
+    assert options["timeout"].days == 1  # for a large object over a slow connection
     assert (options["allow_http"], options["allow_invalid_certificates"]) == (False, False)
 
 

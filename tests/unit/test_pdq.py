@@ -1,4 +1,4 @@
-"""The hash by which near duplicates are found: what stays near, what is far, and that it is the authors' own."""
+"""The hash that finds near duplicates: copies are near, other pictures are far, and it is the hash of its authors."""
 
 import io
 
@@ -54,8 +54,8 @@ def test_other_pictures_are_far() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_hash_is_that_of_the_library_and_near_that_of_the_authors_size(seed: int) -> None:
-    """The authors reduce to 512 x 512. The hexadecimal digits are in their order, as in lists of known hashes."""
+def test_the_hash_is_that_of_the_library_and_near_that_at_the_authors_size(seed: int) -> None:
+    """The authors reduce to 512 x 512. The order of hexadecimal digits is theirs, as in lists of known hashes."""
     image = picture(SIZE, seed)
     bits, quality = pdqhash.compute(np.asarray(small_square(image)))
     assert hashed(image) == PdqHash(f"{int(''.join(str(bit) for bit in bits), 2):064x}", quality)
@@ -71,7 +71,7 @@ def test_any_size_has_a_hash_and_a_flat_image_has_no_quality(size: tuple[int, in
     assert (len(found.bits), found.quality) == (64, 0)
 
 
-def test_the_fourth_byte_of_rgbx_means_nothing() -> None:
+def test_the_fourth_byte_of_rgbx_is_ignored() -> None:
     image = picture(SIZE, 1)
     four = np.dstack([np.asarray(image), np.random.default_rng(0).integers(0, 255, SIZE[::-1], dtype=np.uint8)])
     assert hashed(Image.frombytes("RGBX", SIZE, four.tobytes())) == hashed(image)

@@ -8,7 +8,7 @@ from worker.lab.evaluation.perturbations import CLEAN, PAPER, PERTURBATIONS
 
 
 def photo(width: int = 90, height: int = 60) -> Image.Image:
-    """Something with edges and slopes, and no level near the ends."""
+    """Returns an image with edges and gradients. No level is near 0 or 255."""
     across, down = np.meshgrid(np.linspace(60, 190, width), np.linspace(-30, 30, height))
     levels = across + down + 20 * ((across.astype(int) // 10) % 2)
     return Image.fromarray(np.stack([levels, levels + 5, 250 - levels], axis=-1).round().astype(np.uint8))
@@ -20,14 +20,14 @@ def changed(name: str, image: Image.Image, key: str = "a.png") -> np.ndarray:
     return np.asarray(made).astype(int)
 
 
-def test_the_papers_table_has_a_row_for_each() -> None:
+def test_the_papers_table_has_a_row_for_each_perturbation() -> None:
     assert list(PAPER) == list(PERTURBATIONS)
     assert len(PERTURBATIONS) == 13
     assert PAPER[CLEAN] == (98.6, 98.1)
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
-def test_all_but_clean_change_the_image_and_leave_the_original(name: str) -> None:
+def test_all_except_clean_change_a_copy_of_the_image(name: str) -> None:
     image = photo()
     before = image.tobytes()
     made = PERTURBATIONS[name](image, "a.png")
@@ -36,14 +36,14 @@ def test_all_but_clean_change_the_image_and_leave_the_original(name: str) -> Non
     PERTURBATIONS[name](Image.new("RGB", (1, 1)), "tiny.png")
 
 
-def test_sizes() -> None:
+def test_the_sizes_of_resized_and_rotated_images() -> None:
     assert PERTURBATIONS["resize_0.5"](photo(), "a").size == (45, 30)
     assert PERTURBATIONS["resize_0.75"](photo(), "a").size == (68, 45)
     assert PERTURBATIONS["rotate_15"](photo(), "a").size == (90, 60)
 
 
 @pytest.mark.parametrize("deviation", [5, 10])
-def test_noise_has_its_deviation_and_is_the_same_again(deviation: int) -> None:
+def test_noise_has_its_deviation_and_is_repeatable(deviation: int) -> None:
     name, image = f"gaussian_noise_{deviation}", Image.new("RGB", (300, 300), (128, 128, 128))
     noise = changed(name, image) - 128
     assert noise.std() == pytest.approx(deviation, rel=0.02)
@@ -59,7 +59,7 @@ def test_jpeg(quality: int) -> None:
     assert (changed(f"jpeg_{quality}", photo()) == np.asarray(Image.open(file))).all()
 
 
-def test_directions() -> None:
+def test_the_effects_of_flip_contrast_blur_and_sharpen() -> None:
     plain = np.asarray(photo()).astype(int)
     assert (changed("flip", photo()) == plain[:, ::-1]).all()
     assert changed("contrast_0.7", photo()).std() < plain.std() < changed("contrast_1.3", photo()).std()

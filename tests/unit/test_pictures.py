@@ -1,4 +1,4 @@
-"""What is judged is the picture that people see: grey levels by the file's own words, no previews, HEIC and HEIF."""
+"""The picture that people see is judged: grey levels as the file defines them, no previews, HEIC and HEIF."""
 
 import io
 import struct
@@ -20,7 +20,7 @@ RAMP = np.linspace(0, 1, WIDTH * HEIGHT).reshape(HEIGHT, WIDTH)
 
 
 def grey_of(data: bytes) -> NDArray[np.float64]:
-    """The levels of a grey picture, 0 to 1."""
+    """Returns the levels of a grey picture, from 0 to 1."""
     pixels = np.asarray(open_image(data))
     assert (pixels[..., 0] == pixels[..., 2]).all()
     return pixels[..., 0] / 255
@@ -38,7 +38,7 @@ def packed_12(levels: NDArray[np.float64]) -> bytes:
 
 
 def whole(kind: str, levels: NDArray[np.float64]) -> bytes:
-    """The levels over the whole range of an integer."""
+    """Returns the levels as integers, over the whole range of their type."""
     limits = np.iinfo(kind)
     return np.rint(limits.min + levels * (float(limits.max) - limits.min)).astype(kind).tobytes()
 
@@ -91,7 +91,7 @@ def test_integers_of_32_bits_that_hold_16_or_8() -> None:
 @pytest.mark.parametrize(
     ("bits", "sample_format", "kind"), [(64, 3, "f8"), (16, 3, "f2"), (16, 4, "u2"), (24, 1, "u1")]
 )
-def test_levels_that_nobody_reads(bits: int, sample_format: int, kind: str) -> None:
+def test_levels_that_are_not_read(bits: int, sample_format: int, kind: str) -> None:
     data = grey_tiff(SIZE, bits, bytes(bits // 8 * WIDTH * HEIGHT), sample_format=sample_format)
     assert refusal(data).reason == Reason.UNSUPPORTED_FORMAT
 
@@ -108,7 +108,7 @@ def rgb_page(size: tuple[int, int], at: int, more: Sequence[Tag]) -> list[Tag]:
 
 
 def two_pages(first: Sequence[Tag], second: Sequence[Tag], *, is_under: bool) -> bytes:
-    """A TIFF with a picture of 64 x 48 and another of 320 x 240, which follows it or lies under it."""
+    """Returns a TIFF with a picture of 64 x 48, and one of 320 x 240 as its next page or below it (SubIFD)."""
     pixels_at, second_at = 2000, 20_000
     tags = [*first, Tag(330, LONG, [second_at])] if is_under else first
     data = header() + directory(8, rgb_page(SIZE, pixels_at, tags), next_at=0 if is_under else second_at)
@@ -129,9 +129,9 @@ REDUCED = Tag(254, LONG, [1])
         ([], [Tag(262, SHORT, [32803])]),
         ([], [Tag(259, SHORT, [34713])]),
     ],
-    ids=["DNG", "preview", "preview by the old tag", "a sensor's numbers", "Nikon's compression"],
+    ids=["DNG", "preview", "preview by the old tag", "numbers of a sensor", "Nikon's compression"],
 )
-def test_a_raw_files_preview_is_no_picture(first: list[Tag], second: list[Tag], *, is_under: bool) -> None:
+def test_the_preview_in_a_raw_file_is_not_judged(first: list[Tag], second: list[Tag], *, is_under: bool) -> None:
     assert refusal(two_pages(first, second, is_under=is_under)).reason == Reason.UNSUPPORTED_FORMAT
 
 
@@ -155,7 +155,7 @@ def test_subsampled_colour_without_compression_is_not_guessed() -> None:
     data = target.getvalue()
     assert open_image(data).getpixel((5, 5)) == pytest.approx((255, 0, 0), abs=3)
     subsampled = data.replace(struct.pack("<HHI", 530, SHORT, 2), struct.pack("<HHI", 65000, SHORT, 2))
-    assert refusal(subsampled).reason == Reason.UNSUPPORTED_FORMAT  # 2 x 2 where the tag is absent
+    assert refusal(subsampled).reason == Reason.UNSUPPORTED_FORMAT  # without the tag it is 2 x 2
 
 
 def heic(image: Image.Image, **options: object) -> bytes:

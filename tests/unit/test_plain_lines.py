@@ -1,4 +1,4 @@
-"""Reading JSON Lines many at once gives what reading them one by one gives, or nothing."""
+"""Reading many JSON Lines at once gives the same as reading them one by one, or nothing."""
 
 import json
 from itertools import islice
@@ -68,7 +68,7 @@ def one_by_one(lines: list[str]) -> list[ImageRef]:
 
 
 @pytest.mark.parametrize("lines", NOT_PLAIN.values(), ids=NOT_PLAIN)
-def test_what_is_not_plain_is_left_to_be_read_line_by_line(lines: list[str]) -> None:
+def test_lines_that_are_not_plain_are_read_one_by_one(lines: list[str]) -> None:
     assert plain_refs(lines) is None
     assert plain_refs([PLAIN, *lines, PLAIN]) is None
 
@@ -83,7 +83,7 @@ def test_what_is_not_plain_is_left_to_be_read_line_by_line(lines: list[str]) -> 
         '{"source-ref": "s3://b/first", "source-ref": "s3://b/last"}\n',
     ],
 )
-def test_plain_lines_are_read_as_they_are_one_by_one(line: str) -> None:
+def test_plain_lines_give_the_same_as_reading_them_one_by_one(line: str) -> None:
     assert plain_refs([line, line]) == one_by_one([line, line])
 
 
@@ -94,7 +94,7 @@ values = (
 
 
 @given(entries=st.lists(st.dictionaries(names, values, max_size=4), min_size=1, max_size=4))
-def test_the_two_ways_of_reading_never_disagree(entries: list[dict[str, object]]) -> None:
+def test_both_ways_of_reading_always_agree(entries: list[dict[str, object]]) -> None:
     lines = [json.dumps(entry) + "\n" for entry in entries]
     refs = plain_refs(lines)
     assert refs is None or refs == one_by_one(lines)
@@ -105,13 +105,13 @@ def test_the_two_ways_of_reading_never_disagree(entries: list[dict[str, object]]
         "".join
     )
 )
-def test_the_two_ways_of_reading_never_disagree_over_broken_lines(text: str) -> None:
+def test_both_ways_of_reading_agree_on_broken_lines(text: str) -> None:
     lines = [*text.splitlines(keepends=True), PLAIN]
     refs = plain_refs(lines)
     assert refs is None or refs == one_by_one(lines)
 
 
-def test_a_file_of_another_form_is_not_tried_again_and_again() -> None:
+def test_a_file_of_another_form_is_tried_only_once() -> None:
     labelled = PLAIN.replace("}", ', "label": 1}')
     lines = [labelled] * PAGE_ROWS * TRIES + [PLAIN] * PAGE_ROWS
     assert not any(isinstance(batch, ImageRefs) for batch in json_batches(iter(lines)))

@@ -1,4 +1,4 @@
-"""Recipes: the shipped ones, files, options, and what each fault says."""
+"""Recipes: the shipped ones, files, options, and the error for each fault."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def written(folder: Path, text: str) -> str:
     return str(path)
 
 
-def test_the_full_recipe_is_the_papers() -> None:
+def test_the_full_recipe_is_that_of_the_paper() -> None:
     (stage,) = load_recipe("full").stages
     assert set(stage.train) == set(Part)
     assert (stage.learning_rate, stage.warmup, stage.weight_decay) == (2e-5, 0.03, 0)
@@ -25,7 +25,7 @@ def test_the_full_recipe_is_the_papers() -> None:
     assert (stage.lora, stage.classes, stage.crop) == (None, None, None)
 
 
-def test_lora_is_as_in_llavas_own_recipe_in_batches_of_the_same_size() -> None:
+def test_lora_has_the_values_of_llavas_recipe_and_the_same_batch_size() -> None:
     (stage,) = load_recipe("lora").stages
     assert stage.lora == Lora(rank=128, alpha=256)
     assert set(stage.train) == {Part.PROJECTOR, Part.LANGUAGE_MODEL}
@@ -33,7 +33,7 @@ def test_lora_is_as_in_llavas_own_recipe_in_batches_of_the_same_size() -> None:
     assert (stage.epochs, stage.warmup, stage.max_length) == (2, 0.03, 1024)
 
 
-def test_what_a_file_does_not_say_is_as_in_the_paper(tmp_path: Path) -> None:
+def test_values_that_a_file_leaves_out_are_those_of_the_paper(tmp_path: Path) -> None:
     (stage,) = load_recipe(written(tmp_path, STAGE + "epochs = 2\n")).stages
     full = load_recipe("full").stages[0]
     assert stage == full.model_copy(update={"name": "one", "gradient_checkpointing": False})
@@ -47,7 +47,7 @@ def test_options_change_the_only_stage_and_one_length_replaces_the_other() -> No
     assert (stage.steps, stage.epochs) == (None, 0.5)
 
 
-def test_a_file_may_be_called_as_a_shipped_recipe_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_may_have_the_name_of_a_shipped_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("full.toml").write_text(STAGE + "steps = 7\n", encoding="utf-8")
     assert load_recipe("full").stages[0].name == "fine-tune"
@@ -73,7 +73,7 @@ def test_a_file_may_be_called_as_a_shipped_recipe_is(tmp_path: Path, monkeypatch
         ("[[stages]\n", "is not TOML: "),
     ],
 )
-def test_a_faulty_recipe_is_one_line_that_names_the_place(tmp_path: Path, text: str, said: str) -> None:
+def test_a_fault_in_a_recipe_is_one_line_with_its_place(tmp_path: Path, text: str, said: str) -> None:
     path = written(tmp_path, text)
     with pytest.raises(ConfigurationError) as caught:
         load_recipe(path)
@@ -82,7 +82,7 @@ def test_a_faulty_recipe_is_one_line_that_names_the_place(tmp_path: Path, text: 
     assert "\n" not in str(caught.value).strip()
 
 
-def test_an_unknown_name_is_told_the_known_ones() -> None:
+def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ConfigurationError, match=r"'fulll' is neither one of full, lora nor a \.toml file"):
         load_recipe("fulll")
 

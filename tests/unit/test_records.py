@@ -55,7 +55,7 @@ FAULTS: list[tuple[dict[str, Any] | str, Cause]] = [
 
 @pytest.mark.parametrize(("bad", "cause"), FAULTS)
 @pytest.mark.parametrize("form", ["array", "lines"])
-def test_each_fault_is_named_with_its_line_and_the_rest_is_read(
+def test_each_fault_is_reported_with_its_line_and_the_rest_is_read(
     tmp_path: Path, bad: Any, cause: Cause, form: str
 ) -> None:
     values = [GOOD, bad, GOOD | {"image": "c.png"}]
@@ -78,7 +78,7 @@ def test_duplicates_on_one_line(tmp_path: Path) -> None:
     assert second.cause is Cause.DUPLICATE
 
 
-def test_an_array_goes_on_after_a_broken_record(tmp_path: Path) -> None:
+def test_an_array_continues_after_a_broken_record(tmp_path: Path) -> None:
     broken = json.dumps([GOOD, GOOD | {"image": "b.png"}, GOOD | {"image": "c.png"}], indent=1).replace(
         '"image": "b.png",', '"image": "b.png"', 1
     )
@@ -116,14 +116,14 @@ def test_a_duplicate_says_whether_the_labels_differ(tmp_path: Path) -> None:
     assert str(other) == "line 3: duplicate: ff++/fake/a.png: already in line 1, with the other label"
 
 
-def test_one_image_under_two_spellings(tmp_path: Path) -> None:
+def test_an_image_with_two_spellings(tmp_path: Path) -> None:
     names = ["images/a.png", "./images/a.png", "images//b/../a.png", "s3://b/a.png", "s3://b/./a.png", "/a.png"]
     found = list(read_dataset(write(tmp_path, json.dumps([{"image": name, "label": 1} for name in names]))))
     assert [one.image for one in found if isinstance(one, Record)] == [names[0], *names[3:]]
     assert [one.cause for one in found if isinstance(one, Fault)] == [Cause.DUPLICATE] * 2
 
 
-def test_a_name_that_leads_out_of_the_images(tmp_path: Path) -> None:
+def test_a_name_outside_the_folder_of_images(tmp_path: Path) -> None:
     names = ["../../etc/passwd", "a/../../b.png", "..", "a/../b.png", "..a/b.png", "/etc/c.png", "s3://b/../a.png"]
     found = list(read_dataset(write(tmp_path, json.dumps([{"image": name, "label": 1} for name in names]))))
     assert [one.cause for one in found[:3] if isinstance(one, Fault)] == [Cause.NO_IMAGE_NAMED] * 3
@@ -146,7 +146,7 @@ def test_a_folder_with_real_and_fake(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_skipped_in_a_folder_of_a_class_is_named(tmp_path: Path) -> None:
+def test_skipped_files_in_a_folder_of_a_class_are_reported(tmp_path: Path) -> None:
     touch(tmp_path, "real/a.png", "labels.txt", "real/.DS_Store", "real/b.heic", "real/c.jfif", "fake/labels.txt")
     found = list(read_dataset(tmp_path))
     assert [one.line for one in found] == [1, 2, 3, 4, 5]
@@ -180,14 +180,14 @@ def test_a_link_to_a_class_that_leads_nowhere(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_listed() -> None:
-    with TemporaryDirectory() as name:  # not pytest's own folder, which is shut to everybody but its owner
+    with TemporaryDirectory() as name:  # not in pytest's own folder, which only its owner may enter
         folder = Path(name)
         folder.chmod(0o755)
         touch(folder, "fake/a.png", "real/a.png")
         (folder / "real").chmod(0)
         me = os.geteuid()
         try:
-            os.seteuid(me or 65534)  # root may list everything
+            os.seteuid(me or 65534)  # root may list every folder
             good, fault = read_dataset(folder)
         finally:
             os.seteuid(me)
@@ -213,7 +213,7 @@ def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", ["", "["])
-def test_nested_beyond_reason(tmp_path: Path, start: str) -> None:
+def test_records_with_too_many_levels(tmp_path: Path, start: str) -> None:
     (fault, *_) = read_dataset(write(tmp_path, f'{start}{{"a": {"[" * 100_000}'))
     assert isinstance(fault, Fault)
     assert fault.cause is Cause.BROKEN_JSON
@@ -233,11 +233,11 @@ def test_nested_beyond_reason(tmp_path: Path, start: str) -> None:
         ("fake/../flux/b.png", "flux"),
     ],
 )
-def test_what_the_path_tells(image: str, generator: str | None) -> None:
+def test_category_and_generator_from_the_path(image: str, generator: str | None) -> None:
     assert Record(image=image, label=0, line=1).generator == generator
 
 
-def test_no_dataset(tmp_path: Path) -> None:
+def test_a_path_without_a_dataset(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         list(read_dataset(tmp_path / "none.json"))
     with pytest.raises(ConfigurationError, match="no images below"):

@@ -1,4 +1,4 @@
-"""An entry of a Redis list becomes an envelope that kombu can read, whatever it is."""
+"""Any entry of a Redis list becomes an envelope that kombu can read."""
 
 import json
 from base64 import b64decode, b64encode
@@ -29,7 +29,7 @@ WRONG: tuple[Any, ...] = (None, 5, [])
 
 
 class Channel:
-    """As much of kombu's channel as its Message needs."""
+    """The part of kombu's channel that its Message needs."""
 
     def decode_body(self, body: str, encoding: str | None = None) -> Any:
         return Base64().decode(body) if encoding else body
@@ -43,15 +43,15 @@ def read(entry: bytes) -> Message:
     return message
 
 
-def test_what_kombu_wrote_stays_as_it_is_but_for_its_tag() -> None:
+def test_an_envelope_of_kombu_only_gets_a_new_tag() -> None:
     message = read(json.dumps(GOOD).encode())
     assert (message.body, message.headers) == (b'[[{"version": 1}], {}, {}]', GOOD["headers"])
     assert message.content_type == "application/json"
-    assert message.delivery_tag != "tag", "two entries with one tag would be one, and the other would be lost"
+    assert message.delivery_tag != "tag", "of two entries with one tag, one would be lost"
     assert message.delivery_info["redelivered"] is False
 
 
-def test_that_it_came_back_is_kept() -> None:
+def test_the_mark_of_a_redelivery_is_kept() -> None:
     info = {"redelivered": True, "exchange": "", "routing_key": ["?"]}
     message = read(json.dumps(GOOD | {"properties": GOOD["properties"] | {"delivery_info": info}}).encode())
     assert message.delivery_info["redelivered"] is True
@@ -69,7 +69,7 @@ def test_that_it_came_back_is_kept() -> None:
         json.dumps(GOOD | {"headers": {"a": json.loads("[" * 30 + "]" * 30)}}).encode(),
     ],
 )  # fmt: skip
-def test_what_is_no_envelope_is_kept_whole_with_the_reason(entry: bytes) -> None:
+def test_an_entry_that_is_no_envelope_is_kept_whole_with_the_reason(entry: bytes) -> None:
     made = readable(entry, SCAN_QUEUE)
     assert "not a kombu envelope" in read(entry).headers[UNREADABLE]
     assert b64decode(made["body"]) == entry

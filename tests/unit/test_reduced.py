@@ -1,4 +1,4 @@
-"""Large JPEGs decoded at a fraction of their size: what is reduced, what is not, and that every guard still holds."""
+"""Large JPEGs are decoded at a part of their size. Others are not, and every limit still holds."""
 
 import io
 from pathlib import Path
@@ -18,11 +18,11 @@ from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_descript
 
 REDUCED = Decoding.REDUCED
 EDGE = 28
-"""So that images of some hundred pixels count as large: they need 56."""
+"""A small edge, so that images of some hundred pixels count as large."""
 
 
 def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
-    """Slopes, edges and a little noise."""
+    """Returns an image with gradients, edges and a little noise."""
     across, down = np.meshgrid(np.linspace(0, 200, width), np.linspace(0, 50, height))
     noise = np.random.default_rng(width * 10_000 + height).normal(0, 3, (height, width))
     levels = across + down + noise
@@ -43,21 +43,21 @@ def oriented(image: Image.Image, orientation: int, **options: object) -> bytes:
 
 
 def distance(one: Image.Image, other: Image.Image) -> float:
-    """Mean difference of two images of one size, in levels of 255."""
+    """Returns the mean difference of two images of the same size, in levels of 255."""
     return float(np.abs(np.asarray(one).astype(int) - np.asarray(other).astype(int)).mean())
 
 
 @pytest.mark.parametrize(
     ("size", "decoded"),
     [
-        ((111, 111), (111, 111)),  # half of it would be one short of 56
+        ((111, 111), (111, 111)),  # half of it would be one pixel too small
         ((112, 112), (56, 56)),
         ((223, 300), (112, 150)),
         ((224, 300), (56, 75)),
         ((450, 447), (113, 112)),
         ((448, 449), (56, 57)),
-        ((1000, 900), (125, 113)),  # an eighth is the smallest that there is
-        ((5000, 60), (5000, 60)),  # a strip: its short edge counts
+        ((1000, 900), (125, 113)),  # 1/8 is the smallest scale
+        ((5000, 60), (5000, 60)),  # a strip, whose short edge counts
         ((60, 5000), (60, 5000)),
         ((2000, 230), (500, 58)),
     ],
@@ -95,7 +95,7 @@ def test_the_exif_orientation_is_applied_and_the_size_is_that_of_the_upright_ima
     assert distance(opened.pixels, whole.resize(opened.pixels.size, Image.Resampling.BOX)) < 2
 
 
-def test_a_swapped_size_is_found_where_the_reduced_image_is_square() -> None:
+def test_the_upright_size_is_known_if_the_reduced_image_is_square() -> None:
     opened = open_for(oriented(photo(451, 449), 6), edge=EDGE, decoding=REDUCED)
     assert (opened.size, opened.pixels.size) == ((449, 451), (57, 57))
 
@@ -124,7 +124,7 @@ def test_a_jpeg_inside_a_tiff_is_not_reduced() -> None:
     assert open_for(target.getvalue(), edge=EDGE, decoding=REDUCED).pixels.size == (450, 340)
 
 
-def test_nothing_is_reduced_where_nobody_asks_for_it() -> None:
+def test_nothing_is_reduced_by_default() -> None:
     data = jpeg(photo(450, 340))
     assert open_for(data, edge=EDGE).pixels.size == (450, 340)
     assert decode(data, edge=EDGE).tobytes() == to_square(open_image(data), edge=EDGE).tobytes()
@@ -149,7 +149,7 @@ def test_a_truncated_file_is_corrupt(share: float, progressive: bool) -> None:
     assert reason_of(data[: int(len(data) * share)]) == Reason.CORRUPT
 
 
-# Who decodes, decodes the same
+# Training and evaluation decode in the same way
 
 
 def record(number: int) -> Record:

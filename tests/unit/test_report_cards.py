@@ -1,4 +1,4 @@
-"""The cards of the HTML report: which contents it shows, their pictures, and what stands on each."""
+"""The cards of the HTML report: which contents it shows, their pictures, and the text of each card."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ from tests.reports import DETECTOR, failed, picture, row, summary
 from worker.errors import ImageError, Reason, StorageUnavailableError
 
 
-def test_the_gallery_holds_the_highest_scores_first(report: Any) -> None:
+def test_the_gallery_has_the_highest_scores_first(report: Any) -> None:
     scores = [0.61, 0.99, 0.7, 0.99, 0.8]
     rows = [row(score, uri=f"s3://archive/{9 - i}.jpg") for i, score in enumerate(scores)]
     page = report([row(0.1), *rows, row(0.5), failed("empty")], gallery=3)
@@ -32,13 +32,13 @@ def test_the_gallery_holds_the_highest_scores_first(report: Any) -> None:
     assert "2 more flagged images are not in this file. fakesweep results 0b7f8c1e" in page.section("flagged")
 
 
-def test_without_a_gallery_everything_is_still_counted(report: Any) -> None:
+def test_without_a_gallery_all_images_are_counted(report: Any) -> None:
     page = report([row(0.9), row(0.1)], gallery=0)
     assert "0 of 1 shown" in page.section("flagged")
     assert sum(map(sum, page.bins())) == 2
 
 
-def test_only_the_gallery_is_fetched(report: Any) -> None:
+def test_only_pictures_of_the_gallery_are_fetched(report: Any) -> None:
     asked = []
 
     def fetch(uri: str, etag: str | None) -> bytes:
@@ -49,7 +49,7 @@ def test_only_the_gallery_is_fetched(report: Any) -> None:
     assert asked == [("s3://b/high", "e9")]
 
 
-def test_thumbnails_are_small_embedded_and_carry_nothing_of_the_original(report: Any) -> None:
+def test_thumbnails_are_small_and_embedded_and_have_no_metadata(report: Any) -> None:
     (image,) = report([row()]).all("img")
     prefix, _, encoded = (image["src"] or "").partition(",")
     assert prefix == "data:image/jpeg;base64"
@@ -60,7 +60,7 @@ def test_thumbnails_are_small_embedded_and_carry_nothing_of_the_original(report:
     assert (image["loading"], image["decoding"], image["alt"]) == ("lazy", "async", "Picture of flagged image 1")
 
 
-def test_a_small_image_is_not_blown_up(report: Any) -> None:
+def test_a_small_image_is_not_enlarged(report: Any) -> None:
     (image,) = report([row()], fetch=lambda *_: picture((40, 30))).all("img")
     assert (image["width"], image["height"]) == ("40", "30")
 
@@ -69,7 +69,7 @@ def test_eight_thumbnails_are_fetched_at_once(report: Any) -> None:
     together = threading.Barrier(8, timeout=60)
 
     def fetch(uri: str, etag: str | None) -> bytes:
-        together.wait()  # breaks, and fails the test, unless eight threads stand here
+        together.wait()  # fails the test unless eight threads wait here
         return picture()
 
     page = report([row(uri=f"s3://archive/{i}") for i in range(16)], fetch=fetch)
@@ -94,7 +94,7 @@ def test_a_thumbnail_that_cannot_be_made_is_a_placeholder_with_the_reason(report
     assert len(page.all("img")) == 1
 
 
-def test_a_card_tells_what_is_known(report: Any) -> None:
+def test_a_card_shows_what_is_known(report: Any) -> None:
     page = report([row(0.9731, explanation="The hands merge.", external_id="asset 7")])
     (card,) = page.texts("li", "card")
     sha256 = hashlib.sha256(b"s3://archive/a.jpg").hexdigest()
@@ -103,7 +103,7 @@ def test_a_card_tells_what_is_known(report: Any) -> None:
                     "Decided 2026-11-05 01:02:03 UTC")  # fmt: skip
 
 
-def test_contradictions_and_reused_verdicts_are_marked(report: Any) -> None:
+def test_contradictions_and_reused_verdicts_are_shown(report: Any) -> None:
     page = report([
         row(0.9, contradicts=True),
         row(0.8, uri="s3://archive/b.jpg", reused_from="s3://old/b.jpg", outcome="reused"),
@@ -119,7 +119,7 @@ def test_contradictions_and_reused_verdicts_are_marked(report: Any) -> None:
     assert "Only contradictions" in page.texts("label")
 
 
-def test_a_verdict_that_is_not_the_detectors_own_word_says_so(report: Any) -> None:
+def test_a_verdict_that_differs_from_the_detectors_answer_says_so(report: Any) -> None:
     page = report([row(0.9, contradicts=True, answer="real"), row(0.8, contradicts=True, uri="s3://archive/b.jpg")])
     own, text = page.texts("li", "card")
     assert "Contradiction. The detector's own word was “real”; the thresholds or the calibration made it fake." in own
@@ -131,7 +131,7 @@ def test_a_scan_without_a_judged_image_has_the_detectors_thresholds(report: Any)
     assert "Thresholds the detector's own; no image has been judged yet" in " ".join(page.texts("section"))
 
 
-def test_with_several_detectors_each_card_names_its_own(report: Any) -> None:
+def test_with_several_detectors_each_card_names_its_detector(report: Any) -> None:
     other = DETECTOR | {"revision": "77aa"}
     page = report([row(detector=other)], detectors=[DETECTOR, other])
     assert "Detector fakevlm 77aa" in page.texts("li", "card")[0]
@@ -139,7 +139,7 @@ def test_with_several_detectors_each_card_names_its_own(report: Any) -> None:
     assert "Detector" not in report([row()]).texts("li", "card")[0]
 
 
-def test_identical_images_stand_together_with_all_their_places(report: Any) -> None:
+def test_identical_images_have_one_card_with_all_their_places(report: Any) -> None:
     same = [row(0.9, uri=f"s3://archive/{i}.jpg", sha256="5" * 64, external_id=f"post {i}") for i in range(70)]
     page = report([*same, row(0.8, uri="s3://archive/z.jpg")])
     first, second = page.texts("li", "card")
@@ -159,7 +159,7 @@ def test_a_content_that_two_detectors_judged_is_one_card(report: Any) -> None:
     assert "2 places s3://archive/a.jpg s3://b/2" in card
 
 
-def test_another_place_serves_where_the_first_one_is_gone(report: Any) -> None:
+def test_a_picture_is_fetched_from_another_place_if_the_first_one_is_gone(report: Any) -> None:
     def fetch(uri: str, etag: str | None) -> bytes:
         if uri.endswith("a.jpg"):
             raise ImageError(Reason.NOT_FOUND, "no such key")
@@ -175,7 +175,7 @@ def test_uncertain_images_come_after_the_flagged_ones(report: Any) -> None:
     assert "2 of 2 shown" in page.section("uncertain")
 
 
-def test_pictures_take_no_more_than_their_room(report: Any) -> None:
+def test_pictures_take_no_more_than_their_limit(report: Any) -> None:
     rows = [row(0.99 - i / 100, uri=f"s3://b/{i}") for i in range(5)]
     whole = report(rows)
     size = len(whole.all("img")[0]["src"] or "")
@@ -195,7 +195,7 @@ def test_a_busy_picture_is_made_to_fit(report: Any) -> None:
     assert len(base64.b64decode((image["src"] or "").partition(",")[2])) <= THUMBNAIL_BYTES
 
 
-def test_what_people_decided_is_shown(report: Any) -> None:
+def test_reviews_are_shown(report: Any) -> None:
     counts = {"contents": 9, "fake": 2, "real": 1, "cannot_tell": 0, "disputed": 1, "open": 5}
     standing = {"statement": "real", "disputed": False, "says_fake": 1, "says_real": 2, "says_cannot_tell": 0,
                 "appeals": 1, "reviewed_at": "2026-11-06T01:00:00+01:00"}  # fmt: skip
@@ -220,7 +220,7 @@ def test_a_scan_that_nobody_has_reviewed_says_so_in_one_line(report: Any) -> Non
     assert "Nobody has decided" not in report([row()]).section("totals")
 
 
-def test_what_a_score_means_depends_on_its_calibration(report: Any) -> None:
+def test_the_meaning_of_a_score_depends_on_the_calibration(report: Any) -> None:
     assert "Not calibrated." in report([row()]).section("scores")
     fitted = {"fitted_on": "our archive", "images": 1200, "error_before": 0.09, "error_after": 0.014}
     text = report([row()], detectors=[DETECTOR | {"calibration": fitted}]).section("scores")
@@ -228,7 +228,7 @@ def test_what_a_score_means_depends_on_its_calibration(report: Any) -> None:
     assert "fitted on 1,200 images (our archive); on other images it was off by 0.014 on average" in text
 
 
-def test_only_our_style_sheet_takes_effect_and_it_names_the_scan(report: Any) -> None:
+def test_only_our_own_style_sheet_is_used(report: Any) -> None:
     page = report([row()])
     style = re.search(r"<style>(.*?)</style>", page.html, re.DOTALL)
     assert style
@@ -239,7 +239,7 @@ def test_only_our_style_sheet_takes_effect_and_it_names_the_scan(report: Any) ->
     assert not [attributes for _, attributes in page.elements if "style" in attributes]
 
 
-def test_ids_are_selected_by_one_click_and_the_release_is_named(report: Any) -> None:
+def test_ids_are_selected_with_one_click_and_the_release_is_shown(report: Any) -> None:
     page = report([row(external_id="post 7"), failed("corrupt", uri="s3://b/broken")])
     ids = page.texts("dd", "id") + page.texts("code", "id")
     sha256 = hashlib.sha256(b"s3://archive/a.jpg").hexdigest()

@@ -1,4 +1,4 @@
-"""The HTML report: what it counts, what it shows, and that nothing in it can act."""
+"""The HTML report: its figures, its contents, and that it can run nothing."""
 
 import re
 import tracemalloc
@@ -30,12 +30,12 @@ def test_totals_and_shares_come_from_the_summary(report: Any) -> None:
     ]
 
 
-def test_nearly_all_is_not_shown_as_all(report: Any) -> None:
+def test_a_share_just_below_100_percent_is_not_shown_as_100(report: Any) -> None:
     page = report([], listed=5000, judged=5000, real=4999, fake=1)
     assert page.texts("div", "real") == ["Real 4,999 > 99.9 % of judged and reused"]
 
 
-def test_says_what_it_is_of(report: Any) -> None:
+def test_the_report_names_its_scan(report: Any) -> None:
     page = report([row()], skipped=1)
     assert page.texts("h1") == ["nightly"]
     assert "0b7f8c1e-5a57-4a4e-9d0f-6f3a1f4c2d11" in page.texts("header")[0]
@@ -47,18 +47,18 @@ def test_says_what_it_is_of(report: Any) -> None:
     assert "fakevlm: model lingcco/fakeVLM, revision 9f2c, prompt p1, preprocessing c1, bfloat16, not" in method
 
 
-def test_the_notice_stands_on_top(report: Any) -> None:
+def test_a_notice_of_the_detector_is_shown_at_the_top(report: Any) -> None:
     assert report([]).texts("p", "warn") == []
     assert report([], notice="A <demo> detector.").texts("p", "warn") == ["Notice. A <demo> detector."]
 
 
-def test_totals_that_differ_from_the_findings_are_said_to(report: Any) -> None:
+def test_totals_that_differ_from_the_findings_cause_a_note(report: Any) -> None:
     assert "they count 3 and 1 outcomes" in report([row()], judged=2, failed=1).texts("main")[0]
     assert "different moments" not in report([row()], judged=1).texts("main")[0]
 
 
 @pytest.mark.parametrize("edge", range(20))
-def test_a_bin_holds_its_lower_edge(report: Any, edge: int) -> None:
+def test_a_bin_includes_its_lower_edge(report: Any, edge: int) -> None:
     below = max(edge / 20 - 1e-9, 0)
     page = report([row(edge / 20), row(below)], judged=2)
     expected = [0] * 20
@@ -73,7 +73,7 @@ def test_scores_of_0_and_1_are_in_the_outer_bins(report: Any) -> None:
     assert page.bins()[19] == (2, 0, 0)
 
 
-def test_bars_keep_the_verdict_that_was_given(report: Any) -> None:
+def test_bars_show_the_stored_verdict(report: Any) -> None:
     page = report([row(0.6), row(0.62, verdict="uncertain"), row(0.4)])
     assert page.bins()[12] == (1, 1, 0)
     assert page.bins()[8] == (0, 0, 1)
@@ -81,7 +81,7 @@ def test_bars_keep_the_verdict_that_was_given(report: Any) -> None:
     assert bars == [("real", "40.3%"), ("fake", "60.3%"), ("uncertain", "60.3%")]
 
 
-def test_thresholds_are_drawn_where_they_are(report: Any) -> None:
+def test_thresholds_are_drawn_at_their_scores(report: Any) -> None:
     page = report([row()], policy={"explain": "all", "fake_from": 0.75, "real_to": 0.25})
     assert [line["x1"] for line in page.all("line") if line.get("class") == "limit"] == ["25.0%", "75.0%"]
     assert page.texts("text", "threshold") == ["real up to 0.25", "fake from 0.75"]
@@ -141,7 +141,7 @@ def test_a_paused_scan_says_why(report: Any) -> None:
     assert banner.startswith(f"This scan is paused: {note}. 1,008 of 9,000 images have an outcome")
 
 
-def test_nothing_hostile_becomes_markup(report: Any) -> None:
+def test_hostile_text_does_not_become_markup(report: Any) -> None:
     rows = [
         row(uri=f"s3://b/{HOSTILE}", external_id=HOSTILE, explanation=HOSTILE, reused_from=HOSTILE, contradicts=True),
         failed(HOSTILE, uri=HOSTILE, detail=HOSTILE),
@@ -157,7 +157,7 @@ def test_nothing_hostile_becomes_markup(report: Any) -> None:
     assert page.texts("dd", "uri")[:2] == [f"s3://b/{HOSTILE}", HOSTILE]
 
 
-def test_characters_that_hide_or_reorder_text_are_spelled_out(report: Any) -> None:
+def test_characters_that_hide_or_reorder_text_are_shown_by_their_numbers(report: Any) -> None:
     tricky = "a\u202egnp.exe\u2066b\u200bc\x00d\x1be\r\nf\ufeffg\ud800h"
     shown = ("a⟨U+202E⟩gnp.exe⟨U+2066⟩b⟨U+200B⟩c⟨U+0000⟩d⟨U+001B⟩e⟨U+000D⟩⟨U+000A⟩f⟨U+FEFF⟩g⟨U+D800⟩h")  # fmt: skip
     rows = [
@@ -168,15 +168,15 @@ def test_characters_that_hide_or_reorder_text_are_spelled_out(report: Any) -> No
 
     assert not set(page.html) & set(tricky) - set("abcdefgh.nxp\n")
     assert [text for text in page.texts("dd", "uri") if len(text) != 64] == [shown] * 3
-    assert page.texts("p", "explanation") == [shown.replace("⟨U+000A⟩", " ")], "an explanation may have lines"
+    assert page.texts("p", "explanation") == [shown.replace("⟨U+000A⟩", " ")], "an explanation may have several lines"
 
 
-def test_letters_of_every_script_stay(report: Any) -> None:
+def test_letters_of_every_script_are_kept(report: Any) -> None:
     name = "ملف-صورة-\u200c١.jpg 👩\u200d🚀 é"
     assert report([row(uri=name)]).texts("dd", "uri")[0] == name
 
 
-def test_the_file_needs_nothing_else_and_can_run_nothing(report: Any) -> None:
+def test_the_file_loads_nothing_and_runs_nothing(report: Any) -> None:
     page = report([row(contradicts=True), failed("corrupt")], notice="n", status="running")
     policy = next(meta["content"] or "" for meta in page.all("meta") if "http-equiv" in meta)
     assert "default-src 'none'" in policy
@@ -191,7 +191,7 @@ def test_the_file_needs_nothing_else_and_can_run_nothing(report: Any) -> None:
     assert "url(" not in page.html
 
 
-def test_images_are_blurred_until_somebody_wants_to_see_them(report: Any) -> None:
+def test_images_are_blurred_until_somebody_shows_them(report: Any) -> None:
     page = report([row()])
     assert page.texts("label") == ["Show all pictures", "Greyscale", "Show picture 1"]
     assert not [box for box in page.all("input") if "checked" in box]
@@ -199,11 +199,11 @@ def test_images_are_blurred_until_somebody_wants_to_see_them(report: Any) -> Non
 
 
 @pytest.mark.parametrize("rule", ["content-visibility: auto", "prefers-color-scheme: dark", "@media print"])
-def test_the_style_has(report: Any, rule: str) -> None:
+def test_the_style_sheet_contains(report: Any, rule: str) -> None:
     assert rule in report([]).html
 
 
-def test_headings_and_references_are_in_order(report: Any) -> None:
+def test_headings_and_references_are_valid(report: Any) -> None:
     page = report([row(), failed("corrupt")])
     levels = [int(tag[1]) for tag, _ in page.elements if tag in {"h1", "h2", "h3"}]
     assert levels[0] == 1
@@ -220,7 +220,7 @@ class _StopError(Exception):
 
 
 @pytest.mark.parametrize("where", ["rows", "fetch"])
-def test_a_report_that_breaks_off_leaves_the_old_one(tmp_path: Path, where: str) -> None:
+def test_a_report_that_fails_leaves_the_old_file(tmp_path: Path, where: str) -> None:
     output = tmp_path / "report.html"
     output.write_text("the old one")
 
@@ -238,7 +238,7 @@ def test_a_report_that_breaks_off_leaves_the_old_one(tmp_path: Path, where: str)
     assert list(tmp_path.iterdir()) == [output]
 
 
-def test_the_output_changes_only_when_the_report_is_whole(tmp_path: Path) -> None:
+def test_the_output_changes_only_when_the_report_is_complete(tmp_path: Path) -> None:
     output = tmp_path / "report.html"
     output.write_text("the old one")
     seen = []
@@ -249,7 +249,7 @@ def test_the_output_changes_only_when_the_report_is_whole(tmp_path: Path) -> Non
 
     with output.open() as opened_before:
         write_report(summary(), [row(uri=f"s3://archive/{i}") for i in range(3)], fetch, output)
-        assert opened_before.read() == "the old one", "replaced, not overwritten under a reader"
+        assert opened_before.read() == "the old one", "the file must be replaced and not overwritten"
     assert seen == ["the old one"] * 3
     assert output.read_text().rstrip().endswith("</html>")
     assert list(tmp_path.iterdir()) == [output]
@@ -269,7 +269,8 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
         for i in range(200_000):
             yield row((i % 1000) / 999, uri=f"s3://archive/{i}.jpg", explanation=f"{i} " * 20)
 
-    write_report(summary(), [row()], fetch_picture, tmp_path / "warm.html")  # imports and templates are not the rows'
+    # The first report loads modules and templates, which are not counted.
+    write_report(summary(), [row()], fetch_picture, tmp_path / "warm.html")
     tracemalloc.start()
     try:
         write_report(summary(), rows(), fetch_picture, tmp_path / "report.html", gallery=20, uncertain=20)

@@ -1,4 +1,4 @@
-"""What revisions declare, and which of them a release needs."""
+"""What the revisions of the schema declare, and which of them a release needs."""
 
 from pathlib import Path
 
@@ -10,11 +10,14 @@ from worker.migrate import alembic_config
 from worker.revisions import folders, needed, newest
 
 FIRST = "0014"
-"""The first revision that says from which release on it works."""
+"""The first revision that declares from which release on it works."""
 
 
 def undeclared(config: Config) -> list[str]:
-    """The revisions from FIRST on that say nothing, or a release that is newer, or older than the one before says."""
+    """Returns the revisions from FIRST on without a valid declaration.
+
+    A declared release must not be newer than the revision, nor older than the one that the revision before declares.
+    """
     wrong, oldest = [], ""
     for script in reversed(list(ScriptDirectory.from_config(config).walk_revisions())):
         if script.revision >= FIRST:
@@ -25,14 +28,14 @@ def undeclared(config: Config) -> list[str]:
     return wrong
 
 
-def test_each_revision_says_from_which_release_on_it_works() -> None:
+def test_each_revision_declares_from_which_release_on_it_works() -> None:
     assert undeclared(alembic_config()) == []
 
 
 @pytest.mark.parametrize(
     ("declared", "wrong"), [("", True), ("works_from = '9999'", True), ("works_from = '0013'", False)]
 )
-def test_a_revision_that_does_not_say_it_is_found(tmp_path: Path, declared: str, wrong: bool) -> None:
+def test_a_wrong_declaration_is_found(tmp_path: Path, declared: str, wrong: bool) -> None:
     config, before = alembic_config(), newest()
     number = f"{max(int(before), 13) + 1:04}"
     declared = declared.replace("0013", before)

@@ -1,4 +1,4 @@
-"""Ranges of keys: what threads list side by side, and from where a listing goes on."""
+"""Ranges of keys: threads list them at the same time, and a listing can continue from them."""
 
 import threading
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ PARTS = st.text(alphabet="ab/é\U0001f600%+ ", min_size=1, max_size=8)
 
 
 @given(st.sets(PARTS, max_size=60), st.integers(1, 5), st.lists(st.integers(0, 12), max_size=4), st.data())
-def test_cut_and_resumed_anywhere_every_key_comes_once(
+def test_every_key_comes_once_wherever_a_listing_is_stopped_and_resumed(
     keys: set[str], page: int, cuts: list[int], data: st.DataObject
 ) -> None:
     names = data.draw(st.sampled_from([("",), ("a",), ("a", "b", "é", "/"), ("a", "ab", "b"), tuple("ab/é%+ ac")]))
@@ -54,7 +54,7 @@ def test_cut_and_resumed_anywhere_every_key_comes_once(
     assert sorted(found) == sorted(key for key in keys if key.startswith(names))
 
 
-def test_folders_that_appear_after_the_beginning_move_no_bounds() -> None:
+def test_new_folders_do_not_change_the_ranges_of_a_listing() -> None:
     keys = [f"{folder}/{n}" for folder in "bdfhj" for n in range(4)]
     listed = ListedKeys(keys, page=3)
     pages = source(listed).pages(None)
@@ -68,7 +68,7 @@ def test_folders_that_appear_after_the_beginning_move_no_bounds() -> None:
     assert "k/0" in rest
 
 
-def test_ten_thousand_prefixes_and_a_cursor_that_stays_small() -> None:
+def test_the_cursor_stays_small_with_ten_thousand_prefixes() -> None:
     names = [f"{n:05d}/" for n in range(10_000)]
     listed = ListedKeys([f"{name}{k}.jpg" for name in names[::2] for k in "ab"], page=1)
     first = list(zip(range(7_000), source(listed, names).pages(None), strict=False))
@@ -79,33 +79,33 @@ def test_ten_thousand_prefixes_and_a_cursor_that_stays_small() -> None:
     assert sorted(keys_of(taken) + keys_of(rest)) == listed.keys
 
 
-def test_ten_thousand_folders_cost_few_requests() -> None:
+def test_ten_thousand_folders_need_few_requests() -> None:
     listed = ListedKeys(f"{n:05d}/x.jpg" for n in range(10_000))
     assert sorted(keys_of(list(source(listed).pages(None)))) == listed.keys
     assert listed.requests <= 1 + 1 + 10 + MAX_RANGES
 
 
-def test_a_small_prefix_costs_three_requests() -> None:
+def test_a_small_prefix_needs_three_requests() -> None:
     listed = ListedKeys(f"{n}/x.jpg" for n in range(200))
     assert len(keys_of(list(source(listed).pages(None)))) == 200
     assert listed.requests == 3
 
 
-def test_folders_below_a_single_one_are_found() -> None:
+def test_folders_in_a_single_folder_are_listed_in_parallel() -> None:
     listed = ListedKeys(f"data/all/{n:03d}/{k}" for n in range(100) for k in range(30))
     (first, *_) = pages = list(source(listed).pages(None))
     assert len(read_cursor(_Left, first.cursor, "").open) > 20
     assert sorted(keys_of(pages)) == listed.keys
 
 
-def test_few_prefixes_are_cut_as_well() -> None:
+def test_few_prefixes_are_split_too() -> None:
     listed = ListedKeys(f"{name}/{n:03d}/{k}" for name in "ab" for n in range(100) for k in range(30))
     (first, *_) = pages = list(source(listed, ("a/", "b/")).pages(None))
     assert 20 < len(read_cursor(_Left, first.cursor, "").open) <= MAX_RANGES
     assert sorted(keys_of(pages)) == listed.keys
 
 
-def test_prefixes_within_another_are_skipped() -> None:
+def test_prefixes_within_another_one_are_skipped() -> None:
     lines: list[str] = []
     kept = prefixes(["s3://b/y/", "s3://b/x", "s3://b/x/1", "s3://a/x", "s3://b/x", "s3://c/y/1"], lines.append)
     assert [str(prefix) for prefix in kept] == ["s3://a/x", "s3://b/x", "s3://b/y/", "s3://c/y/1"]
@@ -114,7 +114,7 @@ def test_prefixes_within_another_are_skipped() -> None:
         prefixes(["s3:///x"], lines.append)
 
 
-def test_rules_count_what_they_pass_over() -> None:
+def test_rules_count_what_they_skip() -> None:
     listed = ListedKeys(["a.jpg", "b.PNG", "c.txt", "nul\x00.jpg"])
     (page,) = source(listed, rules=Rules(suffixes=(".jpg", ".png"))).pages(None)
     assert keys_of([page]) == ["a.jpg", "b.PNG"]
@@ -131,7 +131,7 @@ def test_a_cursor_of_other_prefixes_or_kinds() -> None:
 
 
 class Unordered(ListedKeys):
-    """As S3's directory buckets list."""
+    """Lists as S3's directory buckets do."""
 
     def list_objects_v2(self, **asked: Any) -> dict[str, Any]:
         answer = super().list_objects_v2(**asked)
@@ -144,14 +144,14 @@ def test_a_store_that_does_not_keep_the_order_is_refused() -> None:
 
 
 class Terse(ListedKeys):
-    """As some stores list that only speak S3's API."""
+    """Lists as some other stores with S3's API do."""
 
     def list_objects_v2(self, **asked: Any) -> dict[str, Any]:
         answer = super().list_objects_v2(**asked)
         return answer | {"Contents": [{"Key": found["Key"]} for found in answer["Contents"]]}
 
 
-def test_a_store_that_tells_neither_etag_nor_size() -> None:
+def test_a_store_that_gives_neither_etag_nor_size() -> None:
     (page,) = source(Terse(["a", "b"]), rules=Rules(min_bytes=1)).pages(None)
     assert [(ref.uri, ref.etag, ref.size) for ref in page.refs] == [
         (f"s3://{BUCKET}/{key}", None, None) for key in "ab"
@@ -159,13 +159,13 @@ def test_a_store_that_tells_neither_etag_nor_size() -> None:
 
 
 class WithoutStartAfter(ListedKeys):
-    """Begins each listing at its start."""
+    """Ignores StartAfter, and begins each listing at the first key."""
 
     def list_objects_v2(self, **asked: Any) -> dict[str, Any]:
         return super().list_objects_v2(**{name: value for name, value in asked.items() if name != "StartAfter"})
 
 
-def test_a_store_that_does_not_know_start_after_is_refused() -> None:
+def test_a_store_that_ignores_start_after_is_refused() -> None:
     listed = WithoutStartAfter([f"{n:02d}" for n in range(20)], page=5)
     pages = source(listed).pages(None)
     cursor = next(pages).cursor
@@ -183,7 +183,7 @@ def test_closing_early_ends_the_threads() -> None:
     assert listed.requests < 200
 
 
-def test_a_frontier_knows_what_was_begun_in_between() -> None:
+def test_a_frontier_continues_ranges_that_were_begun() -> None:
     frontier = Frontier(5)
     frontier.advance(2, "k", finished=False)
     frontier.advance(0, None, finished=True)

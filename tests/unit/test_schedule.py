@@ -1,4 +1,4 @@
-"""The file of nightly scans: what it may say, and when its scans are due."""
+"""The file of nightly scans: what it may contain, and when its scans are due."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -103,7 +103,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         (SCAN + "[photos.policy]\nfake_from = 0.9\n", "[photos]: policy is not a key"),
     ],
 )
-def test_a_fault_is_one_line_with_file_table_and_key(tmp_path: Path, text: str, said: str) -> None:
+def test_a_fault_is_one_line_with_its_file_table_and_key(tmp_path: Path, text: str, said: str) -> None:
     path = written(tmp_path, text)
     with pytest.raises(ConfigurationError) as caught:
         load(path)
@@ -117,7 +117,7 @@ def test_folders_are_given_by_absolute_paths(tmp_path: Path) -> None:
         assert load(written(tmp_path, SCAN.replace("s3://photos/", source)))["photos"].sources == (source,)
 
 
-def test_the_command_says_so_and_ends_with_2(tmp_path: Path) -> None:
+def test_the_command_reports_a_fault_and_ends_with_2(tmp_path: Path) -> None:
     bad = fakesweep("nightly", environment={"FAKESWEEP_NIGHTLY": str(written(tmp_path, CRONTAB + '"never"\n'))})
     assert (bad.returncode, bad.stdout, bad.stderr.count("\n")) == (2, "", 1)
     assert "[photos] crontab: must have five fields" in bad.stderr
@@ -177,7 +177,7 @@ def times(crontab: str, start: str, count: int, timezone: str) -> list[str]:
     return found
 
 
-def test_the_crontab_is_read_in_its_time_zone_also_when_clocks_change() -> None:
+def test_the_crontab_follows_its_time_zone_when_clocks_change() -> None:
     winter_to_summer = times("30 3 * * *", "2026-03-27T12:00", 3, "Europe/Berlin")
     assert winter_to_summer == ["28 02:30", "29 01:30", "30 01:30"]
     in_the_hour_that_is_not_there = times("30 2 * * *", "2026-03-28T12:00", 2, "Europe/Berlin")
@@ -199,7 +199,7 @@ def options(**more: Any) -> dict[str, Any]:
     return {"crontab": "0 2 * * *", "source": "s3://b/", **more}
 
 
-def test_what_is_given_is_left_as_it_was() -> None:
+def test_validation_does_not_change_its_input() -> None:
     given = options(explain="none")
     NightlyScan.model_validate(given)
     assert given == options(explain="none")

@@ -39,16 +39,16 @@ def test_these_are_the_secrets() -> None:
 
 
 @pytest.mark.parametrize("name", ALL.values())
-def test_a_variable_names_the_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_with_the_path_of_a_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x").write_text(f" {SECRET} \n\n")
     monkeypatch.setenv(f"{name}_FILE", str(tmp_path / "x"))
     monkeypatch.setenv(name, "")  # an empty variable counts as not set
-    assert value_of(name) == f" {SECRET} \n", "one newline is cut, and nothing else"
+    assert value_of(name) == f" {SECRET} \n", "only one newline is removed"
 
 
 @pytest.mark.parametrize("name", ALL.values())
-def test_the_folder_has_a_file_for_each(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As Kubernetes mounts a secret: links to a hidden folder.
+def test_a_folder_with_a_file_for_each_secret(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Kubernetes mounts a secret in this way, with links to a hidden folder.
     (tmp_path / "..2026").mkdir()
     (tmp_path / "..2026" / name).write_text("from the folder\r\n")
     (tmp_path / "..data").symlink_to("..2026")
@@ -63,12 +63,12 @@ def test_the_folder_has_a_file_for_each(name: str, tmp_path: Path, monkeypatch: 
     assert value_of(name) == "from the variable"
 
 
-def test_what_is_not_in_the_folder_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_without_a_file_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKESWEEP_SECRETS_DIR", str(tmp_path))
     assert value_of("SENTRY_DSN") == ""
 
 
-def test_both_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_and_its_file_variable_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x").write_text(SECRET)
     monkeypatch.setenv("DATABASE_URL", SECRET)
     monkeypatch.setenv("DATABASE_URL_FILE", str(tmp_path / "x"))
@@ -89,7 +89,7 @@ def test_both_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (b"hunter2" * MAX_BYTES, "has more than 65536 bytes"),
     ],
 )
-def test_a_file_that_is_no_secret(
+def test_a_file_without_a_valid_secret(
     content: bytes | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "BROKER_URL"
@@ -108,7 +108,7 @@ def test_a_file_that_is_no_secret(
 
 
 @pytest.mark.parametrize("kind", ["missing", "a file", "a socket"])
-def test_a_folder_that_is_none(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_is_no_folder(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x"
     if kind == "a file":
         path.touch()
@@ -119,7 +119,7 @@ def test_a_folder_that_is_none(kind: str, tmp_path: Path, monkeypatch: pytest.Mo
         Settings.from_environment()
 
 
-def test_a_command_says_it_in_one_line(tmp_path: Path) -> None:
+def test_a_command_reports_the_error_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "x").write_text(SECRET)
     done = fakesweep("status", environment={"DATABASE_URL": "", "DATABASE_URL_FILE": f"{tmp_path}/x/under-a-file"})
     assert done.returncode == 2

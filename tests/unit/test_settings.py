@@ -1,4 +1,4 @@
-"""Settings: a bad value fails at start with its variable's name."""
+"""Settings: a bad value is an error at the start, with its variable's name."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("FAKESWEEP_MAX_BYTES", "-1"),
     ],
 )
-def test_a_bad_value_names_its_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_value_names_its_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=name):
         Settings.from_environment()

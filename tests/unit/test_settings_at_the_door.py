@@ -1,4 +1,4 @@
-"""The environment is read where a process begins, and what is found goes down as values."""
+"""Only the modules in which a process begins read the environment. They pass on what they read as values."""
 
 import ast
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 DOORS = {
     "worker/__main__.py": "a worker begins here",
-    "worker/replicas.py": "the parent of several workers begins here; a child learns here which of them it is",
+    "worker/replicas.py": "the parent of several workers begins here, and a child reads its number here",
     "producers/commands/*.py": "each command of the command line begins here",
     "worker/detector/start.py": "sets a variable for vLLM, which has no argument for it; reads none",
 }
@@ -18,7 +18,7 @@ DOORS = {
 
 
 def touches(source: str) -> Iterator[str]:
-    """How a module's text reads the environment: os.environ, os.getenv, Settings.from_environment(), Settings()."""
+    """Yields where a module reads the environment: os.environ, os.getenv, Settings.from_environment(), Settings()."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Attribute(value=ast.Name(id="os"), attr="environ" | "environb" | "getenv" | "getenvb" as name):
@@ -41,14 +41,14 @@ def is_door(path: Path) -> bool:
     return any(path.relative_to(ROOT).match(door) for door in DOORS)
 
 
-def test_below_the_doors_nobody_reads_the_environment() -> None:
+def test_no_other_module_reads_the_environment() -> None:
     found = [
         f"{path.relative_to(ROOT)}, {touch}"
         for path in modules()
         if not is_door(path)
         for touch in touches(path.read_text())
     ]
-    assert not found, "pass the value down from a door (DOORS says which they are)"
+    assert not found, "pass the value on from a module in DOORS"
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -63,17 +63,17 @@ def test_each_door_is_used(door: str) -> None:
         "import os\nx = os.environ.get",
         "import os\nx = os.getenv('A')",
         "from os import path, environ",
-        "from os import getenv as told",
+        "from os import getenv as read",
         "from worker.settings import Settings\nx = Settings.from_environment()",
         "from worker.settings import Settings\nx = Settings(threads=1)",
         "from worker import settings\nx = settings.Settings()",
     ],
 )
-def test_every_way_to_read_it_is_seen(source: str) -> None:
+def test_every_way_to_read_the_environment_is_found(source: str) -> None:
     assert len(list(touches(source))) == 1
 
 
-def test_what_is_passed_down_is_none_of_them() -> None:
+def test_values_that_are_passed_on_are_allowed() -> None:
     assert not list(
         touches("import os\nfrom os import path\ndef f(settings: Settings, environ): return settings.threads")
     )

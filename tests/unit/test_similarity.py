@@ -1,4 +1,4 @@
-"""ROUGE-L and CSS against rouge-score and sentence-transformers called directly, on one pair at a time."""
+"""ROUGE-L and CSS, compared with rouge-score and sentence-transformers themselves, for one pair at a time."""
 
 from pathlib import Path
 
@@ -52,11 +52,11 @@ def test_css() -> None:
     assert np.isnan(found[4:]).all()
 
 
-def test_css_of_a_model_whose_embeddings_are_of_any_length(tmp_path: Path) -> None:
+def test_css_with_embeddings_of_any_length(tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(MODEL)
-    del model[2]  # its last module makes them unit vectors
+    del model[2]  # the last module of this model makes them unit vectors
     model.save(str(tmp_path))
     assert css(predictions()[:4], str(tmp_path)) == pytest.approx(css(predictions()[:4], MODEL), abs=1e-5)
 
@@ -65,7 +65,7 @@ def test_without_a_reference_no_model_is_loaded() -> None:
     assert np.isnan(css(predictions()[4:], "no such model")).all()
 
 
-def test_a_model_that_is_not_there_skips_css_by_name() -> None:
+def test_without_its_model_css_is_skipped_with_the_reason() -> None:
     with pytest.raises(ConfigurationError, match="somebody/no-such-model cannot be loaded"):
         css(predictions(), "somebody/no-such-model")
     some = [one.model_copy(update={"category": "doc"}) for one in predictions()]

@@ -1,4 +1,4 @@
-"""Folders, single files, and what `open_source` makes of a name."""
+"""Sources that are folders or single files, and how `open_source` reads a name."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def test_a_link_to_nowhere_is_listed_and_a_loop_is_not_followed(tmp_path: Path) 
 TREE = ["a/a/1", "a/a/2", "a/b/1", "a.jpg", "a/z", "a-b/1", "b/é/1", "b/é/x/y/1", "c", os.fsdecode(b"d\xff/\xfe")]
 
 
-def test_a_walk_goes_on_from_each_of_its_files(tmp_path: Path) -> None:
+def test_a_walk_continues_after_each_of_its_files(tmp_path: Path) -> None:
     for name in TREE:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -71,7 +71,7 @@ def test_a_walk_goes_on_from_each_of_its_files(tmp_path: Path) -> None:
         assert uris(list(folder.pages(page.cursor))) == uris(whole)[place + 1 :]
 
 
-def test_a_walk_goes_on_where_its_last_file_is_gone(tmp_path: Path) -> None:
+def test_a_walk_continues_if_its_last_file_is_gone(tmp_path: Path) -> None:
     for name in TREE:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -82,13 +82,13 @@ def test_a_walk_goes_on_where_its_last_file_is_gone(tmp_path: Path) -> None:
     assert uris(list(folder.pages(whole[place].cursor))) == uris(whole)[place + 1 :]
 
 
-def test_a_folder_that_cannot_be_read_is_told_and_counted(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_read_is_reported_and_counted(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
     (tmp_path / "b").mkdir()
     lines: list[str] = []
     pages = FolderSource(tmp_path, Rules(), lines.append, page_files=1).pages(None)
     first = next(pages)
-    (tmp_path / "b").rmdir()  # as root, no permission would keep it from being read
+    (tmp_path / "b").rmdir()  # root could read it whatever its permissions are, so it is removed
     (last,) = pages
     assert last.skipped == {SkipReason.UNREADABLE: 1}
     assert last.cursor == first.cursor
@@ -96,7 +96,7 @@ def test_a_folder_that_cannot_be_read_is_told_and_counted(tmp_path: Path) -> Non
     assert str(tmp_path / "b") in lines[0]
 
 
-def test_rules_are_counted(tmp_path: Path) -> None:
+def test_files_that_the_rules_skip_are_counted(tmp_path: Path) -> None:
     for name, size in {"a.jpg": 5, "b.JPG": 500, "c.txt": 5, "d.jpg": 50_000}.items():
         (tmp_path / name).write_bytes(b"x" * size)
     (page,) = pages_of(tmp_path, rules=Rules(suffixes=(".jpg",), min_bytes=10, max_bytes=1000))
@@ -118,7 +118,7 @@ def test_a_single_file_is_one_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["/nowhere/at/all", "s3://", "nothing.jsonl", "manifest.json"])
-def test_a_source_that_is_not_there(source: str) -> None:
+def test_a_source_that_does_not_exist(source: str) -> None:
     with pytest.raises(UnknownSourceError):
         open_source([source], Rules(), print)
 
@@ -148,7 +148,7 @@ def test_a_path_becomes_a_uri_that_means_the_same_everywhere(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("source", ["a\0b", "file:///a%00b", "", "file://photos/x", "~nobody-of-that-name/x"])
-def test_what_can_be_no_path(source: str) -> None:
+def test_names_that_cannot_be_a_path(source: str) -> None:
     for look in (absolute, lambda source: open_source([source], Rules(), print)):
         with pytest.raises(UnknownSourceError, match="give s3://bucket/prefix") as raised:
             look(source)
@@ -176,13 +176,13 @@ def test_folders_files_and_manifests_are_opened_by_their_uris(
     assert pages_of(folder / f"{name}.jsonl", first.cursor) == []
 
 
-def test_a_link_to_a_manifest_is_one_whatever_it_links_to(tmp_path: Path) -> None:
+def test_a_link_with_the_name_of_a_manifest_is_a_manifest(tmp_path: Path) -> None:
     (tmp_path / "digest").write_text('{"source-ref": "s3://b/1"}\n')
     (tmp_path / "today.jsonl").symlink_to("digest")
     assert listed(absolute(str(tmp_path / "today.jsonl"))) == ["s3://b/1"]
 
 
-def test_another_folder_does_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_folder_does_not_continue_a_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in "ab":
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "1.jpg").touch()
@@ -193,10 +193,11 @@ def test_another_folder_does_not_go_on(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path / "b")
     with pytest.raises(SourceError, match="cursor is of another folder: give"):
         pages_of(".", first.cursor)
-    assert [Path(uri).name for uri in uris(pages_of(".", '{"path": ["1.jpg"]}'))] == ["2.jpg"]  # of an older release
+    older = '{"path": ["1.jpg"]}'  # a cursor of an older release
+    assert [Path(uri).name for uri in uris(pages_of(".", older))] == ["2.jpg"]
 
 
-def test_a_manifest_that_may_not_be_read(tmp_path: Path) -> None:
+def test_a_manifest_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").touch()
     source = open_source([str(tmp_path / "m.jsonl")], Rules(), print)
     (tmp_path / "m.jsonl").unlink()
@@ -205,7 +206,7 @@ def test_a_manifest_that_may_not_be_read(tmp_path: Path) -> None:
 
 
 class ChangedMeanwhile:
-    """A client whose object is replaced while it downloads it."""
+    """A client whose object is replaced during the download."""
 
     def download_fileobj(self, *_args: object, **_options: object) -> None:
         raise S3DownloadFailedError("the contents did not match the expected ETag")

@@ -1,4 +1,4 @@
-"""Where contents go: by themselves alone, in the wanted shares."""
+"""Where a content goes depends on the content only, and the parts have the wanted shares."""
 
 import hashlib
 import hmac
@@ -27,9 +27,7 @@ def parts(sha256s: list[str], shares: Shares, seed: int = 0) -> dict[str, Split]
 
 @settings(deadline=None)
 @given(contents, shares_of, seeds)
-def test_the_same_content_goes_to_one_part_and_never_to_one_without_a_share(
-    sha256: str, shares: Shares, seed: int
-) -> None:
+def test_a_content_goes_to_one_part_and_never_to_one_without_a_share(sha256: str, shares: Shares, seed: int) -> None:
     chosen = split_of(sha256, shares, seed)
     assert split_of(sha256, shares.model_copy(), seed) is chosen
     assert getattr(shares, chosen) > 0
@@ -41,7 +39,7 @@ def test_shares_are_met(shares: Shares, seed: int) -> None:
     counts = Counter(parts(MANY[:5000], shares, seed).values())
     for split in Split:
         share = getattr(shares, split)
-        # Five standard deviations of a binomial share.
+        # five standard deviations of a binomial share
         assert abs(counts[split] / 5000 - share) <= 5 * math.sqrt(share * (1 - share) / 5000) + 1e-3
 
 
@@ -54,7 +52,7 @@ def test_another_seed_makes_another_split(seed: int, other: int) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(0.1, 0.8), st.floats(0.01, 0.1))
-def test_a_larger_share_to_train_on_takes_from_the_others_and_gives_them_nothing(train: float, more: float) -> None:
+def test_a_larger_train_part_keeps_all_its_contents(train: float, more: float) -> None:
     before = parts(MANY[:500], Shares(train=train, validation=1 - train, test=0))
     after = parts(MANY[:500], Shares(train=train + more, validation=1 - train - more, test=0))
     assert all(after[one] is Split.TRAIN for one in before if before[one] is Split.TRAIN)
@@ -75,14 +73,14 @@ def test_splits_do_not_change_between_releases() -> None:
 @pytest.mark.parametrize(
     "wrong", [(0.8, 0.1, 0.2), (0.5, 0.1, 0.1), (-0.1, 0.6, 0.5), (1.1, -0.1, 0), (math.nan, 0, 1)]
 )
-def test_shares_that_are_none(wrong: tuple[float, float, float]) -> None:
+def test_shares_that_are_invalid(wrong: tuple[float, float, float]) -> None:
     with pytest.raises(ValidationError):
         Shares(train=wrong[0], validation=wrong[1], test=wrong[2])
 
 
-def test_shares_that_float_a_little_below_one_lose_nothing() -> None:
+def test_shares_that_add_up_to_slightly_less_than_one_lose_nothing() -> None:
     assert Shares(train=0.9999995, validation=0, test=0).train == 0.9999995
-    # Few contents lie so near to 1, so the gap is made wide here.
+    # Few contents are so close to 1, so this gap is larger.
     wide = Shares.model_construct(train=0.4, validation=0.1, test=0)
     assert set(parts(MANY[:500], wide).values()) == {Split.TRAIN, Split.VALIDATION}
 

@@ -1,4 +1,4 @@
-"""The images of a training set: decoded once, every fault named, the rest kept in its order."""
+"""The images of a training set are decoded once. Every fault is reported, and the others keep their order."""
 
 import hashlib
 import io
@@ -52,13 +52,13 @@ def prepared(
 
 
 def levels(data: TrainingSet) -> list[int]:
-    """The grey of each record's square."""
+    """Returns the grey level of each record's square."""
     squares = [data.pixels[row] for row in data.rows]
     assert all(square.shape == (EDGE, EDGE, 3) and np.ptp(square) == 0 for square in squares)
     return [int(square[0, 0, 0]) for square in squares]
 
 
-def test_every_image_is_there_in_the_order_of_the_records(tmp_path: Path) -> None:
+def test_the_images_have_the_order_of_the_records(tmp_path: Path) -> None:
     data, faults = prepared(tmp_path, source_of(whole())[0])
     assert faults == []
     assert list(data.records) == RECORDS
@@ -67,9 +67,7 @@ def test_every_image_is_there_in_the_order_of_the_records(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["decoded", "as left"])
-def test_a_missing_and_a_broken_image_are_named_with_their_lines_and_the_rest_is_kept(
-    tmp_path: Path, again: bool
-) -> None:
+def test_missing_and_broken_images_are_reported_and_the_rest_is_kept(tmp_path: Path, again: bool) -> None:
     objects = whole() | {"s3://bucket/set/3.png": b"no image"}
     del objects["s3://bucket/set/1.png"]
     if again:
@@ -84,7 +82,7 @@ def test_a_missing_and_a_broken_image_are_named_with_their_lines_and_the_rest_is
     assert levels(data) == [0, 80, 160, 200]
 
 
-def test_a_fault_that_stops_stops_at_once(tmp_path: Path) -> None:
+def test_an_error_in_the_fault_handler_stops_at_once(tmp_path: Path) -> None:
     class StoppedError(Exception):
         pass
 
@@ -97,7 +95,7 @@ def test_a_fault_that_stops_stops_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "prepared.json").exists()
 
 
-def test_storage_that_is_away_stops_the_training_instead_of_shrinking_its_set(tmp_path: Path) -> None:
+def test_unavailable_storage_stops_the_training(tmp_path: Path) -> None:
     objects = whole() | {"s3://bucket/set/2.png": StorageUnavailableError("S3 answered 503")}
     with pytest.raises(StorageUnavailableError):
         prepared(tmp_path, source_of(objects)[0])
@@ -122,7 +120,7 @@ def test_another_key_decodes_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", '{"key": "a", "contents": [nu', None], ids=["empty", "half", "absent"])
-def test_what_a_kill_left_is_decoded_again(tmp_path: Path, content: str | None) -> None:
+def test_files_of_a_killed_process_are_decoded_again(tmp_path: Path, content: str | None) -> None:
     prepared(tmp_path, source_of(whole())[0])
     state = tmp_path / "prepared.json"
     state.unlink() if content is None else state.write_text(content)
@@ -132,7 +130,7 @@ def test_what_a_kill_left_is_decoded_again(tmp_path: Path, content: str | None) 
     assert levels(data) == [0, 40, 80, 120, 160, 200]
 
 
-def test_pixels_that_are_half_replaced_are_not_taken_for_the_old_ones(tmp_path: Path) -> None:
+def test_half_replaced_pixels_are_not_used(tmp_path: Path) -> None:
     prepared(tmp_path, source_of(whole())[0], key="a")
     away = dict.fromkeys(whole(), png(7)) | {"s3://bucket/set/5.png": StorageUnavailableError("away")}
     with pytest.raises(StorageUnavailableError):
@@ -141,7 +139,7 @@ def test_pixels_that_are_half_replaced_are_not_taken_for_the_old_ones(tmp_path: 
     assert levels(data) == [0, 40, 80, 120, 160, 200]
 
 
-def test_a_disk_without_room_is_said_before_anything_is_decoded(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_before_anything_is_decoded(tmp_path: Path) -> None:
     source, store = source_of(whole())
     large = ImageSource(store, source.images, Preprocessing(edge=4096), source.limits)
     with pytest.raises(ConfigurationError, match=r"--output: .* no room for 960000000 MiB"):
@@ -180,7 +178,7 @@ def test_the_state_is_plain_json(tmp_path: Path) -> None:
     assert [fault["cause"] for fault in state["faults"]] == ["missing_image"] * 6
 
 
-def test_a_content_with_both_labels_teaches_neither(tmp_path: Path) -> None:
+def test_a_content_with_both_labels_is_not_used(tmp_path: Path) -> None:
     objects = whole() | {"s3://bucket/set/3.png": png(0), "s3://bucket/set/4.png": png(0)}
     source, _ = source_of(objects)
     for _again in range(2):

@@ -1,4 +1,4 @@
-"""Standard input: what it may hold, that it goes on with the same lines only, and that no process hangs on it."""
+"""Standard input: its forms, that a scan continues only with the same lines, and that no process hangs."""
 
 import io
 import os
@@ -41,7 +41,7 @@ def test_standard_input_takes_uris_and_json_lines() -> None:
     assert skipped(pages, SkipReason.DUPLICATE) == 1
 
 
-def test_standard_input_goes_on_when_it_is_piped_again() -> None:
+def test_standard_input_continues_when_it_is_piped_again() -> None:
     text = "".join(f"s3://b/{number % 1500}\n" for number in range(2500)).encode()
     whole = read_from(text)
     assert len(uris(whole)) == 1500
@@ -49,7 +49,7 @@ def test_standard_input_goes_on_when_it_is_piped_again() -> None:
         assert uris(read_from(text, page.cursor)) == uris(whole[place + 1 :])
 
 
-def test_standard_input_is_the_process_s() -> None:
+def test_by_default_the_processs_own_standard_input_is_read() -> None:
     program = (
         "from producers.listing import Rules\nfrom producers.sources import open_source\n"
         "print([ref.uri for page in open_source(['-'], Rules(), print).pages(None) for ref in page.refs])"
@@ -58,8 +58,8 @@ def test_standard_input_is_the_process_s() -> None:
     assert done.stdout == b"['s3://b/1']\n"
 
 
-def test_a_line_is_read_when_it_comes() -> None:
-    """A source that is still being written does not have to end before its first page."""
+def test_a_page_is_read_as_soon_as_its_lines_are_there() -> None:
+    """The first page does not wait until the source has ended."""
 
     class Endless(io.RawIOBase):
         def __next__(self) -> bytes:
@@ -75,7 +75,7 @@ def numbered(count: int) -> bytes:
 
 
 @pytest.mark.parametrize("count", [0, 1, PAGE_ROWS - 1])
-def test_standard_input_that_ends_before_the_scan_stopped(count: int) -> None:
+def test_standard_input_that_ends_before_the_place_of_the_cursor(count: int) -> None:
     first, _ = read_from(numbered(PAGE_ROWS + 1))
     with pytest.raises(SourceError, match=f"standard input ends before line {PAGE_ROWS}, .*: pipe the same input in"):
         read_from(numbered(count), first.cursor)
@@ -92,16 +92,16 @@ def test_other_standard_input_is_refused() -> None:
     assert uris(read_from(text, first.cursor)) == uris([second])
 
 
-def test_how_lines_end_and_what_follows_does_not_matter() -> None:
+def test_line_endings_and_new_lines_at_the_end_do_not_matter() -> None:
     (page,) = read_from(b"s3://b/1\ns3://b/2")
     assert uris(read_from(b"s3://b/1\r\ns3://b/2\ns3://b/3\n", page.cursor)) == ["s3://b/3"]
 
 
-def test_a_cursor_without_a_digest_still_goes_on() -> None:
+def test_a_cursor_without_a_digest_still_works() -> None:
     assert uris(read_from(numbered(3), '{"rows": 2}')) == ["s3://b/2"]
 
 
-def test_lines_come_when_they_are_there_whatever_their_length() -> None:
+def test_a_line_of_any_length_is_given_as_soon_as_it_is_there() -> None:
     reading, writing = os.pipe()
 
     def write() -> None:
@@ -118,7 +118,7 @@ def test_lines_come_when_they_are_there_whatever_their_length() -> None:
         assert list(found) == [b"x" * 60_000 + b"y" * 200_000]
 
 
-def test_a_pipe_that_nobody_may_wait_in_has_not_ended() -> None:
+def test_a_non_blocking_pipe_without_data_has_not_ended() -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
 
@@ -155,7 +155,7 @@ command.main()
 
 @pytest.mark.parametrize("signals", [1, 3])
 def test_an_interrupt_ends_a_listing_that_waits_for_standard_input(signals: int) -> None:
-    """Also when it is repeated, as people do; one that comes while the interpreter ends may end it by the signal."""
+    """Users repeat an interrupt. If one comes while the interpreter ends, the process may end by the signal."""
     process = subprocess.Popen(
         [sys.executable, "-c", LISTING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -1,4 +1,4 @@
-"""A description is written with a calibration and thresholds in it, and nothing else changes."""
+"""Storing writes a calibration and thresholds into a description. Nothing else changes."""
 
 import tomllib
 from pathlib import Path
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def stored(output: Path, calibration: Calibration = CALIBRATION, **given: Any) -> DetectorDescription:
-    """Written with these settings, read without."""
+    """Stores with these settings. Returns the description, which is read without them."""
     settings = Settings(**given)
     path = output_file(output, settings, in_place=True)
     store(calibration, THRESHOLDS, path, settings)
@@ -66,13 +66,13 @@ def test_comments_and_order_are_kept(folder: Path) -> None:
     assert tomllib.loads(text)["model"] == "."
 
 
-def test_a_calibration_from_before_leaves_nothing_behind(folder: Path) -> None:
+def test_an_older_calibration_is_replaced_completely(folder: Path) -> None:
     stored(folder, detector=str(folder))
     assert stored(folder, KNOTS, detector=str(folder)).calibration == KNOTS
     assert stored(folder, Calibration(slope=0.5), detector=str(folder)).calibration == Calibration(slope=0.5)
 
 
-def test_a_model_beside_the_old_file_is_found_from_the_new_one(folder: Path, tmp_path: Path) -> None:
+def test_a_new_file_elsewhere_refers_to_the_model_of_the_old_one(folder: Path, tmp_path: Path) -> None:
     assert stored(tmp_path / "elsewhere" / "x.toml", detector=str(folder)).model == str(folder)
     assert stored(folder / "other.toml", detector=str(folder)).model == str(folder)
     assert tomllib.loads((folder / "other.toml").read_text())["model"] == "."
@@ -94,7 +94,7 @@ def test_a_model_in_a_folder_beside_the_old_file_is_found(folder: Path, tmp_path
         {"revision": "c" * 40},
     ],
 )
-def test_what_the_environment_put_over_the_file_is_written_out(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_values_of_the_environment_are_written_into_the_file(changes: dict[str, Any], tmp_path: Path) -> None:
     meant = load_description(Settings(detector="fakevlm", **changes))
     after = stored(tmp_path / "x.toml", detector="fakevlm", **changes)
     assert after == meant.model_copy(update={"calibration": CALIBRATION, "thresholds": THRESHOLDS})
@@ -124,15 +124,15 @@ def test_no_other_file_is_replaced(folder: Path, tmp_path: Path) -> None:
     assert output_file(tmp_path / "new.toml", settings, in_place=False) == tmp_path / "new.toml"
 
 
-def test_a_place_below_a_file_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_an_output_below_a_file_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for output in ("file", "file/x", "file/x.toml"):
         with pytest.raises(ConfigurationError, match=r"--output: .*/file is a file, not a folder"):
             output_file(tmp_path / output, Settings(detector=str(folder)), in_place=False)
 
 
-def test_a_file_that_would_mean_something_else_is_not_written(folder: Path, tmp_path: Path) -> None:
-    """A hub id that is a folder where the new file lies."""
+def test_a_file_with_another_meaning_is_not_written(folder: Path, tmp_path: Path) -> None:
+    """Where the new file lies, a folder has the name of the hub id."""
     (folder / "detector.toml").write_text(TEXT.replace('"."', '"owner/model"'))
     (tmp_path / "new" / "owner" / "model").mkdir(parents=True)
     with pytest.raises(ConfigurationError, match="would describe another detector"):

@@ -1,4 +1,4 @@
-"""The unit files of deploy/systemd: systemd understands each line, and fakesweep each command."""
+"""The unit files of deploy/systemd: systemd accepts each line, and fakesweep each command."""
 
 import re
 import shutil
@@ -20,11 +20,11 @@ PROGRAM = "/opt/fakesweep/bin/fakesweep"
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_systemd_understands_each_line(unit: Path, tmp_path: Path) -> None:
+def test_systemd_accepts_each_line(unit: Path, tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         assert not IN_CI
         pytest.skip("systemd-analyze is not installed")
-    for one in UNITS:  # a timer names its service
+    for one in UNITS:  # because a timer refers to its service
         (tmp_path / one.name).write_text(one.read_text().replace(PROGRAM, "/bin/true"))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", tmp_path / unit.name], capture_output=True, text=True, check=False
@@ -45,7 +45,7 @@ def test_the_command_has_these_options(unit: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
-def test_a_process_is_nobody_and_its_secrets_are_files(unit: Path) -> None:
+def test_a_process_has_no_privileges_and_its_secrets_are_files(unit: Path) -> None:
     said = service_lines(unit)
     assert said["DynamicUser"] == said["NoNewPrivileges"] == said["PrivateTmp"] == ["yes"]
     assert said["ProtectSystem"] == ["strict"]

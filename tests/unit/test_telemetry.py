@@ -1,4 +1,4 @@
-"""No secret leaves through logs or Sentry; every line carries its ids."""
+"""No secret gets into logs or Sentry. Every line has its ids."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ def _plain_logging() -> Any:
         ("aws_secret_access_key=abc/def", "abc/def"),
     ],
 )
-def test_scrubbed(text: str, secret: str) -> None:
+def test_secrets_are_scrubbed(text: str, secret: str) -> None:
     assert secret in text
     assert secret not in telemetry.scrub(text)
     assert secret not in str(telemetry.scrub({"a": [{"b": text}]}))
@@ -72,9 +72,7 @@ class Lost:
 
 
 @pytest.mark.parametrize("deed", ["ack_log_error", "reject_log_error"])
-def test_a_message_whose_connection_is_lost_is_a_warning_in_one_line(
-    deed: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_lost_connection_of_a_message_is_a_warning_in_one_line(deed: str, capsys: pytest.CaptureFixture[str]) -> None:
     telemetry.configure_logging(Settings())
     getattr(Message(delivery_tag=7, channel=Lost()), deed)(logging.getLogger("celery.worker.request"), (OSError,))
     (line,) = (json.loads(line) for line in capsys.readouterr().err.splitlines())
@@ -84,7 +82,7 @@ def test_a_message_whose_connection_is_lost_is_a_warning_in_one_line(
 
 
 @pytest.mark.parametrize("error", [RecoverableConnectionError("gone"), OSError("gone")])
-def test_a_lost_connection_of_celerys_loop_has_no_traceback(
+def test_a_lost_connection_in_celerys_loop_has_no_traceback(
     error: Exception, capsys: pytest.CaptureFixture[str]
 ) -> None:
     telemetry.configure_logging(Settings())
@@ -94,7 +92,7 @@ def test_a_lost_connection_of_celerys_loop_has_no_traceback(
 
 
 @pytest.mark.parametrize("name", ["celery.worker.request", "celery.worker.loops", "celery.app.trace", "own"])
-def test_a_fault_keeps_its_traceback(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_errors_keep_their_traceback(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     telemetry.configure_logging(Settings())
     try:
         raise KeyError("a fault")
@@ -126,7 +124,7 @@ def test_sentry_events_are_scrubbed_and_hold_no_local_variables(monkeypatch: pyt
     transport = _Collected()
     client.transport = transport
     try:
-        password = "hunter2"  # a local variable that must stay here
+        password = "hunter2"  # a local variable that must not be sent
         with telemetry.bound(message_id="m1"):
             try:
                 raise RuntimeError(f"cannot reach amqp://user:{password}@h//")
@@ -143,6 +141,6 @@ def test_sentry_events_are_scrubbed_and_hold_no_local_variables(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("dsn", ["nonsense", "https://host/1", "https://key@host/"])
-def test_a_wrong_dsn_is_told_with_the_variables_name(dsn: str) -> None:
+def test_a_wrong_dsn_is_an_error_with_the_variables_name(dsn: str) -> None:
     with pytest.raises(ConfigurationError, match="SENTRY_DSN is not valid"):
         telemetry.init_sentry(Settings(sentry_dsn=SecretStr(dsn)))

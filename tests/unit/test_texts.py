@@ -1,4 +1,4 @@
-"""Text that can be stored, of whatever a model or a server writes."""
+"""Any text of a model or a server is changed so that it can be stored."""
 
 import pytest
 from hypothesis import given
@@ -21,12 +21,12 @@ ANY = st.text(st.characters(codec=None, exclude_categories=()))
         ("a byte \udce9", "a byte �"),
     ],
 )
-def test_what_is_kept_of_a_text(text: str, stored: str) -> None:
+def test_a_stored_text(text: str, stored: str) -> None:
     assert storable(text) == stored
 
 
 @given(ANY)
-def test_any_text_becomes_one_that_utf_8_and_postgres_take(text: str) -> None:
+def test_any_text_becomes_one_that_postgres_can_store(text: str) -> None:
     stored = storable(text)
     assert "\0" not in stored.encode().decode()
     assert storable(stored) == stored

@@ -1,4 +1,4 @@
-"""TIFFs whose tiles are more or larger than their picture, and layouts that few programs write."""
+"""TIFFs with more or larger tiles than their picture shows, and layouts that few programs write."""
 
 import struct
 import zlib
@@ -21,7 +21,7 @@ def reason_of(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Reason:
 
 
 def tiff(size: tuple[int, int], pixels: bytes, tags: Sequence[tuple[int, int, Sequence[int]]]) -> bytes:
-    """A TIFF whose pixels begin at 8; the tags of sizes, bits and compression may be named anew."""
+    """Returns a TIFF whose pixels begin at offset 8. `tags` may replace those of sizes, bits and compression."""
     named = {256: (LONG, [size[0]]), 257: (LONG, [size[1]]), 258: (SHORT, [8]), 259: (SHORT, [1]), 262: (SHORT, [1]),
              277: (SHORT, [1])} | {tag: (kind, list(values)) for tag, kind, values in tags}  # fmt: skip
     at = 8 + len(pixels)
@@ -30,7 +30,7 @@ def tiff(size: tuple[int, int], pixels: bytes, tags: Sequence[tuple[int, int, Se
 
 
 def tiled(size: tuple[int, int], tile: tuple[int, int], block: bytes, *, compression: int = 8) -> bytes:
-    """All of whose tiles are the same block."""
+    """Returns a TIFF in which all tiles are the same block."""
     count = -(-size[0] // tile[0]) * -(-size[1] // tile[1])
     return tiff(size, block, [(259, SHORT, [compression]), (322, LONG, [tile[0]]), (323, LONG, [tile[1]]),
                               (324, LONG, [8] * count), (325, LONG, [len(block)] * count)])  # fmt: skip
@@ -39,7 +39,7 @@ def tiled(size: tuple[int, int], tile: tuple[int, int], block: bytes, *, compres
 def planes(
     bits: int, photometric: int, samples: int, extra: Sequence[int] = (), compression: int = 1, planar: int = 2
 ) -> bytes:
-    """Planes of 64 x 48, all grey."""
+    """Returns a TIFF with grey planes of 64 x 48."""
     plane = b"\x7f" * (64 * 48 * bits // 8)
     plane = plane if compression == 1 else zlib.compress(plane)
     tags = [(258, SHORT, [bits] * samples), (259, SHORT, [compression]), (262, SHORT, [photometric]),
@@ -49,7 +49,7 @@ def planes(
 
 
 @pytest.mark.parametrize("compression", [1, 8])
-def test_tiles_are_counted_however_small_the_picture_is(compression: int) -> None:
+def test_tiles_are_counted_even_if_the_picture_is_small(compression: int) -> None:
     block = bytes(256 * 256) if compression == 1 else zlib.compress(bytes(256 * 256))
     one = tiled((8, 256), (256, 256), block, compression=compression)
     assert open_image(one, limits=SizeLimits(max_pixels=65_536)).size == (8, 256)
@@ -67,7 +67,7 @@ def test_many_small_tiles_are_a_picture(compression: int) -> None:
     assert reason_of(tiled((1280, 1280), (4, 4), block, compression=compression)) == Reason.CORRUPT
 
 
-def test_a_palette_of_16_bits_is_a_form_that_is_not_read() -> None:
+def test_a_palette_of_16_bits_is_not_read() -> None:
     palette = Tag(320, SHORT, [0] * 3 * 2**16)
     data = grey_tiff((64, 48), 16, bytes(2 * 64 * 48), photometric=3, more=[palette])
     assert reason_of(data) == Reason.UNSUPPORTED_FORMAT

@@ -1,4 +1,4 @@
-"""Verdict tokens under the tokenizers that detectors have, and the text of each token."""
+"""Verdict tokens with the tokenizers that detectors have, and the text of each token."""
 
 import math
 import shutil
@@ -23,7 +23,7 @@ def sentencepiece() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="module")
 def byte_level() -> PreTrainedTokenizerFast:
-    """GPT-2's kind, as Qwen has it: a word with a space before it is another token."""
+    """A tokenizer like GPT-2's, which Qwen has too. A word with a space before it is another token."""
     words = ["fake", "real", "Fake", "Real", "FAKE", "REAL"]
     merges = [(word[: end - 1], word[end - 1]) for word in words for end in range(2, len(word) + 1)]
     merges += [("Ġ", word) for word in words]
@@ -50,7 +50,7 @@ def test_words_with_and_without_a_space_and_in_capitals(byte_level: PreTrainedTo
     assert named[1] == {"Ġreal", "ĠReal", "ĠREAL", "real", "Real"}
 
 
-def test_words_that_begin_alike_differ_later(sentencepiece: PreTrainedTokenizerFast) -> None:
+def test_words_with_the_same_beginning_differ_at_a_later_token(sentencepiece: PreTrainedTokenizerFast) -> None:
     form = AnswerForm(fake="It is generated.", real="It is genuine.", fake_word="generated", real_word="genuine")
     tokens = verdict_tokens(sentencepiece, form)
     assert not set(tokens.fake) & set(tokens.real)
@@ -63,7 +63,7 @@ def test_words_of_one_token_have_no_score(byte_level: PreTrainedTokenizerFast) -
 
 
 @pytest.mark.parametrize("text", ["\nThis is a fake image. Wavy €, 猫 and 🐈‍⬛.", "This is", ""])
-def test_the_pieces_are_the_answer(text: str, sentencepiece: PreTrainedTokenizerFast) -> None:
+def test_the_pieces_together_are_the_answer(text: str, sentencepiece: PreTrainedTokenizerFast) -> None:
     ids = sentencepiece.encode(text, add_special_tokens=False)
     pieces = list(texts(sentencepiece, [*ids, sentencepiece.eos_token_id]))
     assert len(pieces) == len(ids) + 1
@@ -72,7 +72,7 @@ def test_the_pieces_are_the_answer(text: str, sentencepiece: PreTrainedTokenizer
         assert pieces[ids.index(sentencepiece.convert_tokens_to_ids("▁fake"))] == " fake"
 
 
-def test_bytes_that_are_no_text_lose_no_answer(tmp_path: Path) -> None:
+def test_bytes_that_are_no_text_do_not_lose_the_answer(tmp_path: Path) -> None:
     shutil.copy(str(files("mistral_common") / "data" / "tokenizer.model.v1"), tmp_path / "tokenizer.model")
     tokenizer = LlamaTokenizer.from_pretrained(tmp_path)
     broken = tokenizer.convert_tokens_to_ids(["<0x64>", "<0xC6>", "▁sheet"])
@@ -85,7 +85,7 @@ def test_bytes_that_are_no_text_lose_no_answer(tmp_path: Path) -> None:
     assert "".join(pieces).endswith("This is a fake image.")
 
 
-def test_tokens_together() -> None:
+def test_probabilities_of_several_tokens_are_added() -> None:
     assert together([math.log(0.2), math.log(0.3)]) == pytest.approx(math.log(0.5))
     assert together([-math.inf, -math.inf]) == -math.inf
     assert together([-1.5]) == -1.5
@@ -93,7 +93,7 @@ def test_tokens_together() -> None:
 
 def test_the_log_probabilities_of_all_steps_at_once() -> None:
     tokens = VerdictTokens(fake=(7, 8), real=(9,))
-    ids = [7, 7, 8, 9, 5, 7, 8, 9]  # two steps: the generated token first, and once more among those asked for
+    ids = [7, 7, 8, 9, 5, 7, 8, 9]  # two steps; the generated token comes first, and again among the verdict tokens
     values = [-0.2, -0.2, -3.0, -2.0, -0.1, -4.0, -math.inf, -5.0]
     fake, real = verdict_logprobs(tokens, ids, values, 2)
     assert fake == pytest.approx([together([-0.2, -3.0]), together([-4.0, -math.inf])], abs=1e-12)
@@ -105,6 +105,6 @@ def test_a_step_where_no_verdict_token_is_possible() -> None:
     assert fake == real == [-math.inf]
 
 
-def test_a_missing_log_probability_is_no_zero() -> None:
+def test_a_missing_log_probability_is_an_error() -> None:
     with pytest.raises(ValueError, match="no log-probability"):
         verdict_logprobs(VerdictTokens((7,), (9,)), [5, 7, 6], [-1.0, -2.0, -3.0], 1)

@@ -1,4 +1,4 @@
-"""Text as people's tools write it: byte-order marks, numbers where text is meant, headers, quotes, ends of lines."""
+"""Text as users' tools write it: byte-order marks, numbers in place of text, headers, quotes, line endings."""
 
 import codecs
 import gzip
@@ -22,11 +22,11 @@ from worker.lab.datasets.records import Record
 from worker.lab.training.recipe import load_recipe
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-32"]
-"""The last three with a byte-order mark."""
+"""The encodings that a file may have. The last three have a byte-order mark."""
 
 
 def listed(path: Path, text: str | bytes) -> tuple[list[str], list[str]]:
-    """The uris and the warnings of a manifest."""
+    """Returns the uris and the warnings of a manifest."""
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     lines: list[str] = []
     return uris(pages_of(path, lines=lines)), lines
@@ -44,7 +44,7 @@ def listed(path: Path, text: str | bytes) -> tuple[list[str], list[str]]:
 )
 def test_byte_order_marks(tmp_path: Path, name: str, text: str, ends: str, encoding: str) -> None:
     written = text.replace("\n", ends).encode(encoding)
-    for data in (written, gzip.compress(written)):  # packed, whatever the name says
+    for data in (written, gzip.compress(written)):  # compressed, whatever its name says
         assert listed(tmp_path / name, data) == (["s3://b/é", "s3://b/2"], [])
 
 
@@ -54,7 +54,7 @@ def test_a_carriage_return_alone_ends_a_line(tmp_path: Path, name: str) -> None:
     assert listed(tmp_path / name, text) == (["s3://b/1", "s3://b/2"], [])
 
 
-def test_marks_and_ends_of_lines_in_standard_input() -> None:
+def test_byte_order_marks_and_line_endings_in_standard_input() -> None:
     lines: list[str] = []
     assert uris(read_from(codecs.BOM_UTF8 + b"s3://b/1\r\n\r\n \n", lines=lines)) == ["s3://b/1"]
     assert uris(read_from(b"s3://b/1\rs3://b/2\r", lines=lines)) == []
@@ -75,7 +75,7 @@ def pages_of_pipe(data: bytes) -> Any:
     from producers.sources.piped import lines
 
     class Raw(io.RawIOBase):
-        """Data without a buffer."""
+        """A stream without a buffer."""
 
         source = io.BytesIO(data)
 
@@ -85,7 +85,7 @@ def pages_of_pipe(data: bytes) -> Any:
     return list(StandardInput(lines(Raw()), Rules(), print).pages(None))
 
 
-def test_each_fault_of_standard_input_has_its_line() -> None:
+def test_each_fault_in_standard_input_has_its_line() -> None:
     lines: list[str] = []
     text = b's3://b/\xff\n"s3://b/quoted \\u00e9"\n\'s3://b/2\'\nC:\\a.jpg\n/a.jpg\0/b.jpg\n{"uri": "s3://b/\xe9"}\nx\ns3://b/3\n'
     pages = read_from(text, lines=lines)
@@ -116,13 +116,13 @@ def test_headers_of_csv(tmp_path: Path, header: str, row: str) -> None:
     ["filename,label", "Key,LastModified,ETag", "image_id,photo", "name", "s3://b/1.jpg", "s3://b/1.jpg,fake",
      "/a/b.jpg,1", "file:///a.jpg", "id,image,label", "sep=;", "PAR1\udcff"],
 )  # fmt: skip
-def test_a_first_line_that_nobody_knows(tmp_path: Path, first: str) -> None:
+def test_an_unknown_first_line(tmp_path: Path, first: str) -> None:
     data = f"{first}\nphotos,a.jpg\n".encode(errors="surrogateescape")
     with pytest.raises(SourceError, match=r"m\.csv: line 1 is neither .*: give a first line that names the columns"):
         listed(tmp_path / "m.csv", data)
 
 
-def test_csv_without_a_header_stays_as_it_is(tmp_path: Path) -> None:
+def test_csv_without_a_header_is_still_read(tmp_path: Path) -> None:
     for first in ("photos,imagery", "b,key.jpg", "my-bucket.x,name/1.jpg"):
         found, _ = listed(tmp_path / "m.csv", f"{first}\nphotos,a+b%2Bc.jpg\n")
         assert found == ["s3://" + first.replace(",", "/"), "s3://photos/a b+c.jpg"][-len(found) :]
@@ -133,7 +133,7 @@ def test_csv_without_a_header_stays_as_it_is(tmp_path: Path) -> None:
     ]
 
 
-def test_long_fields_and_quotation_marks_of_csv(tmp_path: Path) -> None:
+def test_long_fields_and_missing_quotation_marks_in_csv(tmp_path: Path) -> None:
     long = "x" * 200_000
     text = f'uri,note\ns3://b/1,{long}\ns3://b/2,"a\nb"\ns3://b/3,"a"b\ns3://b/4,\ns3://b/5\ns3://b/6,"a\n'
     found, lines = listed(tmp_path / "m.csv", text)
@@ -149,7 +149,7 @@ def test_long_fields_and_quotation_marks_of_csv(tmp_path: Path) -> None:
     [(17, "17"), (17.0, "17"), (17.5, "17.5"), (10**30, str(10**30)), (float("nan"), None), ("017", "017"), (0, "0"),
      ("", None)],
 )  # fmt: skip
-def test_numbers_where_text_is_meant(tmp_path: Path, given: Any, text: str | None) -> None:
+def test_numbers_in_place_of_text(tmp_path: Path, given: Any, text: str | None) -> None:
     path = tmp_path / "m.jsonl"
     path.write_text(json.dumps({"source-ref": "s3://b/1", "external_id": given}) + "\n")
     ((ref,),) = [page.refs for page in pages_of(path)]
@@ -173,7 +173,7 @@ def test_numbers_in_other_columns(tmp_path: Path) -> None:
     assert "has lost digits: write it in quotation marks" in lines[0]
 
 
-def test_what_pandas_makes_of_numbers(tmp_path: Path) -> None:
+def test_numbers_as_pandas_writes_them(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text("uri,external_id,size,etag\ns3://b/1,17.0,5.0,12.0\ns3://b/2,,,\ns3://b/3,1.5,6,a.0\n")
     (page,) = pages_of(path)
@@ -188,13 +188,13 @@ def test_columns_of_parquet_in_other_types(tmp_path: Path) -> None:
     assert (ref.uri, ref.external_id, ref.size) == ("s3://b/17", "17.00", 5)
 
 
-def test_names_that_are_no_utf_8_in_manifests(tmp_path: Path) -> None:
+def test_names_in_manifests_that_are_not_utf_8(tmp_path: Path) -> None:
     name = str(tmp_path / "caf\udce9.jpg")
     raw = name.encode(errors="surrogateescape")
     uri = f"{tmp_path.as_uri()}/caf%E9.jpg"
     assert listed(tmp_path / "m.csv", b"path\n" + raw + b"\n") == ([uri], [])
     assert listed(tmp_path / "m.txt", raw + b"\n") == ([uri], [])
-    assert listed(tmp_path / "m.jsonl", json.dumps({"path": name}) + "\n") == ([uri], [])  # as Python writes it
+    assert listed(tmp_path / "m.jsonl", json.dumps({"path": name}) + "\n") == ([uri], [])  # written by Python
     found, lines = listed(tmp_path / "m.jsonl", b'{"path": "' + raw + b'"}\n{"uri": "s3://b/\xe9"}\n')
     assert (found, len(lines)) == ([], 2)
     assert "not UTF-8" in lines[0]

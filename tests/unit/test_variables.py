@@ -1,4 +1,4 @@
-"""Variables of the environment that look like settings and are none."""
+"""Environment variables that look like settings but are none."""
 
 import pytest
 
@@ -10,12 +10,12 @@ from worker.variables import OTHER_BEGINNINGS, OTHERS, names_of, unknown_variabl
 KNOWN = names_of(Settings) | names_of(WebSettings)
 
 
-def test_a_slip_of_the_hand_is_named_with_what_was_meant() -> None:
+def test_a_misspelt_variable_is_named_with_the_right_name() -> None:
     told = unknown_variables(["FAKESWEEP_THREDS", "FAKESWEEP_THREADS", "HOME", "DATABASE_ULR"], KNOWN)
     assert told == "no setting has the name FAKESWEEP_THREDS (did you mean FAKESWEEP_THREADS?)"
 
 
-def test_several_are_named_in_one_line() -> None:
+def test_several_variables_are_named_in_one_line() -> None:
     told = unknown_variables(["FAKESWEEP_ZZZ", "FAKESWEEP_WEB_PROT"], KNOWN)
     assert told == "no settings have these names: FAKESWEEP_WEB_PROT (did you mean FAKESWEEP_WEB_PORT?), FAKESWEEP_ZZZ"
 
@@ -30,11 +30,11 @@ def test_several_are_named_in_one_line() -> None:
         "DATABASE_URL",
     ],
 )
-def test_what_somebody_reads_is_known(name: str) -> None:
+def test_variables_that_a_process_reads_are_known(name: str) -> None:
     assert unknown_variables([name], KNOWN) is None
 
 
-def test_a_worker_does_not_look_at_the_desk_s() -> None:
+def test_a_worker_ignores_the_variables_of_the_desk() -> None:
     own = names_of(Settings)
     assert unknown_variables(["FAKESWEEP_WEB_ANY"], own, beginnings=("FAKESWEEP_WEB_",)) is None
     assert unknown_variables(["FAKESWEEP_WEB_ANY"], own) is not None

@@ -1,4 +1,4 @@
-"""Reading answers: the score stands where the verdict word does, and what is not said is not guessed."""
+"""Reading answers: the score is that of the verdict word, and a missing verdict is not guessed."""
 
 import math
 import shutil
@@ -19,7 +19,7 @@ from worker.testing import answering, scripted_description
 
 @pytest.fixture(scope="module")
 def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The demo detector's, and a whole one of Llama's kind that comes with vLLM."""
+    """The tokenizers: that of the demo detector, and a complete one of Llama's kind that comes with vLLM."""
     folder = tmp_path_factory.mktemp("llama")
     shutil.copy(str(files("mistral_common") / "data" / "tokenizer.model.v1"), folder / "tokenizer.model")
     return {"demo": AutoTokenizer.from_pretrained(DEMO_DETECTOR), "mistral": LlamaTokenizer.from_pretrained(folder)}
@@ -30,7 +30,7 @@ def read(text: str, fake: float = 0.9) -> Judgement:
 
 
 def steps(*pieces: tuple[str, float | None]) -> Completion:
-    """A completion of these pieces; those with a P(fake) are verdict tokens."""
+    """Returns a completion of these pieces. Those with a P(fake) are verdict tokens."""
     made = [
         Step(1, text, math.log(fake or 0.5), math.log(1 - (fake or 0.5)), is_verdict=fake is not None)
         for text, fake in pieces
@@ -39,7 +39,7 @@ def steps(*pieces: tuple[str, float | None]) -> Completion:
 
 
 @pytest.mark.parametrize(("text", "says", "authors_err"), ANSWERS)
-def test_what_an_answer_says(text: str, says: str, authors_err: str | None) -> None:
+def test_the_verdict_of_an_answer(text: str, says: str, authors_err: str | None) -> None:
     judgement = read(text)
     assert judgement.answer == says
     assert (judgement.score is None) == (judgement.log_odds is None) == (says == "undecided")
@@ -51,12 +51,12 @@ def test_what_an_answer_says(text: str, says: str, authors_err: str | None) -> N
 
 
 @pytest.mark.parametrize(("text", "says"), NOT_FAKE)
-def test_what_is_denied_doubted_reported_or_said_of_something_else_is_no_verdict(text: str, says: str) -> None:
+def test_words_that_are_denied_doubted_quoted_or_about_another_thing_are_no_verdict(text: str, says: str) -> None:
     assert read(text).answer == says
 
 
 @pytest.mark.parametrize("tokenizer", ["demo", "mistral"])
-def test_the_table_in_the_tokens_of_sentencepiece(tokenizer: str, tokenizers: dict[str, Any]) -> None:
+def test_the_table_of_answers_with_tokens_of_sentencepiece(tokenizer: str, tokenizers: dict[str, Any]) -> None:
     made = tokenizers[tokenizer]
     description = scripted_description()
     tokens = verdict_tokens(made, description.answer)
@@ -67,19 +67,19 @@ def test_the_table_in_the_tokens_of_sentencepiece(tokenizer: str, tokenizers: di
         assert Reader(description).read(Completion(tuple(steps), (1,), 5)).answer == says, text
 
 
-def test_log_odds_that_are_no_number_are_undecided() -> None:
+def test_an_answer_without_finite_log_odds_is_undecided() -> None:
     lost = Completion((Step(1, "Fake.", -math.inf, -math.inf, is_verdict=True),), (1,), 1)
     judgement = Reader(scripted_description()).read(lost)
     assert (judgement.answer, judgement.score, judgement.log_odds) == (Answer.UNDECIDED, None, None)
 
 
-def test_both_words_plainly_are_undecided_unless_the_answer_opens_as_the_detector_does() -> None:
+def test_two_contrary_verdicts_are_undecided_unless_the_detectors_opening_comes_first() -> None:
     assert read("The image is fake. The image is real.").answer == Answer.UNDECIDED
     opened = read("This is a fake image. The image is real.")
     assert (opened.answer, opened.contradicts) == (Answer.FAKE, True)
 
 
-def test_the_table_is_large_enough_and_the_authors_parser_errs_in_it() -> None:
+def test_the_table_is_large_and_has_answers_that_the_authors_parser_misreads() -> None:
     assert len({text for text, _, _ in ANSWERS}) == len(ANSWERS) >= 60
     assert {says for _, says, _ in ANSWERS} == set(Answer)
     assert sum(reason is not None for _, _, reason in ANSWERS) >= 20
@@ -97,18 +97,18 @@ def test_the_table_is_large_enough_and_the_authors_parser_errs_in_it() -> None:
         ("", None),
     ],
 )
-def test_the_explanation_is_what_is_left_without_the_statement(text: str, explanation: str | None) -> None:
+def test_the_explanation_is_the_answer_without_its_statement(text: str, explanation: str | None) -> None:
     assert read(text).explanation == explanation
 
 
-def test_the_score_is_read_where_the_statement_has_its_word() -> None:
+def test_the_score_is_read_at_the_word_of_the_statement() -> None:
     late = steps(("A", None), (" real", 0.01), (" sky", None), (". This is a", None), (" fake", 0.8), (" image.", None))
     judgement = Reader(scripted_description()).read(late)
     assert judgement.answer == Answer.FAKE
     assert judgement.score == pytest.approx(0.8)
 
 
-def test_a_word_in_several_tokens_has_its_score_at_the_token_that_decides() -> None:
+def test_a_word_of_several_tokens_has_its_score_at_the_token_that_decides() -> None:
     capitals = steps(("THIS IS A ", None), ("F", 0.7), ("AKE", None), (" IMAGE.", None))
     judgement = Reader(scripted_description()).read(capitals)
     assert judgement.answer == Answer.FAKE
@@ -140,11 +140,11 @@ def test_a_statement_without_a_verdict_token_has_no_score_and_is_undecided() -> 
         ("This is a real image.", False),
     ],
 )
-def test_an_explanation_that_says_the_opposite_is_marked(text: str, contradicts: bool) -> None:
+def test_an_explanation_that_contradicts_the_answer_is_marked(text: str, contradicts: bool) -> None:
     assert read(text).contradicts is contradicts
 
 
-def test_a_description_brings_its_own_words_and_pattern() -> None:
+def test_a_description_may_have_its_own_words_and_pattern() -> None:
     answer = {
         "fake": "Verdict: fake", "real": "Verdict: real",
         "pattern": r"verdict: (?:(?P<fake>fake)|(?P<real>real))",
@@ -184,7 +184,7 @@ def test_extreme_log_probabilities_do_not_overflow(fake: float, real: float, sco
     assert Reader(scripted_description()).read(certain).score == pytest.approx(score)
 
 
-def test_an_answer_that_a_limit_ended_is_marked() -> None:
+def test_an_answer_that_was_cut_off_is_marked() -> None:
     cut = Reader(scripted_description()).read(answering("This is a fake image. The light is wrong.", max_tokens=7))
     assert (cut.answer, cut.cut_off, cut.completion_tokens) == (Answer.FAKE, True, 7)
     assert not read("This is a fake image.").cut_off

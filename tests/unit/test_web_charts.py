@@ -9,7 +9,7 @@ from producers.web.overview import charts, texts
 LAST = date(2026, 11, 27)
 
 
-def test_bars_of_days_stack_to_what_was_counted() -> None:
+def test_the_parts_of_a_days_bar_add_up_to_its_count() -> None:
     drawn = charts.days({(LAST, "a"): 30, (LAST, "b"): 10, (date(2026, 11, 26), "b"): 50}, LAST, 4)
     assert (drawn.names, drawn.top) == (["b", "a"], 50)
     assert [day.day for day, _ in drawn.table] == [24, 25, 26, 27]
@@ -28,7 +28,7 @@ def test_more_detectors_than_colours_are_summed() -> None:
     assert max(one.series for one in drawn.rectangles) == charts.MOST_SERIES - 1
 
 
-def test_nothing_flagged_draws_nothing() -> None:
+def test_without_flagged_images_nothing_is_drawn() -> None:
     drawn = charts.days({}, LAST, 30)
     assert (drawn.names, drawn.rectangles, drawn.top, len(drawn.table)) == ([], [], 1, 30)
 
@@ -36,7 +36,7 @@ def test_nothing_flagged_draws_nothing() -> None:
 @pytest.mark.parametrize(
     ("number", "top"), [(1, 1), (7, 7), (11, 12), (50, 50), (51, 60), (99, 100), (101, 120), (1001, 1200)]
 )
-def test_the_top_is_a_round_number(number: int, top: int) -> None:
+def test_the_top_of_an_axis_is_a_round_number(number: int, top: int) -> None:
     assert charts.days({(LAST, "a"): number}, LAST, 1).top == top
 
 
@@ -52,7 +52,7 @@ def test_an_interval_lies_within_its_box() -> None:
     assert charts.interval(-1, 0.5, 2) == charts.Interval(0, 50, 100)
 
 
-def test_shares_are_written_without_hiding_anything() -> None:
+def test_shares_near_0_and_100_percent_are_not_rounded_to_them() -> None:
     shares = [None, 0, 0.00001, 0.5, 0.99999, 1]
     assert [texts.percent(one) for one in shares] == ["–", "0.0 %", "under 0.1 %", "50.0 %", "over 99.9 %", "100.0 %"]
 
@@ -67,6 +67,6 @@ def test_numbers_and_hours() -> None:
     assert texts.hour(datetime(2026, 11, 27, 3, tzinfo=UTC)) == "2026-11-27, in the hour from 03:00 UTC"
 
 
-def test_a_note_does_not_say_its_status_again() -> None:
+def test_a_note_does_not_repeat_its_status() -> None:
     notes = [texts.note("paused", text) for text in ("paused by owl", "over a limit", "pausedly", None)]
     assert notes == [" by owl", ": over a limit", ": pausedly", ""]

@@ -1,4 +1,4 @@
-"""What is wrong with a value is said in plain English, and never in pydantic's words."""
+"""Errors about values are in plain English, and never in pydantic's words."""
 
 import re
 from datetime import date, datetime
@@ -58,7 +58,7 @@ def fault_of(kind: Any, value: object) -> str:
         (Path, 1, "must be a path"),
     ],
 )
-def test_a_fault_of_each_type(kind: Any, value: object, said: str) -> None:
+def test_an_error_of_each_type(kind: Any, value: object, said: str) -> None:
     assert fault_of(kind, value) == said
 
 
@@ -84,11 +84,11 @@ class Table(BaseModel):
         (7, "must be a table with names and values"),
     ],
 )
-def test_a_fault_of_a_table(value: object, said: str) -> None:
+def test_an_error_in_a_table(value: object, said: str) -> None:
     assert fault_of(Table, value) == said
 
 
-def test_what_is_no_json() -> None:
+def test_an_error_for_text_that_is_not_json() -> None:
     with pytest.raises(ValidationError) as raised:
         Table.model_validate_json("{")
     assert first_fault(raised.value).startswith("is not JSON: ")
@@ -96,7 +96,7 @@ def test_what_is_no_json() -> None:
 
 @pytest.mark.parametrize("kind", get_args(ErrorType))
 def test_every_type_of_error_has_words(kind: str) -> None:
-    """Those that our models cannot raise, too. Values that pydantic would give are left out here."""
+    """Also errors that our models cannot cause. Values that pydantic would show are left out here."""
     said = worded({"type": kind, "msg": "Input should be something", "ctx": {}})
     assert said
     assert not PROGRAMMERS.search(said.replace("is not valid", ""))
