@@ -55,10 +55,10 @@ def main(
     open_store: OpenStore = open_stores,
     registry: CollectorRegistry | None = None,
 ) -> int:
-    """Runs a worker until it is told to stop. Returns the exit code.
+    """Runs a worker until SIGTERM. Returns the exit code.
 
     The arguments make the parts that tests and benchmarks replace: the detector's description, its engine, and the
-    store that images are fetched from. Our own metrics are made in `registry`, or in a new one.
+    store that images are fetched from. Our own metrics are registered in `registry`, or in a new registry.
     """
     signal.signal(signal.SIGTERM, _exit_before_ready)
     replica = Replica.join()
@@ -84,7 +84,7 @@ def main(
         else:
             print(f"fakesweep worker: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
-    except EngineDeadError as error:  # while it warmed up
+    except EngineDeadError as error:  # during the warm-up
         _die(error)
     except FakesweepError as error:
         print(f"fakesweep worker: {error}", file=sys.stderr)
@@ -127,7 +127,8 @@ def build(
         retry_limit=settings.retry_limit,
         metrics=metrics.bound(queue=SCAN_QUEUE),
     )
-    # A live image never waits for one of a scan: it has its own connections and decoders, and a part of the budgets.
+    # A live image never waits for an image of a scan: live images have connections and decoders of their own, and a
+    # part of the budgets.
     counted = metrics.bound(queue=LIVE_QUEUE)
     live = replace(scans, live=True, database=for_live, decoders=_decoders(), metrics=counted)
     parts = {SCAN_QUEUE: scans, LIVE_QUEUE: live}
@@ -136,20 +137,20 @@ def build(
 
 
 def _databases(settings: Settings) -> tuple[Database, Database]:
-    """The same database for scans and for live images, which get a quarter of the connections."""
+    """Returns two handles of the database: for scans, and for live images, which get a quarter of the connections."""
     url, live = settings.database_url.get_secret_value(), settings.database_connections // 4 or 1
     return connect(url, pool_size=settings.database_connections - live), connect(url, pool_size=live)
 
 
 def _decoders() -> threading.BoundedSemaphore:
-    """As many images in full size at once as there are CPUs: more would only take more memory."""
+    """Limits the images that are decoded at the same time to the number of CPUs. More would only take more memory."""
     return threading.BoundedSemaphore(usable_cpus())
 
 
 def serve(app: Celery, parts: Mapping[str, Parts], settings: Settings, health: Health, node_name: str | None) -> int:
     """Consumes messages until SIGTERM. Returns the exit code.
 
-    On SIGTERM it finishes the messages whose images are fetched and gives the others back to the queue. When
+    On SIGTERM, it finishes the messages whose images are fetched, and puts the others back into their queues. If
     `node_name` is None, Celery chooses the name.
     """
 
@@ -169,8 +170,8 @@ def serve(app: Celery, parts: Mapping[str, Parts], settings: Settings, health: H
         with health.watching(parts[SCAN_QUEUE].engine):
             worker.start()
     finally:
-        # Not in a worker_shutdown handler: with a threads pool that runs inside the signal handler, before the pool
-        # has drained.
+        # Not in a handler of worker_shutdown: with a pool of threads, that runs inside the signal handler, before the
+        # running tasks have ended.
         parts[SCAN_QUEUE].engine.close()
     log.info("worker_stopped")
     return int(worker.exitcode or EXIT_OK)
@@ -191,7 +192,7 @@ def _celery_worker(app: Celery, settings: Settings, node_name: str | None) -> Wo
 
 
 def _die(error: EngineDeadError) -> NoReturn:
-    """Ends the process at once: what it held stays unacknowledged, and the supervisor starts a fresh one."""
+    """Ends the process immediately. Its messages stay unacknowledged, and the supervisor starts a new process."""
     log.critical("engine_dead", reason=str(error))
     telemetry.flush()
     _end_children()

@@ -1,4 +1,4 @@
-"""Which releases are connected to the database. Their connections say it: see `connect` in worker.database."""
+"""Finds out which releases are connected to the database. Connections name their release: see worker.database."""
 
 from collections.abc import Mapping
 
@@ -22,8 +22,8 @@ GROUP BY release ORDER BY release
 def refuse_older(connection: Connection, revisions: Mapping[str, str | None]) -> None:
     """Raises OlderAtWorkError when a release is connected that does not work with one of these revisions.
 
-    For each revision: the oldest release that works with it, or None to let all pass. Behind a pooler, Postgres does
-    not see who waits for its next message.
+    `revisions` has the oldest release that works with each revision, or None if all releases do. Behind a pooler,
+    Postgres sees only the clients that are in a transaction, and not those that wait for their next message.
     """
     named = {revision: works_from for revision, works_from in revisions.items() if works_from}
     if not named:

@@ -1,4 +1,4 @@
-"""Clients of S3 and SQS, and what an error of boto3 or botocore means.
+"""Makes clients of S3 and SQS, and says what an error of boto3 or botocore means.
 
 Callers catch AWS_ERRORS, ask diagnose(), and turn the answer into an error of their own. Endpoint, region and
 credentials are boto3's settings, and boto3 reads them.
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 __all__ = ["AWS_ERRORS", "CONNECT_TIMEOUT_S", "Diagnosis", "Kind", "Session", "diagnose", "s3_client", "sqs_client"]
 
 AWS_ERRORS = (BotoCoreError, ClientError, Boto3Error, ResponseParserError, S3DownloadFailedError)
-"""All that boto3 and botocore raise on purpose. They share no base class."""
+"""All errors that boto3 and botocore raise on purpose. They have no common base class."""
 
 CONNECT_TIMEOUT_S = 5
-"""At most, for a connection. It is made quickly, or not at all."""
+"""The longest wait for a new connection. A connection is made quickly, or not at all."""
 _NO_CLIENT_CERTIFICATES = dict.fromkeys(("cert", "key"), "an endpoint that asks for none (docs/tls.md)")
-"""What the remedy names: obstore has no client certificates, so there is no setting for them."""
+"""What a remedy says in place of a setting: obstore has no client certificates, so there is no setting for them."""
 
 _USER_AND_PASSWORD = re.compile(r"//[^/@\s\"']*@")
 
@@ -59,9 +59,9 @@ _TYPES: tuple[tuple[type[Exception], Kind], ...] = (
     (FlexibleChecksumError, Kind.MAY_PASS),
     (ResponseParserError, Kind.MAY_PASS),
     (Boto3Error, Kind.MAY_PASS),
-    (BotoCoreError, Kind.MISCONFIGURED),  # what is left of them is about settings
+    (BotoCoreError, Kind.MISCONFIGURED),  # all others are about settings
 )
-"""Exceptions that are raised without an answer of the service. The first type that matches counts."""
+"""What exceptions mean that are raised without an answer from the service. The first type that matches counts."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Diagnosis:
 
 
 class EndpointError(BotoCoreError):
-    """AWS_ENDPOINT_URL (or that of one service) is not a URL. botocore raises a bare ValueError for it."""
+    """AWS_ENDPOINT_URL, or the variable for one service, is not a URL. botocore itself only raises a ValueError."""
 
     fmt = "{said}"
 
@@ -93,7 +93,7 @@ class Session(NamedTuple):
 
     @staticmethod
     def new() -> "Session":
-        """Finds out nothing yet."""
+        """Returns a session that has not read anything yet."""
         settings = botocore.session.get_session()
         return Session(boto3.session.Session(botocore_session=settings), settings)
 
@@ -106,11 +106,11 @@ def s3_client(
     times_as_text: bool = False,
     session: Session | None = None,
 ) -> "S3Client":
-    """A client of S3, for as many threads as `connections`. Raises AWS_ERRORS when a setting of boto3's is wrong.
+    """Returns a client of S3 for `connections` threads. Raises AWS_ERRORS when one of boto3's settings is wrong.
 
-    `timeout_s` limits the wait for an answer, and for each further part of it; a connection gets 5 s at most.
+    `timeout_s` limits the wait for an answer, and for each further part of it; a new connection may take 5 s at most.
     `attempts` is the total number of tries, with pauses that grow. With `times_as_text`, times in answers are not
-    parsed: parsing them is three quarters of the work of a listing. `session`: a new one, unless one is given.
+    parsed: parsing them is three quarters of the work of a listing. Without a `session`, a new one is used.
     """
     session = session or Session.new()
     if times_as_text:
@@ -120,7 +120,7 @@ def s3_client(
 
 
 def sqs_client(*, timeout_s: float, attempts: int = 4) -> Any:
-    """A client of SQS. Arguments and errors as for s3_client()."""
+    """Returns a client of SQS. It has the arguments and errors of s3_client()."""
     return _client("sqs", timeout_s, attempts, connections=10, session=Session.new())
 
 

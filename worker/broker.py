@@ -1,4 +1,4 @@
-"""The Celery app, the queues, the dead letters. Light: producers import it too."""
+"""The Celery app, the queues and the dead letters. Importing this is fast, because producers import it too."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,8 @@ from worker.messages import DEAD_QUEUE, JUDGE_IMAGES, LIVE_QUEUE, SCAN_QUEUE, Ju
 from worker.tls import BrokerTls, broker_explained
 
 DELIVERY_LIMIT = 20
-"""Redeliveries before RabbitMQ dead-letters a message by itself: above what deploys cause, below for ever."""
+"""RabbitMQ dead-letters a message after this many redeliveries. Deploys cause fewer. Without a limit, a message that
+no worker can finish would be redelivered for ever."""
 
 EXCHANGE = Exchange("moderation", type="topic", durable=True)
 """Where messages are published. A topic exchange: Celery's delayed delivery over quorum queues needs one."""
@@ -28,7 +29,7 @@ _QUORUM = {"x-queue-type": "quorum"}
 _WORK_ARGUMENTS = {
     **_QUORUM,
     "x-delivery-limit": DELIVERY_LIMIT,
-    # At-least-once dead-lettering, so that a dead letter cannot be lost on its way; it asks for reject-publish.
+    # At-least-once dead-lettering, so that a dead letter cannot be lost on its way. It requires reject-publish.
     "x-dead-letter-exchange": "",
     "x-dead-letter-routing-key": DEAD_QUEUE,
     "x-dead-letter-strategy": "at-least-once",
@@ -37,17 +38,17 @@ _WORK_ARGUMENTS = {
 
 
 def work_queue(name: str) -> Queue:
-    """A queue of JudgeImages messages; RabbitMQ makes it a quorum queue, other brokers ignore the arguments."""
+    """Returns a queue of JudgeImages messages. On RabbitMQ it is a quorum queue; Redis ignores the arguments."""
     return Queue(name, EXCHANGE, routing_key=name, durable=True, queue_arguments=_WORK_ARGUMENTS)
 
 
 def dead_queue() -> Queue:
-    """Where messages end that can never be understood. Nothing consumes it: a person looks."""
+    """Returns the queue for messages that no worker can handle. Nothing consumes it: people look at them."""
     return Queue(DEAD_QUEUE, EXCHANGE, routing_key=DEAD_QUEUE, durable=True, queue_arguments=_QUORUM)
 
 
 def create_app(broker_url: str, *, tls: BrokerTls | None = None, **options: Any) -> Celery:
-    """The Celery app. Nothing is connected yet. Raises ConfigurationError when the URL is missing or unusable.
+    """Returns the Celery app, not connected yet. Raises ConfigurationError when the URL is missing or unusable.
 
     `tls` names the files for amqps:// and rediss://. `options` are Celery's own arguments.
     """
@@ -92,14 +93,14 @@ def _transport_options(broker_url: str) -> dict[str, Any]:
 
 
 def check_url(app: Celery) -> Any:
-    """Whether BROKER_URL can be understood; a connection that is not open yet. Raises ConfigurationError."""
+    """Returns a connection that is not open yet. Raises ConfigurationError if BROKER_URL cannot be understood."""
     try:
         return app.connection_for_write()
     except (KeyError, ValueError, ImportError, NameError) as error:
-        # NameError: kombu lacks the client of a transport, such as kafka://. Without the error's text, which may hold a
-        # part of the password.
+        # NameError: kombu lacks the client of a transport, such as kafka://. The error's text is left out, because it
+        # may hold a part of the password.
         scheme = app.conf.broker_url.partition(":")[0]
-        raise ConfigurationError(f"BROKER_URL: {scheme}:// and what follows is no URL that kombu knows") from error
+        raise ConfigurationError(f"BROKER_URL: {scheme}://… is not a URL that kombu knows") from error
 
 
 def check_broker(app: Celery) -> None:
@@ -116,16 +117,16 @@ def check_broker(app: Celery) -> None:
 
 
 def declare_queues(connection: Any) -> None:
-    """Declares the queues; declaring what is there changes nothing."""
+    """Declares the queues. A queue that exists already stays as it is."""
     for queue in (work_queue(LIVE_QUEUE), work_queue(SCAN_QUEUE), dead_queue()):
         queue(connection.default_channel).declare()
 
 
 def declare(app: Celery) -> None:
-    """Declares the queues, before something is published by a process that may live for long.
+    """Declares the queues. A process that may live for long calls this before it publishes.
 
-    Celery does it once a connection, and Redis forgets them when it is emptied: then messages would go nowhere, without
-    a word. Raises BrokerUnavailableError.
+    Celery declares them once per connection, and a Redis that is emptied forgets them: then messages would be lost
+    without an error. Raises BrokerUnavailableError.
     """
     with unavailable(), app.connection_for_write() as connection:
         declare_queues(connection)
@@ -146,14 +147,14 @@ def publish(
 
 
 def published_now() -> dict[str, str]:
-    """The header with the time of publishing, from which workers measure how long a message has waited."""
+    """Returns the header with the time of publishing. Workers compute from it how long a message has waited."""
     return {PUBLISHED_AT: datetime.now(UTC).isoformat(timespec="milliseconds")}
 
 
 def dead_letter(app: Celery, payload: Any, error: BaseException, message_id: str, *, queue: str | None = None) -> None:
-    """Publishes what was received to the dead letters, with the reason beside it. Raises BrokerUnavailableError.
+    """Publishes what was received to the dead letters, with the reason. Raises BrokerUnavailableError.
 
-    `queue` is where it was received; None when nobody knows.
+    `queue` is where it was received, or None if that is not known.
     """
     letter = {
         "reason": f"{type(error).__name__}: {error}",
@@ -170,29 +171,29 @@ def dead_letter(app: Celery, payload: Any, error: BaseException, message_id: str
 
 
 def depth(app: Celery, queue: str) -> int:
-    """Messages that wait in a queue, not counting those that workers hold. Raises BrokerUnavailableError."""
+    """Returns how many messages wait in a queue, without those that workers hold. Raises BrokerUnavailableError."""
     with unavailable(), app.connection_for_write() as connection:
         return waiting(connection.default_channel, queue)
 
 
 def waiting(channel: Any, queue: str) -> int:
-    """As `depth`, on a channel that is open; raises what the transport raises."""
-    # Not passively: a Redis list that is empty does not exist, and kombu takes that for a missing queue.
+    """Returns the same as `depth`, on a channel that is open. Raises the errors of the transport."""
+    # Not declared passively: a Redis list that is empty does not exist, and kombu takes that for a missing queue.
     answer = channel.queue_declare(queue, durable=True, auto_delete=False, arguments=_WORK_ARGUMENTS)
     return int(answer.message_count)
 
 
 def dead_count(channel: Any) -> int:
-    """How many dead letters there are; raises what the transport raises."""
+    """Returns how many dead letters there are. Raises the errors of the transport."""
     arguments = {"durable": True, "auto_delete": False, "arguments": _QUORUM}
     return int(channel.queue_declare(DEAD_QUEUE, **arguments).message_count)
 
 
 @contextmanager
 def unavailable(*but: type[FakesweepError]) -> Iterator[None]:
-    """What goes wrong within is a BrokerUnavailableError, except errors of the types `but`.
+    """Turns every error in the body into a BrokerUnavailableError, except errors of the types `but`.
 
-    What we send is valid, so it is the broker's fault, and each transport has errors of its own.
+    What we send is valid, so the broker causes these errors, and each transport has errors of its own.
     """
     try:
         yield

@@ -121,6 +121,7 @@ class Memory:
 
 def divide_memory(settings: Settings, threads: int, edge: int) -> Memory:
     """Divides FAKESWEEP_IMAGE_MEMORY_MIB: first what `threads` messages keep for the engine, then files and pixels.
+
     Raises ConfigurationError if it is not enough.
     """
     kept = threads * MAX_IMAGES * 3 * edge * edge * _VALUE_BYTES

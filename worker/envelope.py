@@ -24,13 +24,13 @@ REFUSED = "fakesweep-refused"
 """The header of a valid message that is not to be moderated: its images fail, and it becomes a dead letter."""
 
 DELIVERIES = "x-delivery-count"
-"""RabbitMQ's header on messages of quorum queues: how often the message came back to its queue. Redis has none."""
+"""RabbitMQ's header on messages of quorum queues: how often the message was redelivered. Redis has none."""
 
 PUBLISHED_AT = "published_at"
 """The header that says when a message was published. It is there to be measured, and changes nothing else."""
 
 SINCE = "fakesweep-since"
-"""The header that tells our task since when the message could be taken, in seconds of Unix time."""
+"""The header that tells our task since when a worker could take the message, in seconds of Unix time."""
 
 MAX_ID_CHARACTERS = 255
 MAX_WAIT = timedelta(minutes=25)
@@ -58,9 +58,9 @@ _NOT_SUPPORTED = ("callbacks", "errbacks", "chain", "chord")
 class Envelope:
     """A message that Celery can read. `payload` is the JudgeImages object, which is not checked yet.
 
-    `eta` is the time when the message must be handled; None means now. `deliveries` counts how often the message came
-    back to its queue, 0 if that is not known. `refused` says why the message must not be moderated. `since` is when the
-    message could be taken first, None if that is not known.
+    `eta` is the time when the message must be handled; None means now. `deliveries` counts how often the message was
+    redelivered, 0 if that is not known. `refused` says why the message must not be moderated. `since` is when a worker
+    could take the message for the first time, None if that is not known.
     """
 
     id: str
@@ -180,7 +180,7 @@ def _time(headers: Mapping[Any, Any], name: str, now: datetime) -> datetime | No
 
 
 def _since(headers: Mapping[Any, Any], eta: datetime | None, now: datetime) -> datetime | None:
-    """When the message was published, or its ETA when that is later. None for what cannot be right."""
+    """Returns when the message was published, or its ETA when that is later. None if this time cannot be right."""
     try:
         published = _time(headers, PUBLISHED_AT, now)
     except InvalidMessageError:

@@ -1,60 +1,60 @@
-"""The error tree, split by what is done with an error. Every error of the project stands here, except those in the
-tree of another library.
+"""All errors of the project, grouped by what happens to them. An error that belongs to the tree of another library is
+defined where it is raised.
 
 FakesweepError
-│   Of a command: one line on stderr, and exit code 1 where no other is given.
+│   Errors of a command. They print one line to stderr. The exit code is 1 unless the line below names another one.
 ├── ConfigurationError      the operator must change a setting: exit code 2
 ├── UsageError              the user must change the command line: exit code 2
-├── SourceError             a source cannot be read: mend it, then resume the scan
+├── SourceError             a source cannot be read: repair it, then resume the scan
 │   └── UnknownSourceError  the user must name another source: exit code 2
-├── NoSuchScanError         the command names a scan that is not there
-├── ScanStateError          the command asks of a scan what its status does not allow
+├── NoSuchScanError         the command names a scan that does not exist
+├── ScanStateError          the status of the scan does not allow the command
 ├── NoSuchContentError      a review is about a content or a place that is not known: name another one
-├── NoSuchReviewerError     a review, or a command, names a reviewer who is not there: add the reviewer
+├── NoSuchReviewerError     a review or a command names a reviewer who does not exist: add the reviewer
 ├── InactiveReviewerError   a review is by a reviewer who is disabled
-├── NoSuchTokenError        a command names a token of the API that is not there
-├── KeyReusedError          a request of the API takes an idempotency key that belongs to another: take a new key
+├── NoSuchTokenError        a command names a token of the API that does not exist
+├── KeyReusedError          a request of the API has the idempotency key of another request: use a new key
 ├── NothingToExportError    people must review or label something before an export
 ├── OlderAtWorkError        a migration would break an older release that is connected: stop its processes
-├── AnnotationStoppedError  the annotation cannot go on: the same command later goes on with it
-│   Of a producer.
-├── SupersededError         another producer has the scan, or nobody wants it now: this one stops with a warning
-│   Of one row of a source, one message or one image.
+├── AnnotationStoppedError  the annotation stopped early: run the same command later to continue
+│   Errors of a producer.
+├── SupersededError         the scan has another producer, or was paused or cancelled: this one stops with a warning
+│   Errors of one row of a source, one message or one image.
 ├── BadRowError             the row names no image: reported with its line, counted and skipped
 ├── InvalidMessageError     the message can never be understood: dead-lettered with the reason
 ├── MessageGivenUpError     a valid message that is not moderated: its images fail, and it is dead-lettered
-├── ImageError              this image's outcome is `failed` with the reason code
-│   Of something outside.
-├── TransientError          may pass by itself: tried again, in place or with a delay
+├── ImageError              the outcome of the image is `failed`, with the reason code
+│   Errors that are temporary.
+├── TransientError          the next try may succeed: retried, at once or with a delay
 │   ├── StorageUnavailableError
 │   ├── DatabaseUnavailableError
 │   ├── BrokerUnavailableError
 │   ├── QueueUnavailableError
 │   ├── LockedError
-│   ├── FasterError          others got each content that the desk had for this person: ask for the next one again
+│   ├── FasterError          other people got each content that the desk had for this person: ask for the next one
 │   ├── KeyInUseError        another request with this idempotency key is being answered
-│   └── ShuttingDownError   the worker is draining: the message goes back to the queue
-│   Of the engine.
-├── EngineGenerateError     one request failed and the engine lives: tried once more, then an outcome
-├── EngineDeadError         the engine is dead or hung: the process ends non-zero, nothing is acknowledged
-├── NotReadyError           inputs cannot be made ready: vLLM's renderer makes them, and the log says why
-│   Of one record of an annotation.
-├── NotAnnotatedError       the record gets no explanation: counted with its cause, the others go on
-├── MalformedAnswerError    the model is asked again, then NotAnnotatedError
-├── RefusedError            at once NotAnnotatedError
-├── NotAnsweredError        likewise, after the retries of the client
-│   Of a request to the web process.
-├── NotLoggedInError        nobody is logged in: the answer leads to the login page
-├── ForbiddenError          who asks may not do this
+│   └── ShuttingDownError   the worker is stopping: the message goes back to the queue
+│   Errors of the engine.
+├── EngineGenerateError     one request failed, and the engine is alive: tried once more, then the image fails
+├── EngineDeadError         the engine is dead or hung: the process ends with an error and acknowledges nothing
+├── NotReadyError           we cannot make ready inputs: vLLM's renderer makes the inputs, and the log says why
+│   Errors of one record of an annotation.
+├── NotAnnotatedError       the record gets no explanation: counted with its cause; other records are not affected
+├── MalformedAnswerError    the model is asked again; after the last try, it becomes a NotAnnotatedError
+├── RefusedError            becomes a NotAnnotatedError, without another try
+├── NotAnsweredError        becomes a NotAnnotatedError, after the retries of the client
+│   Errors of a request to the web process.
+├── NotLoggedInError        nobody is logged in: the app redirects to the login page, or answers 401
+├── ForbiddenError          the person may not do this
 ├── CsrfError               the form is not from our own pages
-├── WrongFormError          the form asks for something that cannot be: it is shown again with the fault
+├── WrongFormError          a field of the form has a wrong value: the form is shown again with the fault
 ├── WrongAddressError       we did not make the address of this picture
-├── ExpiredAddressError     we did, and it is too old
-├── BusyError               too many pictures are under way
-├── NotWaitingError         the content does not wait for this person: it can only be looked at
-├── ClaimLostError          the person's claim does not hold any more: nothing is stored
-├── GoneError               the content left the queue meanwhile
-│   Of this code.
+├── ExpiredAddressError     we made the address of this picture, but it is too old
+├── BusyError               too many pictures are being made
+├── NotWaitingError         the content does not wait for this person: they can only look at it
+├── ClaimLostError          the person's claim is no longer valid: nothing is stored
+├── GoneError               the content has left the queue
+│   A mistake in our own code.
 └── UndeclaredMetricError   worker/metrics/declared.py does not declare the metric, the label or its value
 """
 
@@ -62,7 +62,9 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why an image has no verdict. The codes are stored, shown and filtered by; they never change meaning."""
+    """Why an image has no verdict. The codes are stored, and people see them and filter by them. A code never
+    changes its meaning.
+    """
 
     NOT_FOUND = "not_found"
     ACCESS_DENIED = "access_denied"
@@ -79,7 +81,7 @@ class Reason(StrEnum):
 
 
 class FakesweepError(Exception):
-    """The root of everything this project raises on purpose."""
+    """The base class of all errors that this project raises on purpose."""
 
 
 class ConfigurationError(FakesweepError):
@@ -87,7 +89,7 @@ class ConfigurationError(FakesweepError):
 
 
 class UsageError(FakesweepError):
-    """The command line asks for something that cannot be."""
+    """The command line asks for something that is not possible."""
 
 
 class SourceError(FakesweepError):
@@ -95,15 +97,15 @@ class SourceError(FakesweepError):
 
 
 class UnknownSourceError(SourceError):
-    """The source is not there, or nothing that can be listed: bad usage."""
+    """The source does not exist, or is not something that can be listed."""
 
 
 class NoSuchScanError(FakesweepError):
-    """There is no scan of that id."""
+    """There is no scan with that id."""
 
 
 class ScanStateError(FakesweepError):
-    """The scan's status does not allow what a command asks for."""
+    """The status of the scan does not allow the command."""
 
 
 class NoSuchContentError(FakesweepError):
@@ -111,19 +113,19 @@ class NoSuchContentError(FakesweepError):
 
 
 class NoSuchReviewerError(FakesweepError):
-    """There is no reviewer of that name."""
+    """There is no reviewer with that name."""
 
 
 class InactiveReviewerError(FakesweepError):
-    """The reviewer is disabled, and reviews nothing more."""
+    """The reviewer is disabled and cannot review."""
 
 
 class NoSuchTokenError(FakesweepError):
-    """There is no token of that name."""
+    """There is no token with that name."""
 
 
 class KeyReusedError(FakesweepError):
-    """The idempotency key belongs to a request with another body."""
+    """The idempotency key was used for a request with another body."""
 
 
 class NothingToExportError(FakesweepError):
@@ -131,15 +133,15 @@ class NothingToExportError(FakesweepError):
 
 
 class OlderAtWorkError(FakesweepError):
-    """A release is connected to the database that does not work with a revision. The text names both."""
+    """A release that does not work with a revision is connected to the database. The text names both."""
 
 
 class AnnotationStoppedError(FakesweepError):
-    """The run ended before its end; the same command goes on with it. The text says why, and what helps."""
+    """The run stopped early; the same command continues it. The text says why, and what helps."""
 
 
 class SupersededError(FakesweepError):
-    """Another producer has gone on with the scan, or somebody paused or cancelled it."""
+    """Another producer has continued the scan, or somebody paused or cancelled it."""
 
 
 class BadRowError(FakesweepError):
@@ -147,17 +149,17 @@ class BadRowError(FakesweepError):
 
 
 class InvalidMessageError(FakesweepError):
-    """A message that does not validate. The text says what is wrong with it."""
+    """A message that is not valid. The text says what is wrong with it."""
 
 
 class MessageGivenUpError(FakesweepError):
-    """A valid message that has expired, or was delivered again and again and never came to an end."""
+    """A valid message that has expired, or was redelivered too often and never finished."""
 
 
 class ImageError(FakesweepError):
     """This image gets the outcome `failed`.
 
-    `reason` is the stored code, `detail` one line for a person (no secrets, no presigned URLs).
+    `reason` is the stored code, and `detail` is one line for a person (no secrets, no presigned URLs).
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -167,15 +169,15 @@ class ImageError(FakesweepError):
 
 
 class TransientError(FakesweepError):
-    """Something outside is away for a while."""
+    """A temporary error: the same step may succeed later."""
 
 
 class StorageUnavailableError(TransientError):
-    """The storage cannot be reached, or refuses for a reason that is not the image's fault."""
+    """The storage cannot be reached, or refuses for a reason that has nothing to do with the image."""
 
 
 class DatabaseUnavailableError(TransientError):
-    """Postgres cannot be reached or dropped the connection."""
+    """Postgres cannot be reached, or the connection was lost."""
 
 
 class BrokerUnavailableError(TransientError):
@@ -187,11 +189,11 @@ class QueueUnavailableError(TransientError):
 
 
 class LockedError(TransientError):
-    """Another session holds a lock on the findings; whoever asks again later succeeds."""
+    """Another session holds a lock on what is to be read or written. Try again later."""
 
 
 class FasterError(TransientError):
-    """Others were faster each time that this person was to get a content."""
+    """Each time that the desk had a content for this person, another person got it first."""
 
 
 class KeyInUseError(TransientError):
@@ -199,11 +201,11 @@ class KeyInUseError(TransientError):
 
 
 class ShuttingDownError(TransientError):
-    """The worker was asked to stop before this message's images were started."""
+    """The worker must stop, and has not started with this message's images."""
 
 
 class EngineGenerateError(FakesweepError):
-    """The engine could not answer for one image; others are not concerned."""
+    """The engine could not answer for one image. Other images are not affected."""
 
 
 class EngineDeadError(FakesweepError):
@@ -211,13 +213,13 @@ class EngineDeadError(FakesweepError):
 
 
 class NotReadyError(FakesweepError):
-    """Why ready inputs cannot be made for a model, or with this vLLM."""
+    """We cannot make ready inputs for this model, or with this version of vLLM. The text says why."""
 
 
 class NotAnnotatedError(FakesweepError):
-    """This record gets no explanation; others are not concerned.
+    """This record gets no explanation. Other records are not affected.
 
-    `cause` is a Cause or an AnnotationCause (worker.lab), `detail` one line for a person.
+    `cause` is a Cause or an AnnotationCause (worker.lab), and `detail` is one line for a person.
     """
 
     def __init__(self, cause: StrEnum, detail: str) -> None:
@@ -231,19 +233,19 @@ class MalformedAnswerError(FakesweepError):
 
 
 class RefusedError(FakesweepError):
-    """The endpoint does not take this request: others are not concerned."""
+    """The endpoint refused this request. Other requests are not affected."""
 
 
 class NotAnsweredError(FakesweepError):
-    """No answer to this request after all retries: others may have one."""
+    """There was no answer to this request after all retries. Other requests may get one."""
 
 
 class NotLoggedInError(FakesweepError):
-    """Nobody is logged in: the app answers with the way to the login page."""
+    """Nobody is logged in: the app redirects to the login page."""
 
 
 class ForbiddenError(FakesweepError):
-    """Who asks may not do this. The text says which role may."""
+    """The person may not do this. The text says which role may."""
 
 
 class CsrfError(FakesweepError):
@@ -251,7 +253,7 @@ class CsrfError(FakesweepError):
 
 
 class WrongFormError(FakesweepError):
-    """What was given does not do. `field` is the name of the input that it is about."""
+    """A value in a form is wrong. `field` is the name of its input."""
 
     def __init__(self, field: str, text: str) -> None:
         super().__init__(text)
@@ -259,23 +261,26 @@ class WrongFormError(FakesweepError):
 
 
 class WrongAddressError(FakesweepError):
-    """We did not make this address, or not for who asks."""
+    """We did not make this address, or we made it for another person."""
 
 
 class ExpiredAddressError(FakesweepError):
-    """The address was right, and is too old."""
+    """We made the address, but it is too old."""
 
 
 class BusyError(FakesweepError):
-    """Too many pictures are under way."""
+    """Too many pictures are being made."""
 
 
 class NotWaitingError(FakesweepError):
-    """The content does not wait for this person: the text says why. It can still be looked at."""
+    """The content does not wait for this person: the text says why. They can still look at it."""
 
 
 class ClaimLostError(FakesweepError):
-    """The person's claim does not hold any more: `holder` has it, or `decided_by` has decided it, or neither."""
+    """The person's claim is no longer valid. `holder`: who claims the content now. `decided_by`: who has decided it.
+
+    Both may be None.
+    """
 
     def __init__(self, text: str, *, holder: str | None = None, decided_by: str | None = None) -> None:
         super().__init__(text)
@@ -284,7 +289,7 @@ class ClaimLostError(FakesweepError):
 
 
 class GoneError(FakesweepError):
-    """The content left the queue meanwhile: the text says why."""
+    """The content has left the queue: the text says why."""
 
 
 class UndeclaredMetricError(FakesweepError):

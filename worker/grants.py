@@ -1,7 +1,7 @@
-"""What each role of the database may do, as a table to read: `fakesweep roles` grants this and nothing else.
+"""Says what each role of the database may do: `fakesweep roles` grants this and nothing else.
 
-Nobody but the owner may truncate a table, or change or delete verdicts, reviews and withdrawals, or change findings.
-Partitions of `findings` and identity columns need no grants: whoever may write the table may write them.
+Nobody but the owner may truncate a table, change or delete verdicts, reviews and withdrawals, or change findings.
+Partitions of `findings` and identity columns need no grants: a role that may write the table may also write them.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ class Role(StrEnum):
 WORKER, PRODUCER, REVIEWER, DASHBOARD, WEB = Role.WORKER, Role.PRODUCER, Role.REVIEWER, Role.DASHBOARD, Role.WEB
 
 FIRST = (Role.OWNER, WORKER, PRODUCER, REVIEWER, DASHBOARD)
-"""The roles of the first release that had roles. A database that has roles is recognised by them."""
+"""The roles of the first release that had roles. If a database has these, it has roles."""
 
 INCLUDES: Mapping[Role, tuple[Role, ...]] = {WEB: (PRODUCER, REVIEWER)}
 """Roles that also have the rights of other roles: the review desk reviews, submits images and starts scans."""
@@ -35,7 +35,7 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     "alembic_version": {WORKER: "SELECT", PRODUCER: "SELECT", REVIEWER: "SELECT"},
     "detectors": {WORKER: "SELECT, INSERT, UPDATE (started_at)", PRODUCER: "SELECT"},
     # Workers open submissions, count, and end or pause a scan. They fill in thresholds, which are in the policy.
-    # What a scan is, such as its source and its token, nobody but the owner changes.
+    # Only the owner may change what a scan is, such as its source and its token.
     "scans": {
         WORKER: f"SELECT, INSERT, UPDATE ({_COUNTED}, {_STATUS}, rate, counted_at)",
         PRODUCER: f"SELECT, INSERT, UPDATE ({_COUNTED}, {_STATUS}, unchanged, cursor, skipped, skipped_by, "
@@ -48,7 +48,7 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     "findings": {WORKER: "SELECT, INSERT, DELETE", PRODUCER: "SELECT, INSERT, DELETE"},
     "unpublished": {WORKER: "SELECT, INSERT, DELETE", PRODUCER: "SELECT, INSERT, DELETE"},
     "repaired": {WORKER: "SELECT, DELETE", PRODUCER: "SELECT, INSERT, DELETE"},
-    # Producers delete what is left of scans that have ended.
+    # Producers delete the rows of scans that have ended.
     "suspects": {WORKER: "SELECT, INSERT, UPDATE (tries), DELETE", PRODUCER: "SELECT, DELETE"},
     "message_tries": {WORKER: "SELECT, INSERT, UPDATE (tries, started_at), DELETE", PRODUCER: "SELECT, DELETE"},
     # Triggers fill in the other columns. SELECT, because a stored review is returned.
@@ -70,7 +70,7 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     "idempotency_keys": {WEB: "SELECT, INSERT, UPDATE (published_at), DELETE"},
     # A hash is written once. Workers mark those of contents that are fake or uncertain.
     "content_hashes": {WORKER: "SELECT, INSERT, UPDATE (in_question)", WEB: "SELECT"},
-    # `fakesweep flagged`. Triggers write it, and what comes after it, with the owner's rights.
+    # For `fakesweep flagged`. Triggers write this table and those below, with the owner's rights.
     "contents": {PRODUCER: "SELECT"},
     # Other places where a picture may be.
     "content_places": {WEB: "SELECT"},

@@ -1,11 +1,11 @@
-"""Whether a worker does its work: a watchdog on its engine, and an HTTP endpoint for those who ask.
+"""Says whether a worker works: a watchdog checks its engine, and an HTTP endpoint answers probes.
 
 GET /health        200 while it takes messages; 503 while it starts or stops, and when its engine is dead or hung
 GET /health/live   503 only when its engine is dead or hung
 GET /metrics       our own metrics (docs/metrics.md), the process's and vLLM's, in Prometheus's text format
 
-For Kubernetes: /health is the readiness probe, /health/live the liveness probe. A start takes minutes and a stop lasts
-until the images in hand are judged; /health/live answers 200 during both, so that neither needs a probe of its own.
+For Kubernetes: /health is the readiness probe, /health/live the liveness probe. A start takes minutes, and a stop lasts
+until the fetched images are judged. /health/live answers 200 during both, so no start-up probe is needed.
 """
 
 import json
@@ -27,18 +27,19 @@ log = structlog.get_logger(__name__)
 
 
 class Status(StrEnum):
-    """What a worker says of itself."""
+    """The state of a worker, as /health names it."""
 
     STARTING = "starting"
     READY = "ready"
     STOPPING = "stopping"
-    DEAD = "dead"  # seen for a moment at most: the process ends
+    DEAD = "dead"  # for a moment only: then the process ends
 
 
 class Health:
-    """The worker's status, kept by the composition root, and DEAD by the watchdog.
+    """The worker's status. worker.__main__ sets it, and the watchdog sets it to DEAD.
 
-    `on_engine_death` ends the process. `registry` holds our own metrics. `interval_s`: between two looks at the engine.
+    `on_engine_death` ends the process. `registry` holds our own metrics. `interval_s` is the time between two checks of
+    the engine.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class Health:
 
     @contextmanager
     def watching(self, engine: Engine) -> Iterator[None]:
-        """Looks after the engine while the body runs, also when no message waits for it. Close the engine afterwards:
-        a closed one looks dead.
+        """Checks the engine while the body runs, also when no message waits for it.
+
+        Close the engine only after the body: a closed engine looks dead.
         """
         ended = threading.Event()
         watchdog = threading.Thread(target=self._watch, args=(engine, ended), name="watchdog", daemon=True)

@@ -2,9 +2,9 @@
 
 The bound adds up what Pillow and its libraries hold at each step. `python -m benchmarks.decode_memory` measures the
 factors: it decodes each format in a new process and compares the peak with the bound
-(benchmarks/results/decode_memory.json). Bytes a pixel at the peak, with Pillow 13.0, for an upright RGB image:
+(benchmarks/results/decode_memory.json). Bytes per pixel at the peak, with Pillow 13.0, for an upright RGB image:
 
-| file | bytes a pixel | what they are |
+| file | bytes per pixel | what they are |
 |---|---|---|
 | JPEG, PNG, BMP, TIFF | 4 | Pillow stores RGB in four bytes |
 | the same, turned by its EXIF orientation | 8 | the image before and after it is turned |
@@ -84,8 +84,8 @@ def decode_bytes(
             kept + _RGB * (pixels + _square_pixels(image.size, edge, fit, limits.max_pixels)),
         ]
         if isinstance(image, JpegFile) and image.cut is not None:
-            # JpegFile.load() decodes it in full size. It makes a copy of the file with another end, and then another
-            # copy.
+            # JpegFile.load() decodes it in full size. It makes two copies of the file, one after the other, each with
+            # another end.
             steps.append(whole + coefficients + 2 * len(data))
         has_more = is_deep(image.mode) or isinstance(image, HeifFile)
         return max(steps) + _beside_pixels(header, data) + (2 * _SLACK if has_more else _SLACK)
@@ -96,9 +96,9 @@ def _bytes_a_pixel(mode: str) -> int:
 
 
 def _while_made_rgb(header: Header) -> int:
-    """Bytes a pixel of the image before it is made RGB, and after.
+    """Bytes per pixel of the image before it is converted to RGB, and after.
 
-    An image with deep levels is made 8-bit before, and the deep image is released.
+    An image with deep levels is converted to 8 bits first, and the deep image is released.
     """
     mode = header.image.mode
     if mode in {"RGB", "RGBX"}:
@@ -141,7 +141,7 @@ def _while_webp(image: WebPFile) -> int:
 def _planes(image: Image.Image, data: bytes) -> int:
     """Bytes of an AVIF's planes, which are held until the file is closed: two copies, without subsampling.
 
-    They take two bytes a sample if any item has more than 8 bits.
+    They take two bytes per sample if any item has more than 8 bits.
     """
     if image.format != "AVIF":
         return 0

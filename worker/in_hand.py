@@ -1,4 +1,4 @@
-"""The messages in hand: those that this process is working on.
+"""The messages in hand, which are those that this process is working on.
 
 If a connection to the broker is lost, the broker delivers its messages again, perhaps to the same process.
 """

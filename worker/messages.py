@@ -51,7 +51,7 @@ class _Says:
         return core_schema.custom_error_schema(handler(source), "unfit", custom_error_message=self.message)
 
 
-# Nearly all uris are ASCII. They are checked without calling Python, because a producer checks a million of them.
+# Nearly all uris are ASCII. pydantic checks these without calling Python, because a producer checks a million of them.
 _ASCII_URI = r"^(?:s3://[\x01-\x2e\x30-\x7f]+/[\x01-\x7f]+|file:///[\x01-\x7f]*)$"
 _URI = re.compile(r"s3://[^/\x00]+/[^\x00]+|file:///[^\x00]*")
 _NO_NUL = r"^[^\x00]*$"
@@ -70,7 +70,7 @@ Uri = Annotated[
     _Says(f"must be s3://bucket/key or file:///path: Unicode text of at most {MAX_URI_BYTES} bytes, without NUL"),
 ]
 
-# An empty one means unknown. Only for this is Python called.
+# An empty one means unknown. Python is called only for this.
 ETag = Annotated[
     Annotated[str, Field(pattern=r"^[^\x00]+$", max_length=256)]
     | Annotated[Literal[""], AfterValidator(lambda _: None)],

@@ -1,7 +1,7 @@
-"""The schema: bringing it up to date, and refusing to work on one that this release does not work with.
+"""Brings the schema up to date, and refuses a schema that does not work with this release.
 
-A schema says from which release on it works: a comment on the table `alembic_version`, written by the transaction of
-each revision (migrations/env.py). So a release that is older than a schema knows whether it may work on it.
+A comment on the table `alembic_version` names the oldest release that works with the schema. Each revision writes it in
+its own transaction (migrations/env.py). So a release that is older than the schema knows whether it may use it.
 """
 
 import time
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 MIGRATION_LOCK = 0x53574550
-"""Advisory lock (ASCII "SWEP"): of ten workers that start at once, one migrates and nine wait."""
+"""Advisory lock (ASCII "SWEP"): if ten workers start at the same time, one migrates and nine wait."""
 _ASK_AGAIN_S = 0.2
 
 __all__ = ["MIGRATION_LOCK", "alembic_config", "check_schema", "newest", "upgrade"]
@@ -41,7 +41,7 @@ WHERE oid = to_regclass('alembic_version') AND pg_get_userbyid(relowner) <> curr
 
 
 class _State(NamedTuple):
-    """What the database says: the revision of its schema, and the oldest release that works on it, if it says so."""
+    """What the database says: the revision of its schema, and the oldest release that works with it, if it says so."""
 
     revision: str
     """Empty in a database without our schema."""
@@ -55,7 +55,7 @@ class _State(NamedTuple):
 
 
 def alembic_config() -> "Config":
-    """Alembic's configuration; the scripts are those of the installed package."""
+    """Returns Alembic's configuration. The revisions are those of the installed package."""
     from alembic.config import Config  # noqa: PLC0415 - takes a third of a second; only a migration needs it
 
     config = Config()
@@ -67,20 +67,20 @@ def alembic_config() -> "Config":
 
 
 def upgrade(database: Database, *, finish: bool = False, force: bool = False) -> str:
-    """Brings the schema to the revision that this release needs, under an advisory lock. Returns the revision it has.
+    """Brings the schema to the revision that this release needs, under an advisory lock. Returns the new revision.
 
-    With `finish`, to the newest one: then the revisions that follow a roll-out run, too, as they do in an empty
-    database. A newer schema that works with this release stays as it is.
+    With `finish`, it brings the schema to the newest revision: the revisions that follow a roll-out run, too. In an
+    empty database, they always run. A newer schema that works with this release stays as it is.
 
-    Each revision is a transaction of its own, so that none keeps its locks while the next ones work. Whoever has the
-    rights of the tables' owner migrates as the owner, so that new tables belong to it.
+    Each revision is a transaction of its own, so that it does not keep its locks while the next ones run. A login with
+    the rights of the tables' owner migrates as the owner, so that new tables belong to the owner.
 
-    Raises OlderAtWorkError, before it changes anything, when a revision does not work with a release that is connected
-    to the database; with `force`, it does not look. Raises ConfigurationError when the database cannot be reached, or
-    cannot hold all text, when its schema is newer and does not work with this release, and when a revision fails. It
-    names the revision that the schema is at then: those before the failed one stay.
+    Raises OlderAtWorkError, before it changes anything, when a release is connected that does not work with a revision;
+    with `force`, this is not checked. Raises ConfigurationError when the database cannot be reached or cannot store all
+    text, when its schema is newer and does not work with this release, and when a revision fails. Then the revisions
+    before the failed one stay, and the error names the last of them.
     """
-    from alembic.util import CommandError  # noqa: PLC0415 - likewise
+    from alembic.util import CommandError  # noqa: PLC0415 - the same
 
     before = None
     try:
@@ -99,7 +99,7 @@ def upgrade(database: Database, *, finish: bool = False, force: bool = False) ->
 
 
 def _run(connection: Connection, current: str, target: str, *, force: bool) -> None:
-    from alembic import command  # noqa: PLC0415 - likewise
+    from alembic import command  # noqa: PLC0415 - the same
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     config = alembic_config()
@@ -113,18 +113,18 @@ def _run(connection: Connection, current: str, target: str, *, force: bool) -> N
 
 
 def _become_owner(connection: Connection) -> None:
-    """Until the end of the transaction that has just begun: a revision.
+    """Becomes the owner of the tables until the end of the transaction that has just begun, which is a revision.
 
-    Does nothing in an empty database, and for who may not become the owner.
+    Does nothing in an empty database, or if the login may not become the owner.
     """
-    raw: Any = connection.connection.driver_connection  # SQLAlchemy's own would begin once more
+    raw: Any = connection.connection.driver_connection  # SQLAlchemy's own connection would begin another transaction
     found = raw.execute(_OWNER).fetchone()
     if found:
         raw.execute(f"SET LOCAL ROLE {found[0]}")
 
 
 def _stopped(database: Database, before: _State | None, error: Exception) -> ConfigurationError:
-    """What failed, and how far the revisions before it came."""
+    """Returns the error, which says what failed and which revision the schema has now."""
     fault = _unreachable(error)
     if before is None:
         return fault
@@ -142,8 +142,8 @@ def _stopped(database: Database, before: _State | None, error: Exception) -> Con
 def _alone(database: Database) -> Iterator[None]:
     """Holds the lock, in a transaction on a connection of its own.
 
-    A lock of the session would stay behind in the pool of PgBouncer, which gives each transaction another session. Who
-    waits asks again and again, and keeps no connection of such a pool meanwhile.
+    A lock of the session would stay behind in the pool of PgBouncer, which may run each transaction in another session.
+    A process that waits asks again every _ASK_AGAIN_S seconds, and does not keep a connection of such a pool.
     """
     with database.connect() as connection:
         while not connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}).scalar():
@@ -154,7 +154,7 @@ def _alone(database: Database) -> Iterator[None]:
 
 
 def check_schema(database: Database) -> str:
-    """Returns the schema's revision. It may be newer than this release, if the schema says that they work together.
+    """Returns the schema's revision. It may be newer than this release if the schema says that both work together.
 
     Raises ConfigurationError when the database does not answer, and when its schema does not work with this release.
     """

@@ -82,7 +82,7 @@ def _open(session: Session, job: JudgeImages, message_id: UUID, parts: Parts) ->
     decided = known.decided_uris(session, scan, job.images, again=job.again)
     undecided = [ref for ref in job.images if ref.uri not in decided]
     if not undecided:
-        # The worker that saved their outcomes may have died before it ended the scan.
+        # The worker that saved their outcomes may have died before it updated the scan's status.
         counters.settle(session, scan.id)
     return delivery, undecided
 

@@ -1,8 +1,8 @@
-"""One bucket of S3 as obstore reaches it: the address, the credentials and the network settings that boto3 uses.
+"""Fetches from one bucket of S3 with obstore, with the address, credentials and network settings that boto3 uses.
 
-obstore (Rust) fetches an object in a fraction of boto3's CPU time, and outside Python's lock. It would read settings of
-its own, so it is given everything: the address from a request that boto3 sent, the rest from boto3's session. Only
-worker.s3_store loads this module, and only when it fetches from S3.
+obstore (Rust) fetches an object in a fraction of boto3's CPU time, and outside Python's lock. On its own, it would read
+other settings than boto3. So we give it all of them: the address from a request that boto3 sent, the rest from boto3's
+session. Only worker.s3_store loads this module, and only when it fetches from S3.
 """
 
 import re
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 _TRIES = 3
 AGAIN_S = 300.0
-"""After so many seconds obstore is tried again on a bucket where it has failed three times and never fetched."""
+"""If obstore failed three times on a bucket and never fetched from it, it is tried again after this time."""
 
 _OTHER_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)|[\x00-\x1f\x7f]")
-"""Keys with an empty part, with `.` or `..` as a part, or with a control character: obstore refuses most of them, and
-strips a slash at the beginning or the end, which would fetch another object."""
+"""Keys with an empty part, with `.` or `..` as a part, or with a control character. obstore refuses most of them, and
+removes a slash at the beginning or the end, so it would fetch another object."""
 
 _OTHER_ETAG = re.compile(r"[^\x20-\x7e]")
-"""obstore panics when a header may not hold a character (object_store 0.14.2, with_aws_sigv4)."""
+"""Characters that a header cannot have: obstore panics when it gets one (object_store 0.14.2, with_aws_sigv4)."""
 
 _SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=.+/\d{8}/([^/,]+)/s3/aws4_request,")
 
@@ -52,7 +52,7 @@ class Address:
 
 
 def address_of(request: AWSPreparedRequest, key: str) -> Address | None:
-    """The address of the bucket that boto3 got `key` from with this request.
+    """Returns the address of the bucket from which boto3 got `key` with this request.
 
     None if obstore cannot send such requests: another signature (access points in several regions, directory buckets,
     S3 on Outposts), or a password in the URL, which obstore would send instead of the signature.
@@ -75,13 +75,13 @@ class Network:
 
     @staticmethod
     def of(endpoint: str, ca_bundle: str | None, timeout_s: float) -> "Network":
-        """What a client of boto3 with that endpoint uses. `ca_bundle` is the setting of that name."""
+        """Returns what boto3 uses for that endpoint. `ca_bundle` is boto3's setting with this name."""
         return Network(timeout_s, get_environ_proxies(endpoint), ca_bundle or str(get_cert_path(verify=True)))
 
     def options(self, scheme: str) -> dict[str, Any]:
-        """obstore's client options. Each one is given, as obstore also reads them from AWS_… variables.
+        """Returns obstore's client options. All are given, because obstore also reads them from AWS_… variables.
 
-        Raises OSError when the bundle cannot be read. obstore trusts the system's certificates beside it.
+        Raises OSError when the bundle cannot be read. obstore trusts the system's certificates, too.
         """
         proxy = self.proxies.get(scheme)
         if proxy and not proxy.startswith(("http:", "https:")):
@@ -94,7 +94,7 @@ class Network:
             "read_timeout": timedelta(seconds=self.timeout_s),
             "timeout": timedelta(days=1),  # for the whole answer: a large object on a slow line must arrive
             "root_certificate": Path(self.ca_bundle).read_bytes(),
-            # Without a proxy of ours, obstore takes one from ALL_PROXY. This one is used for no host.
+            # If we give no proxy, obstore takes the one in ALL_PROXY. So we give one that is used for no host.
             "proxy_url": proxy or "http://127.0.0.1:9",
             "proxy_excludes": "" if proxy else "*,0.0.0.0/0,::/0",
         }
@@ -102,13 +102,13 @@ class Network:
 
 @dataclass(repr=False)  # it holds secrets
 class ObstoreBucket:
-    """Gets the objects of one bucket; for several threads.
+    """Gets the objects of one bucket. Thread-safe.
 
-    `credentials` is asked before each request, so that expired credentials are never used.
+    `credentials` is called before each request, so that expired credentials are never used.
     """
 
     FAILURES: ClassVar = (BaseError, OSError, ValueError, *AWS_ERRORS)
-    """What get() and its answer's bytes() raise; AWS_ERRORS when boto3 finds no credentials."""
+    """What get() and the bytes() of its answer raise. AWS_ERRORS come from boto3, when it finds no credentials."""
 
     name: str
     address: Address
@@ -127,10 +127,10 @@ class ObstoreBucket:
         return usable and not (_OTHER_KEY.search(key) or _OTHER_ETAG.search(etag or ""))
 
     def get(self, key: str, etag: str | None) -> "GetResult":
-        """The answer, its body not yet read. One try. Raises FAILURES."""
+        """Returns the answer, whose body is not read yet. It tries only once. Raises FAILURES."""
         store = self._store_for(self.credentials())
         answer = obstore.get(store, key, options={"if_match": f'"{etag}"'} if etag else None)
-        # obstore follows a redirect to whatever page; boto3 does not. Every object of S3 has an ETag.
+        # obstore follows a redirect to any page; boto3 does not. Every object of S3 has an ETag, other pages may not.
         found = (answer.meta["e_tag"] or "").strip('"')
         if not found or (etag and found != etag):
             raise ValueError(f"an answer with the ETag {found!r}")
@@ -138,15 +138,15 @@ class ObstoreBucket:
 
     @staticmethod
     def may_pass(failure: Exception) -> bool:
-        """Whether it may be the network's fault, or that of a busy server; otherwise the server said no."""
+        """Whether the network or a busy server may be the cause. Otherwise the server refused the request."""
         return isinstance(failure, GenericError)
 
     def succeeded(self) -> None:
-        """obstore has fetched an object: it can reach this bucket."""
+        """Notes that obstore has fetched an object, so it can reach this bucket."""
         self._proven = True
 
     def failed(self) -> bool:
-        """Counts a failure with an object that boto3 then got. True if boto3 is asked alone for AGAIN_S from now on."""
+        """Counts a failure with an object that boto3 then got. Returns True if only boto3 is used during AGAIN_S."""
         self._failures += 1
         self._again_at = time.monotonic() + AGAIN_S
         return not self._proven and self._failures == _TRIES
@@ -166,7 +166,7 @@ class ObstoreBucket:
         }
         return S3Store(
             self.name,
-            # Both names of the endpoint, as AWS_ENDPOINT_URL_S3 would come before the other one.
+            # Both names of the endpoint are given. Otherwise the variable AWS_ENDPOINT_URL_S3 would override the first.
             config={
                 "endpoint": self.address.base,
                 "aws_endpoint_url_s3": self.address.base,
@@ -178,6 +178,6 @@ class ObstoreBucket:
             },
             client_options=self.network.options(urlsplit(self.address.base).scheme),  # type: ignore[arg-type]
             retry_config={"max_retries": 0},
-            # Not as config: there, no token means that of AWS_SESSION_TOKEN.
+            # Not in `config`: there, obstore would take a missing token from AWS_SESSION_TOKEN.
             credential_provider=lambda: signing,
         )

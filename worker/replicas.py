@@ -1,9 +1,9 @@
-"""One worker process for each GPU of a machine: `fakesweep worker --gpus all`.
+"""Runs one worker process for each GPU of a machine: `fakesweep worker --gpus all`.
 
-The parent starts them, passes signals on, and starts again what dies. Parent and child hold the two ends of a socket.
-When the parent's end closes, however the parent ended, the child stops as after SIGTERM, and is killed if that takes
-long. (Linux's PR_SET_PDEATHSIG would need ctypes and follows the parent's thread, not its process.) Over the same
-socket, the child says what is wrong with its configuration, so that the parent can say it once for all.
+The parent starts the children, passes signals on, and restarts a child that dies. Parent and child hold the two ends of
+a socket. The parent's end closes however the parent ends, also by SIGKILL. Then the child stops as after SIGTERM, and
+is killed if that takes long. (Linux's PR_SET_PDEATHSIG would need ctypes, and depends on the parent's thread instead of
+its process.) If its configuration is wrong, a child says so over the same socket. The parent then prints this once.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ log = structlog.get_logger(__name__)
 
 OK, FAILED, CONFIGURATION = 0, 1, 2
 ORPHAN_S = 5
-"""How long a worker whose parent was killed may go on with its messages. Then the next one may need its GPU."""
+"""How long a worker may finish its messages after its parent was killed. Then the next worker may need its GPU."""
 _NUMBER, _SOCKET = "FAKESWEEP_REPLICA", "FAKESWEEP_PARENT_SOCKET"
 
 
 def main(gpus: str) -> int:
-    """Runs a worker for each of those GPUs until they are told to stop; the exit code. Raises ConfigurationError."""
+    """Runs a worker for each of these GPUs until SIGTERM. Returns the exit code. Raises ConfigurationError."""
     settings = Settings.from_environment()
     telemetry.configure_logging(settings)
     telemetry.init_sentry(settings)
@@ -45,7 +45,7 @@ def main(gpus: str) -> int:
 
 @dataclass
 class Backoff:
-    """How long to wait before the next start: twice as long each time, from the beginning after a long run. Seconds."""
+    """The wait before the next start, in seconds. It doubles each time. After a long run, it is `first_s` again."""
 
     first_s: float = 1
     limit_s: float = 60
@@ -53,14 +53,14 @@ class Backoff:
     _next_s: float = field(default=0, init=False)
 
     def after(self, ran_s: float) -> float:
-        """The wait after a run of that length."""
+        """Returns the wait after a run of this length."""
         wait_s = self.first_s if ran_s >= self.long_run_s else max(self._next_s, self.first_s)
         self._next_s = min(2 * wait_s, self.limit_s)
         return wait_s
 
 
 class Replicas:
-    """The parent. `gpus` are those of choose_gpus; `command` starts a worker."""
+    """The parent. `gpus` is what choose_gpus() returned; `command` starts a worker."""
 
     def __init__(
         self,
@@ -78,7 +78,10 @@ class Replicas:
         self._wrong: str | None = None
 
     async def run(self) -> int:
-        """Runs until every child has ended: 0 when all drained. Raises ConfigurationError with what a child said."""
+        """Runs until every child has ended. Returns 0 if all finished their work, 1 otherwise.
+
+        Raises ConfigurationError with the text of a child.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop, number)
         drained = await asyncio.gather(*(self._keep(gpu) for gpu in self._gpus))
@@ -93,17 +96,17 @@ class Replicas:
                 child.send_signal(number)
 
     async def _keep(self, gpu: int) -> bool:
-        """Runs a GPU's worker, again and again until the stop; whether the last one drained.
+        """Runs the worker of a GPU, again and again until the stop. Returns whether the last one finished its work.
 
-        A wrong configuration ends everything at the first start only. Later the same code says that something is away
-        for a while: a database, or memory of the GPU that the one before has not given back yet.
+        A wrong configuration stops all workers at the first start only. Later, the same exit code means a temporary
+        fault: the database is away, or the previous worker has not freed its memory of the GPU yet.
         """
         backoff, first = self._backoff(), True
         while not self._stopping.is_set():
             started = self._clock()
             code, said = await self._start(gpu)
             if code == OK or self._stopping.is_set():
-                return code in {OK, -signal.SIGTERM, -signal.SIGINT}  # negative: not begun yet, or just done
+                return code in {OK, -signal.SIGTERM, -signal.SIGINT}  # negative: before its start, or after its end
             if code == CONFIGURATION and first:
                 self._wrong = self._wrong or said or f"the worker of GPU {gpu} refused to start; see its log"
                 self._stop(signal.SIGTERM)
@@ -115,11 +118,11 @@ class Replicas:
         return True
 
     async def _start(self, gpu: int) -> tuple[int, str]:
-        """Runs a worker once: its exit code, negative for a signal, and what it said of its configuration."""
+        """Runs a worker once. Returns its exit code (negative: a signal) and what is wrong with its configuration."""
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                # In a group of its own: Ctrl-C reaches the parent alone, and what a killed worker leaves can be ended.
+                # In a group of its own: Ctrl-C reaches only the parent, and what a killed worker leaves can be killed.
                 child = await asyncio.create_subprocess_exec(
                     *self._command, env=self._environment(gpu, theirs), pass_fds=[theirs.fileno()], process_group=0,
                     stdin=asyncio.subprocess.DEVNULL,
@@ -133,7 +136,7 @@ class Replicas:
             if code != OK:
                 with suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
-            ours.setblocking(False)  # what the child started may hold its end a moment longer
+            ours.setblocking(False)  # processes that the child started may hold its end a little longer
             try:
                 return code, ours.recv(65536).decode(errors="replace")
             except OSError:
@@ -141,7 +144,7 @@ class Replicas:
 
     def _environment(self, gpu: int, line: socket.socket) -> dict[str, str]:
         own = {"CUDA_VISIBLE_DEVICES": self._gpus[gpu], _NUMBER: str(gpu), _SOCKET: str(line.fileno())}
-        if self._health_port:  # 0 is any free port, for each
+        if self._health_port:  # with 0, each worker takes any free port
             own["FAKESWEEP_HEALTH_PORT"] = str(self._health_port + gpu)
         return {**os.environ, **own}
 
@@ -155,7 +158,7 @@ class Replica:
 
     @classmethod
     def join(cls) -> Self | None:
-        """This process's place among replicas, None when it runs alone. From now on it ends with its parent."""
+        """Returns which replica this process is, or None if it runs alone. From now on, it ends with its parent."""
         if _SOCKET not in os.environ:
             return None
         line = socket.socket(fileno=int(os.environ.pop(_SOCKET)))
@@ -166,15 +169,15 @@ class Replica:
 
     def _follow(self) -> None:
         with suppress(OSError):
-            self._line.recv(1)  # the parent sends nothing: this returns when it is gone
+            self._line.recv(1)  # the parent sends nothing: this returns when the parent has ended
         log.warning("parent_gone", killed_in_s=ORPHAN_S)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(ORPHAN_S)
-        os.killpg(os.getpid(), signal.SIGKILL)  # still here: the messages in hand go back to their queues
+        os.killpg(os.getpid(), signal.SIGKILL)  # its messages go back to their queues
 
     @property
     def node_name(self) -> str:
-        """Its name among Celery's: two nodes of one name would take each other's remote control."""
+        """Its name in Celery. Two nodes with the same name would receive each other's remote control commands."""
         return f"gpu{self.number}@{socket.gethostname()}"
 
     def report(self, error: ConfigurationError) -> None:

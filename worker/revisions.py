@@ -1,7 +1,7 @@
-"""The revisions of the schema that this release brings: the names of their files begin with their numbers.
+"""Lists the revisions of the schema that this release brings. The names of their files begin with their numbers.
 
-`migrations/versions` holds what a release needs, and `migrations/after` what is removed when no older release is at
-work. A release is named by its newest revision.
+`migrations/versions` holds what a release needs, and `migrations/after` removes what only older releases use, once none
+of them runs. A release is named by its newest revision.
 """
 
 from pathlib import Path
@@ -10,23 +10,23 @@ import migrations
 from worker.errors import ConfigurationError
 
 WORKS_FROM = "works with releases from revision "
-"""How the comment on `alembic_version` begins; then comes the revision."""
+"""The beginning of the comment on `alembic_version`. The revision follows."""
 
 
 def folders() -> tuple[Path, Path]:
-    """Where the revisions are that run before a roll-out, and those that run after it."""
+    """Returns two folders: of the revisions that run before a roll-out, and of those that run after it."""
     package = Path(migrations.__file__).parent
     return package / "versions", package / "after"
 
 
 def needed() -> str:
-    """The oldest revision that this release works with. Raises ConfigurationError when there are no migrations."""
+    """Returns the oldest revision that this release works with. Raises ConfigurationError if there is none."""
     before, _ = folders()
     return max(_numbers(before))
 
 
 def newest() -> str:
-    """The newest revision of this release. Raises like `needed`."""
+    """Returns the newest revision of this release. Raises like `needed`."""
     before, after = folders()
     return max(_numbers(before) + _numbers(after, required=False))
 

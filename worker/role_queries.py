@@ -53,8 +53,8 @@ WHERE pronamespace = current_schema()::regnamespace AND proname = ANY(:names)
 ORDER BY proname
 """
 
-# A role that was made by another one has it as a member without its rights. Such a member, and a superuser, is not a
-# dashboard.
+# A role that created another role is a member of it, but without its rights. Such a member is not a dashboard, and
+# neither is a superuser.
 _DASHBOARDS = """
 SELECT login.rolname AS name, setconfig
 FROM pg_roles login JOIN pg_roles dashboard ON dashboard.rolname = :dashboard

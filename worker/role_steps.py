@@ -45,7 +45,7 @@ def do_step(database: Database, step: Step) -> None:
 
 
 def _into(warnings: list[str]) -> Callable[[Diagnostic], None]:
-    """Collects Postgres' warnings about grants that this role may not make. They are not errors."""
+    """Collects Postgres' warnings about grants that this role is not allowed to make. They are not errors."""
 
     def handler(said: Diagnostic) -> None:
         if said.sqlstate in {"01006", "01007"}:  # privilege_not_revoked, privilege_not_granted

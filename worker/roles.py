@@ -2,7 +2,7 @@
 
 roles -> ownership -> grants -> roles that include others -> members -> time-outs of dashboards
 
-Each step is a transaction. What is there already is not done again.
+Each step is a transaction. A step that has nothing to change is left out.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -113,7 +113,7 @@ def _read(database: Database, part: Callable[[Connection, Wanted], Iterator[Step
         with database.connect() as connection:
             return list(part(connection, wanted))
     except SQLAlchemyError as error:
-        raise refused("the roles cannot be looked at", str(getattr(error, "orig", None) or error)) from error
+        raise refused("the roles cannot be read", str(getattr(error, "orig", None) or error)) from error
 
 
 def _roles(connection: Connection, wanted: Wanted) -> Iterator[Step]:
@@ -125,8 +125,8 @@ def _roles(connection: Connection, wanted: Wanted) -> Iterator[Step]:
             yield Step(_named(wanted, role), statements)
     (anybody,) = rights(connection, ["public"])
     if anybody.creates:
-        # In databases from before Postgres 15, where anybody could create a function that is called instead of one of
-        # ours.
+        # Needed in databases from before Postgres 15: there, anybody can create a function that is called instead of
+        # one of our functions.
         yield Step(
             f"only the owner creates in schema {place.schema}", [f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC"]
         )

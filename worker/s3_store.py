@@ -1,6 +1,6 @@
 """fetch(ref) -> bytes, from S3: obstore fetches, and boto3 takes over whenever obstore fails.
 
-boto3 knows credentials, endpoints, regions and redirects, but costs about 4 ms of CPU time an object, in Python's lock.
+boto3 knows credentials, endpoints, regions and redirects, but takes 4 ms of CPU time per object, in Python's lock.
 So boto3 fetches the first object of a bucket, and obstore learns the address from that request. If obstore fails for
 any reason, boto3 asks again. Only boto3's answer counts, and callers see only boto3's errors. So an image that cannot
 be fetched costs a second request. docs/decisions/0010 says why.
@@ -181,7 +181,7 @@ def _error(found: Diagnosis) -> ImageError | StorageUnavailableError:
     if found.kind not in _PERMANENT:
         return StorageUnavailableError(said)
     if found.kind is Kind.BAD_NAME and not found.answered:
-        said = f"no such bucket or key can be: {found.text}"
+        said = f"not a possible bucket or key: {found.text}"
     if found.kind is Kind.ACCESS_DENIED:
         said = f"{said}: {found.said}" if found.said else said
     return ImageError(_PERMANENT[found.kind], said)

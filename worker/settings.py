@@ -42,7 +42,7 @@ class EnvironmentSettings(BaseSettings):
 
     @classmethod
     def from_environment(cls) -> Self:
-        """The settings; raises ConfigurationError with the name of the first wrong variable and what is wrong."""
+        """Returns the settings. Raises ConfigurationError, which names the first wrong variable and what is wrong."""
         try:
             return cls()
         except ValidationError as error:
@@ -53,9 +53,9 @@ class EnvironmentSettings(BaseSettings):
 
 
 class Settings(EnvironmentSettings):
-    """One frozen object. `DATABASE_URL`, `BROKER_URL` and `SENTRY_DSN` as everybody calls them, `FAKESWEEP_…` the rest.
+    """All settings in one frozen object. The variables are DATABASE_URL, BROKER_URL, SENTRY_DSN and `FAKESWEEP_…`.
 
-    S3's own settings (`AWS_ENDPOINT_URL_S3`, `AWS_REGION`, credentials) are boto3's and are read by boto3.
+    boto3 reads the settings of S3 itself: `AWS_ENDPOINT_URL_S3`, `AWS_REGION`, credentials.
     """
 
     model_config = SettingsConfigDict(env_prefix="FAKESWEEP_", frozen=True, populate_by_name=True)
@@ -66,13 +66,13 @@ class Settings(EnvironmentSettings):
     secrets_dir: Path | None = None
     """A folder with a file for each secret, named like its variable (worker/secret_files.py)."""
     broker_ca_file: Path | None = None
-    """The CA that signed the broker's certificate, for amqps:// and rediss://; without it the system's CAs."""
+    """The CA that signed the broker's certificate, for amqps:// and rediss://. Default: the CAs of the system."""
     broker_cert_file: Path | None = None
-    """Our own certificate, for a broker that asks for one; broker_key_file is its key."""
+    """Our own certificate, for a broker that asks for one. broker_key_file is its key."""
     broker_key_file: Path | None = None
 
     detector: str = "fakevlm"
-    """A shipped description's name, a .toml file, or where detector.toml lies: folder, s3://bucket/prefix, hub id."""
+    """A shipped description's name, a .toml file, or the place of detector.toml: folder, s3://bucket/prefix, hub id."""
     model: str | None = None
     """Overrides the description's model: a folder, s3://bucket/prefix or a hub id."""
     revision: str | None = None
@@ -82,61 +82,61 @@ class Settings(EnvironmentSettings):
     dtype: str | None = None
     quantization: str | None = None
     kv_cache_dtype: str | None = None
-    """These three override the description's [engine], and so make another detector."""
+    """These three override the description's [engine], so each value makes another detector."""
     model_cache: Path = Path("~/.cache/fakesweep")
     """Where models from S3 are kept. The hub's client has its own place (HF_HOME)."""
     engine: Literal["vllm", "transformers"] = "vllm"
     engine_stall_s: float = Field(default=300, gt=0)
-    """Longest time in which the engine, with images in it, finishes none; beyond it, it counts as hung. The first image
-    of all has half an hour: kernels are compiled for it.
+    """If the engine has images but finishes none for this time, it counts as hung. The first image may take half an
+    hour, because kernels are compiled for it.
     """
     health_port: int | None = Field(default=None, ge=0, le=65535)
-    """Port of GET /health and /metrics; none without it. GPU n's replica listens on port + n; 0 is any free port."""
+    """Port of GET /health and /metrics. None: they are not served. 0: any free port. GPU n's replica uses port + n."""
     nightly_port: int | None = Field(default=None, ge=0, le=65535)
-    """Port on which `fakesweep nightly` answers GET /metrics; none without it."""
+    """Port on which `fakesweep nightly` answers GET /metrics. None: they are not served."""
     listen_port: int | None = Field(default=None, ge=0, le=65535)
-    """The same of `fakesweep listen`. One of its own: both may run beside a worker, with the same environment."""
+    """The same for `fakesweep listen`. All three may run on one machine, with the same environment."""
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
     max_num_seqs: int = Field(default=384, ge=1)
     max_num_batched_tokens: int | None = Field(default=None, ge=800)
-    """Tokens in one of vLLM's steps; without it 2048 on a GPU and 800 on a CPU."""
+    """Tokens in one step of vLLM. Default: 2048 on a GPU, 800 on a CPU."""
     scan_images_in_engine: int | None = Field(default=None, ge=1)
-    """Images of scans in the engine at once; without it those of 16 steps on a GPU and of 8 on a CPU: 48 and 8."""
+    """Images of scans in the engine at the same time. Default: those of 16 steps on a GPU (48), of 8 on a CPU (8)."""
     scan_images_beside_live: int | None = Field(default=None, ge=1)
-    """Of them, while a live image is in the engine; without it those of 2 steps on a GPU and of 1 on a CPU: 6, 1."""
+    """The same while a live image is in the engine. Default: those of 2 steps on a GPU (6), of 1 step on a CPU (1)."""
 
     threads: int | None = Field(default=None, ge=1, le=256)
-    """Messages of scans at once; without it 8, and 4 more for each CPU that the process may use, up to 32."""
+    """Messages of scans at the same time. Default: 8, and 4 more for each CPU that the process may use, up to 32."""
     live_threads: int = Field(default=4, ge=1, le=64)
-    """Messages of the live queue at once, in threads of their own."""
+    """Messages of the live queue at the same time. They have threads of their own."""
     image_memory_mib: int = Field(default=4096, ge=256)
-    """Memory for images in hand: files, images in full size while they are decoded, and what the engine sees."""
+    """Memory for images: fetched files, images in full size while they are decoded, and what the engine gets."""
     database_connections: int = Field(default=8, ge=2, le=256)
-    """Connections to Postgres that a worker process opens at most; a quarter of them are for live images."""
+    """The most connections to Postgres that a worker process opens. A quarter of them are for live images."""
     queues: CommaList = (LIVE_QUEUE, SCAN_QUEUE)
 
     fetch_timeout_s: float = Field(default=20, gt=0)
     max_bytes: int = Field(default=64 * 2**20, ge=1)
     max_pixels: int = Field(default=100_000_000, ge=1)
     min_edge: int = Field(default=8, ge=1)
-    """Pixels of the shorter edge; smaller images are not judged."""
+    """Pixels of the shorter edge. Smaller images are not judged."""
     allowed_buckets: CommaList = ()
-    """Buckets that messages may name; empty allows all that the credentials can read."""
+    """Buckets that messages may name. Empty: all that the credentials can read."""
     allowed_folders: Folders = ()
-    """Folders that file:// messages may name; empty allows all."""
+    """Folders that file:// messages may name. Empty: all."""
 
     max_queue_depth: int = Field(default=2000, ge=1)
-    """Messages that a producer lets wait in the queue: about 32,000 images, minutes of work for one GPU."""
+    """A producer waits while the queue has this many messages. 2,000 are about 32,000 images: minutes for one GPU."""
 
     retry_limit: int = Field(default=5, ge=0, lt=MAX_ATTEMPT)
-    """Delayed re-publishings of an image whose storage is away, before that becomes its outcome."""
+    """How often an image is published again, with a delay, while its storage is away. Then its outcome is a failure."""
     retry_delay_s: int = Field(default=30, ge=1, le=900)
-    """Before the first of them; doubled each time, up to 15 minutes."""
+    """The delay before the first of them. It doubles each time, up to 15 minutes."""
 
     nightly: Path | None = None
     """The TOML file of `fakesweep nightly` (docs/nightly.md)."""
     timezone: str = "UTC"
-    """In which its crontabs are read, as the IANA database names it: Europe/Berlin."""
+    """The time zone of the crontabs in that file, as the IANA database names it, such as Europe/Berlin."""
 
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

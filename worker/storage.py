@@ -43,14 +43,14 @@ class LocalImageStore:
         except (FileNotFoundError, NotADirectoryError, RuntimeError) as error:
             raise ImageError(Reason.NOT_FOUND, f"no such file: {path.name}") from error
         except ValueError as error:  # a NUL, which a uri can contain as %00
-            raise ImageError(Reason.NOT_FOUND, f"no such file can be: {error}") from error
+            raise ImageError(Reason.NOT_FOUND, f"not a possible file name: {error}") from error
         except IsADirectoryError as error:
             raise ImageError(Reason.NOT_AN_IMAGE, "a folder") from error
         except PermissionError as error:
             raise ImageError(Reason.ACCESS_DENIED, f"not readable: {path.name}") from error
         except OSError as error:
             if error.errno in {errno.ENAMETOOLONG, errno.ELOOP}:
-                raise ImageError(Reason.NOT_FOUND, f"no such file can be: {error.strerror}") from error
+                raise ImageError(Reason.NOT_FOUND, f"not a possible file name: {error.strerror}") from error
             raise StorageUnavailableError(f"{type(error).__name__}: {error}") from error
 
     def _read(self, file: Any, ref: ImageRef) -> bytes:

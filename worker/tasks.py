@@ -1,4 +1,4 @@
-"""The Celery task: it hands each message to worker.moderate, and tells the broker what becomes of the message.
+"""The Celery task: it hands each message to worker.moderate, and tells the broker what to do with the message.
 
 The message is acknowledged, published again, put back into its queue, or dead-lettered.
 """
@@ -65,8 +65,8 @@ def register_tasks(
             except ShuttingDownError as error:
                 raise _back(own, "shutting_down", error) from error
             except BrokerUnavailableError as error:
-                # A dead letter or a retry could not be published. So the message goes back to its queue. It does not go
-                # back at once, because RabbitMQ counts how often a message comes back.
+                # A dead letter or a retry could not be published, so the message goes back to its queue. It waits here
+                # first, because RabbitMQ limits how often it redelivers a message.
                 _pause(own, delivered.deliveries)
                 raise _back(own, "broker_unavailable", error) from error
             except EngineDeadError as error:
@@ -76,7 +76,7 @@ def register_tasks(
 
 
 def _measure_wait(parts: Parts, message: "_Delivered", since: float | None) -> None:
-    """Measures how long the message waited in the queue. One that came back was in a worker meanwhile."""
+    """Measures how long the message waited in the queue. Not if it is redelivered: then it has been in a worker."""
     if since is not None and not message.came_back:
         parts.metrics.observe(WAIT, max(time.time() - since, 0.0))  # the clocks of two machines differ
 
@@ -89,7 +89,7 @@ def _back(parts: Parts, cause: str, error: FakesweepError) -> Reject:
 
 
 def _pause(parts: Parts, deliveries: int) -> None:
-    """Waits for a second, or for up to a minute if the message came back often. Stops waiting when the worker stops."""
+    """Waits for a second, or up to a minute if the message was redelivered often. Ends early when the worker stops."""
     until = time.monotonic() + min(2.0 ** min(deliveries, 6), 60)
     with suppress(ShuttingDownError):
         while time.monotonic() < until:
@@ -101,7 +101,7 @@ def _pause(parts: Parts, deliveries: int) -> None:
 class _Delivered:
     """A message as the broker delivered it.
 
-    `came_back`: the message was delivered before. `deliveries`: how often it came back, which only RabbitMQ counts.
+    `came_back`: it is redelivered. `deliveries`: how often it was redelivered, which only RabbitMQ counts.
     `refused` says why the message must not be moderated.
     """
 
@@ -136,8 +136,8 @@ def _take(app: Celery, parts: Parts, message: _Delivered, retry_delay_s: int) ->
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
-        # An error in our code, or a panic of a Rust library, which is not an Exception. The images get an outcome, and
-        # the message does not come back for ever.
+        # An error in our code, or a panic of a Rust library, which is not an Exception. The images get an outcome, so
+        # that the message is not redelivered for ever.
         log.exception("message_dead_lettered")
         _give_up(app, parts, job, message, retry_delay_s, error)
 
@@ -147,7 +147,7 @@ def _moderate(app: Celery, parts: Parts, job: JudgeImages, message: _Delivered, 
     if message.refused:
         raise MessageGivenUpError(message.refused)
     if message.deliveries >= broker.DELIVERY_LIMIT - 1:
-        raise MessageGivenUpError(f"the message came back {message.deliveries} times and was never finished")
+        raise MessageGivenUpError(f"the message was redelivered {message.deliveries} times and never finished")
     with (
         parts.in_hand.only(message.message_id, parts.files.check) as here,
         message_tried(parts.database, message.message_id, came_back=message.came_back and not here) as deaths,

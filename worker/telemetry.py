@@ -95,7 +95,7 @@ def _is_no_reject(record: logging.LogRecord) -> bool:
 def _shorten(record: logging.LogRecord) -> bool:
     """Makes a warning in one line of what Celery writes, with tracebacks, about messages when a connection is lost.
 
-    This is no fault of ours, and nothing is lost: the broker delivers the messages again.
+    This is not an error of the worker, and nothing is lost: the broker redelivers the messages.
     """
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, OSError | AmqpConnectionError) or str(record.msg).startswith(("Couldn't ack", "Couldn't rej")):

@@ -1,7 +1,7 @@
-"""TLS to the broker with certificates from files, and what an error of TLS means.
+"""Sets up TLS to the broker with certificates from files, and says what an error of TLS means.
 
-Postgres and S3 need nothing from here but explained(): libpq takes its files from DATABASE_URL, and boto3 from
-AWS_CA_BUNDLE (docs/tls.md).
+For Postgres and S3, only explained() is used: libpq takes its files from DATABASE_URL, and boto3 from AWS_CA_BUNDLE
+(docs/tls.md).
 """
 
 import re
@@ -31,7 +31,7 @@ _MEANINGS = (
     (
         r"alert.unknown.ca|alert.bad.certificate|alert.certificate.(?:expired|revoked|unknown)",
         "the server does not accept our client certificate",
-        "take one that its CA has signed and that has not expired: {cert}",
+        "set {cert} to one that its CA has signed and that has not expired",
     ),
     (
         r"self.signed certificate|unable to get (?:local )?issuer|unable to verify the first",
@@ -45,7 +45,7 @@ _MEANINGS = (
     ),
     (
         r"EOF occurred in violation of protocol",
-        "the server closed the connection in the TLS handshake, as servers do that do not accept a client certificate",
+        "the server closed the connection in the TLS handshake: perhaps it does not accept the client certificate",
         "check {cert} and {key}",
     ),
     (r"wrong.version.number|record layer failure", "the server does not use TLS on this port", "check the port"),
@@ -56,7 +56,7 @@ _MEANINGS = (
     ),
     (r"does not support SSL", "the server does not offer TLS", "turn it on there (Postgres: ssl = on)"),
 )
-"""What OpenSSL, Python and libpq write, what it means, and what helps. The first one that fits counts."""
+"""What OpenSSL, Python and libpq write, what it means, and what helps. The first pattern that matches counts."""
 
 
 class BrokerTls(NamedTuple):
@@ -118,12 +118,12 @@ def explained(error: object, *, ca: str, cert: str, key: str) -> str | None:
 
 
 def broker_explained(error: object) -> str | None:
-    """Returns explained() with the settings of the broker."""
+    """Returns the same as explained(), with the settings of the broker."""
     return explained(error, ca=CA_FILE, cert=CERT_FILE, key=KEY_FILE)
 
 
 def database_explained(error: object) -> str | None:
-    """Returns explained() with libpq's parameters."""
+    """Returns the same as explained(), with libpq's parameters."""
     return explained(error, ca="sslrootcert in DATABASE_URL", cert="sslcert", key="sslkey in DATABASE_URL")
 
 

@@ -1,4 +1,4 @@
-"""Finds environment variables that begin with FAKESWEEP_ and are no setting: mostly a slip of the hand."""
+"""Finds environment variables that begin with FAKESWEEP_ and are not a setting, such as names with a typing error."""
 
 import difflib
 from collections.abc import Iterable
@@ -19,13 +19,13 @@ OTHERS = frozenset(
         "FAKESWEEP_TOKEN",  # the same
     }
 )
-"""Names that are no field of a class of settings."""
+"""Variables that are used, but are not a field of a class of settings."""
 
 OTHER_BEGINNINGS = ("FAKESWEEP_ANNOTATION_KEY_",)
-"""How other names begin that have a number at their end."""
+"""The beginnings of variables whose names end with a number."""
 
 FROM_FILE = "_FILE"
-"""The end of a name that says in which file a secret is."""
+"""The end of the name of a variable that says in which file a secret is."""
 
 
 def names_of(settings: type[BaseSettings]) -> set[str]:
@@ -35,9 +35,9 @@ def names_of(settings: type[BaseSettings]) -> set[str]:
 
 
 def unknown_variables(given: Iterable[str], known: AbstractSet[str], *, beginnings: tuple[str, ...] = ()) -> str | None:
-    """Returns one line that names the variables among `given` that nobody reads; None when there is none.
+    """Returns one line that names the variables in `given` that no program reads, or None if there are none.
 
-    `known` are the names that are read, and `beginnings` how further ones may begin.
+    `known` holds the names that are read, and `beginnings` the beginnings of further ones.
     """
     names = sorted(name for name in given if name.upper().startswith(PREFIX))
     known = known | OTHERS

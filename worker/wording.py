@@ -1,4 +1,4 @@
-"""What is wrong with a value, in plain English: pydantic's own messages are written for programmers."""
+"""Says what is wrong with a value in plain English, because pydantic's own messages are written for programmers."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -82,7 +82,7 @@ _TEXTS = {
 def worded(fault: "ErrorDetails | Mapping[str, Any]") -> str:
     """Says what is wrong with a value, so that it fits after the value's name: `must be 1 or more`.
 
-    `fault` is one of pydantic's `errors()`. An error that our own validators raise keeps its words.
+    `fault` is one of pydantic's `errors()`. The text of an error that our own validators raise stays as it is.
     """
     given = {name: _plain(value) for name, value in (fault.get("ctx") or {}).items()}
     if fault["type"] in {"value_error", "assertion_error"} and "error" in given:
@@ -94,12 +94,12 @@ def worded(fault: "ErrorDetails | Mapping[str, Any]") -> str:
 
 
 def first_fault(error: "ValidationError") -> str:
-    """Says in plain English what is wrong first, without its place."""
+    """Returns the text of the first fault, without its place."""
     return worded(error.errors()[0])
 
 
 class _Named(dict[str, Any]):
-    """Values by name. A name that pydantic does not give stands as `…`."""
+    """Values by name. `…` stands for a value that pydantic does not give."""
 
     def __missing__(self, name: str) -> str:
         return "…"

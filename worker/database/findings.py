@@ -27,8 +27,8 @@ from worker.texts import storable
 def save(database: Database, cases: Sequence[Case], delivery: Delivery) -> Sequence[Case]:
     """Saves the ends of a message's images together. Images that are left for later are skipped.
 
-    Returns the cases whose findings were new: a message that is saved twice is counted once. If retention has dropped
-    the scan meanwhile, no finding is saved.
+    Returns the cases whose findings were new: a message that is saved twice is counted once. If retention has already
+    dropped the scan, no finding is saved.
     Raises DatabaseUnavailableError.
     """
     findings = [row for case in cases if (row := _finding(case, delivery))]

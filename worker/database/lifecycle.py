@@ -1,4 +1,4 @@
-"""Opens the scan of a message, and tells whether its images must still be judged."""
+"""Opens the scan of a message, and says whether its images must still be judged."""
 
 from datetime import UTC, datetime
 from uuid import UUID

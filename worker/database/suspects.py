@@ -26,10 +26,10 @@ log = structlog.get_logger(__name__)
 def message_tried(database: Database, message_id: UUID, *, came_back: bool) -> Iterator[int]:
     """Counts a try of a message while the body runs. Yields how many workers died while they worked on this message.
 
-    The first delivery of a message is not counted, so that a message that never comes back costs no statement.
-    `came_back`: the message was delivered before. Then a worker died with it, unless that worker gave it back. A worker
-    gives a message back when the body raises ShuttingDownError or BrokerUnavailableError. A dead engine counts as a
-    death, because the process ends with it.
+    The first delivery of a message is not counted, so a message that is never redelivered costs no statement.
+    `came_back`: the message is redelivered. Then a worker died with it, unless that worker gave it back. A worker gives
+    a message back when the body raises ShuttingDownError or BrokerUnavailableError. A dead engine counts as a death,
+    because the process ends with it.
     Raises DatabaseUnavailableError.
     """
     tries = _start(database, message_id) if came_back else 1

@@ -13,7 +13,7 @@ from worker.tables.columns import long_text, one_of, timestamp
 
 
 class Outcome(StrEnum):
-    """What became of an image in a scan. Every listed image gets exactly one outcome."""
+    """The result for an image in a scan. Every listed image gets exactly one outcome."""
 
     JUDGED = "judged"
     REUSED = "reused"

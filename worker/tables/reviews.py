@@ -51,8 +51,8 @@ class Review(SQLModel, table=True):
     """A person's statement about a content, and what the desk showed of the detector. Append-only.
 
     `scan_id` and `uri` say where the reviewer saw the content. `verdict_id` is the verdict that was shown there, and
-    `detector_id` is its detector; `verdict` and `score` are as they read under the scan's policy. Triggers fill these,
-    and refuse values that do not belong together. Compare `statement` with `verdict` to see whether the two agree.
+    `detector_id` is its detector; `verdict` and `score` are those under the scan's policy. Triggers fill these, and
+    refuse values that do not belong together. Compare `statement` with `verdict` to see whether the two agree.
 
     `decision` belongs to the previous release: triggers fill it, and nothing reads it. Only reviews from before
     migration 0006 may have no `statement`, `sha256` or `verdict`. Then `decision` is all that the reviewer said.
@@ -106,8 +106,8 @@ class Review(SQLModel, table=True):
 class Withdrawal(SQLModel, table=True):
     """A review that its author took back. It counts nowhere. Append-only; triggers check it and count again.
 
-    There is no foreign key to `reviews`: with one, Postgres would propose TRUNCATE … CASCADE to users who may not
-    truncate `reviews`.
+    There is no foreign key to `reviews`: with one, Postgres would propose TRUNCATE … CASCADE to users who are not
+    allowed to truncate `reviews`.
     """
 
     __tablename__ = "withdrawals"
