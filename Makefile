@@ -1,6 +1,6 @@
-# Everything happens in .venv; `make` makes it when it is missing and brings it up to date when pyproject.toml or
-# constraints.txt changed. Settings: PYTHON (3.11 or newer), IMAGES (folder for the demo), ARGS (for pytest; "-n 0" runs
-# the tests in one process instead of two).
+# All commands run in .venv. `make` creates it if it is missing, and updates it when pyproject.toml or constraints.txt
+# has changed. Settings: PYTHON (3.11 or newer), IMAGES (folder for the demo), ARGS (for pytest; "-n 0" runs the tests
+# in one process instead of two).
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,13 +12,13 @@ export IMAGES
 .PHONY: help install demo review test chaos check bench detector images lock clean
 
 help:
-	@echo "make demo [IMAGES=folder]   sweep the folder's images, or some drawn ones, on this machine"
+	@echo "make demo [IMAGES=folder]   judge the folder's images, or some drawings, on this machine"
 	@echo "make review [IMAGES=folder] the same, and then the review desk in your browser, until Ctrl-C"
 	@echo "make test [ARGS=...]        run the tests"
-	@echo "make chaos [ARGS='--seed 2']   faults on real services, and what they lose; takes under 30 minutes"
+	@echo "make chaos [ARGS='--seed 2']   cause faults on real services and check what is lost; takes under 30 minutes"
 	@echo "make check                  lint, formatting, types and the direction of imports"
 	@echo "make bench [ARGS='--only NAME']   compare our speed with that of references; takes about an hour"
-	@echo "make detector               train the demo detector again, from nothing, into build/detector/demo"
+	@echo "make detector               train the demo detector from the beginning, into build/detector/demo"
 	@echo "make images [ARGS=demo]     build the container images (deploy/images/README.md)"
 	@echo "make install                make .venv with everything for development"
 	@echo "make lock                   write the versions installed in .venv to constraints.txt, and the images' to deploy/images"
@@ -48,8 +48,8 @@ check: $(VENV)/installed-test
 bench: $(VENV)/installed-test
 	$(BIN)/python -m benchmarks $(ARGS)
 
-# Drawings, random weights, training, evaluation on drawings of another seed: under an hour on two quiet cores. Given
-# again, it goes on where it was ended.
+# Drawings, random weights, training, evaluation on drawings of another seed: under an hour on two quiet cores. After an
+# interruption, the same command continues.
 DETECTOR := build/detector
 detector: export FAKESWEEP_GPU_MEMORY_UTILIZATION = 0.2
 detector: export VLLM_CPU_KVCACHE_SPACE = 1

@@ -2,8 +2,8 @@
 
     python -m benchmarks.disk [--images 1000000] [--flagged 0.05]
 
-An embedded Postgres of its own, so that nothing else writes into its log. Images are saved as a worker saves them,
-16 in a message. Then the same archive is scanned again, all of it known: once with a finding for each image
+It uses an embedded Postgres of its own, so that nothing else writes into its log. Images are saved as a worker saves
+them, 16 per message. Then the same archive is scanned again, when all of it is known, with a finding for each image
 (`--record all`), as a producer saves them.
 """
 
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _measured(url: str, images: int, before: dict[str, tuple[int, int]], work: Any) -> tuple[dict[str, Any], Any]:
-    """What `work` adds: bytes an image with indexes, by table, and of write-ahead log; and the sizes after it."""
+    """Returns what `work` adds: bytes per image with indexes, by table, and of write-ahead log. And the sizes then."""
     log, started = _log_bytes(url, 0), time.perf_counter()
     work()
     seconds, written = time.perf_counter() - started, _log_bytes(url, log)
@@ -112,7 +112,7 @@ def _end(database: Database, scan_id: UUID) -> None:
 
 
 def _case(number: int, every: int) -> Case:
-    """An image that was judged: a content of its own, and one in `every` is fake and explained."""
+    """Returns an image that was judged, with a content of its own. One in `every` is fake and explained."""
     uri = uri_of(number)
     digest = hashlib.sha256(uri.encode())
     pdq = PdqHash(digest.hexdigest(), 100)

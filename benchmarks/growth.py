@@ -20,7 +20,7 @@ IMAGES = 100_000_000
 GPUS = (1, 2, 4, 8, 16, 32, 64)
 MESSAGE = 16
 STEP_S = 0.5
-"""The producer looks so often whether the queue has room (producers.bulk.LOOK_AGAIN_S)."""
+"""How often the producer checks whether the queue has room (producers.bulk.LOOK_AGAIN_S)."""
 
 TFLOP_AN_IMAGE = 8.5
 """A prompt of 590 tokens through 7 billion parameters, and the vision tower: docs/production.md has the arithmetic."""
@@ -35,7 +35,7 @@ CARDS = {"H200": (989, 4800), "H100": (989, 3350), "A100": (312, 2039), "L40S": 
 
 @dataclass(frozen=True)
 class Rates:
-    """What the parts do. Rates are a second, times in seconds; `gpu` in images, `published` and `saved` in messages."""
+    """How fast the parts are. `gpu` is images per second, `published` and `saved` are messages per second."""
 
     gpu: float
     published: float
@@ -51,7 +51,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Course:
-    """What came of it. `limits`: the share of the time in which each part was the slowest one."""
+    """The result of a simulation. `limits`: the share of the time in which each part was the slowest one."""
 
     seconds: float
     hours: float
@@ -62,14 +62,14 @@ class Course:
 
 
 def estimate(card: str, precision: str) -> float:
-    """Images a second of one GPU, estimated: nobody has measured it."""
+    """Returns the images per second of one GPU. This is an estimate: nobody has measured it."""
     tflops, bandwidth = CARDS[card]
     seconds = TFLOP_AN_IMAGE / (tflops * SHARE_OF_PEAK * (FP8_GAIN if precision == "fp8" else 1))
     return 1 / (seconds + FLAGGED * EXPLANATION_GB / bandwidth)
 
 
 def simulate(images: float, gpus: int, rates: Rates, *, autoscaled: bool = True) -> Course:
-    """The course of one scan. Without autoscaling, all workers are ready at the beginning."""
+    """Simulates one scan. Without autoscaling, all workers are ready at the beginning."""
     left, queue, hand, done, now, gpu_s = images / MESSAGE, 0.0, 0.0, 0.0, 0.0, 0.0
     started = [] if autoscaled else [-rates.start_s] * gpus
     limits: Counter[str] = Counter()
@@ -100,7 +100,10 @@ def simulate(images: float, gpus: int, rates: Rates, *, autoscaled: bool = True)
 
 
 def _wanted(messages: float, most: int, running: int, rates: Rates) -> int:
-    """As KEDA has it: the messages that wait or are in hand, over a target; at most twice as many, or four more."""
+    """Returns how many workers KEDA wants: the messages that wait or that workers hold, divided by a target.
+
+    In one step, the number at most doubles, or grows by four if that is more.
+    """
     target = rates.bound / most  # a full queue asks for all workers
     return max(running, min(most, math.ceil(messages / target), max(2 * running, running + 4)))
 
@@ -117,7 +120,7 @@ def _slowest(ready: int, started: int, judged: float, saved: float, left: float,
 
 
 def measured() -> dict[str, float]:
-    """Messages a second: what a producer publishes, and what 16 processes save into one scan."""
+    """Returns the messages per second that a producer publishes, and that 16 processes save into one scan."""
     found = {row["name"]: row["ours"] for row in json.loads((RESULTS / "bench.json").read_text())}
     return {
         "published": found["publish.rate"] / MESSAGE,

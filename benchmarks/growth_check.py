@@ -1,4 +1,4 @@
-"""The model of benchmarks.growth beside a small real scan: workers whose engine sleeps, on RabbitMQ and Postgres."""
+"""Compares the model of benchmarks.growth with a small real scan on RabbitMQ and Postgres, with engines that sleep."""
 
 import json
 import tempfile
@@ -17,15 +17,15 @@ from tests.processes import fakesweep, running_worker
 WORKERS = (1, 2, 4)
 IMAGES = 1024
 THREADS, IMAGE_S, BOUND = 4, 0.4, 20
-"""Each worker judges THREADS / IMAGE_S images a second: 10. The engine waits for so long that the cores do not set
-the pace. The queue is far shorter than the scan.
+"""Each worker judges THREADS / IMAGE_S = 10 images per second. The engine sleeps long enough, so the CPU does not limit
+the speed. The queue is far shorter than the scan.
 """
 PUBLISHED = 1000.0
-"""Messages a second: more than the queue takes."""
+"""Messages per second: more than the queue has room for."""
 
 
 def check() -> dict[str, Any]:
-    """Seconds of the same scan with 1, 2 and 4 workers: as the model has it, and as it was."""
+    """Returns how many seconds a scan takes with 1, 2 and 4 workers: predicted by the model, and measured."""
     figures: dict[str, Any] = {"images": IMAGES, "images_per_s_of_a_worker": THREADS / IMAGE_S, "bound": BOUND}
     rates = Rates(THREADS / IMAGE_S, PUBLISHED, PUBLISHED, BOUND, in_hand=THREADS)
     with tempfile.TemporaryDirectory() as folder:

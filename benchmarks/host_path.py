@@ -1,4 +1,4 @@
-"""How much does an image cost the worker beside the engine? CPU seconds from the queue to the committed row.
+"""How much CPU time does a worker need per image without the engine? From the queue to the committed row.
 
 The worker is a process of its own on real RabbitMQ, Postgres and S3, with an engine without costs. The reference is a
 bare loop that only gets the image with obstore, and decodes and resizes it with Pillow.

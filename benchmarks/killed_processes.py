@@ -1,4 +1,4 @@
-"""How long do a worker's processes stay when it is killed with SIGKILL while it judges? Real vLLM, the demo detector.
+"""How long do a worker's processes stay when SIGKILL ends it while it judges? With vLLM and the demo detector.
 
 python -m benchmarks.killed_processes                       a worker alone, 10 times
 python -m benchmarks.killed_processes --gpus                `--gpus 0`: the parent, 10 times
@@ -16,7 +16,7 @@ from tests.processes import living
 
 LIMIT_S = 60
 IMAGES = 400
-"""Of the scan that is judged meanwhile: more than a worker judges before it is killed."""
+"""The images of the scan: more than a worker judges before it is killed."""
 
 
 def main() -> None:

@@ -164,7 +164,7 @@ class Rig:
 
 @contextmanager
 def rig() -> Iterator[Rig]:
-    """Gives empty services. Purges our queues of the broker (TEST_AMQP_URL), so nobody else may use them meanwhile."""
+    """Gives empty services. It also empties our queues on TEST_AMQP_URL: nobody else may use them until the end."""
     with tempfile.TemporaryDirectory() as name, scratch_database() as (url, database), s3_server(Path(name)) as s3:
         made = Rig(Path(name), url, database, s3)
         made.client().create_bucket(Bucket=BUCKET)

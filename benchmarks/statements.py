@@ -60,7 +60,7 @@ def compare(wanted: Wanted) -> Iterator[Comparison]:
 
 
 def costs(database: Database) -> dict[str, dict[str, Any]]:
-    """Returns by kind of message: what became of its images, and how many statements and commits it cost."""
+    """Returns for each kind of message: the outcomes of its images, and how many statements and commits it cost."""
     store = InMemoryImageStore({f"s3://b/{n}": _png(n) for n in range(64)})
     store.objects |= {f"s3://copies/{n}": _png(n) for n in range(16)}
     description = scripted_description()

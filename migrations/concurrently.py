@@ -7,7 +7,7 @@ Postgres has no CREATE INDEX CONCURRENTLY for a partitioned table. So a revision
 
 empty index of the table -> for each partition: build its index CONCURRENTLY -> attach it -> the index is valid
 
-Each step is a transaction of its own. After a crash, the next run goes on where this one stopped.
+Each step is a transaction of its own. After a crash, the next run continues where this one stopped.
 """
 
 import time
@@ -19,11 +19,11 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable, UndefinedTable
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
 LOCK_TIMEOUT_MS = 500
-"""Writers wait behind a statement that waits for its lock: so long at most, and then it tries again."""
+"""How long a statement waits for its lock before it is tried again. While it waits, writers wait behind it."""
 _GIVE_UP_S = 600
 _ASK_AGAIN_S = 0.2
 
-# A partition that is made from now on gets the index when it is attached.
+# A partition that is created from now on gets the index when it is attached.
 _WITHOUT = """
 SELECT part.oid, part.oid::regclass::text
 FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid
@@ -32,7 +32,7 @@ WHERE inhparent = 'findings'::regclass
                   WHERE attached.inhparent = to_regclass(%s) AND indrelid = part.oid)
 ORDER BY part.oid
 """
-# Not pg_stat_progress_create_index: that forgets the statement just before its transaction ends.
+# Not in pg_stat_progress_create_index, where the statement disappears just before its transaction ends.
 _BUILDING = """
 SELECT pid AS building FROM pg_stat_activity
 WHERE datname = current_database() AND state = 'active' AND query ~ %s
@@ -41,17 +41,18 @@ _VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
 
 
 def create_index(name: str, definition: str) -> None:
-    """Creates an index on `findings`: `definition` is SQL, the columns in brackets and then WHERE, if any.
+    """Creates an index on `findings`. `definition` is SQL: the columns in brackets, then WHERE, if needed.
 
-    It waits for transactions that began earlier and hold a snapshot, such as those of a long query, and holds up nobody
-    meanwhile. While it runs, findings should not be dropped: see docs/upgrading.md.
+    It waits for transactions that began earlier and hold a snapshot, such as those of a long query. Nobody has to wait
+    for it during this time. While it runs, findings should not be dropped: see docs/upgrading.md.
 
-    Raises psycopg.Error, also when a lock cannot be had for ten minutes.
+    Raises psycopg.Error, also when it cannot get a lock for ten minutes.
     """
     with op.get_context().autocommit_block():
         connection: psycopg.Connection[Any] = op.get_bind().connection.driver_connection  # type: ignore[assignment]
         while not _is_valid(connection, name):
-            # Invalid, and each partition has it: the last one without it was dropped. Postgres does not look again.
+            # The index is invalid, although each partition has it: the last partition without it was dropped, and
+            # Postgres does not check again. So it is built anew.
             if _exists(connection, name) and not _without(connection, name):
                 _quickly(connection, f"DROP INDEX {name}")
             if not _exists(connection, name):
@@ -60,13 +61,14 @@ def create_index(name: str, definition: str) -> None:
                 try:
                     _index_partition(connection, partition, f"{name[:50]}_{oid}", name, definition)
                 except UndefinedTable:
-                    continue  # the partition was dropped meanwhile
+                    continue  # the partition was dropped
 
 
 def _index_partition(
     connection: "psycopg.Connection[Any]", partition: str, own: str, name: str, definition: str
 ) -> None:
-    # Postgres goes on for a migration that was killed. To wait for its lock would hold a snapshot, which it waits for.
+    # When a migration is killed, Postgres continues to build its index. A statement that waits for the lock of that one
+    # would hold a snapshot, for which that one waits.
     while connection.execute(_BUILDING, [f"^(CREATE|DROP) INDEX CONCURRENTLY {own}( |$)"]).fetchone():
         time.sleep(_ASK_AGAIN_S)
     if _exists(connection, own) and not _is_valid(connection, own):
@@ -83,7 +85,7 @@ def _index_partition(
     reraise=True,
 )
 def _quickly(connection: "psycopg.Connection[Any]", statement: str) -> None:
-    """Runs a statement that waits for writers, and makes others wait. They are one transaction with its limit."""
+    """Runs a statement that waits for writers and makes others wait, in one transaction with a limit on the wait."""
     _run(connection, f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; {statement}")
 
 

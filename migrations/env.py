@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection that worker.migrate holds the lock on."""
+"""Runs the migrations on the connection that worker.migrate passes in."""
 
 from collections.abc import Collection
 from typing import Any
@@ -19,7 +19,7 @@ def include_object(_object: Any, name: str | None, kind: str, *_: Any) -> bool:
 
 
 def mark(ctx: MigrationContext, step: object, heads: Collection[Any], run_args: object) -> None:  # noqa: ARG001
-    """Writes into the schema from which release on it works, in the transaction of the revision."""
+    """Writes the oldest release that works with the schema into the schema, in the transaction of the revision."""
     found = [getattr(one.module, "works_from", None) for one in context.script.get_revisions(tuple(heads))]
     text = f"'{WORKS_FROM}{found[0]}'" if found and found[0] else "NULL"
     ctx.impl.execute(sa.text(f"COMMENT ON TABLE alembic_version IS {text}"))

@@ -1,7 +1,7 @@
 """${message}
 
-Rules: a revision in versions/ only adds, one in after/ removes what only older releases use. An index on `findings` is
-made by migrations.concurrently, in a revision of its own. A lock is waited for 5 s and not longer, so that a migration
+Rules: a revision in versions/ only adds, and one in after/ removes what only older releases use. An index on `findings`
+is made by migrations.concurrently, in a revision of its own. A migration waits for a lock for at most 5 s, so that it
 cannot stop the workers.
 
 Revision: ${up_revision}, after ${down_revision}, made ${create_date}
@@ -14,7 +14,7 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = None
 depends_on = None
-works_from = ${repr(down_revision)}  # the oldest release that works on this schema, by its newest revision
+works_from = ${repr(down_revision)}  # the oldest release that works with this schema, named by its newest revision
 
 
 def upgrade() -> None:

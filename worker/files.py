@@ -20,7 +20,7 @@ def lock(file: IO[Any], refusal: str) -> None:
     """Locks an open file for this process alone, until it closes the file or dies. The content of the file does not
     change.
 
-    Raises ConfigurationError with the text `refusal`, at once, if another process has locked the file.
+    If another process has locked the file, it does not wait: it raises ConfigurationError with the text `refusal`.
     """
     if not lock_descriptor(file.fileno(), blocking=False):
         raise ConfigurationError(refusal)

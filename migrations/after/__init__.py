@@ -1,4 +1,4 @@
 """Revisions that `fakesweep migrate --finish` runs, after a roll-out. `fakesweep migrate` runs those of `versions`.
 
-They remove what only the releases before needed. Both folders are one chain: each revision has its own number.
+They remove what only older releases needed. Both folders form one chain: each revision has its own number.
 """

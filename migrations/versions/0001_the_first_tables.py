@@ -1,7 +1,7 @@
 """The first tables
 
-Rules: additive first (a column is dropped one release after its last use); an index on a large table CONCURRENTLY;
-a lock is waited for 5 s and not longer, so that a migration cannot stop the workers.
+Rules: a migration first only adds (a column is dropped one release after its last use). An index on a large table is
+built CONCURRENTLY. A migration waits for a lock for at most 5 s, so that it cannot stop the workers.
 
 Revision: 0001, after None
 """

@@ -1,6 +1,6 @@
 """Whole descriptions of detectors; raw log-odds and cut answers of verdicts; contradictions between text and verdict.
 
-Additive: workers of the revision before go on writing while this runs.
+Additive: workers of the previous release continue to write while this runs.
 """
 
 import sqlalchemy as sa
@@ -20,7 +20,7 @@ LEFT JOIN detectors d ON d.id = v.detector_id;
 CREATE OR REPLACE VIEW flagged_findings AS
 SELECT * FROM finding_details WHERE verdict = 'fake';
 """
-# A scan's thresholds, or a calibration, can turn a verdict away from what the text says.
+# Because of a scan's thresholds, or of a calibration, a verdict may say the opposite of the text.
 _CONTRADICTS = "v.contradicts OR (f.verdict IN ('fake', 'real') AND v.answer <> f.verdict)"
 _MORE = ", v.answer, v.log_odds, v.cut_off"
 
@@ -35,7 +35,7 @@ def upgrade() -> None:
     op.add_column("detectors", sa.Column("description", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
     op.add_column("verdicts", sa.Column("log_odds", sa.Float(), nullable=True))
     op.add_column("verdicts", sa.Column("cut_off", sa.Boolean(), server_default=sa.text("false"), nullable=False))
-    # New columns at the end: grants stay, and views that others built on these.
+    # New columns come last, so that grants stay, and so do views that others built on these views.
     op.execute(_DETAILS.format(contradicts=_CONTRADICTS, more=_MORE))
 
 

@@ -1,6 +1,6 @@
-"""Scans that stop and go on: what they list, why they are paused, what is not yet published, and their schedule.
+"""Scans that stop and continue: what they list, why they are paused, what is not yet published, and their schedule.
 
-Additive: workers of the revision before go on writing while this runs. They do not know of paused or cancelled scans
+Additive: workers of the previous release continue to write while this runs. They do not know paused or cancelled scans,
 and judge their images.
 """
 
@@ -30,7 +30,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    # In the order in which workers lock them, or the two could wait for each other.
+    # Locks the tables in the same order as workers. Otherwise, both could wait for each other for ever.
     op.execute("LOCK TABLE detectors, objects, scans IN ACCESS EXCLUSIVE MODE")
     op.create_table(
         "repaired",
@@ -48,7 +48,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_unpublished_scan_id"), "unpublished", ["scan_id"], unique=False)
     op.add_column("objects", sa.Column("verdict_id", sa.BigInteger(), nullable=True))
     op.add_column("detectors", sa.Column("started_at", sa.DateTime(timezone=True), nullable=True))
-    # Constant defaults: no table is rewritten.
+    # The defaults are constant, so no table is rewritten.
     for column in (
         sa.Column("listing", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("skipped_by", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
@@ -98,6 +98,6 @@ def downgrade() -> None:
 
 
 def _allow(statuses: str) -> None:
-    # One row a scan and a submission: read through within about a second, also of a million.
+    # There is one row per scan and per submission. Checking a million rows takes about a second.
     op.execute("ALTER TABLE scans DROP CONSTRAINT ck_scans_status")
     op.execute(f"ALTER TABLE scans ADD CONSTRAINT ck_scans_status CHECK (status IN ({statuses}))")

@@ -1,6 +1,6 @@
-"""Messages that were in hand when a worker died: `message_tries`.
+"""Messages on which a worker was working when it died: `message_tries`.
 
-Additive: a worker of the release before does not look at the table. The migration also removes the rows of `suspects`
+Additive: a worker of the previous release does not look at the table. The migration also removes the rows of `suspects`
 that such a worker left behind.
 """
 

@@ -1,9 +1,9 @@
 """Scans that record what changed; counts of findings by the hour; contents with a history.
 
-Triggers on `findings` keep the counts and the history, so they are exact, whoever writes a finding. Findings that are
-there already are counted here. Nobody can write findings meanwhile; workers wait and try again.
+Triggers on `findings` keep the counts and the history, so they are exact, no matter who writes a finding. Findings that
+exist already are counted here. Until then, nobody can write findings; workers wait and try again.
 
-Update workers before producers: a worker of the revision before never ends a scan that has unchanged images.
+Update workers before producers: a worker of the previous release never finishes a scan that has unchanged images.
 """
 
 import sqlalchemy as sa
@@ -39,10 +39,10 @@ ON CONFLICT (hour, scan_id, bucket, detector_id, outcome, verdict, reason, score
 DO UPDATE SET findings = kept.findings + excluded.findings;
 """
 
-# A finding that retention deletes has happened nevertheless: its scan is marked as dropped before.
+# A finding that retention deletes still counts. It is recognised by its scan, which is marked as dropped first.
 _NOT_DROPPED = "WHERE s.dropped_at IS NULL"
 
-# The newest finding of a content says how it stands. A verdict of another detector makes earlier ones superseded.
+# The newest finding of a content decides. A verdict of another detector marks earlier ones as superseded.
 _REMEMBER = """
 UPDATE contents kept
 SET superseded = kept.detector_id <> f.detector_id,
@@ -89,7 +89,7 @@ SET verdict = excluded.verdict, score = excluded.score, verdict_id = excluded.ve
     last_flagged_scan_id = coalesce(excluded.last_flagged_scan_id, kept.last_flagged_scan_id);
 """
 
-# SECURITY DEFINER: who may write findings need not be allowed to write the counts.
+# SECURITY DEFINER, so that a role that may write findings need not be allowed to write the counts.
 _FUNCTION = """
 CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
@@ -212,7 +212,7 @@ _MORE = """,
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    # In the order in which workers lock them, or the two could wait for each other.
+    # Locks the tables in the same order as workers. Otherwise, both could wait for each other for ever.
     op.execute("LOCK TABLE objects, scans IN ACCESS EXCLUSIVE MODE")
     op.execute("LOCK TABLE findings IN SHARE ROW EXCLUSIVE MODE")
     op.add_column("objects", sa.Column("verdict", sa.String(length=16), nullable=True))

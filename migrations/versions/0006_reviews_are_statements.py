@@ -1,10 +1,10 @@
-"""Reviews that state what a content is; reviewers; the statement that stands; the views of reviewers.
+"""Reviews that state what a content is; reviewers; the statement that holds; the views of reviewers.
 
-The database itself refuses a review of what is not there. Reviews that are there already get the statement that follows
-from their decision and from the verdict that their author saw. A decision about an uncertain verdict says nothing of
-the content: such a review keeps its decision and states nothing.
+The database itself refuses a review of what does not exist. Existing reviews get the statement that follows from their
+decision and from the verdict that their author saw. A decision about an uncertain verdict says nothing about the
+content: such a review keeps its decision and states nothing.
 
-Additive: `decision` stays for one release, and is filled. The release before reads it, and may write it.
+Additive: `decision` stays for one release, and is filled. The previous release reads it, and may write it.
 """
 
 import sqlalchemy as sa
@@ -15,8 +15,8 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-# What verdict_of in worker/detector/verdicts.py says; empty where the scan's policy has no thresholds, and where there
-# is no scan: old reviews may name one that never existed.
+# Computes what verdict_of in worker/detector/verdicts.py computes. NULL if the scan's policy has no thresholds, or if
+# there is no scan: old reviews may name one that never existed.
 _FUNCTIONS = """
 CREATE FUNCTION verdict_under(policy jsonb, score float) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 SELECT CASE WHEN coalesce(NOT policy ?& '{fake_from,real_to}', true) THEN NULL
@@ -67,7 +67,7 @@ ALTER TABLE reviews ENABLE TRIGGER append_only;
 INSERT INTO reviewers (name, created_at) SELECT reviewer, min(created_at) FROM reviews GROUP BY reviewer;
 """
 
-# The names of the constraints are those by which producers/reviews.py knows what is missing.
+# producers/reviews.py recognises by the names of the constraints what is missing.
 _CHECKED = """
 CREATE FUNCTION review_checked() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET plan_cache_mode = force_custom_plan AS $$
@@ -161,7 +161,7 @@ END $$;
 CREATE TRIGGER review_checked BEFORE INSERT ON reviews FOR EACH ROW EXECUTE FUNCTION review_checked();
 """
 
-# The first key of an advisory lock whose second is a content ("REVI" in ASCII).
+# The first key of an advisory lock ("REVI" in ASCII). The second key is a content.
 _LOCK = 0x52455649
 
 _STANDS = """
@@ -209,8 +209,8 @@ WHERE r.statement IS NOT NULL AND r.verdict IS NOT NULL
 ORDER BY r.sha256, r.detector_id, r.created_at, r.id;
 """
 
-# The rule of docs/decisions/0016: the newest appeal stands; else what more reviewers say, by the newest word of each.
-# In review_queue subqueries find what a join would: so count(*) needs the index alone.
+# The rule of docs/decisions/0016: the newest appeal decides. Without one, the majority of the reviewers decides, by the
+# newest statement of each. review_queue has subqueries in place of joins, so that count(*) reads only the index.
 _VIEWS = """
 CREATE VIEW review_status AS
 SELECT told.sha256,
@@ -316,9 +316,9 @@ def upgrade() -> None:
         op.create_check_constraint(op.f(f"ck_reviews_{name}"), "reviews", condition)
     _create_indexes()
     op.execute(_VIEWS)
-    # In the order in which workers lock them, or the two could wait for each other.
+    # Locks the tables in the same order as workers. Otherwise, both could wait for each other for ever.
     op.execute("LOCK TABLE scans, contents IN SHARE ROW EXCLUSIVE MODE")
-    # Not of old rows: by hand, people could write reviews of scans that were never there.
+    # Not checked for old rows: people could write reviews of scans that never existed by hand.
     op.create_foreign_key(
         op.f("fk_reviews_scan_id"), "reviews", "scans", ["scan_id"], ["id"], postgresql_not_valid=True
     )
@@ -328,7 +328,7 @@ def upgrade() -> None:
 
 
 def _create_indexes() -> None:
-    """Each content's reviews, in the order in which review_status reads them."""
+    """Creates indexes on the reviews of each content, in the order in which review_status reads them."""
     newest_first = [sa.text("created_at DESC"), sa.text("id DESC")]
     op.create_index(
         "ix_reviews_by_reviewer", "reviews", ["sha256", "reviewer", *newest_first],
@@ -342,7 +342,7 @@ def _create_indexes() -> None:
 
 
 def downgrade() -> None:
-    """Loses what people stated of contents with an uncertain verdict: a decision cannot say it."""
+    """Loses what people stated about contents with an uncertain verdict, because a decision cannot express it."""
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("LOCK TABLE scans, contents, reviews IN ACCESS EXCLUSIVE MODE")
     op.execute("UPDATE contents SET statement = NULL, reviewed_at = NULL WHERE reviewed_at IS NOT NULL")

@@ -1,9 +1,9 @@
-"""Functions for roles that own nothing: they make and drop partitions of `findings`. What nobody may do by mistake.
+"""Functions for roles that own nothing: they make and drop partitions of `findings`. Triggers that prevent mistakes.
 
 Only an owner may attach or detach a partition. Workers and producers call these functions, which run with the rights of
-their owner and check what is asked of them: see worker/grants.py.
+their owner and check their arguments: see worker/grants.py.
 
-Additive: a worker of the release before goes on when it connects as the owner.
+Additive: a worker of the previous release continues to work if it connects as the owner.
 """
 
 import sqlalchemy as sa
@@ -14,7 +14,7 @@ down_revision = "0006"
 branch_labels = None
 depends_on = None
 
-# The lock and the two looks are those of worker/database/partitions.py in the release before.
+# The lock and the two checks are those of worker/database/partitions.py in the previous release.
 _ENSURE = f"""
 CREATE FUNCTION ensure_findings_partition(wanted text) RETURNS void LANGUAGE plpgsql STRICT SECURITY DEFINER AS $$
 DECLARE
@@ -56,7 +56,7 @@ BEGIN
 END $$;
 """
 
-# Not SECURITY DEFINER: it asks who it is that deletes.
+# Not SECURITY DEFINER, because it checks which role deletes.
 _KEEP = """
 CREATE FUNCTION findings_kept() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -76,7 +76,7 @@ FOR EACH STATEMENT EXECUTE FUNCTION findings_kept();
 
 _APPEND_ONLY = ("verdicts", "reviews")
 
-# Whoever may execute such a function can also make it the trigger of a table of their own, with rows that they made up.
+# A role that may execute such a function can also make it the trigger of its own table, and give it invented rows.
 _OF_OWNER = ("findings_added()", "findings_removed()", "review_checked()", "review_stands()", "contents_added()")
 _CALLED = ("ensure_findings_partition(text)", "drop_findings_partition(text)")
 _OF_CALLER = ("findings_kept()",)
@@ -84,13 +84,13 @@ _OF_CALLER = ("findings_kept()",)
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    # In the order in which workers lock them, or the two could wait for each other.
+    # Locks the tables in the same order as workers. Otherwise, both could wait for each other for ever.
     op.execute("LOCK TABLE verdicts, findings, reviews IN SHARE ROW EXCLUSIVE MODE")
     for function in (_ENSURE, _DROP, _KEEP):
         op.execute(function)
     schema = op.get_bind().execute(sa.text("SELECT quote_ident(current_schema())")).scalar()
     for name in (*_OF_OWNER, *_CALLED, *_OF_CALLER):
-        # With pg_temp last, no temporary table of the caller takes the place of one of ours.
+        # pg_temp comes last, so that a temporary table of the caller cannot replace one of our tables.
         op.execute(f"ALTER FUNCTION {name} SET search_path = {schema}, pg_temp")
     for name in (*_OF_OWNER, *_CALLED):
         op.execute(f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC")

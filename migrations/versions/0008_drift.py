@@ -39,8 +39,8 @@ today AS (
 )
 """
 
-# Shares are compared on the scale 2 * asin(sqrt(share)): chance alone gives the variance 1 / images there, however rare
-# the thing is. The 3/8 makes that hold for small counts too (Anscombe, Biometrika 35, 1948).
+# Shares are compared on the scale 2 * asin(sqrt(share)). On this scale, chance alone gives the variance 1 / images, for
+# rare and for frequent things. With the 3/8, this is also true for small counts (Anscombe, Biometrika 35, 1948).
 _COMPARED = """
 weekly AS (  -- the seven days that end so many days ago, also where nothing happened in them
     SELECT ago, detector_id, bucket, sum(sum(images)) OVER week AS images, sum(sum(flagged)) OVER week AS flagged,
@@ -93,7 +93,7 @@ CROSS JOIN today
 LEFT JOIN detectors d ON d.id = detector_id;
 """
 
-# `chance`: the probability of a |z| as large, or a little more than that, since Mills' ratio is at most
+# `chance`: the probability of a |z| that is at least as large, or slightly more, because Mills' ratio is at most
 # 2 / (z + sqrt(z * z + 8 / pi)). Postgres has no error function before version 16.
 _DRIFT = """
 CREATE VIEW drift AS

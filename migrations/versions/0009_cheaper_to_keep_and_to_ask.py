@@ -1,11 +1,11 @@
-"""What triggers keep for dashboards costs less to write and less to read.
+"""Makes what triggers keep for dashboards cheaper to write and to read.
 
-The triggers on `findings` look up each detector once, by the id of the verdict, and touch `contents` only where it can
-matter. If two detectors judge a content at the same moment, only the later finding stands. `content_reviews` keeps
-where each reviewed content stands, and `flagged_daily` how many contents were called fake for the first time. Both were
-counted anew for every question.
+The triggers on `findings` look up each detector once, by the id of the verdict, and write to `contents` only where
+something may change. If two detectors judge a content at the same moment, only the later finding counts.
+`content_reviews` keeps the state of each reviewed content, and `flagged_daily` how many contents were called fake for
+the first time. Before, both were counted again for every query.
 
-Additive: the release before reads the same views, and its statements fire the same triggers.
+Additive: the previous release reads the same views, and its statements fire the same triggers.
 """
 
 # ruff: noqa: SLF001 - the downgrade puts back the SQL of the revisions 0005 and 0006
@@ -21,10 +21,10 @@ down_revision = "0008"
 branch_labels = None
 depends_on = None
 
-# A subquery, not a join: the planner reads all verdicts for a join, where a statement adds some thousand findings.
+# A subquery, not a join: for a join, the planner reads all verdicts when a statement adds some thousand findings.
 _DETECTOR = "(SELECT v.detector_id FROM verdicts v WHERE v.id = f.verdict_id)"
 
-# Grouped twice: nearly all findings of a statement have the same time and scan, so that these are looked at once.
+# Grouped twice: nearly all findings of a statement have the same time and scan, so these are handled only once.
 _COUNT = f"""
 WITH grouped AS MATERIALIZED (
     SELECT f.decided_at, f.scan_id, bucket_of(f.uri) AS bucket, {_DETECTOR} AS detector_id, f.outcome, f.verdict,
@@ -50,9 +50,9 @@ DO UPDATE SET findings = kept.findings + excluded.findings;
 """  # noqa: S608 - a constant of this file
 _NOT_DROPPED = "WHERE s.dropped_at IS NULL"
 
-# The newest finding of a content says how it stands. A verdict of another detector makes earlier ones superseded.
-# Nearly always nothing changes. Whether it does is asked one content at a time (OFFSET 0 keeps it so): for a join, the
-# planner reads all contents. The hash index answers in a quarter of the time that the primary key needs.
+# The newest finding of a content decides. A verdict of another detector marks earlier ones as superseded. Nearly always
+# nothing changes. This is checked for one content at a time (OFFSET 0 forces this): for a join, the planner reads all
+# contents. The hash index answers in a quarter of the time that the primary key needs.
 _TAKE_BACK = f"""
 IF EXISTS (
     SELECT FROM added f
@@ -76,11 +76,11 @@ IF EXISTS (
 END IF;
 """  # noqa: S608 - a constant of this file
 
-# Two detectors that judge a content at the same moment take turns, and so do a detector and a reviewer: whoever writes
-# a row of `contents` that was not there, or did not stand, has this lock before any row. The key leaves room for 4,096
-# locks, so that a chunk of a producer cannot fill Postgres' table of locks. Findings of the detector that started last
-# share the lock; those of an older detector take it alone. A worker takes it after the scan's row and a producer
-# before, so they must not exclude each other without need.
+# If two detectors judge a content at the same moment, one waits for the other, and so do a detector and a reviewer: a
+# transaction that inserts a row of `contents`, or changes one that is superseded, takes this lock before any row. There
+# are only 4,096 keys, so that a chunk of a producer cannot fill Postgres' table of locks. Findings of the detector that
+# started last share the lock; those of an older detector take it alone. A worker takes it after the scan's row, and a
+# producer before it, so they must not exclude each other without need.
 _KEY = "hashtext({content}) & 4095"
 _NEWEST = "(SELECT id FROM detectors ORDER BY started_at DESC NULLS LAST LIMIT 1)"
 _LOCK = """CASE WHEN alone THEN pg_advisory_xact_lock({lock}, key)
@@ -153,7 +153,7 @@ ORDER BY 1, 2, 3
 ON CONFLICT (day, detector_id, bucket, shard) DO UPDATE SET contents = kept.contents + excluded.contents;
 """  # noqa: S608 - a constant of this file
 
-# A statement of its own: it sees what other detectors committed while the one before waited for a lock.
+# A separate statement, because it sees what other detectors committed while the previous statement waited for a lock.
 _SUPERSEDE = f"""
 IF EXISTS (
     SELECT FROM added f
@@ -194,7 +194,8 @@ RETURN NULL;
 END $$;
 """
 
-# The rule of docs/decisions/0016: the newest appeal stands; else what more reviewers say, by the newest word of each.
+# The rule of docs/decisions/0016: the newest appeal decides. Without one, the majority of the reviewers decides, by the
+# newest statement of each.
 _COUNTED = """
 CREATE FUNCTION counted_reviews(content text) RETURNS SETOF content_reviews LANGUAGE sql STABLE AS $$
 WITH told AS (
@@ -269,8 +270,8 @@ BEGIN
 END $$;
 """  # noqa: S608 - a constant of this file
 
-# Only the owner may undo that a scan was dropped, or write findings into a dropped scan. Otherwise, whoever may drop a
-# scan could rewrite its findings. A worker that meets a drop tries again, and then sees that the scan is dropped.
+# Only the owner may undo that a scan was dropped, or write findings into a dropped scan. Otherwise, a role that may
+# drop a scan could rewrite its findings. A worker whose scan is dropped tries again, and then sees that it is dropped.
 _DROPPED_FOR_GOOD = """
 CREATE FUNCTION scan_kept() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -330,8 +331,8 @@ GROUP BY 1, 2, 3;
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    # In the order in which workers and reviewers lock them. Producers lock findings before scans: if the migration
-    # meets one, Postgres ends one of the two. Then run the migration again.
+    # Locks the tables in the same order as workers and reviewers. Producers lock findings before scans: if one runs
+    # now, Postgres may end one of the two. Then run the migration again.
     op.execute("LOCK TABLE scans, findings, reviews IN SHARE ROW EXCLUSIVE MODE")
     op.execute("LOCK TABLE contents IN ACCESS EXCLUSIVE MODE")
     _create_tables()
@@ -341,7 +342,7 @@ def upgrade() -> None:
     op.execute(_VIEWS)
     checked = _of(_revision("0006")._CHECKED, "review_checked")
     checked = checked.replace("hashtext(NEW.sha256)", _KEY.format(content="NEW.sha256"))
-    # The content first and then its rows, in the order of findings_added().
+    # Locks the content first and then its rows, in the order of findings_added().
     rows, lock = re.findall(r"    PERFORM (?:FROM contents|pg_advisory_xact_lock)[^;]*;\n", checked)
     checked = checked.replace(rows + lock, lock + rows)
     for function in (
@@ -349,7 +350,7 @@ def upgrade() -> None:
         checked,
     ):  # fmt: skip
         _replace(function)
-    # Without the time of the newest finding in any index, a content that comes again is updated within its page.
+    # No index has the time of the newest finding, so a content that is found again is updated within its page.
     op.drop_index("ix_contents_places", "contents")
     op.create_index(
         "ix_contents_places", "contents", [sa.text("places DESC"), sa.text("first_flagged_at DESC")],
@@ -400,7 +401,7 @@ def _revision(number: str) -> Any:
 
 
 def _of(sql: str, name: str) -> str:
-    """The statement that replaces this function, from the SQL of the revision that made it."""
+    """Returns the statement that replaces this function, from the SQL of the revision that made it."""
     (found,) = re.findall(rf"CREATE FUNCTION {name}\(.*?END \$\$;", sql, re.DOTALL)
     return str(found).replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
 

@@ -1,6 +1,6 @@
 """The review desk and the API: claims, second looks, logins, tokens.
 
-Additive: the release before reads and writes nothing of it.
+Additive: the previous release neither reads nor writes these tables.
 """
 
 import sqlalchemy as sa
@@ -21,7 +21,7 @@ def upgrade() -> None:
 
 
 def _create_desk() -> None:
-    """Who works on what."""
+    """Creates the tables that say who works on which content."""
     op.create_table(
         "claims",
         _sha256(),
@@ -53,7 +53,7 @@ def _create_desk() -> None:
 
 
 def _create_access() -> None:
-    """Who may come in, and what was asked for."""
+    """Creates the tables of logins, tokens and repeated requests."""
     op.create_table(
         "logins",
         sa.Column("identity", sa.Text(), nullable=False),

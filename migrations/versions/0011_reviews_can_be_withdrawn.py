@@ -1,11 +1,10 @@
-"""A review can be withdrawn, the queue can be filtered, and a decision can be asked for again.
+"""A review can be withdrawn, the queue can be filtered, and a request for a decision can be repeated.
 
-`withdrawals` is append-only, as `reviews` is. A withdrawn review counts nowhere: triggers count its content anew.
-`content_external_ids` holds what external ids a flagged content has had: a trigger on `findings` keeps it. Findings
-that are there already are read before any lock is taken. Under the lock, only scans that may have changed since are
-read.
+`withdrawals` is append-only, as `reviews` is. A withdrawn review counts nowhere: triggers count its content again.
+`content_external_ids` holds the external ids that a flagged content has had: a trigger on `findings` keeps it. Existing
+findings are read before any lock is taken. Under the lock, only scans that may have changed since then are read.
 
-Additive: the release before reads the same views, and its statements fire the same triggers.
+Additive: the previous release reads the same views, and its statements fire the same triggers.
 """
 
 # ruff: noqa: SLF001 - the SQL of a view of 0008
@@ -21,7 +20,8 @@ depends_on = None
 
 _NOT_WITHDRAWN = "NOT EXISTS (SELECT FROM withdrawals w WHERE w.review_id = r.id OFFSET 0)"
 
-# The lock is that of review_checked(): it comes before any row, so that two who change a content's reviews take turns.
+# The lock is that of review_checked(). It is taken before any row, so that changes to the reviews of one content wait
+# for each other.
 _WITHDRAWN = """
 CREATE FUNCTION withdrawal_checked() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT AS $$
@@ -67,9 +67,9 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON withdrawals FOR EACH ROW E
 CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON withdrawals FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 """
 
-# A second look is over when anybody but the first reviewer has said a word, and when a lead has decided: at the desk or
-# by the API. The review keeps whose word it followed, so that the second look can be asked for again when one of the
-# two is withdrawn. This trigger comes after review_checked(), which takes the lock and says what kind of review it is.
+# A second look ends when anybody but the first reviewer has reviewed the content, or when a lead has decided, at the
+# desk or by the API. The review keeps the name of the first reviewer, so that a new second look can be asked for when
+# one of the two reviews is withdrawn. This trigger runs after review_checked(), which takes the lock and sets the kind.
 _SECOND_LOOK = """
 CREATE FUNCTION second_look_ended() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT SET jit = off AS $$
@@ -83,7 +83,7 @@ END $$;
 CREATE TRIGGER second_look_ended BEFORE INSERT ON reviews FOR EACH ROW EXECUTE FUNCTION second_look_ended();
 """
 
-# Where no review counts any more, nothing is stated.
+# If no review counts any more, the content has no statement.
 _TAKE_STATEMENT = """
 CREATE OR REPLACE FUNCTION take_statement(content text) RETURNS void LANGUAGE sql VOLATILE AS $$
 UPDATE contents c
@@ -145,7 +145,7 @@ SELECT DISTINCT external_id, sha256 FROM findings
 WHERE verdict <> 'real' AND external_id IS NOT NULL AND sha256 IS NOT NULL
 ON CONFLICT DO NOTHING;
 """
-# What was written since that look began: a scan that was over a day ago, and still is, has nothing new.
+# Reads what was written after the first reading began. A scan that ended more than a day ago has nothing new.
 _NAME_LATE = """
 DO $$
 DECLARE
@@ -163,7 +163,8 @@ END $$;
 _OF_OWNER = ("withdrawal_checked()", "review_withdrawn()", "findings_named()", "second_look_ended()")
 _WAITING = sa.text("verdict <> 'real' AND statement IS NULL AND NOT superseded")
 _BUCKET = "bucket_of(uri)"
-# By each filter: the columns before the queue's order, and those behind it, of filters that come second.
+# For each filter: the columns that come before those of the queue's order, and the columns of a second filter after
+# them.
 _FILTERED = {
     "scan": (("scan_id", "verdict"), (_BUCKET, "detector_id")),
     "bucket": ((_BUCKET, "verdict"), ("detector_id",)),
@@ -177,7 +178,7 @@ def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     _create_tables()
     op.execute(_NAME_ALL)
-    # In the order in which workers and reviewers lock them.
+    # Locks the tables in the same order as workers and reviewers.
     op.execute("LOCK TABLE findings, reviews IN SHARE ROW EXCLUSIVE MODE")
     op.execute("LOCK TABLE contents IN SHARE MODE")
     op.execute(_NAMED)
@@ -218,13 +219,13 @@ def _create_tables() -> None:
 
 
 def _create_indexes() -> None:
-    """What waits under each filter in the queue's order; what is disputed; a person's decisions."""
+    """Creates indexes: on what waits, by each filter; on what is disputed; on a person's decisions."""
     for name, (before, behind) in _FILTERED.items():
         op.create_index(
             f"ix_contents_to_review_by_{name}", "contents",
             [sa.text(one) for one in (*before, *_MOST_SEVERE, *behind)], postgresql_where=_WAITING,
         )  # fmt: skip
-    # What waits and is reviewed is disputed: nothing else leaves a reviewed content without a statement.
+    # A content that waits although it is reviewed is disputed: only then has a reviewed content no statement.
     op.create_index(
         "ix_contents_disputed", "contents",
         [sa.text(one) for one in (*_MOST_SEVERE, "verdict", "scan_id", _BUCKET, "detector_id")],

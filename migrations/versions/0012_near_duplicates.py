@@ -3,7 +3,7 @@
 A hash of 256 bits is looked up by its 16 words of 16 bits, each in an index of its own. An index holds only what is
 searched, and the whole hash beside the word, so that a search reads no row of the table.
 
-Additive: the release before reads and writes nothing of it, and its findings fire the same triggers.
+Additive: the previous release neither reads nor writes these tables, and its findings fire the same triggers.
 """
 
 import sqlalchemy as sa
@@ -21,8 +21,8 @@ ARRAY[word, word # 1, word # 2, word # 4, word # 8, word # 16, word # 32, word #
       word # 1024, word # 2048, word # 4096, word # 8192, word # 16384, word # 32768]
 """
 
-# The hash may come after the finding that puts the content in question: the detector may have judged it before there
-# were hashes. Workers may not read `contents`.
+# The hash may be stored after the finding that puts the content in question: the detector may have judged it before
+# there were hashes. Workers are not allowed to read `contents`.
 _HASHED = """
 CREATE FUNCTION content_hashed() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp SET jit = off AS $$
@@ -33,8 +33,8 @@ END $$;
 CREATE TRIGGER content_hashed BEFORE INSERT ON content_hashes FOR EACH ROW EXECUTE FUNCTION content_hashed();
 """
 
-# And the finding may come after the hash: a scan with other thresholds may call the same verdict fake. An array, and
-# not a join: for a join, the planner may read all hashes.
+# The finding may also come after the hash: a scan with other thresholds may call the same verdict fake. This is an
+# array and not a join, because for a join the planner may read all hashes.
 _IN_QUESTION = """
 CREATE FUNCTION contents_in_question() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp SET jit = off AS $$

@@ -1,7 +1,7 @@
-"""Who has the page of a content open now.
+"""The table of who has the page of a content open now.
 
-Additive: the release before reads and writes nothing of it. Unlogged: what a crash loses, the open pages write again
-within a minute.
+Additive: the previous release neither reads nor writes it. It is unlogged: if a crash empties it, the open pages write
+their rows again within a minute.
 """
 
 import sqlalchemy as sa

@@ -283,7 +283,9 @@ def test_a_used_up_quota_stops_the_command_and_a_later_run_continues(tmp_path: P
     spent = Answer('{"error": {"message": "quota"}}', 429, {"Retry-After": "3600"})
     chat.script = lambda asked: spent if len(chat.asked) > 6 else scripted(asked)
     dataset = write(tmp_path, 4)
-    with pytest.raises(AnnotationStoppedError, match=r"takes no more for now .*quota.*; run the same command later"):
+    with pytest.raises(
+        AnnotationStoppedError, match=r"accepts no more requests now .*quota.*; run the same command later"
+    ):
         annotate(dataset, chat, concurrency=1)
     assert len(chat.asked) == 7
     chat.script = scripted

@@ -32,7 +32,7 @@ def test_the_lowest_threshold_that_keeps_the_rate_is_chosen(pairs: list[tuple[fl
     keeping = [one for one in sorted(set(scores)) if (scores[~is_fake] >= one).mean() <= rate]
     finding = [one for one in keeping if (scores[is_fake] >= one).any()]
     if not finding:
-        with pytest.raises(ConfigurationError, match=r"--false-positive-rate .*no threshold keeps it"):
+        with pytest.raises(ConfigurationError, match=r"--false-positive-rate .*no threshold keeps this rate"):
             choose_thresholds(scores, is_fake, BEFORE, false_positive_rate=rate)
         return
     found = choose_thresholds(scores, is_fake, BEFORE, false_positive_rate=rate)

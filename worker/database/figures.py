@@ -18,14 +18,14 @@ STALLED_AFTER_S = 3600.0
 
 
 def shares(scan: Scan) -> tuple[float, float]:
-    """Returns two shares: flagged among images with a verdict, failed among images with a finding. 0 without any."""
+    """Returns two shares: flagged among images with a verdict, failed among images with a finding. 0 for none."""
     with_verdict = scan.judged + scan.reused
     decided = with_verdict + scan.failed
     return (scan.fake / with_verdict if with_verdict else 0.0, scan.failed / decided if decided else 0.0)
 
 
 def rate(scan: Scan, now: datetime) -> float:
-    """Returns how many images per second workers decided lately. It falls towards 0 after they have stopped."""
+    """Returns how many images per second workers have decided recently. It falls towards 0 after they have stopped."""
     if scan.counted_at is None:
         return 0.0
     window_s = RATE_WINDOW_S

@@ -113,7 +113,7 @@ def _array(texts: list[str | None] | list[str]) -> str:
 
 
 def changed_query(rule: ReuseRule, fetched_before: datetime | None = None) -> Any:
-    """Builds a query of the numbers, from 1, of the refs that have changed since this rule last looked at them.
+    """Builds a query of the numbers, from 1, of the refs that have changed since this rule was last used on them.
 
     For all other refs, the rule would come to the same result as last time. With `fetched_before`, objects that were
     fetched later count as changed.

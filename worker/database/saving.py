@@ -84,7 +84,7 @@ def _objects_upsert(added: CTE, scan_id: Any) -> Any:
 
 
 def _hashes_upsert() -> Any:
-    """Inserts new hashes. A stored hash is never changed, but a content that is in question now stays so for ever."""
+    """Inserts new hashes. A stored hash never changes. A content that is in question once stays in question."""
     given, names = _given(ContentHash, "content_hashes"), _columns(ContentHash, without=())
     rows = select(*(given.c[name] for name in names)).order_by(given.c.sha256.collate("C"))
     statement = insert(ContentHash).from_select(names, rows)

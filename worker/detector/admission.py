@@ -1,4 +1,4 @@
-"""Lets images into the engine: live images at once, images of scans only while there is room (docs/decisions/0009)."""
+"""Lets images into the engine: live images immediately, images of scans if there is room (docs/decisions/0009)."""
 
 import heapq
 import threading
@@ -47,7 +47,7 @@ class Admission:
     def enter(self, call: int, *, live: bool, check: Callable[[], None]) -> None:
         """Waits until the image may go into the engine. `leave` must follow.
 
-        Runs `check` once a second while it waits, and raises the errors of `check`. Then the image was not let in.
+        Runs `check` once per second while it waits, and raises the errors of `check`. Then the image was not let in.
         """
         if live:
             with self._lock:

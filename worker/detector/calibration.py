@@ -54,5 +54,5 @@ class Calibration(BaseModel):
             at, scores = zip(*self.knots, strict=True)
             # Between two knots, rounding may give a result slightly above the higher one.
             return float(min(np.interp(log_odds, at, scores), scores[-1]))
-        # exp overflows beyond 709; log-odds can be that large in float16's tails.
+        # exp overflows beyond 709, and log-odds of a float16 model can be larger.
         return 1.0 / (1.0 + math.exp(min(-(self.slope * log_odds + self.offset), 700.0)))

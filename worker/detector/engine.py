@@ -52,7 +52,7 @@ def not_importable(engine: str, error: ImportError) -> ConfigurationError:
 
 
 class Engine(Protocol):
-    """Runs one model. Thread-safe: many threads call complete() at once."""
+    """Runs one model. Thread-safe: many threads call complete() at the same time."""
 
     def complete(
         self,

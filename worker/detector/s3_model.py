@@ -34,8 +34,8 @@ class S3Model:
 
     `timeout_s` is the longest wait for an answer from S3.
 
-    Methods raise ConfigurationError if the files are missing or may not be read, and StorageUnavailableError if the
-    error may pass.
+    Methods raise ConfigurationError if the files are missing or reading them is not allowed, and
+    StorageUnavailableError for temporary errors.
     """
 
     def __init__(self, uri: str, *, setting: str, timeout_s: float) -> None:
@@ -55,9 +55,9 @@ class S3Model:
     def download(self, cache: Path) -> Path:
         """Returns the folder in `cache` that holds the model's files. Downloads them if they are not there yet.
 
-        The folder's name stands for what lies in the bucket now. It is given only when the folder is complete, so a
-        process that dies leaves no half model. If several workers start at the same time, one of them downloads the
-        model. Nothing is ever deleted.
+        The folder's name is made from the files that are in the bucket now. The folder gets it only when it is
+        complete, so a process that dies leaves no half model. If several workers start at the same time, one of them
+        downloads the model. Nothing is ever deleted.
         """
         with self._errors():
             client = self._client()
@@ -91,7 +91,7 @@ class S3Model:
         log.info("model_downloading", model=self._uri, bytes=sum(size for _, _, size in listing))
         for key, _, _ in listing:
             client.download_file(self._bucket, key, str(folder / Path(key).name))
-        # The name stands for these ETags. A model whose files were replaced meanwhile must not get it.
+        # The name is made from these ETags. A model whose files were replaced during the download must not get it.
         if self._list(client) != listing:
             raise StorageUnavailableError(f"{self._setting}: {self._uri} changed while it was downloaded")
 
@@ -110,7 +110,7 @@ class S3Model:
 
 
 def _error(where: str, found: Diagnosis) -> ConfigurationError | StorageUnavailableError:
-    """Makes the error. A person reads it at the start, and must correct what does not pass by itself."""
+    """Makes the error. A person reads it at the start, and must correct what is not temporary."""
     if found.kind in {Kind.MAY_PASS, Kind.CHANGED}:
         said = f"S3 answered {found.code}" if found.answered else f"{found.code}: {found.text}"
         return StorageUnavailableError(f"{where}: {said}")

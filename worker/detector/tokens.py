@@ -78,8 +78,8 @@ def verdict_logprobs(
     """Returns the log-probabilities of all fake and of all real tokens together, at each of `steps` steps.
 
     `token_ids` and `logprobs` hold the same number of entries for each step, one step after the other. All steps are
-    computed at once: one by one, they would cost more than all other work on an answer. Raises ValueError if a token is
-    missing.
+    computed together: one by one, they would cost more than all other work on an answer. Raises ValueError if a token
+    is missing.
     """
     ids = np.asarray(token_ids).reshape(steps, -1)
     values = np.asarray(logprobs, dtype=np.float64).reshape(ids.shape)

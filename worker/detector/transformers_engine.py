@@ -1,4 +1,4 @@
-"""The reference engine: transformers' generate. It is slower than vLLM; use it to compare, or where vLLM is missing."""
+"""The reference engine: transformers' generate. It is slower than vLLM. Use it to compare, or if vLLM is missing."""
 
 import threading
 import time

@@ -10,9 +10,9 @@ _vllms_own = EngineCoreProc.run_engine_core
 
 
 def let_core_end_with_us() -> None:
-    """Call it before vLLM starts. When this process ends, by SIGKILL too, the engine core is killed at once.
+    """Makes sure that the engine core is killed when this process ends, also by SIGKILL. Call it before vLLM starts.
 
-    vLLM alone leaves the core behind then. The core waits for work for ever, and keeps the memory of the GPU, so the
+    Without this, vLLM leaves the core behind. The core waits for work for ever and keeps the memory of the GPU, so the
     next worker cannot start (vLLM issue 55510).
     """
     EngineCoreProc.run_engine_core = staticmethod(run_engine_core)

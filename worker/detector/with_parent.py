@@ -8,7 +8,7 @@ from multiprocessing.connection import wait
 
 
 def end_with_parent() -> None:
-    """From now on, the kernel kills this process and all that it starts when its parent has ended. Linux only.
+    """From now on, the kernel kills this process and its children when the parent of this process ends. Linux only.
 
     Call it in a process that multiprocessing started. Such a process has a pipe whose other end only its parent holds,
     and which the kernel closes however the parent ends. At that moment, the kernel sends SIGKILL. This also works while

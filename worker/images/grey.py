@@ -1,4 +1,4 @@
-"""to_8_bit() makes 8-bit levels of deeper grey levels. What the file says about its numbers decides how."""
+"""to_8_bit() turns deeper grey levels into 8-bit levels, by what the file says about its numbers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ def _range(image: Image.Image, levels: Levels) -> tuple[float, float]:
 def _pieces(image: Image.Image, levels: Levels) -> Iterator[tuple[tuple[int, int, int, int], NDArray[np.float64]]]:
     """Yields the levels of a grey image piece by piece, with the box of each piece.
 
-    A level takes eight bytes here, so all levels at once would take several times the memory of the image.
+    A level takes eight bytes here, so all levels together would take several times the memory of the image.
     """
     width = min(image.width, _PIECE)
     height = max(1, _PIECE // width)

@@ -127,7 +127,7 @@ def _read_head(data: bytes) -> _Head:
             start = end
     head.kept.append(view[start:])
     if head.frame[1:3] == b"\x00\x00":
-        raise ImageError(Reason.UNSUPPORTED_FORMAT, "a JPEG that says its height only after its pixels")
+        raise ImageError(Reason.UNSUPPORTED_FORMAT, "a JPEG whose height comes only after its pixels")
     return head
 
 

@@ -155,19 +155,22 @@ QUEUE_IMAGES = Metric(
     ("queue",), None,
 )  # fmt: skip
 QUEUE_OLDEST = Metric(
-    Kind.GAUGE, "fakesweep_queue_oldest_seconds", "Time since the oldest scan or submission with such images started.",
+    Kind.GAUGE, "fakesweep_queue_oldest_seconds",
+    "Time since the oldest scan or submission that has images without an outcome started.",
     ("queue",), None,
 )  # fmt: skip
 QUEUE_STILL = Metric(
-    Kind.GAUGE, "fakesweep_queue_still_seconds", "Time since any of these scans or submissions moved.",
+    Kind.GAUGE, "fakesweep_queue_still_seconds",
+    "Time since any scan or submission that has images without an outcome made progress.",
     ("queue",), None,
 )  # fmt: skip
 OVERDUE = Metric(
-    Kind.GAUGE, "fakesweep_schedule_overdue_seconds", "Time for which a nightly scan has been due without starting.",
+    Kind.GAUGE, "fakesweep_schedule_overdue_seconds", "How long a nightly scan has been due without starting.",
     ("schedule",), None,
 )  # fmt: skip
 DRIFTED = Metric(
-    Kind.GAUGE, "fakesweep_drift_alarms", "Detectors and buckets with the alarm of docs/drift.md on the last full day.",
+    Kind.GAUGE, "fakesweep_drift_alarms",
+    "Detectors and buckets with a drift alarm on the last full day (docs/drift.md).",
 )  # fmt: skip
 
 WORKER = (

@@ -83,7 +83,7 @@ class Metrics:
         self._one(metric, {}).set_function(ask)
 
     def inform(self, metric: Metric, **labels: str) -> None:
-        """Sets a gauge to 1 that tells only its labels."""
+        """Sets a gauge to 1. Such a gauge only shows its labels."""
         if metric.series is not None or set(labels) != set(metric.labels):
             raise UndeclaredMetricError(f"{metric.name} does not have the labels {labels}")
         self._one(metric, {}).labels(**labels).set(1)

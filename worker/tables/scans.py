@@ -114,7 +114,7 @@ class Unpublished(SQLModel, table=True):
 
 
 class MessageTry(SQLModel, table=True):
-    """How often a redelivered message was started but not ended: each time, a worker died while it had the message.
+    """How often a redelivered message was started but not finished. Each time, a worker died while it had the message.
 
     The row is deleted when the message ends.
     """

@@ -145,7 +145,7 @@ class Endpoint:
                 return ConfigurationError(f"{self.address} is not there (404); check the model's name and the address")
             case openai.RateLimitError() | openai.APIStatusError(status_code=402):
                 return AnnotationStoppedError(
-                    f"{self.address} takes no more for now ({said}); run the same command later to continue"
+                    f"{self.address} accepts no more requests now ({said}); run the same command later to continue"
                 )
             case openai.APITimeoutError() | openai.InternalServerError():
                 return NotAnsweredError(f"{self.address}: {said}")

@@ -1,4 +1,4 @@
-"""Fills the prompts of prompts.toml for annotators and the aggregator in for a record."""
+"""Fills in the prompts of prompts.toml for a record: those of the annotators, and that of the aggregator."""
 
 import json
 import tomllib
@@ -29,7 +29,7 @@ class Category(BaseModel):
 
 
 class Labels(BaseModel):
-    """The words in which annotators are told the label."""
+    """The words for the label in a prompt."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

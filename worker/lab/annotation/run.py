@@ -53,7 +53,7 @@ class Files:
 
 @dataclass
 class AnnotationResult:
-    """What became of the records."""
+    """How many records have an explanation, and how many do not."""
 
     annotated: list[Annotated] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)

@@ -57,7 +57,7 @@ def _in_array(text: str, place: int) -> _Values:
             place = _next_object(text, start + 1)
         else:
             yield start, _not_utf_8(text, start, place) or value
-    yield start, ValueError("the array does not end: is the file whole?")
+    yield start, ValueError("the array does not end: is the file complete?")
     return place
 
 

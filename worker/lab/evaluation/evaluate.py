@@ -33,7 +33,7 @@ FAULTS_SHOWN = 200
 
 
 class Advance(Protocol):
-    """Called with how many images are done, of how many, and with a note on what else is going on."""
+    """Called with how many images are done, of how many, and with a note about the current step."""
 
     def __call__(self, done: int, of: int | None, note: str = "", /) -> None: ...
 

@@ -1,4 +1,4 @@
-"""The folder of an evaluation. predictions.jsonl grows by a line per image; a kill loses only images in the engine."""
+"""The folder of an evaluation. predictions.jsonl gets a line per image, so a kill loses only images in the engine."""
 
 import json
 import os
@@ -74,7 +74,7 @@ class Journal:
 
 
 def check_output(folder: Path, run: dict[str, Any]) -> None:
-    """Refuses what Journal.opened() would refuse, as far as this part of `run` tells. It needs no detector."""
+    """Refuses what Journal.opened() would refuse, as far as this part of `run` shows. It needs no detector."""
     check_folder(folder, "--output")
     file = folder / RUN
     if file.is_file() and (before := file.read_text(encoding="utf-8", errors="replace")):

@@ -22,8 +22,8 @@ _CARRIED = ("model", "revision", "prompt", "engine.dtype", "engine.quantization"
 def output_file(output: Path, settings: Settings, *, in_place: bool) -> Path:
     """Returns the file to write: `output`, or detector.toml in it if it is not a .toml file.
 
-    Raises ConfigurationError if nothing can be written there, or if a file exists there that may not be replaced. Only
-    the detector's own file may be replaced, with `in_place`.
+    Raises ConfigurationError if nothing can be written there, or if there is a file that must not be replaced. Only the
+    detector's own file may be replaced, with `in_place`.
     """
     path = (output if output.suffix == ".toml" else output / FILE).expanduser().resolve()
     check_folder(path.parent, "--output")

@@ -66,14 +66,14 @@ def choose_thresholds(
 
 
 def _lowest(scores: Floats, wanted: Truths, rate: float, option: str, word: str) -> float:
-    """Returns the lowest score from which upwards at most `rate` of the images that are not `wanted` lie."""
+    """Returns the lowest score such that at most `rate` of the images that are not `wanted` have it or a higher one."""
     known = np.nan_to_num(scores, nan=_UNDECIDED)
     wrong, right, thresholds = roc_curve(wanted, known, drop_intermediate=False)
     place = int(np.flatnonzero(wrong <= rate)[-1])
     if right[place] == 0:
         possible = math.ceil(1e4 * wrong[right > 0][0]) / 1e4
         raise ConfigurationError(
-            f"{option} {rate:g}: no threshold keeps it and calls any {word} image {word}; "
+            f"{option} {rate:g}: no threshold keeps this rate and still calls a {word} image {word}; "
             f"the lowest possible rate on these images is {possible:g}; give that, or other images"
         )
     return float(thresholds[place])

@@ -29,7 +29,7 @@ def one_writer(output: Path) -> Iterator[None]:
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"--output: {output} cannot be a folder to write into ({error.strerror})") from None
+        raise ConfigurationError(f"--output: {output} cannot be created or written to ({error.strerror})") from None
     with (work / "lock").open("w") as file:
         lock(file, f"--output: another process trains into {output}; wait for it to end")
         yield

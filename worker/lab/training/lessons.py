@@ -118,7 +118,7 @@ def prompt_ids(processor: Any, description: DetectorDescription, side: int) -> l
 
 
 def check_stage(stage: Stage, records: Sequence[Record], processor: Any, description: DetectorDescription) -> None:
-    """Raises ConfigurationError if this model or these records do not fit the stage: at once, and not hours later."""
+    """Raises ConfigurationError if this model or these records do not fit the stage: now, and not hours later."""
     edge = description.preprocessing.edge
     where = f"--recipe: stage {stage.name}"
     if stage.crop is not None and stage.crop > edge:
