@@ -1,4 +1,4 @@
-"""Fills a database by SQL as it looks after weeks of nightly scans: findings, contents, reviews. For benchmarks."""
+"""For benchmarks: fills a database by SQL as it is after weeks of nightly scans, with findings, contents, reviews."""
 
 import importlib
 import time

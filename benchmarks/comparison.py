@@ -1,4 +1,4 @@
-"""The result of a benchmark: our figure beside that of a reference, measured in turns in one run."""
+"""The result of a benchmark: our figure and that of a reference, measured in turns in one run."""
 
 import statistics
 from collections.abc import Callable, Iterable

@@ -92,7 +92,7 @@ def _rendered_cpu_s(rendered: "Rendered", images: list[Image], explain: Explain)
 
 
 def _check_same_answers(engine: VllmEngine, rendered: VllmEngine, images: list[Image], explain: Explain) -> None:
-    """Checks that both paths answer alike. This also keeps their first-time costs out of the measurement."""
+    """Checks that both paths give the same answers. This also keeps their first-time costs out of the measurement."""
     for ours, theirs in zip(
         engine.complete(images, explain=explain), rendered.complete(images, explain=explain), strict=True
     ):

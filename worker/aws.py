@@ -140,7 +140,7 @@ def _client(service: str, timeout_s: float, attempts: int, connections: int, ses
 
 
 def diagnose(error: Exception) -> Diagnosis:
-    """What an error of AWS_ERRORS means. Any other one, such as an OSError of the network, may pass."""
+    """Returns what an error of AWS_ERRORS means. Any other error, such as an OSError of the network, is MAY_PASS."""
     text = _USER_AND_PASSWORD.sub("//***@", " ".join(str(error).split()))
     if isinstance(error, SSLError) and (meaning := explained(error, ca="AWS_CA_BUNDLE", **_NO_CLIENT_CERTIFICATES)):
         text = meaning

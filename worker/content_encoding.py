@@ -1,7 +1,7 @@
 """Unpacks the bytes of an object that was stored with a `Content-Encoding`.
 
 S3 only stores this header, and neither boto3 nor obstore unpacks the bytes. The header is often wrong: people write
-"base64" or "utf-8" beside bytes that are the plain image. So the bytes decide whether they are unpacked.
+"base64" or "utf-8" although the bytes are the plain image. So the bytes decide whether they are unpacked.
 """
 
 import gzip

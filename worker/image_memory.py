@@ -119,7 +119,7 @@ def _square_pixels(size: tuple[int, int], edge: int, fit: Fit, max_pixels: int) 
 
 
 def _while_loading(image: Image.Image, data: bytes) -> int:
-    """Bytes that the format's decoder needs beside Pillow's pixels while it decodes."""
+    """Bytes that the format's decoder needs in addition to Pillow's pixels while it decodes."""
     pixels = image.width * image.height
     if isinstance(image, WebPFile):
         return _while_webp(image)

@@ -1,4 +1,4 @@
-"""Many image refs as columns."""
+"""Stores many image refs as columns."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, compress
@@ -8,10 +8,10 @@ from worker.messages import ImageRef
 
 
 class ImageRefs(Sequence[ImageRef]):
-    """A sequence of image refs. A ref is made when it is asked for.
+    """A sequence of image refs. A ref is made only when it is read.
 
-    A nightly scan looks at a million refs by their columns, and asks for the few that changed: making an ImageRef takes
-    longer than everything else that is done with one.
+    A nightly scan reads the columns of a million refs, and makes refs only for the few images that changed. Making an
+    ImageRef takes longer than everything else that is done with it.
     """
 
     __slots__ = ("etags", "external_ids", "sizes", "uris")
@@ -40,7 +40,7 @@ class ImageRefs(Sequence[ImageRef]):
 
     @classmethod
     def joined(cls, parts: Sequence[Sequence[ImageRef]]) -> "ImageRefs":
-        """Returns the refs of all parts, in their order. A part that is alone is not copied."""
+        """Returns the refs of all parts, in their order. If there is only one part, it is not copied."""
         columns = [cls.of(part) for part in parts if part]
         if len(columns) == 1:
             return columns[0]

@@ -199,7 +199,7 @@ def _includes(connection: Connection, wanted: Wanted) -> Iterator[Step]:
     intended = {(wanted.name(role), wanted.name(one)) for role, included in INCLUDES.items() for one in included}
     for member, role in members_of_each_other(connection, [wanted.name(role) for role in Role]):
         if (member, role) not in intended:
-            yield Step(f"{member} has no longer the rights of {role}", [f"REVOKE {quoted(role)} FROM {quoted(member)}"])
+            yield Step(f"{member} no longer has the rights of {role}", [f"REVOKE {quoted(role)} FROM {quoted(member)}"])
     for member, role in sorted(intended):
         if not has_rights_of(connection, member, role):
             yield Step(f"{member} has the rights of {role}", [f"GRANT {quoted(role)} TO {quoted(member)}"])

@@ -114,7 +114,7 @@ class S3ImageStore:
                 data = self._read(body, answer.get("ContentLength"))
         except (*AWS_ERRORS, OSError) as error:
             raise _error(diagnose(error)) from error
-        with suppress(*AWS_ERRORS):  # the image is there; if we can no longer sign, the next image shows it
+        with suppress(*AWS_ERRORS):  # we have the image; if we can no longer sign, fetching the next image fails
             self._learn(name, key, client)
         return unpacked(data, answer.get("ContentEncoding"), self._max_bytes)
 

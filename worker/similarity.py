@@ -19,8 +19,8 @@ EDGE = 128
 """Pixels of the square that is hashed.
 
 The authors reduce an image to 512 x 512 pixels before they hash it. From 128 x 128, the hash differs in 4 of 256 bits
-on average, and takes a tenth of the time. One fixed size, whatever the shape: so a copy in another size gets the same
-hash, but for 2 bits.
+on average, and takes a tenth of the time. The square is the same for images of all shapes and sizes, so the hash of a
+copy in another size differs in only 2 bits.
 """
 
 

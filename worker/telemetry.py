@@ -93,7 +93,7 @@ def _is_no_reject(record: logging.LogRecord) -> bool:
 
 
 def _shorten(record: logging.LogRecord) -> bool:
-    """Makes a warning in one line of what Celery writes, with tracebacks, about messages when a connection is lost.
+    """Shortens to a warning of one line what Celery writes, with tracebacks, about messages of a lost connection.
 
     This is not an error of the worker, and nothing is lost: the broker redelivers the messages.
     """

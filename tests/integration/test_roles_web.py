@@ -96,7 +96,7 @@ def test_a_role_that_has_the_rights_of_another_by_mistake_loses_them(bare: Home)
     bare.make_roles()
     bare.sql(f'GRANT "{bare.prefix}_worker" TO "{bare.prefix}_dashboard"')
     said = [step.what for step in bare.make_roles()]
-    assert f"{bare.prefix}_dashboard has no longer the rights of {bare.prefix}_worker" in said
+    assert f"{bare.prefix}_dashboard no longer has the rights of {bare.prefix}_worker" in said
     held = f"SELECT pg_has_role('{bare.prefix}_dashboard', '{bare.prefix}_worker', 'MEMBER')"
     assert bare.sql(held) == [(False,)]
 

@@ -105,7 +105,7 @@ def _full() -> ColumnElement[bool]:
 
 
 def _late() -> ColumnElement[bool]:
-    """Whether a late message added an image after the scan was done: a repair had not found that image any more."""
+    """Whether a late message added an image after the scan was done. A repair had not found this image any more."""
     return and_(col(Scan.status) == ScanStatus.DONE, _decided() > Scan.listed)
 
 

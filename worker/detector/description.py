@@ -90,7 +90,7 @@ class EngineLimits(_Section):
 
 
 class Thresholds(_Section):
-    """For scans that set none: fake from `fake_from` upwards, real up to `real_to`, uncertain between the two."""
+    """The thresholds of scans that set none: fake from `fake_from` on, real up to `real_to`, else uncertain."""
 
     fake_from: Annotated[float, Field(ge=0, le=1)] = 0.6
     real_to: Annotated[float, Field(ge=0, le=1)] = 0.4

@@ -12,12 +12,12 @@ INDEX = "model.safetensors.index.json"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _LFS = b"version https://git-lfs"
 _HEADER_LIMIT = 100_000_000
-"""In bytes. The safetensors format allows no longer header."""
+"""In bytes: the longest header that the safetensors format allows."""
 _FETCH = "fetch it again"
 
 
 def refusal(cause: str, remedy: str) -> ConfigurationError:
-    """Makes the error whose one line is the last that the worker prints."""
+    """Makes the error. Its one line is the last thing that the worker prints."""
     return ConfigurationError(f"FAKESWEEP_MODEL: {cause}; {remedy}")
 
 

@@ -63,4 +63,4 @@ def boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
             return
         at += size
     if at + 8 <= end:  # decoders would read the boxes that we do not
-        raise ImageError(Reason.CORRUPT, f"more than {_MAX_BOXES} boxes beside each other")
+        raise ImageError(Reason.CORRUPT, f"more than {_MAX_BOXES} boxes on one level")

@@ -83,7 +83,7 @@ def open_for(
         image.load()
         turned = upright(image, header.orientation)
         if turned is not image:
-            image.close()  # releases its pixels, so that they do not take memory beside those of the RGB image
+            image.close()  # releases its pixels, so that they do not take memory together with those of the RGB image
         pixels = _to_rgb(turned, header)
     if is_reduced:
         return Opened(pixels, (height, width) if is_on_its_side(header.orientation) else (width, height))

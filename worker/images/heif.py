@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _READ = {b"hvc1", *DERIVED}
 _TILES = 2
-"""How many tiles' pixels are counted beside the image.
+"""How many tiles' pixels are counted in addition to the image.
 
 libheif decodes up to 4 tiles at a time and holds their planes. The planes of a tile take a sixth to a third of the
 memory that an image of this size takes in all.
@@ -32,8 +32,8 @@ class HeifFile(ImageFile.ImageFile):
     channels: int
     """Samples per pixel, including alpha."""
     decoded: int = 0
-    """Pixels that libheif holds beside those of the image: those of its tiles, or of the larger image that it is cut
-    from.
+    """Pixels that libheif holds in addition to those of the image: those of its tiles, or of the larger image that it
+    is cut from.
     """
 
     def _open(self) -> None:

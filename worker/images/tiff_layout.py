@@ -20,7 +20,7 @@ _WEBP = 50001
 def check_work(page: Directory, tags: set[int], max_pixels: int) -> None:
     """Raises ImageError with too_many_pixels or corrupt if decoding would take very long or very much memory.
 
-    `tags`: the tags that are read. The size of the file is no measure, because many tiles may share one compressed
+    `tags`: the tags that are read. The size of the file says nothing, because many tiles may share one compressed
     block. The scans of a JPEG in a TIFF are limited as in any JPEG: see worker.images.limits.MAX_PASSES.
     """
     width, height = int(page.number(_WIDTH, 0)), int(page.number(_HEIGHT, 0))

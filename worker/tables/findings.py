@@ -53,9 +53,9 @@ class Detector(SQLModel, table=True):
 
 
 class StoredObject(SQLModel, table=True):
-    """The content that lay at a uri when it was last fetched. A re-scan reads this before it fetches anything.
+    """The content that was at a uri when it was last fetched. A re-scan reads this before it fetches anything.
 
-    `verdict_id` is the verdict that was given or reused there; a re-scan looks at it first. `verdict` is the verdict of
+    `verdict_id` is the verdict that was given or reused there; a re-scan reads it first. `verdict` is the verdict of
     the last finding at the uri, and `rule` is the fingerprint of the ReuseRule that led to it.
     """
 
@@ -75,7 +75,7 @@ class StoredVerdict(SQLModel, table=True):
     """One answer of one detector about one content. Append-only: judging again adds a row and overwrites nothing.
 
     `answer` is the detector's own word: fake, real or undecided. `score` is P(fake) in 0..1, None when undecided.
-    `log_odds`, in nats, is the value from which `score` was calibrated. `uri` is where the content lay when it was
+    `log_odds`, in nats, is the value from which `score` was calibrated. `uri` is where the content was when it was
     judged. `width` and `height` are those of the upright image, in pixels. `explain` is the mode in which the detector
     was asked: an answer that ends early for a real image explains less than a full one. `cut_off`: the limit on its
     length ended the answer.

@@ -121,7 +121,7 @@ class ContentExternalId(SQLModel, table=True):
 class FlaggedDaily(SQLModel, table=True):
     """How many contents a detector called fake for the first time on a day. Triggers on `findings` update it.
 
-    `bucket` is where the content lay at that time. `day` is the start of the day, in UTC. `shard`: see HourlyCount.
+    `bucket` is where the content was at that time. `day` is the start of the day, in UTC. `shard`: see HourlyCount.
     """
 
     __tablename__ = "flagged_daily"

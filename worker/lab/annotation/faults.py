@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class AnnotationCause(StrEnum):
-    """Causes beside those of a dataset (worker.lab.datasets.records)."""
+    """Causes in addition to those of a dataset (worker.lab.datasets.records)."""
 
     REFUSED = "refused"  # an endpoint refused the request
     NOT_ANSWERED = "not_answered"  # there was no answer after all retries

@@ -95,7 +95,8 @@ def _in_line(text: str, place: int) -> _Values:
 
 def _object_over_lines(text: str, place: int, end: int) -> int | None:
     """Returns where an object ends that begins in this line and ends in a later one, or None."""
-    # Only a line with such an end can begin one. For each failure, the decoder reads all text before it to count lines.
+    # Only a line with such an end can begin such an object. This check saves time, because for each failure the decoder
+    # reads all text before it to count lines.
     if not text[place:end].rstrip().endswith(("{", "[", ",")):
         return None
     try:

@@ -29,8 +29,9 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures of one set. Undecided images are called neither word, and do not count in `before` and `after`, which
-    are the reliability of the scores. `false_positives` are shares of the real images, the other two of the fakes.
+    """The figures of one set. Undecided images are called neither fake nor real, and do not count in `before` and
+    `after`, which are the reliability of the scores. `false_positives` is a share of the real images, the other two
+    shares are of the fakes.
     """
 
     name: str
@@ -67,7 +68,7 @@ class Calibrated:
 def calibrate(description: DetectorDescription, fit_on: Evaluated, report_on: Evaluated, wanted: Wanted) -> Calibrated:
     """Fits on one set of predictions by the detector of this description, and reports on the other.
 
-    All rates are shares of all images of a class. An image without a score is called neither word. Raises
+    All rates are shares of all images of a class. An image without a score is called neither fake nor real. Raises
     ConfigurationError if the sets share an image (worker.lab.evaluation.disjoint), lack a class or are of another
     detector. Raises it also if nothing can be fitted (worker.lab.evaluation.fitting), or no threshold is good enough
     (worker.lab.evaluation.thresholds).

@@ -1,8 +1,8 @@
 """Computes how well predictions agree with labels. Every metric is scikit-learn's. A metric that is undefined is null.
 
-An undecided answer is neither word: it is wrong for accuracy, it lowers recall and F1 of its label's class, and it is
-no false alarm of the other class. It has no score, so it does not count in metrics of scores. (The paper's own
-evaluation, arXiv 2503.14905, chooses at random for such an answer; about 4 of its 5,000 are undecided.)
+An undecided answer is neither fake nor real. It is wrong for accuracy, it lowers recall and F1 of its label's class,
+and it is no false alarm of the other class. It has no score, so it does not count in metrics of scores. (The paper's
+own evaluation, arXiv 2503.14905, chooses at random for such an answer; about 4 of its 5,000 are undecided.)
 """
 
 import math

@@ -13,11 +13,11 @@ from worker.lab.evaluation.confidence import LEVEL
 from worker.lab.evaluation.evaluated import Floats, Truths
 
 EVEN = 0.5
-"""Below this P(fake), an image is more probably real. So however easy a set is, no image below it is called fake, and
-none above it is called real.
+"""Below this P(fake), an image is more probably real. So no image below it is ever called fake, and none above it is
+called real, even if the set is easy.
 """
 _UNDECIDED = -2.0
-"""Below all scores and all negative scores, so that an image without a score is called neither word."""
+"""Below all scores and all negative scores, so that an image without a score is called neither fake nor real."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def choose_thresholds(
 
     It is at least EVEN. `real_to` is the highest at which at most `miss_rate` of the fakes are called real, at most
     EVEN. Without a `miss_rate`, it stays as in `before`, but not above `fake_from`. `scores`, NaN where undecided, and
-    `is_fake` have the shape (images,). Rates are shares of all images of a class; an undecided image is called neither.
+    `is_fake` have the shape (images,). Rates are shares of all images of a class, undecided ones included.
     Both classes must have images with scores. Raises ConfigurationError if no threshold keeps the rate and finds any
     image.
     """
