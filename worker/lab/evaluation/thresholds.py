@@ -73,7 +73,7 @@ def _lowest(scores: Floats, wanted: Truths, rate: float, option: str, word: str)
     if right[place] == 0:
         possible = math.ceil(1e4 * wrong[right > 0][0]) / 1e4
         raise ConfigurationError(
-            f"{option} {rate:g}: no threshold keeps this rate and still calls a {word} image {word}; "
+            f"{option} {rate:g}: no threshold keeps this rate and still calls any {word} image {word}; "
             f"the lowest possible rate on these images is {possible:g}; give that, or other images"
         )
     return float(thresholds[place])
