@@ -31,7 +31,7 @@ _MEANINGS = (
     (
         r"alert.unknown.ca|alert.bad.certificate|alert.certificate.(?:expired|revoked|unknown)",
         "the server does not accept our client certificate",
-        "set {cert} to one that its CA has signed and that has not expired",
+        "take one that its CA has signed and that has not expired: {cert}",
     ),
     (
         r"self.signed certificate|unable to get (?:local )?issuer|unable to verify the first",
