@@ -159,13 +159,19 @@ def flush() -> None:
 @contextmanager
 def bound(**ids: str) -> Iterator[None]:
     """Puts the ids (message, queue, scan) on every log line and Sentry event of the body."""
-    with sentry_sdk.new_scope() as scope, structlog.contextvars.bound_contextvars(**ids):
+    before = structlog.contextvars.get_contextvars()
+    with sentry_sdk.new_scope() as scope:
+        structlog.contextvars.bind_contextvars(**ids)
         scope.set_tags(ids)
-        yield
+        try:
+            yield
+        finally:  # also without the ids of bind(): the thread's next message has others
+            structlog.contextvars.clear_contextvars()
+            structlog.contextvars.bind_contextvars(**before)
 
 
 def bind(**ids: str) -> None:
-    """Adds ids to those of the surrounding bound()."""
+    """Adds ids to those of the surrounding bound(), until its end."""
     structlog.contextvars.bind_contextvars(**ids)
     sentry_sdk.get_current_scope().set_tags(ids)
 

@@ -60,6 +60,20 @@ def test_a_log_line_is_json_with_ids_and_without_secrets(capsys: pytest.CaptureF
     assert "hunter2" not in str(own) + str(foreign)
 
 
+def test_the_ids_of_a_message_are_gone_after_it(capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure_logging(Settings())
+    with telemetry.bound(worker="w"):
+        with pytest.raises(KeyError), telemetry.bound(message_id="m1"):
+            telemetry.bind(scan_id="s1")
+            raise KeyError
+        with telemetry.bound(message_id="m2"):  # of no scan: it could not be parsed
+            structlog.get_logger("x").warning("dead-lettered")
+        structlog.get_logger("x").warning("idle")
+    second, idle = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (second["message_id"], "scan_id" in second, second["worker"]) == ("m2", False, "w")
+    assert ("message_id" in idle, "scan_id" in idle, idle["worker"]) == (False, False, "w")
+
+
 class Lost:
     """A channel whose connection is lost."""
 
