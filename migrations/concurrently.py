@@ -11,12 +11,14 @@ Each step is a transaction of its own. After a crash, the next run continues whe
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
 from alembic import op
-from psycopg.errors import DeadlockDetected, LockNotAvailable, UndefinedTable
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
+from psycopg.errors import DeadlockDetected, LockNotAvailable, ObjectNotInPrerequisiteState, UndefinedTable
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random
 
 LOCK_TIMEOUT_MS = 500
 """How long a statement waits for its lock before it is tried again. While it waits, writers wait behind it."""
@@ -27,7 +29,7 @@ _ASK_AGAIN_S = 0.2
 _WITHOUT = """
 SELECT part.oid, part.oid::regclass::text
 FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid
-WHERE inhparent = 'findings'::regclass
+WHERE inhparent = 'findings'::regclass AND NOT inhdetachpending
   AND NOT EXISTS (SELECT FROM pg_inherits attached JOIN pg_index ON indexrelid = attached.inhrelid
                   WHERE attached.inhparent = to_regclass(%s) AND indrelid = part.oid)
 ORDER BY part.oid
@@ -37,6 +39,7 @@ _BUILDING = """
 SELECT pid AS building FROM pg_stat_activity
 WHERE datname = current_database() AND state = 'active' AND query ~ %s
 """
+_ATTACHED = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = to_regclass(%s) LIMIT 1"
 _VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
 
 
@@ -50,29 +53,54 @@ def create_index(name: str, definition: str) -> None:
     """
     with op.get_context().autocommit_block():
         connection: psycopg.Connection[Any] = op.get_bind().connection.driver_connection  # type: ignore[assignment]
-        while not _is_valid(connection, name):
-            # The index is invalid, although each partition has it: the last partition without it was dropped, and
-            # Postgres does not check again. So it is built anew.
-            if _exists(connection, name) and not _without(connection, name):
-                _quickly(connection, f"DROP INDEX {name}")
-            if not _exists(connection, name):
-                _quickly(connection, f"CREATE INDEX {name} ON ONLY findings {definition}")
-            for oid, partition in _without(connection, name):
-                try:
-                    _index_partition(connection, partition, f"{name[:50]}_{oid}", name, definition)
-                except UndefinedTable:
-                    continue  # the partition was dropped
+        with _without_limits(connection):
+            while not _is_valid(connection, name):
+                _index_table(connection, name, definition)
+                for oid, partition in _without(connection, name):
+                    try:
+                        _index_partition(connection, partition, f"{name[:50]}_{oid}", name, definition)
+                    except UndefinedTable:
+                        continue  # the partition was dropped
+                    except ObjectNotInPrerequisiteState:
+                        if (oid, partition) in _without(connection, name):
+                            raise
+                        continue  # it was detached
 
 
+@contextmanager
+def _without_limits(connection: "psycopg.Connection[Any]") -> Iterator[None]:
+    """Takes away the limits that the login or the database may set: a step may wait longer, and would begin anew."""
+    _run(connection, "SET statement_timeout = 0; SET lock_timeout = 0")
+    try:
+        yield
+    finally:
+        with suppress(psycopg.OperationalError):  # the connection is lost
+            _run(connection, "RESET statement_timeout; RESET lock_timeout")
+
+
+def _index_table(connection: "psycopg.Connection[Any]", name: str, definition: str) -> None:
+    if _exists(connection, name) and not _without(connection, name):
+        # Invalid, and each partition has it: the last one without it was dropped. Postgres checks again when one is
+        # attached. Newer releases of Postgres also check if it is attached already. For others, all is built anew.
+        for (attached,) in connection.execute(_ATTACHED, [name]).fetchall():
+            _quickly(connection, f"ALTER INDEX {name} ATTACH PARTITION {attached}")
+        if not _is_valid(connection, name):
+            _quickly(connection, f"DROP INDEX {name}")
+    if not _exists(connection, name):
+        _quickly(connection, f"CREATE INDEX {name} ON ONLY findings {definition}")
+
+
+# While a partition is being dropped, Postgres may choose the index of this partition to end a deadlock.
+@retry(retry=retry_if_exception_type(DeadlockDetected), stop=stop_after_attempt(10), reraise=True)
 def _index_partition(
     connection: "psycopg.Connection[Any]", partition: str, own: str, name: str, definition: str
 ) -> None:
     # When a migration is killed, Postgres continues to build its index. A statement that waits for the lock of that one
     # would hold a snapshot, for which that one waits.
-    while connection.execute(_BUILDING, [f"^(CREATE|DROP) INDEX CONCURRENTLY {own}( |$)"]).fetchone():
+    while connection.execute(_BUILDING, [f"^(CREATE|DROP) INDEX CONCURRENTLY (IF EXISTS )?{own}( |$)"]).fetchone():
         time.sleep(_ASK_AGAIN_S)
     if _exists(connection, own) and not _is_valid(connection, own):
-        _run(connection, f"DROP INDEX CONCURRENTLY {own}")
+        _run(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {own}")  # or it was dropped with its partition
     if not _exists(connection, own):
         _run(connection, f"CREATE INDEX CONCURRENTLY {own} ON {partition} {definition}")
     _quickly(connection, f"ALTER INDEX {name} ATTACH PARTITION {own}")

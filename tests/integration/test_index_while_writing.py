@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -115,6 +116,7 @@ def test_the_index_becomes_valid_even_if_a_partition_is_dropped(database_url: st
         first, last = _partition(connection), _partition(connection)
         connection.execute(f"CREATE INDEX {INDEX} ON ONLY findings (reason, decided_at)".encode())
         connection.execute(f"CREATE INDEX of_first ON findings_{first} (reason, decided_at)".encode())
+        built = _oid(connection, "of_first")
         connection.execute(f"ALTER INDEX {INDEX} ATTACH PARTITION of_first".encode())
         connection.execute(f"DROP TABLE findings_{last}".encode())
         assert _indexes(connection) == (2, 1)
@@ -123,11 +125,91 @@ def test_the_index_becomes_valid_even_if_a_partition_is_dropped(database_url: st
         )
         assert done.returncode == 0, done.stderr
         assert _indexes(connection) == (2, 2)
+        # Where Postgres looks again, what was built before is kept: it may have taken hours.
+        assert (_oid(connection, "of_first") == built) == _looks_when_attached_again(connection)
 
 
-def _waits(connection: "psycopg.Connection[tuple[object, ...]]") -> bool:
-    """Whether the index of a partition waits for a writer."""
-    return connection.execute(_BUILDING.encode() + b" AND wait_event_type = 'Lock'").fetchone() is not None
+@pytest.mark.parametrize("deed", ["drops", "detaches"])
+def test_a_partition_that_goes_while_its_index_is_built_does_not_end_the_migration(
+    database_url: str, tmp_path: Path, deed: str
+) -> None:
+    """Who drops waits for the index, and the index for who drops: Postgres ends the statement of one of them."""
+    release = write_next_release(tmp_path / "next")
+    environment = {"DATABASE_URL": database_url, **release.environment}
+    log = tmp_path / "migrate.log"
+    with psycopg.connect(database_url, autocommit=True) as connection, psycopg.connect(database_url) as busy:
+        first, last = _partition(connection), _partition(connection)
+        busy.execute(f"LOCK TABLE findings_{first} IN ROW EXCLUSIVE MODE".encode())  # as who writes does
+        with running_process(["producers", "migrate"], environment, log, release.folder) as process:
+            wait_for(lambda: _waits(connection), 60, process, log)
+            if deed == "drops":
+                dropping = threading.Thread(target=_drop, args=[database_url, first])
+                dropping.start()
+                wait_for(lambda: _waits(connection, "ALTER TABLE findings DETACH"), 60, process, log)
+                time.sleep(1.5)  # longer than deadlock_timeout: then Postgres ends the statement that waits later
+            else:
+                connection.execute(f"ALTER TABLE findings DETACH PARTITION findings_{last}".encode())
+            busy.commit()
+            assert process.wait(60) == 0, log.read_text()
+        if deed == "drops":
+            dropping.join()
+        assert connection.execute(_PARTITIONS).fetchone() == (1,)
+        assert _indexes(connection) == (2, 2)
+
+
+@pytest.mark.parametrize("limit", ["statement_timeout", "lock_timeout"])
+def test_a_limit_of_the_database_does_not_end_a_step_that_waits(database_url: str, tmp_path: Path, limit: str) -> None:
+    release = write_next_release(tmp_path / "next")
+    log = tmp_path / "migrate.log"
+    with psycopg.connect(database_url, autocommit=True) as connection, psycopg.connect(database_url) as busy:
+        name = connection.info.dbname
+        connection.execute(f'ALTER DATABASE "{name}" SET {limit} = 1000'.encode())
+        partition = _partition(connection)
+        _write(busy, f"findings_{partition}", partition)
+        environment = {"DATABASE_URL": database_url, **release.environment}
+        with running_process(["producers", "migrate"], environment, log, release.folder) as process:
+            wait_for(lambda: _waits(connection), 60, process, log)
+            time.sleep(2)
+            busy.commit()
+            assert process.wait(60) == 0, log.read_text()
+        assert _indexes(connection) == (2, 2)
+
+
+def _drop(url: str, partition: str) -> None:
+    """Drops a partition in one transaction, as `fakesweep retention` does. Postgres may refuse it."""
+    with suppress(psycopg.errors.DeadlockDetected), psycopg.connect(url) as connection:
+        connection.execute("SELECT count(*) FROM scans")
+        table = f"findings_{partition}"
+        statements = f"ALTER TABLE findings DETACH PARTITION {table}; DROP TABLE {table}"
+        connection.execute(statements.encode())
+
+
+def _oid(connection: "psycopg.Connection[tuple[object, ...]]", index: str) -> object:
+    (oid,) = connection.execute("SELECT to_regclass(%s)::oid", [index]).fetchone() or (None,)
+    return oid
+
+
+def _looks_when_attached_again(connection: "psycopg.Connection[tuple[object, ...]]") -> bool:
+    """Whether this release of Postgres looks if an index is complete when a part of it is attached a second time."""
+    connection.execute("CREATE TEMP TABLE looks (a int) PARTITION BY LIST (a)")
+    for number in (1, 2):
+        connection.execute(f"CREATE TEMP TABLE looks{number} PARTITION OF looks FOR VALUES IN ({number})".encode())
+    connection.execute("CREATE INDEX of_all ON ONLY looks (a)")
+    connection.execute("CREATE INDEX of_one ON looks1 (a)")
+    connection.execute("ALTER INDEX of_all ATTACH PARTITION of_one")
+    connection.execute("DROP TABLE looks2")
+    connection.execute("ALTER INDEX of_all ATTACH PARTITION of_one")
+    return connection.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'of_all'::regclass").fetchone() == (
+        True,
+    )
+
+
+def _waits(connection: "psycopg.Connection[tuple[object, ...]]", begins: str = "(CREATE|DROP) INDEX CONC") -> bool:
+    """Whether a statement waits for a lock: by default, the index of a partition for who writes into it."""
+    query = (
+        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query ~ %s"
+    )
+    return connection.execute(query, [f"^{begins}"]).fetchone() is not None
 
 
 def _waits_for_the_table(connection: "psycopg.Connection[tuple[object, ...]]") -> bool:
