@@ -10,7 +10,7 @@ from sqlmodel import SQLModel
 
 from worker import tables  # noqa: F401 - declares the tables
 from worker.database.partitions import TABLE_PREFIX
-from worker.revisions import WORKS_FROM
+from worker.revisions import comment
 
 
 def include_object(_object: Any, name: str | None, kind: str, *_: Any) -> bool:
@@ -21,8 +21,7 @@ def include_object(_object: Any, name: str | None, kind: str, *_: Any) -> bool:
 def mark(ctx: MigrationContext, step: object, heads: Collection[Any], run_args: object) -> None:  # noqa: ARG001
     """Writes the oldest release that works with the schema into the schema, in the transaction of the revision."""
     found = [getattr(one.module, "works_from", None) for one in context.script.get_revisions(tuple(heads))]
-    text = f"'{WORKS_FROM}{found[0]}'" if found and found[0] else "NULL"
-    ctx.impl.execute(sa.text(f"COMMENT ON TABLE alembic_version IS {text}"))
+    ctx.impl.execute(sa.text(comment(found[0] if found else None)))
 
 
 context.configure(

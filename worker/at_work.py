@@ -9,11 +9,12 @@ from worker.errors import OlderAtWorkError
 _UNNAMED = "0013"
 """The newest revision of a release whose connections do not name one."""
 
+# PgBouncer may add the client's address: "fakesweep 0013 - 10.0.0.7:41234" (its application_name_add_host).
 _OLDER = """
 SELECT release, count(*)
-FROM (SELECT coalesce(substring(application_name FROM '^fakesweep ([0-9]+)$'), :unnamed) AS release
+FROM (SELECT coalesce(substring(application_name FROM '^fakesweep ([0-9]+)'), :unnamed) AS release
       FROM pg_stat_activity
-      WHERE datname = current_database() AND application_name ~ '^fakesweep( [0-9]+)?$') AS connected
+      WHERE datname = current_database() AND application_name ~ '^fakesweep( [0-9]+)?( - .*)?$') AS connected
 WHERE release < :works_from
 GROUP BY release ORDER BY release
 """

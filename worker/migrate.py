@@ -5,18 +5,19 @@ its own transaction (migrations/env.py). So a release that is older than the sch
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.errors import DeadlockDetected, InsufficientPrivilege, LockNotAvailable
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from worker.at_work import refuse_older
 from worker.database import Database
 from worker.errors import ConfigurationError
-from worker.revisions import WORKS_FROM, folders, needed, newest
+from worker.revisions import SchemaState, comment, folders, needed, newest, state_of
 from worker.tls import database_explained
 
 if TYPE_CHECKING:
@@ -28,30 +29,11 @@ _ASK_AGAIN_S = 0.2
 
 __all__ = ["MIGRATION_LOCK", "alembic_config", "check_schema", "newest", "upgrade"]
 
-_STATE = """
-SELECT string_agg(version_num, ', ' ORDER BY version_num), obj_description('alembic_version'::regclass, 'pg_class')
-FROM alembic_version
-"""
-
 _OWNER = """
 SELECT relowner::regrole FROM pg_class
 WHERE oid = to_regclass('alembic_version') AND pg_get_userbyid(relowner) <> current_user
   AND pg_has_role(relowner, 'MEMBER')
 """
-
-
-class _State(NamedTuple):
-    """What the database says: the revision of its schema, and the oldest release that works with it, if it says so."""
-
-    revision: str
-    """Empty in a database without our schema."""
-    works_from: str | None
-
-    def works_with_this_release(self) -> bool:
-        return needed() <= self.revision <= newest() or (self.is_newer() and (self.works_from or "9999") <= newest())
-
-    def is_newer(self) -> bool:
-        return self.revision > newest()
 
 
 def alembic_config() -> "Config":
@@ -66,11 +48,14 @@ def alembic_config() -> "Config":
     return config
 
 
-def upgrade(database: Database, *, finish: bool = False, force: bool = False) -> str:
+def upgrade(
+    database: Database, *, finish: bool = False, force: bool = False, on_wait: Callable[[], object] = lambda: None
+) -> str:
     """Brings the schema to the revision that this release needs, under an advisory lock. Returns the new revision.
 
     With `finish`, it brings the schema to the newest revision: the revisions that follow a roll-out run, too. In an
-    empty database, they always run. A newer schema that works with this release stays as it is.
+    empty database, they always run. A newer schema that works with this release stays as it is. `on_wait` is called
+    once if another process migrates: this one waits for it.
 
     Each revision is a transaction of its own, so that it does not keep its locks while the next ones run. A login with
     the rights of the tables' owner migrates as the owner, so that new tables belong to the owner.
@@ -84,14 +69,16 @@ def upgrade(database: Database, *, finish: bool = False, force: bool = False) ->
 
     before = None
     try:
-        with _alone(database), database.connect() as connection:
+        with _alone(database, on_wait), database.connect() as connection:
             _check_encoding(connection)
-            before = _state(connection)
+            before = state_of(connection)
             target = newest() if finish or not before.revision else needed()
             if before.revision >= target:
                 _check(before)
+                _say_again(connection, before)
                 return before.revision
             connection.rollback()  # or Alembic would do everything in the transaction that is open
+            event.listen(connection, "begin", _begin)
             _run(connection, before.revision, target, force=force)
             return target
     except (SQLAlchemyError, CommandError, psycopg.Error) as error:
@@ -106,48 +93,74 @@ def _run(connection: Connection, current: str, target: str, *, force: bool) -> N
     if not force:
         pending = ScriptDirectory.from_config(config).iterate_revisions(target, current or "base")
         refuse_older(connection, {one.revision: getattr(one.module, "works_from", None) for one in pending})
-    event.listen(connection, "begin", _become_owner)
     config.attributes["connection"] = connection
     command.upgrade(config, target)
     connection.commit()
 
 
-def _become_owner(connection: Connection) -> None:
-    """Becomes the owner of the tables until the end of the transaction that has just begun, which is a revision.
+def _say_again(connection: Connection, state: SchemaState) -> None:
+    """Writes into the schema from which release on it works, if it does not say so: a restore may lose comments."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - the same
 
-    Does nothing in an empty database, or if the login may not become the owner.
+    if state.is_newer():
+        return
+    script = ScriptDirectory.from_config(alembic_config()).get_revision(state.revision)
+    works_from = getattr(script.module, "works_from", None)
+    if works_from and works_from != state.works_from:
+        connection.rollback()
+        event.listen(connection, "begin", _begin)
+        connection.execute(text(comment(works_from)))
+        connection.commit()
+
+
+def _begin(connection: Connection) -> None:
+    """Prepares the transaction that has just begun: its statements may take long, and it has the rights of the owner.
+
+    In an empty database, or if the login may not become the owner, it keeps its own rights.
     """
     raw: Any = connection.connection.driver_connection  # SQLAlchemy's own connection would begin another transaction
+    if raw.autocommit:
+        return
+    raw.execute("SET LOCAL statement_timeout = 0")
     found = raw.execute(_OWNER).fetchone()
     if found:
         raw.execute(f"SET LOCAL ROLE {found[0]}")
 
 
-def _stopped(database: Database, before: _State | None, error: Exception) -> ConfigurationError:
+def _stopped(database: Database, before: SchemaState | None, error: Exception) -> ConfigurationError:
     """Returns the error, which says what failed and which revision the schema has now."""
     fault = _unreachable(error)
     if before is None:
         return fault
+    cause = getattr(error, "orig", None) or error
+    if isinstance(cause, InsufficientPrivilege):
+        return ConfigurationError(f"{fault}: connect as the owner of the tables (docs/roles.md)")
     try:
         with database.connect() as connection:
-            reached = _state(connection).revision
+            reached = state_of(connection).revision
     except SQLAlchemyError:
         return fault
-    if reached == before.revision or not reached:
+    again = isinstance(cause, LockNotAvailable | DeadlockDetected)
+    if not reached or (reached == before.revision and not again):
         return fault
-    return ConfigurationError(f"{fault}; the schema is at revision {reached} now: run `fakesweep migrate` again")
+    why = ": another session keeps a lock" if again else ""
+    return ConfigurationError(f"{fault}{why}; the schema is at revision {reached} now: run `fakesweep migrate` again")
 
 
 @contextmanager
-def _alone(database: Database) -> Iterator[None]:
+def _alone(database: Database, on_wait: Callable[[], object]) -> Iterator[None]:
     """Holds the lock, in a transaction on a connection of its own.
 
     A lock of the session would stay behind in the pool of PgBouncer, which may run each transaction in another session.
     A process that waits asks again every _ASK_AGAIN_S seconds, and does not keep a connection of such a pool.
     """
+    waits = False
     with database.connect() as connection:
         while not connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}).scalar():
             connection.rollback()
+            if not waits:
+                on_wait()
+            waits = True
             time.sleep(_ASK_AGAIN_S)
         connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         yield
@@ -160,7 +173,7 @@ def check_schema(database: Database) -> str:
     """
     try:
         with database.connect() as connection:
-            state = _state(connection)
+            state = state_of(connection)
             _check_encoding(connection)
     except SQLAlchemyError as error:
         raise _unreachable(error) from error
@@ -168,25 +181,19 @@ def check_schema(database: Database) -> str:
     return state.revision
 
 
-def _check(state: _State) -> None:
+def _check(state: SchemaState) -> None:
     if state.works_with_this_release():
         return
     if state.is_newer():
+        works = f"works with releases from {state.works_from} on" if state.works_from else "names no older release"
         raise ConfigurationError(
-            f"DATABASE_URL: the schema is at revision {state.revision} and works with releases from "
-            f"{state.works_from or state.revision} on, this one is {newest()}: install a newer release"
+            f"DATABASE_URL: the schema is at revision {state.revision} and {works}, this one is {newest()}: "
+            "install a newer release"
         )
     found = f"at revision {state.revision}" if state.revision else "empty"
     raise ConfigurationError(
         f"DATABASE_URL: the schema is {found}, this release needs {needed()}: run `fakesweep migrate`"
     )
-
-
-def _state(connection: Connection) -> _State:
-    if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar() is None:
-        return _State("", None)
-    revision, comment = connection.execute(text(_STATE)).one()
-    return _State(revision or "", comment.removeprefix(WORKS_FROM) if comment else None)
 
 
 def _check_encoding(connection: Connection) -> None:

@@ -31,7 +31,8 @@ def migrate(
     from worker.roles import renew_grants
 
     database = connect(environment().database_url.get_secret_value())
-    reached = upgrade(database, finish=finish, force=force)
+    waiting = partial(typer.echo, "another `fakesweep migrate` is at work: this one waits for it", err=True)
+    reached = upgrade(database, finish=finish, force=force, on_wait=waiting)
     typer.echo(f"schema at revision {reached}")
     if reached > newest():
         typer.echo("it is newer than this release and works with it: nothing is changed")
