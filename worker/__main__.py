@@ -34,8 +34,9 @@ from worker.metrics import Metrics
 from worker.metrics.declared import READY, WORKER, WORKER_INFO
 from worker.migrate import check_schema
 from worker.path import Parts
-from worker.replicas import Replica
+from worker.replicas import Replica, hang_up
 from worker.settings import Settings
+from worker.stopping import StoppedByHangUp
 from worker.storage import ImageStore, open_stores
 from worker.tasks import register_tasks
 
@@ -60,7 +61,8 @@ def main(
     The arguments make the parts that tests and benchmarks replace: the detector's description, its engine, and the
     store that images are fetched from. Our own metrics are registered in `registry`, or in a new registry.
     """
-    signal.signal(signal.SIGTERM, _exit_before_ready)
+    for number in (signal.SIGTERM, *hang_up()):
+        signal.signal(number, _exit_before_ready)
     replica = Replica.join()
     try:
         settings = Settings.from_environment()
@@ -178,7 +180,7 @@ def serve(app: Celery, parts: Mapping[str, Parts], settings: Settings, health: H
 
 
 def _celery_worker(app: Celery, settings: Settings, node_name: str | None) -> Worker:
-    return Worker(
+    return StoppedByHangUp(
         app=app,
         hostname=node_name,
         pool=LanePool,
@@ -200,7 +202,7 @@ def _die(error: EngineDeadError) -> NoReturn:
 
 
 def _exit_before_ready(_number: int, _frame: FrameType | None) -> None:
-    """Handles SIGTERM while the engine loads. Celery installs its own handler when it starts."""
+    """Handles SIGTERM and SIGHUP while the engine loads. Celery installs its own handler when it starts."""
     raise SystemExit(EXIT_OK)
 
 

@@ -59,6 +59,11 @@ class Backoff:
         return wait_s
 
 
+def hang_up() -> list[signal.Signals]:
+    """Returns SIGHUP, which stops a process as SIGTERM does, or nothing if it is ignored, as below nohup."""
+    return [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
+
+
 class Replicas:
     """The parent. `gpus` is what choose_gpus() returned; `command` starts a worker."""
 
@@ -84,6 +89,8 @@ class Replicas:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop, number)
+        for number in hang_up():
+            asyncio.get_running_loop().add_signal_handler(number, self._stop, signal.SIGTERM)
         drained = await asyncio.gather(*(self._keep(gpu) for gpu in self._gpus))
         if self._wrong is not None:
             raise ConfigurationError(self._wrong)

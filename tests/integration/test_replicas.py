@@ -154,6 +154,13 @@ def test_each_child_has_its_gpu_port_and_name_and_is_asked_to_stop(start: Any) -
         assert sorted(line["replica"] for line in lines if line["event"] == event) == [0, 1]
 
 
+def test_a_terminal_that_closes_stops_all(start: Any) -> None:
+    with start() as parent:
+        parent.wait_for(lambda: bool(parent.starts(0) and parent.starts(1)))
+        assert parent.end(signal.SIGHUP) == 0
+    assert (parent.told(0), parent.told(1)) == (1, 1)
+
+
 def test_children_that_die_are_started_again_and_leave_no_process(start: Any) -> None:
     # After a first start, exit code 2 means that something is away for a while.
     plan = [70, "leaves a process and is killed", 1, 2, "run"]
