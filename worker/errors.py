@@ -88,6 +88,10 @@ class ConfigurationError(FakesweepError):
     """A setting is missing or wrong. The text names the setting and the remedy."""
 
 
+class SchemaTooNewError(ConfigurationError):
+    """The schema does not say that it works with this release, which is older. The text names both."""
+
+
 class UsageError(FakesweepError):
     """The command line asks for something that is not possible."""
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from worker.at_work import refuse_older
 from worker.database import Database
-from worker.errors import ConfigurationError
+from worker.errors import ConfigurationError, SchemaTooNewError
 from worker.revisions import SchemaState, comment, folders, needed, newest, state_of
 from worker.tls import database_explained
 
@@ -169,7 +169,8 @@ def _alone(database: Database, on_wait: Callable[[], object]) -> Iterator[None]:
 def check_schema(database: Database) -> str:
     """Returns the schema's revision. It may be newer than this release if the schema says that both work together.
 
-    Raises ConfigurationError when the database does not answer, and when its schema does not work with this release.
+    Raises ConfigurationError when the database does not answer, and when its schema does not work with this release:
+    SchemaTooNewError if it is newer.
     """
     try:
         with database.connect() as connection:
@@ -186,7 +187,7 @@ def _check(state: SchemaState) -> None:
         return
     if state.is_newer():
         works = f"works with releases from {state.works_from} on" if state.works_from else "names no older release"
-        raise ConfigurationError(
+        raise SchemaTooNewError(
             f"DATABASE_URL: the schema is at revision {state.revision} and {works}, this one is {newest()}: "
             "install a newer release"
         )

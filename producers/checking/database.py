@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from producers.checking.hosts import is_near
 from producers.checking.rows import Check, Process, Row, Subject, ok, warning, wrong
-from worker.errors import ConfigurationError
+from worker.errors import ConfigurationError, SchemaTooNewError
 from worker.grants import FUNCTIONS, INCLUDES, TABLES, VIEWS, Role
 
 if TYPE_CHECKING:
@@ -120,16 +120,18 @@ def _encoding(subject: Subject) -> Iterator[Row]:
 
 def _schema(subject: Subject) -> Iterator[Row]:
     from worker.database import connect
-    from worker.migrate import check_schema
+    from worker.migrate import check_schema, newest
 
     database = connect(subject.settings.database_url.get_secret_value(), pool_size=1)
     try:
-        check_schema(database)
+        revision = check_schema(database)
+    except SchemaTooNewError as error:
+        yield wrong(str(error), "install a newer release")
+        return
     finally:
         database.dispose()
-    with connected(subject) as connection:
-        revision = _scalar(connection, "SELECT version_num FROM alembic_version")
-    yield ok(f"revision {revision}")
+    newer = f", newer than this release ({newest()}) and works with it" if revision > newest() else ""
+    yield ok(f"revision {revision}{newer}")
 
 
 def _rights(subject: Subject) -> Iterator[Row]:

@@ -1,5 +1,6 @@
 """What the schema says about older releases, when somebody changed or lost it, and what a failed migration says."""
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,24 @@ def test_migrate_writes_again_what_a_restore_lost(
         check_schema(database)
     assert migrate(release, database_url).returncode == 0
     assert check_schema(database) == release.index
+
+
+def test_the_check_names_a_newer_schema_and_the_right_remedy(
+    connection: PSQL, database_url: str, release: NextRelease
+) -> None:
+    def looked() -> dict[str, str]:
+        environment = {"DATABASE_URL": database_url, "BROKER_URL": "redis://127.0.0.1:1/0"}
+        done = fakesweep("check", "--for", "producer", "--json", environment=environment)
+        (row,) = (row for row in json.loads(done.stdout)["checks"] if row["name"] == "database schema")
+        return dict(row)
+
+    assert migrate(release, database_url).returncode == 0
+    between = looked()
+    newer = f"revision {release.index}, newer than this release ({newest()}) and works with it"
+    assert (between["state"], between["found"]) == ("ok", newer)
+    assert migrate(release, database_url, "--finish").returncode == 0
+    after = looked()
+    assert (after["state"], after["remedy"]) == ("wrong", "install a newer release")
 
 
 def test_a_release_is_seen_behind_a_pooler_that_adds_the_address(database_url: str, release: NextRelease) -> None:
