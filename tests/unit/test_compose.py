@@ -149,6 +149,27 @@ def test_prometheus_accepts_its_configuration_and_scrapes_existing_services(tmp_
     assert SERVICES["worker-demo"]["networks"]["default"]["aliases"] == ["worker"]
 
 
+def test_what_runs_once_is_awaited_by_something() -> None:
+    awaited = {
+        name
+        for service in SERVICES.values()
+        for name, how in service.get("depends_on", {}).items()
+        if how["condition"] == "service_completed_successfully"
+    }
+    assert awaited == ONCE  # otherwise `docker compose up --wait` fails when it has ended (docker/compose#10596)
+
+
+def test_a_worker_has_longer_to_stop_than_a_hung_engine_needs() -> None:
+    for name in ("worker", "worker-demo"):
+        seconds = re.fullmatch(r"(\d+)s", SERVICES[name]["stop_grace_period"])
+        assert seconds
+        assert int(seconds[1]) > Settings().engine_stall_s
+
+
+def test_the_proxy_is_started_again_with_the_desk_behind_it() -> None:
+    assert SERVICES["desk"]["depends_on"]["web"]["restart"]  # nginx keeps the address that it found at its start
+
+
 def test_each_profile_has_one_worker() -> None:
     assert {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service} == {
         "worker": ["gpu"],

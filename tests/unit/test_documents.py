@@ -95,3 +95,10 @@ def test_all_settings_of_the_review_desk_are_documented() -> None:
     told = (ROOT / "docs" / "review-desk.md").read_text(encoding="utf-8")
     for name, field in WebSettings.model_fields.items():
         assert f"`{field.validation_alias or PREFIX + name.upper()}`" in told, name
+
+
+def test_the_times_to_stop_are_longer_than_a_hung_engine_needs() -> None:
+    written = "".join(path.read_text(encoding="utf-8") for path in (*DOCUMENTS, ROOT / "deploy/images/README.md"))
+    said = re.findall(r"(?:--stop-timeout |stop --time |TimeoutStopSec=|terminationGracePeriodSeconds: )(\d+)", written)
+    assert len(said) >= 4
+    assert all(int(seconds) > Settings().engine_stall_s for seconds in said), said
