@@ -59,11 +59,11 @@ def _unpack(archive: Path, binary: Path) -> None:
     partial.replace(binary)
 
 
-def helm(command: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """Runs `helm lint` on the chart, or `helm template` with the release name r."""
+def helm(command: str, *options: str, release: str = "r") -> subprocess.CompletedProcess[str]:
+    """Runs `helm lint` on the chart, or `helm template` with the release's name."""
     binary = find_helm()
     assert binary, "helm is missing: run make install"
-    arguments = [binary, command, *(["r"] if command == "template" else []), str(CHART), *options]
+    arguments = [binary, command, *([release] if command == "template" else []), str(CHART), *options]
     return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
 
 

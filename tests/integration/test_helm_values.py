@@ -1,16 +1,19 @@
 """The Helm chart's values: wrong ones are refused with the remedy, all are documented, and autoscaling is computed."""
 
+import json
 import math
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from producers.bulk import UNCONFIRMED
+from producers.web.settings import PREFIX, WebSettings
 from tests.conftest import IN_CI
-from tests.helm import CHART, containers, environment, find_helm, helm, one, refused, render
+from tests.helm import CHART, EVERYTHING, VALUES, containers, environment, find_helm, helm, one, refused, render
 from worker.settings import Settings
 
 pytestmark = pytest.mark.skipif(not find_helm() and not IN_CI, reason="there is no helm here")
@@ -37,6 +40,44 @@ WRONG = {
     "database.url=postgresql://x": "additional properties 'url' not allowed",
     "s3.allowedBuckets={s3://photos}": "at '/s3/allowedBuckets/0'",
     "settings.MAX_PIXELS=1": "at '/settings': additional properties 'MAX_PIXELS' not allowed",
+    "settings.FAKESWEEP_MAX_PIXLES=1": "at '/settings': additional properties 'FAKESWEEP_MAX_PIXLES' not allowed",
+    "settings.FAKESWEEP_MAX_PIXELS=": "at '/settings/FAKESWEEP_MAX_PIXELS'",
+    "worker.resources.limits.memory=1Gb": "at '/worker/resources/limits/memory'",
+    "worker.resources.limits.memory=512m": "at '/worker/resources/limits/memory'",
+    "worker.resources.requests.cpu=six": "at '/worker/resources/requests/cpu'",
+    "image.registry=https://registry.example.org": "at '/image/registry'",
+    "image.repository=fakesweep:1.0": "at '/image/repository'",
+    "worker.image.repository=Fakesweep": "at '/worker/image/repository'",
+    "image.tag=one two": "at '/image/tag'",
+    "image.pullSecrets={a,a}": "at '/image/pullSecrets': items at 0 and 1 are equal",
+    "worker.autoscaling.floor.start=99 1 * * *": "at '/worker/autoscaling/floor/start'",
+    "worker.autoscaling.floor.end=40 25 * * *": "at '/worker/autoscaling/floor/end'",
+    "worker.autoscaling.maxReplicas=1000000": "at '/worker/autoscaling/maxReplicas': maximum",
+    "worker.startupSeconds=1000000": "at '/worker/startupSeconds': maximum",
+    "s3.endpointUrl=https://user:password@minio": "at '/s3/endpointUrl'",
+    "s3.endpointUrl=https://minio /x": "at '/s3/endpointUrl'",
+    "worker.model=s3:/models/fakevlm": "at '/worker/model'",
+    "worker.tolerations[0].effct=NoSchedule": "at '/worker/tolerations/0': additional properties 'effct' not allowed",
+    "worker.tolerations[0].effect=Sometimes": "at '/worker/tolerations/0/effect'",
+    "web.affinity.podAffinty.x=y": "at '/web/affinity': additional properties 'podAffinty' not allowed",
+    "web.topologySpreadConstraints[0].maxSkew=1": "missing properties 'topologyKey', 'whenUnsatisfiable'",
+    "worker.extraEnv[0].name=A,worker.extraEnv[0].val=b": "at '/worker/extraEnv/0': additional properties 'val'",
+    "worker.extraEnv[0].name=A,worker.extraEnv[0].value=1": "at '/worker/extraEnv/0/value': got number, want string",
+    "worker.extraEnv[0].name=DATABASE_URL": "at '/worker/extraEnv/0/name'",
+    "worker.extraVolumes[0].nam=a": "at '/worker/extraVolumes/0'",
+    "web.extraVolumes[0].name=tmp,web.extraVolumes[0].emptyDir.medium=Memory": "at '/web/extraVolumes/0/name'",
+    "worker.extraVolumeMounts[0].mountpath=/x": "at '/worker/extraVolumeMounts/0'",
+    "worker.extraInitContainers[0].name=a": "at '/worker/extraInitContainers/0': missing property 'image'",
+    "worker.podLabels.app=one two": "at '/worker/podLabels/app'",
+    r"worker.podLabels.app\.kubernetes\.io/name=x": "at '/worker/podLabels/app.kubernetes.io~1name'",
+    r"worker.podAnnotations.kubectl\.kubernetes\.io/default-container=x": "at '/worker/podAnnotations/kubectl.kubernetes.io~1default-container'",
+    "web.trustedProxies={10.0.0.0/99}": "at '/web/trustedProxies/0'",
+    "web.trustedProxies={999.1.1.1}": "at '/web/trustedProxies/0'",
+    "fullnameOverride=a.b": "at '/fullnameOverride'",
+    "nameOverride=1a": "at '/nameOverride'",
+    "networkPolicy.egress.s3.to[0].ipblock.cidr=10.0.0.0/8": "additional properties 'ipblock' not allowed",
+    "networkPolicy.egress.s3.to[0].ipBlock.cidr=10.0.0.0/99": "at '/networkPolicy/egress/s3/to/0/ipBlock/cidr'",
+    "networkPolicy.ingress.web.from[0].namespaceSelector.matchLabel.a=b": "additional properties 'matchLabel'",
     "networkPolicy.egress.s3.ports={0}": "at '/networkPolicy/egress/s3/ports/0'",
     "monitoring.serviceMonitor.interval=often": "at '/monitoring/serviceMonitor/interval'",
 }
@@ -50,6 +91,13 @@ UNFIT = {
     "worker.modelCache.type=hostPath": "worker.modelCache.hostPath is empty: name a folder",
     "worker.autoscaling.minReplicas=17": "minReplicas is 17, and maxReplicas is only 16",
     "worker.autoscaling.floor.replicas=17": "floor.replicas is 17, and maxReplicas is only 16",
+    "worker.autoscaling.floor.end=40 1 * * *": "worker.autoscaling.floor.start and end are the same",
+    r"worker.resources.limits.nvidia\.com/gpu=2": "worker.resources.limits names nvidia.com/gpu: leave it out",
+    "worker.resources.limits.memory=5Gi": "worker.resources.limits.memory is 5Gi: it must be more than",
+    "worker.modelCache.accessMode=ReadWriteOncePod": "worker.modelCache.accessMode is ReadWriteOncePod",
+    "worker.extraEnv[0].name=FAKESWEEP_THREADS": "worker.extraEnv names FAKESWEEP_THREADS, which has a value already",
+    "nightly.extraEnv[0].name=FAKESWEEP_TIMEZONE": "nightly.extraEnv names FAKESWEEP_TIMEZONE, which has a value",
+    "settings.FAKESWEEP_MIN_EDGE=9,web.extraEnv[0].name=FAKESWEEP_MIN_EDGE": "web.extraEnv names FAKESWEEP_MIN_EDGE",
     "web.existingSecret=": "web.existingSecret is empty: name a Secret whose key WEB_SECRET",
     "web.url=": "web.url is empty: give the address",
     "web.oidc.clientId=": "web.oidc.issuer and web.oidc.clientId must both be set",
@@ -71,6 +119,62 @@ def test_values_that_do_not_fit_together_are_refused_with_the_remedy(value: str)
     said = refused("production", "--set", value)
     assert "these values are missing, or do not fit together" in said
     assert UNFIT[value] in said
+
+
+RIGHT = [
+    "worker.autoscaling.floor.start=*/15 1-3\\,5 1 JAN MON-FRI",
+    "image.registry=localhost:5000/team/images/",
+    "image.repository=registry.example.org:5000/team/fakesweep",
+    "image.tag=0.1.0-rc.1_x",
+    "worker.resources.limits.cpu=7500m",
+    "worker.resources.requests.cpu=6",
+    "worker.model=lingcco/fakeVLM",
+    "worker.model=/models/fakevlm",
+    "web.trustedProxies={fd00::1,::1/128,192.168.1.1}",
+    "networkPolicy.egress.s3.to[0].ipBlock.cidr=fd00::/8",
+    "worker.extraEnv[0].name=FAKESWEEP_MIN_EDGE,worker.extraEnv[0].value=x",
+    "worker.resources.limits.memory=6500Mi",
+]
+
+
+@pytest.mark.parametrize("value", RIGHT)
+def test_values_of_every_form_that_is_right_are_taken(value: str) -> None:
+    render("production", "--set", value)
+
+
+def test_a_large_number_in_a_file_of_values_stays_a_whole_number(tmp_path: Path) -> None:
+    given = {"FAKESWEEP_MAX_BYTES": 67108864, "FAKESWEEP_MAX_PIXELS": 10**8, "FAKESWEEP_WEB_SECOND_SHARE": 0.05}
+    path = tmp_path / "values.yaml"
+    path.write_text(yaml.safe_dump({"settings": given}))  # Helm reads the numbers of a file as floats
+    worker = one(render("production", "--values", str(path)), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert {name: environment(worker)[name] for name in given} == {name: str(value) for name, value in given.items()}
+
+
+def test_the_schema_knows_every_setting() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    fields = {
+        f"FAKESWEEP_{name.upper()}" for name, field in Settings.model_fields.items() if not field.validation_alias
+    }
+    web = {PREFIX + name.upper() for name, field in WebSettings.model_fields.items() if not field.validation_alias}
+    files = {f"{name}_FILE" for name in web if name.endswith("_SECRET")}
+    assert schema["properties"]["settings"]["properties"].keys() == fields | web | files
+
+
+@pytest.mark.parametrize("release", ["my.release", "a" * 53, "prod-fakesweep-eu"])
+def test_names_are_those_that_a_service_may_have(release: str) -> None:
+    done = helm("template", "--values", str(VALUES["production"]), *EVERYTHING, release=release)
+    assert done.returncode == 0, done.stderr
+    for each in yaml.safe_load_all(done.stdout):
+        assert not each or re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", each["metadata"]["name"])
+
+
+def test_a_release_whose_name_begins_with_a_digit_needs_another_name() -> None:
+    values = ("--values", str(VALUES["production"]))
+    said = helm("template", *values, release="1x").stderr
+    assert (
+        "the name of the release begins with a digit, and the name of a Service must not: set fullnameOverride" in said
+    )
+    assert helm("template", *values, "--set", "fullnameOverride=x", release="1x").returncode == 0
 
 
 def test_without_any_value_all_missing_ones_are_named_at_once() -> None:

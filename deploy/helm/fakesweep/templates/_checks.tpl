@@ -2,6 +2,7 @@
 {{- define "fakesweep.faults" -}}
 {{- $v := .Values -}}
 {{- include "fakesweep.faultsOfServices" . }}
+{{- include "fakesweep.faultsOfNames" . }}
 {{- include "fakesweep.faultsOfSettings" . }}
 {{- if $v.worker.enabled }}{{ include "fakesweep.faultsOfWorker" . }}{{ end }}
 {{- if $v.web.enabled }}{{ include "fakesweep.faultsOfWeb" . }}{{ end }}
@@ -26,8 +27,40 @@
 {{- end }}
 {{- end -}}
 
+{{- define "fakesweep.faultsOfNames" -}}
+{{- if not (regexMatch "^[a-z]" (include "fakesweep.fullname" .)) }}
+- the name of the release begins with a digit, and the name of a Service must not: set fullnameOverride
+{{- end }}
+{{- range $component := list "worker" "web" "nightly" "listen" }}
+{{- if (index $.Values $component).enabled }}
+{{- $seen := dict }}
+{{- range include "fakesweep.wholeEnvironment" (dict "root" $ "component" $component) | fromYamlArray }}
+{{- if hasKey $seen .name }}
+- {{ $component }}.extraEnv names {{ .name }}, which has a value already: leave it out
+{{- end }}
+{{- $_ := set $seen .name true }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- define "fakesweep.faultsOfWorker" -}}
 {{- $w := .Values.worker -}}
+{{- range $part := list "requests" "limits" }}
+{{- if hasKey (default dict (get $w.resources $part)) $w.gpu.resource }}
+- worker.resources.{{ $part }} names {{ $w.gpu.resource }}: leave it out; the chart gives each worker one GPU
+{{- end }}
+{{- end }}
+{{- $limit := get (default dict $w.resources.limits) "memory" | toString }}
+{{- $mib := 0.0 }}
+{{- if hasSuffix "Gi" $limit }}{{ $mib = mulf (trimSuffix "Gi" $limit | float64) 1024 }}{{ end }}
+{{- if hasSuffix "Mi" $limit }}{{ $mib = trimSuffix "Mi" $limit | float64 }}{{ end }}
+{{- if and (gt $mib 0.0) (lt $mib (addf $w.imageMemoryMib 2048)) }}
+- worker.resources.limits.memory is {{ $limit }}: it must be more than worker.imageMemoryMib and 2 GiB for the process
+{{- end }}
+{{- if and (eq $w.modelCache.accessMode "ReadWriteOncePod") (eq $w.modelCache.type "pvc") (or $w.autoscaling.enabled (gt (int $w.replicas) 1)) }}
+- worker.modelCache.accessMode is ReadWriteOncePod, so only one worker could start: choose ReadWriteMany, or the type ephemeral
+{{- end }}
 {{- if and $w.gpu.enabled $w.offline (not $w.model) }}
 - worker.model is empty and worker.offline is true: give s3://bucket/prefix or a folder that holds the model, or set worker.offline to false to download it from the model hub
 {{- end }}
@@ -52,6 +85,9 @@
 {{- if gt (int $a.minReplicas) (int $a.maxReplicas) }}
 - worker.autoscaling.minReplicas is {{ $a.minReplicas }}, and maxReplicas is only {{ $a.maxReplicas }}: lower the first or raise the second
 {{- end }}
+{{- if and (gt (int $a.floor.replicas) 0) (eq $a.floor.start $a.floor.end) }}
+- worker.autoscaling.floor.start and end are the same: the workers would stop when they start
+{{- end }}
 {{- if gt (int $a.floor.replicas) (int $a.maxReplicas) }}
 - worker.autoscaling.floor.replicas is {{ $a.floor.replicas }}, and maxReplicas is only {{ $a.maxReplicas }}: lower the first or raise the second
 {{- end }}
@@ -73,6 +109,8 @@
 - web.login is demo, which lets anybody in: web.ingress.enabled must be false
 {{- else if gt (int $w.replicas) 1 }}
 - web.login is demo: web.replicas must be 1
+{{- else if $w.trustedProxies }}
+- web.login is demo, which lets anybody in: web.trustedProxies must be empty
 {{- end }}
 {{- end -}}
 

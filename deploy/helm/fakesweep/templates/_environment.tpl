@@ -5,6 +5,21 @@
 {{- get (dict "migrate" "owner" "worker" "worker" "web" "web" "nightly" "producer") .component -}}
 {{- end -}}
 
+{{/* All variables of a component's container. */}}
+{{- define "fakesweep.wholeEnvironment" -}}
+{{- if eq .component "worker" }}{{ include "fakesweep.workerEnvironment" .root }}{{ end }}
+{{- if eq .component "web" }}{{ include "fakesweep.webEnvironment" .root }}{{ end }}
+{{- if eq .component "nightly" }}
+- {name: FAKESWEEP_NIGHTLY_PORT, value: "9090"}
+- {name: FAKESWEEP_NIGHTLY, value: /etc/fakesweep/nightly.toml}
+- {name: FAKESWEEP_TIMEZONE, value: {{ .root.Values.nightly.timezone | quote }}}
+{{- end }}
+{{- if eq .component "listen" }}
+- {name: FAKESWEEP_LISTEN_PORT, value: "9091"}
+{{- end }}
+{{ include "fakesweep.environment" . }}
+{{- end -}}
+
 {{- define "fakesweep.environment" -}}
 {{- $values := .root.Values -}}
 {{- $own := index $values .component -}}
@@ -33,11 +48,16 @@
 {{- end }}
 {{- end }}
 {{- range $name, $value := $values.settings }}
-- {name: {{ $name }}, value: {{ $value | toString | quote }}}
+- {name: {{ $name }}, value: {{ include "fakesweep.text" $value | quote }}}
 {{- end }}
 {{- with (default dict $own).extraEnv }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/* A value as text. Helm reads each number of a file as a float, whose own text would be 6.7108864e+07. */}}
+{{- define "fakesweep.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ printf "%.0f" . }}{{- else -}}{{ toString . }}{{- end -}}
 {{- end -}}
 
 {{- define "fakesweep.s3Environment" -}}
