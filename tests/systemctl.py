@@ -54,6 +54,8 @@ def _assignments(lines: list[str]) -> dict[str, str]:
 
 
 def _stop(unit: str) -> None:
+    if not _state(unit, "pid").exists():  # it was never started
+        return
     pid = int(_state(unit, "pid").read_text())
     os.kill(pid, signal.SIGTERM)
     until = time.monotonic() + STOPS_WITHIN_S

@@ -9,9 +9,12 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,9 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
+import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
+from producers.nightly.schedule import load
 from tests.conftest import IN_CI, drop_database
 from tests.documents import ROOT
 from tests.killing import write_pngs
@@ -137,9 +142,26 @@ def outcomes(path: Path) -> dict[str, tuple[str, str]]:
     return found
 
 
+def stay_connected(names: dict[str, str]) -> None:
+    """Connects to the database as soon as there is one, as a dashboard does, until Postgres ends the connection."""
+    until = time.monotonic() + LIMIT_S
+    while time.monotonic() < until:
+        time.sleep(0.2)
+        with suppress(psycopg.OperationalError):
+            url = f"postgresql://{names['ADMIN']}@{names['PG']}/{names['DATABASE']}"
+            connection = psycopg.connect(url, autocommit=True)
+            break
+    with suppress(psycopg.OperationalError):
+        while time.monotonic() < until:
+            connection.execute("SELECT 1")
+            time.sleep(0.2)
+
+
 @pytest.mark.timeout(600)
 def test_from_an_empty_database_to_a_scan_and_a_restored_backup(machine: Machine, bucket: str) -> None:
     put_images(bucket, machine.folder / "images")
+    dashboard = threading.Thread(target=stay_connected, args=[machine.names], daemon=True)
+    dashboard.start()
     log = machine.folder / "units" / "shell.log"
     with log.open("wb") as file, suppress(subprocess.TimeoutExpired):
         code = None
@@ -162,3 +184,8 @@ def test_from_an_empty_database_to_a_scan_and_a_restored_backup(machine: Machine
     machine.check("owner", "migrate")
     secrets = Path(machine.names["SETTINGS"]) / "secrets"
     assert all(path.stat().st_mode & 0o077 == 0 for path in (secrets, *secrets.iterdir()))
+    settings = secrets.parent
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (settings, *settings.iterdir())}
+    assert modes["fakesweep.env"] == 0o600  # it may hold keys of S3
+    assert modes[settings.name] == 0o755  # processes of other users read a CA's file here
+    assert list(load(settings / "nightly.toml")) == ["archive"]
