@@ -48,6 +48,8 @@ def test_long_running_pods_are_probed_and_the_ports_of_probes_exist(name: str) -
                 asked = container[probe]
                 port = asked.get("httpGet", asked.get("tcpSocket", {"port": None}))["port"]
                 assert port in ports or "exec" in asked, (each["metadata"]["name"], probe)
+                if "httpGet" in asked:  # a busy process answers late; the default is a second
+                    assert asked["timeoutSeconds"] >= 5, (each["metadata"]["name"], probe)
 
 
 def test_alerts_and_boards_are_those_of_this_repository() -> None:
@@ -146,6 +148,14 @@ def test_only_our_pods_can_reach_the_bundled_services() -> None:
         worker = one(rendered, "NetworkPolicy")["spec"]["egress"]
         (peers,) = (rule["to"] for rule in worker if rule["ports"][0]["port"] == port)
         assert peers[0]["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_the_bundled_services_have_what_their_images_lack() -> None:
+    rendered = render("try")
+    configuration = one(rendered, "Secret", "bundled")["stringData"]["rabbitmq.conf"]
+    assert "log.console = true" in configuration.splitlines()  # `kubectl logs` would be empty
+    (container,) = one(rendered, "StatefulSet", "postgres")["spec"]["template"]["spec"]["containers"]
+    assert {"name": "shared-memory", "mountPath": "/dev/shm"} in container["volumeMounts"]
 
 
 def test_the_schema_is_migrated_before_anything_else_and_finished_after_it() -> None:

@@ -85,10 +85,25 @@ def test_settings_that_documents_name_exist() -> None:
         assert not unknown, path
 
 
+def test_the_readme_names_every_setting() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, field in Settings.model_fields.items():
+        assert f"`{field.validation_alias or f'FAKESWEEP_{name.upper()}'}`" in readme, name
+
+
 def test_the_targets_of_links_exist() -> None:
     for path in (*DOCUMENTS, *(ROOT / "docs" / "decisions").glob("*.md"), *(ROOT / "deploy").glob("*/README.md")):
-        for link in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
-            assert "://" in link or (path.parent / link).exists(), f"{path.name}: {link}"
+        for link, heading in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", path.read_text(encoding="utf-8")):
+            target = path.parent / link if link else path
+            assert "://" in link or target.exists(), f"{path.name}: {link}"
+            if heading and "://" not in link:
+                assert heading in headings(target.read_text(encoding="utf-8")), f"{path.name}: {link}#{heading}"
+
+
+def headings(document: str) -> set[str]:
+    """The names that links use for the headings of a document."""
+    found = re.findall(r"^#+ (.*)$", document, re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", heading.lower()).strip().replace(" ", "-") for heading in found}
 
 
 def test_all_settings_of_the_review_desk_are_documented() -> None:

@@ -65,15 +65,18 @@ spec:
           volumeMounts:
             - {name: data, mountPath: /var/lib/postgresql/data}
             - {name: run, mountPath: /var/run/postgresql}
+            - {name: shared-memory, mountPath: /dev/shm}
             - {name: tmp, mountPath: /tmp}
             - {name: secrets, mountPath: /run/secrets/fakesweep, readOnly: true}
       volumes:
         - {name: run, emptyDir: {}}
+        - {name: shared-memory, emptyDir: {medium: Memory, sizeLimit: 256Mi}}  # 64 MiB are too little for parallel queries
         - {name: tmp, emptyDir: {}}
         - name: secrets
           secret: {secretName: {{ include "fakesweep.bundledSecret" . }}, defaultMode: 0440, items: [{key: password, path: password}]}
 {{- end -}}
 
+{{/* The mounted folder hides the image's own file, which logs to the console. */}}
 {{- define "fakesweep.rabbitmq" -}}
 {{ include "fakesweep.bundledHead" (dict "root" . "component" "rabbitmq" "own" .Values.bundled.rabbitmq) }}
       containers:
