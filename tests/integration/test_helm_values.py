@@ -13,7 +13,19 @@ import yaml
 from producers.bulk import UNCONFIRMED
 from producers.web.settings import PREFIX, WebSettings
 from tests.conftest import IN_CI
-from tests.helm import CHART, EVERYTHING, VALUES, containers, environment, find_helm, helm, one, refused, render
+from tests.helm import (
+    CHART,
+    EVERYTHING,
+    VALUES,
+    containers,
+    environment,
+    find_helm,
+    helm,
+    one,
+    pods,
+    refused,
+    render,
+)
 from worker.settings import Settings
 
 pytestmark = pytest.mark.skipif(not find_helm() and not IN_CI, reason="there is no helm here")
@@ -219,6 +231,25 @@ def test_every_value_is_in_the_table_of_the_readme() -> None:
     for path in leaves(values):
         of_all_pods = path[0] in {"worker", "web", "nightly", "listen"} and f"….{'.'.join(path[1:])}" in told
         assert ".".join(path) in named or of_all_pods, ".".join(path)
+
+
+def test_the_readme_makes_each_secret_that_a_file_of_values_names() -> None:
+    told = (CHART.parent / "README.md").read_text(encoding="utf-8")
+    made = dict(re.findall(r"create secret generic (\S+) ((?:.*\\\n)*.*)", told))
+    for _, spec in (*pods(render("one-gpu")), *pods(render("production"))):
+        for secret, key in keys(spec):
+            if key != "DATABASE_URL":  # the text says when it is enough
+                assert f"--from-literal={key}=" in made[secret], (secret, key)
+
+
+def keys(spec: Any) -> Iterator[tuple[str, str]]:
+    """The Secrets that a pod needs, with their keys."""
+    for volume in spec["volumes"]:
+        for source in volume.get("projected", {}).get("sources", []):
+            yield from ((source["secret"]["name"], item["key"]) for item in source["secret"]["items"])
+    for container in spec["containers"]:
+        references = [each["valueFrom"]["secretKeyRef"] for each in container["env"] if "valueFrom" in each]
+        yield from ((reference["name"], reference["key"]) for reference in references)
 
 
 def wanted(workers: int, messages: int, target: int, maximum: int) -> int:
