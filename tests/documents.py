@@ -14,6 +14,8 @@ DOCUMENTS = (
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`(fakesweep [^`]+)`")
+_BETWEEN = re.compile(r"[;|&](?=(?:[^']*'[^']*')*[^']*$)")
+"""What stands between two commands of a line, but not between quotes."""
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 
 
@@ -48,7 +50,7 @@ def command_lines() -> list[str]:
     lines: dict[str, None] = {}
     for snippet in snippets("sh"):
         text = snippet.text.replace("\\\n", " ").replace("-m producers", "-m producers; fakesweep")
-        for part in (one for line in text.splitlines() for one in re.split(r"[;|&]", _COMMENT.sub("", line))):
+        for part in (one for line in text.splitlines() for one in _BETWEEN.split(_COMMENT.sub("", line))):
             if found := re.search(r"\bfakesweep \S.*", part):
                 lines[" ".join(found[0].split())] = None
     for path in DOCUMENTS:

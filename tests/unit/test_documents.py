@@ -85,6 +85,13 @@ def test_settings_that_documents_name_exist() -> None:
         assert not unknown, path
 
 
+def test_the_settings_of_the_first_review_desk_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKESWEEP_WEB_SECRET", "x" * 48)  # which the unit gives
+    for line in first("production.md", "ini").splitlines():
+        monkeypatch.setenv(*line.split("=", 1))
+    WebSettings.from_environment().check()
+
+
 def test_the_readme_names_every_setting() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name, field in Settings.model_fields.items():
