@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic_settings import BaseSettings
 
 from producers.bulk import UNCONFIRMED
 from producers.web.settings import PREFIX, WebSettings
@@ -53,6 +54,9 @@ WRONG = {
     "s3.allowedBuckets={s3://photos}": "at '/s3/allowedBuckets/0'",
     "settings.MAX_PIXELS=1": "at '/settings': additional properties 'MAX_PIXELS' not allowed",
     "settings.FAKESWEEP_MAX_PIXLES=1": "at '/settings': additional properties 'FAKESWEEP_MAX_PIXLES' not allowed",
+    "settings.FAKESWEEP_MAX_PIXELS=many": "at '/settings/FAKESWEEP_MAX_PIXELS'",
+    "settings.FAKESWEEP_LOG_LEVEL=LOUD": "at '/settings/FAKESWEEP_LOG_LEVEL': value must be one of 'DEBUG', 'INFO'",
+    "settings.FAKESWEEP_WEB_SECOND_SHARE=half": "at '/settings/FAKESWEEP_WEB_SECOND_SHARE'",
     "settings.FAKESWEEP_MAX_PIXELS=": "at '/settings/FAKESWEEP_MAX_PIXELS'",
     "worker.resources.limits.memory=1Gb": "at '/worker/resources/limits/memory'",
     "worker.resources.limits.memory=512m": "at '/worker/resources/limits/memory'",
@@ -162,6 +166,23 @@ def test_a_large_number_in_a_file_of_values_stays_a_whole_number(tmp_path: Path)
     assert {name: environment(worker)[name] for name in given} == {name: str(value) for name, value in given.items()}
 
 
+def numbers(model: type[BaseSettings], prefix: str) -> Iterator[tuple[str, str]]:
+    """The settings that are numbers, with what the schema must say of each."""
+    kinds = {int: "#/definitions/wholeSetting", float: "#/definitions/numberSetting"}
+    for name, field in model.model_fields.items():
+        for kind, told in kinds.items():
+            if field.annotation in {kind, kind | None}:
+                yield prefix + name.upper(), told
+
+
+def test_the_schema_takes_only_numbers_for_settings_that_are_numbers() -> None:
+    told = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))["properties"]["settings"][
+        "properties"
+    ]
+    expected = dict([*numbers(Settings, "FAKESWEEP_"), *numbers(WebSettings, PREFIX)])
+    assert {name: told[name].get("$ref") for name in expected} == expected
+
+
 def test_the_schema_knows_every_setting() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
     fields = {
@@ -212,7 +233,7 @@ def test_a_variable_that_the_chart_sets_cannot_be_set_a_second_time() -> None:
     )
     ours = {key for _, each in containers(render("production", *options), ours=True) for key in environment(each)}
     names = sorted(name for name in ours if name.startswith("FAKESWEEP_"))
-    said = refused("production", *(f"--set=settings.{name}=1" for name in names))
+    said = refused("production", *(f"--set-string=settings.{name}=1" for name in names))
     assert sorted(re.findall(r"^- settings\.(\w+) ", said, re.MULTILINE)) == names
 
 
