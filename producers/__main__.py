@@ -1,5 +1,6 @@
 """The `fakesweep` command line. Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 the scan is paused."""
 
+import os
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -10,6 +11,8 @@ from producers.commands.lazy import group_of
 from worker.errors import ConfigurationError, FakesweepError, UnknownSourceError, UsageError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+LONGEST_LINE = 1000
+"""Characters of an error. A longer one loses its middle: people may give a file's content in place of its name."""
 
 declared = typer.Typer(
     name="fakesweep",
@@ -40,6 +43,7 @@ app = group_of(declared)
 
 def main() -> NoReturn:
     """Runs the command line. Every error of ours is one line on stderr."""
+    _open_what_is_closed()
     try:
         code = app(args=sys.argv[1:] or ["--help"], prog_name="fakesweep", standalone_mode=False)
     except typer.exceptions.TyperException as error:
@@ -49,10 +53,16 @@ def main() -> NoReturn:
         _fail(error, EXIT_USAGE)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", EXIT_INTERRUPTED)
-    except (FakesweepError, OSError) as error:
+    except FakesweepError as error:
         _fail(error, EXIT_FAILED)
+    except OSError as error:
+        _fail(": ".join(str(part) for part in (error.filename, error.strerror) if part) or error, EXIT_FAILED)
     except _database_errors() as error:
-        _fail(error, EXIT_FAILED)
+        _fail(getattr(error, "orig", None) or error, EXIT_FAILED)  # without the statement and its values
+    except Exception as error:
+        if not _is_interrupted(error):
+            raise
+        _fail("interrupted", EXIT_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -72,8 +82,30 @@ def _database_errors() -> tuple[type[Exception], ...]:
     return (imported.SQLAlchemyError,) if imported else ()
 
 
+def _open_what_is_closed() -> None:
+    """Sends what is printed on a closed stdout or stderr to nobody.
+
+    Otherwise, Python prints on stdout what belongs on stderr, and a connection could get the number of the closed file.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if number:  # a closed stdin stays None: `scan -` and questions say so
+                setattr(sys, name, open(nowhere, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _is_interrupted(error: BaseException | None) -> bool:
+    """Says whether Ctrl-C is behind an error: Python makes a RuntimeError of it while it imports a class."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def _fail(error: Exception | str, code: int) -> NoReturn:
-    print(f"fakesweep: {' '.join(str(error).split())}", file=sys.stderr)
+    line = " ".join(str(error).split())
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
+    print(f"fakesweep: {line}", file=sys.stderr)
     sys.exit(code)
 
 

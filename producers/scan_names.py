@@ -10,6 +10,7 @@ from sqlmodel import col
 from worker.database import Database, transaction
 from worker.errors import NoSuchScanError, UsageError
 from worker.tables import Scan
+from worker.texts import storable
 
 LEAST_OF_AN_ID = 4
 """Characters that the beginning of an id must have. With fewer, a slip of the hand would choose a scan."""
@@ -29,6 +30,8 @@ def scan_named(database: Database, text: str) -> UUID:
     text = text.strip()
     if not text:
         raise UsageError("SCAN is empty: give a scan's id, its first characters, or its name")
+    if storable(text) != text:
+        raise NoSuchScanError(f"no scan has the name {text!r}, which is not UTF-8 text; `fakesweep status` lists scans")
     try:
         return UUID(text)
     except ValueError:

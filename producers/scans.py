@@ -1,10 +1,10 @@
 """Scans: their rows, how they start, and how people pause, resume, cancel and repair them."""
 
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Annotated, Any, Self
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
@@ -40,11 +40,17 @@ class Listing(BaseModel):
         return cls.model_validate(scan.listing or {"sources": [scan.source]})
 
 
-class Names(BaseModel):
-    """Returns the name of a scan in characters that Postgres can store."""
+def _not_empty(text: str) -> str:
+    if not text:
+        raise ValueError("must have 1 or more characters")
+    return text
 
-    name: Text | None = None
-    token: Text | None = None
+
+class Names(BaseModel):
+    """The names of a scan, in characters that Postgres can store. An empty one comes from an unset variable."""
+
+    name: Annotated[Text, AfterValidator(_not_empty)] | None = None
+    token: Annotated[Text, AfterValidator(_not_empty)] | None = None
 
 
 def start_scan(

@@ -25,6 +25,7 @@ no worker can finish would be redelivered for ever."""
 EXCHANGE = Exchange("moderation", type="topic", durable=True)
 """Where messages are published. A topic exchange: Celery's delayed delivery over quorum queues needs one."""
 
+_EXAMPLES = "give amqp://user:password@host// or redis://host:6379/0"
 _QUORUM = {"x-queue-type": "quorum"}
 _WORK_ARGUMENTS = {
     **_QUORUM,
@@ -53,7 +54,9 @@ def create_app(broker_url: str, *, tls: BrokerTls | None = None, **options: Any)
     `tls` names the files for amqps:// and rediss://. `options` are Celery's own arguments.
     """
     if not broker_url:
-        raise ConfigurationError("BROKER_URL is not set: give amqp://user:password@host// or redis://host:6379/0")
+        raise ConfigurationError(f"BROKER_URL is not set: {_EXAMPLES}")
+    if "://" not in broker_url:  # a message would show it, and it may be a password
+        raise ConfigurationError(f"BROKER_URL is not a URL: {_EXAMPLES}")
     TRANSPORT_ALIASES.update(redis="worker.redis_moving:Transport", rediss="worker.redis_moving:Transport")
     app = Celery("fakesweep", broker=broker_url, set_as_current=False, **options)
     app.conf.update(

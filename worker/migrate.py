@@ -207,5 +207,7 @@ def _check_encoding(connection: Connection) -> None:
 
 
 def _unreachable(error: Exception) -> ConfigurationError:
-    cause = str(getattr(error, "orig", None) or error).strip().replace("\n", " ")
-    return ConfigurationError(f"DATABASE_URL: the database cannot be used: {database_explained(cause) or cause[:300]}")
+    cause = " ".join(str(getattr(error, "orig", None) or error).split())
+    if isinstance(getattr(error, "orig", error), psycopg.errors.InsufficientPrivilege):
+        cause += ": let the owner of the schema run `fakesweep roles --grant ROLE=LOGIN` (docs/roles.md)"
+    return ConfigurationError(f"DATABASE_URL: the database cannot be used: {database_explained(cause) or cause[:400]}")

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
 from worker.errors import ConfigurationError
+from worker.named_files import expanded, unreadable
 
 SECRETS_DIR = "FAKESWEEP_SECRETS_DIR"
 MAX_BYTES = 2**16
@@ -33,7 +34,7 @@ def read_secret(name: str, environment: Mapping[str, str]) -> str | None:
     if file:
         return _content(Path(file), f"{name}_FILE")
     folder = environment.get(SECRETS_DIR)
-    return _in_folder(Path(folder), name) if folder else None
+    return _in_folder(expanded(SECRETS_DIR, Path(folder)), name) if folder else None
 
 
 def variable_of(settings: type[BaseSettings], field_name: str) -> str:
@@ -76,20 +77,25 @@ def _in_folder(folder: Path, name: str) -> str | None:
     try:
         if not folder.is_dir():
             raise ConfigurationError(f"{SECRETS_DIR}: {folder} is not a folder: name the folder that holds the secrets")
-        there = (folder / name).exists()
+        (folder / name).lstat()  # a link to nowhere is an error, and not a secret that is not set
+        there = True
+    except FileNotFoundError:
+        there = False
     except OSError as error:
-        raise _unreadable(SECRETS_DIR, folder, error) from None
+        raise unreadable(SECRETS_DIR, folder, error) from None
     return _content(folder / name, SECRETS_DIR) if there else None
 
 
 def _content(path: Path, setting: str) -> str:
     try:
-        with path.expanduser().open("rb") as file:
+        with expanded(setting, path).open("rb") as file:
             content = file.read(MAX_BYTES + 1)
-        text = content.decode()
+        text = content.decode("utf-8-sig")  # programs on Windows begin a file with a mark
     except OSError as error:
-        raise _unreadable(setting, path, error) from None
+        raise unreadable(setting, path, error) from None
     except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
         raise ConfigurationError(f"{setting}: {path} is not UTF-8 text: write the secret alone into it") from None
     if len(content) > MAX_BYTES:
         raise ConfigurationError(f"{setting}: {path} has more than {MAX_BYTES} bytes: name a file with a secret in it")
@@ -97,9 +103,3 @@ def _content(path: Path, setting: str) -> str:
     if not secret.strip():
         raise ConfigurationError(f"{setting}: {path} is empty: write the secret into it")
     return secret
-
-
-def _unreadable(setting: str, path: Path, error: OSError) -> ConfigurationError:
-    return ConfigurationError(
-        f"{setting}: {path} cannot be read: {error.strerror}: check the path, and that this user may read it"
-    )

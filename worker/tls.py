@@ -7,9 +7,10 @@ For Postgres and S3, only explained() is used: libpq takes its files from DATABA
 import re
 import ssl
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from worker.errors import ConfigurationError
+from worker.named_files import expanded, unreadable
 
 CA_FILE, CERT_FILE, KEY_FILE = (f"FAKESWEEP_BROKER_{name}_FILE" for name in ("CA", "CERT", "KEY"))
 
@@ -76,8 +77,8 @@ class BrokerTls(NamedTuple):
         if scheme not in {_AMQPS, _REDISS}:
             self._refuse_unencrypted(scheme)
             return None
-        self._check()
-        given = dict(zip(("ca_certs", "certfile", "keyfile"), map(_text, self), strict=True))
+        files = self._checked()
+        given = dict(zip(("ca_certs", "certfile", "keyfile"), map(_text, files), strict=True))
         own: dict[str, Any] = {name: value for name, value in given.items() if value}
         if scheme == _AMQPS:
             # kombu fills in the host name where it is None. Without this key, py-amqp does not verify the name.
@@ -92,17 +93,22 @@ class BrokerTls(NamedTuple):
                 "begin it with amqps:// or rediss://"
             )
 
-    def _check(self) -> None:
+    def _checked(self) -> "BrokerTls":
+        """Returns the files with whole paths."""
         if (self.cert_file is None) != (self.key_file is None):
             there, missing = (CERT_FILE, KEY_FILE) if self.cert_file else (KEY_FILE, CERT_FILE)
             raise ConfigurationError(f"{there} is set and {missing} is not: set both, or neither")
+        ca, cert, key = (
+            path and expanded(name, path) for name, path in zip((CA_FILE, CERT_FILE, KEY_FILE), self, strict=True)
+        )
         context = ssl.create_default_context()
-        if self.ca_file:
-            _read(CA_FILE, self.ca_file, "holds no certificate", lambda: context.load_verify_locations(self.ca_file))
-        if self.cert_file and self.key_file:
-            _readable(KEY_FILE, self.key_file)
-            fault = f"holds no certificate, or {self.key_file} is not its key"
-            _read(CERT_FILE, self.cert_file, fault, lambda: context.load_cert_chain(self.cert_file, self.key_file))
+        if ca:
+            _read(CA_FILE, ca, "holds no certificate", lambda: context.load_verify_locations(ca))
+        if cert and key:
+            _readable(KEY_FILE, key)
+            fault = f"holds no certificate, or {key} is not its key"
+            _read(CERT_FILE, cert, fault, lambda: context.load_cert_chain(cert, key, _no_password))
+        return BrokerTls(ca, cert, key)
 
 
 def explained(error: object, *, ca: str, cert: str, key: str) -> str | None:
@@ -127,8 +133,13 @@ def database_explained(error: object) -> str | None:
     return explained(error, ca="sslrootcert in DATABASE_URL", cert="sslcert", key="sslkey in DATABASE_URL")
 
 
+def _no_password() -> NoReturn:
+    """Is asked for the password of a key. OpenSSL would ask on the terminal, and wait."""
+    raise ConfigurationError(f"{KEY_FILE}: the key has a password: give a key without one (openssl pkey -in KEY)")
+
+
 def _text(path: Path | None) -> str | None:
-    return str(path.expanduser()) if path else None
+    return str(path) if path else None
 
 
 def _read(setting: str, path: Path, fault: str, load: Any) -> None:
@@ -143,6 +154,4 @@ def _readable(setting: str, path: Path) -> None:
     try:
         path.open("rb").close()
     except OSError as error:
-        raise ConfigurationError(
-            f"{setting}: {path} cannot be read: {error.strerror}: check the path, and that this user may read it"
-        ) from None
+        raise unreadable(setting, path, error) from None

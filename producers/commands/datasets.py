@@ -2,14 +2,22 @@
 
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from producers.commands.completion import complete_scan
-from producers.commands.options import Json, checked, environment, open_database, print_json, settings_for
+from producers.commands.options import (
+    Json,
+    checked,
+    environment,
+    finite,
+    open_database,
+    print_json,
+    settings_for,
+    time_of,
+)
 from worker.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -34,8 +42,7 @@ def export(
         ),
     ] = None,
     since: Annotated[
-        datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Only contents reviewed on this day (UTC) or later."),
+        str | None, typer.Option(metavar="DATE", help="Only contents reviewed on this day (UTC) or later.")
     ] = None,
     labels: Annotated[
         Path | None,
@@ -65,7 +72,7 @@ def export(
     with progress.shown("writing records", total=None) as advance:
         wanted = Export(
             load_description(settings),
-            Selection(scan_ids, since.replace(tzinfo=UTC) if since else None),
+            Selection(scan_ids, time_of(since)),
             shares,
             seed,
             labels,
@@ -130,24 +137,25 @@ def annotate(
         str, typer.Option(metavar="MODEL[@BASE_URL]", help="The model that joins their explanations into one.")
     ],
     requests_per_minute: Annotated[
-        float, typer.Option(min=0.1, help="How many requests to each BASE_URL at most, with retries.")
+        float, typer.Option(callback=finite, min=0.1, help="How many requests to each BASE_URL at most, with retries.")
     ] = 60,
     concurrency: Annotated[
         int, typer.Option(min=1, max=256, help="How many images are explained at the same time.")
     ] = 4,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that one answer may take.")] = 120,
+    timeout: Annotated[float, typer.Option(callback=finite, min=0.1, help="Seconds that one answer may take.")] = 120,
     max_tokens: Annotated[int, typer.Option(min=16, help="The longest answer. Hidden reasoning counts.")] = 1500,
     prices: Annotated[
         Path | None, typer.Option(help="A TOML file: for each [MODEL], input and output in USD per million tokens.")
     ] = None,
     input_price: Annotated[
-        float | None, typer.Option(min=0, help="USD per million input tokens, for all models.")
+        float | None, typer.Option(callback=finite, min=0, help="USD per million input tokens, for all models.")
     ] = None,
     output_price: Annotated[
-        float | None, typer.Option(min=0, help="USD per million output tokens, for all models.")
+        float | None, typer.Option(callback=finite, min=0, help="USD per million output tokens, for all models.")
     ] = None,
     max_cost: Annotated[
-        float | None, typer.Option(min=0, help="How many USD all runs of this output may cost together.")
+        float | None,
+        typer.Option(callback=finite, min=0, help="How many USD all runs of this output may cost together."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="How many records at most.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first fault.")] = False,

@@ -162,7 +162,7 @@ def flagged(
     scan: Annotated[
         str | None, typer.Option(metavar="SCAN", help="Only what this scan flagged.", autocompletion=complete_scan)
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many contents are shown at most.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many contents are shown at most.")] = 100,
     as_json: Json = False,
 ) -> None:
     """Show flagged contents, the newest first: each content once, with the places where it was found."""

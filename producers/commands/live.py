@@ -17,6 +17,7 @@ from producers.commands.options import (
     attendance_of,
     checked,
     environment,
+    finite,
     metrics_on,
     open_broker,
     open_database,
@@ -42,7 +43,8 @@ def submit(
     max_tokens: MaxTokens = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the verdicts and print them.")] = False,
     timeout: Annotated[
-        float | None, typer.Option(min=0, metavar="SECONDS", help="With --wait: fail after this many seconds.")
+        float | None,
+        typer.Option(min=0, metavar="SECONDS", callback=finite, help="With --wait: fail after this many seconds."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -56,7 +58,7 @@ def submit(
     if timeout is not None and not wait:
         raise UsageError("--timeout limits --wait: give both")
     try:
-        refs = [ImageRef(uri=uri, external_id=external_id) for uri in dict.fromkeys(map(uri_of, uris))]
+        refs = [ImageRef(uri=uri, external_id=external_id) for uri in dict.fromkeys(map(_image, uris))]
     except ValidationError as error:
         raise UsageError(f"{error.errors()[0]['input']}: {first_fault(error)}") from None
     settings = environment()
@@ -81,6 +83,21 @@ def submit(
             f"after {timeout:g} s, {left} of {counts['listed']} images have no outcome. They stay in the queue: "
             f"`fakesweep status {scan_id}` shows how they are, `fakesweep results {scan_id}` what was found"
         )
+
+
+def _image(text: str) -> str:
+    """The uri of an image. Raises UsageError for a folder, and for a file that is certainly none."""
+    from producers.sources import check_image
+    from worker.errors import UnknownSourceError
+    from worker.files import local_path
+
+    uri = uri_of(text)
+    if uri.startswith("file:///"):
+        try:
+            check_image(local_path(uri))
+        except UnknownSourceError as error:
+            raise UsageError(str(error)) from None
+    return uri
 
 
 @app.command()

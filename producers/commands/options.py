@@ -4,6 +4,7 @@ The commands import what they work with when they run: see `producers/commands/_
 """
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -74,8 +75,20 @@ def checked(model: type[Model], **options: Any) -> Model:
         return model(**options)
     except ValidationError as error:
         fault = error.errors()[0]
-        option = "".join(f"--{part} ".replace("_", "-") for part in fault["loc"] if isinstance(part, str))
-        raise UsageError(f"{option}{worded(fault)}") from None
+        option = "".join(f"{_option(part)} " for part in fault["loc"] if isinstance(part, str))
+        text = " ".join(_option(word) if word in options else word for word in worded(fault).split())
+        raise UsageError(f"{option}{text}") from None
+
+
+def _option(field: str) -> str:
+    return "--suffix" if field == "suffixes" else f"--{field.replace('_', '-')}"
+
+
+def finite(value: float | None) -> float | None:
+    """The value of an option. Raises BadParameter for `inf` and `nan`."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter("must be a finite number")
+    return value
 
 
 def uri_of(text: str) -> str:
@@ -117,7 +130,7 @@ def confirm(what: str, *, yes: bool) -> None:
     """
     if yes:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError(f"{what}. Nobody can be asked here, because stdin is not a terminal: add --yes")
     if not typer.confirm(f"{what}. Go on?", err=True):
         typer.echo("fakesweep: nothing was changed", err=True)

@@ -16,7 +16,7 @@ EXIT_SKIPPED = 1
 @app.command()
 def retention(
     keep_days: Annotated[
-        int, typer.Option(min=1, help="Drop the findings of scans that ended more than this many days ago.")
+        int, typer.Option(min=1, max=36_500, help="Drop the findings of scans that ended more than this many days ago.")
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be dropped.")] = False,
     yes: Yes = False,

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import typer
 
-from producers.commands.options import environment, metrics_on, open_broker, open_database, open_publisher
+from producers.commands.options import environment, finite, metrics_on, open_broker, open_database, open_publisher
 from producers.garbage import collect_seldom
 from worker.errors import UsageError
 
@@ -51,7 +51,7 @@ def roles(
     ] = None,
     prefix: Annotated[str, typer.Option(help="What the names of the roles begin with.")] = "fakesweep",
     dashboard_timeout_s: Annotated[
-        float, typer.Option(min=0.001, help="Seconds after which a statement of a dashboard ends.")
+        float, typer.Option(min=0.001, callback=finite, help="Seconds after which a statement of a dashboard ends.")
     ] = 30,
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Give the owner role tables that belong to another role.")

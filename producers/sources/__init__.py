@@ -5,6 +5,8 @@ the cursor of any page.
 """
 
 import mimetypes
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +24,12 @@ from worker.files import local_path
 STANDARD_INPUT = "-"
 
 LOOKED_AT = 4096
-"""Bytes of a file that show whether it is text."""
+"""Bytes of a file that show whether it is text, or an image."""
+
+_SOURCES = "give s3://bucket/prefix, or a folder or file of this machine"
+
+_OF_ANOTHER_KIND = re.compile(r"""\s|['"`]|[A-Za-z][A-Za-z0-9+.-]*:|\\\\""")
+"""How a text begins that is hardly a path: with a space, a quotation mark, a scheme, a drive or a host of Windows."""
 
 _NEVER_IN_TEXT = frozenset(range(32)) - frozenset(b"\t\n\f\r\x1b")
 """Control characters. Every format of images has one among its first bytes."""
@@ -42,7 +49,12 @@ def absolute(source: str) -> str:
             source = given_uri(source)
         except BadRowError as error:
             raise UnknownSourceError(f"{error}; or give s3://bucket/prefix") from None
-    return source if source.startswith("s3://") else _path(source).as_uri()
+    if source.startswith("s3://"):
+        return source
+    path = _path(source)
+    if _OF_ANOTHER_KIND.match(source) and not source.startswith("file:///") and not os.path.lexists(path):
+        raise UnknownSourceError(f"{source!r}: not a source: {_SOURCES}")
+    return path.as_uri()
 
 
 def open_source(sources: Sequence[str], rules: Rules, warn: Warn, *, stdin: BinaryIO | None = None) -> Source:
@@ -84,25 +96,44 @@ def _of_this_machine(source: str, rules: Rules, warn: Warn) -> Source:
     if path.is_file() and (path.name == INVENTORY or path.name.lower().endswith(MANIFESTS)):
         return _listed_in(local(path), rules, warn)
     if path.is_file():
-        _check_no_list(path, source)
+        check_image(path)
         return SingleFile(path.resolve(), rules, warn)
-    raise UnknownSourceError(f"{source}: not found: give s3://bucket/prefix, or a folder or file of this machine")
+    raise UnknownSourceError(f"{path}: not found: {_SOURCES}")
 
 
-def _check_no_list(path: Path, source: str) -> None:
-    """Refuses a text file that is not named like an image: it would be judged as one. Raises UnknownSourceError."""
-    if (mimetypes.guess_type(path.name)[0] or "").startswith("image/"):
+def check_image(path: Path) -> None:
+    """Refuses a folder, and a file that is neither an image nor named like one: it would be judged as one.
+
+    What is not there is not refused: a worker may see another disk. Raises UnknownSourceError.
+    """
+    if path.is_dir():
+        raise UnknownSourceError(f"{path}: a folder, and not an image: `fakesweep scan` takes folders")
+    if not path.is_file() or (mimetypes.guess_type(path.name)[0] or "").startswith("image/"):
         return
     try:
         with path.open("rb") as file:
             begin = file.read(LOOKED_AT)
     except OSError as error:
-        raise UnknownSourceError(f"{source}: cannot be read: {error.strerror}") from None
+        raise UnknownSourceError(f"{path}: cannot be read: {error.strerror}") from None
     if begin and not any(byte in _NEVER_IN_TEXT for byte in begin):
         raise UnknownSourceError(
-            f"{source}: a text file, and not an image. If it is a list of images, give it a name that ends with "
+            f"{path}: a text file, and not an image. If it is a list of images, give it a name that ends with "
             ".txt, .csv or .jsonl, or pipe it in: fakesweep scan - < FILE"
         )
+    if begin and not _is_picture(begin):
+        raise UnknownSourceError(f"{path}: not an image. If images are packed in it, unpack them into a folder")
+
+
+def _is_picture(begin: bytes) -> bool:
+    """Says whether a file begins like an image, of any format."""
+    from worker.errors import ImageError, Reason  # noqa: PLC0415
+    from worker.images.formats import format_of  # noqa: PLC0415 - Pillow takes time, and other sources do not need it
+
+    try:
+        format_of(begin)
+    except ImageError as error:
+        return error.reason is not Reason.NOT_AN_IMAGE
+    return True
 
 
 def _path(source: str) -> Path:

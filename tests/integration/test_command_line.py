@@ -12,7 +12,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from sqlalchemy.engine import make_url
 
 from producers import reviews, tokens
 from producers.scans import Listing, start_scan
@@ -276,3 +278,102 @@ def test_a_wrong_option_is_explained_in_plain_words(
     environment: Environment, arguments: tuple[str, ...], said: str
 ) -> None:
     assert said in ran(*arguments, environment=environment, code=USAGE).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("submit", "x.png", "--wait", "--timeout", "inf"), "'--timeout': must be a finite number"),
+        (("flagged", "--limit", "9" * 23), "'--limit': must be 1000000 or less"),
+        (("retention", "--keep-days", "99999999", "--yes"), "'--keep-days': must be 36500 or less"),
+        (("scan", "x", "--token", ""), "--token must have 1 or more characters"),
+        (("scan", "x", "--suffix", ""), "--suffix must have 1 or more characters"),
+        (("scan", "x", "--min-bytes", "2", "--max-bytes", "1"), "--min-bytes must not be above --max-bytes"),
+        (("export", "--output", "x", "--since", "0000"), "'0000' is no time: write it as 2026-11-27"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(environment: Environment, arguments: tuple[str, ...], said: str) -> None:
+    done = ran(*arguments, environment=environment, code=USAGE)
+    assert (done.stdout, said in done.stderr, done.stderr.count("\n")) == ("", True, 1), done.stderr
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["S3://photos/a", "s3:/photos", "https://photos.example.org/a", "gs://photos/a", "arn:aws:s3:::photos", "C:\\a",
+     "\\\\server\\share", " s3://photos/a", "'s3://photos/a'"],
+)  # fmt: skip
+def test_a_source_of_another_kind_is_named_as_it_was_given(environment: Environment, source: str) -> None:
+    done = ran("scan", source, environment=environment, code=USAGE)
+    assert done.stderr == (
+        f"fakesweep: {source!r}: not a source: give s3://bucket/prefix, or a folder or file of this machine\n"
+    )
+
+
+def test_what_is_no_image_is_refused(environment: Environment, tmp_path: Path) -> None:
+    (tmp_path / "photos.zip").write_bytes(b"PK\x03\x04\x00\x00")
+    (tmp_path / "list.txt").write_text("s3://photos/a.jpg\n")
+    for command in ("scan", "submit"):
+        done = ran(command, str(tmp_path / "photos.zip"), environment=environment, code=USAGE)
+        assert "photos.zip: not an image. If images are packed in it, unpack them" in done.stderr
+    done = ran("submit", str(tmp_path / "list.txt"), environment=environment, code=USAGE)
+    assert "list.txt: a text file, and not an image. If it is a list" in done.stderr
+    assert "`fakesweep scan` takes folders" in ran("submit", str(tmp_path), environment=environment, code=USAGE).stderr
+    ran("submit", str(tmp_path / "on-the-disk-of-the-worker.png"), environment=environment)
+    assert query(environment["DATABASE_URL"], "SELECT count(*) FROM scans") == [(1,)]
+
+
+def test_a_scan_whose_name_is_no_text(environment: Environment) -> None:
+    done = fakesweep("status", os.fsdecode(b"\xff"), environment=environment)
+    assert (done.returncode, "is not UTF-8 text" in done.stderr, done.stderr.count("\n")) == (FAILED, True, 1)
+
+
+def test_a_long_argument_is_not_repeated(environment: Environment) -> None:
+    done = ran("status", "x" * 5000, environment=environment, code=FAILED)
+    assert len(done.stderr) < 1100
+    assert done.stderr.endswith("`fakesweep status` lists scans\n"), "the remedy stays"
+
+
+def redirected(line: str, environment: Environment) -> "subprocess.CompletedProcess[str]":
+    """Runs a command line with the redirections of a shell."""
+    return subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m producers {line}"], cwd=ROOT, capture_output=True, text=True, check=False,
+        timeout=120, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def test_streams_that_are_closed_or_full(database: Database, environment: Environment) -> None:
+    scan = scan_of(database)
+    done = redirected(f"cancel {scan} <&-", environment)
+    assert (done.returncode, "stdin is not a terminal: add --yes" in done.stderr) == (USAGE, True)
+    done = redirected("status --json 2>&-", environment | {"FAKESWEEP_THREDS": "8"})
+    assert (done.returncode, len(json.loads(done.stdout)["scans"])) == (DONE, 1), "and no warning on stdout"
+    assert redirected("status >&-", environment).returncode == DONE
+    done = redirected("status > /dev/full", environment)
+    assert (done.returncode, done.stderr) == (FAILED, "fakesweep: No space left on device\n")
+    assert "Traceback" not in redirected("status | true", environment).stderr
+
+
+def test_a_file_that_cannot_be_written(database: Database, environment: Environment, tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "x.jsonl"
+    done = ran("results", scan_of(database), "--output", str(path), environment=environment, code=FAILED)
+    assert done.stderr == f"fakesweep: {path}: No such file or directory\n"
+
+
+def test_a_login_without_rights_learns_who_helps(environment: Environment, postgres_server_url: str) -> None:
+    login = f"nobody_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres_server_url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {login} LOGIN")
+        try:
+            url = make_url(environment["DATABASE_URL"]).set(username=login).render_as_string(hide_password=False)
+            done = ran("status", environment=environment | {"DATABASE_URL": url}, code=USAGE)
+        finally:
+            connection.execute(f"DROP ROLE {login}")
+    assert (
+        "permission denied for table alembic_version: let the owner of the schema run `fakesweep roles" in done.stderr
+    )
+
+
+def test_a_password_in_place_of_a_broker_is_not_shown(environment: Environment) -> None:
+    done = ran("dead", "list", environment=environment | {"BROKER_URL": "hunter2"}, code=USAGE)
+    assert "BROKER_URL is not a URL: give amqp://" in done.stderr
+    assert "hunter2" not in done.stderr

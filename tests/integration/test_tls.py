@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,6 +140,22 @@ def test_files_that_are_missing_or_do_not_fit(certificates: Certificates, tmp_pa
             create_app("amqps://localhost", tls=BrokerTls(*files))
     with pytest.raises(ConfigurationError, match=r"_CA_FILE is set, but BROKER_URL begins with amqp://, which is not"):
         create_app("amqp://localhost", tls=BrokerTls(certificates.ca))
+
+
+def test_a_key_with_a_password_is_refused_and_nobody_is_asked(certificates: Certificates, tmp_path: Path) -> None:
+    cert, key = certificates.client
+    locked = tmp_path / "locked.pem"
+    subprocess.run(
+        ["openssl", "pkey", "-in", key, "-aes256", "-passout", "pass:hunter2", "-out", locked], check=True, timeout=60
+    )
+    with pytest.raises(ConfigurationError, match=r"^FAKESWEEP_BROKER_KEY_FILE: the key has a password: give a key"):
+        create_app("amqps://localhost", tls=BrokerTls(certificates.ca, cert, locked))
+
+
+def test_files_in_the_home_folder(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(certificates.ca.parent))
+    app = create_app("amqps://localhost", tls=BrokerTls(Path("~") / certificates.ca.name))
+    assert app.conf.broker_use_ssl["ca_certs"] == str(certificates.ca)
 
 
 @pytest.fixture(scope="module")

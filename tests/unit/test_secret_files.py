@@ -86,6 +86,7 @@ def test_a_variable_and_its_file_variable_are_an_error(tmp_path: Path, monkeypat
         (b"", "is empty: write the secret into it"),
         (b" \n", "is empty"),
         (b"hunter2 \xff", "is not UTF-8 text"),
+        (b"hunter2 \0", "is not UTF-8 text"),
         (b"hunter2" * MAX_BYTES, "has more than 65536 bytes"),
     ],
 )
@@ -105,6 +106,33 @@ def test_a_file_without_a_valid_secret(
         monkeypatch.setenv("FAKESWEEP_SECRETS_DIR", str(tmp_path))
         with pytest.raises(ConfigurationError, match=f"^FAKESWEEP_SECRETS_DIR: {path} "):
             Settings.from_environment()
+
+
+def test_a_file_of_a_program_of_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x").write_bytes(b"\xef\xbb\xbf" + SECRET.encode() + b"\r\n")
+    monkeypatch.setenv("DATABASE_URL_FILE", str(tmp_path / "x"))
+    assert value_of("DATABASE_URL") == SECRET
+
+
+@pytest.mark.parametrize("target", ["nowhere", "DATABASE_URL", "folder"])
+def test_a_link_in_the_folder_that_leads_to_no_file(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "DATABASE_URL").symlink_to(target)
+    monkeypatch.setenv("FAKESWEEP_SECRETS_DIR", str(tmp_path))
+    with pytest.raises(ConfigurationError, match=f"^FAKESWEEP_SECRETS_DIR: {tmp_path}/DATABASE_URL cannot be read: "):
+        Settings.from_environment()
+
+
+def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "DATABASE_URL").write_text(SECRET)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FAKESWEEP_SECRETS_DIR", "~")
+    assert value_of("DATABASE_URL") == SECRET
+    monkeypatch.setenv("DATABASE_URL_FILE", "~no-such-user/x")
+    with pytest.raises(ConfigurationError, match=r"^DATABASE_URL_FILE: ~no-such-user/x names a user who is not there"):
+        Settings.from_environment()
 
 
 @pytest.mark.parametrize("kind", ["missing", "a file", "a socket"])
