@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from celery.exceptions import WorkerTerminate
+from celery.platforms import EX_FAILURE
 from celery.worker.consumer import Consumer
 
 from worker import broker
@@ -53,6 +55,13 @@ class DeadLetteringConsumer(Consumer):  # type: ignore[misc]  # Celery is not ty
         """Dead-letters a message that open_envelope() accepted and Celery refuses."""
         del body
         self._bury(message, exc)
+
+    def cancel_active_requests(self) -> None:
+        """Ends the worker at a second Ctrl-C. Celery would cancel its tasks, and a thread cannot be cancelled.
+
+        What is not acknowledged comes back to the queue.
+        """
+        raise WorkerTerminate(EX_FAILURE)
 
     def _bury(self, message: Any, error: Exception) -> None:
         reason = (

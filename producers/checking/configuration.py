@@ -53,7 +53,7 @@ def _folders(subject: Subject) -> Iterator[Row]:
         path = Path(folder)
         if not path.is_dir():
             yield wrong("is not a folder here", "correct FAKESWEEP_ALLOWED_FOLDERS, or mount the folder", folder)
-        elif not os.access(path, os.R_OK | os.X_OK):
+        elif not os.access(path, os.R_OK | os.X_OK, effective_ids=True):
             yield wrong("cannot be read by this user", "give the user of this process the right to read it", folder)
         else:
             yield ok("can be read", folder)

@@ -20,7 +20,7 @@ _NO_LIMIT = 2**60
 def room(folder: Path, *, least: int, setting: str) -> Row:
     """Says whether a folder, or the place where it will be made, is writable and has `least` bytes free."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not os.access(there, os.W_OK):
+    if not os.access(there, os.W_OK, effective_ids=True):
         return wrong(f"{there} is not writable", f"set {setting} to a folder that this user may write to")
     free = shutil.disk_usage(there).free
     found = f"{free / _GIB:.1f} GiB free in {folder}"

@@ -38,11 +38,15 @@ def _reasons(subject: Subject) -> Iterator[Row]:
 
 
 def _packages(_: Subject) -> Iterator[Row]:
-    missing = [name for name in ("fastapi", "uvicorn", "authlib") if find_spec(name) is None]
+    yield installed("fastapi", "uvicorn", "authlib")
+
+
+def installed(*packages: str) -> Row:
+    """Says whether these packages can be imported."""
+    missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        yield wrong(f"not installed: {', '.join(missing)}", "pip install 'fakesweep[web]'")
-    else:
-        yield ok("all are installed")
+        return wrong(f"not installed: {', '.join(missing)}", "pip install 'fakesweep[web]'")
+    return ok("all are installed")
 
 
 CHECKS = (

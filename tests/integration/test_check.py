@@ -1,9 +1,13 @@
 """`fakesweep check` on real services: each check runs once where all is well, and once where something is wrong."""
 
 import json
+import shutil
+import socket
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import boto3
 import psycopg
@@ -24,6 +28,7 @@ from worker.broker import create_app, dead_letter, declare_queues
 from worker.messages import DEAD_QUEUE
 
 OK, WARNING, WRONG, SKIPPED = State.OK, State.WARNING, State.WRONG, State.SKIPPED
+RABBITMQCTL = shutil.which("rabbitmqctl") or shutil.which("rabbitmqctl", path="/usr/sbin")
 HUB_COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -152,6 +157,43 @@ def test_a_broker_that_refuses(change: tuple[str, str], remedy: str, amqp_url: s
     row = check("broker", subject_of(broker_url=url))
     assert (row.state, row.remedy.startswith(remedy)) == (WRONG, True)
     assert "hunter2" not in row.found
+
+
+@pytest.mark.skipif(not RABBITMQCTL, reason="there is no rabbitmqctl here")
+def test_a_user_of_rabbitmq_who_may_not_write(clean_amqp_url: str) -> None:
+    vhost, user = urlsplit(clean_amqp_url).path[1:] or "/", f"reader_{uuid.uuid4().hex[:12]}"
+    with create_app(clean_amqp_url).connection_for_write() as connection:
+        declare_queues(connection)
+    rabbitmqctl("add_user", user, "x")
+    try:
+        rabbitmqctl("set_permissions", "-p", unquote(vhost), user, ".*", "", ".*")
+        url = urlunsplit(urlsplit(clean_amqp_url)._replace(netloc=f"{user}:x@{urlsplit(clean_amqp_url).hostname}"))
+        row = check("broker publishing", subject_of(broker_url=url))
+        assert (row.state, "may not publish" in row.found, "the right to write" in row.remedy) == (WRONG, True, True)
+    finally:
+        rabbitmqctl("delete_user", user)
+
+
+def rabbitmqctl(*arguments: str) -> None:
+    subprocess.run([str(RABBITMQCTL), "-q", *arguments], check=True, capture_output=True, timeout=120)
+
+
+def test_services_that_never_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take the connection and say nothing. Each check ends, and no password is shown."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{place}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "hunter2")
+        subject = subject_of(
+            Process.PRODUCER,
+            database_url=f"postgresql://me:hunter2@{place}/x",
+            broker_url=f"amqp://me:hunter2@{place}//",
+        )
+        rows = {row.name: row for row in run_checks(subject)}
+    for name in ("database", "broker", "s3 endpoint"):
+        assert rows[name].state is WRONG, name
+    assert not any("hunter2" in row.found + row.remedy for row in rows.values())
 
 
 @pytest.mark.parametrize("scheme", ["amqp", "redis"])

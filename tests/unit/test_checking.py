@@ -1,12 +1,14 @@
 """The checks that need no service. No check can stop the others."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from producers.checking import database, gpu, machine, model
+from producers.checking import database, gpu, machine, model, web
 from producers.checking.rows import ALL, Check, Process, Row, State, Subject, ok
 from producers.checking.running import CHECKS, run_checks
 from tests.checking import check, check_all, subject_of
@@ -220,6 +222,40 @@ def test_web_settings(tmp_path: Path) -> None:
     (tmp_path / "reasons.toml").write_text("nothing = true")
     assert check("web reasons", subject_of(web={"reasons": tmp_path / "reasons.toml"})).state is WRONG
     assert check("web packages", subject_of()).state is OK
+    assert web.installed("fastapi", "no_such_package").found == "not installed: no_such_package"
+
+
+def test_where_there_is_no_driver_no_gpu_is_found() -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("there is a GPU here")
+    row = check("gpu", subject_of(engine="transformers"))
+    assert row.state is WRONG
+    assert "there is no NVIDIA driver" in row.found or "nvidia-ml-py" in row.found
+
+
+@pytest.fixture
+def closed() -> Iterator[Path]:
+    """A folder that this process may neither read nor write. Root may do everything, so that it is somebody else."""
+    with TemporaryDirectory(dir="/tmp") as made:
+        folder = Path(made)
+        (folder / "inside").mkdir()
+        (folder / "inside").chmod(0)
+        folder.chmod(0o755)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            yield folder / "inside"
+        finally:
+            os.seteuid(user)
+            (folder / "inside").chmod(0o700)
+
+
+def test_folders_that_this_user_may_not_use(closed: Path) -> None:
+    row = machine.room(closed, least=1, setting="TMPDIR")
+    assert (row.state, row.found) == (WRONG, f"{closed} is not writable")
+    row = check("allowed folder", subject_of(allowed_folders=(str(closed),)))
+    assert (row.state, row.found) == (WRONG, "may not be read by this user")
 
 
 def test_room_on_a_disk(tmp_path: Path) -> None:
