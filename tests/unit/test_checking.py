@@ -255,7 +255,7 @@ def test_folders_that_this_user_may_not_use(closed: Path) -> None:
     row = machine.room(closed, least=1, setting="TMPDIR")
     assert (row.state, row.found) == (WRONG, f"{closed} is not writable")
     row = check("allowed folder", subject_of(allowed_folders=(str(closed),)))
-    assert (row.state, row.found) == (WRONG, "may not be read by this user")
+    assert (row.state, row.found) == (WRONG, "cannot be read by this user")
 
 
 def test_room_on_a_disk(tmp_path: Path) -> None:
