@@ -5,14 +5,14 @@ ARG BASE=docker.io/library/debian:bookworm-slim
 FROM ${BASE} AS base
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates python3 tini tzdata \
- && rm -rf /var/lib/apt/lists/* \
+ && rm -rf /var/cache/apt/* /var/lib/apt/lists/* \
  && groupadd --gid 10001 fakesweep \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin fakesweep
 
 FROM base AS build
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends python3-pip python3-venv \
- && rm -rf /var/lib/apt/lists/*
+ && rm -rf /var/cache/apt/* /var/lib/apt/lists/*
 WORKDIR /build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY deploy/images/requirements/build.txt deploy/images/requirements/fakesweep.txt ./

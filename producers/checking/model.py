@@ -144,9 +144,9 @@ def _size(size: int) -> str:
 
 
 CHECKS = (
-    Check("detector", _detector, "correct FAKESWEEP_DETECTOR (docs/detectors.md)", needed_by=_WORKER),
+    Check("engine", _engine, "pip install 'fakesweep[gpu]'", needed_by=_WORKER),
+    Check("detector", _detector, "correct FAKESWEEP_DETECTOR (docs/detectors.md)", "engine", _WORKER),
     Check("model files", _files, "correct FAKESWEEP_MODEL, or fetch the model again", "detector", _WORKER),
     Check("model revision", _revision, "set FAKESWEEP_REVISION to a commit", "detector", _WORKER),
     Check("model cache", _cache, "set FAKESWEEP_MODEL_CACHE to a folder with room", "detector", _WORKER),
-    Check("engine", _engine, "pip install 'fakesweep[gpu]'", needed_by=_WORKER),
 )

@@ -3,13 +3,14 @@
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
-from producers.checking import database, gpu, machine, model, web
-from producers.checking.rows import ALL, Check, Process, Row, State, Subject, ok
+from producers.checking import database, gpu, machine, model
+from producers.checking.rows import ALL, Check, Process, Row, State, Subject, ok, wrong
 from producers.checking.running import CHECKS, run_checks
 from tests.checking import check, check_all, subject_of
 from tests.conftest import DEMO_DETECTOR
@@ -178,6 +179,14 @@ def test_the_engine() -> None:
     assert model.engine_found("vllm", "vllm 0.32.0", "2.13.0") == ok("vllm 0.32.0, torch 2.13.0")
     assert model.engine_found("vllm", None, None).found == "not installed: torch and vllm"
     assert check("engine", subject_of(engine="transformers")).found.startswith("transformers ")
+
+
+def test_the_detector_is_not_blamed_when_the_engine_is_not_installed() -> None:
+    engine, *others = model.CHECKS
+    missing = replace(engine, run=lambda _: [wrong("not installed: torch and vllm", "install it")])
+    rows = list(run_checks(subject_of(detector="nobody"), [missing, *others]))
+    assert [row.name for row in rows if row.state is WRONG] == ["engine"]
+    assert {row.state for row in rows[1:]} == {SKIPPED}
 
 
 def cards(free: float, count: int = 1) -> list[gpu.Card]:

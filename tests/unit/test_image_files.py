@@ -6,21 +6,17 @@ import shutil
 import subprocess
 import sysconfig
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from dockerfile_parse import DockerfileParser
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
-from deploy.images.lock import FROM_SOURCE, Lock, constraints_of, locks
+from deploy.images.lock import locks
 from tests.documents import ROOT
 
 FOLDER = ROOT / "deploy" / "images"
 DOCKERFILES = sorted(FOLDER.glob("*.Dockerfile"))
 COMPILES = re.compile(r"\b(gcc|g\+\+|cc|clang|make|build-essential|python3-dev|python3-pip|pip|cython)\b")
-LOCKS = locks()
 
 
 def stages(path: Path) -> list[list[tuple[str, str]]]:
@@ -42,18 +38,9 @@ def what_runs(path: Path) -> dict[str, str]:
     return dict([*first, *last])
 
 
-def locked(name: str) -> Iterator[tuple[Requirement, list[str]]]:
-    """Yields the requirements of a file, each with its hashes."""
-    text = (FOLDER / "requirements" / f"{name}.txt").read_text(encoding="utf-8").replace("\\\n", " ")
-    for line in text.splitlines():
-        if line and not line.startswith("#"):
-            requirement, *hashes = line.split(" --hash=")
-            yield Requirement(requirement.strip()), hashes
-
-
 def test_there_are_three_images() -> None:
     assert [path.stem for path in DOCKERFILES] == ["demo", "fakesweep", "worker"]
-    assert {lock.image for lock in LOCKS} == {path.stem for path in DOCKERFILES}
+    assert {lock.image for lock in locks()} == {path.stem for path in DOCKERFILES}
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
@@ -95,7 +82,16 @@ def test_all_packages_are_installed_by_hash(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
-def test_what_is_copied_exists_and_is_sent_to_the_builder(path: Path) -> None:
+def test_apt_leaves_neither_its_lists_nor_its_caches(path: Path) -> None:
+    runs = [value for stage in stages(path) for instruction, value in stage if instruction == "RUN"]
+    installs = [value for value in runs if "apt-get" in value]
+    assert installs
+    for value in installs:
+        assert "rm -rf /var/cache/apt/* /var/lib/apt/lists/*" in value
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
+def test_what_is_copied_is_there_and_is_sent_to_the_builder(path: Path) -> None:
     sent = [line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"]
     for value in (value for stage in stages(path) for instruction, value in stage if instruction == "COPY"):
         if value.startswith("--from="):
@@ -105,31 +101,40 @@ def test_what_is_copied_exists_and_is_sent_to_the_builder(path: Path) -> None:
             assert any(source == one or source.startswith(f"{one}/") for one in sent), source
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.image)
-def test_an_image_has_the_versions_that_the_tests_ran_with(lock: Lock) -> None:
-    pins = dict(line.split("==") for line in constraints_of(lock) if "==" in line)
-    pins = {canonicalize_name(name): version for name, version in pins.items()}
-    for requirement, hashes in locked(lock.image):
-        assert hashes, requirement
-        (version,) = (one.version.partition("+")[0] for one in requirement.specifier)
-        assert pins.get(canonicalize_name(requirement.name), version) == version
+def build(folder: Path, *names: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Runs build.sh with a docker and a buildah that only print what they are asked."""
+    for name in ("docker", "buildah"):
+        builder = folder / name
+        builder.write_text(f'#!/bin/sh\nprintf "{name}"; printf " %s" "$@"; echo\n')
+        builder.chmod(0o755)
+    own = {"PATH": f"{folder}:/usr/bin:/bin"} | environment
+    return subprocess.run([FOLDER / "build.sh", *names], env=own, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.image)
-def test_an_image_has_the_requirements_of_its_extras(lock: Lock) -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = [*project["dependencies"], *(one for name in lock.extras for one in project["optional-dependencies"][name])]
-    there = {canonicalize_name(one.name): one.specifier for one, _ in locked(lock.image)}
-    there |= {canonicalize_name(one.name): one.specifier for one, _ in locked("compiled")}
-    for one in map(Requirement, asked):
-        (pin,) = there[canonicalize_name(one.name)]
-        assert one.specifier.contains(pin.version), f"{one} is not {pin}: run make lock"
+def test_build_sh_builds_what_is_named(tmp_path: Path) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    label = f"--label org.opencontainers.image.version={version}"
+    done = build(tmp_path)
+    assert done.stdout.splitlines() == [
+        f"docker build {label} --file deploy/images/fakesweep.Dockerfile --tag fakesweep:{version} .",
+        f"docker build {label} --file deploy/images/demo.Dockerfile --tag fakesweep-demo:{version} .",
+        f"docker build {label} --file deploy/images/worker.Dockerfile --tag fakesweep-worker:{version} .",
+    ]
+    given = {"BASE": "b@sha256:1", "TORCH_INDEX": "t", "REPOSITORY": "r/", "VERSION": "2", "BUILD_OPTIONS": "--pull -q"}
+    done = build(tmp_path, "demo", BUILDER="buildah", **given)
+    assert done.stdout == (
+        "buildah build --format docker --pull -q --build-arg BASE=b@sha256:1 --build-arg TORCH_INDEX=t"
+        " --label org.opencontainers.image.version=2 --file deploy/images/demo.Dockerfile --tag r/fakesweep-demo:2 .\n"
+    )
 
 
-def test_the_small_image_has_neither_torch_nor_a_compiled_package() -> None:
-    names = {one.name for one, _ in locked("fakesweep")}
-    assert {"fastapi", "pyarrow"} <= names
-    assert not names & {"torch", "vllm", "transformers", FROM_SOURCE}
+def test_build_sh_says_what_it_does_not_know(tmp_path: Path) -> None:
+    for done, said in (
+        (build(tmp_path, "fakesweep", "wrong"), "there is no image wrong"),
+        (build(tmp_path, BUILDER="kaniko"), "BUILDER is kaniko"),
+    ):
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
 
 
 def test_triton_gets_the_only_file_that_it_compiles(tmp_path: Path) -> None:
