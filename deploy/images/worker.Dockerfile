@@ -6,6 +6,7 @@ FROM ${BASE} AS base
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates libgomp1 libnuma1 python3 tini tzdata \
  && rm -rf /var/cache/apt/* /var/lib/apt/lists/* \
+ && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
  && groupadd --gid 10001 fakesweep \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/cache/fakesweep --shell /usr/sbin/nologin \
       fakesweep

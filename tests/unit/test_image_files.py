@@ -71,6 +71,14 @@ def test_an_image_has_no_compiler_and_has_an_sbom(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
+def test_no_program_runs_with_the_rights_of_its_owner(path: Path) -> None:
+    first, *_ = stages(path)
+    parts = [part.strip() for instruction, value in first if instruction == "RUN" for part in value.split("&&")]
+    removes = parts.index("find / -xdev -type f -perm /6000 -exec chmod a-s {} +")
+    assert not [part for part in parts[removes:] if "apt-get" in part]
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
 def test_all_packages_are_installed_by_hash(path: Path) -> None:
     runs = [value for stage in stages(path) for instruction, value in stage if instruction == "RUN"]
     commands = [part for value in runs for part in value.split("&&") if re.search(r"pip\b.* (install|wheel) ", part)]
