@@ -16,7 +16,7 @@ from tests.documents import ROOT
 
 FOLDER = ROOT / "deploy" / "images"
 DOCKERFILES = sorted(FOLDER.glob("*.Dockerfile"))
-COMPILES = re.compile(r"\b(gcc|g\+\+|cc|clang|make|build-essential|python3-dev|python3-pip|pip|cython)\b")
+COMPILES = re.compile(r"\b(gcc|g\+\+|cc|tcc|clang|make|build-essential|python3-dev|python3-pip|pip|cython)\b")
 
 
 def stages(path: Path) -> list[list[tuple[str, str]]]:
@@ -107,6 +107,11 @@ def test_what_is_copied_is_there_and_is_sent_to_the_builder(path: Path) -> None:
         for source in value.split()[:-1]:
             assert (ROOT / source).exists(), source
             assert any(source == one or source.startswith(f"{one}/") for one in sent), source
+
+
+def test_the_demo_asks_torch_to_compile_nothing() -> None:
+    said = what_runs(FOLDER / "demo.Dockerfile")
+    assert "TORCHDYNAMO_DISABLE=1" in said["ENV"].split()
 
 
 def build(folder: Path, *names: str, **environment: str) -> "subprocess.CompletedProcess[str]":
