@@ -99,7 +99,7 @@ def test_apt_leaves_neither_its_lists_nor_its_caches(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
-def test_what_is_copied_is_there_and_is_sent_to_the_builder(path: Path) -> None:
+def test_what_is_copied_exists_and_is_sent_to_the_builder(path: Path) -> None:
     sent = [line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"]
     for value in (value for stage in stages(path) for instruction, value in stage if instruction == "COPY"):
         if value.startswith("--from="):
