@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from producers.checking import database, gpu, machine, model
+from producers.checking import database, gpu, machine, model, web
 from producers.checking.rows import ALL, Check, Process, Row, State, Subject, ok, wrong
 from producers.checking.running import CHECKS, run_checks
 from tests.checking import check, check_all, subject_of
