@@ -1,0 +1,26 @@
+"""bytes -> what they say: opens the file's metadata, then its C2PA manifest."""
+
+from collections.abc import Callable, Sequence
+
+from worker.provenance.credentials import CredentialsReader
+from worker.provenance.generators import find_generator
+from worker.provenance.metadata import read_metadata
+from worker.provenance.says import Provenance
+from worker.provenance.trust import TrustList
+
+
+def read_with(lists: Sequence[TrustList]) -> Callable[[bytes, str], Provenance]:
+    """Returns a function that reads a file of a format, one of worker.images.FORMATS. It raises nothing."""
+    manifests = CredentialsReader(lists)
+
+    def read(data: bytes, kind: str) -> Provenance:
+        metadata, image = read_metadata(data, kind)
+        return Provenance(
+            credentials=manifests.read(data, kind),
+            iptc=metadata.iptc(),
+            generator=find_generator(metadata, image),
+            camera=metadata.camera(),
+            faults=tuple(metadata.faults),
+        )
+
+    return read

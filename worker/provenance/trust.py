@@ -1,0 +1,69 @@
+"""The lists of certificates by which a C2PA signature is trusted. Two lists of the C2PA are shipped, with their date.
+
+`trust/` holds them. To bring them up to date, put newer files there and change SHIPPED.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from worker.errors import ConfigurationError
+
+FOLDER = Path(__file__).parent / "trust"
+
+DATED = "2026-08-05"
+"""When the shipped lists were issued."""
+
+
+NOBODY = Path("none")
+
+
+class Kind(StrEnum):
+    """What the certificates of a list may sign, as c2pa-rs calls it."""
+
+    SIGNERS = "manifest"
+    TIME_STAMPS = "tsa"
+
+
+@dataclass(frozen=True)
+class TrustList:
+    """Certificates in PEM, and the name under which results mention the list."""
+
+    name: str
+    kind: Kind
+    certificates: str
+
+
+def trust_lists(own: Path | None = None) -> tuple[TrustList, ...]:
+    """Returns the shipped lists of signers and of time stamps. With `own`, the signers are those in that file.
+
+    If `own` is NOBODY, there is no list, and so no signer is trusted or refused.
+    Raises ConfigurationError if `own` cannot be read, or holds no certificate.
+    """
+    if own == NOBODY:
+        return ()
+    signers = TrustList(f"c2pa {DATED}", Kind.SIGNERS, _shipped("signers"))
+    if own is not None:
+        signers = TrustList(str(own), Kind.SIGNERS, _read(own))
+    return signers, TrustList(f"c2pa time stamps {DATED}", Kind.TIME_STAMPS, _shipped("time_stamps"))
+
+
+def fingerprint(lists: Sequence[TrustList]) -> str:
+    """Returns eight hexadecimal digits that change when a certificate does."""
+    return hashlib.sha256("\n".join(one.certificates for one in lists).encode()).hexdigest()[:8]
+
+
+def _shipped(what: str) -> str:
+    return (FOLDER / f"c2pa_{what}_{DATED}.pem").read_text()
+
+
+def _read(path: Path) -> str:
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"FAKESWEEP_TRUST_LIST cannot be read: {error}") from None
+    if "-----BEGIN CERTIFICATE-----" not in text:
+        raise ConfigurationError(f"FAKESWEEP_TRUST_LIST holds no certificate in PEM: {path}")
+    return text
