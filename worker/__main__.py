@@ -34,6 +34,7 @@ from worker.metrics import Metrics
 from worker.metrics.declared import READY, WORKER, WORKER_INFO
 from worker.migrate import check_schema
 from worker.path import Parts
+from worker.provenance.open import open_reader
 from worker.replicas import Replica, hang_up
 from worker.settings import Settings
 from worker.stopping import StoppedByHangUp
@@ -113,6 +114,7 @@ def build(
     app.conf.lane_threads = {queue: threads[queue] for queue in settings.queues}
     app.conf.metrics = metrics
     broker.check_broker(app)
+    origins = open_reader(settings.trust_list)
     description, engine = start(description, settings)
     warm_up(engine, description.preprocessing.edge)
     scans = Parts(
@@ -128,6 +130,7 @@ def build(
         limits=SizeLimits(settings.max_pixels, settings.min_edge),
         retry_limit=settings.retry_limit,
         metrics=metrics.bound(queue=SCAN_QUEUE),
+        origins=origins,
     )
     # A live image never waits for an image of a scan: live images have connections and decoders of their own, and a
     # part of the budgets.

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import overload
 
 from PIL.Image import Image
 
@@ -11,8 +12,9 @@ from worker.errors import ImageError, Reason
 from worker.image_memory import decode_bytes
 from worker.images import Opened, open_for, to_square
 from worker.messages import ImageRef
-from worker.metrics.declared import DECODE
+from worker.metrics.declared import DECODE, ORIGIN
 from worker.parts import Parts
+from worker.provenance import Origin
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,19 @@ class Decoded:
     content: Content
     size: tuple[int, int]
     pixels: Image
+
+
+@overload
+def with_origin(image: Fetched, parts: Parts) -> Fetched: ...
+@overload
+def with_origin(image: Case, parts: Parts) -> Case: ...
+def with_origin(image: Fetched | Case, parts: Parts) -> Fetched | Case:
+    """Reads what an image says about its origin, unless it has its end already."""
+    if isinstance(image, Case) or parts.origins is None:
+        return image
+    with parts.metrics.timed(ORIGIN):
+        origin = Origin(parts.origins.revision, parts.origins.read(image.data))
+    return replace(image, content=replace(image.content, says=origin))
 
 
 def decode(image: Fetched | Case, parts: Parts) -> Decoded | Case:

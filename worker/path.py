@@ -1,4 +1,4 @@
-"""The path of an image, in `judge_images`: fetch -> hash -> (seen? reuse) -> decode -> judge.
+"""The path of an image, in `judge_images`: fetch -> hash -> (seen? reuse) -> what does it say? -> decode -> judge.
 
 Near duplicates are found later by the PDQ hash that is made of the decoded image. No verdict is reused by similarity.
 """
@@ -12,7 +12,7 @@ from PIL.Image import Image
 from worker.budget import HELD_BYTES
 from worker.case import Case, Content, Delivery, Failed, Judged, KnownVerdict, Later, Reused
 from worker.database import known, transaction
-from worker.decoding import Decoded, Fetched, decode, hashed
+from worker.decoding import Decoded, Fetched, decode, hashed, with_origin
 from worker.detector.judge import judge
 from worker.detector.verdicts import Judgement
 from worker.errors import EngineGenerateError, ImageError, Reason, StorageUnavailableError
@@ -24,7 +24,9 @@ __all__ = ["Parts", "judge_images"]
 
 
 def judge_images(refs: Sequence[ImageRef], delivery: Delivery, parts: Parts) -> list[Case]:
-    """Fetch -> hash -> (seen? reuse) -> decode -> judge. Each step passes on the images that have their end already.
+    """Fetch -> hash -> (seen? reuse) -> what does it say? -> decode -> judge.
+
+    Each step passes on the images that have their end already.
 
     Raises DatabaseUnavailableError, ShuttingDownError, EngineDeadError.
     """
@@ -47,7 +49,7 @@ def _open_some(waiting: deque[ImageRef], delivery: Delivery, parts: Parts) -> li
             if size > held.size:  # a message may name sizes that are wrong
                 break
         held.shrink(size)
-        return [decode(image, parts) for image in _reuse_seen(fetched, delivery, parts)]
+        return [decode(with_origin(image, parts), parts) for image in _reuse_seen(fetched, delivery, parts)]
 
 
 def _expected_bytes(refs: Iterable[ImageRef], parts: Parts) -> int:
@@ -76,7 +78,7 @@ def _reuse_seen(images: Sequence[Fetched | Case], delivery: Delivery, parts: Par
     if not contents:
         return list(images)
     with transaction(parts.database) as session:
-        verdicts = known.seen(session, contents, delivery.rule)
+        verdicts = known.seen(session, contents, delivery.rule, parts.origins.revision if parts.origins else None)
     return [
         _reused(image, verdicts[image.content.sha256], parts)
         if isinstance(image, Fetched) and image.content.sha256 in verdicts
@@ -86,6 +88,8 @@ def _reuse_seen(images: Sequence[Fetched | Case], delivery: Delivery, parts: Par
 
 
 def _reused(image: Fetched, verdict: KnownVerdict, parts: Parts) -> Case:
+    if not verdict.has_origin:
+        image = with_origin(image, parts)
     content = image.content if verdict.has_hash else hashed(image, parts)
     return Case(image.ref, Reused(content, verdict))
 

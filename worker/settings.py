@@ -125,6 +125,11 @@ class Settings(EnvironmentSettings):
     allowed_folders: Folders = ()
     """Folders that file:// messages may name. Empty: all."""
 
+    trust_list: Path | None = None
+    """A file with the certificates, in PEM, of the signers whose C2PA manifests are trusted. Without it, it is the
+    shipped list of the C2PA. With `none`, no signer is trusted or refused.
+    """
+
     max_queue_depth: int = Field(default=2000, ge=1)
     """A producer waits while the queue has this many messages. 2,000 are about 32,000 images: minutes for one GPU."""
 

@@ -38,6 +38,7 @@ def save(database: Database, cases: Sequence[Case], delivery: Delivery) -> Seque
         "verdicts": _json(_verdict(case, delivery) for case in cases),
         "objects": _json(_object(case, delivery) for case in cases),
         "content_hashes": _json(_hashes(cases, delivery)),
+        "provenance": _json(_provenance(cases)),
         "findings": _json(findings),
     }
     ids = {"scan_id": delivery.scan.id, "detector_id": delivery.detector_id}
@@ -143,6 +144,12 @@ def _hashes(cases: Sequence[Case], delivery: Delivery) -> Iterable[dict[str, Any
             "in_question": verdict in {Verdict.FAKE, Verdict.UNCERTAIN},
         }
     return rows.values()
+
+
+def _provenance(cases: Sequence[Case]) -> Iterable[dict[str, Any]]:
+    """Returns a row of `provenance` for each content whose origin was read."""
+    contents = (_content(case.end) for case in cases)
+    return {one.sha256: {"sha256": one.sha256, **one.says.row()} for one in contents if one and one.says}.values()
 
 
 def _finding(case: Case, delivery: Delivery) -> dict[str, Any] | None:

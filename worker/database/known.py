@@ -32,7 +32,7 @@ from sqlmodel import Session, col
 from worker.case import Case, Content, KnownVerdict, Reused, ReuseRule
 from worker.messages import Explain, ImageRef
 from worker.refs import ImageRefs
-from worker.tables import ContentHash, Finding, Outcome, Scan, StoredObject, StoredVerdict
+from worker.tables import ContentHash, ContentProvenance, Finding, Outcome, Scan, StoredObject, StoredVerdict
 
 _EXPLAINS_AS_MUCH = {
     Explain.ALL: (Explain.ALL,),
@@ -71,15 +71,31 @@ def unchanged(session: Session, refs: Sequence[ImageRef], rule: ReuseRule) -> li
     ]
 
 
-def seen(session: Session, contents: Collection[str], rule: ReuseRule) -> dict[str, KnownVerdict]:
-    """Returns the newest verdict that the rule allows for each content, by SHA-256, and whether its hash is stored."""
+def seen(
+    session: Session, contents: Collection[str], rule: ReuseRule, origin_revision: str | None = None
+) -> dict[str, KnownVerdict]:
+    """Returns the newest verdict that the rule allows for each content, by SHA-256.
+
+    Also says whether its hash is stored, and what it says about its origin, in this revision of the reader.
+    """
     unnested = func.unnest(bindparam("contents", list(contents), type_=ARRAY(Text)))
     asked = unnested.table_valued(column("sha256", Text)).render_derived("asked")
     newest = _newest(asked.c.sha256, rule)
     has_hash = col(ContentHash.sha256).is_not(None).label("has_hash")
     joined = asked.join(newest, true()).outerjoin(ContentHash, col(ContentHash.sha256) == asked.c.sha256)
-    query = select(asked, newest, has_hash).select_from(joined)
-    return {row.sha256: replace(_verdict(row), has_hash=row.has_hash) for row in session.execute(query)}
+    query = select(asked, newest, has_hash, _has_origin(asked.c.sha256, origin_revision)).select_from(joined)
+    return {
+        row.sha256: replace(_verdict(row), has_hash=row.has_hash, has_origin=row.has_origin)
+        for row in session.execute(query)
+    }
+
+
+def _has_origin(sha256: Any, revision: str | None) -> Any:
+    """Whether this revision is stored. True if there is no reader, because then there is nothing to read."""
+    if revision is None:
+        return true().label("has_origin")
+    same = (col(ContentProvenance.sha256) == sha256) & (col(ContentProvenance.revision) == revision)
+    return select(col(ContentProvenance.sha256)).where(same).exists().label("has_origin")
 
 
 def _verdict(row: Row[Any]) -> KnownVerdict:

@@ -29,14 +29,24 @@ from worker.case import ReuseRule
 from worker.database.counters import increase_statement
 from worker.database.known import unchanged_query
 from worker.messages import FilledPolicy, Record
-from worker.tables import ContentHash, Finding, Outcome, Scan, ScanStatus, StoredObject, StoredVerdict, Verdict
+from worker.tables import (
+    ContentHash,
+    ContentProvenance,
+    Finding,
+    Outcome,
+    Scan,
+    ScanStatus,
+    StoredObject,
+    StoredVerdict,
+    Verdict,
+)
 
 
 @cache
 def save_statement() -> Any:
     """Builds the statement that saves a message's rows and increases the counters of its scan.
 
-    Its parameters `verdicts`, `objects`, `content_hashes` and `findings` are JSON arrays of rows of these tables. If
+    Its parameters `verdicts`, `objects`, `content_hashes`, `provenance` and `findings` are JSON arrays of rows. If
     `verdict_id` is null, it becomes the id of the verdict that the statement adds for the same content. `replaced` is
     how many failures of the scan were deleted to make room, and `given` is how many findings there are. The other
     parameters are `scan_id` and `detector_id`. The statement returns what counters.increase_statement returns, and the
@@ -46,15 +56,16 @@ def save_statement() -> Any:
     added = _verdicts_insert().cte("added")
     remembered = _objects_upsert(added, scan_id).cte("remembered")
     hashed = _hashes_upsert().cte("hashed")
+    read = _provenance_insert().cte("read")
     found = _findings_insert(added, scan_id).cte("found")
     outcomes = {outcome.value: found.c.outcome == outcome.value for outcome in Outcome}
     verdicts = {verdict.value: found.c.verdict == verdict.value for verdict in Verdict}
     counts: dict[str, Any] = {name: func.count().filter(one) for name, one in (outcomes | verdicts).items()}
     counts[Outcome.FAILED.value] -= bindparam("replaced")
     columns = [count.label(name) for name, count in counts.items()]
-    # Objects and hashes are counted so that they are written before the scan's row is locked, not after it.
-    others = [select(func.count()).select_from(one).scalar_subquery() for one in (remembered, hashed)]
-    objects = (others[0] + others[1]).label("objects")
+    # These are counted so that they are written before the scan's row is locked, not after it.
+    others = [select(func.count()).select_from(one).scalar_subquery() for one in (remembered, hashed, read)]
+    objects = (others[0] + others[1] + others[2]).label("objects")
     some = case((func.count() < bindparam("given"), func.array_agg(found.c.uri))).label("uris")
     new = select(scan_id.label("scan_id"), *columns, func.count().label("findings"), objects, some).select_from(found)
     rows = new.subquery("new")
@@ -91,6 +102,14 @@ def _hashes_upsert() -> Any:
     becomes = not_(col(ContentHash.in_question)) & statement.excluded.in_question
     upsert = statement.on_conflict_do_update(index_elements=["sha256"], set_={"in_question": True}, where=becomes)
     return upsert.returning(col(ContentHash.sha256))
+
+
+def _provenance_insert() -> Any:
+    """Inserts what contents say about their origin, unless this revision is stored already."""
+    given, names = _given(ContentProvenance, "provenance"), _columns(ContentProvenance, without=("read_at",))
+    rows = select(*(given.c[name] for name in names)).order_by(given.c.sha256.collate("C"))
+    statement = insert(ContentProvenance).from_select(names, rows).on_conflict_do_nothing()
+    return statement.returning(col(ContentProvenance.sha256))
 
 
 def _findings_insert(added: CTE, scan_id: Any) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from worker.texts import storable
 
@@ -108,6 +109,19 @@ class Provenance:
     generator: Generator | None = None
     camera: Camera | None = None
     faults: tuple[str, ...] = ()
+
+
+class OriginReader(Protocol):
+    """Reads what files say about their origin. Called by several threads."""
+
+    @property
+    def revision(self) -> str:
+        """What the result depends on beside the file. Results of another revision are read again."""
+        ...
+
+    def read(self, data: bytes) -> Provenance:
+        """Returns what the file says. Raises nothing."""
+        ...
 
 
 def text_of(value: object) -> str | None:

@@ -3,6 +3,7 @@
     detectors 1--n verdicts n--1 (sha256) 1--n objects
     scans     1--n findings n--1 verdicts
     reviewers 1--n reviews n--1 (sha256)   what people state that a content is, append-only
+    provenance n--1 (sha256)               what a content says about its origin, append-only
     reviews   1--1 withdrawals             what their authors took back, append-only
     claims, skips, second_looks, logins, api_tokens, idempotency_keys      the review desk and the API
 
@@ -14,6 +15,7 @@ from worker.tables.columns import NAMING
 from worker.tables.desk import ApiToken, Claim, IdempotencyKey, Login, Look, Scope, SecondLook, Skip
 from worker.tables.findings import Detector, Finding, Outcome, StoredObject, StoredVerdict, Verdict
 from worker.tables.kept import ContentExternalId, ContentHistory, ContentPlace, FlaggedDaily, HourlyCount
+from worker.tables.provenance import ContentProvenance
 from worker.tables.reviews import (
     ContentReviews,
     DeskRole,
@@ -35,6 +37,7 @@ __all__ = [
     "ContentHash",
     "ContentHistory",
     "ContentPlace",
+    "ContentProvenance",
     "ContentReviews",
     "DeskRole",
     "Detector",
