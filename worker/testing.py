@@ -12,6 +12,7 @@ from worker.detector.description import DetectorDescription
 from worker.detector.engine import Completion, Step
 from worker.errors import EngineDeadError, EngineGenerateError, ImageError, Reason
 from worker.messages import Explain, ImageRef
+from worker.provenance import Provenance
 
 
 class InMemoryImageStore:
@@ -42,6 +43,23 @@ class InMemoryImageStore:
         if len(content) > self._max_bytes:
             raise ImageError(Reason.TOO_LARGE, f"{len(content)} bytes; the limit is {self._max_bytes}")
         return content
+
+
+class ScriptedOrigins:
+    """A fake OriginReader: each file says what the script has under its bytes. All others say nothing.
+
+    `read_files` holds the bytes that were read, in order.
+    """
+
+    def __init__(self, script: Mapping[bytes, Provenance], *, revision: str = "scripted") -> None:
+        self._script = dict(script)
+        self.revision = revision
+        self.read_files: list[bytes] = []
+
+    def read(self, data: bytes) -> Provenance:
+        """See OriginReader.read."""
+        self.read_files.append(data)
+        return self._script.get(data, Provenance())
 
 
 def brightness(image: Image) -> float:

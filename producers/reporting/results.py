@@ -28,6 +28,11 @@ _CALIBRATION = ("fitted_on", "images", "error_before", "error_after")
 _FIELDS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "explanation", "contradicts", "cut_off",
            "reason", "detail", "etag", "sha256", "width", "height")  # fmt: skip
 
+_DETAILS = """
+SELECT d.*, p.c2pa_state, p.declared, p.signer, p.source_type, p.generator, p.camera, p.says
+FROM finding_details d
+LEFT JOIN LATERAL (SELECT * FROM content_provenance c WHERE c.sha256 = d.sha256) p ON true"""
+
 
 def summary(database: Database, scan_id: UUID) -> dict[str, Any]:
     """A scan's counts and what it ran with, as `fakesweep status SCAN --json` prints them.
@@ -97,7 +102,7 @@ def rows(database: Database, scan_id: UUID, *, verdicts: Sequence[str] = ()) -> 
 
     Raises NoSuchScanError, ScanStateError.
     """
-    wanted = "AND verdict = ANY(:verdicts) " if verdicts else ""
+    wanted = "AND d.verdict = ANY(:verdicts) " if verdicts else ""
     with transaction(database) as session:
         scan = find_scan(session, scan_id)
         if scan.dropped_at is not None:
@@ -105,8 +110,8 @@ def rows(database: Database, scan_id: UUID, *, verdicts: Sequence[str] = ()) -> 
             raise ScanStateError(f"scan {scan_id}: {dropped}; verdicts and reviews are kept")
         found = session.execute(
             text(
-                f"SELECT * FROM finding_details WHERE partition = :partition AND scan_id = :scan_id {wanted}"  # noqa: S608 - our own text
-                "ORDER BY partition, scan_id, uri"
+                f"{_DETAILS} WHERE d.partition = :partition AND d.scan_id = :scan_id {wanted}"
+                "ORDER BY d.partition, d.scan_id, d.uri"
             ),
             {"partition": scan.partition, "scan_id": scan.id, "verdicts": [str(verdict) for verdict in verdicts]},
             execution_options={"yield_per": 1000},
@@ -117,7 +122,7 @@ def rows(database: Database, scan_id: UUID, *, verdicts: Sequence[str] = ()) -> 
 
 def history(database: Database, uri: str) -> list[dict[str, Any]]:
     """What every scan found at a uri, newest first, in the form of `rows`."""
-    query = text("SELECT * FROM finding_details WHERE uri = :uri ORDER BY decided_at DESC")
+    query = text(f"{_DETAILS} WHERE d.uri = :uri ORDER BY d.decided_at DESC")
     with transaction(database) as session:
         found = session.execute(query, {"uri": uri}).mappings()
         return [{"scan": str(row["scan_id"])} | finding(row) for row in found]
@@ -134,4 +139,13 @@ def finding(row: RowMapping) -> dict[str, Any]:
         "reused_from": row["reused_from"],
         "attempts": row["attempts"],
         "decided_at": row["decided_at"].isoformat(),
+        "provenance": _provenance(row),
     }
+
+
+def _provenance(row: RowMapping) -> dict[str, Any] | None:
+    """What the content says about its origin, or None if no worker has read it."""
+    if row["c2pa_state"] is None:
+        return None
+    fields = ("declared", "signer", "source_type", "generator", "camera", "says")
+    return {"c2pa": row["c2pa_state"], **{name: row[name] for name in fields}}

@@ -1,0 +1,37 @@
+"""What is stored of a provenance: the columns of the table `provenance`."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from worker.provenance.declares import declared
+from worker.provenance.says import Provenance
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a content says about its origin, and the revision of the reader that understood it so."""
+
+    revision: str
+    provenance: Provenance
+
+    def row(self) -> dict[str, Any]:
+        """Returns the columns of `provenance`, without the SHA-256."""
+        said = self.provenance
+        credentials, camera = said.credentials, said.camera
+        source_types = (*credentials.source_types, said.iptc.source_type)
+        return {
+            "revision": self.revision,
+            "c2pa": credentials.state,
+            "declared": declared(said),
+            "signer": credentials.signer,
+            "source_type": next((one for one in source_types if one), None),
+            "generator": said.generator.name if said.generator else None,
+            "camera": " ".join(filter(None, (camera.make, camera.model))) if camera else None,
+            "says": _filled(asdict(said)) or None,
+        }
+
+
+def _filled(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns only what has a value: most files say little. The state `absent` is a column, and is left out here."""
+    filled = {name: _filled(value) if isinstance(value, dict) else value for name, value in values.items()}
+    return {name: value for name, value in filled.items() if value and value != "absent"}
