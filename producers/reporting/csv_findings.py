@@ -7,7 +7,10 @@ from typing import Any
 
 COLUMNS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "explanation", "contradicts", "cut_off",
            "reason", "detail", "etag", "sha256", "width", "height", "detector", "reused_from", "attempts",
-           "decided_at")  # fmt: skip
+           "decided_at", "c2pa", "declared")  # fmt: skip
+
+_ORIGIN = {"c2pa", "declared"}
+"""Columns that are fields of `provenance`."""
 
 _OBEYED = ("=", "+", "-", "@", "\t", "\r", "\n")
 """A spreadsheet takes a cell that begins with one of these for a formula."""
@@ -30,7 +33,7 @@ def _csv(rows: Iterable[Iterable[object]]) -> str:
 
 
 def _cell(row: Mapping[str, Any], name: str) -> object:
-    value = row[name]
+    value = (row["provenance"] or {}).get(name) if name in _ORIGIN else row[name]
     if name == "detector":
         value = value and value["name"]
     return f"'{value}" if isinstance(value, str) and value.startswith(_OBEYED) else value

@@ -28,10 +28,11 @@ _CALIBRATION = ("fitted_on", "images", "error_before", "error_after")
 _FIELDS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "explanation", "contradicts", "cut_off",
            "reason", "detail", "etag", "sha256", "width", "height")  # fmt: skip
 
-_DETAILS = """
+DETAILS = """
 SELECT d.*, p.c2pa_state, p.declared, p.signer, p.source_type, p.generator, p.camera, p.says
 FROM finding_details d
 LEFT JOIN LATERAL (SELECT * FROM content_provenance c WHERE c.sha256 = d.sha256) p ON true"""
+"""Selects the rows from which `finding` makes a line. The findings are `d`."""
 
 
 def summary(database: Database, scan_id: UUID) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def rows(database: Database, scan_id: UUID, *, verdicts: Sequence[str] = ()) -> 
             raise ScanStateError(f"scan {scan_id}: {dropped}; verdicts and reviews are kept")
         found = session.execute(
             text(
-                f"{_DETAILS} WHERE d.partition = :partition AND d.scan_id = :scan_id {wanted}"
+                f"{DETAILS} WHERE d.partition = :partition AND d.scan_id = :scan_id {wanted}"
                 "ORDER BY d.partition, d.scan_id, d.uri"
             ),
             {"partition": scan.partition, "scan_id": scan.id, "verdicts": [str(verdict) for verdict in verdicts]},
@@ -122,7 +123,7 @@ def rows(database: Database, scan_id: UUID, *, verdicts: Sequence[str] = ()) -> 
 
 def history(database: Database, uri: str) -> list[dict[str, Any]]:
     """What every scan found at a uri, newest first, in the form of `rows`."""
-    query = text(f"{_DETAILS} WHERE d.uri = :uri ORDER BY d.decided_at DESC")
+    query = text(f"{DETAILS} WHERE d.uri = :uri ORDER BY d.decided_at DESC")
     with transaction(database) as session:
         found = session.execute(query, {"uri": uri}).mappings()
         return [{"scan": str(row["scan_id"])} | finding(row) for row in found]

@@ -132,16 +132,14 @@ def _all(database: Database, scan: Scan, filters: Filters, after: str | None) ->
 def read(database: Database, scan: Scan, filters: Filters, after: str | None, limit: int) -> list[dict[str, Any]]:
     """Returns findings by uri, as `fakesweep results` writes them."""
     given = {"verdict": filters.verdict, "outcome": filters.outcome, "reason": filters.reason}
-    conditions = [f"{name} = :{name}" for name, value in given.items() if value is not None]
-    conditions += ["uri > :after"] if after is not None else []
-    query = " AND ".join(["partition = :partition", "scan_id = :scan_id", *conditions])
+    conditions = [f"d.{name} = :{name}" for name, value in given.items() if value is not None]
+    conditions += ["d.uri > :after"] if after is not None else []
+    query = " AND ".join(["d.partition = :partition", "d.scan_id = :scan_id", *conditions])
     values = {"partition": scan.partition, "scan_id": scan.id, "after": after, "limit": limit, **given}
     with transaction(database) as session:
         session.execute(text(f"SET LOCAL statement_timeout = '{TIMEOUT_S}s'"))
         rows = session.execute(
-            text(
-                f"SELECT * FROM finding_details WHERE {query} ORDER BY partition, scan_id, uri LIMIT :limit"  # noqa: S608 - our own texts
-            ),
+            text(f"{results.DETAILS} WHERE {query} ORDER BY d.partition, d.scan_id, d.uri LIMIT :limit"),
             values,
         )
         return [results.finding(row) for row in rows.mappings()]

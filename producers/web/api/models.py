@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from worker.messages import ETag, Explain, Policy, Text, Uri
+from worker.provenance import C2paState, Declared
 from worker.tables import Outcome, ScanStatus, Verdict
 
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -129,6 +130,18 @@ class DetectorNamed(BaseModel):
     quantization: str | None
 
 
+class ProvenanceRead(BaseModel):
+    """What the file says about its own origin. Anybody can write or remove it; only a trusted signature proves who."""
+
+    c2pa: C2paState = Field(description="What the C2PA manifest is worth.")
+    declared: Declared | None = Field(description="How the file says that the picture came to be.")
+    signer: str | None = Field(description="The organisation in the certificate. Believe it only if c2pa is trusted.")
+    source_type: str | None = Field(description="A digital source type of IPTC's vocabulary.")
+    generator: str | None
+    camera: str | None
+    says: dict[str, Any] | None = Field(description="All that was read.")
+
+
 class Finding(BaseModel):
     """What was found at a uri."""
 
@@ -153,6 +166,7 @@ class Finding(BaseModel):
     reused_from: str | None = Field(description="The uri whose judgement was reused.")
     attempts: int
     decided_at: datetime
+    provenance: ProvenanceRead | None = Field(description="Null if no worker has read it.")
 
 
 def strictly(model: type[BaseModel], row: dict[str, Any]) -> dict[str, Any]:
