@@ -117,9 +117,13 @@ def signed(
     source_type: str | None = GENERATED,
     action: str = "c2pa.created",
     parent: bytes | None = None,
+    image: bytes | None = None,
     remote: str | None = None,
 ) -> bytes:
-    """Returns a signed image. `parent` is an image from which it was made. With `remote`, it names only an address."""
+    """Returns a signed image. `parent` is an image from which it was made. With `remote`, it names only an address.
+
+    `image` is what is signed. Without it, that is a small drawn image.
+    """
     step: dict[str, Any] = {"action": action, "softwareAgent": {"name": "GPT-4o"}}
     if source_type:
         step["digitalSourceType"] = source_type
@@ -136,7 +140,7 @@ def signed(
         builder.set_no_embed()
     file = io.BytesIO()
     key = c2pa.Signer.from_info(c2pa.C2paSignerInfo(b"es256", by.chain, by.key, None))
-    builder.sign(key, MIME[kind], io.BytesIO(plain(kind)), file)
+    builder.sign(key, MIME[kind], io.BytesIO(image or plain(kind)), file)
     return file.getvalue()
 
 
@@ -174,11 +178,17 @@ def with_texts(**texts: str) -> bytes:
 
 def with_exif(kind: str, tags: dict[int, Any], *, comment: str | None = None) -> bytes:
     """Returns an image with these EXIF tags. `comment` is its UserComment, in UTF-16 as programs write it."""
-    exif = Image.Exif()
-    exif.update(tags)
+    exif = exif_of(tags)
     if comment is not None:
         exif.get_ifd(0x8769)[0x9286] = b"UNICODE\x00" + comment.encode("utf-16-be")
     return plain(kind, exif=exif)
+
+
+def exif_of(tags: dict[int, Any]) -> Image.Exif:
+    """Returns EXIF with these tags."""
+    exif = Image.Exif()
+    exif.update(tags)
+    return exif
 
 
 def with_iptc(**datasets: str) -> bytes:

@@ -112,7 +112,7 @@ def reduce_jpeg(image: Image.Image, *, edge: int, decoding: Decoding) -> None:
 
 def _read_head(data: bytes) -> _Head:
     head, view, start = _Head(), memoryview(data), 0
-    for marker, at, end in _segments(data, 2):
+    for marker, at, end in segments(data, 2):
         if marker == _SCAN:
             head.scan_at = at
             break
@@ -131,7 +131,7 @@ def _read_head(data: bytes) -> _Head:
     return head
 
 
-def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
+def segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
     """Yields the marker, the start and the end of each segment from `at` on. Bytes between two segments are skipped."""
     for number in range(len(data)):
         check_blocks(number, "segments")

@@ -45,19 +45,19 @@ class _Chunks:
 
 def open_png(data: bytes, max_pixels: int) -> Header:  # noqa: ARG001 - one signature for all formats
     """Opens a PNG file without its metadata. Raises ImageError, and what Pillow raises for broken files."""
-    chunks = _read(data)
-    pixels = sum(len(body) for body in chunks.pixels)
+    found = _read(data)
+    pixels = sum(len(body) for body in found.pixels)
     # One IDAT instead of many. Its checksum is zero and IEND is new, because Pillow does not check them.
-    parts: list[bytes | memoryview] = [data[:_SIGNATURE], *chunks.kept, struct.pack(">I4s", pixels, b"IDAT")]
-    parts += [*chunks.pixels, bytes(_CRC), struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))]
+    parts: list[bytes | memoryview] = [data[:_SIGNATURE], *found.kept, struct.pack(">I4s", pixels, b"IDAT")]
+    parts += [*found.pixels, bytes(_CRC), struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))]
     bare = b"".join(parts)
-    copied = len(bare) + _PIECE * len(chunks.pixels)
-    return Header(PngImageFile(io.BytesIO(bare)), _orientation(chunks), copied)
+    copied = len(bare) + _PIECE * len(found.pixels)
+    return Header(PngImageFile(io.BytesIO(bare)), _orientation(found), copied)
 
 
 def _read(data: bytes) -> _Chunks:
     found, view, colour_type = _Chunks(), memoryview(data), None
-    for kind, at, end in _chunks(data):
+    for kind, at, end in chunks(data):
         if kind == b"CgBI":
             raise ImageError(Reason.UNSUPPORTED_FORMAT, "a PNG in the form that only Apple's devices read")
         if kind == b"IDAT":
@@ -76,7 +76,7 @@ def _read(data: bytes) -> _Chunks:
     return found
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yields the kind of each chunk before IEND, and the start and the end of its body. The last one may be cut off."""
     at, number = _SIGNATURE, 0
     while at + 8 <= len(data):

@@ -89,7 +89,7 @@ def open_webp(data: bytes, max_pixels: int) -> Header:
 def _read(data: memoryview) -> _Contents:
     found = _Contents()
     flags = 0
-    for kind, body in _chunks(data, 12):
+    for kind, body in chunks(data, 12):
         if kind == b"VP8X" and len(body) >= 10:  # noqa: PLR2004 - flags and the canvas
             found.size = found.frame_size = _size(body, 4)
             flags = body[0]
@@ -112,7 +112,7 @@ def _read(data: memoryview) -> _Contents:
 def _parts(data: memoryview, at: int) -> list[tuple[bytes, memoryview]]:
     """Returns the chunks that are decoded: the first with alpha, and the first with colour."""
     parts: list[tuple[bytes, memoryview]] = []
-    for kind, body in _chunks(data, at):
+    for kind, body in chunks(data, at):
         if kind == b"ALPH" and not parts:
             parts.append((kind, body))
         elif kind in _BITSTREAMS:
@@ -120,7 +120,7 @@ def _parts(data: memoryview, at: int) -> list[tuple[bytes, memoryview]]:
     return parts
 
 
-def _chunks(data: memoryview, at: int) -> Iterator[tuple[bytes, memoryview]]:
+def chunks(data: memoryview, at: int) -> Iterator[tuple[bytes, memoryview]]:
     """Yields the kind and the body of each chunk. The last body may be cut off."""
     number = 0
     while at + 8 <= len(data):

@@ -1,5 +1,6 @@
 """bytes -> what they say: opens the file's metadata, then its C2PA manifest."""
 
+import warnings
 from collections.abc import Callable, Sequence
 
 from worker.provenance.credentials import CredentialsReader
@@ -11,6 +12,7 @@ from worker.provenance.trust import TrustList
 
 def read_with(lists: Sequence[TrustList]) -> Callable[[bytes, str], Provenance]:
     """Returns a function that reads a file of a format, one of worker.images.FORMATS. It raises nothing."""
+    warnings.simplefilter("ignore")  # Pillow warns about every broken tag
     manifests = CredentialsReader(lists)
 
     def read(data: bytes, kind: str) -> Provenance:
