@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from producers.checking.rows import Check, Process, Row, Subject, ok, skipped, warning, wrong
@@ -66,11 +67,23 @@ def _nightly(subject: Subject) -> Iterator[Row]:
     yield ok(f"{subject.settings.nightly}: {', '.join(scans)}; times in {subject.settings.timezone}")
 
 
+def _origins(subject: Subject) -> Iterator[Row]:
+    from worker.provenance.trust import trust_lists
+
+    lists = trust_lists(subject.settings.trust_list)
+    names = [f"{one.certificates.count('BEGIN CERTIFICATE')} of {one.name}" for one in lists]
+    if find_spec("c2pa") is None:
+        yield warning("what files say about their origin is not read", "pip install 'fakesweep[provenance]'")
+    else:
+        yield ok(f"certificates: {', '.join(names)}" if names else "no trust list: no signer is trusted or refused")
+
+
 CHECKS = (
     Check("settings", _settings, "correct the variable", after=None),
     Check("variables", _variables, "correct the name of the variable"),
     Check("sentry", _sentry, "set SENTRY_DSN as Sentry shows it"),
     Check("allowed folder", _folders, "check FAKESWEEP_ALLOWED_FOLDERS", needed_by=_READS_FOLDERS),
+    Check("origins", _origins, "correct FAKESWEEP_TRUST_LIST", needed_by=frozenset({Process.WORKER})),
     Check(
         "nightly file",
         _nightly,

@@ -292,3 +292,12 @@ def test_the_memory_limit_of_a_container(tmp_path: Path) -> None:
     assert machine.memory_limit(tmp_path) == 4 * 2**30
     assert machine.enough(4 * 2**30, 8 * 2**30, Process.WORKER).state is WARNING
     assert machine.enough(9 * 2**30, 8 * 2**30, Process.WEB).state is OK
+
+
+def test_the_trust_list_is_read(tmp_path: Path) -> None:
+    assert "30 of c2pa 2026-08-05" in check("origins", subject_of()).found
+    assert "no trust list" in check("origins", subject_of(trust_list=Path("none"))).found
+    own = tmp_path / "own.pem"
+    own.write_text("no certificate")
+    row = check("origins", subject_of(trust_list=own))
+    assert (row.state, row.remedy) == (WRONG, "correct FAKESWEEP_TRUST_LIST")
