@@ -137,7 +137,7 @@ _NOT_REACHED: dict[type[Exception], str] = {
 
 def _away(error: Exception) -> Told:
     """Leaves out the cause, because it names addresses of servers. The log has it."""
-    what = next((said for kind, said in _NOT_REACHED.items() if isinstance(error, kind)), "Others are at work here.")
+    what = next((said for kind, said in _NOT_REACHED.items() if isinstance(error, kind)), "The server is busy.")
     return Told(HTTPStatus.SERVICE_UNAVAILABLE, "Not available now", f"{what} Try again in a moment.")
 
 

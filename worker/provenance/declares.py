@@ -26,7 +26,8 @@ _BELIEVED = {C2paState.UNTRUSTED, C2paState.VALID, C2paState.TRUSTED}
 
 
 def declared(provenance: Provenance) -> Declared | None:
-    """Returns what the file declares, or None if it declares nothing. Of several declarations, generated comes first.
+    """Returns what the file declares, or None if it declares nothing. If it declares several things, the first of
+    generated, composite, captured and other is returned.
 
     If a manifest says that a part was generated and another part was captured, the image is a composite.
     """

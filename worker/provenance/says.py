@@ -10,9 +10,6 @@ from worker.texts import storable
 MAX_TEXT = 2000
 """Characters that are kept of a text, such as a prompt."""
 
-IPTC_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
-"""The vocabulary of IPTC's digital source types begins with this."""
-
 
 class C2paState(StrEnum):
     """What the C2PA manifest of a file is worth. See `worker.provenance.credentials.state_of` for the exact rules."""

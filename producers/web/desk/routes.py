@@ -207,7 +207,7 @@ def _next(person: AReviewer, asked: Asked, parts: Parts, pages: Pages) -> str:
     try:
         found = claims.next_content(parts.database, person, asked.filters, parts.settings.claim_s)
     except FasterError:  # what was decided before is stored
-        pages.say("Others were faster. Try again.")
+        pages.say("Other reviewers took these items first. Try again.")
         return f"/queue{asked.query()}"
     if found is None:
         pages.say("Nothing else waits for you here.")
