@@ -25,7 +25,7 @@ from benchmarks.scratch import write_result
 from tests import provenance_files as files
 from tests.provenance_files import Signer, signed, signer
 from worker.images.formats import format_of
-from worker.provenance.reader import ProvenanceReader
+from worker.provenance.isolated import IsolatedReader
 from worker.provenance.trust import trust_lists
 
 TIMES = 200
@@ -40,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         own = Path(folder, "own.pem")
         own.write_text(listed.root)
-        with ProvenanceReader(trust_lists(own)) as reader:
+        with IsolatedReader(trust_lists(own)) as reader:
             costs = {name: _cost(reader, name, data) for name, data in _kinds(listed).items()}
             mutated = _mutate(reader, options.mutated)
     write_result("provenance", {"costs": costs, "mutated": mutated})
@@ -73,7 +73,7 @@ def _kinds(listed: Signer) -> Mapping[str, bytes]:
     }  # fmt: skip
 
 
-def _cost(reader: ProvenanceReader, name: str, data: bytes) -> dict[str, float]:
+def _cost(reader: IsolatedReader, name: str, data: bytes) -> dict[str, float]:
     state = reader.read(data).credentials.state
     if not name.startswith(state.value):
         sys.exit(f"{name} was read as {state}")
@@ -92,7 +92,7 @@ def _cost(reader: ProvenanceReader, name: str, data: bytes) -> dict[str, float]:
     return cost
 
 
-def _mutate(reader: ProvenanceReader, number: int) -> dict[str, Any]:
+def _mutate(reader: IsolatedReader, number: int) -> dict[str, Any]:
     """Reads mutated files: bytes changed, cut, doubled and moved."""
     chance, whole = random.Random(1), _seeds()
     states: Counter[str] = Counter()

@@ -69,7 +69,7 @@ def create_index(name: str, definition: str) -> None:
 
 @contextmanager
 def _without_limits(connection: "psycopg.Connection[Any]") -> Iterator[None]:
-    """Takes away the limits that the login or the database may set: a step may wait longer, and would begin anew."""
+    """Takes away the limits that the login or the database may set: a step may take longer than they allow."""
     _run(connection, "SET statement_timeout = 0; SET lock_timeout = 0")
     try:
         yield
@@ -81,7 +81,8 @@ def _without_limits(connection: "psycopg.Connection[Any]") -> Iterator[None]:
 def _index_table(connection: "psycopg.Connection[Any]", name: str, definition: str) -> None:
     if _exists(connection, name) and not _without(connection, name):
         # Invalid, and each partition has it: the last one without it was dropped. Postgres checks again when one is
-        # attached. Newer releases of Postgres also check if it is attached already. For others, all is built anew.
+        # attached. Newer releases of Postgres also check if it is attached already. In other releases, all indexes are
+        # built again.
         for (attached,) in connection.execute(_ATTACHED, [name]).fetchall():
             _quickly(connection, f"ALTER INDEX {name} ATTACH PARTITION {attached}")
         if not _is_valid(connection, name):
@@ -95,8 +96,8 @@ def _index_table(connection: "psycopg.Connection[Any]", name: str, definition: s
 def _index_partition(
     connection: "psycopg.Connection[Any]", partition: str, own: str, name: str, definition: str
 ) -> None:
-    # When a migration is killed, Postgres continues to build its index. A statement that waits for the lock of that one
-    # would hold a snapshot, for which that one waits.
+    # When a migration is killed, Postgres continues to build its index. A statement of ours that waits for the lock of
+    # that build would hold a snapshot, and the build waits for this snapshot. So we only ask.
     while connection.execute(_BUILDING, [f"^(CREATE|DROP) INDEX CONCURRENTLY (IF EXISTS )?{own}( |$)"]).fetchone():
         time.sleep(_ASK_AGAIN_S)
     if _exists(connection, own) and not _is_valid(connection, own):

@@ -114,7 +114,7 @@ def build(
     app.conf.lane_threads = {queue: threads[queue] for queue in settings.queues}
     app.conf.metrics = metrics
     broker.check_broker(app)
-    origins = open_reader(settings.trust_list)
+    scanned, submitted = open_reader(settings.trust_list), open_reader(settings.trust_list)
     description, engine = start(description, settings)
     warm_up(engine, description.preprocessing.edge)
     scans = Parts(
@@ -130,12 +130,12 @@ def build(
         limits=SizeLimits(settings.max_pixels, settings.min_edge),
         retry_limit=settings.retry_limit,
         metrics=metrics.bound(queue=SCAN_QUEUE),
-        origins=origins,
+        provenance=scanned,
     )
     # A live image never waits for an image of a scan: live images have connections and decoders of their own, and a
     # part of the budgets.
     counted = metrics.bound(queue=LIVE_QUEUE)
-    live = replace(scans, live=True, database=for_live, decoders=_decoders(), metrics=counted)
+    live = replace(scans, live=True, database=for_live, decoders=_decoders(), metrics=counted, provenance=submitted)
     parts = {SCAN_QUEUE: scans, LIVE_QUEUE: live}
     register_tasks(app, parts, retry_delay_s=settings.retry_delay_s, on_engine_death=_die)
     return app, parts
@@ -178,6 +178,9 @@ def serve(app: Celery, parts: Mapping[str, Parts], settings: Settings, health: H
         # Not in a handler of worker_shutdown: with a pool of threads, that runs inside the signal handler, before the
         # running tasks have ended.
         parts[SCAN_QUEUE].engine.close()
+        for one in parts.values():
+            if one.provenance:
+                one.provenance.close()
     log.info("worker_stopped")
     return int(worker.exitcode or EXIT_OK)
 

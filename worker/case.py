@@ -9,7 +9,7 @@ from typing import Literal, Self
 from worker.detector.verdicts import Judgement
 from worker.errors import ImageError
 from worker.messages import FilledPolicy, ImageRef
-from worker.provenance import Origin
+from worker.provenance import ReadProvenance
 from worker.similarity import PdqHash
 from worker.tables import Scan
 
@@ -64,14 +64,14 @@ class Delivery:
 class Content:
     """The bytes at a uri: their SHA-256 in hexadecimal, and their number.
 
-    `pdq` is the hash for near duplicates, and `says` what the file says about its origin. Each is None if this message
-    does not make it.
+    `pdq` is the hash for near duplicates, and `provenance` is what the file says about its origin. Each is None if this
+    message does not make it.
     """
 
     sha256: str
     size: int
     pdq: PdqHash | None = None
-    says: Origin | None = None
+    provenance: ReadProvenance | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class KnownVerdict:
 
     `id` is None if the verdict was given in the same message and has no row yet. `uri` is where the content was when it
     was judged. `width` and `height` are those of the upright image, in pixels. `has_hash`: the content's PDQ hash is
-    stored. `has_origin`: what the content says about its origin is stored, in the revision that was asked for.
+    stored. `has_provenance`: what the content says about its origin is stored, in the revision that was asked for.
     """
 
     id: int | None
@@ -89,7 +89,7 @@ class KnownVerdict:
     width: int
     height: int
     has_hash: bool = True
-    has_origin: bool = True
+    has_provenance: bool = True
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from worker.errors import ImageError, Reason
 from worker.image_memory import decode_bytes
 from worker.images import Opened, open_for, to_square
 from worker.messages import ImageRef
-from worker.metrics.declared import DECODE, ORIGIN
+from worker.metrics.declared import DECODE, PROVENANCE
 from worker.parts import Parts
-from worker.provenance import Origin
+from worker.provenance import ReadProvenance
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,19 @@ class Decoded:
 
 
 @overload
-def with_origin(image: Fetched, parts: Parts) -> Fetched: ...
+def with_provenance(image: Fetched, parts: Parts) -> Fetched: ...
 @overload
-def with_origin(image: Case, parts: Parts) -> Case: ...
-def with_origin(image: Fetched | Case, parts: Parts) -> Fetched | Case:
+def with_provenance(image: Case, parts: Parts) -> Case: ...
+def with_provenance(image: Fetched | Case, parts: Parts) -> Fetched | Case:
     """Reads what an image says about its origin, unless it has its end already."""
-    if isinstance(image, Case) or parts.origins is None:
+    if isinstance(image, Case) or parts.provenance is None:
         return image
-    with parts.metrics.timed(ORIGIN):
-        origin = Origin(parts.origins.revision, parts.origins.read(image.data))
-    return replace(image, content=replace(image.content, says=origin))
+    with parts.metrics.timed(PROVENANCE):
+        said = parts.provenance.read(image.data)
+    if said is None:
+        return image
+    read = ReadProvenance(parts.provenance.revision, said)
+    return replace(image, content=replace(image.content, provenance=read))
 
 
 def decode(image: Fetched | Case, parts: Parts) -> Decoded | Case:

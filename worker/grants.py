@@ -70,8 +70,9 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     "idempotency_keys": {WEB: "SELECT, INSERT, UPDATE (published_at), DELETE"},
     # A hash is written once. Workers mark those of contents that are fake or uncertain.
     "content_hashes": {WORKER: "SELECT, INSERT, UPDATE (in_question)", WEB: "SELECT"},
-    # What a content says is written once for each revision of the reader.
-    "provenance": {WORKER: "SELECT, INSERT"},
+    # What a content says is written once for each revision of the reader. It may hold prompts and names of people, so
+    # dashboards read the view, which leaves them out.
+    "provenance": {WORKER: "SELECT, INSERT", PRODUCER: "SELECT"},
     # For `fakesweep flagged`. Triggers write this table and those below, with the owner's rights.
     "contents": {PRODUCER: "SELECT"},
     # Other places where a picture may be.
@@ -90,7 +91,7 @@ VIEWS: Mapping[str, Mapping[Role, str]] = {
     # Producers: `results`, `report` and `history`; `nightly` serves what waits, and the drift alarms, as metrics.
     "finding_details": {**_EVERYBODY, PRODUCER: "SELECT"},
     "flagged_findings": _EVERYBODY,
-    "content_provenance": {**_EVERYBODY, PRODUCER: "SELECT"},
+    "content_provenance": _EVERYBODY,
     "scan_progress": _EVERYBODY,
     "findings_by_hour": _EVERYBODY,
     "failures": _EVERYBODY,

@@ -14,7 +14,7 @@ from worker.images import DEFAULT_LIMITS, SizeLimits
 from worker.in_hand import InHand
 from worker.messages import SCAN_QUEUE
 from worker.metrics import Metrics
-from worker.provenance import OriginReader
+from worker.provenance import ProvenanceReader
 from worker.similarity import Hasher, find_hasher
 from worker.storage import ImageStore
 
@@ -49,7 +49,7 @@ class Parts:
     hasher: Hasher | None = field(default_factory=find_hasher)
     """Makes the hashes by which near duplicates are found. If it is None, no hash is stored."""
 
-    origins: OriginReader | None = None
+    provenance: ProvenanceReader | None = None
     """Reads what files say about their origin. If it is None, nothing of it is stored."""
 
     @cached_property

@@ -12,7 +12,7 @@ from PIL.Image import Image
 from worker.budget import HELD_BYTES
 from worker.case import Case, Content, Delivery, Failed, Judged, KnownVerdict, Later, Reused
 from worker.database import known, transaction
-from worker.decoding import Decoded, Fetched, decode, hashed, with_origin
+from worker.decoding import Decoded, Fetched, decode, hashed, with_provenance
 from worker.detector.judge import judge
 from worker.detector.verdicts import Judgement
 from worker.errors import EngineGenerateError, ImageError, Reason, StorageUnavailableError
@@ -49,7 +49,7 @@ def _open_some(waiting: deque[ImageRef], delivery: Delivery, parts: Parts) -> li
             if size > held.size:  # a message may name sizes that are wrong
                 break
         held.shrink(size)
-        return [decode(with_origin(image, parts), parts) for image in _reuse_seen(fetched, delivery, parts)]
+        return [decode(with_provenance(image, parts), parts) for image in _reuse_seen(fetched, delivery, parts)]
 
 
 def _expected_bytes(refs: Iterable[ImageRef], parts: Parts) -> int:
@@ -78,7 +78,7 @@ def _reuse_seen(images: Sequence[Fetched | Case], delivery: Delivery, parts: Par
     if not contents:
         return list(images)
     with transaction(parts.database) as session:
-        verdicts = known.seen(session, contents, delivery.rule, parts.origins.revision if parts.origins else None)
+        verdicts = known.seen(session, contents, delivery.rule, parts.provenance.revision if parts.provenance else None)
     return [
         _reused(image, verdicts[image.content.sha256], parts)
         if isinstance(image, Fetched) and image.content.sha256 in verdicts
@@ -88,8 +88,8 @@ def _reuse_seen(images: Sequence[Fetched | Case], delivery: Delivery, parts: Par
 
 
 def _reused(image: Fetched, verdict: KnownVerdict, parts: Parts) -> Case:
-    if not verdict.has_origin:
-        image = with_origin(image, parts)
+    if not verdict.has_provenance:
+        image = with_provenance(image, parts)
     content = image.content if verdict.has_hash else hashed(image, parts)
     return Case(image.ref, Reused(content, verdict))
 

@@ -45,21 +45,24 @@ class InMemoryImageStore:
         return content
 
 
-class ScriptedOrigins:
-    """A fake OriginReader: each file says what the script has under its bytes. All others say nothing.
+class ScriptedProvenance:
+    """A fake ProvenanceReader: each file says what the script has under its bytes. All others say nothing.
 
-    `read_files` holds the bytes that were read, in order.
+    A file for which the script has None cannot be read now. `read_files` holds the bytes that were read, in order.
     """
 
-    def __init__(self, script: Mapping[bytes, Provenance], *, revision: str = "scripted") -> None:
+    def __init__(self, script: Mapping[bytes, Provenance | None], *, revision: str = "scripted") -> None:
         self._script = dict(script)
         self.revision = revision
         self.read_files: list[bytes] = []
 
-    def read(self, data: bytes) -> Provenance:
-        """See OriginReader.read."""
+    def read(self, data: bytes) -> Provenance | None:
+        """See ProvenanceReader.read."""
         self.read_files.append(data)
         return self._script.get(data, Provenance())
+
+    def close(self) -> None:
+        """Does nothing."""
 
 
 def brightness(image: Image) -> float:

@@ -13,11 +13,11 @@ branch_labels = None
 depends_on = None
 works_from = "0013"
 
-# A content has a row for each revision of the reader. The newest one counts.
+# A content has a row for each revision of the reader. The newest one counts. `says` is left out, because it may hold
+# prompts and names of people.
 _VIEW = """
 CREATE VIEW content_provenance AS
-SELECT DISTINCT ON (sha256) sha256, c2pa AS c2pa_state, declared, signer, source_type, generator, camera, says,
-       revision, read_at
+SELECT DISTINCT ON (sha256) sha256, c2pa, declared, signer, source_type, generator, camera, revision, read_at
 FROM provenance
 ORDER BY sha256, read_at DESC, revision
 """

@@ -67,7 +67,7 @@ def _nightly(subject: Subject) -> Iterator[Row]:
     yield ok(f"{subject.settings.nightly}: {', '.join(scans)}; times in {subject.settings.timezone}")
 
 
-def _origins(subject: Subject) -> Iterator[Row]:
+def _provenance(subject: Subject) -> Iterator[Row]:
     from worker.provenance.trust import trust_lists
 
     lists = trust_lists(subject.settings.trust_list)
@@ -83,7 +83,7 @@ CHECKS = (
     Check("variables", _variables, "correct the name of the variable"),
     Check("sentry", _sentry, "set SENTRY_DSN as Sentry shows it"),
     Check("allowed folder", _folders, "check FAKESWEEP_ALLOWED_FOLDERS", needed_by=_READS_FOLDERS),
-    Check("origins", _origins, "correct FAKESWEEP_TRUST_LIST", needed_by=frozenset({Process.WORKER})),
+    Check("provenance", _provenance, "correct FAKESWEEP_TRUST_LIST", needed_by=frozenset({Process.WORKER})),
     Check(
         "nightly file",
         _nightly,

@@ -132,7 +132,7 @@ def confirm(what: str, *, yes: bool) -> None:
         return
     if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError(f"{what}. Nobody can be asked here, because stdin is not a terminal: add --yes")
-    if not typer.confirm(f"{what}. Go on?", err=True):
+    if not typer.confirm(f"{what}. Continue?", err=True):
         typer.echo("fakesweep: nothing was changed", err=True)
         raise typer.Exit(EXIT_FAILED)
 

@@ -9,7 +9,7 @@ COLUMNS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "expla
            "reason", "detail", "etag", "sha256", "width", "height", "detector", "reused_from", "attempts",
            "decided_at", "c2pa", "declared")  # fmt: skip
 
-_ORIGIN = {"c2pa", "declared"}
+_PROVENANCE = {"c2pa", "declared"}
 """Columns that are fields of `provenance`."""
 
 _OBEYED = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -33,7 +33,7 @@ def _csv(rows: Iterable[Iterable[object]]) -> str:
 
 
 def _cell(row: Mapping[str, Any], name: str) -> object:
-    value = (row["provenance"] or {}).get(name) if name in _ORIGIN else row[name]
+    value = (row["provenance"] or {}).get(name) if name in _PROVENANCE else row[name]
     if name == "detector":
         value = value and value["name"]
     return f"'{value}" if isinstance(value, str) and value.startswith(_OBEYED) else value

@@ -29,9 +29,11 @@ _FIELDS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "expla
            "reason", "detail", "etag", "sha256", "width", "height")  # fmt: skip
 
 DETAILS = """
-SELECT d.*, p.c2pa_state, p.declared, p.signer, p.source_type, p.generator, p.camera, p.says
+SELECT d.*, p.c2pa, p.declared, p.signer, p.source_type, p.generator, p.camera, p.says
 FROM finding_details d
-LEFT JOIN LATERAL (SELECT * FROM content_provenance c WHERE c.sha256 = d.sha256) p ON true"""
+LEFT JOIN LATERAL (
+    SELECT * FROM provenance r WHERE r.sha256 = d.sha256 ORDER BY r.read_at DESC, r.revision LIMIT 1
+) p ON true"""
 """Selects the rows from which `finding` makes a line. The findings are `d`."""
 
 
@@ -146,7 +148,5 @@ def finding(row: RowMapping) -> dict[str, Any]:
 
 def _provenance(row: RowMapping) -> dict[str, Any] | None:
     """What the content says about its origin, or None if no worker has read it."""
-    if row["c2pa_state"] is None:
-        return None
-    fields = ("declared", "signer", "source_type", "generator", "camera", "says")
-    return {"c2pa": row["c2pa_state"], **{name: row[name] for name in fields}}
+    names = ("c2pa", "declared", "signer", "source_type", "generator", "camera", "says")
+    return None if row["c2pa"] is None else {name: row[name] for name in names}

@@ -239,7 +239,7 @@ def test_an_event_that_sqs_delivers_twice_is_one_submission_with_one_finding(
     answering.script.append(("DeleteMessageBatch", 200, NOT_DELETED))
     log = tmp_path / "listen.log"
     with listening(queue, clean_broker_url, log):
-        wait_for(lambda: queue.left() == 0, 20)
+        wait_for(lambda: queue.left() == 0 and len(logged(log.read_text(), "events_taken")) == 2, 20)
     assert [line["messages"] for line in logged(log.read_text(), "events_taken")] == [1, 1]
     (line,) = logged(log.read_text(), "events_not_deleted")
     assert (line["messages"], line["reason"]) == (1, "InternalError: later")

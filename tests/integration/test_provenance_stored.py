@@ -15,10 +15,10 @@ from tests.integration.test_near_hashes import parts_of, sweep
 from tests.provenance_files import CAPTURED, GENERATED, signed, signer
 from worker.database import Database, transaction
 from worker.provenance import C2paState, Camera, Credentials, Generator, Iptc, Provenance
-from worker.provenance.reader import ProvenanceReader
+from worker.provenance.isolated import IsolatedReader
 from worker.provenance.trust import trust_lists
 from worker.tables import ContentProvenance
-from worker.testing import ScriptedOrigins
+from worker.testing import ScriptedProvenance
 
 SAYS = Provenance(
     credentials=Credentials(C2paState.TRUSTED, signer="An Agency", source_types=(GENERATED,)),
@@ -36,8 +36,8 @@ def stored(database: Database) -> list[ContentProvenance]:
 
 
 def test_what_a_judged_image_says_is_stored(database: Database) -> None:
-    origins = ScriptedOrigins({PNG: SAYS})
-    parts = parts_of(database, {"s3://b/1": PNG, "s3://b/again": PNG, "s3://b/2": OTHER}, origins=origins)
+    reader = ScriptedProvenance({PNG: SAYS})
+    parts = parts_of(database, {"s3://b/1": PNG, "s3://b/again": PNG, "s3://b/2": OTHER}, provenance=reader)
     sweep(database, parts, "s3://b/1", "s3://b/again", "s3://b/2")
     rows = {row.c2pa: row for row in stored(database)}
     assert set(rows) == {"trusted", "absent"}
@@ -51,27 +51,27 @@ def test_a_known_content_is_read_once_for_each_revision(database: Database) -> N
     parts = parts_of(database, {f"s3://b/{n}": PNG for n in range(5)})
     sweep(database, parts, "s3://b/0")
     assert stored(database) == []
-    first, second = ScriptedOrigins({PNG: SAYS}), ScriptedOrigins({}, revision="newer")
-    for number, origins in enumerate((first, first, second, second), start=1):
-        scan = sweep(database, replace(parts, origins=origins), f"s3://b/{number}")
+    first, second = ScriptedProvenance({PNG: SAYS}), ScriptedProvenance({}, revision="newer")
+    for number, reader in enumerate((first, first, second, second), start=1):
+        scan = sweep(database, replace(parts, provenance=reader), f"s3://b/{number}")
         assert findings(database, scan.id)[f"s3://b/{number}"].outcome == "reused"
     assert (len(first.read_files), len(second.read_files)) == (1, 1)
     assert [(row.revision, row.c2pa) for row in stored(database)] == [("scripted", "trusted"), ("newer", "absent")]
     with transaction(database) as session:
-        newest = session.execute(text("SELECT c2pa_state, revision FROM content_provenance")).all()
+        newest = session.execute(text("SELECT c2pa, revision FROM content_provenance")).all()
     assert newest == [("absent", "newer")]
 
 
 def test_what_an_image_says_is_stored_even_if_it_cannot_be_judged(database: Database) -> None:
     data = PNG[:60] + bytes(40)
-    parts = parts_of(database, {"s3://b/1": data}, origins=ScriptedOrigins({data: SAYS}))
+    parts = parts_of(database, {"s3://b/1": data}, provenance=ScriptedProvenance({data: SAYS}))
     scan = sweep(database, parts, "s3://b/1")
     assert findings(database, scan.id)["s3://b/1"].outcome == "failed"
     assert [row.signer for row in stored(database)] == ["An Agency"]
 
 
 def test_results_show_what_an_image_says(database: Database) -> None:
-    parts = parts_of(database, {"s3://b/1": PNG, "s3://b/2": OTHER}, origins=ScriptedOrigins({PNG: SAYS}))
+    parts = parts_of(database, {"s3://b/1": PNG, "s3://b/2": OTHER}, provenance=ScriptedProvenance({PNG: SAYS}))
     scan = sweep(database, parts, "s3://b/1", "s3://b/2")
     said, silent = (row["provenance"] for row in results.rows(database, scan.id))
     assert (said["c2pa"], said["declared"], said["signer"]) == ("trusted", "generated", "An Agency")
@@ -88,16 +88,16 @@ def test_a_finding_whose_origin_was_not_read_has_none(database: Database) -> Non
 
 
 @pytest.fixture
-def reader(tmp_path: Path) -> Iterator[ProvenanceReader]:
+def reader(tmp_path: Path) -> Iterator[IsolatedReader]:
     own = tmp_path / "own.pem"
     own.write_text(signer("Listed").root)
-    with ProvenanceReader(trust_lists(own)) as made:
+    with IsolatedReader(trust_lists(own)) as made:
         yield made
 
 
-def test_a_real_signed_file_goes_the_whole_way(database: Database, reader: ProvenanceReader) -> None:
+def test_a_real_signed_file_goes_the_whole_way(database: Database, reader: IsolatedReader) -> None:
     data = signed("JPEG", signer("Listed"))
-    scan = sweep(database, parts_of(database, {"s3://b/1": data}, origins=reader), "s3://b/1")
+    scan = sweep(database, parts_of(database, {"s3://b/1": data}, provenance=reader), "s3://b/1")
     (row,) = results.rows(database, scan.id)
     said = row["provenance"]
     assert (said["c2pa"], said["declared"], said["signer"]) == ("trusted", "generated", "Listed")

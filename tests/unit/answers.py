@@ -6,7 +6,6 @@ and then for "fake", and chooses at random if it finds neither.
 
 SUBSTRING = "a substring"
 LOTS = "it chooses at random"
-SENTENCE = "it only reads two sentences"
 SENSE = "it ignores the rest of the sentence"
 
 ANSWERS: list[tuple[str, str, str | None]] = [

@@ -295,9 +295,9 @@ def test_the_memory_limit_of_a_container(tmp_path: Path) -> None:
 
 
 def test_the_trust_list_is_read(tmp_path: Path) -> None:
-    assert "30 of c2pa 2026-08-05" in check("origins", subject_of()).found
-    assert "no trust list" in check("origins", subject_of(trust_list=Path("none"))).found
+    assert "30 of c2pa 2026-08-05" in check("provenance", subject_of()).found
+    assert "no trust list" in check("provenance", subject_of(trust_list=Path("none"))).found
     own = tmp_path / "own.pem"
     own.write_text("no certificate")
-    row = check("origins", subject_of(trust_list=own))
+    row = check("provenance", subject_of(trust_list=own))
     assert (row.state, row.remedy) == (WRONG, "correct FAKESWEEP_TRUST_LIST")

@@ -149,7 +149,9 @@ def _hashes(cases: Sequence[Case], delivery: Delivery) -> Iterable[dict[str, Any
 def _provenance(cases: Sequence[Case]) -> Iterable[dict[str, Any]]:
     """Returns a row of `provenance` for each content whose origin was read."""
     contents = (_content(case.end) for case in cases)
-    return {one.sha256: {"sha256": one.sha256, **one.says.row()} for one in contents if one and one.says}.values()
+    return {
+        one.sha256: {"sha256": one.sha256, **one.provenance.row()} for one in contents if one and one.provenance
+    }.values()
 
 
 def _finding(case: Case, delivery: Delivery) -> dict[str, Any] | None:

@@ -72,7 +72,7 @@ def unchanged(session: Session, refs: Sequence[ImageRef], rule: ReuseRule) -> li
 
 
 def seen(
-    session: Session, contents: Collection[str], rule: ReuseRule, origin_revision: str | None = None
+    session: Session, contents: Collection[str], rule: ReuseRule, provenance_revision: str | None = None
 ) -> dict[str, KnownVerdict]:
     """Returns the newest verdict that the rule allows for each content, by SHA-256.
 
@@ -83,19 +83,19 @@ def seen(
     newest = _newest(asked.c.sha256, rule)
     has_hash = col(ContentHash.sha256).is_not(None).label("has_hash")
     joined = asked.join(newest, true()).outerjoin(ContentHash, col(ContentHash.sha256) == asked.c.sha256)
-    query = select(asked, newest, has_hash, _has_origin(asked.c.sha256, origin_revision)).select_from(joined)
+    query = select(asked, newest, has_hash, _has_provenance(asked.c.sha256, provenance_revision)).select_from(joined)
     return {
-        row.sha256: replace(_verdict(row), has_hash=row.has_hash, has_origin=row.has_origin)
+        row.sha256: replace(_verdict(row), has_hash=row.has_hash, has_provenance=row.has_provenance)
         for row in session.execute(query)
     }
 
 
-def _has_origin(sha256: Any, revision: str | None) -> Any:
+def _has_provenance(sha256: Any, revision: str | None) -> Any:
     """Whether this revision is stored. True if there is no reader, because then there is nothing to read."""
     if revision is None:
-        return true().label("has_origin")
+        return true().label("has_provenance")
     same = (col(ContentProvenance.sha256) == sha256) & (col(ContentProvenance.revision) == revision)
-    return select(col(ContentProvenance.sha256)).where(same).exists().label("has_origin")
+    return select(col(ContentProvenance.sha256)).where(same).exists().label("has_provenance")
 
 
 def _verdict(row: Row[Any]) -> KnownVerdict:

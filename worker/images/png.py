@@ -88,6 +88,23 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         at += 8 + length + _CRC
 
 
+def texts_and_exif(data: bytes) -> tuple[dict[str, str], bytes]:
+    """Returns all texts of a PNG by their names, wherever they are in the file, and its EXIF.
+
+    1 MiB of an unpacked text is read. Raises ImageError if there are too many chunks.
+    """
+    texts: dict[str, str] = {}
+    exif = b""
+    for kind, at, end in chunks(data):
+        if kind == b"eXIf":
+            exif = data[at:end]
+        elif kind in _TEXTS:
+            name, _, body = data[at:end].partition(b"\x00")
+            encoding = "utf-8" if kind == b"iTXt" else "latin-1"
+            texts.setdefault(name.decode("latin-1"), _unpacked(kind, body).decode(encoding, "replace"))
+    return texts, exif
+
+
 def _orientation(chunks: _Chunks) -> int:
     exif = chunks.exif
     kind, body = chunks.texts.get(_EXIF_TEXT, (b"", b""))

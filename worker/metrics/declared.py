@@ -82,7 +82,7 @@ FETCH = _seconds(
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60,
 )  # fmt: skip
 
-ORIGIN = _seconds(
+PROVENANCE = _seconds(
     "fakesweep_image_origin_seconds",
     "Time to read what an image says about its origin, such as its C2PA manifest. One value per image.",
     # A file that says nothing takes 0.1 ms, a photo with EXIF 1 ms, a signed file 10 ms. The limit is 1.5 s.
@@ -186,7 +186,7 @@ WORKER = (
     IN_FLIGHT,
     WAIT,
     FETCH,
-    ORIGIN,
+    PROVENANCE,
     DECODE,
     ENGINE,
     SAVE,

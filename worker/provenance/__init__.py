@@ -5,8 +5,17 @@ when a file takes too long. That a file says nothing proves nothing: anybody can
 """
 
 from worker.provenance.declares import declared
-from worker.provenance.rows import Origin
-from worker.provenance.says import C2paState, Camera, Credentials, Declared, Generator, Iptc, OriginReader, Provenance
+from worker.provenance.rows import ReadProvenance
+from worker.provenance.says import (
+    C2paState,
+    Camera,
+    Credentials,
+    Declared,
+    Generator,
+    Iptc,
+    Provenance,
+    ProvenanceReader,
+)
 
 __all__ = [
     "C2paState",
@@ -15,8 +24,8 @@ __all__ = [
     "Declared",
     "Generator",
     "Iptc",
-    "Origin",
-    "OriginReader",
     "Provenance",
+    "ProvenanceReader",
+    "ReadProvenance",
     "declared",
 ]

@@ -17,21 +17,25 @@ _OFFLINE = {"remote_manifest_fetch": False, "ocsp_fetch": False}
 _REMOTE = "Remote:"
 """c2pa-python raises an error that begins like this when a file only names the address of its manifest."""
 _UNTRUSTED, _TRUSTED = "signingCredential.untrusted", "signingCredential.trusted"
-_IDENTITY = "cawg."
-"""Codes about a further identity in the manifest, by the Creator Assertions Working Group. It says nothing about the
-signature of the manifest.
+_OTHERS = ("cawg.", "timeStamp.untrusted")
+"""Codes about a further identity in the manifest (by the Creator Assertions Working Group), and about who made the time
+stamp. They say nothing about who signed the manifest.
 """
-_TIME_STAMP = "timeStamp.untrusted"
 _BOX, _LABEL = b"jumb", b"c2pa."
 """The type of the boxes that hold a manifest, and the beginning of the names in it (ISO 19566-5)."""
-_MAX_LISTED = 50
+_MAX_LISTED = 10
+_MAX_DEPTH = 20
 _ACTIONS = ("c2pa.actions", "c2pa.actions.v2")
+_INPUT = "inputTo"
+"""What was only given to a generator, such as a model or a picture to begin with, is no part of the image."""
 _MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif", "TIFF": "image/tiff",
          "AVIF": "image/avif", "HEIF": "image/heif"}  # fmt: skip
 
+Json = Mapping[str, Any]
+
 
 class CredentialsReader:
-    """Reads manifests against the trust lists. Building one parses the lists, so it is built once per process.
+    """Reads manifests against the trust lists. Making one parses the lists, so it is made once per process.
 
     Without any list, no signer is refused: then an intact manifest is `valid`.
     """
@@ -71,12 +75,13 @@ def _unreadable(message: str) -> Credentials:
     return Credentials(C2paState.UNREADABLE, detail=text_of(message))
 
 
-def credentials_of(store: Mapping[str, Any]) -> Credentials:
+def credentials_of(store: Json) -> Credentials:
     """Returns what the JSON of c2pa's Reader says. Raises KeyError, TypeError or AttributeError on another shape."""
     results = store["validation_results"]
     active = store["manifests"][store["active_manifest"]]
     signature = active.get("signature_info") or {}
-    actions = list(_actions(store["manifests"].values()))
+    chain = list(_chain(store["manifests"], active))
+    actions = [action for manifest in chain for action in _actions(manifest)]
     return Credentials(
         state_of(results),
         signer=text_of(signature.get("issuer") or signature.get("common_name")),
@@ -84,47 +89,74 @@ def credentials_of(store: Mapping[str, Any]) -> Credentials:
         actions=_few(one.get("action") for one in actions),
         source_types=_few(one.get("digitalSourceType") for one in actions),
         software=_few(_name(one.get("softwareAgent")) for one in actions),
-        codes=_few(code for code in _failures(results)),
+        codes=_few(_codes(results, chain)),
         trust_list=text_of(results.get("trustListUri")),
     )
 
 
-def state_of(results: Mapping[str, Any]) -> C2paState:
+def state_of(results: Json) -> C2paState:
     """Returns the state that validation results lead to, by their codes (C2PA 2.2, section 15.2.2).
 
-    The active manifest decides. If it has a failure that is not about trust, the state is invalid. If its signer is not
-    trusted, it is untrusted. Otherwise it is trusted if the signer is on a list and nothing else failed, such as the
-    signature of a further identity, a time stamp, or a manifest that this one contains. If something else failed, or
-    if no list was asked, it is valid.
+    The active manifest alone decides. Any failure makes it invalid, unknown codes included. But failures about trust do
+    not: an untrusted signer makes it untrusted, and a further identity or the maker of a time stamp change nothing.
+    Otherwise it is trusted if the signer is on a trust list, and valid if no list was asked.
     """
     active = results["activeManifest"]
-    failures = {one["code"] for one in active["failure"]}
-    about_trust = {code for code in failures if code.startswith(_IDENTITY)} | (failures & {_UNTRUSTED, _TIME_STAMP})
-    if failures - about_trust:
+    failures = {code for code in _failures(active) if not code.startswith(_OTHERS)}
+    if failures - {_UNTRUSTED}:
         return C2paState.INVALID
-    if _UNTRUSTED in failures:
+    if failures:
         return C2paState.UNTRUSTED
     is_listed = any(one["code"] == _TRUSTED for one in active["success"])
-    return C2paState.TRUSTED if is_listed and not list(_failures(results)) else C2paState.VALID
+    return C2paState.TRUSTED if is_listed else C2paState.VALID
 
 
-def _failures(results: Mapping[str, Any]) -> Iterator[str]:
-    """Yields the codes of all failures, first those of the active manifest."""
-    for one in results["activeManifest"]["failure"]:
-        yield one["code"]
+def _failures(results: Json) -> list[str]:
+    return [one["code"] for one in results.get("failure") or ()]
+
+
+def _codes(results: Json, chain: Iterable[Json]) -> Iterator[str]:
+    """Yields the codes of all failures: those of the active manifest, those that its signer found in what the image was
+    made from, and those that were found there since.
+    """
+    yield from _failures(results["activeManifest"])
+    for manifest in chain:
+        for one in manifest.get("ingredients") or ():
+            yield from (f"ingredient: {code}" for code in _found(one))
     for delta in results.get("ingredientDeltas") or ():
-        for one in delta["validationDeltas"]["failure"]:
-            yield f"ingredient: {one['code']}"
+        yield from (f"ingredient: {code}" for code in _failures(delta["validationDeltas"]))
 
 
-def _actions(manifests: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    for manifest in manifests:
-        for assertion in manifest.get("assertions") or ():
-            if str(assertion.get("label", "")).partition("__")[0] in _ACTIONS:
-                yield from assertion["data"].get("actions") or ()
+def _found(ingredient: Json) -> list[str]:
+    """Returns the failures that the signer of a manifest found in one of its ingredients."""
+    return _failures((ingredient.get("validation_results") or {}).get("activeManifest") or {})
 
 
-def _generator(manifest: Mapping[str, Any]) -> str | None:
+def _chain(manifests: Json, active: Json) -> Iterator[Json]:
+    """Yields the active manifest, and the intact manifests of what the image was made from.
+
+    Anybody can add a manifest that no other one names: it is left out.
+    """
+    seen: set[str] = set()
+    waiting = [active]
+    while waiting and len(seen) < _MAX_DEPTH:
+        manifest = waiting.pop(0)
+        yield manifest
+        for one in manifest.get("ingredients") or ():
+            label = one.get("active_manifest")
+            is_intact = set(_found(one)) <= {_UNTRUSTED}
+            if one.get("relationship") != _INPUT and is_intact and label in manifests and label not in seen:
+                seen.add(label)
+                waiting.append(manifests[label])
+
+
+def _actions(manifest: Json) -> Iterator[Json]:
+    for assertion in manifest.get("assertions") or ():
+        if str(assertion.get("label", "")).partition("__")[0] in _ACTIONS:
+            yield from assertion["data"].get("actions") or ()
+
+
+def _generator(manifest: Json) -> str | None:
     for one in manifest.get("claim_generator_info") or ():
         return " ".join(str(one[key]) for key in ("name", "version") if one.get(key))
     return manifest.get("claim_generator")

@@ -3,8 +3,6 @@
 Vocabulary: https://cv.iptc.org/newscodes/digitalsourcetype/
 """
 
-from collections.abc import Iterator
-
 from worker.provenance.says import C2paState, Declared, Provenance
 
 _BY_TYPE = {
@@ -20,37 +18,39 @@ _BY_TYPE = {
     "print": Declared.CAPTURED,
     "minorHumanEdits": Declared.CAPTURED,
 }
+_EDITED = {"humanEdits", "algorithmicallyEnhanced", "screenCapture", "composite"}
+"""These say what was done with an image, and not how it came to be: they declare nothing."""
 _ORDER = (Declared.GENERATED, Declared.COMPOSITE, Declared.CAPTURED, Declared.OTHER)
 _BELIEVED = {C2paState.UNTRUSTED, C2paState.VALID, C2paState.TRUSTED}
-"""A manifest whose content was changed afterwards declares nothing about this file."""
+
+
+def source_types(provenance: Provenance) -> tuple[str, ...]:
+    """Returns the digital source types of the manifest, or else that of the IPTC fields.
+
+    An invalid manifest says nothing about this file: its content was changed afterwards.
+    """
+    credentials, iptc = provenance.credentials, provenance.iptc
+    if credentials.state in _BELIEVED and credentials.source_types:
+        return credentials.source_types
+    return (iptc.source_type,) if iptc.source_type else ()
 
 
 def declared(provenance: Provenance) -> Declared | None:
-    """Returns what the file declares, or None if it declares nothing. If it declares several things, the first of
-    generated, composite, captured and other is returned.
+    """Returns what the file declares, or None if it declares nothing.
 
-    If a manifest says that a part was generated and another part was captured, the image is a composite.
+    The manifest comes first, then the IPTC fields, then the parameters of a generator. If a manifest says that one part
+    was generated and another part was captured, the image is a composite.
     """
-    found = set(_found(provenance))
-    parts = {_declared_by(one) for one in _types(provenance)}
-    if {Declared.GENERATED, Declared.CAPTURED} <= parts and provenance.generator is None:
+    found = {
+        _BY_TYPE.get(name, Declared.OTHER) for one in source_types(provenance) if (name := _name(one)) not in _EDITED
+    }
+    if {Declared.GENERATED, Declared.CAPTURED} <= found:
         return Declared.COMPOSITE
-    return next((one for one in _ORDER if one in found), None)
+    if found:
+        return next(one for one in _ORDER if one in found)
+    iptc = provenance.iptc
+    return Declared.GENERATED if provenance.generator or iptc.ai_system or iptc.ai_prompt else None
 
 
-def _found(provenance: Provenance) -> Iterator[Declared]:
-    for one in _types(provenance):
-        yield _declared_by(one)
-    if provenance.generator or provenance.iptc.ai_system or provenance.iptc.ai_prompt:
-        yield Declared.GENERATED
-
-
-def _types(provenance: Provenance) -> Iterator[str]:
-    if provenance.credentials.state in _BELIEVED:
-        yield from provenance.credentials.source_types
-    if provenance.iptc.source_type:
-        yield provenance.iptc.source_type
-
-
-def _declared_by(source_type: str) -> Declared:
-    return _BY_TYPE.get(source_type.rstrip("/").rpartition("/")[2], Declared.OTHER)
+def _name(source_type: str) -> str:
+    return source_type.rstrip("/").rpartition("/")[2]

@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from PIL import Image
-from sd_parsers import ParserManager
 from sd_parsers.data import PromptInfo
-from sd_parsers.extractors import Eagerness
+from sd_parsers.exceptions import ParserError
+from sd_parsers.parsers import MANAGED_PARSERS, Parser
 
 from worker.provenance import xmp
-from worker.provenance.metadata import Metadata
-from worker.provenance.says import Generator, text_of
+from worker.provenance.metadata import Metadata, fault
+from worker.provenance.says import MAX_PROMPT, Generator, text_of
 
 _MIDJOURNEY = re.compile(r"Job ID: [0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 """Midjourney ends the description of an image with the id of its job."""
@@ -24,39 +23,39 @@ _PROGRAMS = {
     "midjourney": "Midjourney",
     "novelai": "NovelAI",
     "stable diffusion": "Stable Diffusion",
-    "made with google ai": "Google AI",
     "fooocus": "Fooocus",
     "invokeai": "InvokeAI",
     "comfyui": "ComfyUI",
 }
-"""What names of programs and credits contain if the program is a generator, in small letters."""
-_COMFY = ("prompt", "workflow")
-_MAX_PARAMETERS = 50
+"""How the names of programs that are generators begin, in small letters."""
+_CREDITS = {"made with google ai": "Google AI"}
+"""Credits that a generator writes by itself, as a whole. People write credits, too."""
+_GRAPHS = ("prompt", "workflow")
+_MAX_PARAMETERS = 20
 
 
-def find_generator(metadata: Metadata, image: Image.Image | None) -> Generator | None:
-    """Returns the generator of an image, or None. Parsers may raise any error on hostile input: see _parsed."""
-    return (
-        (image and _parsed(image, metadata))
-        or _midjourney(metadata)
-        or _comfy(metadata)
-        or _by_program(metadata)
-        or None
-    )
+def find_generator(metadata: Metadata) -> Generator | None:
+    """Returns the generator of an image, or None. Raises nothing: what cannot be parsed becomes a fault."""
+    return _parsed(metadata) or _midjourney(metadata) or _comfy(metadata) or _by_name(metadata)
 
 
 @cache
-def _parsers() -> ParserManager:
-    return ParserManager(eagerness=Eagerness.FAST)
+def _parsers() -> tuple[Parser, ...]:
+    return tuple(parser() for parser in MANAGED_PARSERS)
 
 
-def _parsed(image: Image.Image, metadata: Metadata) -> Generator | None:
-    try:
-        info = _parsers().parse(image)
-    except Exception as error:  # noqa: BLE001 - sd-parsers lets errors of any kind through
-        metadata.faults.append(f"generator: {type(error).__name__}: {error}"[:200])
-        return None
-    return _of(info) if info else None
+def _parsed(metadata: Metadata) -> Generator | None:
+    """Asks the parsers of sd-parsers. Its extractors are not used: they decode PNGs, and mix up images (0.6)."""
+    comment = metadata.comment()
+    given = metadata.texts or ({"parameters": comment} if comment else {})
+    for parser in _parsers() if given else ():
+        try:
+            return _of(parser.parse(dict(given)))
+        except ParserError:
+            continue
+        except Exception as error:  # noqa: BLE001 - the texts come from strangers, and parsers raise anything
+            metadata.faults.append(fault("generator", error))
+    return None
 
 
 def _of(info: PromptInfo) -> Generator:
@@ -66,7 +65,7 @@ def _of(info: PromptInfo) -> Generator:
     parameters: dict[str, Any] = {}
     for sampler in samplers[:1]:
         parameters |= {"sampler": sampler.name, **sampler.parameters}
-    return Generator(info.generator.value, text_of(model), text_of(prompt), _texts(parameters))
+    return Generator(info.generator.value, text_of(model), text_of(prompt, MAX_PROMPT), _texts(parameters))
 
 
 def _texts(parameters: Mapping[str, Any]) -> dict[str, str]:
@@ -79,23 +78,24 @@ def _midjourney(metadata: Metadata) -> Generator | None:
              metadata.exif.get("ImageDescription"))  # fmt: skip
     for text in texts:
         if isinstance(text, str) and (found := _MIDJOURNEY.search(text)):
-            return Generator("Midjourney", prompt=text_of(text[: found.start()]), parameters={"job": found[0][8:]})
+            prompt = text_of(text[: found.start()], MAX_PROMPT)
+            return Generator("Midjourney", prompt=prompt, parameters={"job": found[0][8:]})
     return None
 
 
 def _comfy(metadata: Metadata) -> Generator | None:
     """Finds ComfyUI by its graph: one that sd-parsers does not understand still says which program wrote it."""
-    for key in _COMFY:
+    for key in _GRAPHS:
         text = metadata.texts.get(key, "").lstrip()
         if text.startswith("{") and ("class_type" in text or '"nodes"' in text):
             return Generator("ComfyUI")
     return None
 
 
-def _by_program(metadata: Metadata) -> Generator | None:
-    names = [metadata.program(), metadata.iptc().credit, metadata.texts.get("Source")]
-    for name in filter(None, names):
-        for part, generator in _PROGRAMS.items():
-            if part in name.lower():
+def _by_name(metadata: Metadata) -> Generator | None:
+    for name in metadata.programs():
+        for beginning, generator in _PROGRAMS.items():
+            if name.lower().startswith(beginning):
                 return Generator(generator)
-    return None
+    generator = _CREDITS.get((metadata.iptc().credit or "").lower())
+    return Generator(generator) if generator else None

@@ -1,29 +1,28 @@
-"""Opens the reader of origins, if its libraries are installed."""
+"""Opens the reader of what files say about their origin, if its libraries are installed."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import structlog
 
-from worker.provenance.says import OriginReader
+from worker.provenance.says import ProvenanceReader
 from worker.provenance.trust import trust_lists
-
-PROCESSES = 2
-"""One reads about 1,000 photos per second. The other one still reads while a hostile file stops the first."""
 
 log = structlog.get_logger(__name__)
 
+_LIBRARIES = ("c2pa", "defusedxml", "pebble", "sd_parsers")
 
-def open_reader(trust_list: Path | None) -> OriginReader | None:
+
+def open_reader(trust_list: Path | None) -> ProvenanceReader | None:
     """Returns a reader that trusts the signers in this file, or in the shipped list if it is None.
 
     Returns None if the extra `provenance` is not installed: then a worker stores nothing about origins.
-    Raises ConfigurationError if the file cannot be read.
+    Raises ConfigurationError if the file cannot be read or holds a damaged certificate.
     """
     lists = trust_lists(trust_list)
-    try:
-        from worker.provenance import reading  # noqa: F401, PLC0415 - each of its libraries may be missing
-        from worker.provenance.reader import ProvenanceReader  # noqa: PLC0415
-    except ImportError:
-        log.warning("origins_not_read", remedy="pip install 'fakesweep[provenance]'")
+    if not all(find_spec(one) for one in _LIBRARIES):
+        log.warning("provenance_not_read", remedy="pip install 'fakesweep[provenance]'")
         return None
-    return ProvenanceReader(lists, processes=PROCESSES)
+    from worker.provenance.isolated import IsolatedReader  # noqa: PLC0415 - its libraries may be missing
+
+    return IsolatedReader(lists)

@@ -1,4 +1,4 @@
-"""bytes -> what they say: opens the file's metadata, then its C2PA manifest."""
+"""bytes -> what they say: reads the file's metadata, then its C2PA manifest."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,17 +12,18 @@ from worker.provenance.trust import TrustList
 
 def read_with(lists: Sequence[TrustList]) -> Callable[[bytes, str], Provenance]:
     """Returns a function that reads a file of a format, one of worker.images.FORMATS. It raises nothing."""
-    warnings.simplefilter("ignore")  # Pillow warns about every broken tag
     manifests = CredentialsReader(lists)
+    warnings.simplefilter("ignore")  # Pillow warns about every broken tag
 
     def read(data: bytes, kind: str) -> Provenance:
-        metadata, image = read_metadata(data, kind)
+        metadata = read_metadata(data, kind)
+        generator = find_generator(metadata)
         return Provenance(
             credentials=manifests.read(data, kind),
             iptc=metadata.iptc(),
-            generator=find_generator(metadata, image),
+            generator=generator,
             camera=metadata.camera(),
-            faults=tuple(metadata.faults),
+            faults=tuple(metadata.faults[:10]),
         )
 
     return read

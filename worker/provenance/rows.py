@@ -3,12 +3,12 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from worker.provenance.declares import declared
+from worker.provenance.declares import declared, source_types
 from worker.provenance.says import Provenance
 
 
 @dataclass(frozen=True)
-class Origin:
+class ReadProvenance:
     """What a content says about its origin, and the revision of the reader that understood it so."""
 
     revision: str
@@ -18,13 +18,12 @@ class Origin:
         """Returns the columns of `provenance`, without the SHA-256."""
         said = self.provenance
         credentials, camera = said.credentials, said.camera
-        source_types = (*credentials.source_types, said.iptc.source_type)
         return {
             "revision": self.revision,
             "c2pa": credentials.state,
             "declared": declared(said),
             "signer": credentials.signer,
-            "source_type": next((one for one in source_types if one), None),
+            "source_type": next(iter(source_types(said)), None),
             "generator": said.generator.name if said.generator else None,
             "camera": " ".join(filter(None, (camera.make, camera.model))) if camera else None,
             "says": _filled(asdict(said)) or None,

@@ -1,4 +1,4 @@
-"""What a file can say about its origin. Every text is cut to MAX_TEXT characters, and Postgres can store it."""
+"""What a file can say about its origin. Every text is short, and Postgres can store it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from typing import Protocol
 
 from worker.texts import storable
 
-MAX_TEXT = 2000
-"""Characters that are kept of a text, such as a prompt."""
+MAX_TEXT, MAX_PROMPT = 200, 2000
+"""Characters that are kept of a text, and of a prompt. A page of results holds 1,000 contents."""
 
 
 class C2paState(StrEnum):
-    """What the C2PA manifest of a file is worth. See `worker.provenance.credentials.state_of` for the exact rules."""
+    """Whether the C2PA manifest of a file can be trusted. `worker.provenance.credentials.state_of` has the rules."""
 
     ABSENT = "absent"
     """The file has no manifest."""
@@ -25,7 +25,7 @@ class C2paState(StrEnum):
     UNTRUSTED = "untrusted"
     """Nothing was changed, but the signer is not on our trust list: anybody can make such a signature."""
     VALID = "valid"
-    """Nothing was changed, and the signer is not refused, but not everything in the manifest is trusted."""
+    """Nothing was changed. There is no trust list, so nobody looked whether the signer is on it."""
     TRUSTED = "trusted"
     """Nothing was changed, and the signer is on our trust list."""
 
@@ -35,9 +35,10 @@ class Credentials:
     """The C2PA manifest of a file ("Content Credentials").
 
     `signer` is the organisation in the certificate. Believe it only if the state is trusted. `actions` are those of the
-    active manifest and of the manifests that it contains. `source_types` are the digital source types of these actions.
-    `codes` are the validation codes that led to the state. `detail` says in one line why a manifest is unreadable, or
-    where a remote one is.
+    active manifest, and of the manifests of what the image was made from, if they are intact. `source_types` are the
+    digital source types of these actions. `codes` are all validation codes that mean a failure. Those about what the
+    image was made from begin with `ingredient: `. `detail` says in one line why a manifest is unreadable, or where a
+    remote one is.
     """
 
     state: C2paState = C2paState.ABSENT
@@ -108,24 +109,28 @@ class Provenance:
     faults: tuple[str, ...] = ()
 
 
-class OriginReader(Protocol):
-    """Reads what files say about their origin. Called by several threads."""
+class ProvenanceReader(Protocol):
+    """Reads what files say about their origin. Several threads call it."""
 
     @property
     def revision(self) -> str:
         """What the result depends on beside the file. Results of another revision are read again."""
         ...
 
-    def read(self, data: bytes) -> Provenance:
-        """Returns what the file says. Raises nothing."""
+    def read(self, data: bytes) -> Provenance | None:
+        """Returns what the file says, or None if it cannot be read now: then nothing is stored. Raises nothing."""
+        ...
+
+    def close(self) -> None:
+        """Frees what the reader holds."""
         ...
 
 
-def text_of(value: object) -> str | None:
-    """Returns a value from a file as a text of at most MAX_TEXT characters, or None if there is nothing in it."""
+def text_of(value: object, longest: int = MAX_TEXT) -> str | None:
+    """Returns a value from a file as a text of at most `longest` characters, or None if there is nothing in it."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if value is None:
         return None
-    text = storable(str(value)[: 2 * MAX_TEXT]).strip(" \t\r\n\x00")
-    return text[:MAX_TEXT] or None
+    text = storable(str(value)[: 2 * longest]).strip(" \t\r\n\x00")
+    return text[:longest] or None

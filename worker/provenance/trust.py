@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,7 @@ DATED = "2026-08-05"
 
 
 NOBODY = Path("none")
+"""The value of the setting that means: no list."""
 
 
 class Kind(StrEnum):
@@ -40,13 +42,13 @@ def trust_lists(own: Path | None = None) -> tuple[TrustList, ...]:
     """Returns the shipped lists of signers and of time stamps. With `own`, the signers are those in that file.
 
     If `own` is NOBODY, there is no list, and so no signer is trusted or refused.
-    Raises ConfigurationError if `own` cannot be read, or holds no certificate.
+    Raises ConfigurationError if `own` cannot be read, holds no certificate, or a damaged one.
     """
     if own == NOBODY:
         return ()
     signers = TrustList(f"c2pa {DATED}", Kind.SIGNERS, _shipped("signers"))
     if own is not None:
-        signers = TrustList(str(own), Kind.SIGNERS, _read(own))
+        signers = TrustList("own list", Kind.SIGNERS, _read(own))
     return signers, TrustList(f"c2pa time stamps {DATED}", Kind.TIME_STAMPS, _shipped("time_stamps"))
 
 
@@ -66,4 +68,8 @@ def _read(path: Path) -> str:
         raise ConfigurationError(f"FAKESWEEP_TRUST_LIST cannot be read: {error}") from None
     if "-----BEGIN CERTIFICATE-----" not in text:
         raise ConfigurationError(f"FAKESWEEP_TRUST_LIST holds no certificate in PEM: {path}")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError) as error:
+        raise ConfigurationError(f"FAKESWEEP_TRUST_LIST: a certificate in {path} is damaged: {error}") from None
     return text

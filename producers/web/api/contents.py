@@ -38,7 +38,7 @@ class VerdictShown(BaseModel):
 
     id: int
     detector: str = Field(description="Its name.")
-    fingerprint: str = Field(description="Of all that can change its scores.")
+    fingerprint: str = Field(description="Names everything that can change its scores.")
     answer: str = Field(description="fake, real or undecided.")
     verdict: Verdict | None = Field(
         description="What its newest finding says by the thresholds of that scan; null when that was always real."

@@ -133,7 +133,7 @@ class DetectorNamed(BaseModel):
 class ProvenanceRead(BaseModel):
     """What the file says about its own origin. Anybody can write or remove it; only a trusted signature proves who."""
 
-    c2pa: C2paState = Field(description="What the C2PA manifest is worth.")
+    c2pa: C2paState = Field(description="Whether the C2PA manifest can be trusted.")
     declared: Declared | None = Field(description="How the file says that the picture came to be.")
     signer: str | None = Field(description="The organisation in the certificate. Believe it only if c2pa is trusted.")
     source_type: str | None = Field(description="A digital source type of IPTC's vocabulary.")
@@ -159,7 +159,7 @@ class Finding(BaseModel):
     reason: str | None = Field(description="Why it failed, such as not_found. New codes may appear.")
     detail: str | None
     etag: str | None
-    sha256: str | None = Field(description="Of the image's bytes: see /v1/contents/{sha256}.")
+    sha256: str | None = Field(description="SHA-256 of the image's bytes: see /v1/contents/{sha256}.")
     width: int | None = Field(description="In pixels.")
     height: int | None = Field(description="In pixels.")
     detector: DetectorNamed | None

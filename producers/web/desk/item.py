@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlmodel import Session
 
-from producers.reporting.origins import origin_lines
+from producers.reporting.provenance import provenance_lines
 from producers.web.access.people import Person
 from producers.web.desk.claims import held_by
 from producers.web.desk.shown import DetectorShown, Item, ReviewShown, ScanShown, VerdictShown
@@ -57,9 +57,9 @@ FROM reviews r LEFT JOIN withdrawals w ON w.review_id = r.id
 WHERE r.sha256 = :sha256
 ORDER BY r.created_at, r.id
 """
-_ORIGIN = """
-SELECT c2pa_state AS c2pa, declared, signer, source_type, generator, camera, says
-FROM content_provenance WHERE sha256 = :sha256
+_PROVENANCE = """
+SELECT c2pa, declared, signer, source_type, generator, camera, says
+FROM provenance WHERE sha256 = :sha256 ORDER BY read_at DESC, revision LIMIT 1
 """
 _STATUS = "SELECT statement, disputed FROM review_status WHERE sha256 = :sha256"
 _IS_SECOND = f"SELECT FROM contents c, second_looks l WHERE c.sha256 = :sha256 AND {BLIND}"
@@ -110,7 +110,7 @@ def item(database: Database, person: Person, sha256: str) -> Item | None:
             places=[row.uri for row in places],
             places_total=places[0].total if places else 0,
             held=held_by(session, sha256),
-            origin=origin_lines(next(iter(_rows(session, _ORIGIN, given)), None)),
+            provenance=provenance_lines(next(iter(_rows(session, _PROVENANCE, given)), None)),
         )
 
 

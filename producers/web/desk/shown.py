@@ -73,7 +73,7 @@ class Item:
     `statement` is what people have decided, `disputed` whether they contradict each other. `reviews_hidden`: the person
     is to give a second look, so `reviews` is empty and `statement` None until they have decided.
     `waits_for_person`: they may claim it. `external_ids` and `places` are limited; `places_total` counts all.
-    `origin`: labels and texts of what the file says about its origin.
+    `provenance`: labels and texts of what the file says about its origin.
     """
 
     sha256: str
@@ -106,4 +106,4 @@ class Item:
     places: Sequence[str]
     places_total: int
     held: Held | None
-    origin: Sequence[tuple[str, str]]
+    provenance: Sequence[tuple[str, str]]

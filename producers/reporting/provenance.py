@@ -9,7 +9,7 @@ _STATES = {
     "unreadable": "there is one, but it cannot be read",
     "invalid": "the file was changed after it was signed, or the manifest is broken",
     "untrusted": "intact, but its signer is not on the trust list: anybody can sign like this",
-    "valid": "intact, but not everything in it is trusted",
+    "valid": "intact; there is no trust list, so nobody looked who signed it",
     "trusted": "intact, and its signer is on the trust list",
 }
 _DECLARED = {
@@ -24,7 +24,7 @@ Provenance = Mapping[str, Any]
 """The field `provenance` of a line of `fakesweep results`."""
 
 
-def origin_lines(provenance: Provenance | None) -> list[tuple[str, str]]:
+def provenance_lines(provenance: Provenance | None) -> list[tuple[str, str]]:
     """Returns a label and a text for each thing that a content says about its origin.
 
     The first line is about the C2PA manifest. A content whose origin was not read has one line, which says so.

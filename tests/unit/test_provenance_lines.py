@@ -3,16 +3,16 @@
 import pytest
 
 from producers.reporting.csv_findings import csv_pieces
-from producers.reporting.origins import origin_lines
-from worker.provenance import C2paState, Camera, Credentials, Declared, Generator, Iptc, Origin, Provenance
+from producers.reporting.provenance import provenance_lines
+from worker.provenance import C2paState, Camera, Credentials, Declared, Generator, Iptc, Provenance, ReadProvenance
 
 
 def lines(provenance: Provenance) -> dict[str, str]:
-    return dict(origin_lines(Origin("1", provenance).row()))
+    return dict(provenance_lines(ReadProvenance("1", provenance).row()))
 
 
 def test_an_origin_that_was_not_read_is_not_called_absent() -> None:
-    assert [label for label, _ in origin_lines(None)] == ["Origin"]
+    assert [label for label, _ in provenance_lines(None)] == ["Origin"]
     assert "proves nothing" in lines(Provenance())["C2PA manifest"]
 
 
@@ -25,8 +25,8 @@ def test_each_state_has_its_words(state: C2paState) -> None:
 
 @pytest.mark.parametrize("declared", Declared)
 def test_each_declaration_has_its_words(declared: Declared) -> None:
-    row = Origin("1", Provenance()).row() | {"declared": declared}
-    assert "picture" in dict(origin_lines(row))["The file says"]
+    row = ReadProvenance("1", Provenance()).row() | {"declared": declared}
+    assert "picture" in dict(provenance_lines(row))["The file says"]
 
 
 def test_everything_that_a_file_says_is_shown() -> None:
@@ -46,7 +46,7 @@ def test_csv_has_the_state_and_the_declaration() -> None:
     row = dict.fromkeys(("uri", "external_id", "outcome", "verdict", "score", "answer", "explanation", "contradicts",
                          "cut_off", "reason", "detail", "etag", "sha256", "width", "height", "detector", "reused_from",
                          "attempts", "decided_at"), "x") | {"detector": None}  # fmt: skip
-    read = Origin("1", Provenance(Credentials(C2paState.UNTRUSTED), generator=Generator("ComfyUI"))).row()
+    read = ReadProvenance("1", Provenance(Credentials(C2paState.UNTRUSTED), generator=Generator("ComfyUI"))).row()
     names, *rows = "".join(csv_pieces([[row | {"provenance": read}, row | {"provenance": None}]])).splitlines()
     assert names.endswith("decided_at,c2pa,declared")
     assert [one.rpartition("x,")[2] for one in rows] == ["untrusted,generated", ","]
