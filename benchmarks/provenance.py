@@ -74,8 +74,9 @@ def _kinds(listed: Signer) -> Mapping[str, bytes]:
 
 
 def _cost(reader: IsolatedReader, name: str, data: bytes) -> dict[str, float]:
-    state = reader.read(data).credentials.state
-    if not name.startswith(state.value):
+    said = reader.read(data)
+    state = said.credentials.state if said else None
+    if not state or not name.startswith(state.value):
         sys.exit(f"{name} was read as {state}")
     waited = []
     cpu = time.process_time()
@@ -102,8 +103,8 @@ def _mutate(reader: IsolatedReader, number: int) -> dict[str, Any]:
         started = time.perf_counter()
         said = reader.read(data)
         slowest = max(slowest, time.perf_counter() - started)
-        states[said.credentials.state.value] += 1
-        lost += any("crashed" in fault or "longer" in fault for fault in said.faults)
+        states[said.credentials.state.value if said else "not read"] += 1
+        lost += said is None or any("crashed" in fault or "longer" in fault for fault in said.faults)
     print(f"{number} mutated files: {dict(states)}; slowest {slowest:.2f} s; {lost} ended their process", flush=True)
     return {"files": number, "states": dict(states), "slowest_s": slowest, "ended_their_process": lost}
 

@@ -10,8 +10,6 @@ DOCUMENTS = (
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "deploy/helm/README.md",
-    ROOT / "deploy/images/README.md",
-    ROOT / "deploy/compose/README.md",
 )
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

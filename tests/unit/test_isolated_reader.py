@@ -64,7 +64,7 @@ def test_a_file_for_which_memory_was_missing_is_not_read(hostile: IsolatedReader
 
 
 def test_a_process_that_is_killed_between_two_files_is_replaced() -> None:
-    with IsolatedReader(trust_lists(), make_read=read_hostile) as reader:
+    with IsolatedReader(trust_lists(), wait_limit_s=3, make_read=read_hostile) as reader:
         before = set(readers())
         reader.read(with_texts(do="begin"))
         (child,) = set(readers()) - before

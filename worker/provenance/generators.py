@@ -41,7 +41,7 @@ def find_generator(metadata: Metadata) -> Generator | None:
 
 @cache
 def _parsers() -> tuple[Parser, ...]:
-    return tuple(parser() for parser in MANAGED_PARSERS)
+    return tuple(parser() for parser in MANAGED_PARSERS)  # type: ignore[abstract]  # all are whole classes
 
 
 def _parsed(metadata: Metadata) -> Generator | None:
@@ -97,5 +97,5 @@ def _by_name(metadata: Metadata) -> Generator | None:
         for beginning, generator in _PROGRAMS.items():
             if name.lower().startswith(beginning):
                 return Generator(generator)
-    generator = _CREDITS.get((metadata.iptc().credit or "").lower())
-    return Generator(generator) if generator else None
+    credited = _CREDITS.get((metadata.iptc().credit or "").lower())
+    return Generator(credited) if credited else None

@@ -111,6 +111,7 @@ class IsolatedReader:
             if future.done():
                 return error
             future.cancel()
+            self._renew(pool)  # pebble may have lost its process without a word
             return RuntimeError(f"no answer within {self._wait_limit_s} s")
         except BrokenProcessPool as error:
             self._renew(pool)
