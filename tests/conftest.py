@@ -6,6 +6,8 @@ never in CI. `make test` runs the tests in two processes: see tests.two_processe
 """
 
 import os
+import signal
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,6 +45,13 @@ keep_to_one_core()
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WholeModules:
     """See tests.two_processes."""
     return WholeModules(config, log)
+
+
+def pytest_configure() -> None:
+    """Handles the signals of a terminal as in one. `nohup` and background jobs ignore them, and children would, too."""
+    for number, handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) == signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+            signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -129,12 +129,12 @@ def _begin(connection: Connection) -> None:
 
 def _stopped(database: Database, before: SchemaState | None, error: Exception) -> ConfigurationError:
     """Returns the error, which says what failed and which revision the schema has now."""
-    fault = _unreachable(error)
     if before is None:
-        return fault
+        return _unreachable(error)
+    fault = _unreachable(error, "connect as the owner of the tables (docs/roles.md)")
     cause = getattr(error, "orig", None) or error
     if isinstance(cause, InsufficientPrivilege):
-        return ConfigurationError(f"{fault}: connect as the owner of the tables (docs/roles.md)")
+        return fault
     try:
         with database.connect() as connection:
             reached = state_of(connection).revision
@@ -206,8 +206,12 @@ def _check_encoding(connection: Connection) -> None:
         )
 
 
-def _unreachable(error: Exception) -> ConfigurationError:
+_GRANT = "let the owner of the schema run `fakesweep roles --grant ROLE=LOGIN` (docs/roles.md)"
+
+
+def _unreachable(error: Exception, without_rights: str = _GRANT) -> ConfigurationError:
+    """`without_rights` is the remedy for a login that may not do this."""
     cause = " ".join(str(getattr(error, "orig", None) or error).split())
     if isinstance(getattr(error, "orig", error), psycopg.errors.InsufficientPrivilege):
-        cause += ": let the owner of the schema run `fakesweep roles --grant ROLE=LOGIN` (docs/roles.md)"
+        cause += f": {without_rights}"
     return ConfigurationError(f"DATABASE_URL: the database cannot be used: {database_explained(cause) or cause[:400]}")

@@ -72,7 +72,7 @@ def export(
     with progress.shown("writing records", total=None) as advance:
         wanted = Export(
             load_description(settings),
-            Selection(scan_ids, time_of(since)),
+            Selection(scan_ids, time_of(since, "--since")),
             shares,
             seed,
             labels,

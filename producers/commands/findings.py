@@ -169,7 +169,7 @@ def flagged(
     from producers.reporting import contents, progress
     from producers.scan_names import scan_named
 
-    since, database = time_of(new_since), open_database(environment())
+    since, database = time_of(new_since, "--new-since"), open_database(environment())
     scan_id = None if scan is None else scan_named(database, scan)
     found = contents.flagged(database, contents.Wanted(since=since, unreviewed=unreviewed, scan_id=scan_id), limit)
     if as_json:

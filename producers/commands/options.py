@@ -6,6 +6,7 @@ The commands import what they work with when they run: see `producers/commands/_
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -76,7 +77,7 @@ def checked(model: type[Model], **options: Any) -> Model:
     except ValidationError as error:
         fault = error.errors()[0]
         option = "".join(f"{_option(part)} " for part in fault["loc"] if isinstance(part, str))
-        text = " ".join(_option(word) if word in options else word for word in worded(fault).split())
+        text = re.sub(r"\b[a-z_]+\b", lambda word: _option(word[0]) if word[0] in options else word[0], worded(fault))
         raise UsageError(f"{option}{text}") from None
 
 
@@ -103,14 +104,14 @@ def uri_of(text: str) -> str:
         raise UsageError(str(error)) from None
 
 
-def time_of(text: str | None) -> datetime | None:
-    """The time that an option names in ISO 8601; without a zone, it is in UTC. Raises UsageError."""
+def time_of(text: str | None, option: str) -> datetime | None:
+    """The time that this option names in ISO 8601; without a zone, it is in UTC. Raises UsageError."""
     if text is None:
         return None
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"{text!r} is no time: write it as 2026-11-27 or 2026-11-27T02:00:00+00:00") from None
+        raise UsageError(f"{option} {text!r} is no time: write it as 2026-11-27T02:00:00+00:00 or 2026-11-27") from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 

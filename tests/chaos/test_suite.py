@@ -19,8 +19,10 @@ from tests.processes import ROOT
 
 ROUND = ["--rounds", "1", "--seed", "1", "--images", "160", "--submissions", "24"]
 SHORT = [*ROUND, "--storm-s", "10"]
-SLOW = [*ROUND, "--brokers", "redis", "--storm-s", "25", "--settle-s", "45", "--image-s", "0.2"]
-"""The options for the copies. Each image takes so long that a kill hits some images."""
+SLOW = [*ROUND, "--brokers", "redis", "--storm-s", "50", "--settle-s", "60", "--image-s", "0.4"]
+"""The options for the copies. Each image takes so long that a kill hits some images. On a busy machine, a worker needs
+half a minute to start again, so the storm is long enough for several kills.
+"""
 
 DEATHS = ["--faults", "worker_sigkill,engine_crash", "--twice", "no"]
 COPIES = ["--faults", "message_twice", "--twice", "yes"]

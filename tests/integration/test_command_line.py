@@ -289,7 +289,10 @@ def test_a_wrong_option_is_explained_in_plain_words(
         (("scan", "x", "--token", ""), "--token must have 1 or more characters"),
         (("scan", "x", "--suffix", ""), "--suffix must have 1 or more characters"),
         (("scan", "x", "--min-bytes", "2", "--max-bytes", "1"), "--min-bytes must not be above --max-bytes"),
-        (("export", "--output", "x", "--since", "0000"), "'0000' is no time: write it as 2026-11-27"),
+        (
+            ("export", "--output", "x", "--since", "0000"),
+            "--since '0000' is no time: write it as 2026-11-27T02:00:00+00:00",
+        ),
     ],
 )
 def test_a_value_that_cannot_be_is_refused(environment: Environment, arguments: tuple[str, ...], said: str) -> None:

@@ -38,7 +38,7 @@ def test_a_decision_or_skip_is_stored_even_if_no_item_comes_next(desk: ReviewDes
     fields = {name: unescape(value) for name, value in re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form)}
     answer = heron.post(f"/items/{first}/{act}", data={**fields, "statement": "fake"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/queue")
-    assert "Others were faster. Try again." in heron.get("/queue").text
+    assert "Other reviewers took these items first. Try again." in heron.get("/queue").text
     count = "SELECT count(*) FROM {} WHERE sha256 = :sha256"
     with desk.database.begin() as connection:
         reviews, skips = (

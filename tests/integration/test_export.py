@@ -507,7 +507,7 @@ def test_the_command(database: Database, database_url: str, bucket: str, tmp_pat
 @pytest.mark.parametrize(
     ("wrong", "code", "said"),
     [
-        (("--train", "0.9"), 2, "train, validation and test must sum to 1, not to 1.1"),
+        (("--train", "0.9"), 2, "--train, --validation and --test must sum to 1, not to 1.1"),
         (("--labels", "{labels}", "--strict"), 2, "--strict: line 1: unknown_image"),
         (("--images", "--strict"), 2, "--strict: s3://"),
         (("--since", "yesterday"), 2, "--since"),

@@ -159,7 +159,7 @@ def test_a_scan_that_was_repaired_after_the_search_is_kept(archive: Archive) -> 
     scan_id = swept(archive, days_ago(91))
     (found,) = retention.droppable(archive.database, days_ago(90))
     change(archive.database, scan_id, finished_at=NOW)
-    with pytest.raises(ScanStateError, match="or was lately"):
+    with pytest.raises(ScanStateError, match="or was at work recently"):
         retention.drop_partition(archive.database, found.partition, days_ago(90))
     assert count(archive.database, "findings") == 6
 

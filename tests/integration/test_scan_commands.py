@@ -283,7 +283,7 @@ def test_a_wrong_command_line_makes_no_scan(environment: Environment, tmp_path: 
     gone = error_of("scan", str(tmp_path / "gone"), environment=environment, code=USAGE)
     assert "not found" in gone
     rules = error_of("scan", str(tmp_path), "--min-bytes", "5", "--max-bytes", "3", environment=environment, code=USAGE)
-    assert "min_bytes must not be above max_bytes" in rules
+    assert "--min-bytes must not be above --max-bytes" in rules
     assert "--min-bytes" in error_of("scan", str(tmp_path), "--min-bytes", "-1", environment=environment, code=USAGE)
     assert counted(environment, "SELECT count(*) FROM scans") == 0
 
