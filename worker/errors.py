@@ -4,6 +4,7 @@ defined where it is raised.
 FakesweepError
 │   Errors of a command. They print one line to stderr. The exit code is 1 unless the line below names another one.
 ├── ConfigurationError      the operator must change a setting: exit code 2
+│   └── SchemaTooNewError   the schema does not work with this release: install a newer one
 ├── UsageError              the user must change the command line: exit code 2
 ├── SourceError             a source cannot be read: repair it, then resume the scan
 │   └── UnknownSourceError  the user must name another source: exit code 2

@@ -210,7 +210,7 @@ def test_faults_are_explained_in_sentences(app: FastAPI) -> None:
     client = logged_in(app, "heron")
     told = client.get("/asks", params={"scan": "x", "sha256": "x"})
     assert told.status_code == 422
-    for said in ("is not as it must be: scan.", "lacks this: number.", "is not as it must be: sha256."):
+    for said in ("is not valid: scan.", "lacks this: number.", "is not valid: sha256."):
         assert said in told.text
     assert not any(word in told.text for word in ("pattern", "String", "UUID"))
     told = client.get("/no_scan")
