@@ -34,7 +34,7 @@ from worker.metrics import Metrics
 from worker.metrics.declared import READY, WORKER, WORKER_INFO
 from worker.migrate import check_schema
 from worker.path import Parts
-from worker.provenance.open import open_reader
+from worker.provenance.open import open_readers
 from worker.replicas import Replica, hang_up
 from worker.settings import Settings
 from worker.stopping import StoppedByHangUp
@@ -114,7 +114,7 @@ def build(
     app.conf.lane_threads = {queue: threads[queue] for queue in settings.queues}
     app.conf.metrics = metrics
     broker.check_broker(app)
-    scanned, submitted = open_reader(settings.trust_list), open_reader(settings.trust_list)
+    scanned, submitted = open_readers(settings.trust_list)
     description, engine = start(description, settings)
     warm_up(engine, description.preprocessing.edge)
     scans = Parts(

@@ -20,8 +20,17 @@ _DECLARED = {
 }
 _MOST_ACTIONS = 10
 
+FIELDS = ("c2pa", "declared", "signer", "source_type", "generator", "camera", "says")
+"""The columns of `provenance` that are shown."""
+
 Provenance = Mapping[str, Any]
 """The field `provenance` of a line of `fakesweep results`."""
+
+
+def newest_row(sha256: str) -> str:
+    """Returns the SQL of the newest row of a content. `sha256` is SQL, such as a column or a parameter."""
+    columns = ", ".join(FIELDS)
+    return f"SELECT {columns} FROM provenance WHERE sha256 = {sha256} ORDER BY read_at DESC, revision LIMIT 1"  # noqa: S608 - constants
 
 
 def provenance_lines(provenance: Provenance | None) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping, select, text
 from sqlmodel import col
 
+from producers.reporting.provenance import FIELDS, newest_row
 from producers.scans import find_scan
 from worker.database import Database, figures, transaction
 from worker.database.lifecycle import ACTIVE
@@ -28,12 +29,7 @@ _CALIBRATION = ("fitted_on", "images", "error_before", "error_after")
 _FIELDS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "explanation", "contradicts", "cut_off",
            "reason", "detail", "etag", "sha256", "width", "height")  # fmt: skip
 
-DETAILS = """
-SELECT d.*, p.c2pa, p.declared, p.signer, p.source_type, p.generator, p.camera, p.says
-FROM finding_details d
-LEFT JOIN LATERAL (
-    SELECT * FROM provenance r WHERE r.sha256 = d.sha256 ORDER BY r.read_at DESC, r.revision LIMIT 1
-) p ON true"""
+DETAILS = f"SELECT d.*, p.* FROM finding_details d LEFT JOIN LATERAL ({newest_row('d.sha256')}) p ON true"  # noqa: S608 - constants
 """Selects the rows from which `finding` makes a line. The findings are `d`."""
 
 
@@ -148,5 +144,4 @@ def finding(row: RowMapping) -> dict[str, Any]:
 
 def _provenance(row: RowMapping) -> dict[str, Any] | None:
     """What the content says about its origin, or None if no worker has read it."""
-    names = ("c2pa", "declared", "signer", "source_type", "generator", "camera", "says")
-    return None if row["c2pa"] is None else {name: row[name] for name in names}
+    return None if row["c2pa"] is None else {name: row[name] for name in FIELDS}

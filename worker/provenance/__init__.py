@@ -1,6 +1,6 @@
 """What an image file says about its own origin. It stands beside the verdict, and never changes it.
 
-`reading` looks at the bytes of one file, without any network. `reader` does so in a process of its own, which it ends
+`reading` looks at the bytes of one file, without any network. `isolated` does so in a process of its own, which it ends
 when a file takes too long. That a file says nothing proves nothing: anybody can remove what a file says.
 """
 

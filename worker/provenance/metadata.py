@@ -89,9 +89,10 @@ def _read_png(data: bytes, _kind: str, found: Metadata) -> None:
 
 
 def _read_webp(data: bytes, _kind: str, found: Metadata) -> None:
-    parts = {
-        name: bytes(body) for name, body in reversed(list(chunks(memoryview(data), 12))) if name in {b"EXIF", b"XMP "}
-    }
+    parts: dict[bytes, bytes] = {}
+    for name, body in chunks(memoryview(data), 12):
+        if name in {b"EXIF", b"XMP "}:
+            parts.setdefault(name, bytes(body))
     _take(found, _exif(parts[b"EXIF"]) if b"EXIF" in parts else None, parts.get(b"XMP "))
 
 

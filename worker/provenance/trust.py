@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from worker.errors import ConfigurationError
+from worker.named_files import expanded, unreadable
 
 FOLDER = Path(__file__).parent / "trust"
 
@@ -18,6 +19,7 @@ DATED = "2026-08-05"
 """When the shipped lists were issued."""
 
 
+_SETTING = "FAKESWEEP_TRUST_LIST"
 NOBODY = Path("none")
 """The value of the setting that means: no list."""
 
@@ -63,13 +65,13 @@ def _shipped(what: str) -> str:
 
 def _read(path: Path) -> str:
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"FAKESWEEP_TRUST_LIST cannot be read: {error}") from None
+        text = expanded(_SETTING, path).read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        raise unreadable(_SETTING, path, error) from None
     if "-----BEGIN CERTIFICATE-----" not in text:
-        raise ConfigurationError(f"FAKESWEEP_TRUST_LIST holds no certificate in PEM: {path}")
+        raise ConfigurationError(f"{_SETTING} holds no certificate in PEM: {path}")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except (ssl.SSLError, ValueError) as error:
-        raise ConfigurationError(f"FAKESWEEP_TRUST_LIST: a certificate in {path} is damaged: {error}") from None
+        raise ConfigurationError(f"{_SETTING}: a certificate in {path} is damaged: {error}") from None
     return text

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlmodel import Session
 
-from producers.reporting.provenance import provenance_lines
+from producers.reporting.provenance import newest_row, provenance_lines
 from producers.web.access.people import Person
 from producers.web.desk.claims import held_by
 from producers.web.desk.shown import DetectorShown, Item, ReviewShown, ScanShown, VerdictShown
@@ -57,10 +57,7 @@ FROM reviews r LEFT JOIN withdrawals w ON w.review_id = r.id
 WHERE r.sha256 = :sha256
 ORDER BY r.created_at, r.id
 """
-_PROVENANCE = """
-SELECT c2pa, declared, signer, source_type, generator, camera, says
-FROM provenance WHERE sha256 = :sha256 ORDER BY read_at DESC, revision LIMIT 1
-"""
+_PROVENANCE = newest_row(":sha256")
 _STATUS = "SELECT statement, disputed FROM review_status WHERE sha256 = :sha256"
 _IS_SECOND = f"SELECT FROM contents c, second_looks l WHERE c.sha256 = :sha256 AND {BLIND}"
 # A content that was never flagged has no places there. Its verdicts say where it is.
