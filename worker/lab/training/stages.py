@@ -1,9 +1,7 @@
 """Runs one stage of a recipe: transformers' Trainer over a sequence of examples. It continues after a kill."""
 
-import json
 import math
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from worker.detector.description import DetectorDescription
 from worker.files import move_into_place
 from worker.lab.training.lessons import Answers, Classes, Collator, Examples, TowerClassifier
 from worker.lab.training.recipe import Part, Stage
+from worker.lab.training.resuming import KeepNewest, last_complete_checkpoint
 from worker.lab.training.squares import TrainingSet
 
 log = structlog.get_logger(__name__)
@@ -64,9 +63,10 @@ def run_stage(model: Any, stage: Stage, lessons: Lessons, folder: Path) -> list[
         args=_arguments(stage, lessons, folder, len(examples)),
         train_dataset=examples,
         data_collator=_collator(lessons.processor.tokenizer),
+        callbacks=[KeepNewest()],
     )
     with PartialState().main_process_first():
-        last = last_whole_checkpoint(folder)
+        last = last_complete_checkpoint(folder)
     log.info("training_stage", stage=stage.name, examples=len(examples), goes_on_from=last and last.name)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     _save(trainer, model, stage, folder / "model")
@@ -138,7 +138,6 @@ def _arguments(stage: Stage, lessons: Lessons, folder: Path, examples: int) -> T
         dataloader_num_workers=4 if on_gpu else 0,
         remove_unused_columns=False,
         save_steps=lessons.save_steps,
-        save_total_limit=2,
         logging_steps=max(1, min(10, examples // images)),
         report_to="none",
         seed=lessons.seed,
@@ -186,20 +185,3 @@ def _lora(stage: Stage) -> LoraConfig:
         target_modules=_LORA_TARGETS,
         modules_to_save=[name for part, name in whole.items() if part in stage.train] or None,
     )
-
-
-def last_whole_checkpoint(folder: Path) -> Path | None:
-    """Returns the newest complete checkpoint of a stage. Removes checkpoints that a kill left incomplete.
-
-    The trainer writes its state last, so a checkpoint whose state can be read is complete.
-    """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    while found:
-        newest = found.pop()
-        try:
-            json.loads((newest / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            shutil.rmtree(newest, ignore_errors=True)
-        else:
-            return newest
-    return None
