@@ -1,4 +1,4 @@
-"""Whether this machine has room: disk for temporary files, and memory under the limit of its container."""
+"""Whether this machine has room: disk for temporary files, shared memory, and memory under a container's limit."""
 
 import os
 import shutil
@@ -11,6 +11,8 @@ from producers.checking.rows import Check, Process, Row, Subject, ok, skipped, w
 _GIB = 2**30
 _LEAST_TEMPORARY = 2**30
 """Bytes. Reports, exports and Python's own temporary files are smaller."""
+_LEAST_SHARED = 160 * 2**20
+"""Bytes. vLLM's engine passes images to its own process through shared memory. With less, its start fails. Measured."""
 _PYTHON = {Process.WORKER: 4 * _GIB, Process.WEB: _GIB // 2}
 """What a process needs beside its images: torch and vLLM with their own process, or the web server. In bytes."""
 _NO_LIMIT = 2**60
@@ -31,6 +33,25 @@ def room(folder: Path, *, least: int, setting: str) -> Row:
 
 def _temporary(_: Subject) -> Iterator[Row]:
     yield room(Path(tempfile.gettempdir()), least=_LEAST_TEMPORARY, setting="TMPDIR")
+
+
+def _shared_memory(subject: Subject) -> Iterator[Row]:
+    if subject.settings.engine != "vllm":
+        yield skipped("only vLLM needs it")
+    else:
+        yield shared_memory(Path("/dev/shm"))  # noqa: S108 - it is asked for its size
+
+
+def shared_memory(folder: Path, least: int = _LEAST_SHARED) -> Row:
+    """Says whether the shared memory at `folder` has `least` bytes free."""
+    if not folder.is_dir():
+        return skipped(f"there is no {folder}")
+    free = shutil.disk_usage(folder).free
+    found = f"{free >> 20} MiB free in {folder}"
+    if free < least:
+        remedy = "give the container more: docker run --shm-size 1g, shm_size in Compose, or an emptyDir in memory"
+        return wrong(f"{found}; vLLM needs {least >> 20} MiB", remedy)
+    return ok(found)
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:
@@ -96,5 +117,6 @@ def enough(limit: int, wanted: int, process: Process) -> Row:
 
 CHECKS = (
     Check("temporary files", _temporary, "set TMPDIR to a folder with room", after=None),
+    Check("shared memory", _shared_memory, "give more to /dev/shm", needed_by=frozenset({Process.WORKER})),
     Check("memory limit", _memory, "raise the limit", needed_by=frozenset({Process.WORKER, Process.WEB})),
 )

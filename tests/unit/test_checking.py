@@ -104,6 +104,15 @@ def test_the_nightly_file(tmp_path: Path) -> None:
     assert check("nightly file", subject_of()).state is WRONG
 
 
+def test_shared_memory(tmp_path: Path) -> None:
+    assert machine.shared_memory(tmp_path, least=1).state is OK
+    row = machine.shared_memory(tmp_path, least=2**60)
+    assert (row.state, "--shm-size" in str(row.remedy)) == (WRONG, True)
+    assert machine.shared_memory(tmp_path / "none").state is SKIPPED
+    assert check("shared memory", subject_of(Process.WORKER, engine="transformers")).state is SKIPPED
+    assert check("shared memory", subject_of(Process.WORKER)).state in {OK, WRONG}
+
+
 @pytest.mark.parametrize(("version", "state"), [(140022, WRONG), (150000, OK), (180001, OK)])
 def test_versions_of_postgres(version: int, state: State) -> None:
     assert database.supported(version).state is state
