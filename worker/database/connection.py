@@ -100,7 +100,8 @@ def _limits(patience: Patience) -> list[str]:
 
 def _begin(limits: list[str], connection: Transacted) -> None:
     """Sets the limits and the actor of a transaction that begins."""
-    raw: Any = connection.connection.driver_connection  # SQLAlchemy's connection would begin another transaction
+    # SQLAlchemy's connection would begin another transaction. This one is also there after `detach`.
+    raw: Any = connection.connection.dbapi_connection
     actor = connection.get_execution_options().get("actor")
     settings = limits if actor is None else [*limits, f"SET LOCAL fakesweep.actor = {_quoted(actor)}"]
     if settings and not raw.autocommit:
