@@ -6,6 +6,7 @@
     provenance n--1 (sha256)               what a content says about its origin, append-only
     reviews   1--1 withdrawals             what their authors took back, append-only
     claims, skips, second_looks, logins, api_tokens, idempotency_keys      the review desk and the API
+    webhook_endpoints 1--n outbox          who is told of what, and what is still to be sent
 
 The tables are made for 10^8 findings: `findings` is partitioned by list, with one partition per scan (`scan_…`) and
 one per month for submissions (`live_2026_11`). So an old scan is dropped, and not deleted row by row.
@@ -28,6 +29,7 @@ from worker.tables.reviews import (
 )
 from worker.tables.scans import MessageTry, Repaired, Scan, ScanStatus, Suspect, Unpublished
 from worker.tables.similarity import ContentHash
+from worker.tables.webhooks import MessageState, OutboxMessage, WebhookEndpoint, WebhookKind
 
 __all__ = [
     "NAMING",
@@ -47,7 +49,9 @@ __all__ = [
     "IdempotencyKey",
     "Login",
     "Look",
+    "MessageState",
     "MessageTry",
+    "OutboxMessage",
     "Outcome",
     "Repaired",
     "Review",
@@ -65,5 +69,7 @@ __all__ = [
     "Suspect",
     "Unpublished",
     "Verdict",
+    "WebhookEndpoint",
+    "WebhookKind",
     "Withdrawal",
 ]
