@@ -1,6 +1,7 @@
 """Says what each role of the database may do: `fakesweep roles` grants this and nothing else.
 
-Nobody but the owner may truncate a table, change or delete verdicts, reviews and withdrawals, or change findings.
+Nobody but the owner may truncate a table, change findings, or change or delete what is append-only: verdicts, reviews,
+withdrawals, events, makers and replaced failures.
 Partitions of `findings` and identity columns need no grants: a role that may write the table may also write them.
 """
 
@@ -75,6 +76,10 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     # What a content says is written once for each revision of the reader. It may hold prompts and names of people, so
     # dashboards read the view, which leaves them out.
     "provenance": {WORKER: "SELECT, INSERT", PRODUCER: "SELECT"},
+    # Triggers write events and replaced failures; `record_event` writes what no trigger sees.
+    "events": {PRODUCER: "SELECT"},
+    "makers": {WORKER: "SELECT, INSERT", PRODUCER: "SELECT"},
+    "replaced_failures": {PRODUCER: "SELECT"},
     # It holds the secrets that sign webhooks. Only the owner adds endpoints; a sender disables one that is gone.
     "webhook_endpoints": {WEBHOOKS: "SELECT, UPDATE (disabled_at)"},
     # Triggers write it, with the owner's rights. INSERT: drift alarms, which no trigger sees.
@@ -98,6 +103,7 @@ VIEWS: Mapping[str, Mapping[Role, str]] = {
     "finding_details": {**_EVERYBODY, PRODUCER: "SELECT"},
     "flagged_findings": _EVERYBODY,
     "content_provenance": _EVERYBODY,
+    "event_log": _EVERYBODY,
     "scan_progress": _EVERYBODY,
     "findings_by_hour": _EVERYBODY,
     "failures": _EVERYBODY,
@@ -117,6 +123,8 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "ensure_findings_partition": (WORKER, PRODUCER),
     # For retention. The function refuses while a scan is running.
     "drop_findings_partition": (PRODUCER,),
+    # Events that no trigger sees. The function refuses kinds that triggers write.
+    "record_event": (PRODUCER,),
     # Triggers that run with their owner's rights. Firing them needs no grant.
     "findings_added": (),
     "findings_removed": (),
@@ -129,6 +137,13 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "findings_named": (),
     "content_hashed": (),
     "contents_in_question": (),
+    "scan_started": (),
+    "scan_changed": (),
+    "token_changed": (),
+    "reviewer_changed": (),
+    "login_changed": (),
+    "detector_changed": (),
+    "failures_replaced": (),
     "findings_to_outbox": (),
     "review_to_outbox": (),
     "scan_to_outbox": (),

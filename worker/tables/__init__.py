@@ -5,6 +5,8 @@
     reviewers 1--n reviews n--1 (sha256)   what people state that a content is, append-only
     provenance n--1 (sha256)               what a content says about its origin, append-only
     reviews   1--1 withdrawals             what their authors took back, append-only
+    makers    1--n verdicts                the software and the card that made them, append-only
+    events, replaced_failures              who did what, and failures that were judged again, append-only
     claims, skips, second_looks, logins, api_tokens, idempotency_keys      the review desk and the API
     webhook_endpoints 1--n outbox          who is told of what, and what is still to be sent
 
@@ -14,6 +16,7 @@ one per month for submissions (`live_2026_11`). So an old scan is dropped, and n
 
 from worker.tables.columns import NAMING
 from worker.tables.desk import ApiToken, Claim, IdempotencyKey, Login, Look, Scope, SecondLook, Skip
+from worker.tables.events import RECORDED, Event, EventKind, Maker, ReplacedFailure
 from worker.tables.findings import Detector, Finding, Outcome, StoredObject, StoredVerdict, Verdict
 from worker.tables.kept import ContentExternalId, ContentHistory, ContentPlace, FlaggedDaily, HourlyCount
 from worker.tables.provenance import ContentProvenance
@@ -33,6 +36,7 @@ from worker.tables.webhooks import MessageState, OutboxMessage, WebhookEndpoint,
 
 __all__ = [
     "NAMING",
+    "RECORDED",
     "ApiToken",
     "Claim",
     "ContentExternalId",
@@ -43,17 +47,21 @@ __all__ = [
     "ContentReviews",
     "DeskRole",
     "Detector",
+    "Event",
+    "EventKind",
     "Finding",
     "FlaggedDaily",
     "HourlyCount",
     "IdempotencyKey",
     "Login",
     "Look",
+    "Maker",
     "MessageState",
     "MessageTry",
     "OutboxMessage",
     "Outcome",
     "Repaired",
+    "ReplacedFailure",
     "Review",
     "ReviewKind",
     "ReviewedVerdict",
