@@ -81,10 +81,11 @@ class Sender:
         self.looked_at = time.monotonic()
         for endpoint_id in due:
             if endpoint_id not in lanes:
-                lanes[endpoint_id] = asyncio.create_task(self._guarded(self._lane(endpoint_id)))
+                lanes[endpoint_id] = asyncio.create_task(self._guarded(self.send_due(endpoint_id)))
         return LOOK_S
 
-    async def _lane(self, endpoint_id: int) -> None:
+    async def send_due(self, endpoint_id: int) -> None:
+        """Sends the messages of an endpoint until none is due. Raises DatabaseUnavailableError."""
         while not self._stop.is_set():
             batch = await self._ask(outbox.claim, endpoint_id, lease_s=self.lease_s)
             if batch is None or not batch.seen:
