@@ -1,5 +1,6 @@
 """A receiver of webhooks over HTTP, which verifies signatures and behaves as well or as badly as a test wants."""
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import trustme
 from standardwebhooks import Webhook
 
 from producers.webhooks.endpoints import add_endpoint, find_endpoint
@@ -30,14 +32,14 @@ class Receiver:
     answers: list[Any] = field(default_factory=list)
     delay_s: float = 0.0
     got: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    at_once: int = 0
-    most_at_once: int = 0
+    certificate: trustme.LeafCert | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     ended: threading.Event = field(default_factory=threading.Event)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook?a=b"
+        """Returns the address. With a certificate, it is that of a name, which the certificate must hold."""
+        return f"{'https://localhost' if self.certificate else 'http://127.0.0.1'}:{self.port}/hook?a=b"
 
     @property
     def names(self) -> list[str]:
@@ -53,12 +55,8 @@ class Receiver:
         payload = Webhook(self.secret).verify(body, headers)
         with self.lock:
             self.got.append(({key.lower(): value for key, value in headers.items()}["webhook-id"], payload))
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
             answer = self.answers.pop(0) if self.answers else 204
         time.sleep(self.delay_s)
-        with self.lock:
-            self.at_once -= 1
         return answer
 
 
@@ -96,6 +94,10 @@ def receiver(**given: Any) -> Iterator[Receiver]:
 
     server = Server(("127.0.0.1", 0), Handler)
     made.port = server.server_port
+    if made.certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        made.certificate.configure_cert(context)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     try:
         yield made

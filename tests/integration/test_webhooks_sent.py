@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import ssl
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from sqlalchemy import text
 
 from producers.webhooks import endpoints, outbox
@@ -165,6 +167,19 @@ def test_an_address_that_is_not_allowed_gets_nothing(database: Database, there: 
     asyncio.run(Sender(database, Poster()).send_due(endpoint))
     assert there.got == []
     assert "127.0.0.1, which is not a public address" in str(states(database)[0][2])
+
+
+@pytest.mark.parametrize(("name", "delivered"), [("localhost", True), ("127.0.0.1", False), ("other", False)])
+def test_the_certificate_must_be_that_of_the_name_in_the_url(database: Database, name: str, delivered: bool) -> None:
+    """The connection goes to an address that was checked, and yet TLS asks for the name."""
+    ca, trust = trustme.CA(), ssl.create_default_context()
+    ca.configure_trust(trust)
+    with receiver(certificate=ca.issue_cert(name)) as there:
+        endpoint = there.endpoint(database)
+        put(database, endpoint, "a")
+        asyncio.run(Sender(database, Poster([*LOOPBACK, ip_network("::1")], trust)).send_due(endpoint))
+        assert (there.names == ["a"]) == delivered
+    assert delivered or "certificate verify failed" in str(states(database)[0][2])
 
 
 def test_two_senders_share_the_work(database: Database, there: Receiver) -> None:
