@@ -20,7 +20,10 @@ from tests.documents import ROOT
 CHART = ROOT / "deploy" / "helm" / "fakesweep"
 VALUES = {path.stem.removeprefix("values-"): path for path in sorted(CHART.glob("values-*.yaml"))}
 """The values files for each purpose, by name."""
-EVERYTHING = ("--set", "migration.finish=true", "--set", "caBundle.configMap=authority", "--set", "web.reasons=x = 1")
+EVERYTHING = (
+    *("--set", "migration.finish=true", "--set", "caBundle.configMap=authority", "--set", "web.reasons=x = 1"),
+    *("--set", "webhooks.enabled=true,webhooks.networks={10.1.0.0/16}"),
+)
 """Options that make the chart render the objects that no values file asks for."""
 RENDERED = [(name, *options) for name in VALUES for options in ((), EVERYTHING)]
 """The arguments of `render`: each values file, without and with EVERYTHING."""

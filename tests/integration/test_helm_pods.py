@@ -10,7 +10,7 @@ import yaml
 from producers.web.serve import GRACE_S
 from tests.conftest import IN_CI
 from tests.documents import ROOT
-from tests.helm import CHART, EVERYTHING, RENDERED, VALUES, containers, find_helm, one, pods, render
+from tests.helm import CHART, EVERYTHING, RENDERED, VALUES, containers, environment, find_helm, one, pods, render
 from tests.integration.test_api_scopes import TABLE
 from worker.settings import Settings
 
@@ -136,6 +136,18 @@ def test_a_worker_of_production_reaches_nothing_but_its_services() -> None:
     assert all(spec["policyTypes"] == ["Ingress", "Egress"] for spec in policies.values())
     kinds = {each["kind"] for each in render("one-gpu")}
     assert "NetworkPolicy" not in kinds
+
+
+def test_webhooks_get_the_database_and_the_receivers_and_nothing_else() -> None:
+    rendered = render("production", *EVERYTHING)
+    policy = one(rendered, "NetworkPolicy", "webhooks")["spec"]
+    assert [rule["ports"][0]["port"] for rule in policy["egress"]] == [53, 5432, 443, 443]
+    pod = one(rendered, "Deployment", "webhooks")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    given = environment(container)
+    assert {name for name in given if "BROKER" in name or "S3" in name or "SECRET" in name} == set()
+    assert given["FAKESWEEP_WEBHOOKS_NETWORKS"] == "10.1.0.0/16"
+    assert container["ports"] == [{"name": "metrics", "containerPort": int(given["FAKESWEEP_WEBHOOKS_PORT"])}]
 
 
 def test_only_our_pods_can_reach_the_bundled_services() -> None:

@@ -230,6 +230,8 @@ def test_a_variable_that_the_chart_sets_cannot_be_set_a_second_time() -> None:
         "worker.queues={moderation.scan}",
         "--set",
         "caBundle.configMap=x",
+        "--set",
+        "webhooks.enabled=true,webhooks.networks={10.1.0.0/16}",
     )
     ours = {key for _, each in containers(render("production", *options), ours=True) for key in environment(each)}
     names = sorted(name for name in ours if name.startswith("FAKESWEEP_"))
@@ -250,7 +252,9 @@ def test_every_value_is_in_the_table_of_the_readme() -> None:
     named = set(re.findall(r"`([\w.]+)`", told))
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     for path in leaves(values):
-        of_all_pods = path[0] in {"worker", "web", "nightly", "listen"} and f"….{'.'.join(path[1:])}" in told
+        of_all_pods = (
+            path[0] in {"worker", "web", "nightly", "listen", "webhooks"} and f"….{'.'.join(path[1:])}" in told
+        )
         assert ".".join(path) in named or of_all_pods, ".".join(path)
 
 

@@ -61,7 +61,10 @@ CLAIM = "INSERT INTO claims (sha256, id, reviewer, until) VALUES (repeat('0', 64
 UPDATE claims SET until = now(); DELETE FROM claims"
 LOGIN = "INSERT INTO logins (identity, reviewer) VALUES ('proxy:mallory', 'r1')"
 TOKEN = "INSERT INTO api_tokens (name, token_sha256, scopes) VALUES ('t', repeat('0', 64), '{read}')"
+OUTBOX = "SELECT secret FROM webhook_endpoints; UPDATE webhook_endpoints SET disabled_at = now(); \
+UPDATE outbox SET state = 'dead', ended_at = now(); DELETE FROM outbox; SELECT * FROM drift"
 ALLOWED = [
+    ("webhooks", OUTBOX),
     ("worker", COPY_VERDICT),
     ("worker", COPY_FINDING),
     ("worker", "DELETE FROM findings WHERE outcome = 'failed'"),
@@ -113,6 +116,12 @@ REFUSED = [
     *((role, TOKEN) for role in OTHERS),
     *((role, "UPDATE reviewers SET role = 'admin'") for role in OTHERS),
     *((role, "UPDATE api_tokens SET withdrawn_at = NULL") for role in OTHERS),
+    *((role, "SELECT secret FROM webhook_endpoints") for role in OTHERS if role is not Role.WEBHOOKS),
+    *((role, "SELECT data FROM outbox") for role in OTHERS if role is not Role.WEBHOOKS),
+    ("webhooks", "UPDATE webhook_endpoints SET url = 'https://example.org/'"),
+    ("webhooks", "INSERT INTO webhook_endpoints (name, url, kinds, secret) VALUES ('e', 'u', '{}', 's')"),
+    ("webhooks", "UPDATE outbox SET data = '{}'"),
+    ("webhooks", "SELECT * FROM findings"),
     *((role, "SELECT * FROM logins") for role in OTHERS if role is not Role.WEB),
     *((role, "SELECT * FROM api_tokens") for role in OTHERS if role is not Role.WEB),
     *((role, CLAIM) for role in OTHERS if role is not Role.WEB),

@@ -31,7 +31,7 @@
 {{- if not (regexMatch "^[a-z]" (include "fakesweep.fullname" .)) }}
 - the name of the release begins with a digit, and the name of a Service must not: set fullnameOverride
 {{- end }}
-{{- range $component := list "worker" "web" "nightly" "listen" }}
+{{- range $component := list "worker" "web" "nightly" "listen" "webhooks" }}
 {{- if (index $.Values $component).enabled }}
 {{- $seen := dict }}
 {{- range include "fakesweep.wholeEnvironment" (dict "root" $ "component" $component) | fromYamlArray }}
@@ -131,6 +131,7 @@ FAKESWEEP_QUEUES: worker.queues
 FAKESWEEP_REVISION: worker.revision
 FAKESWEEP_THREADS: worker.threads
 FAKESWEEP_TIMEZONE: nightly.timezone
+FAKESWEEP_WEBHOOKS_NETWORKS: webhooks.networks
 FAKESWEEP_WEB_HOST: web.login
 FAKESWEEP_WEB_LOGIN: web.login
 FAKESWEEP_WEB_OIDC_CLIENT_ID: web.oidc.clientId

@@ -2,7 +2,12 @@
 
 {{/* Which login of the database a component has; empty for one that needs no database. */}}
 {{- define "fakesweep.role" -}}
-{{- get (dict "migrate" "owner" "worker" "worker" "web" "web" "nightly" "producer") .component -}}
+{{- get (dict "migrate" "owner" "worker" "worker" "web" "web" "nightly" "producer" "webhooks" "webhooks") .component -}}
+{{- end -}}
+
+{{/* Whether a component uses the broker, S3 and their settings. */}}
+{{- define "fakesweep.needsBroker" -}}
+{{- if not (has .component (list "migrate" "webhooks")) -}}yes{{- end -}}
 {{- end -}}
 
 {{/* All variables of a component's container. */}}
@@ -17,6 +22,12 @@
 {{- if eq .component "listen" }}
 - {name: FAKESWEEP_LISTEN_PORT, value: "9091"}
 {{- end }}
+{{- if eq .component "webhooks" }}
+- {name: FAKESWEEP_WEBHOOKS_PORT, value: "9092"}
+{{- with .root.Values.webhooks.networks }}
+- {name: FAKESWEEP_WEBHOOKS_NETWORKS, value: {{ join "," . | quote }}}
+{{- end }}
+{{- end }}
 {{ include "fakesweep.environment" . }}
 {{- end -}}
 
@@ -29,11 +40,11 @@
 {{- if include "fakesweep.role" . }}
 - {name: DATABASE_URL_FILE, value: /run/secrets/fakesweep/database-url}
 {{- end }}
-{{- if ne .component "migrate" }}
-- {name: BROKER_URL_FILE, value: /run/secrets/fakesweep/broker-url}
-{{- if $values.sentry.existingSecret }}
+{{- if and $values.sentry.existingSecret (ne .component "migrate") }}
 - {name: SENTRY_DSN_FILE, value: /run/secrets/fakesweep/sentry-dsn}
 {{- end }}
+{{- if include "fakesweep.needsBroker" . }}
+- {name: BROKER_URL_FILE, value: /run/secrets/fakesweep/broker-url}
 - {name: FAKESWEEP_MAX_QUEUE_DEPTH, value: {{ int $values.queue.maxDepth | quote }}}
 {{- with $values.s3.allowedBuckets }}
 - {name: FAKESWEEP_ALLOWED_BUCKETS, value: {{ join "," . | quote }}}
@@ -43,7 +54,7 @@
 {{- if $values.caBundle.configMap }}
 - {name: AWS_CA_BUNDLE, value: /run/ca/ca.crt}
 - {name: PGSSLROOTCERT, value: /run/ca/ca.crt}
-{{- if ne .component "migrate" }}
+{{- if include "fakesweep.needsBroker" . }}
 - {name: FAKESWEEP_BROKER_CA_FILE, value: /run/ca/ca.crt}
 {{- end }}
 {{- end }}
@@ -87,12 +98,14 @@
 - secret: {name: {{ $values.database.existingSecret }}, items: [{key: {{ index $values.database.keys . }}, path: database-url}]}
 {{- end }}
 {{- end }}
-{{- if ne .component "migrate" }}
+{{- if include "fakesweep.needsBroker" . }}
 {{- if $values.bundled.rabbitmq.enabled }}
 - secret: {name: {{ $bundled }}, items: [{key: BROKER_URL, path: broker-url}]}
 {{- else }}
 - secret: {name: {{ $values.broker.existingSecret }}, items: [{key: {{ $values.broker.key }}, path: broker-url}]}
 {{- end }}
+{{- end }}
+{{- if ne .component "migrate" }}
 {{- with $values.sentry }}
 {{- if .existingSecret }}
 - secret: {name: {{ .existingSecret }}, items: [{key: {{ .key }}, path: sentry-dsn}]}

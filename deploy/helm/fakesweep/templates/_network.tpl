@@ -22,7 +22,7 @@
 {{- $to := $root.Values.networkPolicy.egress -}}
 {{- $where := list "dns" -}}
 {{- if include "fakesweep.role" . }}{{ $where = append $where "database" }}{{ end -}}
-{{- if ne .component "migrate" }}{{ $where = append $where "broker" }}{{ end -}}
+{{- if include "fakesweep.needsBroker" . }}{{ $where = append $where "broker" }}{{ end -}}
 {{- if has .component (list "worker" "web" "nightly") }}{{ $where = append $where "s3" }}{{ end -}}
 {{- if and $root.Values.sentry.existingSecret (ne .component "migrate") }}{{ $where = append $where "sentry" }}{{ end -}}
 {{- if include "fakesweep.needsInternet" . }}{{ $where = append $where "internet" }}{{ end -}}
@@ -47,10 +47,10 @@
 {{- end }}
 {{- end -}}
 
-{{/* listen asks SQS, web asks an OpenID Connect provider, and a worker that is not offline asks the model hub. */}}
+{{/* listen asks SQS, webhooks sends to receivers, web asks an OpenID Connect provider, and a worker that is not offline asks the model hub. */}}
 {{- define "fakesweep.needsInternet" -}}
 {{- $v := .root.Values -}}
-{{- if eq .component "listen" -}}yes
+{{- if has .component (list "listen" "webhooks") -}}yes
 {{- else if and (eq .component "web") (eq $v.web.login "oidc") -}}yes
 {{- else if and (eq .component "worker") (not $v.worker.offline) -}}yes
 {{- end -}}

@@ -1,0 +1,34 @@
+"""Puts drift alarms into the outbox. No transaction causes them: a view compares each full day with the weeks before.
+
+Senders ask it every few minutes. An alarm has the same id each time, so each endpoint is told once a day.
+"""
+
+from sqlalchemy import text
+
+from worker.database import Database, transaction
+
+_WANTED = (
+    "SELECT EXISTS (SELECT FROM webhook_endpoints e WHERE e.disabled_at IS NULL AND 'drift.alarm' = ANY (e.kinds))"
+)
+# The secret makes the id differ from those of other installations that send to the same receiver.
+_TELL = """
+INSERT INTO outbox (endpoint_id, message_id, kind, subject, data)
+SELECT e.id, md5(concat_ws(' ', e.secret, d.day AT TIME ZONE 'UTC', d.detector_id, d.bucket))::uuid, 'drift.alarm',
+       concat_ws(' ', d.detector_id, d.bucket),
+       jsonb_build_object('day', (d.day AT TIME ZONE 'UTC')::date, 'detector', d.detector_name, 'bucket', d.bucket,
+                          'measure', d.measure, 'share', d.share, 'share_before', d.share_before, 'z', d.z,
+                          'images', d.images)
+FROM drift d CROSS JOIN webhook_endpoints e
+WHERE d.alarm AND d.day = date_trunc('day', now(), 'UTC') - interval '24 hours'
+  AND e.disabled_at IS NULL AND 'drift.alarm' = ANY (e.kinds)
+ON CONFLICT (endpoint_id, message_id) DO NOTHING
+"""
+
+
+def tell_of_drift(database: Database) -> int:
+    """Writes a message for each alarm of the last full day that an endpoint was not told of. Returns how many."""
+    with transaction(database) as session:
+        if session.execute(text(_WANTED)).first() is None:
+            return 0  # the view reads 26 weeks
+        session.execute(text("SET LOCAL jit = off"))
+        return int(session.execute(text(_TELL)).rowcount)  # type: ignore[attr-defined]
