@@ -16,6 +16,7 @@ FakesweepError
 ├── NoSuchTokenError        a command names a token of the API that does not exist
 ├── KeyReusedError          a request of the API has the idempotency key of another request: use a new key
 ├── NothingToExportError    people must review or label something before an export
+├── PackageDoubtError       an audit package was changed, is incomplete, or is none: the text names the place
 ├── OlderAtWorkError        a migration would break an older release that is connected: stop its processes
 ├── AnnotationStoppedError  the annotation stopped early: run the same command later to continue
 │   Errors of a producer.
@@ -135,6 +136,14 @@ class KeyReusedError(FakesweepError):
 
 class NothingToExportError(FakesweepError):
     """No content has a label."""
+
+
+class PackageDoubtError(FakesweepError):
+    """An audit package was changed, is incomplete, or is none. `place` is the first place of doubt."""
+
+    def __init__(self, place: str, why: str) -> None:
+        super().__init__(f"{place}: {why}")
+        self.place = place
 
 
 class OlderAtWorkError(FakesweepError):
