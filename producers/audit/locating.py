@@ -69,6 +69,8 @@ class Locator:
         return None
 
     def _header(self, at: int) -> tuple[str, int] | None:
+        if at >= self._size:
+            return None
         self._file.seek(at)
         return container.parsed_header(self._file.read(LONGEST_HEADER))
 

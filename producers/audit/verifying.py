@@ -113,7 +113,8 @@ class _Reader:
         """Returns whether bytes were added at the end of the entry: its header says so, and another header follows."""
         name, size = container.parsed_header(self._read(start, container.header_size(described.path))) or ("", 0)
         end = start + container.header_size(described.path) + size
-        return name == described.path and size > described.size and self._read(end, 2) == b"PK"
+        named = name == described.path and described.size < size and end < self._size
+        return named and self._read(end, 2) == b"PK"
 
     def _add(self, name: str, size: int, read: int, crc: int) -> None:
         start, header = self._at, container.header(name, size, crc)

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 audit = typer.Typer(no_args_is_help=True)
-app.add_typer(audit, name="audit", help="Build and verify audit packages: what was decided, signed.")
+app.add_typer(
+    audit,
+    name="audit",
+    help="Build and verify audit packages: what was decided, by whom and under which rules, signed.",
+)
 
 After = Annotated[
     Path | None, typer.Option(metavar="PACKAGE", exists=True, dir_okay=False, help="The package before this one.")
