@@ -20,6 +20,8 @@ _ANSWER = answering("This is a real image.", fake=0.05)
 class CostlessEngine:
     """An Engine that does not look at its images."""
 
+    name, on_gpu = "costless", False
+
     def complete(
         self,
         images: Sequence[Image],

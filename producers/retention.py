@@ -13,10 +13,11 @@ from tenacity import AttemptManager, Retrying, retry_if_exception_type, stop_aft
 
 from producers.scans import find_scan
 from worker.database import Database, transaction
+from worker.database.events import record
 from worker.database.lifecycle import ENDED
 from worker.database.partitions import TABLE_PREFIX, drop_partition_table
 from worker.errors import DatabaseUnavailableError, LockedError, ScanStateError
-from worker.tables import Finding, MessageTry, Scan, Suspect, Unpublished
+from worker.tables import EventKind, Finding, MessageTry, Scan, Suspect, Unpublished
 
 LOCK_TIMEOUT_S = 5.0
 """How long a lock on `findings` is awaited. Workers that need the table wait behind us for no longer than this."""
@@ -117,6 +118,7 @@ def drop_partition(
             if scan_id := session.execute(text(_AT_WORK), values).scalar():
                 raise ScanStateError(f"scan {scan_id} is at work again, or was at work recently")
             _forget(session, col(Scan.partition) == partition)
+            record(session, EventKind.RETENTION, subject=partition, details={"before": before.isoformat()})
             drop_partition_table(session, partition)
 
 
@@ -149,6 +151,7 @@ def drop_scan(database: Database, scan_id: UUID, *, attempts: int = 3, lock_s: f
             scan.dropped_at = datetime.now(UTC)
             _forget(session, col(Scan.id) == scan_id)
             if scan.kind == "live":
+                record(session, EventKind.RETENTION, scan_id=scan_id, subject=scan.partition)
                 own = (col(Finding.partition) == scan.partition, col(Finding.scan_id) == scan_id)
                 session.execute(delete(Finding).where(*own))
             else:

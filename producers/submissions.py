@@ -14,9 +14,10 @@ from sqlmodel import Session, col
 
 from producers.scans import find_scan
 from worker.database import Database, counters, partitions, transaction
+from worker.database.events import record
 from worker.errors import BrokerUnavailableError, KeyInUseError, KeyReusedError, Reason, ScanStateError
 from worker.messages import LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, JudgeImages, Policy, messages_of
-from worker.tables import Finding, IdempotencyKey, Scan, ScanStatus, Unpublished
+from worker.tables import EventKind, Finding, IdempotencyKey, Scan, ScanStatus, Unpublished
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -211,6 +212,9 @@ def retry(publisher: "Publisher", database: Database, scan_id: UUID, reasons: Co
             rows = session.execute(
                 query.where(col(Finding.uri) > last).order_by(col(Finding.uri)).limit(MAX_IMAGES * 100)
             ).all()
+            if rows and not count:
+                record(session, EventKind.RETRIED, scan_id=scan_id, subject=scan.name,
+                       details={"reasons": sorted(reasons)})  # fmt: skip
         if not rows:
             return count
         # Without the listed ETag: the object that is there now is judged.

@@ -43,6 +43,7 @@ def row(score: float | None = 0.9, **changes: Any) -> dict[str, Any]:
         "sha256": hashlib.sha256(uri.encode(errors="surrogatepass")).hexdigest(),
         "width": 640, "height": 480, "detector": DETECTOR, "reused_from": None, "attempts": 1,
         "decided_at": "2026-11-05T01:02:03+00:00",
+        "maker": None,
         "provenance": None,
     } | changes  # fmt: skip
 

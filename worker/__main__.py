@@ -18,11 +18,13 @@ from prometheus_client import CollectorRegistry
 from worker import broker, telemetry
 from worker.budget import divide_memory
 from worker.cpus import default_threads, usable_cpus
-from worker.database import Database, connect
+from worker.database import Database, actors, connect
 from worker.database.detectors import register_detector
+from worker.database.makers import register_maker
 from worker.detector.description import DetectorDescription
 from worker.detector.engine import Engine
 from worker.detector.judge import warm_up
+from worker.detector.maker import maker_of
 from worker.detector.start import start_detector
 from worker.detector.supply import load_description
 from worker.errors import ConfigurationError, EngineDeadError, FakesweepError
@@ -123,6 +125,7 @@ def build(
         engine=engine,
         description=description,
         detector_id=register_detector(database, description.row()),
+        maker_id=register_maker(database, maker_of(engine)),
         files=memory.files,
         pixels=memory.pixels,
         decoders=_decoders(),
@@ -144,7 +147,10 @@ def build(
 def _databases(settings: Settings) -> tuple[Database, Database]:
     """Returns two handles of the database: for scans, and for live images, which get a quarter of the connections."""
     url, live = settings.database_url.get_secret_value(), settings.database_connections // 4 or 1
-    return connect(url, pool_size=settings.database_connections - live), connect(url, pool_size=live)
+    actor = actors.process("worker")
+    return connect(url, pool_size=settings.database_connections - live, actor=actor), connect(
+        url, pool_size=live, actor=actor
+    )
 
 
 def _decoders() -> threading.BoundedSemaphore:

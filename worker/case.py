@@ -46,6 +46,7 @@ class Delivery:
     """What all images of a message share.
 
     `attempt` counts the delayed re-publishings before this one. With `again`, a new outcome replaces a failure.
+    `maker_id` is what judges here.
     """
 
     scan: Scan
@@ -53,6 +54,7 @@ class Delivery:
     detector_id: int
     attempt: int = 0
     again: bool = False
+    maker_id: int | None = None
 
     @property
     def rule(self) -> ReuseRule:

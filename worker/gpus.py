@@ -1,8 +1,13 @@
-"""Finds out which GPUs `--gpus` means."""
+"""Finds out which GPUs `--gpus` means, and which one this process uses."""
 
 from collections.abc import Callable
+from typing import Any
+
+import structlog
 
 from worker.errors import ConfigurationError
+
+log = structlog.get_logger(__name__)
 
 
 def choose_gpus(wanted: str, visible: str | None, count: Callable[[], int]) -> dict[int, str]:
@@ -41,3 +46,33 @@ def count_gpus() -> int:
         return int(pynvml.nvmlDeviceGetCount())
     except pynvml.NVMLError:
         return 0
+
+
+def first_card(visible: str | None) -> tuple[str | None, str | None]:
+    """Returns the version of the NVIDIA driver, and the name of the GPU that a process uses, which is its first one.
+
+    `visible` is the value of CUDA_VISIBLE_DEVICES. Each is None where NVML does not know it. Numbers are those of NVML,
+    which CUDA shares if CUDA_DEVICE_ORDER is PCI_BUS_ID, and in any case if all GPUs of the machine are alike.
+    """
+    driver = name = None
+    try:
+        import pynvml  # noqa: PLC0415 - only GPU machines need it
+
+        pynvml.nvmlInit()
+        driver = _text(pynvml.nvmlSystemGetDriverVersion())
+        name = _text(pynvml.nvmlDeviceGetName(_handle(pynvml, visible)))
+    except Exception as error:  # noqa: BLE001 - what a driver does not tell must not keep a worker from starting
+        log.warning("gpu_not_named", reason=str(error))
+    return driver, name
+
+
+def _handle(pynvml: Any, visible: str | None) -> Any:
+    first = (visible or "0").split(",")[0].strip()
+    if first.isdecimal():
+        return pynvml.nvmlDeviceGetHandleByIndex(int(first))
+    return pynvml.nvmlDeviceGetHandleByUUID(first)  # of a GPU, or of a part of one (MIG)
+
+
+def _text(value: str | bytes) -> str:
+    """Old releases of NVML's package give bytes."""
+    return value.decode() if isinstance(value, bytes) else value

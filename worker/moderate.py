@@ -78,7 +78,7 @@ def _open(session: Session, job: JudgeImages, message_id: UUID, parts: Parts) ->
         log.info("message_of_ended_scan", scan_id=str(scan.id), images=len(job.images))
         return None
     policy = policy.of_detector(parts.description.answer.max_tokens, job.explain)
-    delivery = Delivery(scan, policy, parts.detector_id, job.attempt, job.again)
+    delivery = Delivery(scan, policy, parts.detector_id, job.attempt, job.again, parts.maker_id)
     decided = known.decided_uris(session, scan, job.images, again=job.again)
     undecided = [ref for ref in job.images if ref.uri not in decided]
     if not undecided:

@@ -49,6 +49,8 @@ class Parts:
     hasher: Hasher | None = field(default_factory=find_hasher)
     """Makes the hashes by which near duplicates are found. If it is None, no hash is stored."""
 
+    maker_id: int | None = None
+    """The row of `makers` that verdicts name: what judges here. None in tests that do not ask for it."""
     provenance: ProvenanceReader | None = None
     """Reads what files say about their origin. If it is None, nothing of it is stored."""
 

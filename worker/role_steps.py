@@ -1,6 +1,7 @@
 """The steps in which roles are made: statements that run together, and what is said if Postgres refuses them."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg.errors import Diagnostic
@@ -9,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from worker.database import Database
 from worker.errors import ConfigurationError
+from worker.tables import EventKind
 
 _LOCK = 0x524F4C45
 """Advisory lock (ASCII "ROLE"): if two commands grant at the same time, the second one waits."""
@@ -42,6 +44,13 @@ def do_step(database: Database, step: Step) -> None:
         raise refused(step.what, str(getattr(error, "orig", None) or error)) from error
     if warnings:
         raise refused(step.what, warnings[0])
+
+
+def recording(schema: str, subject: str, details: Mapping[str, str]) -> str:
+    """Returns the statement that records the event of a step. `schema` is quoted."""
+    texts = (EventKind.ROLES_GRANTED.value, subject, json.dumps(details))
+    kind, about, more = ("'" + text.replace("'", "''") + "'" for text in texts)
+    return f"SELECT {schema}.record_event({kind}, NULL, {about}, {more})"
 
 
 def _into(warnings: list[str]) -> Callable[[Diagnostic], None]:

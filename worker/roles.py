@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from worker.database import Database
 from worker.errors import ConfigurationError
 from worker.grants import FUNCTIONS, INCLUDES, TABLES, VIEWS, Role
+from worker.revisions import newest
 from worker.role_queries import (
     Place,
     Rights,
@@ -26,7 +27,7 @@ from worker.role_queries import (
     quoted,
     rights,
 )
-from worker.role_steps import Step, do_step, refused
+from worker.role_steps import Step, do_step, recording, refused
 
 IDLE_TIMEOUT_S = 60
 """A dashboard that leaves its transaction open would keep retention from dropping findings."""
@@ -174,6 +175,7 @@ def _grants(connection: Connection, wanted: Wanted) -> Iterator[Step]:
     if not place.superuser and place.user != place.owner:
         statements.append(f"SET LOCAL ROLE {quoted(place.owner)}")
     statements += _grant_all(place, wanted)
+    statements.append(recording(quoted(place.schema), wanted.prefix, {"release": newest()}))
     count = f"{len(TABLES)} tables, {len(VIEWS)} views and {len(FUNCTIONS)} functions"
     yield Step(f"grants on {count} to {wanted.prefix}_…", statements)
 
@@ -206,13 +208,15 @@ def _includes(connection: Connection, wanted: Wanted) -> Iterator[Step]:
 
 
 def _members(connection: Connection, wanted: Wanted) -> Iterator[Step]:
+    schema = quoted(look(connection).schema)
     for role, login in wanted.members:
         (found,) = rights(connection, [login])
         if not found.there:
             raise ConfigurationError(f"there is no role {login}: CREATE ROLE {quoted(login)} LOGIN PASSWORD '…'")
         if not has_rights_of(connection, login, wanted.name(role)):
             what = f"{login} is a {role}"
-            yield Step(what, [f"GRANT {quoted(wanted.name(role))} TO {quoted(login)}"])
+            told = recording(schema, login, {"role": wanted.name(role)})
+            yield Step(what, [f"GRANT {quoted(wanted.name(role))} TO {quoted(login)}", told])
 
 
 def _timeouts(connection: Connection, wanted: Wanted) -> Iterator[Step]:

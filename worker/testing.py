@@ -80,6 +80,8 @@ class ScriptedEngine:
     engine.
     """
 
+    name, on_gpu = "scripted", False
+
     def __init__(
         self,
         score: Callable[[Image], float] = brightness,

@@ -177,6 +177,25 @@ SELECT e.id, e.at, e.kind, e.actor, e.login, e.scan_id,
 FROM events e
 """
 
+# As in 0002, new columns come last. `flagged_findings` has the same columns.
+_DETAILS = """
+CREATE OR REPLACE VIEW finding_details AS
+SELECT f.partition, f.scan_id, f.uri, f.external_id, f.outcome, f.verdict, f.score, v.explanation,
+       coalesce(v.contradicts OR (f.verdict IN ('fake', 'real') AND v.answer <> f.verdict), false) AS contradicts,
+       f.reason, f.detail, f.etag, f.sha256, f.width, f.height,
+       d.name AS detector_name, d.model AS detector_model, d.revision AS detector_revision,
+       d.prompt_revision, d.preprocessing_revision, d.dtype, d.quantization, d.fingerprint AS detector_fingerprint,
+       f.reused_from, f.attempts, f.decided_at, f.verdict_id, v.answer, v.log_odds, v.cut_off{more}
+FROM findings f
+LEFT JOIN verdicts v ON v.id = f.verdict_id
+LEFT JOIN detectors d ON d.id = v.detector_id{join};
+CREATE OR REPLACE VIEW flagged_findings AS
+SELECT * FROM finding_details WHERE verdict = 'fake';
+"""
+_MAKER = ("release", "engine", "vllm", "torch", "transformers", "driver", "card")
+_MORE = ", v.maker_id" + "".join(f", m.{name} AS maker_{name}" for name in _MAKER)
+_JOIN = "\nLEFT JOIN makers m ON m.id = v.maker_id"
+
 _APPEND_ONLY = ("events", "makers", "replaced_failures")
 _TRIGGERS = {
     "scan_started": "scans",
@@ -212,6 +231,7 @@ def upgrade() -> None:
     op.add_column("verdicts", sa.Column("maker_id", sa.BigInteger(), nullable=True))
     for sql in (_RECORD, _SCAN_STARTED, _SCAN_CHANGED, _ACCESS, _DETECTOR, _REPLACED, _VIEW):
         op.execute(sql)
+    op.execute(_DETAILS.format(more=_MORE, join=_JOIN))
     schema = op.get_bind().execute(sa.text("SELECT quote_ident(current_schema())")).scalar()
     for name in _OF_OWNER:
         # As in 0007.
@@ -291,7 +311,9 @@ def downgrade() -> None:
         op.execute(f"DROP TRIGGER {trigger} ON {table}")
     for name in _OF_OWNER:
         op.execute(f"DROP FUNCTION {name}")
-    op.execute("DROP VIEW event_log")
+    for view in ("event_log", "flagged_findings", "finding_details"):
+        op.execute(f"DROP VIEW {view}")
+    op.execute(_DETAILS.format(more="", join=""))
     op.drop_column("verdicts", "maker_id")
     for table in _APPEND_ONLY:
         op.drop_table(table)

@@ -190,13 +190,14 @@ def history(
     # A uri that `results` wrote is used unchanged: the file may be gone.
     known = uri.startswith("file:///") and uri.isascii()
     wanted = uri if known else uri_of(uri)
-    found = results.history(open_database(environment()), wanted)
+    database = open_database(environment())
+    found = results.history(database, wanted)
     if not found:
         raise NoSuchContentError(
             f"no finding names {wanted}: check its spelling; findings of old scans may have been dropped"
         )
     if as_json:
-        print_json({"findings": found})
+        print_json({"findings": found, "replaced_failures": results.replaced_failures(database, wanted)})
         return
     for row in found:
         typer.echo(f"{row['decided_at'][:19]}\t{progress.line(row)}")

@@ -33,6 +33,7 @@ COMMANDS = {
         "Show flagged contents, the newest first: each content once, with the places where it was found.",
     ),
     "history": ("findings", "Show what every scan found at URI, newest first."),
+    "events": ("events", "Show who did what, the newest last: pauses, limits, tokens, reviewers, retention, and more."),
     "retention": (
         "retention",
         "Drop the findings of old scans and submissions. Scans, verdicts, objects and reviews stay.",

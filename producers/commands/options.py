@@ -154,12 +154,21 @@ def needs_extra(extra: str, error: ImportError) -> UsageError:
     return UsageError(f"this command needs packages that are not installed ({error}); install fakesweep[{extra}]")
 
 
-def open_database(settings: "Settings", *, pool_size: int = 8, patience: "Patience | None" = None) -> "Database":
-    """Postgres, with this release's schema in it; see worker.database.connect. Raises ConfigurationError."""
-    from worker.database import connect
+def open_database(
+    settings: "Settings", *, pool_size: int = 8, patience: "Patience | None" = None, process: str | None = None
+) -> "Database":
+    """Postgres, with this release's schema in it; see worker.database.connect.
+
+    What is done there is recorded as done by the person at the command line, or by this kind of process, if it is one
+    that nobody sits at. Raises ConfigurationError.
+    """
+    from worker.database import actors, connect
     from worker.migrate import check_schema
 
-    database = connect(settings.database_url.get_secret_value(), pool_size=pool_size, patience=patience)
+    database = connect(
+        settings.database_url.get_secret_value(), pool_size=pool_size, patience=patience,
+        actor=actors.process(process) if process else actors.command_line(),
+    )  # fmt: skip
     check_schema(database)
     return database
 

@@ -26,11 +26,11 @@ def migrate(
 
     Workers of the release before keep running, if the new schema says that it works with them (docs/upgrading.md).
     """
-    from worker.database import connect
+    from worker.database import actors, connect
     from worker.migrate import newest, upgrade
     from worker.roles import renew_grants
 
-    database = connect(environment().database_url.get_secret_value())
+    database = connect(environment().database_url.get_secret_value(), actor=actors.command_line())
     waiting = partial(typer.echo, "another `fakesweep migrate` is at work: this one waits for it", err=True)
     reached = upgrade(database, finish=finish, force=force, on_wait=waiting)
     typer.echo(f"schema at revision {reached}")
@@ -116,7 +116,7 @@ def nightly() -> None:
 
     telemetry.configure_logging(settings)
     telemetry.init_sentry(settings)
-    celery, database = open_broker(settings), open_database(settings)
+    celery, database = open_broker(settings), open_database(settings, process="nightly")
     celery.conf.timezone = settings.timezone  # of the crontabs, also when Prometheus asks before the first tick
     late = partial(overdue, scans, celery, database)
     with metrics_on(settings.nightly_port, "FAKESWEEP_NIGHTLY_PORT", database, late, celery) as count:
@@ -135,7 +135,7 @@ def publish(
     from worker.settings import Settings
 
     settings = Settings.from_environment()  # the process that started this one has named unknown variables
-    database = open_database(settings)
+    database = open_database(settings, process="producer")
     collect_seldom()
     with open_publisher(settings, progress.Warnings()) as publisher:
         publishing.publish_scan(

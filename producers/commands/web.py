@@ -21,4 +21,6 @@ def web() -> None:
         from producers.web.serve import CONNECTIONS, PATIENCE, serve
     except ImportError as error:
         raise needs_extra("web", error) from error
-    raise typer.Exit(serve(settings, own, open_database(settings, pool_size=CONNECTIONS, patience=PATIENCE)))
+    raise typer.Exit(
+        serve(settings, own, open_database(settings, pool_size=CONNECTIONS, patience=PATIENCE, process="web"))
+    )

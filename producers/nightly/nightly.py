@@ -20,7 +20,7 @@ from producers.nightly.nightly_lock import NightlyLock
 from producers.nightly.schedule import NightlyScan
 from producers.scans import Listing, start_scan
 from worker import telemetry
-from worker.database import Database, transaction
+from worker.database import Database, acting, actors, transaction
 from worker.database.lifecycle import ENDED
 from worker.errors import DatabaseUnavailableError
 from worker.tables import Scan, ScanStatus, Unpublished
@@ -127,7 +127,7 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
         if due is None:
             return
         scan = start_scan(
-            self._database,
+            acting(self._database, actors.nightly(name)),
             Listing(sources=nightly.sources, rules=nightly.rules, require_images=nightly.require_images),
             name=name, token=f"{name}@{due.isoformat()}", policy=nightly.policy, limits=nightly.limits,
             rejudge=nightly.rejudge, record=nightly.record, schedule=name, due_at=due,

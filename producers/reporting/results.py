@@ -14,7 +14,7 @@ from worker.database import Database, figures, transaction
 from worker.database.lifecycle import ACTIVE
 from worker.errors import ScanStateError
 from worker.messages import Policy
-from worker.tables import Detector, Scan, ScanStatus
+from worker.tables import Detector, ReplacedFailure, Scan, ScanStatus
 
 _DETECTOR_FIELDS = {
     "name": "detector_name",
@@ -25,6 +25,7 @@ _DETECTOR_FIELDS = {
     "dtype": "dtype",
     "quantization": "quantization",
 }
+_MAKER_FIELDS = ("release", "engine", "vllm", "torch", "transformers", "driver", "card")
 _CALIBRATION = ("fitted_on", "images", "error_before", "error_after")
 _FIELDS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "explanation", "contradicts", "cut_off",
            "reason", "detail", "etag", "sha256", "width", "height")  # fmt: skip
@@ -127,6 +128,14 @@ def history(database: Database, uri: str) -> list[dict[str, Any]]:
         return [{"scan": str(row["scan_id"])} | finding(row) for row in found]
 
 
+def replaced_failures(database: Database, uri: str) -> list[dict[str, Any]]:
+    """The failures at a uri that a later outcome of the same scan replaced, newest first."""
+    query = select(ReplacedFailure).where(col(ReplacedFailure.uri) == uri).order_by(col(ReplacedFailure.id).desc())
+    with transaction(database) as session:
+        found = [row.model_dump(mode="json", exclude={"id"}) for row in session.execute(query).scalars()]
+    return [{"scan": row.pop("scan_id")} | row for row in found]
+
+
 def finding(row: RowMapping) -> dict[str, Any]:
     """A row of the view `finding_details`, as `fakesweep results` writes it."""
     detector: Mapping[str, Any] | None = None
@@ -135,11 +144,17 @@ def finding(row: RowMapping) -> dict[str, Any]:
     return {
         **{name: row[name] for name in _FIELDS},
         "detector": detector,
+        "maker": _maker(row),
         "reused_from": row["reused_from"],
         "attempts": row["attempts"],
         "decided_at": row["decided_at"].isoformat(),
         "provenance": _provenance(row),
     }
+
+
+def _maker(row: RowMapping) -> dict[str, Any] | None:
+    """The software and the card that made the verdict, or None for verdicts from before migration 0015."""
+    return None if row["maker_id"] is None else {name: row[f"maker_{name}"] for name in _MAKER_FIELDS}
 
 
 def _provenance(row: RowMapping) -> dict[str, Any] | None:

@@ -1,7 +1,8 @@
 """Counts the results of a scan for its report while they stream past, and chooses those that it shows."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from producers.reporting.cards import Best, Card, Row
 from worker.tables import Verdict
@@ -11,6 +12,9 @@ BINS = 20
 
 EXAMPLES = 3
 """How many failed images a report names for each reason."""
+
+
+_TITLES = {"release": "Fakesweep"}
 
 
 @dataclass
@@ -32,6 +36,8 @@ class ReportTally:
     contradicting: int = 0
     bins: dict[str, list[int]] = field(default_factory=lambda: {str(verdict): [0] * BINS for verdict in Verdict})
     failures: dict[str, Failure] = field(default_factory=dict)
+    makers: dict[str, int] = field(default_factory=dict)
+    """How many verdicts each software and card made, by their names."""
 
     def take(self, rows: Iterable[Row], flagged: int, uncertain: int) -> tuple[list[Card], list[Card]]:
         """Counts every row, and returns this many flagged and this many uncertain contents, with the highest scores
@@ -50,6 +56,9 @@ class ReportTally:
         if row["verdict"] is None:
             self._count_failure(row)
             return
+        if row["maker"]:
+            name = maker_line(row["maker"])
+            self.makers[name] = self.makers.get(name, 0) + 1
         self.flagged += row["verdict"] == Verdict.FAKE
         self.uncertain += row["verdict"] == Verdict.UNCERTAIN
         if row["score"] is None:
@@ -62,3 +71,8 @@ class ReportTally:
         failure.images += 1
         if len(failure.examples) < EXAMPLES:
             failure.examples.append(row)
+
+
+def maker_line(maker: Mapping[str, Any]) -> str:
+    """Names what made a verdict, as in `Fakesweep 1.0, engine vllm, vllm 0.11.0, torch 2.8.0, card NVIDIA H100`."""
+    return ", ".join(f"{_TITLES.get(name, name)} {value}" for name, value in maker.items() if value is not None)

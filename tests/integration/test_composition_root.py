@@ -1,16 +1,20 @@
 """The worker's composition root takes its parts as arguments: of fakes, it builds a whole worker that judges."""
 
+import socket
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 
 from tests.integration.test_moderate import BRIGHT, counts, findings, job, png, start
 from worker.__main__ import build
-from worker.database import Database
+from worker.database import Database, transaction
+from worker.database.events import events as recorded
 from worker.messages import JUDGE_IMAGES, LIVE_QUEUE, SCAN_QUEUE
 from worker.metrics import Metrics
 from worker.moderate import moderate
 from worker.settings import Settings
+from worker.tables import EventKind
 from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
 
 
@@ -50,3 +54,7 @@ def test_the_root_builds_a_worker_from_the_given_parts(
     assert app.conf.metrics is metrics
     assert findings(database, scan.id)["s3://b/1"].verdict == "fake"
     assert counts(database, scan.id)["status"] == "done"
+    with transaction(database) as session:
+        (made,) = session.execute(text("SELECT engine FROM verdicts JOIN makers ON makers.id = maker_id")).scalars()
+        (added,) = recorded(session, kinds=(EventKind.DETECTOR_ADDED,))
+    assert (made, added.actor) == ("scripted", f"worker:{socket.gethostname()}")

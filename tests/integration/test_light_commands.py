@@ -22,7 +22,7 @@ def environment(database_url: str, clean_redis_url: str) -> dict[str, str]:
 
 
 def test_commands_that_only_ask_postgres_load_little(environment: dict[str, str]) -> None:
-    reading = (["status", "--json"], ["results", NOBODY], ["flagged"], ["history", "s3://bucket/a.jpg"])
+    reading = (["status", "--json"], ["results", NOBODY], ["flagged"], ["events"], ["history", "s3://bucket/a.jpg"])
     changing = (
         ["pause", NOBODY],
         ["cancel", NOBODY],

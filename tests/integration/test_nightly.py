@@ -33,6 +33,7 @@ from tests.conftest import empty_queues
 from tests.integration.test_broker import grey, query, settings_for, worker
 from tests.processes import ROOT, RunningWorker, fakesweep, wait_for
 from worker.database import Database, connect, transaction
+from worker.database.events import events as recorded
 from worker.errors import DatabaseUnavailableError
 from worker.tables import Scan, ScanStatus, Unpublished
 
@@ -160,6 +161,8 @@ def test_a_new_scan_starts_when_it_is_due_and_not_before(night: Night) -> None:
     assert scan.listing == scans.Listing(sources=("s3://photos/",), rules=PHOTOS.rules).model_dump(mode="json")
     assert (scan.max_flagged_share, scan.max_failed_share) == (0.4, 0.4)
     assert [scan_id for scan_id, _ in night.spawned] == [scan.id]
+    with transaction(night.database) as session:
+        assert [one.actor for one in recorded(session, scan_id=scan.id)] == ["nightly:photos"]
 
 
 def test_beat_sleeps_30_s_at_most_and_wakes_when_a_scan_is_due(night: Night) -> None:

@@ -19,7 +19,7 @@ from worker.revisions import newest
 if TYPE_CHECKING:
     from psycopg import Connection
 
-__all__ = ["Database", "Patience", "autocommit", "connect", "transaction"]
+__all__ = ["Database", "Patience", "acting", "autocommit", "connect", "transaction"]
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Patience:
     """
 
 
-def connect(url: str, *, pool_size: int = 8, patience: Patience | None = None) -> Database:
+def connect(url: str, *, pool_size: int = 8, patience: Patience | None = None, actor: str | None = None) -> Database:
     """Returns the database at a Postgres URL, such as postgresql:// or postgresql+psycopg://. It does not connect yet.
 
     The database opens at most `pool_size` connections. Statements are prepared, but not through a pooler such as
     PgBouncer, which may run each transaction on another connection to Postgres. `?prepare_threshold=N` in the URL
     overrides this: a statement is prepared after N executions, and never if N is 0. `patience` says how long
-    calls wait.
+    calls wait. `actor` is who changes something, for the table `events`: see worker.database.actors.
 
     Raises ConfigurationError when the URL is missing or is not a Postgres URL.
     """
@@ -79,22 +79,39 @@ def connect(url: str, *, pool_size: int = 8, patience: Patience | None = None) -
     )
     if not preparing:
         event.listen(database, "connect", _prepare_nothing_through_a_pooler)
-    if limits := _limits(patience):
-        event.listen(database, "begin", partial(_limit, limits))
-    return database
+    event.listen(database, "begin", partial(_begin, _limits(patience)))
+    return database if actor is None else acting(database, actor)
 
 
-def _limits(patience: Patience) -> str:
+def acting(database: Database, actor: str) -> Database:
+    """Returns the same database for another actor. Both use the same connections.
+
+    Statements in `autocommit` do not say who acts: no event is written there.
+    """
+    return database.execution_options(actor=actor)
+
+
+def _limits(patience: Patience) -> list[str]:
     """Returns SQL that sets the limits for one transaction only: through a pooler, other clients share the session."""
     given = {"lock_timeout": patience.lock_s, "statement_timeout": patience.statement_s}
     limits = [f"SET LOCAL {name} = {round(one * 1000)}" for name, one in given.items() if one is not None]
-    return "; ".join(limits if patience.compiling else [*limits, "SET LOCAL jit = off"])
+    return limits if patience.compiling else [*limits, "SET LOCAL jit = off"]
 
 
-def _limit(limits: str, connection: Transacted) -> None:
+def _begin(limits: list[str], connection: Transacted) -> None:
+    """Sets the limits and the actor of a transaction that begins."""
     raw: Any = connection.connection.driver_connection  # SQLAlchemy's connection would begin another transaction
-    if not raw.autocommit:
-        raw.execute(limits, prepare=False)
+    actor = connection.get_execution_options().get("actor")
+    settings = limits if actor is None else [*limits, f"SET LOCAL fakesweep.actor = {_quoted(actor)}"]
+    if settings and not raw.autocommit:
+        raw.execute("; ".join(settings), prepare=False)
+
+
+def _quoted(actor: str) -> str:
+    """A literal of SQL. The name of a machine or of a token may hold anything."""
+    from psycopg.sql import quote  # noqa: PLC0415 - psycopg is loaded by now: a transaction begins
+
+    return quote("".join(char for char in actor if char.isprintable()))
 
 
 def _preparing(url: URL) -> tuple[URL, dict[str, Any]]:

@@ -108,6 +108,7 @@ def _verdict(case: Case, delivery: Delivery) -> dict[str, Any] | None:
         "width": width,
         "height": height,
         "explain": delivery.policy.explain,
+        "maker_id": delivery.maker_id,
         **asdict(case.end.judgement),
     }
 

@@ -54,6 +54,14 @@ def not_importable(engine: str, error: ImportError) -> ConfigurationError:
 class Engine(Protocol):
     """Runs one model. Thread-safe: many threads call complete() at the same time."""
 
+    @property
+    def name(self) -> str:
+        """What the table `makers` calls it, such as `vllm`."""
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it judges on a GPU."""
+
     def complete(
         self,
         images: Sequence[Image],

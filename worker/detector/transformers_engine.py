@@ -23,6 +23,8 @@ _BATCH = 16
 class TransformersEngine:
     """See worker.detector.engine.Engine. It batches the images of one message; threads wait for one another."""
 
+    name = "transformers"
+
     def __init__(self, description: DetectorDescription, folder: Path, *, stall_s: float = 300) -> None:
         limits = description.engine
         if limits.quantization or limits.kv_cache_dtype != "auto":
@@ -32,7 +34,8 @@ class TransformersEngine:
         self._description = description
         self._lock = threading.Lock()
         self._progress = Progress(stall_s)
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.on_gpu = torch.cuda.is_available()
+        self._device = "cuda" if self.on_gpu else "cpu"
         try:
             self._processor: Any = AutoProcessor.from_pretrained(folder)
             self._model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=getattr(torch, limits.dtype))

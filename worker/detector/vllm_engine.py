@@ -37,10 +37,13 @@ _LIVE, _SCAN = 0, 1  # vLLM's priority scheduling runs lower numbers first
 class VllmEngine:
     """See worker.detector.engine.Engine. One replica on one GPU (or on the CPU, with vLLM's CPU build)."""
 
+    name = "vllm"
+
     def __init__(self, description: DetectorDescription, folder: Path, settings: Settings) -> None:
         self._description = description
         self._progress = Progress(settings.engine_stall_s)
-        self._admission = admission(settings, on_cpu=current_platform.is_cpu())
+        self.on_gpu = not current_platform.is_cpu()
+        self._admission = admission(settings, on_cpu=not self.on_gpu)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-loop", daemon=True)
         self._thread.start()

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -14,7 +14,8 @@ from limits.strategies import MovingWindowRateLimiter
 
 from producers.tokens import find_token, state_of
 from producers.web.api.problems import ProblemError
-from producers.web.parts import parts_of
+from producers.web.parts import AParts, Parts, parts_of
+from worker.database import acting, actors
 from worker.tables import Scope
 
 _BEARER = HTTPBearer(
@@ -33,6 +34,7 @@ class Caller:
     token_id: int
     scopes: frozenset[str]
     reviewer: str | None
+    name: str
 
 
 class Rate:
@@ -73,7 +75,7 @@ def admit(request: Request, scopes: list[str]) -> Caller:
         named = ", ".join(missing)
         header = {"WWW-Authenticate": f'Bearer realm="fakesweep", error="insufficient_scope", scope="{named}"'}
         raise ProblemError(403, f"this token lacks the scope {named}", header)
-    return Caller(token.id, frozenset(token.scopes), token.reviewer)
+    return Caller(token.id, frozenset(token.scopes), token.reviewer, token.name)
 
 
 def _unknown(detail: str, *, given: bool) -> ProblemError:
@@ -87,3 +89,11 @@ def _caller(request: Request) -> Caller:
 
 
 ACaller = Annotated[Caller, Depends(_caller)]
+
+
+def _acting_parts(caller: ACaller, parts: AParts) -> Parts:
+    return replace(parts, database=acting(parts.database, actors.token(caller.name)))
+
+
+ActingParts = Annotated[Parts, Depends(_acting_parts)]
+"""The parts for what changes something: events name the token of the request."""

@@ -130,6 +130,18 @@ class DetectorNamed(BaseModel):
     quantization: str | None
 
 
+class MadeBy(BaseModel):
+    """The software and the card that made a verdict. Versions are null where that software took no part."""
+
+    release: str = Field(description="Of Fakesweep.")
+    engine: str
+    vllm: str | None
+    torch: str | None
+    transformers: str | None
+    driver: str | None = Field(description="Of NVIDIA.")
+    card: str | None
+
+
 class ProvenanceRead(BaseModel):
     """What the file says about its own origin. Anybody can write or remove it; only a trusted signature proves who."""
 
@@ -163,6 +175,7 @@ class Finding(BaseModel):
     width: int | None = Field(description="In pixels.")
     height: int | None = Field(description="In pixels.")
     detector: DetectorNamed | None
+    maker: MadeBy | None = Field(description="What made the verdict. Null for verdicts of releases before this one.")
     reused_from: str | None = Field(description="The uri whose judgement was reused.")
     attempts: int
     decided_at: datetime

@@ -11,7 +11,7 @@ from sqlmodel import col
 from producers import scans, sources
 from producers.limits import Limits
 from producers.listing import Rules
-from producers.web.api.caller import ACaller, Caller, needs
+from producers.web.api.caller import ACaller, ActingParts, Caller, needs
 from producers.web.api.findings import DESCRIBED, FindingPage, Wanted, findings_answer, known_scan
 from producers.web.api.guards import GuardedRoute
 from producers.web.api.paging import LINKED, PAGE, Limit, link, next_page
@@ -81,7 +81,7 @@ def list_scans(
         **answers(409, 415),
     },
 )
-def start_scan(request: Request, response: Response, body: StartScan, caller: ACaller, parts: AParts) -> ScanShown:
+def start_scan(request: Request, response: Response, body: StartScan, caller: ACaller, parts: ActingParts) -> ScanShown:
     """Start a scan."""
     rules = Rules(suffixes=tuple(body.suffixes), min_bytes=body.min_bytes, max_bytes=body.max_bytes)
     check_places(parts.settings, body.sources, where=("sources",))
@@ -117,7 +117,7 @@ def get_scan(scan_id: UUID, parts: AParts) -> ScanShown:
 
 
 @router.post("/scans/{scan_id}/pause", dependencies=[needs(Scope.SCAN)], responses=answers(404, 409))
-def pause_scan(scan_id: UUID, parts: AParts) -> ScanShown:
+def pause_scan(scan_id: UUID, parts: ActingParts) -> ScanShown:
     """Pause a scan: no more of its images are published or judged until it is resumed."""
     known_scan(parts.database, scan_id, "scan")
     scans.pause(parts.database, scan_id, "paused by a program")
@@ -129,7 +129,7 @@ def pause_scan(scan_id: UUID, parts: AParts) -> ScanShown:
     dependencies=[needs(Scope.SCAN)],
     responses=answers(404, 409, 415),
 )
-def resume_scan(request: Request, scan_id: UUID, parts: AParts, body: ResumeScan | None = None) -> ScanShown:
+def resume_scan(request: Request, scan_id: UUID, parts: ActingParts, body: ResumeScan | None = None) -> ScanShown:
     """Continue a scan, after a pause or after its producer was killed."""
     known_scan(parts.database, scan_id, "scan")
     limits = body or ResumeScan()
@@ -142,7 +142,7 @@ def resume_scan(request: Request, scan_id: UUID, parts: AParts, body: ResumeScan
 
 
 @router.post("/scans/{scan_id}/cancel", dependencies=[needs(Scope.SCAN)], responses=answers(404, 409))
-def cancel_scan(scan_id: UUID, parts: AParts) -> ScanShown:
+def cancel_scan(scan_id: UUID, parts: ActingParts) -> ScanShown:
     """Cancel a scan, which cannot be undone. Its findings stay."""
     known_scan(parts.database, scan_id, "scan")
     scans.cancel(parts.database, scan_id)

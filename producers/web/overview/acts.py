@@ -11,6 +11,7 @@ from producers.web.access.people import Person
 from producers.web.overview import figures
 from producers.web.overview.starting import Shares
 from producers.web.parts import Parts
+from worker.database import Database, acting, actors
 from worker.errors import NoSuchScanError, ScanStateError
 from worker.tables import ScanStatus
 
@@ -115,16 +116,17 @@ def do(parts: Parts, person: Person, scan_id: UUID, name: str, limits: Shares) -
     Raises the errors of `wanted`, and BrokerUnavailableError.
     """
     wanted(parts, scan_id, name)
+    database = acting(parts.database, actors.reviewer(person.name))
     if name == "pause":
-        scans.pause(parts.database, scan_id, f"paused by {person.name}")
+        scans.pause(database, scan_id, f"paused by {person.name}")
     elif name == "cancel":
-        scans.cancel(parts.database, scan_id)
+        scans.cancel(database, scan_id)
     elif name == "retry":
-        count = _retry(parts, scan_id)
+        count = _retry(parts, database, scan_id)
         return f"{count:,} {'image is' if count == 1 else 'images are'} published again."
     else:
         if name == "resume":
-            scans.resume(parts.database, scan_id, **limits.model_dump())
+            scans.resume(database, scan_id, **limits.model_dump())
         parts.scans.start(scan_id)
     return None
 
@@ -144,6 +146,6 @@ class _Impatient:
         raise ScanStateError("The queue is full now. Some of the images may be published already. Try again later")
 
 
-def _retry(parts: Parts, scan_id: UUID) -> int:
+def _retry(parts: Parts, database: Database, scan_id: UUID) -> int:
     with BulkPublisher(parts.broker, max_depth=parts.max_queue_depth, patience_s=PATIENCE_S) as bulk:
-        return submissions.retry(_Impatient(bulk), parts.database, scan_id)
+        return submissions.retry(_Impatient(bulk), database, scan_id)

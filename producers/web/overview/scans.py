@@ -15,6 +15,7 @@ from producers.web.overview import acts, charts, figures, texts
 from producers.web.overview.starting import Shares, StartForm, checked, new_form, start
 from producers.web.pages import APages, Pages
 from producers.web.parts import AParts, Parts
+from worker.database import acting, actors
 from worker.errors import WrongFormError
 from worker.messages import Explain, Record
 
@@ -41,10 +42,10 @@ def form(_person: ALead, pages: APages) -> HTMLResponse:
 
 
 @router.post("/scans", dependencies=[Depends(csrf_checked)])
-def started(_person: ALead, pages: APages, parts: AParts, given: Annotated[StartForm, Form()]) -> Response:
+def started(person: ALead, pages: APages, parts: AParts, given: Annotated[StartForm, Form()]) -> Response:
     """Starts the scan, or shows the form again and says what is wrong."""
     try:
-        scan = start(parts.database, given, parts.settings)
+        scan = start(acting(parts.database, actors.reviewer(person.name)), given, parts.settings)
     except WrongFormError as error:
         # A new token, because a changed form may start another scan than the first one did.
         again = given.model_copy(update={"token": new_form().token})

