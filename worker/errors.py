@@ -141,8 +141,10 @@ class NothingToExportError(FakesweepError):
 class PackageDoubtError(FakesweepError):
     """An audit package was changed, is incomplete, or is none. `place` is the first place of doubt."""
 
-    def __init__(self, place: str, why: str) -> None:
-        super().__init__(f"{place}: {why}")
+    def __init__(
+        self, place: str, why: str, remedy: str = "do not rely on this copy, and ask who signed it for another"
+    ) -> None:
+        super().__init__(f"{place}: {why}; {remedy}")
         self.place = place
 
 

@@ -27,6 +27,7 @@ from producers.audit.summary import SUMMARY, write_summary
 from producers.audit.tables import parts
 from worker.database import Database, transaction
 from worker.database.events import record
+from worker.errors import UsageError
 from worker.files import replacing
 from worker.tables import EventKind
 
@@ -54,8 +55,11 @@ def build(
     `after` is the package before. `evaluations` are outputs of `fakesweep evaluate`, and files about calibrations.
     Needs twice the size of the package on the disk of `output`, and memory for a row group of a table.
 
-    Raises NoSuchScanError, UsageError if the signer fails, DatabaseUnavailableError, and OSError.
+    Raises NoSuchScanError, UsageError if the signer fails or there is no folder for the output,
+    DatabaseUnavailableError, and OSError.
     """
+    if not output.parent.is_dir():
+        raise UsageError(f"--output: there is no folder {output.parent}: make it first")
     with tempfile.TemporaryDirectory(prefix=".fakesweep-", dir=output.parent) as name:
         folder = Path(name)
         with snapshot(database) as session:

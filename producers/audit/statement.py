@@ -20,6 +20,7 @@ from worker.errors import PackageDoubtError, UsageError
 STATEMENT = "statement.dsse.json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+WRONG_KEY = "give the public key of the one who signed; if you have it, do not rely on this copy"
 PREDICATE = "urn:fakesweep:audit-package:"
 PREDICATE_TYPE = f"{PREDICATE}v1"
 
@@ -77,7 +78,8 @@ class Envelope:
         if self.predicate_type != PREDICATE_TYPE:
             raise PackageDoubtError(
                 STATEMENT,
-                f"this release does not know its format {self.predicate_type!r}: install a newer release",
+                f"this release does not know its format {self.predicate_type!r}",
+                "install a newer release",
             )
         if _envelope(self._payload, self.keyid, self._signature) != content:
             raise PackageDoubtError(STATEMENT, "it is not written as the format says")
@@ -85,7 +87,9 @@ class Envelope:
     def check(self, key: Ed25519PublicKey) -> None:
         """Raises PackageDoubtError if this key has not signed it."""
         if self.keyid != key_id(key):
-            raise PackageDoubtError(STATEMENT, f"the key {self.keyid[:16]}… signed it, and not {key_id(key)[:16]}…")
+            raise PackageDoubtError(
+                STATEMENT, f"the key {self.keyid[:16]}… signed it, and not {key_id(key)[:16]}…", WRONG_KEY
+            )
         if not is_signed(key, self._signature, pae(self._payload)):
             raise PackageDoubtError(STATEMENT, "its signature is wrong: the statement was changed after it was signed")
 
@@ -93,7 +97,7 @@ class Envelope:
         """Returns the public key that the statement itself names. It proves no more than that nothing was changed."""
         key = public_key_of(str(self.predicate.get("public_key")).encode())
         if key is None:
-            raise PackageDoubtError(STATEMENT, "it names no public key: give --public-key")
+            raise PackageDoubtError(STATEMENT, "it names no public key", "give --public-key")
         return key
 
     @property

@@ -74,7 +74,9 @@ def _check_chain(envelope: Envelope, after: Path) -> None:
     with after.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if envelope.predicate.get("after") != {"sha256": sha256}:
-        raise PackageDoubtError(STATEMENT, f"the package before it is not {after}, whose SHA-256 is {sha256}")
+        raise PackageDoubtError(
+            STATEMENT, f"the package before it is not {after}, whose SHA-256 is {sha256}", "give another --after"
+        )
 
 
 class _Reader:

@@ -79,10 +79,13 @@ def build(
         raise UsageError("say what the package is about: SCAN, --uri or --since, and only one of them")
     try:
         from producers.audit.building import build as build_package
+        from producers.audit.verifying import verify as verify_package
     except ImportError as error:
         raise needs_extra("audit", error) from None
     signing = _signer(key, signer, public_key)
     database = open_database(environment())
+    if after is not None:
+        verify_package(after)  # a chain behind a package that is in doubt proves nothing
     selection = _selection(database, scan, uri, since)
     built = build_package(database, selection, signing, output, after=after, evaluations=evaluation or ())
     if as_json:

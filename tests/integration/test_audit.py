@@ -31,7 +31,8 @@ from producers.retention import drop_scan
 from tests.audit_verifier import check
 from tests.packages import changes, members, scanned, zipped
 from tests.processes import ROOT
-from worker.database import Database, transaction
+from tests.roles import home, with_all_logins
+from worker.database import Database, connect, transaction
 from worker.errors import NoSuchScanError, PackageDoubtError, UsageError
 from worker.tables import Scan
 
@@ -195,6 +196,21 @@ def test_a_package_says_what_it_does_not_hold(
     summary = dict(members((tmp_path / "dropped.zip").read_bytes()))["summary.html"].decode()
     assert built.notes[0].split(":")[0] in summary
     verify(tmp_path / "dropped.zip")
+
+
+def test_a_producer_may_build_a_package(
+    postgres_server_url: str, template: str, signer: Signer, tmp_path: Path
+) -> None:
+    with home(postgres_server_url, template) as made:
+        with_all_logins(made)
+        owner, producer = connect(made.url), connect(made.url_of("producer"))
+        scan = scanned(owner, 12)
+        build(producer, Selection(scan_id=scan.id), signer, tmp_path / "package.zip")
+        with pytest.raises(UsageError, match="make it first"):
+            build(producer, Selection(scan_id=scan.id), signer, tmp_path / "none" / "package.zip")
+        owner.dispose()
+        producer.dispose()
+    assert verify(tmp_path / "package.zip").predicate["rows"]["findings"] == 12
 
 
 def test_keys_that_do_not_fit(package: Path, tmp_path: Path) -> None:
