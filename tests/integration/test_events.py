@@ -210,12 +210,17 @@ def test_retention_is_recorded_and_keeps_no_copies_of_failures(archive: Archive,
 def test_counting_does_not_fire_the_trigger(archive: Archive) -> None:
     """Workers count in `scans` with each message. The trigger looks at other columns."""
     archive.start()
-    counting = "UPDATE scans SET judged = judged + 1, real = real + 1, rate = 1, counted_at = now()"
-    with transaction(archive.database) as session:
-        plan = session.execute(text(f"EXPLAIN (ANALYZE, TIMING OFF) {counting}")).scalars().all()
-        assert not any("scan_changed" in line for line in plan), plan
-        plan = session.execute(text("EXPLAIN (ANALYZE) UPDATE scans SET cursor = '7'")).scalars().all()
-        assert not any("scan_changed" in line for line in plan), plan
+    counting = "judged = judged + 1, real = real + 1, rate = 1, counted_at = now()"
+    assert [_fires(archive.database, one) for one in (counting, "cursor = '7'")] == [False, False]
+    assert _fires(archive.database, "status = 'cancelled'")
+
+
+def _fires(database: Database, change: str) -> bool:
+    """Whether Postgres calls the trigger for this change of a scan. EXPLAIN does not show deferred triggers."""
+    with transaction(database) as session:
+        session.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+        plan = session.execute(text(f"EXPLAIN (ANALYZE) UPDATE scans SET {change}")).scalars()
+        return any("scan_changed" in line for line in plan)
 
 
 def test_programs_of_the_api_and_reviewers_are_named(archive: Archive) -> None:
