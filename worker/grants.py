@@ -76,11 +76,12 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     # For `fakesweep flagged`. Triggers write this table and those below, with the owner's rights.
     "contents": {PRODUCER: "SELECT"},
     # Other places where a picture may be.
-    "content_places": {WEB: "SELECT"},
+    "content_places": {PRODUCER: "SELECT", WEB: "SELECT"},
     "content_external_ids": {WEB: "SELECT"},
     "findings_hourly": {},
     "flagged_daily": {},
-    "reviewed_verdicts": {},
+    # For `fakesweep dsa report`.
+    "reviewed_verdicts": {PRODUCER: "SELECT"},
     "content_reviews": {WEB: "SELECT"},
 }
 """For each table: what each role may do with it. The owner may do everything."""

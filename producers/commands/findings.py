@@ -181,22 +181,33 @@ def flagged(
 
 @app.command()
 def history(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="s3://bucket/key, file:///path or a path.")],
+    uri: Annotated[
+        str, typer.Argument(metavar="URI", help="s3://bucket/key, file:///path, a path, a SHA-256, or a puid.")
+    ],
     as_json: Json = False,
 ) -> None:
-    """Show what every scan found at URI, newest first."""
+    """Show what every scan found at URI and what people decided about it, newest first.
+
+    A complaint names a picture or the puid of a statement of reasons: both find the decision.
+    """
+    from producers.dsa.complaints import decisions_about, is_reference
+    from producers.dsa.printing import decision_line
     from producers.reporting import progress, results
 
     # A uri that `results` wrote is used unchanged: the file may be gone.
-    known = uri.startswith("file:///") and uri.isascii()
+    known = (uri.startswith("file:///") and uri.isascii()) or is_reference(uri)
     wanted = uri if known else uri_of(uri)
-    found = results.history(open_database(environment()), wanted)
-    if not found:
+    database = open_database(environment())
+    found, decided = results.history(database, wanted), decisions_about(database, wanted)
+    if not found and not decided:
         raise NoSuchContentError(
-            f"no finding names {wanted}: check its spelling; findings of old scans may have been dropped"
+            f"no finding and no decision names {wanted}: check its spelling; "
+            "findings of old scans may have been dropped"
         )
     if as_json:
-        print_json({"findings": found})
+        print_json({"findings": found, "decisions": decided})
         return
+    for row in decided:
+        typer.echo(decision_line(row))
     for row in found:
         typer.echo(f"{row['decided_at'][:19]}\t{progress.line(row)}")

@@ -32,7 +32,7 @@ COMMANDS = {
         "findings",
         "Show flagged contents, the newest first: each content once, with the places where it was found.",
     ),
-    "history": ("findings", "Show what every scan found at URI, newest first."),
+    "history": ("findings", "Show what every scan found at URI and what people decided about it, newest first."),
     "retention": (
         "retention",
         "Drop the findings of old scans and submissions. Scans, verdicts, objects and reviews stay.",
@@ -61,6 +61,10 @@ COMMANDS = {
     "export": (
         "datasets",
         "Write what people reviewed or labelled as FakeClue's records, in train.json, validation.json and test.json.",
+    ),
+    "dsa": (
+        "dsa",
+        "Write statements of reasons for the DSA Transparency Database, and count errors for the yearly report.",
     ),
     "annotate": (
         "datasets",
