@@ -1,6 +1,7 @@
 """Says what each role of the database may do: `fakesweep roles` grants this and nothing else.
 
-Nobody but the owner may truncate a table, change or delete verdicts, reviews and withdrawals, or change findings.
+Nobody but the owner may truncate a table, change findings, or change or delete what is append-only: verdicts, reviews,
+withdrawals, events, makers and replaced failures.
 Partitions of `findings` and identity columns need no grants: a role that may write the table may also write them.
 """
 
@@ -73,6 +74,10 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     # What a content says is written once for each revision of the reader. It may hold prompts and names of people, so
     # dashboards read the view, which leaves them out.
     "provenance": {WORKER: "SELECT, INSERT", PRODUCER: "SELECT"},
+    # Triggers write events and replaced failures; `record_event` writes what no trigger sees.
+    "events": {PRODUCER: "SELECT"},
+    "makers": {WORKER: "SELECT, INSERT", PRODUCER: "SELECT"},
+    "replaced_failures": {PRODUCER: "SELECT"},
     # For `fakesweep flagged`. Triggers write this table and those below, with the owner's rights.
     "contents": {PRODUCER: "SELECT"},
     # Other places where a picture may be.
@@ -93,6 +98,7 @@ VIEWS: Mapping[str, Mapping[Role, str]] = {
     "finding_details": {**_EVERYBODY, PRODUCER: "SELECT"},
     "flagged_findings": _EVERYBODY,
     "content_provenance": _EVERYBODY,
+    "event_log": _EVERYBODY,
     "scan_progress": _EVERYBODY,
     "findings_by_hour": _EVERYBODY,
     "failures": _EVERYBODY,
@@ -112,6 +118,8 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "ensure_findings_partition": (WORKER, PRODUCER),
     # For retention. The function refuses while a scan is running.
     "drop_findings_partition": (PRODUCER,),
+    # Events that no trigger sees. The function refuses kinds that triggers write.
+    "record_event": (PRODUCER,),
     # Triggers that run with their owner's rights. Firing them needs no grant.
     "findings_added": (),
     "findings_removed": (),
@@ -124,6 +132,13 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "findings_named": (),
     "content_hashed": (),
     "contents_in_question": (),
+    "scan_started": (),
+    "scan_changed": (),
+    "token_changed": (),
+    "reviewer_changed": (),
+    "login_changed": (),
+    "detector_changed": (),
+    "failures_replaced": (),
     # These run with the rights of the caller.
     "findings_kept": None,
     "findings_of_dropped_refused": None,

@@ -5,6 +5,8 @@
     reviewers 1--n reviews n--1 (sha256)   what people state that a content is, append-only
     provenance n--1 (sha256)               what a content says about its origin, append-only
     reviews   1--1 withdrawals             what their authors took back, append-only
+    makers    1--n verdicts                the software and the card that made them, append-only
+    events, replaced_failures              who did what, and failures that were judged again, append-only
     claims, skips, second_looks, logins, api_tokens, idempotency_keys      the review desk and the API
 
 The tables are made for 10^8 findings: `findings` is partitioned by list, with one partition per scan (`scan_…`) and
@@ -13,6 +15,7 @@ one per month for submissions (`live_2026_11`). So an old scan is dropped, and n
 
 from worker.tables.columns import NAMING
 from worker.tables.desk import ApiToken, Claim, IdempotencyKey, Login, Look, Scope, SecondLook, Skip
+from worker.tables.events import RECORDED, Event, EventKind, Maker, ReplacedFailure
 from worker.tables.findings import Detector, Finding, Outcome, StoredObject, StoredVerdict, Verdict
 from worker.tables.kept import ContentExternalId, ContentHistory, ContentPlace, FlaggedDaily, HourlyCount
 from worker.tables.provenance import ContentProvenance
@@ -31,6 +34,7 @@ from worker.tables.similarity import ContentHash
 
 __all__ = [
     "NAMING",
+    "RECORDED",
     "ApiToken",
     "Claim",
     "ContentExternalId",
@@ -41,15 +45,19 @@ __all__ = [
     "ContentReviews",
     "DeskRole",
     "Detector",
+    "Event",
+    "EventKind",
     "Finding",
     "FlaggedDaily",
     "HourlyCount",
     "IdempotencyKey",
     "Login",
     "Look",
+    "Maker",
     "MessageTry",
     "Outcome",
     "Repaired",
+    "ReplacedFailure",
     "Review",
     "ReviewKind",
     "ReviewedVerdict",

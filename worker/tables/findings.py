@@ -78,7 +78,7 @@ class StoredVerdict(SQLModel, table=True):
     `log_odds`, in nats, is the value from which `score` was calibrated. `uri` is where the content was when it was
     judged. `width` and `height` are those of the upright image, in pixels. `explain` is the mode in which the detector
     was asked: an answer that ends early for a real image explains less than a full one. `cut_off`: the limit on its
-    length ended the answer.
+    length ended the answer. `maker_id` is the row of `makers`; verdicts from before migration 0015 have none.
     """
 
     __tablename__ = "verdicts"
@@ -106,6 +106,7 @@ class StoredVerdict(SQLModel, table=True):
     completion_tokens: int
     latency_ms: int
     created_at: datetime = timestamp()
+    maker_id: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class Finding(SQLModel, table=True):
