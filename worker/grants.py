@@ -120,6 +120,8 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "drop_findings_partition": (PRODUCER,),
     # Events that no trigger sees. The function refuses kinds that triggers write.
     "record_event": (PRODUCER,),
+    # For `fakesweep forget`: only the owner removes what points to a picture.
+    "forget_pictures": (),
     # Triggers that run with their owner's rights. Firing them needs no grant.
     "findings_added": (),
     "findings_removed": (),
@@ -152,6 +154,7 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "stated_by": None,
     "week_of": None,
     "wilson_bound": None,
+    "forgotten_uri": None,
     "pdq_near_words": None,
 }
 """For each function: who may call it. None means anybody."""

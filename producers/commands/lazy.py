@@ -38,6 +38,10 @@ COMMANDS = {
         "Drop the findings of old scans and submissions. Scans, verdicts, objects and reviews stay.",
     ),
     "drop": ("retention", "Drop the findings of SCAN, which has ended. The scan, its verdicts and its reviews stay."),
+    "forget": (
+        "forget",
+        "Remove what points to a person's picture. What was decided about it stays, under its SHA-256.",
+    ),
     "reviewer": ("reviewers", "Add, list or disable people who may review."),
     "web": ("web", "Serve the review desk and the API until SIGTERM: pages where people decide about images."),
     "token": ("tokens", "Make, list or withdraw tokens of the API."),
