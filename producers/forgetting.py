@@ -15,7 +15,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Session
 
 from worker.database import Database, transaction
-from worker.errors import NoSuchContentError
+from worker.errors import ImageError, NoSuchContentError, Reason
+from worker.messages import FORGOTTEN, ImageRef
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -82,6 +83,13 @@ class Forgotten:
     rows: Mapping[str, int]
     held_by: Collection[str]
     at_work: int
+
+
+def image_at(uri: str, etag: str | None = None) -> ImageRef:
+    """Returns the ref of the image at a stored uri. Raises ImageError for a place that was forgotten."""
+    if uri.startswith(FORGOTTEN):
+        raise ImageError(Reason.NOT_FOUND, "the picture was forgotten")
+    return ImageRef(uri=uri, etag=etag)
 
 
 def find_picture(database: Database, named: str) -> Picture:

@@ -14,6 +14,8 @@ FakesweepError
 ├── NoSuchReviewerError     a review or a command names a reviewer who does not exist: add the reviewer
 ├── InactiveReviewerError   a review is by a reviewer who is disabled
 ├── NoSuchTokenError        a command names a token of the API that does not exist
+├── NoSuchEndpointError     a command names an endpoint of webhooks that does not exist
+├── AddressRefusedError     a webhook's address is not public: nothing is sent to it
 ├── KeyReusedError          a request of the API has the idempotency key of another request: use a new key
 ├── NothingToExportError    people must review or label something before an export
 ├── OlderAtWorkError        a migration would break an older release that is connected: stop its processes
@@ -127,6 +129,14 @@ class InactiveReviewerError(FakesweepError):
 
 class NoSuchTokenError(FakesweepError):
     """There is no token with that name."""
+
+
+class NoSuchEndpointError(FakesweepError):
+    """There is no endpoint of webhooks with that name."""
+
+
+class AddressRefusedError(FakesweepError):
+    """A webhook's host has an address to which nothing may be sent. The text names both and the setting."""
 
 
 class KeyReusedError(FakesweepError):

@@ -18,9 +18,11 @@ class Role(StrEnum):
     REVIEWER = "reviewer"
     DASHBOARD = "dashboard"
     WEB = "web"
+    WEBHOOKS = "webhooks"
 
 
 WORKER, PRODUCER, REVIEWER, DASHBOARD, WEB = Role.WORKER, Role.PRODUCER, Role.REVIEWER, Role.DASHBOARD, Role.WEB
+WEBHOOKS = Role.WEBHOOKS
 
 FIRST = (Role.OWNER, WORKER, PRODUCER, REVIEWER, DASHBOARD)
 """The roles of the first release that had roles. If a database has these, it has roles."""
@@ -33,7 +35,7 @@ _STATUS = "status, paused_from, note, finished_at, listed, policy"
 
 TABLES: Mapping[str, Mapping[Role, str]] = {
     # Each process checks at start that the schema is the right one.
-    "alembic_version": {WORKER: "SELECT", PRODUCER: "SELECT", REVIEWER: "SELECT"},
+    "alembic_version": {WORKER: "SELECT", PRODUCER: "SELECT", REVIEWER: "SELECT", WEBHOOKS: "SELECT"},
     "detectors": {WORKER: "SELECT, INSERT, UPDATE (started_at)", PRODUCER: "SELECT"},
     # Workers open submissions, count, and end or pause a scan. They fill in thresholds, which are in the policy.
     # Only the owner may change what a scan is, such as its source and its token.
@@ -78,6 +80,10 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     "events": {PRODUCER: "SELECT"},
     "makers": {WORKER: "SELECT, INSERT", PRODUCER: "SELECT"},
     "replaced_failures": {PRODUCER: "SELECT"},
+    # It holds the secrets that sign webhooks. Only the owner adds endpoints; a sender disables one that is gone.
+    "webhook_endpoints": {WEBHOOKS: "SELECT, UPDATE (disabled_at)"},
+    # Triggers write it, with the owner's rights. INSERT: drift alarms, which no trigger sees.
+    "outbox": {WEBHOOKS: "SELECT, INSERT, DELETE, UPDATE (state, attempts, due_at, ended_at, answer)"},
     # For `fakesweep flagged`. Triggers write this table and those below, with the owner's rights.
     "contents": {PRODUCER: "SELECT"},
     # Other places where a picture may be.
@@ -110,7 +116,7 @@ VIEWS: Mapping[str, Mapping[Role, str]] = {
     "review_status": {**_EVERYBODY, PRODUCER: "SELECT"},
     "detector_quality": _EVERYBODY,
     "drift_shares": _EVERYBODY,
-    "drift": {**_EVERYBODY, PRODUCER: "SELECT"},
+    "drift": {**_EVERYBODY, PRODUCER: "SELECT", WEBHOOKS: "SELECT"},
 }
 """For each view. Views read with their owner's rights, so a reader needs no right on a table."""
 
@@ -141,6 +147,9 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "login_changed": (),
     "detector_changed": (),
     "failures_replaced": (),
+    "findings_to_outbox": (),
+    "review_to_outbox": (),
+    "scan_to_outbox": (),
     # These run with the rights of the caller.
     "findings_kept": None,
     "findings_of_dropped_refused": None,

@@ -1,5 +1,6 @@
 """All settings, from the environment, read once and passed down. A bad value fails at start with its name."""
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
@@ -22,6 +23,10 @@ CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
 
 
 Folders = Annotated[CommaList, AfterValidator(lambda folders: tuple(str(Path(one).resolve()) for one in folders))]
+
+
+Networks = Annotated[CommaList, AfterValidator(lambda networks: tuple(str(ip_network(one)) for one in networks))]
+"""Networks as texts, such as 10.1.0.0/16. An address alone is a network of one."""
 
 
 class EnvironmentSettings(BaseSettings):
@@ -142,6 +147,13 @@ class Settings(EnvironmentSettings):
     """The TOML file of `fakesweep nightly` (docs/nightly.md)."""
     timezone: str = "UTC"
     """The time zone of the crontabs in that file, as the IANA database names it, such as Europe/Berlin."""
+
+    webhooks_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port on which `fakesweep webhooks send` answers GET /metrics and /health. None: they are not served."""
+    webhooks_networks: Networks = ()
+    """Networks that are not public and to which webhooks may go, such as 10.1.0.0/16. Plain http only works there."""
+    webhooks_keep_days: int = Field(default=30, ge=1)
+    """How long messages stay after they were delivered or have died."""
 
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

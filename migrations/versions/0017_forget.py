@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0017"
-down_revision = "0015"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 works_from = "0013"
@@ -56,7 +56,7 @@ DECLARE
     found bigint;
     step text[];
     ended CONSTANT text := 'SELECT id FROM scans WHERE status IN (''done'', ''cancelled'') OR dropped_at IS NOT NULL';
-    steps text[] := ARRAY[
+    steps CONSTANT text[] := ARRAY[
         ['external ids', 'DELETE FROM content_external_ids e WHERE e.sha256 = ANY ($3)
             OR e.sha256 = ANY ($2) AND EXISTS (SELECT FROM findings f WHERE f.uri = ANY ($1)
                 AND f.sha256 = e.sha256 AND f.external_id = e.external_id)'],
@@ -99,16 +99,14 @@ DECLARE
         ['unpublished messages', 'DELETE FROM unpublished u WHERE scan_id IN (' || ended || ')
             AND EXISTS (SELECT FROM unnest($1) place WHERE strpos(u.messages::text, to_json(place)::text) > 0)'],
         ['cursors', 'UPDATE scans s SET cursor = NULL WHERE cursor IS NOT NULL AND id IN (' || ended || ')
-            AND EXISTS (SELECT FROM unnest($4) name WHERE strpos(s.cursor, trim(''"'' FROM to_json(name)::text)) > 0)']
+            AND EXISTS (SELECT FROM unnest($4) name WHERE strpos(s.cursor, trim(''"'' FROM to_json(name)::text)) > 0)'],
+        ['webhooks', 'UPDATE outbox SET answer = NULL, data = data || jsonb_build_object(
+            ''uri'', forgotten_uri(data->>''uri''))
+            || CASE WHEN data ? ''external_id'' THEN ''{"external_id": null}'' ELSE ''{}'' END::jsonb
+            WHERE data->>''uri'' = ANY ($1) OR data->>''sha256'' = ANY ($3)']
     ];
 BEGIN
     PERFORM set_config('fakesweep.forgetting', 'yes', true);
-    IF to_regclass('outbox') IS NOT NULL THEN
-        steps := steps || ARRAY[['webhooks', 'UPDATE outbox SET subject = CASE WHEN subject = ANY ($1)
-            THEN forgotten_uri(subject) ELSE subject END, answer = NULL, data = data || jsonb_build_object(
-                ''uri'', forgotten_uri(data->>''uri''), ''external_id'', NULL)
-            WHERE data->>''uri'' = ANY ($1)']];
-    END IF;
     FOREACH step SLICE 1 IN ARRAY steps LOOP
         EXECUTE step[2] USING places, about, whole, names;
         GET DIAGNOSTICS found = ROW_COUNT;

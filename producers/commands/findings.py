@@ -134,10 +134,10 @@ def report(
     output: Annotated[Path, typer.Option(metavar="FILE.html", help="The HTML file to write.")],
 ) -> None:
     """Write a scan's report: one HTML file that opens offline."""
+    from producers.forgetting import image_at
     from producers.reporting import reports, results
     from producers.reporting.reviewed import reviewed
     from producers.scan_names import scan_named
-    from worker.messages import ImageRef
     from worker.storage import open_stores
 
     settings = environment()
@@ -147,7 +147,7 @@ def report(
     reports.write_report(
         results.summary(database, scan_id),
         results.rows(database, scan_id),
-        lambda uri, etag: store.fetch(ImageRef(uri=uri, etag=etag)),
+        lambda uri, etag: store.fetch(image_at(uri, etag)),
         output,
         reviews=lambda sha256s: reviewed(database, scan_id, sha256s),
     )

@@ -45,6 +45,7 @@ COMMANDS = {
     "reviewer": ("reviewers", "Add, list or disable people who may review."),
     "web": ("web", "Serve the review desk and the API until SIGTERM: pages where people decide about images."),
     "token": ("tokens", "Make, list or withdraw tokens of the API."),
+    "webhooks": ("webhooks", "Send webhooks until SIGTERM, or look after the endpoints that get them."),
     "dead": ("dead", "List, show, replay or discard dead letters: messages that no worker could handle."),
     "evaluate": (
         "evaluation",

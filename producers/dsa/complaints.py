@@ -3,6 +3,7 @@
 It reads reviews, which stay when the findings of a scan are dropped, and when a picture is forgotten.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -13,16 +14,17 @@ from sqlmodel import Session
 
 from producers.dsa.decisions import puid_of, steps
 from worker.database import Database, transaction
+from worker.messages import FORGOTTEN
 
 _PUID = re.compile(r"fakesweep-(\d{1,18})-(\d{20})")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _BY_PUID = text("SELECT sha256, id, created_at FROM reviews WHERE id = :id")
 _BY_URI = text("""
-SELECT sha256 FROM findings WHERE uri = :uri AND sha256 IS NOT NULL
-UNION SELECT sha256 FROM objects WHERE uri = :uri
-UNION SELECT sha256 FROM reviews WHERE uri = :uri AND sha256 IS NOT NULL
-UNION SELECT sha256 FROM content_places WHERE uri = :uri
+SELECT sha256 FROM findings WHERE uri = ANY(:places) AND sha256 IS NOT NULL
+UNION SELECT sha256 FROM objects WHERE uri = ANY(:places)
+UNION SELECT sha256 FROM reviews WHERE uri = ANY(:places) AND sha256 IS NOT NULL
+UNION SELECT sha256 FROM content_places WHERE uri = ANY(:places)
 """)
 _REVIEWS = text("""
 SELECT r.id, r.sha256, r.kind, r.statement, r.reviewer, r.reason_code, r.created_at, w.review_id AS withdrawn
@@ -55,7 +57,9 @@ def _contents(session: Session, named: str) -> list[str]:
         return [row.sha256 for row in rows if row.sha256 and puid_of(row.id, row.created_at) == named]
     if _SHA256.fullmatch(named):
         return [named]
-    return list(session.execute(_BY_URI, {"uri": named}).scalars())
+    # A person whose picture was forgotten knows its uri, and the database knows the SHA-256 of the uri.
+    places = [named, f"{FORGOTTEN}{hashlib.sha256(named.encode()).hexdigest()}"]
+    return list(session.execute(_BY_URI, {"places": places}).scalars())
 
 
 def _rows(reviews: Sequence[Row[Any]]) -> Iterator[dict[str, Any]]:

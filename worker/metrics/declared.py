@@ -10,7 +10,7 @@ from itertools import product
 
 from worker.errors import Reason
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE
-from worker.tables import Outcome, Verdict
+from worker.tables import MessageState, Outcome, Verdict
 
 
 class Kind(StrEnum):
@@ -180,6 +180,19 @@ DRIFTED = Metric(
     "Detectors and buckets with a drift alarm on the last full day (docs/drift.md).",
 )  # fmt: skip
 
+ATTEMPTS = Metric(
+    Kind.COUNTER, "fakesweep_webhooks_attempts_total",
+    "Attempts to send a webhook, by what became of the message: delivered, waiting for its next attempt, or dead.",
+    ("state",), tuple((state,) for state in MessageState),
+)  # fmt: skip
+OUTBOX_MESSAGES = Metric(
+    Kind.GAUGE, "fakesweep_webhooks_messages", "Webhooks in the outbox that wait to be sent, or are dead.",
+    ("state",), None,
+)  # fmt: skip
+OUTBOX_OLDEST = Metric(
+    Kind.GAUGE, "fakesweep_webhooks_oldest_seconds", "Age of the oldest webhook that waits to be sent.",
+)  # fmt: skip
+
 WORKER = (
     IMAGES,
     REUSED,
@@ -197,6 +210,17 @@ WORKER = (
     READY,
 )
 PRODUCER = (LISTED, PUBLISHED, KNOWN, DEAD_LETTERS)
-ASKED = (BACKLOG, QUEUE_MESSAGES, QUEUE_IMAGES, QUEUE_OLDEST, QUEUE_STILL, OVERDUE, DRIFTED)
+WEBHOOKS = (ATTEMPTS,)
+ASKED = (
+    BACKLOG,
+    QUEUE_MESSAGES,
+    QUEUE_IMAGES,
+    QUEUE_OLDEST,
+    QUEUE_STILL,
+    OVERDUE,
+    DRIFTED,
+    OUTBOX_MESSAGES,
+    OUTBOX_OLDEST,
+)
 """producers.asked serves these, and omits a metric while its value is unknown."""
-DECLARED = (*WORKER, *(one for one in PRODUCER if one not in WORKER), *ASKED)
+DECLARED = (*WORKER, *(one for one in PRODUCER if one not in WORKER), *WEBHOOKS, *ASKED)

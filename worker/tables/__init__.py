@@ -8,6 +8,7 @@
     makers    1--n verdicts                the software and the card that made them, append-only
     events, replaced_failures              who did what, and failures that were judged again, append-only
     claims, skips, second_looks, logins, api_tokens, idempotency_keys      the review desk and the API
+    webhook_endpoints 1--n outbox          who is told of what, and what is still to be sent
 
 The tables are made for 10^8 findings: `findings` is partitioned by list, with one partition per scan (`scan_…`) and
 one per month for submissions (`live_2026_11`). So an old scan is dropped, and not deleted row by row.
@@ -31,6 +32,7 @@ from worker.tables.reviews import (
 )
 from worker.tables.scans import MessageTry, Repaired, Scan, ScanStatus, Suspect, Unpublished
 from worker.tables.similarity import ContentHash
+from worker.tables.webhooks import MessageState, OutboxMessage, WebhookEndpoint, WebhookKind
 
 __all__ = [
     "NAMING",
@@ -54,7 +56,9 @@ __all__ = [
     "Login",
     "Look",
     "Maker",
+    "MessageState",
     "MessageTry",
+    "OutboxMessage",
     "Outcome",
     "Repaired",
     "ReplacedFailure",
@@ -73,5 +77,7 @@ __all__ = [
     "Suspect",
     "Unpublished",
     "Verdict",
+    "WebhookEndpoint",
+    "WebhookKind",
     "Withdrawal",
 ]

@@ -1,0 +1,33 @@
+"""Puts drift alarms into the outbox. No transaction causes them: a view compares each full day with the weeks before.
+
+Senders ask it every few minutes. An alarm has the same id each time, so each endpoint is told once a day.
+"""
+
+from sqlalchemy import text
+
+from worker.database import Database, transaction
+from worker.tables import WebhookKind
+
+_WANTED = "SELECT EXISTS (SELECT FROM webhook_endpoints e WHERE e.disabled_at IS NULL AND :kind = ANY (e.kinds))"
+_TELL = """
+INSERT INTO outbox (endpoint_id, message_id, kind, subject, data)
+SELECT e.id, md5(concat_ws(' ', :kind, d.day AT TIME ZONE 'UTC', d.detector_id, d.bucket))::uuid, :kind,
+       concat_ws(' ', d.detector_id, d.bucket),
+       jsonb_build_object('day', (d.day AT TIME ZONE 'UTC')::date, 'detector', d.detector_name, 'bucket', d.bucket,
+                          'measure', d.measure, 'share', d.share, 'share_before', d.share_before, 'z', d.z,
+                          'images', d.images)
+FROM drift d CROSS JOIN webhook_endpoints e
+WHERE d.alarm AND d.day = date_trunc('day', now(), 'UTC') - interval '24 hours'
+  AND e.disabled_at IS NULL AND :kind = ANY (e.kinds)
+ON CONFLICT (endpoint_id, message_id) DO NOTHING
+"""
+
+
+def tell_of_drift(database: Database) -> int:
+    """Writes a message for each alarm of the last full day that an endpoint was not told of. Returns how many."""
+    kind = {"kind": WebhookKind.DRIFT_ALARM}
+    with transaction(database) as session:
+        if not session.execute(text(_WANTED), kind).scalar():
+            return 0  # the view reads 26 weeks
+        session.execute(text("SET LOCAL jit = off"))
+        return int(session.execute(text(_TELL), kind).rowcount)  # type: ignore[attr-defined]
