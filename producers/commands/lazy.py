@@ -67,13 +67,13 @@ COMMANDS = {
         "datasets",
         "Write what people reviewed or labelled as FakeClue's records, in train.json, validation.json and test.json.",
     ),
-    "dsa": (
-        "dsa",
-        "Write statements of reasons for the DSA Transparency Database, and count errors for the yearly report.",
-    ),
     "annotate": (
         "datasets",
         "Write explanations for labelled images, through any OpenAI-compatible endpoint. Costs money; can be resumed.",
+    ),
+    "dsa": (
+        "dsa",
+        "Write statements of reasons for the DSA Transparency Database, and count errors for the yearly report.",
     ),
     "migrate": ("system", "Bring the database's schema up to date. If several are started at once, one does it."),
     "roles": (
