@@ -201,7 +201,7 @@ def history(
     found, decided = results.history(database, wanted), decisions_about(database, wanted)
     if not found and not decided:
         raise NoSuchContentError(
-            f"no finding and no decision names {wanted}: check its spelling; "
+            f"no finding names {wanted}, and no decision: check its spelling; "
             "findings of old scans may have been dropped"
         )
     if as_json:
