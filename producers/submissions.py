@@ -16,7 +16,7 @@ from producers.scans import find_scan
 from worker.database import Database, counters, partitions, transaction
 from worker.database.events import record
 from worker.errors import BrokerUnavailableError, KeyInUseError, KeyReusedError, Reason, ScanStateError
-from worker.messages import LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, JudgeImages, Policy, messages_of
+from worker.messages import FORGOTTEN, LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, JudgeImages, Policy, messages_of
 from worker.tables import EventKind, Finding, IdempotencyKey, Scan, ScanStatus, Unpublished
 
 if TYPE_CHECKING:
@@ -208,7 +208,9 @@ def retry(publisher: "Publisher", database: Database, scan_id: UUID, reasons: Co
             if scan.status == ScanStatus.CANCELLED or scan.dropped_at is not None:
                 raise ScanStateError(f"scan {scan_id} is cancelled, or its findings are dropped: start a new one")
             own = (col(Finding.partition) == scan.partition, col(Finding.scan_id) == scan.id)
-            query = select(col(Finding.uri), col(Finding.external_id)).where(*own, col(Finding.reason).in_(reasons))
+            query = select(col(Finding.uri), col(Finding.external_id)).where(
+                *own, col(Finding.reason).in_(reasons), col(Finding.uri).not_like(f"{FORGOTTEN}%")
+            )
             rows = session.execute(
                 query.where(col(Finding.uri) > last).order_by(col(Finding.uri)).limit(MAX_IMAGES * 100)
             ).all()

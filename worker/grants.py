@@ -87,11 +87,12 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     # For `fakesweep flagged`. Triggers write this table and those below, with the owner's rights.
     "contents": {PRODUCER: "SELECT"},
     # Other places where a picture may be.
-    "content_places": {WEB: "SELECT"},
+    "content_places": {PRODUCER: "SELECT", WEB: "SELECT"},
     "content_external_ids": {WEB: "SELECT"},
     "findings_hourly": {},
     "flagged_daily": {},
-    "reviewed_verdicts": {},
+    # For `fakesweep dsa report`.
+    "reviewed_verdicts": {PRODUCER: "SELECT"},
     "content_reviews": {WEB: "SELECT"},
 }
 """For each table: what each role may do with it. The owner may do everything."""
@@ -125,6 +126,8 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "drop_findings_partition": (PRODUCER,),
     # Events that no trigger sees. The function refuses kinds that triggers write.
     "record_event": (PRODUCER,),
+    # For `fakesweep forget`: only the owner removes what points to a picture.
+    "forget_pictures": (),
     # Triggers that run with their owner's rights. Firing them needs no grant.
     "findings_added": (),
     "findings_removed": (),
@@ -160,6 +163,7 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "stated_by": None,
     "week_of": None,
     "wilson_bound": None,
+    "forgotten_uri": None,
     "pdq_near_words": None,
 }
 """For each function: who may call it. None means anybody."""

@@ -41,6 +41,10 @@ a Postgres index.
 """
 
 
+FORGOTTEN = "forgotten:"
+"""What begins the text that stands in place of a uri that was forgotten. The SHA-256 of the uri follows."""
+
+
 @dataclass(frozen=True)
 class _Says:
     """The text of pydantic's error for every value that is refused here. Its own text would only name a pattern."""

@@ -134,10 +134,10 @@ def report(
     output: Annotated[Path, typer.Option(metavar="FILE.html", help="The HTML file to write.")],
 ) -> None:
     """Write a scan's report: one HTML file that opens offline."""
+    from producers.forgetting import image_at
     from producers.reporting import reports, results
     from producers.reporting.reviewed import reviewed
     from producers.scan_names import scan_named
-    from worker.messages import ImageRef
     from worker.storage import open_stores
 
     settings = environment()
@@ -147,7 +147,7 @@ def report(
     reports.write_report(
         results.summary(database, scan_id),
         results.rows(database, scan_id),
-        lambda uri, etag: store.fetch(ImageRef(uri=uri, etag=etag)),
+        lambda uri, etag: store.fetch(image_at(uri, etag)),
         output,
         reviews=lambda sha256s: reviewed(database, scan_id, sha256s),
     )
@@ -181,23 +181,34 @@ def flagged(
 
 @app.command()
 def history(
-    uri: Annotated[str, typer.Argument(metavar="URI", help="s3://bucket/key, file:///path or a path.")],
+    uri: Annotated[
+        str, typer.Argument(metavar="URI", help="s3://bucket/key, file:///path, a path, a SHA-256, or a puid.")
+    ],
     as_json: Json = False,
 ) -> None:
-    """Show what every scan found at URI, newest first."""
+    """Show what every scan found at URI and what people decided about it, newest first.
+
+    A complaint names a picture or the puid of a statement of reasons: both find the decision.
+    """
+    from producers.dsa.complaints import decisions_about, is_reference
+    from producers.dsa.printing import decision_line
     from producers.reporting import progress, results
 
     # A uri that `results` wrote is used unchanged: the file may be gone.
-    known = uri.startswith("file:///") and uri.isascii()
+    known = (uri.startswith("file:///") and uri.isascii()) or is_reference(uri)
     wanted = uri if known else uri_of(uri)
     database = open_database(environment())
-    found = results.history(database, wanted)
-    if not found:
+    found, decided = results.history(database, wanted), decisions_about(database, wanted)
+    if not found and not decided:
         raise NoSuchContentError(
-            f"no finding names {wanted}: check its spelling; findings of old scans may have been dropped"
+            f"no finding names {wanted}, and no decision: check its spelling; "
+            "findings of old scans may have been dropped"
         )
     if as_json:
-        print_json({"findings": found, "replaced_failures": results.replaced_failures(database, wanted)})
+        failures = results.replaced_failures(database, wanted)
+        print_json({"findings": found, "replaced_failures": failures, "decisions": decided})
         return
+    for row in decided:
+        typer.echo(decision_line(row))
     for row in found:
         typer.echo(f"{row['decided_at'][:19]}\t{progress.line(row)}")

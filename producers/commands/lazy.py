@@ -32,13 +32,17 @@ COMMANDS = {
         "findings",
         "Show flagged contents, the newest first: each content once, with the places where it was found.",
     ),
-    "history": ("findings", "Show what every scan found at URI, newest first."),
+    "history": ("findings", "Show what every scan found at URI and what people decided about it, newest first."),
     "events": ("events", "Show who did what, the newest last: pauses, limits, tokens, reviewers, retention, and more."),
     "retention": (
         "retention",
         "Drop the findings of old scans and submissions. Scans, verdicts, objects and reviews stay.",
     ),
     "drop": ("retention", "Drop the findings of SCAN, which has ended. The scan, its verdicts and its reviews stay."),
+    "forget": (
+        "forget",
+        "Remove what points to a person's picture. What was decided about it stays, under its SHA-256.",
+    ),
     "reviewer": ("reviewers", "Add, list or disable people who may review."),
     "web": ("web", "Serve the review desk and the API until SIGTERM: pages where people decide about images."),
     "token": ("tokens", "Make, list or withdraw tokens of the API."),
@@ -69,6 +73,10 @@ COMMANDS = {
         "Write explanations for labelled images, through any OpenAI-compatible endpoint. Costs money; can be resumed.",
     ),
     "audit": ("audit", "Build and verify audit packages: what was decided, by whom and under which rules, signed."),
+    "dsa": (
+        "dsa",
+        "Write statements of reasons for the DSA Transparency Database, and count errors for the yearly report.",
+    ),
     "migrate": ("system", "Bring the database's schema up to date. If several are started at once, one does it."),
     "roles": (
         "system",

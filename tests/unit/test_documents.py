@@ -11,11 +11,13 @@ import pytest
 import typer.exceptions
 
 from producers.__main__ import app
+from producers.dsa.templates import read_templates
 from producers.export.labels import read_labels
 from producers.nightly.schedule import load
 from producers.web.settings import PREFIX, WebSettings
 from tests.documents import DOCUMENTS, ROOT, command_lines, first, snippets
 from worker.detector.description import AnswerForm
+from worker.grants import TABLES
 from worker.lab.annotation.costs import read_prices
 from worker.lab.datasets.reading import read_dataset
 from worker.lab.datasets.records import Record
@@ -124,3 +126,13 @@ def test_the_times_to_stop_are_longer_than_a_hung_engine_needs() -> None:
     said = re.findall(r"(?:--stop-timeout |stop --time |TimeoutStopSec=|terminationGracePeriodSeconds: )(\d+)", written)
     assert len(said) >= 4
     assert all(int(seconds) > Settings().engine_stall_s for seconds in said), said
+
+
+def test_the_table_of_retention_names_every_table() -> None:
+    table = (ROOT / "docs" / "retention.md").read_text("utf-8").partition("## What is kept")[2]
+    assert set(TABLES) - set(re.findall(r"`([a-z_]+)`", table)) == set()
+
+
+def test_the_statement_of_reasons_of_the_document_passes_the_rules(tmp_path: Path) -> None:
+    (tmp_path / "statement.toml").write_text(first("dsa.md", "toml"))
+    assert len(read_templates(tmp_path / "statement.toml").record("swapped_face")["territorial_scope"]) == 27

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import structlog
 from cachetools import LRUCache
 
+from producers.forgetting import image_at
 from producers.web.parts import Parts
 from producers.web.pictures.drawing import Drawing, Made
 from producers.web.pictures.places import other_places
@@ -15,7 +16,6 @@ from worker.budget import Budget
 from worker.cpus import usable_cpus
 from worker.errors import BusyError, ImageError, Reason, StorageUnavailableError
 from worker.images import SizeLimits
-from worker.messages import ImageRef
 
 log = structlog.get_logger(__name__)
 
@@ -109,7 +109,7 @@ class Pictures:
 
     def _fetch(self, sha256: str, uri: str) -> bytes:
         """Returns the bytes at a place, if they are this content."""
-        data = self._parts.store.fetch(ImageRef(uri=uri))
+        data = self._parts.store.fetch(image_at(uri))
         if hashlib.sha256(data).hexdigest() != sha256:
             raise ImageError(Reason.CHANGED, "another content is there now")
         return data
