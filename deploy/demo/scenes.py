@@ -6,6 +6,7 @@ document. Lengths are in units of 1/336 of the shortest edge, so a scene looks a
 
 from __future__ import annotations
 
+import math
 import random
 
 import numpy as np
@@ -66,9 +67,22 @@ def place(canvas: Image.Image, fill: Image.Image, mask: Image.Image, shadow: tup
         across, down, softness = shadow
         shade = Image.new("L", canvas.size)
         shade.paste(half, (across, down))
-        shade = shade.filter(ImageFilter.GaussianBlur(softness)).point(lambda value: value * 0.45)
-        canvas.paste((8, 8, 14), (0, 0), shade)
-    canvas.paste(fill, (0, 0), half)
+        box = around(shade, math.ceil(4 * softness))  # farther than the blur reaches
+        shade = shade.crop(box).filter(ImageFilter.GaussianBlur(softness)).point(lambda value: value * 0.45)
+        canvas.paste((8, 8, 14), box, shade)
+    box = around(half, 0)
+    canvas.paste(fill.crop(box), box, half.crop(box))
+
+
+def around(image: Image.Image, margin: int) -> tuple[int, int, int, int]:
+    """Returns the box of what is not black, with a margin in pixels, but not beyond the image."""
+    left, top, right, bottom = image.getbbox() or (0, 0, 0, 0)
+    return (
+        max(0, left - margin),
+        max(0, top - margin),
+        min(image.width, right + margin),
+        min(image.height, bottom + margin),
+    )
 
 
 def outline(chance: random.Random, width: int, height: int) -> list[Point]:

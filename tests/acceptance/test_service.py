@@ -1,7 +1,10 @@
 """The whole job as an operator runs it: commands and workers are processes, and vLLM runs the demo detector."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -14,7 +17,7 @@ import pytest
 
 from deploy.demo.draw import draw_record
 from tests.conftest import DEMO_DETECTOR, drop_database, make_template, url_of
-from tests.processes import RunningWorker, fakesweep, results_of, running_worker, wait_for
+from tests.processes import ROOT, RunningWorker, fakesweep, results_of, running_worker, wait_for
 
 DRAWN = 96
 BROKEN = {"text.jpg": b"hello", "empty.png": b"", "ünï cödé+%.jpg": b"\xff\xd8\xff\xe0" + b"\x00" * 50}
@@ -130,39 +133,69 @@ def _stop_in_the_middle(source: str, environment: dict[str, str], running: Runni
     assert 0 < decided < listed
 
 
-@pytest.mark.parametrize(
-    ("wrong", "setting", "remedy"),
-    [
-        ({"FAKESWEEP_MODEL": "/no/such/folder"}, "FAKESWEEP_MODEL", "give a model folder"),
-        ({"FAKESWEEP_DETECTOR": "nobody"}, "FAKESWEEP_DETECTOR", "folder with detector.toml"),
-        ({"DATABASE_URL": ""}, "DATABASE_URL", "postgresql://user:password@host"),
-        ({"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}, "DATABASE_URL", "cannot be used"),
-        ({"DATABASE_URL": "mysql://u@h/d"}, "DATABASE_URL", "only postgresql://"),
-        ({"BROKER_URL": ""}, "BROKER_URL", "amqp://user:password@host"),
-        ({"BROKER_URL": "amqp://guest:guest@127.0.0.1:9//"}, "BROKER_URL", "cannot use"),
-        ({"BROKER_URL": "redis://127.0.0.1:9/0"}, "BROKER_URL", "cannot use"),
-        ({"BROKER_URL": "carrier-pigeon://x"}, "BROKER_URL", "carrier-pigeon"),
-        ({"BROKER_URL": "redis://:se#cret@h/0"}, "BROKER_URL", "kombu"),
-        ({"DATABASE_URL": "postgresql://u:p@h:abc/d"}, "DATABASE_URL", "postgresql://user:password@host"),
-        ({"DATABASE_URL": "postgresql:///db?foo=1"}, "DATABASE_URL", "foo"),
-        ({"FAKESWEEP_THREADS": "many"}, "FAKESWEEP_THREADS", "whole number"),
-        ({"FAKESWEEP_ENGINE": "onnx"}, "FAKESWEEP_ENGINE", "vllm"),
-    ],
-)
-def test_bad_configuration_gives_one_line_and_exit_code_2(
-    wrong: dict[str, str], setting: str, remedy: str, database_url: str, redis_url: str
-) -> None:
+WRONG: list[tuple[dict[str, str], str, str]] = [
+    ({"FAKESWEEP_DETECTOR": "nobody"}, "FAKESWEEP_DETECTOR", "folder with detector.toml"),
+    ({"DATABASE_URL": ""}, "DATABASE_URL", "postgresql://user:password@host"),
+    ({"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}, "DATABASE_URL", "cannot be used"),
+    ({"DATABASE_URL": "mysql://u@h/d"}, "DATABASE_URL", "only postgresql://"),
+    ({"BROKER_URL": ""}, "BROKER_URL", "amqp://user:password@host"),
+    ({"BROKER_URL": "amqp://guest:guest@127.0.0.1:9//"}, "BROKER_URL", "cannot use"),
+    ({"BROKER_URL": "redis://127.0.0.1:9/0"}, "BROKER_URL", "cannot use"),
+    ({"BROKER_URL": "carrier-pigeon://x"}, "BROKER_URL", "carrier-pigeon"),
+    ({"BROKER_URL": "redis://:se#cret@h/0"}, "BROKER_URL", "kombu"),
+    ({"DATABASE_URL": "postgresql://u:p@h:abc/d"}, "DATABASE_URL", "postgresql://user:password@host"),
+    ({"DATABASE_URL": "postgresql:///db?foo=1"}, "DATABASE_URL", "foo"),
+    ({"FAKESWEEP_THREADS": "many"}, "FAKESWEEP_THREADS", "whole number"),
+    ({"FAKESWEEP_ENGINE": "onnx"}, "FAKESWEEP_ENGINE", "vllm"),
+]
+"""Variables of a worker, the setting that its error names, and a word of the remedy."""
+STARTING = """
+import json, os, sys
+from producers.__main__ import main
+
+given = dict(os.environ)
+faults = json.loads(sys.argv[1])
+sys.argv[1:] = ["worker"]
+for wrong in faults:
+    os.environ.clear()
+    os.environ.update(given | wrong)
+    try:
+        main()
+    except SystemExit as ended:
+        print("ended with", ended.code, file=sys.stderr)
+"""
+
+
+def test_a_worker_with_bad_configuration_says_one_line_and_ends_with_2(database_url: str, redis_url: str) -> None:
     started = time.monotonic()
+    wrong = {"FAKESWEEP_MODEL": "/no/such/folder"}
     done = fakesweep("worker", environment=environment_for(database_url, redis_url) | wrong, timeout_s=30)
-    said = [line for line in done.stderr.splitlines() if line.startswith("fakesweep")]
     assert done.returncode == 2, done.stderr
-    assert len(said) == 1
+    _check_one_line(done.stderr, "FAKESWEEP_MODEL", "give a model folder")
+    assert time.monotonic() - started < 10
+
+
+def test_each_bad_setting_is_named_with_its_remedy(database_url: str, redis_url: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STARTING, json.dumps([wrong for wrong, _, _ in WRONG])],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+        env=os.environ | environment_for(database_url, redis_url),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    *said, rest = done.stderr.split("ended with 2\n")
+    assert rest == ""
+    for stderr, (_, setting, remedy) in zip(said, WRONG, strict=True):
+        _check_one_line(stderr, setting, remedy)
+
+
+def _check_one_line(stderr: str, setting: str, remedy: str) -> None:
+    said = [line for line in stderr.splitlines() if line.startswith("fakesweep")]
+    assert len(said) == 1, stderr
     assert setting in said[0]
     assert remedy in said[0]
-    assert "guest:guest" not in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "'se'" not in done.stderr
-    assert time.monotonic() - started < 10
+    assert "guest:guest" not in stderr
+    assert "Traceback" not in stderr
+    assert "'se'" not in stderr
 
 
 def test_an_empty_database_is_refused_until_ten_migrations_at_once_fill_it(
