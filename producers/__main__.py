@@ -14,6 +14,9 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 LONGEST_LINE = 1000
 """Characters of an error. A longer one loses its middle: people may give a file's content in place of its name."""
 
+_INSUFFICIENT_PRIVILEGE = "42501"
+"""Postgres' code for a missing right: https://www.postgresql.org/docs/current/errcodes-appendix.html."""
+
 declared = typer.Typer(
     name="fakesweep",
     help="Sweeps image archives for AI-generated and deepfaked images. It flags; people decide.",
@@ -58,7 +61,7 @@ def main() -> NoReturn:
     except OSError as error:
         _fail(": ".join(str(part) for part in (error.filename, error.strerror) if part) or error, EXIT_FAILED)
     except _database_errors() as error:
-        _fail(getattr(error, "orig", None) or error, EXIT_FAILED)  # without the statement and its values
+        _fail(_of_database(error), EXIT_FAILED)
     except Exception as error:
         if not _is_interrupted(error):
             raise
@@ -80,6 +83,14 @@ def _database_errors() -> tuple[type[Exception], ...]:
     """SQLAlchemy's errors, when the command has imported SQLAlchemy: help comes without it."""
     imported = sys.modules.get("sqlalchemy.exc")
     return (imported.SQLAlchemyError,) if imported else ()
+
+
+def _of_database(error: Exception) -> str:
+    """What Postgres says, without the statement and its values, and the remedy if the login lacks a right."""
+    cause = getattr(error, "orig", None) or error
+    if getattr(cause, "sqlstate", None) != _INSUFFICIENT_PRIVILEGE:
+        return str(cause)
+    return f"{cause}. Use a login whose role may do this in DATABASE_URL: `fakesweep roles` and docs/roles.md"
 
 
 def _open_what_is_closed() -> None:

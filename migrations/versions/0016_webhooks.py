@@ -88,6 +88,25 @@ CREATE CONSTRAINT TRIGGER to_outbox AFTER UPDATE OF status ON scans DEFERRABLE I
 WHEN (OLD.status IS DISTINCT FROM NEW.status AND NEW.status IN ('done', 'paused')) EXECUTE FUNCTION scan_to_outbox();
 """  # noqa: S608 - constants of this file
 
+# An event holds the host and not the url, whose path may be a secret. The sender disables an endpoint after a 410.
+_ENDPOINTS = """
+CREATE FUNCTION webhook_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    endpoint webhook_endpoints := CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+BEGIN
+    INSERT INTO events (kind, subject, details)
+    VALUES (CASE WHEN TG_OP = 'INSERT' THEN 'webhook_added' WHEN TG_OP = 'DELETE' THEN 'webhook_removed'
+                 WHEN endpoint.disabled_at IS NULL THEN 'webhook_enabled' ELSE 'webhook_disabled' END, endpoint.name,
+            jsonb_build_object('kinds', endpoint.kinds,
+                               'host', substring(endpoint.url FROM '^[a-z]+://([^/?]+)')));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER webhook_added AFTER INSERT OR DELETE ON webhook_endpoints
+FOR EACH ROW EXECUTE FUNCTION webhook_changed();
+CREATE TRIGGER webhook_disabled AFTER UPDATE OF disabled_at ON webhook_endpoints FOR EACH ROW
+WHEN ((OLD.disabled_at IS NULL) <> (NEW.disabled_at IS NULL)) EXECUTE FUNCTION webhook_changed();
+"""
+
 _TRIGGERS = {
     "findings_to_outbox": ("findings",),
     "review_to_outbox": ("reviews", "withdrawals"),
@@ -99,10 +118,10 @@ def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     _create_endpoints()
     _create_outbox()
-    for statements in (_FINDINGS, _REVIEWS, _SCANS):
+    for statements in (_FINDINGS, _REVIEWS, _SCANS, _ENDPOINTS):
         op.execute(statements)
     schema = op.get_bind().execute(sa.text("SELECT quote_ident(current_schema())")).scalar()
-    for name in _TRIGGERS:
+    for name in (*_TRIGGERS, "webhook_changed"):
         # As in 0007.
         op.execute(f"ALTER FUNCTION {name}() SET search_path = {schema}, pg_temp")
         op.execute(f"REVOKE ALL ON FUNCTION {name}() FROM PUBLIC")
@@ -160,3 +179,4 @@ def downgrade() -> None:
         op.execute(f"DROP FUNCTION {name}()")
     op.drop_table("outbox")
     op.drop_table("webhook_endpoints")
+    op.execute("DROP FUNCTION webhook_changed()")

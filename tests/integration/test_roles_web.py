@@ -46,6 +46,7 @@ def test_the_web_process_can_do_its_work(roles: Home, clean_redis_url: str) -> N
     for command in (["reviewer", "add", "mallory"], ["reviewer", "disable", "heron"]):
         done = fakesweep(*command, environment=environment)
         assert (done.returncode, "permission denied" in done.stderr) == (1, True), done.stderr
+        assert "Use a login whose role may do this in DATABASE_URL" in done.stderr
 
 
 def test_the_web_process_reviews(roles: Home) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from producers import reviews, scans
 from producers.reviews import Stated
 from producers.webhooks.drift import tell_of_drift
-from producers.webhooks.endpoints import add_endpoint, endpoints
+from producers.webhooks.endpoints import add_endpoint, endpoints, find_endpoint, remove_endpoint, replay
 from tests.integration.test_drift import weeks
 from tests.integration.test_moderate import BRIGHT, DARK, job, make_parts, png, start
 from worker.database import Database, transaction
@@ -149,3 +149,17 @@ def test_endpoints_are_listed_without_their_secrets(database: Database) -> None:
     for name in ("e", "", " e", "x\n"):
         with pytest.raises(UsageError):
             add_endpoint(database, name, "https://example.org/", [WebhookKind.SCAN_DONE])
+
+
+def test_a_change_of_an_endpoint_is_an_event_without_its_secrets(database: Database) -> None:
+    add_endpoint(database, "shop", "https://shop.example.org:8443/hooks/t0ken?key=1", [WebhookKind.SCAN_DONE])
+    (endpoint_id, _) = find_endpoint(database, "shop")
+    with transaction(database) as session:
+        session.execute(text("UPDATE webhook_endpoints SET disabled_at = now()"))
+    replay(database, endpoint_id, message=None, since=None)
+    remove_endpoint(database, endpoint_id)
+    with transaction(database) as session:
+        found = session.execute(text("SELECT kind, subject, details FROM events ORDER BY id")).all()
+    assert [kind for kind, _, _ in found] == ["webhook_added", "webhook_disabled", "webhook_enabled", "webhook_removed"]
+    for _, subject, details in found:
+        assert (subject, details) == ("shop", {"kinds": ["scan.done"], "host": "shop.example.org:8443"})
