@@ -10,7 +10,7 @@ from producers.commands.options import Json, environment, open_database, print_j
 from worker.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
 app = typer.Typer()
@@ -47,29 +47,27 @@ def export(
     if start is None or end is None or start >= end:
         raise UsageError(f"--until {until} must be later than --since {since}")
     templates = read_templates(statement)
-    made = Made(uploads=read_uploads(uploads) if uploads else {})
-    lines = _lines((start, end), templates, made, as_csv=as_csv)
+    days, made = read_uploads(uploads) if uploads else {}, Made()
+    lines = _lines((start, end), templates, days, made, as_csv=as_csv)
     if output is None:
         sys.stdout.writelines(lines)
     else:
         with replacing(output) as file:
             file.writelines(lines)
-    say(f"{made.statements} statements of reasons")
-    if made.without_upload:
-        say(
-            f"{made.without_upload} of them have the day on which Fakesweep found the picture as content_date: "
-            "give the days of upload with --uploads"
-        )
+    for line in made.lines(templates):
+        say(line)
 
 
-def _lines(period: "tuple[datetime, datetime]", templates: Any, made: Any, *, as_csv: bool) -> "Iterator[str]":
+def _lines(
+    period: "tuple[datetime, datetime]", templates: Any, uploads: "Mapping[str, str]", made: Any, *, as_csv: bool
+) -> "Iterator[str]":
     from producers.dsa.decisions import decisions, pseudonyms
     from producers.dsa.statements import csv_lines, requests, statements
     from worker.database import transaction
 
     with transaction(open_database(environment())) as session:
         templates.check_names(pseudonyms(session))
-        records = statements(decisions(session, *period), templates, made)
+        records = statements(decisions(session, *period), templates, uploads, made)
         yield from csv_lines(records) if as_csv else requests(records)
 
 

@@ -188,22 +188,22 @@ def history(
 ) -> None:
     """Show what every scan found at URI and what people decided about it, newest first.
 
-    A complaint names a picture or the puid of a statement of reasons: both find the decision.
+    A complaint names a picture or the puid of a statement of reasons: both find the decision. A SHA-256 or a puid finds
+    decisions only, because findings are found by their uri.
     """
     from producers.dsa.complaints import decisions_about, is_reference
     from producers.dsa.printing import decision_line
     from producers.reporting import progress, results
 
     # A uri that `results` wrote is used unchanged: the file may be gone.
-    known = (uri.startswith("file:///") and uri.isascii()) or is_reference(uri)
-    wanted = uri if known else uri_of(uri)
+    reference = is_reference(uri)
+    wanted = uri if reference or (uri.startswith("file:///") and uri.isascii()) else uri_of(uri)
     database = open_database(environment())
     found, decided = results.history(database, wanted), decisions_about(database, wanted)
     if not found and not decided:
-        raise NoSuchContentError(
-            f"no finding names {wanted}, and no decision: check its spelling; "
-            "findings of old scans may have been dropped"
-        )
+        where = "findings are found by their uri" if reference else "findings of old scans may have been dropped"
+        missing = f"no decision is about {wanted}" if reference else f"no finding names {wanted}, and no decision"
+        raise NoSuchContentError(f"{missing}: check its spelling; {where}")
     if as_json:
         failures = results.replaced_failures(database, wanted)
         print_json({"findings": found, "replaced_failures": failures, "decisions": decided})

@@ -24,8 +24,11 @@ _BY_URI = text("""
 SELECT sha256 FROM findings WHERE uri = ANY(:places) AND sha256 IS NOT NULL
 UNION SELECT sha256 FROM objects WHERE uri = ANY(:places)
 UNION SELECT sha256 FROM reviews WHERE uri = ANY(:places) AND sha256 IS NOT NULL
-UNION SELECT sha256 FROM content_places WHERE uri = ANY(:places)
+UNION SELECT p.sha256 FROM (SELECT DISTINCT sha256 FROM reviews) r
+      JOIN content_places p ON p.sha256 = r.sha256 AND p.uri = ANY(:places)
 """)
+"""`content_places` has no index on uri, and its key begins with sha256: only places of reviewed contents are read."""
+
 _REVIEWS = text("""
 SELECT r.id, r.sha256, r.kind, r.statement, r.reviewer, r.reason_code, r.created_at, w.review_id AS withdrawn
 FROM reviews r LEFT JOIN withdrawals w ON w.review_id = r.id

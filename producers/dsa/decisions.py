@@ -13,11 +13,11 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlmodel import Session
 
-from worker.tables import ReviewKind, Statement
+from worker.tables import ReviewKind, Statement, Verdict
 
 _REVIEWS = text("""
 SELECT r.id, r.sha256, r.uri, r.kind, r.statement, r.reviewer, r.reason_code, r.created_at,
-       coalesce(found.first_at, judged.first_at, r.created_at) AS first_at
+       r.verdict, least(found.first_at, judged.first_at, r.created_at) AS first_at
 FROM reviews r
 LEFT JOIN LATERAL (SELECT min(c.first_at) AS first_at FROM contents c WHERE c.sha256 = r.sha256) found ON true
 LEFT JOIN LATERAL (SELECT min(v.created_at) AS first_at FROM verdicts v WHERE v.sha256 = r.sha256) judged ON true
@@ -34,19 +34,19 @@ ORDER BY r.sha256, r.created_at, r.id
 
 @dataclass(frozen=True)
 class Decision:
-    """A decision that a content is fake. `review` is the review that made it. `appeal`: it decided an appeal.
+    """A decision that a content is fake. `review` is the review that made it.
 
-    `first_at` is when Fakesweep found the content first. `decided_at` is the time of the review.
+    `detected` is False if the person saw that the detector called the content real. `first_at` is when Fakesweep found
+    the content first, and never later than `decided_at`, the time of the review.
     """
 
     review: int
     sha256: str
     uri: str
-    reviewer: str
     reason_code: str | None
+    detected: bool
     first_at: datetime
     decided_at: datetime
-    appeal: bool
 
     @property
     def puid(self) -> str:
@@ -93,11 +93,10 @@ def _decision(row: Row[Any]) -> Decision:
         review=row.id,
         sha256=row.sha256,
         uri=row.uri,
-        reviewer=row.reviewer,
         reason_code=row.reason_code,
+        detected=row.verdict != Verdict.REAL,
         first_at=row.first_at,
         decided_at=row.created_at,
-        appeal=row.kind == ReviewKind.APPEAL,
     )
 
 

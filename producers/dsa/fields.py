@@ -48,6 +48,14 @@ class Field:
     with_: tuple[str, str] | None = None
     after: str | None = None
 
+    def goes_with(self, record: Record) -> bool:
+        """Whether the record has the value that the field needs (`with_`)."""
+        if self.with_ is None:
+            return True
+        name, value = self.with_
+        given = record.get(name)
+        return value in given if isinstance(given, list) else value == given
+
 
 ONE, MANY, TEXT, URL, DATE, PUID = Kind.ONE, Kind.MANY, Kind.TEXT, Kind.URL, Kind.DATE, Kind.PUID
 _ILLEGAL = ("decision_ground", "DECISION_GROUND_ILLEGAL_CONTENT")
@@ -141,11 +149,9 @@ def _presence(field: Field, record: Record) -> Iterator[str]:
             yield "is missing"
         return
     name, value = field.with_
-    given = record.get(name)
-    has_value = value in given if isinstance(given, list) else value == given
-    if has_value and field.needed and not is_there:
+    if field.goes_with(record) and field.needed and not is_there:
         yield f"is missing: {name} is {value}"
-    if is_there and not has_value:
+    if is_there and not field.goes_with(record):
         yield f"goes only with {name} {value}"
 
 
@@ -179,7 +185,10 @@ def _text(field: Field, value: str) -> Iterator[str]:
 
 
 def _is_url(value: str) -> bool:
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+    except ValueError:  # such as https://[x
+        return False
     return parts.scheme in {"http", "https"} and bool(parts.hostname) and not re.search(r"\s", value)
 
 

@@ -34,8 +34,9 @@ def decision_line(row: Mapping[str, Any]) -> str:
 
 
 def _appeals(appeals: Mapping[str, Any]) -> str:
-    counted = f"{appeals['upheld']} upheld, {appeals['reversed']} reversed, {appeals['settled']} settled a dispute"
-    return f"{counted}; reversed: {_rate(appeals['reversal_rate'])}"
+    upheld, turned = appeals["decisions_upheld"], appeals["decisions_reversed"]
+    counted = f"decision upheld {upheld}, decision reversed {turned}, dispute settled {appeals['disputes_settled']}"
+    return f"{counted}; decisions reversed: {_rate(appeals['reversal_rate'])}"
 
 
 def _rate(rate: Mapping[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""Counts the indicators of accuracy and the error rates of a year, for the report of Art. 15(1)(d) and (e) DSA."""
+"""Counts the error rates of a year and its reversed decisions, for the report of Art. 15(1)(d) and (e) DSA."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,8 +15,13 @@ from worker.database import Database, transaction
 from worker.tables import ReviewKind, Statement
 
 _DETECTORS = text("""
-WITH counted AS (
-    SELECT detector_id, count(*) AS contents,
+WITH judged AS (
+    SELECT detector_id, verdict, statement FROM reviewed_verdicts
+    WHERE first_reviewed_at >= :since AND first_reviewed_at < :until
+), named AS (
+    SELECT detector_id FROM judged UNION SELECT unnest(CAST(:appealed AS bigint[]))
+), counted AS (
+    SELECT detector_id, count(verdict) AS contents,
            count(*) FILTER (WHERE verdict = 'fake' AND statement = 'fake') AS fake_confirmed,
            count(*) FILTER (WHERE verdict = 'fake' AND statement = 'real') AS fake_overturned,
            count(*) FILTER (WHERE verdict = 'real' AND statement = 'real') AS real_confirmed,
@@ -24,9 +29,8 @@ WITH counted AS (
            count(*) FILTER (WHERE verdict = 'uncertain' AND statement = 'fake') AS uncertain_fake,
            count(*) FILTER (WHERE verdict = 'uncertain' AND statement = 'real') AS uncertain_real,
            count(*) FILTER (WHERE statement = 'cannot_tell') AS cannot_tell,
-           count(*) FILTER (WHERE statement IS NULL) AS disputed
-    FROM reviewed_verdicts
-    WHERE first_reviewed_at >= :since AND first_reviewed_at < :until
+           count(verdict) FILTER (WHERE statement IS NULL) AS disputed
+    FROM named LEFT JOIN judged USING (detector_id)
     GROUP BY detector_id
 ), summed AS (
     SELECT *, fake_confirmed + fake_overturned AS fakes,
@@ -40,6 +44,7 @@ SELECT s.*, d.name, d.fingerprint,
 FROM summed s LEFT JOIN detectors d ON d.id = s.detector_id
 ORDER BY s.detector_id
 """)
+"""The counts of each detector. `appealed`: detectors with appeals, whose contents may be reviewed first before."""
 _REVIEWS = text("""
 SELECT r.id, r.sha256, r.kind, r.statement, r.reviewer, r.created_at, r.detector_id
 FROM reviews r
@@ -63,19 +68,27 @@ NOTE = (
 
 @dataclass
 class Appeals:
-    """The appeals that people decided. `settled`: nothing stood before, because people disagreed or could not tell."""
+    """How appeals ended: for each outcome, how many there were for each detector.
 
-    upheld: Counter[int] = field(default_factory=Counter)
-    reversed: Counter[int] = field(default_factory=Counter)
-    settled: Counter[int] = field(default_factory=Counter)
+    The outcome tells what happened to the decision. `disputes_settled`: nothing stood before, because people disagreed
+    or could not tell. An appeal without a detector counts under 0.
+    """
+
+    decisions_upheld: Counter[int] = field(default_factory=Counter)
+    decisions_reversed: Counter[int] = field(default_factory=Counter)
+    disputes_settled: Counter[int] = field(default_factory=Counter)
 
     def add(self, step: Step) -> None:
         """Counts an appeal for the detector whose verdict it was about."""
         if step.before not in (Statement.FAKE, Statement.REAL):
-            which = self.settled
+            which = self.disputes_settled
         else:
-            which = self.upheld if step.after == step.before else self.reversed
+            which = self.decisions_upheld if step.after == step.before else self.decisions_reversed
         which[step.review.detector_id or 0] += 1
+
+    def detectors(self) -> list[int]:
+        """Returns the ids of the detectors that have appeals."""
+        return sorted({*self.decisions_upheld, *self.decisions_reversed, *self.disputes_settled} - {0})
 
 
 def report(database: Database, year: int) -> dict[str, Any]:
@@ -83,7 +96,7 @@ def report(database: Database, year: int) -> dict[str, Any]:
     period = {"since": datetime(year, 1, 1, tzinfo=UTC), "until": datetime(year + 1, 1, 1, tzinfo=UTC)}
     with transaction(database) as session:
         decided, appeals = _reviewed(session, period)
-        found = session.execute(_DETECTORS, period).mappings().all()
+        found = session.execute(_DETECTORS, period | {"appealed": appeals.detectors()}).mappings().all()
         return {
             "year": year,
             "reviews": {str(statement): decided[statement] for statement in Statement},
@@ -123,12 +136,12 @@ def _detector(session: Session, row: Mapping[str, Any], appeals: Appeals) -> dic
 def _appeals(session: Session, appeals: Appeals, detector: int | None) -> dict[str, Any]:
     """The appeals about the verdicts of one detector, or all appeals."""
     counted = {
-        name: counter.total() if detector is None else counter[detector]
-        for name, counter in (("upheld", appeals.upheld), ("reversed", appeals.reversed), ("settled", appeals.settled))
+        name: counter.total() if detector is None else counter[detector] for name, counter in vars(appeals).items()
     }
-    trials = counted["upheld"] + counted["reversed"]
-    low, high = session.execute(_BOUNDS, {"hits": counted["reversed"], "trials": trials}).one()
-    return counted | {"reversal_rate": _rate(counted["reversed"], trials, low, high)}
+    hits = counted["decisions_reversed"]
+    trials = counted["decisions_upheld"] + hits
+    low, high = session.execute(_BOUNDS, {"hits": hits, "trials": trials}).one()
+    return counted | {"reversal_rate": _rate(hits, trials, low, high)}
 
 
 def _rate(hits: int, trials: int, low: float | None, high: float | None) -> dict[str, Any] | None:

@@ -21,26 +21,52 @@ BATCH = 100
 
 @dataclass
 class Made:
-    """How many statements were made, and how many of them have the day on which Fakesweep found the picture because
-    nobody gave the day of the upload.
+    """What was made: how many statements, and the reason codes of their decisions.
+
+    `without_upload` of them have the day on which Fakesweep found the picture, because nobody gave the day of the
+    upload. `not_detected` of them are about pictures that the detector called real.
     """
 
     statements: int = 0
     without_upload: int = 0
-    uploads: Mapping[str, str] = field(default_factory=dict)
+    not_detected: int = 0
+    reasons: set[str | None] = field(default_factory=set)
+
+    def lines(self, templates: Templates) -> Iterator[str]:
+        """Yields what a person must know about the file."""
+        yield f"{self.statements} statements of reasons"
+        if self.not_detected:
+            yield f"{self.not_detected} of them are about pictures that the detector called real"
+        if self.without_upload:
+            yield (
+                f"{self.without_upload} of them have the day on which Fakesweep found the picture as content_date: "
+                "give the days of upload with --uploads"
+            )
+        for code in sorted(set(templates.by_reason) - self.reasons):
+            yield f"[reason.{code}] fits no decision of this time: check the spelling of the code"
 
 
-def statements(decisions: Iterable[Decision], templates: Templates, made: Made) -> Iterator[Record]:
-    """Yields the statement of each decision. Counts them in `made`.
+def statements(
+    decisions: Iterable[Decision], templates: Templates, uploads: Mapping[str, str], made: Made
+) -> Iterator[Record]:
+    """Yields the statement of each decision. Counts them in `made`. `uploads`: days by uri or SHA-256.
 
-    Raises UsageError for a statement that breaks a rule of the database, with its puid and the field.
+    Raises UsageError, with the puid, for a statement that breaks a rule of the database, and for a picture that the
+    detector called real if the templates say nothing about such pictures.
     """
     for decision in decisions:
-        uploaded = made.uploads.get(decision.uri) or made.uploads.get(decision.sha256)
+        uploaded = uploads.get(decision.uri) or uploads.get(decision.sha256)
         made.statements += 1
         made.without_upload += uploaded is None
-        record = templates.record(decision.reason_code) | {
-            "automated_detection": "Yes",
+        made.not_detected += not decision.detected
+        made.reasons.add(decision.reason_code)
+        if not decision.detected and templates.not_detected is None:
+            raise UsageError(
+                f"statement {decision.puid}: the detector called the picture real: add a table [not_detected] with "
+                "decision_facts that hold for such pictures (docs/dsa.md)"
+            )
+        record = templates.record(decision.reason_code, detected=decision.detected) | {
+            "automated_detection": "Yes" if decision.detected else "No",
             "content_date": uploaded or f"{decision.first_at.astimezone(UTC):%Y-%m-%d}",
             "application_date": f"{decision.decided_at.astimezone(UTC):%Y-%m-%d}",
             "puid": decision.puid,

@@ -46,8 +46,11 @@ def say(desk: ReviewDesk, who: str, content: str, statement: str = "fake", **mor
 
 
 def decided(database: Database) -> list[tuple[str, str, bool]]:
+    """The uri, the reviewer, and whether it was an appeal, of each review that made a decision."""
     with transaction(database) as session:
-        return sorted((one.uri, one.reviewer, one.appeal) for one in decisions(session, *ALL_TIME))
+        reviews = [one.review for one in decisions(session, *ALL_TIME)]
+        found = session.execute(text("SELECT uri, reviewer, kind FROM reviews WHERE id = ANY(:ids)"), {"ids": reviews})
+        return sorted((row.uri, row.reviewer, row.kind == "appeal") for row in found)
 
 
 def run(desk: ReviewDesk, *args: str, code: int = 0) -> str:
@@ -145,6 +148,35 @@ def test_a_template_with_the_name_of_a_reviewer_writes_nothing(desk: ReviewDesk,
     assert not (tmp_path / "out").exists()
 
 
+def test_a_picture_that_the_detector_called_real_was_not_detected(desk: ReviewDesk, tmp_path: Path) -> None:
+    desk.flag("missed", score=0.1)
+    desk.flag("unsure", score=0.5)
+    for name in ("missed", "unsure"):
+        say(desk, "heron", name)
+    out = tmp_path / "out.jsonl"
+    said = export(desk, "--statement", str(written(tmp_path, FILE)), "--output", str(out), code=2)
+    assert "the detector called the picture real: add a table [not_detected]" in said
+    template = written(tmp_path, FILE + '[not_detected]\ndecision_facts = "A user told us, and a person decided."\n')
+    said = export(desk, "--statement", str(template), "--output", str(out))
+    assert "1 of them are about pictures that the detector called real" in said
+    assert "[reason.swapped_face] fits no decision" in said
+    records = json.loads(out.read_text("utf-8"))["statements"]
+    assert {record["automated_detection"]: record["decision_facts"][:6] for record in records} == {
+        "Yes": "A dete",
+        "No": "A user",
+    }
+
+
+def test_a_picture_was_found_no_later_than_it_was_decided_about(desk: ReviewDesk) -> None:
+    """Retention drops the first verdict, and a later scan judges the picture again."""
+    desk.flag("a")
+    at = NOW - timedelta(hours=20)
+    say(desk, "heron", "a", at=at)
+    with transaction(desk.database) as session:
+        (found,) = decisions(session, *ALL_TIME)
+    assert found.first_at == found.decided_at == at
+
+
 def test_error_rates_count_what_people_and_appeals_overturned(desk: ReviewDesk) -> None:
     for n in range(12):
         desk.flag(f"c{n}", detector=1 if n < 8 else 2)
@@ -160,12 +192,34 @@ def test_error_rates_count_what_people_and_appeals_overturned(desk: ReviewDesk) 
     assert (first["fake_confirmed"], first["fake_overturned"], first["uncertain_fake"]) == (6, 2, 1)
     assert first["fake_overturn_rate"] == {"rate": 0.25, "low": 0.0715, "high": 0.5907, "of": 8}  # Wilson, by hand
     assert (second["fake_confirmed"], second["fake_overturned"]) == (4, 0)
-    assert (first["appeals"]["upheld"], first["appeals"]["reversed"]) == (1, 2)
-    assert second["appeals"] == {"upheld": 0, "reversed": 0, "settled": 0, "reversal_rate": None}
+    assert (first["appeals"]["decisions_upheld"], first["appeals"]["decisions_reversed"]) == (1, 2)
+    assert second["appeals"] == {
+        "decisions_upheld": 0,
+        "decisions_reversed": 0,
+        "disputes_settled": 0,
+        "reversal_rate": None,
+    }
     assert found["appeals"]["reversal_rate"]["of"] == 3
     assert found["reviews"] == {"fake": 13, "real": 3, "cannot_tell": 0}
     assert found["statements_of_reasons"] == 12
     assert report(desk.database, NOW.year - 1)["detectors"] == []
+    assert "appeals: decision upheld 1, decision reversed 2, dispute settled 0" in run(
+        desk, "dsa", "report", "--year", str(NOW.year)
+    )
+
+
+def test_an_appeal_counts_in_its_year_under_its_detector(desk: ReviewDesk) -> None:
+    """People reviewed the content first a year before."""
+    desk.flag("a")
+    say(desk, "heron", "a", at=NOW - timedelta(days=366))
+    say(desk, "lead", "a", "real", kind="appeal")
+    with transaction(desk.database) as session:
+        before = {"before": NOW - timedelta(days=366)}
+        session.execute(text("UPDATE reviewed_verdicts SET first_reviewed_at = :before"), before)
+    (found,) = report(desk.database, NOW.year)["detectors"]
+    assert (found["detector"], found["contents"], found["disputed"]) == ("d1", 0, 0)
+    assert found["fake_overturn_rate"] is None
+    assert found["appeals"]["decisions_reversed"] == 1
 
 
 def test_a_complaint_finds_its_decision_after_the_findings_were_dropped(desk: ReviewDesk) -> None:
@@ -185,6 +239,19 @@ def test_a_complaint_finds_its_decision_after_the_findings_were_dropped(desk: Re
     assert "by heron" in said
     assert decisions_about(desk.database, first["puid"][:-1] + "x") == []
     run(desk, "history", "s3://b/unknown", code=1)
+    said = run(desk, "history", sha256_of("unknown"), code=1)
+    assert "no decision is about" in said
+    assert "findings are found by their uri" in said
+
+
+def test_a_complaint_names_another_place_of_the_picture(desk: ReviewDesk) -> None:
+    desk.flag("a")
+    desk.flag("open")
+    say(desk, "heron", "a")
+    with transaction(desk.database) as session:
+        place = text("INSERT INTO content_places (sha256, detector_id, uri) VALUES (:sha256, 1, 's3://b/copy')")
+        session.execute(place, [{"sha256": sha256_of("a")}, {"sha256": sha256_of("open")}])
+    assert [row["sha256"] for row in decisions_about(desk.database, "s3://b/copy")] == [sha256_of("a")]
 
 
 def test_a_producer_may_export_report_and_look_up(postgres_server_url: str, template: str, tmp_path: Path) -> None:

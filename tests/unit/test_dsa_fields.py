@@ -83,6 +83,7 @@ WRONG: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("incompatible_content_explanation", {"incompatible_content_explanation": "x" * 2001}),
     ("incompatible_content_illegal", {"incompatible_content_illegal": "Maybe"}),
     ("decision_ground_reference_url", {"decision_ground_reference_url": "our terms"}),
+    ("decision_ground_reference_url", {"decision_ground_reference_url": "https://[x"}),
     ("decision_ground_reference_url", {"decision_ground_reference_url": "https://example.org/" + TOO_LONG}),
     ("category", {"category": None}),
     ("category", {"category": "STATEMENT_CATEGORY_NON_CONSENSUAL_BEHAVIOUR"}),  # of the schema before July 2025

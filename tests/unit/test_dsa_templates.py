@@ -48,6 +48,46 @@ def test_a_reason_code_replaces_fields_of_the_statement(tmp_path: Path) -> None:
     assert plain["automated_decision"] == "AUTOMATED_DECISION_PARTIALLY"
 
 
+def test_a_reason_with_another_ground_leaves_out_the_fields_of_the_first(tmp_path: Path) -> None:
+    illegal = """
+[reason.swapped_face]
+decision_ground = "DECISION_GROUND_ILLEGAL_CONTENT"
+illegal_content_legal_ground = "Section 201b of the penal code"
+illegal_content_explanation = "A picture that puts a face on another body is illegal."
+source_type = "SOURCE_VOLUNTARY"
+"""
+    statement = FILE.partition("[reason")[0] + 'source_type = "SOURCE_ARTICLE_16"\nsource_identity = "An office"\n'
+    templates = read_templates(written(tmp_path, statement + illegal))
+    assert {"incompatible_content_ground", "source_identity"} < set(templates.record(None))
+    found = templates.record("swapped_face")
+    assert not {"incompatible_content_ground", "incompatible_content_explanation", "source_identity"} & set(found)
+    assert found["decision_facts"] == templates.record(None)["decision_facts"]
+    wrong = f'{illegal}incompatible_content_illegal = "Yes"\n'
+    assert "[reason.swapped_face]: incompatible_content_illegal goes only" in refusal(tmp_path, statement + wrong)
+
+
+def test_a_field_stays_if_the_reason_repeats_its_value(tmp_path: Path) -> None:
+    other = FILE.replace(
+        '["DECISION_VISIBILITY_CONTENT_LABELLED"]',
+        '["DECISION_VISIBILITY_OTHER"]\ndecision_visibility_other = "blurred"',
+    )
+    both = 'decision_visibility = ["DECISION_VISIBILITY_OTHER", "DECISION_VISIBILITY_CONTENT_DEMOTED"]\n'
+    assert read_templates(written(tmp_path, other + both)).record("swapped_face")["decision_visibility_other"]
+
+
+def test_what_holds_for_pictures_that_no_detector_found_is_checked_too(tmp_path: Path) -> None:
+    text = FILE + '[not_detected]\ndecision_facts = "A user told us."\n'
+    found = read_templates(written(tmp_path, text)).record("swapped_face", detected=False)
+    assert (found["decision_facts"], found["category"]) == ("A user told us.", "STATEMENT_CATEGORY_CYBER_VIOLENCE")
+    said = refusal(tmp_path, text.replace("A user", "The user @anna_smith"))
+    assert "[statement] with [not_detected]: decision_facts has the name of an account" in said
+
+
+def test_an_end_date_may_be_right_for_old_decisions(tmp_path: Path) -> None:
+    ended = FILE.replace("[reason", 'end_date_visibility_restriction = "2025-06-30"\n[reason')
+    assert read_templates(written(tmp_path, ended)).record(None)["end_date_visibility_restriction"] == "2025-06-30"
+
+
 def test_a_platform_says_that_its_people_decide_without_the_detector(tmp_path: Path) -> None:
     said = FILE.replace("[reason", 'automated_decision = "AUTOMATED_DECISION_NOT_AUTOMATED"\n[reason')
     assert read_templates(written(tmp_path, said)).record(None)["automated_decision"].endswith("NOT_AUTOMATED")
@@ -62,6 +102,11 @@ def test_a_platform_says_that_its_people_decide_without_the_detector(tmp_path: P
         "The picture anna-smith.jpg is generated.",
         "The picture with the SHA-256 " + "ab" * 32,
         "Seen from 192.168.20.7.",
+        "Seen from 2001:db8::17.",
+        "Seen from fe80:0:0:0:1:2:3:4, at night.",
+        "Uploaded at https://example.org/@anna.",
+        "Uploaded at (example.org/users/anna).",
+        "Uploaded at https://example.org/p?user=17",
         "Call +49 30 1234567.",
         "Paid to DE89 3704 0044 0532 0130 00.",
     ],
@@ -89,7 +134,13 @@ def test_the_pseudonym_of_a_reviewer_is_refused_as_a_word(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "text", ["Section 4.2 of 2026-11-27, version 1.10.2.", "Art. 50(4) of Regulation (EU) 2024/1689", "5 of 1000000"]
+    "text",
+    [
+        "Section 4.2 of 2026-11-27, version 1.10.2.",
+        "Art. 50(4) of Regulation (EU) 2024/1689",
+        "5 of 1000000",
+        "At 12:30:45, and/or people/animals :: see (https://example.org/terms/4.2)?",
+    ],
 )
 def test_usual_texts_have_no_personal_data(text: str) -> None:
     assert list(personal(text)) == []
@@ -101,6 +152,7 @@ def test_usual_texts_have_no_personal_data(text: str) -> None:
         ("statement", "cannot be read"),
         ("[reason.other]\ncategory = 'x'", "must hold a table [statement]"),
         (FILE + "[more]\n", "must hold a table [statement]"),
+        ("not_detected = 0\n" + FILE, "must hold a table [statement]"),
         (FILE.replace("STATEMENT_CATEGORY_CYBER_VIOLENCE", "VIOLENCE"), "[reason.swapped_face]: category has"),
         (FILE.replace("decision_facts", "facts"), "[statement]: facts is no field"),
         (FILE.replace("[reason", 'puid = "1"\n[reason'), "puid is filled in by the export"),
