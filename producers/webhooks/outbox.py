@@ -3,8 +3,8 @@
 A sender that takes a message moves its `due_at` LEASE_S into the future. If the sender dies, the message is sent again
 after that time. So a message is sent at least once, and by one sender at a time.
 
-Of the messages with one subject, only the first that waits is sent. Others that are due sleep as long as it does, and
-when it has ended, the next one is woken. So each is looked at once, and not in every turn.
+If several messages with one subject wait, only the first is sent. The others sleep until it is due, and for a lease at
+least. When it has ended, the next one is woken and comes before all that sleep. So a turn does not look at all of them.
 """
 
 import random
@@ -32,15 +32,17 @@ SELECT e.id FROM webhook_endpoints e
 WHERE e.disabled_at IS NULL AND EXISTS (
     SELECT FROM outbox o WHERE o.endpoint_id = e.id AND o.state = 'waiting' AND o.due_at <= now())
 """
+# Another sender may have woken a message after this statement began, so that it still sees the one before: that message
+# must not sleep for long.
 _CLAIM = text("""
 WITH seen AS MATERIALIZED (
-    SELECT o.id, o.subject FROM outbox o
+    SELECT o.id, o.subject, o.due_at = 'epoch' AS woken FROM outbox o
     WHERE o.endpoint_id = :endpoint_id AND o.state = 'waiting' AND o.due_at <= now()
     ORDER BY o.due_at, o.id
     LIMIT :batch
     FOR UPDATE SKIP LOCKED
 ), placed AS (
-    SELECT s.id, f.id AS first, f.due_at
+    SELECT s.id, s.woken, f.id AS first, f.due_at
     FROM seen s CROSS JOIN LATERAL (
         SELECT o.id, o.due_at FROM outbox o
         WHERE o.endpoint_id = :endpoint_id AND o.subject = s.subject AND o.state = 'waiting'
@@ -50,7 +52,8 @@ WITH seen AS MATERIALIZED (
 UPDATE outbox o
 SET attempts = o.attempts + (p.id = p.first)::int,
     due_at = CASE WHEN p.id = p.first THEN now() + make_interval(secs => :lease_s)
-                  ELSE greatest(p.due_at, now() + interval '1 second') END
+                  WHEN p.woken THEN now() + interval '1 second'
+                  ELSE greatest(p.due_at, now() + make_interval(secs => :lease_s)) END
 FROM placed p
 WHERE o.id = p.id
 RETURNING p.id = p.first AS taken, o.id, o.message_id, o.kind, o.subject, o.data, o.created_at, o.attempts
@@ -63,7 +66,7 @@ SET state = :state, answer = :answer, ended_at = CASE WHEN :state <> 'waiting' T
 WHERE id = :id AND state = 'waiting' AND (attempts = :attempts OR :state = 'delivered')
 """)
 _WAKE = text("""
-UPDATE outbox SET due_at = now()
+UPDATE outbox SET due_at = 'epoch'
 WHERE id = (SELECT id FROM outbox WHERE endpoint_id = :endpoint_id AND subject = :subject AND state = 'waiting'
             ORDER BY id LIMIT 1)
   AND attempts = 0

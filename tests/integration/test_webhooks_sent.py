@@ -210,6 +210,18 @@ def test_many_messages_of_a_blocked_subject_do_not_hold_back_others(database: Da
     assert outbox.endpoints_due(database) == [], "nobody looks at the others before a0 is due"
 
 
+def test_a_long_subject_is_sent_without_looking_at_all_of_it_each_time(database: Database, there: Receiver) -> None:
+    endpoint, number, batch, claims = there.endpoint(database), 400, 8, 0
+    put(database, endpoint, *(f"a{n}" for n in range(number)), subject="a")
+    names = []
+    while (taken := outbox.claim(database, endpoint, batch=batch)) and taken.seen:
+        claims += 1
+        names += [one.data["name"] for one in taken.messages]
+        outbox.record(database, endpoint, [(one, Answer("204", delivered=True)) for one in taken.messages])
+    assert names == [f"a{n}" for n in range(number)]
+    assert claims <= number + 2 * number / batch
+
+
 def test_old_messages_are_deleted_and_waiting_ones_stay(database: Database, there: Receiver) -> None:
     endpoint = there.endpoint(database)
     put(database, endpoint, "a")

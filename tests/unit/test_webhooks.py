@@ -29,7 +29,7 @@ REFUSED = [
     "::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1", "::7f00:1",
     "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:0:127.0.0.1",
     "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:7f00:1::1", "2002:a9fe:a9fe::1",
-    "2001:0:7f00:1::1",
+    "2001:0:7f00:1::1", "fec0::1",
 ]  # fmt: skip
 
 
@@ -71,6 +71,17 @@ def test_each_way_to_write_this_machine_is_refused(host: str) -> None:
 def test_a_url_that_no_webhook_can_have_is_refused(url: str) -> None:
     with pytest.raises(UsageError):
         place_of(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://user:pa55@example.org/", "https://user:pa55", "https://[pa55", "ftp://example.org/pa55",
+     "https://example.org/pa55#a", "https://example.org/?key=pa55 b"],
+)  # fmt: skip
+def test_a_refused_url_is_not_repeated(url: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        place_of(url)
+    assert "pa55" not in str(refused.value)
 
 
 def test_the_signature_is_that_of_the_library_for_the_very_bytes() -> None:
