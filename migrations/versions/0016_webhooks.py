@@ -174,6 +174,8 @@ def _create_outbox() -> None:
     op.create_index("uq_outbox_message", "outbox", ["endpoint_id", "message_id"], unique=True)
     op.create_index("ix_outbox_due", "outbox", ["endpoint_id", "due_at", "id"], postgresql_where=waiting)
     op.create_index("ix_outbox_subject", "outbox", ["endpoint_id", "subject", "id"], postgresql_where=waiting)
+    dead = sa.text("state = 'dead'")
+    op.create_index("ix_outbox_dead", "outbox", ["endpoint_id", "id"], postgresql_where=dead)
     op.create_index("ix_outbox_ended", "outbox", ["ended_at"], postgresql_where=sa.text("state <> 'waiting'"))
 
 
