@@ -251,7 +251,7 @@ def test_a_long_subject_is_sent_without_looking_at_all_of_it_each_time(database:
     endpoint, number, batch, claims = there.endpoint(database), 400, 8, 0
     put(database, endpoint, *(f"a{n}" for n in range(number)), subject="a")
     names = []
-    while (taken := outbox.claim(database, endpoint, batch=batch)) and taken.seen:
+    while (taken := outbox.claim(database, endpoint, lease_s=600, batch=batch)) and taken.seen:
         claims += 1
         names += [one.data["name"] for one in taken.messages]
         outbox.record(database, endpoint, [(one, Answer("204", delivered=True)) for one in taken.messages])
