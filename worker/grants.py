@@ -150,6 +150,7 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "findings_to_outbox": (),
     "review_to_outbox": (),
     "scan_to_outbox": (),
+    "webhook_changed": (),
     # These run with the rights of the caller.
     "findings_kept": None,
     "findings_of_dropped_refused": None,

@@ -33,6 +33,13 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 
+_QUIET = (
+    "celery.worker.strategy", "celery.app.trace", "botocore", "boto3", "urllib3",
+    "httpx", "httpx2", "httpcore", "httpcore2",
+)  # fmt: skip
+"""They log nothing below WARNING. At INFO, Celery would log every received and successful message, SQLAlchemy and boto3
+every call, and httpx2 the URL of a webhook, whose path or query may be a secret."""
+
 
 def scrub(value: Any) -> Any:
     """Returns the value with every credential and signature in its strings replaced, at any depth."""
@@ -79,8 +86,7 @@ def configure_logging(settings: Settings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=settings.log_level, force=True)
-    # At INFO, Celery would log every received and successful message, and SQLAlchemy and boto3 every call.
-    for name in ("celery.worker.strategy", "celery.app.trace", "botocore", "boto3", "urllib3", "httpx"):
+    for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
     logging.getLogger("celery.app.trace").addFilter(_is_no_reject)
     for name in ("celery.worker.request", "celery.worker.loops"):

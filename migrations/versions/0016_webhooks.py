@@ -17,6 +17,9 @@ depends_on = None
 works_from = "0013"
 
 _WANTS = "e.disabled_at IS NULL AND {kind} = ANY (e.kinds)"
+# The foreign key would wait for a transaction that removes the endpoint, and then fail. An endpoint that somebody
+# removes at this moment wants nothing any more.
+_NOT_REMOVED = "FOR KEY SHARE OF e SKIP LOCKED"
 _POLICY = "jsonb_build_object('fake_from', s.policy->'fake_from', 'real_to', s.policy->'real_to')"
 
 # `jit` is off as in the other triggers on `findings` (docs/decisions/0017). The detector is looked up by the verdict's
@@ -36,7 +39,8 @@ BEGIN
         JOIN scans s ON s.id = f.scan_id
         CROSS JOIN webhook_endpoints e
         WHERE f.verdict = 'fake' AND {_WANTS.format(kind="'finding.flagged'")}
-        ORDER BY f.uri, e.id;
+        ORDER BY f.uri, e.id
+        {_NOT_REMOVED};
     END IF;
     RETURN NULL;
 END $$;
@@ -60,7 +64,8 @@ BEGIN
         CROSS JOIN webhook_endpoints e
         WHERE r.id = (to_jsonb(NEW)->>TG_ARGV[0])::bigint AND r.sha256 IS NOT NULL
           AND {_WANTS.format(kind="'review.decided'")}
-        ORDER BY e.id;
+        ORDER BY e.id
+        {_NOT_REMOVED};
     END IF;
     RETURN NULL;
 END $$;
@@ -81,7 +86,8 @@ BEGIN
     FROM scans s
     CROSS JOIN webhook_endpoints e
     WHERE s.id = NEW.id AND s.status = NEW.status AND {_WANTS.format(kind="'scan.' || s.status")}
-    ORDER BY e.id;
+    ORDER BY e.id
+    {_NOT_REMOVED};
     RETURN NULL;
 END $$;
 CREATE CONSTRAINT TRIGGER to_outbox AFTER UPDATE OF status ON scans DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
@@ -98,7 +104,7 @@ BEGIN
     VALUES (CASE WHEN TG_OP = 'INSERT' THEN 'webhook_added' WHEN TG_OP = 'DELETE' THEN 'webhook_removed'
                  WHEN endpoint.disabled_at IS NULL THEN 'webhook_enabled' ELSE 'webhook_disabled' END, endpoint.name,
             jsonb_build_object('kinds', endpoint.kinds,
-                               'host', substring(endpoint.url FROM '^[a-z]+://([^/?]+)')));
+                               'host', substring(endpoint.url FROM '^[^:]+://([^/?]+)')));
     RETURN NULL;
 END $$;
 CREATE TRIGGER webhook_added AFTER INSERT OR DELETE ON webhook_endpoints
@@ -168,6 +174,8 @@ def _create_outbox() -> None:
     op.create_index("uq_outbox_message", "outbox", ["endpoint_id", "message_id"], unique=True)
     op.create_index("ix_outbox_due", "outbox", ["endpoint_id", "due_at", "id"], postgresql_where=waiting)
     op.create_index("ix_outbox_subject", "outbox", ["endpoint_id", "subject", "id"], postgresql_where=waiting)
+    dead = sa.text("state = 'dead'")
+    op.create_index("ix_outbox_dead", "outbox", ["endpoint_id", "id"], postgresql_where=dead)
     op.create_index("ix_outbox_ended", "outbox", ["ended_at"], postgresql_where=sa.text("state <> 'waiting'"))
 
 

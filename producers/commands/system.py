@@ -60,7 +60,7 @@ def roles(
 ) -> None:
     """Make the database's roles, and give each the rights that it needs and no others. It can be run again.
 
-    The roles are owner, worker, producer, reviewer, dashboard and web.
+    The roles are owner, worker, producer, reviewer, dashboard, web and webhooks.
     """
     from worker.grants import Role
     from worker.migrate import check_schema, newest

@@ -1,6 +1,7 @@
 """The command for webhooks: it sends them, and looks after the endpoints that get them."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -74,8 +75,8 @@ def webhooks(
     """Send webhooks until SIGTERM, or look after the endpoints that get them.
 
     add prints the secret that signs the messages once. remove also deletes the endpoint's messages. dead shows messages
-    that nobody tries to send any more, the newest first. replay sends those of an endpoint again, and those that wait.
-    test sends one message at once, and shows what the receiver answers.
+    that nobody tries to send any more, the newest first. replay sends an endpoint's dead messages again, and does not
+    wait for the next attempt of the others. test sends one message at once, and shows what the receiver answers.
     """
     _check(action, name, {"url": url, "kind": kind, "message": message, "since": since, "yes": yes, "as_json": as_json})
     settings = environment()
@@ -124,7 +125,7 @@ def _send(settings: "Settings") -> None:
 
     telemetry.configure_logging(settings)
     telemetry.init_sentry(settings)
-    database = open_database(settings, pool_size=CONNECTIONS)
+    database = open_database(settings, pool_size=CONNECTIONS, process="webhooks")
     sender = Sender(database, poster, keep_days=settings.webhooks_keep_days)
     try:
         with endpoint.served(pages_of(sender), settings.webhooks_port, "FAKESWEEP_WEBHOOKS_PORT"):
@@ -201,7 +202,7 @@ def _replay(settings: "Settings", name: str, message: str | None, since: str | N
     database = open_database(settings)
     endpoint_id, _ = endpoints.find_endpoint(database, name)
     replayed = endpoints.replay(database, endpoint_id, message=one, since=time)
-    typer.echo(f"{replayed} messages will be sent again")
+    typer.echo(f"{replayed} {'message' if replayed == 1 else 'messages'} will be sent again")
 
 
 def _id_of(text: str) -> UUID:
@@ -223,4 +224,10 @@ def _test(settings: "Settings", name: str) -> None:
 
 
 def _texts(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value if isinstance(value, (int, list)) or value is None else str(value) for key, value in row.items()}
+    return {key: _shown(value) for key, value in row.items()}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if isinstance(value, (int, list)) or value is None else str(value)

@@ -18,6 +18,7 @@ Address = IPv4Address | IPv6Address
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 """RFC 6052: the last 32 bits are the IPv4 address to which the packet goes."""
+_EXAMPLE = "https://example.org/fakesweep"
 SETTING = "FAKESWEEP_WEBHOOKS_NETWORKS"
 
 
@@ -31,17 +32,20 @@ class Place:
 
 
 def place_of(url: str) -> Place:
-    """Returns the place that a URL names. Raises UsageError if a webhook cannot have this URL."""
+    """Returns the place that a URL names.
+
+    Raises UsageError if a webhook cannot have this URL. The text names the host at most: the rest may hold a secret.
+    """
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise UsageError(f"{url!r} is not a URL: {error}") from None
+    except ValueError:
+        raise UsageError(f"this is not a URL: give one such as {_EXAMPLE}") from None
     https = parts.scheme == "https"
     if not (https or parts.scheme == "http") or not parts.hostname:
-        raise UsageError(f"{url!r} is not an address for webhooks: give one such as https://example.org/fakesweep")
+        raise UsageError(f"this is not an address for webhooks: give one such as {_EXAMPLE}")
     if parts.username is not None or parts.fragment or not url.isprintable() or " " in url:
-        raise UsageError(f"{url!r}: a webhook's address has no user, no password, no # and no spaces")
+        raise UsageError(f"{parts.hostname!r}: a webhook's address has no user, no password, no # and no spaces")
     return Place(https, parts.hostname, port or (443 if https else 80))
 
 
@@ -76,7 +80,10 @@ def is_public(address: Address) -> bool:
     inner = _inner(address) if isinstance(address, IPv6Address) else ()
     if inner:
         return all(is_public(one) for one in inner)
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+    site_local = isinstance(address, IPv6Address) and address.is_site_local
+    return address.is_global and not (
+        address.is_multicast or address.is_reserved or address.is_unspecified or site_local
+    )
 
 
 def _inner(address: IPv6Address) -> tuple[IPv4Address, ...]:

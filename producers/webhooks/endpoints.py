@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
@@ -42,19 +42,16 @@ def add_endpoint(database: Database, name: str, url: str, kinds: Sequence[Webhoo
 
 def endpoints(database: Database) -> list[dict[str, Any]]:
     """Returns all endpoints by name, without their secrets, with how many of their messages wait and are dead."""
-    counts = {
-        state.value: func.count().filter(col(_MESSAGE.state) == state).label(state.value)
-        for state in (MessageState.WAITING, MessageState.DEAD)
-    }
+    counts = [_count(state).label(state.value) for state in (MessageState.WAITING, MessageState.DEAD)]
     shown = [getattr(WebhookEndpoint, one) for one in ("name", "url", "kinds", "created_at", "disabled_at")]
-    query = (
-        select(*shown, *counts.values())
-        .outerjoin(_MESSAGE, col(_MESSAGE.endpoint_id) == col(WebhookEndpoint.id))
-        .group_by(col(WebhookEndpoint.id))
-        .order_by(col(WebhookEndpoint.name))
-    )
+    query = select(*shown, *counts).order_by(col(WebhookEndpoint.name))
     with transaction(database) as session:
         return [dict(row) for row in session.execute(query).mappings()]
+
+
+def _count(state: MessageState) -> ScalarSelect[int]:
+    mine = (col(_MESSAGE.endpoint_id) == col(WebhookEndpoint.id), col(_MESSAGE.state) == state)
+    return select(func.count()).select_from(_MESSAGE).where(*mine).correlate(WebhookEndpoint).scalar_subquery()
 
 
 def find_endpoint(database: Database, name: str) -> tuple[int, Endpoint]:
@@ -97,6 +94,7 @@ def replay(database: Database, endpoint_id: int, *, message: UUID | None, since:
 
     Without `message` and `since`, it takes the dead ones, and those that wait for their next attempt. With `since`, it
     also takes those of that time and later that were delivered. With `message`, it takes that one alone.
+    Raises UsageError if the endpoint has no such message.
     """
     taken: ColumnElement[bool] = _DEAD | (col(_MESSAGE.state) == MessageState.WAITING)
     if message is not None:
@@ -110,5 +108,9 @@ def replay(database: Database, endpoint_id: int, *, message: UUID | None, since:
     )
     with transaction(database) as session:
         replayed = session.execute(changed).rowcount  # type: ignore[attr-defined]
+        if message is not None and not replayed:
+            raise UsageError(
+                f"--message {message}: this endpoint has no such message; fakesweep webhooks dead lists ids"
+            )
         session.execute(enabled.values(disabled_at=None))
     return int(replayed)

@@ -1,10 +1,10 @@
 """Takes messages from the outbox, and records what came of them.
 
 A sender that takes a message moves its `due_at` LEASE_S into the future. If the sender dies, the message is sent again
-after that time. So a message is sent at least once, and by one sender at a time.
+after that time. So a message is sent at least once, unless all ten attempts fail. One sender sends it at a time.
 
-Of the messages with one subject, only the first that waits is sent. Others that are due sleep as long as it does, and
-when it has ended, the next one is woken. So each is looked at once, and not in every turn.
+If several messages with one subject wait, only the first is sent. The others sleep until it is due, and for a lease at
+least. When it has ended, the next one is woken and comes before all that sleep. So a turn does not look at all of them.
 """
 
 import random
@@ -24,6 +24,8 @@ BATCH = 32
 LEASE_S = 3 * TIMEOUT_S
 DELAYS_S = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """The waits between ten attempts, 75 hours in all: the example schedule of the Standard Webhooks specification."""
+ATTEMPTS = len(DELAYS_S) + 1
+"""How often a message is sent before it is dead."""
 JITTER = 0.2
 """A wait is this share longer or shorter, by chance, so that messages that failed together do not come together."""
 
@@ -32,15 +34,19 @@ SELECT e.id FROM webhook_endpoints e
 WHERE e.disabled_at IS NULL AND EXISTS (
     SELECT FROM outbox o WHERE o.endpoint_id = e.id AND o.state = 'waiting' AND o.due_at <= now())
 """
+# A message whose last attempt has no recorded end is dead: perhaps it kills each sender that takes it.
+# Another sender may have woken a message after this statement began, so that it still sees the one before: that message
+# must not sleep for long.
 _CLAIM = text("""
 WITH seen AS MATERIALIZED (
-    SELECT o.id, o.subject FROM outbox o
+    SELECT o.id, o.subject, o.attempts, o.due_at = 'epoch' AS woken FROM outbox o
     WHERE o.endpoint_id = :endpoint_id AND o.state = 'waiting' AND o.due_at <= now()
     ORDER BY o.due_at, o.id
     LIMIT :batch
     FOR UPDATE SKIP LOCKED
 ), placed AS (
-    SELECT s.id, f.id AS first, f.due_at
+    SELECT s.id, s.woken, f.due_at,
+           s.id = f.id AND s.attempts < :most AS taken, s.id = f.id AND s.attempts >= :most AS lost
     FROM seen s CROSS JOIN LATERAL (
         SELECT o.id, o.due_at FROM outbox o
         WHERE o.endpoint_id = :endpoint_id AND o.subject = s.subject AND o.state = 'waiting'
@@ -48,12 +54,16 @@ WITH seen AS MATERIALIZED (
     ) f
 )
 UPDATE outbox o
-SET attempts = o.attempts + (p.id = p.first)::int,
-    due_at = CASE WHEN p.id = p.first THEN now() + make_interval(secs => :lease_s)
-                  ELSE greatest(p.due_at, now() + interval '1 second') END
+SET attempts = o.attempts + p.taken::int,
+    state = CASE WHEN p.lost THEN 'dead' ELSE o.state END,
+    ended_at = CASE WHEN p.lost THEN now() END,
+    answer = CASE WHEN p.lost THEN 'no sender could record the end of the last attempt' ELSE o.answer END,
+    due_at = CASE WHEN p.taken THEN now() + make_interval(secs => :lease_s)
+                  WHEN p.woken THEN now() + interval '1 second'
+                  ELSE greatest(p.due_at, now() + make_interval(secs => :lease_s)) END
 FROM placed p
 WHERE o.id = p.id
-RETURNING p.id = p.first AS taken, o.id, o.message_id, o.kind, o.subject, o.data, o.created_at, o.attempts
+RETURNING p.taken, o.id, o.message_id, o.kind, o.subject, o.data, o.created_at, o.attempts
 """)
 # A sender that was stopped for longer than its lease must not undo what another one has recorded since.
 _RECORD = text("""
@@ -63,15 +73,16 @@ SET state = :state, answer = :answer, ended_at = CASE WHEN :state <> 'waiting' T
 WHERE id = :id AND state = 'waiting' AND (attempts = :attempts OR :state = 'delivered')
 """)
 _WAKE = text("""
-UPDATE outbox SET due_at = now()
+UPDATE outbox SET due_at = 'epoch'
 WHERE id = (SELECT id FROM outbox WHERE endpoint_id = :endpoint_id AND subject = :subject AND state = 'waiting'
             ORDER BY id LIMIT 1)
   AND attempts = 0
 """)
 _DISABLE = text("UPDATE webhook_endpoints SET disabled_at = now() WHERE id = :endpoint_id")
-_END_ALL = text("""
-UPDATE outbox SET state = 'dead', ended_at = now(), answer = 'the endpoint answered 410 Gone to another message'
-WHERE endpoint_id = :endpoint_id AND state = 'waiting'
+_END_DISABLED = text("""
+UPDATE outbox o SET state = 'dead', ended_at = now(), answer = 'the endpoint answered 410 Gone to another message'
+FROM webhook_endpoints e
+WHERE e.disabled_at IS NOT NULL AND o.endpoint_id = e.id AND o.state = 'waiting'
 """)
 _DELETE_OLD = text("""
 DELETE FROM outbox WHERE id IN (
@@ -105,7 +116,8 @@ def claim(database: Database, endpoint_id: int, *, lease_s: float = LEASE_S, bat
         endpoint = session.execute(named, {"id": endpoint_id}).one_or_none()
         if endpoint is None:
             return None
-        rows = session.execute(_CLAIM, {"endpoint_id": endpoint_id, "batch": batch, "lease_s": lease_s}).all()
+        given = {"endpoint_id": endpoint_id, "batch": batch, "lease_s": lease_s, "most": ATTEMPTS}
+        rows = session.execute(_CLAIM, given).all()
     taken = [Message(*row[1:]) for row in rows if row.taken]
     return Batch(Endpoint(*endpoint), taken, seen=bool(rows))
 
@@ -117,8 +129,8 @@ def record(database: Database, endpoint_id: int, ends: Sequence[tuple[Message, A
         for (message, answer), state in sorted(zip(ends, states, strict=True), key=lambda one: one[0][0].id):
             _record_one(session, endpoint_id, message, answer, state)
         if any(answer.gone for _, answer in ends):
-            for statement in (_DISABLE, _END_ALL):
-                session.execute(statement, {"endpoint_id": endpoint_id})
+            session.execute(_DISABLE, {"endpoint_id": endpoint_id})
+            session.execute(_END_DISABLED)
     return states
 
 
@@ -132,13 +144,19 @@ def _record_one(session: Session, endpoint_id: int, message: Message, answer: An
 def _state(message: Message, answer: Answer) -> MessageState:
     if answer.delivered:
         return MessageState.DELIVERED
-    return MessageState.DEAD if answer.gone or message.attempts > len(DELAYS_S) else MessageState.WAITING
+    return MessageState.DEAD if answer.gone or message.attempts >= ATTEMPTS else MessageState.WAITING
 
 
 def delay_s(attempts: int, answer: Answer) -> float:
     """Returns the seconds until the next attempt, after so many failed ones. A Retry-After may make it longer."""
     planned = DELAYS_S[min(attempts, len(DELAYS_S)) - 1]
     return max(planned * random.uniform(1 - JITTER, 1 + JITTER), answer.retry_after_s)  # noqa: S311 - no secret
+
+
+def end_disabled(database: Database) -> None:
+    """Ends messages of disabled endpoints: a transaction may have written one before it saw that the endpoint is."""
+    with transaction(database) as session:
+        session.execute(_END_DISABLED)
 
 
 def delete_old(database: Database, days: int) -> Iterator[int]:

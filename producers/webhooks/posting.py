@@ -45,7 +45,7 @@ class Message:
     attempts: int
 
     def body(self) -> str:
-        """Returns the JSON text that is signed and sent: the same in each attempt."""
+        """Returns the JSON text that is signed and sent. It changes only if `fakesweep forget` removes something."""
         at = self.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
         body = {"type": self.kind, "timestamp": at, "data": self.data}
         return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
@@ -79,7 +79,8 @@ class Poster:
                 addresses = await resolve(place_of(endpoint.url), self.networks)
         except Exception as error:  # noqa: BLE001 - whatever it is, no message was sent
             return [self._failed(error)] * len(messages)
-        async with httpx2.AsyncClient(verify=self.trust, trust_env=False, timeout=self.timeout_s) as client:
+        limits = limits_of(self.timeout_s, len(addresses))
+        async with httpx2.AsyncClient(verify=self.trust, trust_env=False, timeout=limits) as client:
             return await asyncio.gather(*(self._one(client, endpoint, one, addresses) for one in messages))
 
     def test(self, endpoint: Endpoint) -> Answer:
@@ -102,7 +103,13 @@ class Poster:
                 return Answer(f"no answer within {self.timeout_s:g} s")
             case AddressRefusedError():
                 return Answer(str(error))
-        return Answer(f"{type(error).__name__}: {error}"[:300])
+        said = f"{type(error).__name__}: {error}"[:300]
+        return Answer("".join(one if one.isprintable() else "?" for one in said))  # Postgres stores no NUL
+
+
+def limits_of(timeout_s: float, addresses: int) -> httpx2.Timeout:
+    """Returns the limits of the steps of an attempt. If no address but the last one works, it still has its time."""
+    return httpx2.Timeout(timeout_s, connect=timeout_s / (addresses + 1))
 
 
 async def _try_each(
@@ -113,7 +120,7 @@ async def _try_each(
     for address in others:
         try:
             return await _send(client, endpoint, message, address)
-        except httpx2.ConnectError:
+        except (httpx2.ConnectError, httpx2.ConnectTimeout):
             continue
     return await _send(client, endpoint, message, last)
 
@@ -148,9 +155,10 @@ def signed_headers(secret: str, message: Message) -> dict[str, str]:
 
 def _answer(response: httpx2.Response) -> Answer:
     status = response.status_code
+    if response.is_success:
+        return Answer(str(status), delivered=True)
     return Answer(
         str(status),
-        delivered=response.is_success,
         gone=status == HTTPStatus.GONE,
         retry_after_s=min(_seconds_of(response.headers.get("retry-after", "")), LONGEST_WAIT_S),
     )
@@ -161,7 +169,7 @@ def _seconds_of(retry_after: str) -> float:
     if retry_after.isascii() and retry_after.isdigit():
         return float(retry_after)
     try:
-        at = parsedate_to_datetime(retry_after)
-    except ValueError:
+        at = parsedate_to_datetime(retry_after).astimezone(UTC)
+    except (ValueError, OverflowError):
         return 0.0
-    return max((at.astimezone(UTC) - datetime.now(UTC)).total_seconds(), 0.0)
+    return max((at - datetime.now(UTC)).total_seconds(), 0.0)

@@ -66,7 +66,7 @@ class Sender:
             pause_s = await self._look(lanes)
             if _CHORES not in lanes and time.monotonic() >= chores_at:
                 chores_at = time.monotonic() + CHORES_S
-                lanes[_CHORES] = asyncio.create_task(self._guarded(self._chores()))
+                lanes[_CHORES] = asyncio.create_task(self._chores())
             await self._pause(pause_s)
         await asyncio.gather(*lanes.values())
         self._threads.shutdown()
@@ -104,7 +104,14 @@ class Sender:
                     )  # fmt: skip
 
     async def _chores(self) -> None:
+        await self._guarded(self._tell())
+        await self._guarded(self._tidy())
+
+    async def _tell(self) -> None:
         await self._ask(tell_of_drift)
+
+    async def _tidy(self) -> None:
+        await self._ask(outbox.end_disabled)
         for deleted in await self._ask(lambda database: list(outbox.delete_old(database, self.keep_days))):
             log.info("webhooks_deleted", messages=deleted)
 

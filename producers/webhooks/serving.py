@@ -20,8 +20,10 @@ from worker.tables import MessageState
 STALE_S = 60.0
 
 _WAITING = """
-SELECT (SELECT count(*) FROM outbox WHERE state = 'waiting'), (SELECT count(*) FROM outbox WHERE state = 'dead'),
-       extract(epoch FROM now() - (SELECT min(created_at) FROM outbox WHERE state = 'waiting'))::float
+SELECT count(*), (SELECT count(*) FROM outbox WHERE state = 'dead'),
+       extract(epoch FROM now() - min(o.created_at))::float
+FROM outbox o JOIN webhook_endpoints e ON e.id = o.endpoint_id AND e.disabled_at IS NULL
+WHERE o.state = 'waiting'
 """
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import trustme
@@ -17,9 +18,12 @@ from sqlalchemy import text
 from producers.webhooks import endpoints, outbox
 from producers.webhooks.posting import Answer, Poster
 from producers.webhooks.sender import Sender
+from producers.webhooks.serving import _values
 from tests.processes import fakesweep, running_process, wait_for
 from tests.webhooks import CLOSE, DRIP, HANG, Receiver, receiver
 from worker.database import Database, transaction
+from worker.errors import UsageError
+from worker.metrics.declared import OUTBOX_MESSAGES
 
 LOOPBACK = [ip_network("127.0.0.0/8")]
 
@@ -146,6 +150,39 @@ def test_retry_after_is_respected(database: Database, there: Receiver) -> None:
     assert 3500 < wait <= 3600
 
 
+def test_a_message_that_kills_each_sender_is_dead_in_the_end(database: Database, there: Receiver) -> None:
+    endpoint = there.endpoint(database)
+    put(database, endpoint, "a")
+    for _ in range(outbox.ATTEMPTS):
+        taken = outbox.claim(database, endpoint)
+        assert taken is not None
+        assert len(taken.messages) == 1
+        sooner(database)
+    last = outbox.claim(database, endpoint)
+    assert last is not None
+    assert last.messages == []
+    assert states(database) == [("dead", 10, "no sender could record the end of the last attempt")]
+
+
+def test_a_message_that_comes_after_410_waits_for_nobody(database: Database, there: Receiver) -> None:
+    endpoint = there.endpoint(database)
+    with transaction(database) as session:
+        session.execute(text("UPDATE webhook_endpoints SET disabled_at = now()"))
+    put(database, endpoint, "late")
+    assert _values(database)[OUTBOX_MESSAGES][("waiting",)] == 0
+    outbox.end_disabled(database)
+    assert [state for state, *_ in states(database)] == ["dead"]
+
+
+def test_replaying_an_unknown_message_is_refused_and_enables_nothing(database: Database, there: Receiver) -> None:
+    endpoint = there.endpoint(database)
+    with transaction(database) as session:
+        session.execute(text("UPDATE webhook_endpoints SET disabled_at = now()"))
+    with pytest.raises(UsageError, match="no such message"):
+        endpoints.replay(database, endpoint, message=UUID(int=7), since=None)
+    assert endpoints.endpoints(database)[0]["disabled_at"]
+
+
 def test_an_endpoint_that_is_gone_gets_nothing_more_and_loses_nothing(database: Database, there: Receiver) -> None:
     endpoint = there.endpoint(database)
     there.answers = [410]
@@ -210,6 +247,18 @@ def test_many_messages_of_a_blocked_subject_do_not_hold_back_others(database: Da
     assert outbox.endpoints_due(database) == [], "nobody looks at the others before a0 is due"
 
 
+def test_a_long_subject_is_sent_without_looking_at_all_of_it_each_time(database: Database, there: Receiver) -> None:
+    endpoint, number, batch, claims = there.endpoint(database), 400, 8, 0
+    put(database, endpoint, *(f"a{n}" for n in range(number)), subject="a")
+    names = []
+    while (taken := outbox.claim(database, endpoint, lease_s=600, batch=batch)) and taken.seen:
+        claims += 1
+        names += [one.data["name"] for one in taken.messages]
+        outbox.record(database, endpoint, [(one, Answer("204", delivered=True)) for one in taken.messages])
+    assert names == [f"a{n}" for n in range(number)]
+    assert claims <= number + 2 * number / batch
+
+
 def test_old_messages_are_deleted_and_waiting_ones_stay(database: Database, there: Receiver) -> None:
     endpoint = there.endpoint(database)
     put(database, endpoint, "a")
@@ -220,6 +269,16 @@ def test_old_messages_are_deleted_and_waiting_ones_stay(database: Database, ther
     assert list(outbox.delete_old(database, 9)) == []
     assert list(outbox.delete_old(database, 7)) == [1]
     assert [state for state, *_ in states(database)] == ["waiting"]
+
+
+def test_old_messages_are_deleted_also_if_alarms_cannot_be_read(database: Database, there: Receiver) -> None:
+    endpoint = there.endpoint(database)
+    put(database, endpoint, "a")
+    with transaction(database) as session:
+        session.execute(text("UPDATE outbox SET state = 'dead', ended_at = now() - interval '31 days'"))
+        session.execute(text("ALTER VIEW drift RENAME TO away"))
+    asyncio.run(Sender(database, Poster())._chores())
+    assert states(database) == []
 
 
 def test_a_sender_that_is_killed_loses_nothing(database: Database, database_url: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What the triggers put into the outbox, on a real Postgres, with a scripted engine."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -126,6 +127,26 @@ def test_a_review_and_its_withdrawal(database: Database, parts: Parts) -> None:
     assert not any("heron" in str(one) for one in told), "pseudonyms stay here"
 
 
+def test_removing_an_endpoint_stops_nobody(database: Database, parts: Parts) -> None:
+    """Until it is committed, and when it is: images get their outcome, and the other endpoint gets its messages."""
+    listen(database, *WebhookKind)
+    listen(database, *WebhookKind, name="stays")
+    with database.connect() as removing, ThreadPoolExecutor(1) as other:
+        removing.execute(text("DELETE FROM webhook_endpoints WHERE name = 'e'"))
+        saved = other.submit(_sweep_and_review, database, parts)
+        try:
+            saved.result(timeout=60)
+        finally:
+            removing.commit()
+    assert [row["kind"] for row in written(database)] == ["finding.flagged", "scan.done", "review.decided"]
+
+
+def _sweep_and_review(database: Database, parts: Parts) -> None:
+    scan = sweep(database, parts)
+    reviews.add_reviewer(database, "heron")
+    reviews.review(database, Stated(scan.id, FAKE, Statement.REAL, "heron"))
+
+
 def test_a_drift_alarm_is_told_once(database: Database, database_url: str, parts: Parts) -> None:
     import psycopg
     from psycopg.rows import dict_row
@@ -152,7 +173,7 @@ def test_endpoints_are_listed_without_their_secrets(database: Database) -> None:
 
 
 def test_a_change_of_an_endpoint_is_an_event_without_its_secrets(database: Database) -> None:
-    add_endpoint(database, "shop", "https://shop.example.org:8443/hooks/t0ken?key=1", [WebhookKind.SCAN_DONE])
+    add_endpoint(database, "shop", "HTTPS://shop.example.org:8443/hooks/t0ken?key=1", [WebhookKind.SCAN_DONE])
     (endpoint_id, _) = find_endpoint(database, "shop")
     with transaction(database) as session:
         session.execute(text("UPDATE webhook_endpoints SET disabled_at = now()"))

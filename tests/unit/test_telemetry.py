@@ -44,6 +44,14 @@ def test_secrets_are_scrubbed(text: str, secret: str) -> None:
     assert secret not in str(telemetry.scrub({"a": [{"b": text}]}))
 
 
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+def test_the_http_library_writes_no_url(level: str, capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure_logging(Settings(log_level=level))
+    logging.getLogger("httpx2").info("POST https://example.org/t0ken")
+    logging.getLogger("httpcore2.http11").debug("headers t0ken")
+    assert capsys.readouterr().err == ""
+
+
 def test_image_bytes_become_their_length() -> None:
     assert telemetry.scrub({"data": b"\xff" * 1000}) == {"data": "[1000 bytes]"}
 

@@ -7,13 +7,24 @@ from ipaddress import ip_network
 from typing import Any
 from uuid import UUID
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from standardwebhooks import Webhook
 
 from producers.webhooks.addresses import Place, check, place_of, resolve
 from producers.webhooks.outbox import DELAYS_S, JITTER, delay_s
-from producers.webhooks.posting import Answer, Endpoint, Message, Poster, _seconds_of, signed_headers
+from producers.webhooks.posting import (
+    Answer,
+    Endpoint,
+    Message,
+    Poster,
+    _answer,
+    _seconds_of,
+    _try_each,
+    limits_of,
+    signed_headers,
+)
 from tests.documents import first
 from worker.errors import AddressRefusedError, UsageError
 
@@ -21,6 +32,7 @@ HTTPS = Place(https=True, host="h", port=443)
 HTTP = Place(https=False, host="h", port=80)
 SECRET = "whsec_" + "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 MESSAGE = Message(1, UUID(int=7), "scan.done", "s", {"name": "Käse \x7f"}, datetime(2026, 11, 28, tzinfo=UTC), 1)
+_TOO_LATE = "Fri, 31 Dec 9999 23:59:59 -0900"
 
 PUBLIC = ["93.184.216.34", "2606:4700::1", "::ffff:93.184.216.34", "64:ff9b::5db8:d822", "2002:5db8:d822::1"]
 REFUSED = [
@@ -29,7 +41,7 @@ REFUSED = [
     "::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1", "::7f00:1",
     "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:0:127.0.0.1",
     "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:7f00:1::1", "2002:a9fe:a9fe::1",
-    "2001:0:7f00:1::1",
+    "2001:0:7f00:1::1", "fec0::1",
 ]  # fmt: skip
 
 
@@ -73,6 +85,17 @@ def test_a_url_that_no_webhook_can_have_is_refused(url: str) -> None:
         place_of(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["https://user:pa55@example.org/", "https://user:pa55", "https://[pa55", "ftp://example.org/pa55",
+     "https://example.org/pa55#a", "https://example.org/?key=pa55 b"],
+)  # fmt: skip
+def test_a_refused_url_is_not_repeated(url: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        place_of(url)
+    assert "pa55" not in str(refused.value)
+
+
 def test_the_signature_is_that_of_the_library_for_the_very_bytes() -> None:
     headers = signed_headers(SECRET, MESSAGE)
     payload = Webhook(SECRET).verify(MESSAGE.body().encode(), headers)
@@ -109,7 +132,32 @@ def test_the_waits_are_those_of_the_specification_with_jitter() -> None:
     assert len(DELAYS_S) == 9
 
 
+def test_the_next_address_is_tried_if_the_first_accepts_no_connection() -> None:
+    def receive(request: httpx2.Request) -> httpx2.Response:
+        if request.url.host == "192.0.2.1":
+            raise httpx2.ConnectTimeout("dropped")
+        return httpx2.Response(204)
+
+    async def send() -> Answer:
+        async with httpx2.AsyncClient(transport=httpx2.MockTransport(receive)) as client:
+            return await _try_each(client, Endpoint("e", "https://h/", SECRET), MESSAGE, ["192.0.2.1", "192.0.2.2"])
+
+    assert asyncio.run(send()).delivered
+    limits = limits_of(20, addresses=3)
+    assert limits.connect is not None
+    assert limits.connect * 3 < 20 == limits.read, "the last one has time to answer"
+
+
+def test_an_answer_can_be_stored() -> None:
+    assert Poster()._failed(ValueError("a\0b\n")).said == "ValueError: a?b?"
+
+
+def test_retry_after_of_a_success_means_nothing() -> None:
+    late = {"Retry-After": "100"}
+    assert [_answer(httpx2.Response(status, headers=late)).retry_after_s for status in (200, 503)] == [0, 100]
+
+
 def test_retry_after_is_a_number_or_a_date() -> None:
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
-    assert [_seconds_of(one) for one in ("120", "", "-5", "soon", "1e9", "٣")] == [120, 0, 0, 0, 0, 0]
+    assert [_seconds_of(one) for one in ("120", "", "-5", "soon", "1e9", "٣", _TOO_LATE)] == [120, 0, 0, 0, 0, 0, 0]
     assert 97 < _seconds_of(soon) <= 100

@@ -53,7 +53,8 @@ _WAITING = text("state = 'waiting'")
 class OutboxMessage(SQLModel, table=True):
     """A message to one endpoint. Triggers write it in the transaction that causes it, and senders update it.
 
-    Messages of one endpoint with the same `subject` are sent one after the other, in the order of `id`. `message_id`
+    Messages of one endpoint with the same `subject` are sent one after the other, in the order of `id`. Those of two
+    transactions that run at the same time have no order: `created_at` tells when each began. `message_id`
     stays the same over all attempts. A sender that takes a message moves `due_at` into the future: if the sender dies,
     the message is sent again after that time. `answer` is what came of the last attempt.
     """
@@ -65,6 +66,7 @@ class OutboxMessage(SQLModel, table=True):
         Index("uq_outbox_message", "endpoint_id", "message_id", unique=True),
         Index("ix_outbox_due", "endpoint_id", "due_at", "id", postgresql_where=_WAITING),
         Index("ix_outbox_subject", "endpoint_id", "subject", "id", postgresql_where=_WAITING),
+        Index("ix_outbox_dead", "endpoint_id", "id", postgresql_where=text("state = 'dead'")),
         Index("ix_outbox_ended", "ended_at", postgresql_where=text("state <> 'waiting'")),
     )
 
