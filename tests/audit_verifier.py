@@ -1,7 +1,8 @@
-"""A verifier of audit packages in 60 lines, written from docs/audit-package.md alone: it imports nothing of ours."""
+"""A verifier of audit packages in 70 lines, written from docs/audit-package.md alone: it imports nothing of ours."""
 
 import io
 import json
+import re
 import struct
 import zlib
 from base64 import b64decode, b64encode
@@ -48,8 +49,14 @@ def check(package: bytes, key: Any) -> None:
     again["signatures"] = [{"keyid": keyid, "sig": b64encode(signature).decode()}]  # type: ignore[assignment]
     assert held["statement.dsse.json"] == compact(again)
     statement, sums = json.loads(payload), {name: sha256(data).hexdigest() for name, data in held.items()}
+    assert compact(statement) == payload + b"\n"
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    assert statement["predicate"]["public_key"] == pem
     assert statement["predicateType"] == "urn:fakesweep:audit-package:v1"
     assert statement["subject"] == [{"name": name, "digest": {"sha256": sums[name]}} for name in names[1:]]
+    others = names[2 + len(names[2:]) // 2 :]
+    assert names[2:] == [*(f"digests/{name}" for name in others), *others]
+    assert all(re.fullmatch(r"[a-z0-9_][\w.-]*(/[\w-][\w.-]*)*", name, re.ASCII) for name in others)
     for one in json.loads(held["manifest.json"])["files"]:
         assert (one["size"], one["sha256"]) == (len(held[one["path"]]), sums[one["path"]])
     size, n = sum(map(len, records)), len(records)

@@ -5,19 +5,26 @@ import io
 import random
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 from uuid import uuid4
 
+import pytest
 from sqlalchemy import text
 
 from producers.audit import container
 from producers.audit.container import Entry
-from producers.audit.digests import digest
+from producers.audit.digests import digest, pieces
+from producers.audit.manifest import File, read_manifest
+from producers.audit.signing import Signer
+from producers.audit.statement import Envelope, envelope_of, statement_of
+from producers.audit.verifying import verify
 from producers.reviews import Stated, add_reviewer, review
 from tests.integration.test_moderate import job, png, start
 from worker.database import Database, transaction
 from worker.database.detectors import register_detector
+from worker.errors import PackageDoubtError
 from worker.messages import ImageRef
 from worker.moderate import moderate
 from worker.parts import Parts
@@ -72,6 +79,43 @@ def zipped(files: Members) -> bytes:
         made.write(container.header(name, entry.size, entry.crc) + content)
         entries.append(entry)
     return made.getvalue() + container.directory(entries)
+
+
+def doubt(package: Path, **more: Any) -> str:
+    """What `verify` doubts."""
+    with pytest.raises(PackageDoubtError) as caught:
+        verify(package, **more)
+    return str(caught.value)
+
+
+def resigned(
+    package: Path,
+    signer: Signer,
+    edits: Mapping[str, tuple[bytes, bytes]] | None = None,
+    *,
+    contents: Mapping[str, bytes] | None = None,
+    listed: Callable[[tuple[File, ...]], Iterable[File]] = tuple,
+    predicate: Mapping[str, Any] | None = None,
+) -> Path:
+    """A package in which a signer has changed files, the list of files or the predicate, and signed again."""
+    files = dict(members(package.read_bytes())) | dict(contents or {})
+    for name, (old, new) in (edits or {}).items():
+        files[name] = files[name].replace(old, new, 1)
+    for name in (*(edits or {}), *(contents or {})):
+        files[f"digests/{name}"] = b"".join(map(digest, pieces(name, io.BytesIO(files[name]))))
+    manifest = read_manifest(files["manifest.json"])
+    described = tuple(
+        one.model_copy(update={"size": len(files[one.path]), "sha256": hashlib.sha256(files[one.path]).hexdigest()})
+        for one in manifest.files
+    )
+    manifest = manifest.model_copy(update={"files": tuple(listed(described))})
+    sha256 = hashlib.sha256(manifest.content()).hexdigest()
+    said = {**Envelope(files["statement.dsse.json"]).predicate, **(predicate or {})}
+    statement = envelope_of(statement_of(manifest, sha256, said), signer)
+    others = [(one.path, files.get(one.path, b"")) for one in manifest.files]
+    changed = package.with_name("resigned.zip")
+    changed.write_bytes(zipped([("statement.dsse.json", statement), ("manifest.json", manifest.content()), *others]))
+    return changed
 
 
 class Change(NamedTuple):

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,8 +41,8 @@ def _compare(name: str, rows: int, opened: Opened) -> None:
     number = 0
     with opened(f"{name}.jsonl") as lines, opened(f"{name}.parquet") as columns:
         read = _lines(lines)
-        for number, row in enumerate(_rows(f"{name}.parquet", columns), start=1):
-            if next(read, None) != line_of(row):
+        for number, line in enumerate(_lines_of_rows(f"{name}.parquet", columns), start=1):
+            if next(read, None) != line:
                 raise PackageDoubtError(f"{name}.jsonl, line {number}", f"row {number} of {name}.parquet is another")
         if next(read, None) is not None:
             raise PackageDoubtError(f"{name}.jsonl, line {number + 1}", f"{name}.parquet has no such row")
@@ -55,13 +54,15 @@ def _lines(file: io.BufferedReader) -> Iterator[bytes]:
     return iter(lambda: file.readline(LONGEST_LINE), b"")
 
 
-def _rows(path: str, file: io.BufferedReader) -> Iterator[dict[str, Any]]:
+def _lines_of_rows(path: str, file: io.BufferedReader) -> Iterator[bytes]:
     try:
         with pq.ParquetFile(file, page_checksum_verification=True) as columns:
             groups = [columns.metadata.row_group(number) for number in range(columns.metadata.num_row_groups)]
             if any(group.num_rows > ROW_GROUP or group.total_byte_size > MOST_GROUP_BYTES for group in groups):
                 raise PackageDoubtError(path, "a row group is larger than the format allows")
             for batch in columns.iter_batches(BATCH):
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise PackageDoubtError(path, f"it cannot be read: {str(error).splitlines()[0]}") from None
+                yield from map(line_of, batch.to_pylist())
+    # A column may have values that Python or JSON does not have: bytes, nanoseconds, or times in the year 10000.
+    except (pa.ArrowException, OSError, ValueError, OverflowError, TypeError) as error:
+        said = str(error).splitlines() or [type(error).__name__]
+        raise PackageDoubtError(path, f"it cannot be read: {said[0]}") from None

@@ -18,11 +18,11 @@ from sqlmodel import Session
 from producers.audit import container, digests
 from producers.audit.evaluations import copy_evaluations
 from producers.audit.facts import Facts, read_facts
-from producers.audit.manifest import FORMAT, MANIFEST, File, Manifest, described
+from producers.audit.manifest import FORMAT, MANIFEST, MOST_BYTES, STATEMENT, File, Manifest, described
 from producers.audit.selection import Selection
 from producers.audit.signing import Signer, pem_of
 from producers.audit.spooling import spool
-from producers.audit.statement import STATEMENT, envelope_of, statement_of
+from producers.audit.statement import envelope_of, statement_of
 from producers.audit.summary import SUMMARY, write_summary
 from producers.audit.tables import parts
 from worker.database import Database, transaction
@@ -47,32 +47,36 @@ def build(
     signer: Signer,
     output: Path,
     *,
-    after: Path | None = None,
+    after: str | None = None,
     evaluations: Sequence[Path] = (),
+    most_bytes: int = MOST_BYTES,
 ) -> Built:
     """Writes a package, and records that in the table of events. The package replaces the file at `output`.
 
-    `after` is the package before. `evaluations` are outputs of `fakesweep evaluate`, and files about calibrations.
-    Needs twice the size of the package on the disk of `output`, and memory for a row group of a table.
+    `after` is the SHA-256 of the package before, as `verify` returned it. `evaluations` are outputs of `fakesweep
+    evaluate`, and files about calibrations. `most_bytes` is how large the statement and the manifest may be, so that
+    `verify` reads them. Needs twice the size of the package on the disk of `output`, and memory for a row group of a
+    table.
 
-    Raises NoSuchScanError, UsageError if the signer fails or there is no folder for the output,
-    DatabaseUnavailableError, and OSError.
+    Raises NoSuchScanError, UsageError if the signer fails, the package would name too much, or there is no folder for
+    the output, DatabaseUnavailableError, and OSError.
     """
     if not output.parent.is_dir():
         raise UsageError(f"--output: there is no folder {output.parent}: make it first")
     with tempfile.TemporaryDirectory(prefix=".fakesweep-", dir=output.parent) as name:
         folder = Path(name)
+        copy_evaluations(evaluations, folder)
         with snapshot(database) as session:
             facts = read_facts(session, selection)
             rows = {part.name: spool(session, part, folder) for part in parts(selection)}
         write_summary(folder / SUMMARY, facts, rows)
-        copy_evaluations(evaluations, folder)
         manifest = _manifest(folder, rows)
         (folder / MANIFEST).write_bytes(manifest.content())
         statement = statement_of(
             manifest, _sha256(folder / MANIFEST), _predicate(selection, facts, rows, signer, after)
         )
         (folder / STATEMENT).write_bytes(envelope_of(statement, signer))
+        _check_size(folder, most_bytes)
         names = (STATEMENT, MANIFEST, *(file.path for file in manifest.files))
         with replacing(output, binary=True) as file:
             container.write(((name, folder / name) for name in names), file)
@@ -80,6 +84,15 @@ def build(
             built = Built(_sha256(Path(file.name)), rows, facts.notes)
             _record(database, selection, built)
     return built
+
+
+def _check_size(folder: Path, most_bytes: int) -> None:
+    for name in (STATEMENT, MANIFEST):
+        if (size := (folder / name).stat().st_size) > most_bytes:
+            raise UsageError(
+                f"{name} would have {size:,} bytes, and `verify` reads at most {most_bytes:,}: give a later --since, "
+                "or fewer --uri and --evaluation"
+            )
 
 
 def _record(database: Database, selection: Selection, built: Built) -> None:
@@ -116,17 +129,16 @@ def _digests_of(folder: Path, name: str) -> File:
 
 
 def _predicate(
-    selection: Selection, facts: Facts, rows: dict[str, int], signer: Signer, after: Path | None
+    selection: Selection, facts: Facts, rows: dict[str, int], signer: Signer, after: str | None
 ) -> dict[str, Any]:
     """What the statement says. It names no time, so that the same data gives the same bytes."""
     return {
         "format": FORMAT,
         "release": version("fakesweep"),
         "selection": selection.described(),
-        "scans": list(facts.scans),
         "rows": rows,
         "notes": list(facts.notes),
-        "after": {"sha256": _sha256(after)} if after else None,
+        "after": {"sha256": after} if after else None,
         "public_key": pem_of(signer.public).decode(),
     }
 

@@ -4,10 +4,14 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from producers.audit.digests import FOLDER
+from producers.audit.manifest import LONGEST_PATH
 from worker.errors import UsageError
 
-TAKEN = ("run.json", "metrics.json", "report.html")
-"""What a package takes from a folder of `fakesweep evaluate`. The predictions stay: they name other pictures."""
+TAKEN = ("run.json", "metrics.json")
+"""What a package takes from a folder of `fakesweep evaluate`. The predictions and the report stay: they name pictures.
+Both files say in which folder the pictures were (`images`).
+"""
 
 
 def copy_evaluations(paths: Sequence[Path], folder: Path) -> None:
@@ -19,9 +23,13 @@ def copy_evaluations(paths: Sequence[Path], folder: Path) -> None:
         if not found:
             raise UsageError(f"--evaluation {path}: it holds no {TAKEN[0]} and no {TAKEN[1]}; run `fakesweep evaluate`")
         for one in found:
-            shutil.copyfile(one, place / _name(one.name))
+            shutil.copyfile(one, place / _name(one, number))
 
 
-def _name(name: str) -> str:
-    """Returns a name that a manifest may hold."""
-    return "".join(char if char.isascii() and (char.isalnum() or char in "_-.") else "_" for char in name)
+def _name(file: Path, number: int) -> str:
+    """Returns a name that a manifest may hold. Raises UsageError if it is too long."""
+    most = LONGEST_PATH - len(f"{FOLDER}evaluation/{number}/")
+    if len(file.name) > most:
+        raise UsageError(f"--evaluation {file}: the name of the file may have at most {most} characters: rename it")
+    name = "".join(char if char.isascii() and (char.isalnum() or char in "_-.") else "_" for char in file.name)
+    return f"_{name[1:]}" if name.startswith(".") else name

@@ -1,25 +1,29 @@
 """What a package says about itself: counts, the scans, and what it does not hold."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
+from producers.audit.notes import SHOWN, named, read_notes
 from producers.audit.selection import Selection, among
 from producers.scans import find_scan
-from worker.tables import Detector, Finding, Review, Scan, ScanStatus
+from worker.tables import Detector, Finding, Review, Scan
 
-_ENDED = {ScanStatus.DONE, ScanStatus.CANCELLED}
+_COUNTS = ("listed", "judged", "reused", "unchanged", "failed")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """`outcomes` has a row for each outcome, verdict and reason. `notes` are sentences for people."""
+    """`scans` are the first ones, without submissions. `others` counts the rest, and adds up what they count.
+
+    `outcomes` has a row for each outcome, verdict and reason. `notes` are sentences for people.
+    """
 
     selection: Selection
     scans: tuple[dict[str, Any], ...]
+    others: dict[str, Any]
     detectors: tuple[dict[str, Any], ...]
     outcomes: tuple[dict[str, Any], ...]
     statements: tuple[dict[str, Any], ...]
@@ -30,16 +34,17 @@ def read_facts(session: Session, selection: Selection) -> Facts:
     """Reads the facts. Raises NoSuchScanError."""
     if selection.scan_id is not None:
         find_scan(session, selection.scan_id)
-    scans = session.execute(select(Scan).where(among(Scan.id, selection.scans)).order_by(col(Scan.id))).scalars().all()
+    scans = _scans(session, selection)
     detectors: tuple[Any, ...] = (Detector.id, Detector.name, Detector.model, Detector.revision, Detector.fingerprint)
     kinds = (Finding.outcome, Finding.verdict, Finding.reason)
     return Facts(
         selection,
-        tuple(_scan(scan) for scan in scans),
+        scans,
+        _others(session, selection, scans),
         _rows(session, select(*detectors).where(among(Detector.id, selection.detectors)).order_by(col(Detector.id))),
         _rows(session, _counted(kinds).where(selection.findings)),
         _rows(session, _counted((Review.kind, Review.statement)).where(among(Review.id, selection.reviews))),
-        tuple(note for scan in scans for note in _notes(scan)),
+        read_notes(session, selection),
     )
 
 
@@ -51,26 +56,14 @@ def _rows(session: Session, query: Any) -> tuple[dict[str, Any], ...]:
     return tuple(dict(row) for row in session.execute(query).mappings())
 
 
-def _scan(scan: Scan) -> dict[str, Any]:
-    names = ("name", "source", "kind", "status", "listed", "judged", "reused", "unchanged", "failed")
-    dropped = scan.dropped_at.isoformat() if scan.dropped_at else None
-    return {"id": str(scan.id), **{name: getattr(scan, name) for name in names}, "dropped_at": dropped}
+def _scans(session: Session, selection: Selection) -> tuple[dict[str, Any], ...]:
+    names = ("id", "name", "source", "status", "dropped_at", *_COUNTS)
+    columns = [getattr(Scan, name) for name in names]
+    return _rows(session, select(*columns).where(named(selection)).order_by(col(Scan.id)).limit(SHOWN))
 
 
-def _notes(scan: Scan) -> Iterator[str]:
-    which = f"scan {scan.id} ({scan.name})"
-    if scan.dropped_at is not None:
-        yield (
-            f"The findings of {which} were dropped at {scan.dropped_at:%Y-%m-%d %H:%M} UTC: this package holds none of "
-            "them, and only those verdicts that reviews name."
-        )
-    if scan.status not in _ENDED:
-        yield f"The {which} was {scan.status} when this package was built: outcomes that came later are not in it."
-    left = scan.listed - scan.judged - scan.reused - scan.unchanged - scan.failed
-    if scan.status == ScanStatus.CANCELLED and left > 0:
-        yield f"The {which} was cancelled: {left} listed images have no outcome."
-    if scan.unchanged:
-        yield (
-            f"The {which} recorded changes only: {scan.unchanged} unchanged images have no finding in it. What was "
-            "decided about them is in the findings of earlier scans."
-        )
+def _others(session: Session, selection: Selection, shown: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    sums = [func.coalesce(func.sum(getattr(Scan, name)), 0).label(name) for name in _COUNTS]
+    others = col(Scan.id).not_in([scan["id"] for scan in shown])
+    (row,) = _rows(session, select(func.count().label("count"), *sums).where(among(Scan.id, selection.scans), others))
+    return row

@@ -7,11 +7,19 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from producers.audit.container import chunks
+from producers.audit.digests import FOLDER
 from producers.audit.lines import json_bytes
 from worker.errors import PackageDoubtError
 
 FORMAT: Literal["fakesweep-audit/1"] = "fakesweep-audit/1"
+STATEMENT = "statement.dsse.json"
 MANIFEST = "manifest.json"
+PATH = r"^[a-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$"
+"""No part of it begins with a dot, so none is `..`."""
+MOST_BYTES = 64 << 20
+"""Of the statement and of the manifest, which are read into memory. Ours have a few kilobytes."""
+LONGEST_PATH = 200
+"""In characters."""
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -20,7 +28,7 @@ class File(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    path: Annotated[str, Field(pattern=r"^[a-z0-9_]+(/?[A-Za-z0-9_.-]+)*$", max_length=200)]
+    path: Annotated[str, Field(pattern=PATH, max_length=LONGEST_PATH)]
     size: Annotated[int, Field(ge=0, lt=1 << 60)]
     sha256: Sha256
     rows: Annotated[int, Field(ge=0)] | None = None
@@ -54,7 +62,18 @@ def read_manifest(content: bytes) -> Manifest:
     names = [file.path for file in manifest.files]
     if len(set(names)) < len(names):
         raise PackageDoubtError(MANIFEST, "it names a file twice")
+    _check_names(names)
     return manifest
+
+
+def _check_names(names: list[str]) -> None:
+    """First come the digests, one of each other file, and then these files in the same order."""
+    others = names[len(names) // 2 :]
+    if names[: len(names) // 2] != [f"{FOLDER}{name}" for name in others]:
+        raise PackageDoubtError(MANIFEST, "it must name the digests of each file, and then the files in the same order")
+    for name in others:
+        if name in {MANIFEST, STATEMENT} or name.startswith(FOLDER):
+            raise PackageDoubtError(MANIFEST, f"it must not name {name}")
 
 
 def described(name: str, path: Path, rows: int | None = None) -> File:

@@ -13,11 +13,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from producers.audit.lines import json_bytes
-from producers.audit.manifest import MANIFEST, Manifest
-from producers.audit.signing import Signer, is_signed, key_id, public_key_of
+from producers.audit.manifest import MANIFEST, STATEMENT, Manifest
+from producers.audit.signing import Signer, is_signed, key_id, pem_of, public_key_of
 from worker.errors import PackageDoubtError, UsageError
 
-STATEMENT = "statement.dsse.json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 WRONG_KEY = "give the public key of the one who signed; if you have it, do not rely on this copy"
@@ -81,8 +80,18 @@ class Envelope:
                 f"this release does not know its format {self.predicate_type!r}",
                 "install a newer release",
             )
-        if _envelope(self._payload, self.keyid, self._signature) != content:
+        if not self._is_canonical() or _envelope(self._payload, self.keyid, self._signature) != content:
             raise PackageDoubtError(STATEMENT, "it is not written as the format says")
+
+    def _is_canonical(self) -> bool:
+        """Returns whether the payload is the JSON that we would write. For example, no key is there twice.
+
+        Otherwise, two programs could read two statements in it.
+        """
+        try:
+            return json_bytes(self.statement) == self._payload
+        except (ValueError, RecursionError):  # infinite numbers, and halves of characters
+            return False
 
     def check(self, key: Ed25519PublicKey) -> None:
         """Raises PackageDoubtError if this key has not signed it."""
@@ -92,6 +101,8 @@ class Envelope:
             )
         if not is_signed(key, self._signature, pae(self._payload)):
             raise PackageDoubtError(STATEMENT, "its signature is wrong: the statement was changed after it was signed")
+        if self.predicate.get("public_key") != pem_of(key).decode():
+            raise PackageDoubtError(STATEMENT, "the public key that it names is not the one that signed it")
 
     def own_key(self) -> Ed25519PublicKey:
         """Returns the public key that the statement itself names. It proves no more than that nothing was changed."""

@@ -18,31 +18,33 @@ from producers.audit import container
 from producers.audit.agreement import check_rows
 from producers.audit.container import CHUNK, Entry
 from producers.audit.locating import Locator, differs_at
-from producers.audit.manifest import MANIFEST, File, Manifest, read_manifest
+from producers.audit.manifest import MANIFEST, MOST_BYTES, STATEMENT, File, Manifest, read_manifest
 from producers.audit.ranges import part_of
-from producers.audit.statement import STATEMENT, Envelope, statement_of
+from producers.audit.statement import Envelope, statement_of
 from worker.errors import PackageDoubtError
-
-MOST_BYTES = 64 << 20
-"""Of the statement and of the manifest, which are read into memory. Ours have a few kilobytes."""
 
 
 @dataclass(frozen=True)
 class Verified:
-    """A package in which nothing is in doubt. `predicate` is what its statement says about it."""
+    """A package in which nothing is in doubt. `predicate` is what its statement says about it. `sha256` is that of the
+    whole file.
+    """
 
+    sha256: str
     keyid: str
     files: int
     predicate: dict[str, Any]
 
 
 def verify(path: Path, public_key: Ed25519PublicKey | None = None, after: Path | None = None) -> Verified:
-    """Checks every byte of a package. Without a public key, the key that the package names is used.
+    """Checks every byte of a package. Without a public key, the key that the package names is used: anybody can have
+    made such a package.
 
     With `after`, the package must name that file as the one before it. Raises PackageDoubtError with the first place
     of doubt, and OSError if a file cannot be read.
     """
     with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         reader = _Reader(file)
         envelope = Envelope(reader.small(STATEMENT))
         envelope.check(public_key or envelope.own_key())
@@ -53,7 +55,7 @@ def verify(path: Path, public_key: Ed25519PublicKey | None = None, after: Path |
         check_rows(manifest, reader.opened)
     if after is not None:
         _check_chain(envelope, after)
-    return Verified(envelope.keyid, len(manifest.files), dict(envelope.predicate))
+    return Verified(sha256, envelope.keyid, len(manifest.files), dict(envelope.predicate))
 
 
 def _manifest(reader: "_Reader", envelope: Envelope) -> Manifest:

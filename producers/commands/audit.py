@@ -7,7 +7,7 @@ import typer
 
 from producers.commands.completion import complete_scan
 from producers.commands.options import Json, environment, needs_extra, open_database, print_json, time_of, uri_of
-from worker.errors import UsageError
+from worker.errors import PackageDoubtError, UsageError
 
 if TYPE_CHECKING:
     from producers.audit.selection import Selection
@@ -63,6 +63,10 @@ def build(
     ] = None,
     public_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The public key of --signer (PEM).")] = None,
     after: After = None,
+    after_public_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The public key (PEM) of the package before, if the key has changed since."),
+    ] = None,
     evaluation: Annotated[
         list[Path] | None,
         typer.Option(
@@ -79,15 +83,13 @@ def build(
         raise UsageError("say what the package is about: SCAN, --uri or --since, and only one of them")
     try:
         from producers.audit.building import build as build_package
-        from producers.audit.verifying import verify as verify_package
     except ImportError as error:
         raise needs_extra("audit", error) from None
     signing = _signer(key, signer, public_key)
     database = open_database(environment())
-    if after is not None:
-        verify_package(after)  # a chain behind a package that is in doubt proves nothing
+    before = _before(after, after_public_key, signing, output)
     selection = _selection(database, scan, uri, since)
-    built = build_package(database, selection, signing, output, after=after, evaluations=evaluation or ())
+    built = build_package(database, selection, signing, output, after=before, evaluations=evaluation or ())
     if as_json:
         print_json({"sha256": built.sha256, "rows": built.rows, "notes": list(built.notes)})
         return
@@ -102,10 +104,19 @@ def verify(
     public_key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The public key (PEM) that must have signed it.")
     ] = None,
+    any_key: Annotated[
+        bool,
+        typer.Option("--any-key", help="Use the key that the package names: then anybody can have signed."),
+    ] = False,
     after: After = None,
     as_json: Json = False,
 ) -> None:
     """Check every byte of a package, offline. Name the first place of doubt, if there is one."""
+    if (public_key is not None) == any_key:
+        raise UsageError(
+            "give either --public-key FILE with the key that must have signed, or --any-key to check only that nothing "
+            "was changed since somebody signed"
+        )
     try:
         from producers.audit.signing import public_key as read_key
         from producers.audit.verifying import verify as verify_package
@@ -113,10 +124,11 @@ def verify(
         raise needs_extra("audit", error) from None
     verified = verify_package(file, read_key(public_key) if public_key else None, after)
     if as_json:
-        print_json({"keyid": verified.keyid, "files": verified.files, **verified.predicate})
+        found = {"sha256": verified.sha256, "keyid": verified.keyid, "key_given": not any_key, "files": verified.files}
+        print_json({**verified.predicate, **found})  # `found` comes last: a package may say anything under these names
         return
     typer.echo(f"{file}: nothing was changed since the key {verified.keyid} signed it")
-    if public_key is None:
+    if any_key:
         typer.echo(
             "fakesweep: the package itself names this key, so anybody can have signed: give --public-key", err=True
         )
@@ -132,6 +144,25 @@ def _signer(key: Path | None, command: str | None, public: Path | None) -> "Sign
     if key is not None:
         return signer_with(key)
     return signer_by(str(command), public_key(Path(str(public))))
+
+
+def _before(after: Path | None, key: Path | None, signer: "Signer", output: Path) -> str | None:
+    """Verifies the package before, and returns its SHA-256. It must be ours, because we sign that it came before."""
+    from producers.audit.signing import public_key
+    from producers.audit.verifying import verify as verify_package
+
+    if after is None:
+        if key is not None:
+            raise UsageError("--after-public-key belongs to --after")
+        return None
+    if output.exists() and output.samefile(after):
+        raise UsageError("--output would replace the package of --after: give another --output")
+    try:
+        return verify_package(after, public_key(key) if key else signer.public).sha256
+    except PackageDoubtError as error:
+        raise PackageDoubtError(
+            f"--after {after}", str(error), "if the key has changed since, give --after-public-key"
+        ) from None
 
 
 def _selection(database: "Database", scan: str | None, uris: list[str] | None, since: str | None) -> "Selection":

@@ -1,7 +1,6 @@
 """Audit packages: what is in them, that each change is noticed, and that a verifier from the document alone agrees."""
 
 import base64
-import hashlib
 import json
 import os
 import subprocess
@@ -21,19 +20,16 @@ from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
 from sqlalchemy import text
 
 from producers.audit.building import build
-from producers.audit.digests import digest
-from producers.audit.manifest import read_manifest
 from producers.audit.selection import Selection
 from producers.audit.signing import Signer, make_key, public_key, signer_by, signer_with
-from producers.audit.statement import Envelope, envelope_of, statement_of
 from producers.audit.verifying import verify
 from producers.retention import drop_scan
 from tests.audit_verifier import check
-from tests.packages import changes, members, scanned, zipped
+from tests.packages import changes, doubt, members, resigned, scanned, zipped
 from tests.processes import ROOT
 from tests.roles import home, with_all_logins
 from worker.database import Database, connect, transaction
-from worker.errors import NoSuchScanError, PackageDoubtError, UsageError
+from worker.errors import NoSuchScanError, UsageError
 from worker.tables import Scan
 
 CHANGES = 60
@@ -59,12 +55,6 @@ def package(database: Database, scan: Scan, signer: Signer, tmp_path: Path) -> P
 def rows(package: Path, name: str) -> list[dict[str, object]]:
     with zipfile.ZipFile(package) as file:
         return [json.loads(line) for line in file.read(f"{name}.jsonl").splitlines()]
-
-
-def doubt(package: Path, **more: object) -> str:
-    with pytest.raises(PackageDoubtError) as caught:
-        verify(package, **more)  # type: ignore[arg-type]
-    return str(caught.value)
 
 
 def test_a_package_holds_what_was_decided_and_by_whom(package: Path, scan: Scan, tmp_path: Path) -> None:
@@ -122,27 +112,6 @@ def test_rows_that_do_not_agree_are_named_though_they_are_signed(package: Path, 
     assert "reviews.jsonl: it has 3 rows, and the manifest says 2" in doubt(changed)
 
 
-def resigned(package: Path, signer: Signer, edits: dict[str, tuple[bytes, bytes]]) -> Path:
-    """A package in which a signer has changed files and signed them again."""
-    files = dict(members(package.read_bytes()))
-    for name, (old, new) in edits.items():
-        files[name] = files[name].replace(old, new, 1)
-        files[f"digests/{name}"] = b"".join(map(digest, files[name].splitlines(keepends=True)))
-    manifest = read_manifest(files["manifest.json"])
-    described = tuple(
-        one.model_copy(update={"size": len(files[one.path]), "sha256": hashlib.sha256(files[one.path]).hexdigest()})
-        for one in manifest.files
-    )
-    manifest = manifest.model_copy(update={"files": described})
-    files["manifest.json"] = manifest.content()
-    sha256 = hashlib.sha256(manifest.content()).hexdigest()
-    predicate = Envelope(files["statement.dsse.json"]).predicate
-    files["statement.dsse.json"] = envelope_of(statement_of(manifest, sha256, predicate), signer)
-    changed = package.with_name("resigned.zip")
-    changed.write_bytes(zipped(list(files.items())))
-    return changed
-
-
 def test_other_programs_read_the_statement(package: Path, signer: Signer) -> None:
     content = json.loads(dict(members(package.read_bytes()))["statement.dsse.json"])
     keyid = content["signatures"][0]["keyid"]
@@ -154,7 +123,7 @@ def test_other_programs_read_the_statement(package: Path, signer: Signer) -> Non
 
 
 def test_packages_form_a_chain(database: Database, scan: Scan, package: Path, signer: Signer, tmp_path: Path) -> None:
-    build(database, Selection(scan_id=scan.id), signer, tmp_path / "next.zip", after=package)
+    build(database, Selection(scan_id=scan.id), signer, tmp_path / "next.zip", after=verify(package).sha256)
     verify(tmp_path / "next.zip", after=package)
     assert "the package before it is not" in doubt(tmp_path / "next.zip", after=tmp_path / "next.zip")
     assert "the package before it is not" in doubt(package, after=package)
@@ -298,11 +267,38 @@ def test_the_commands(database_url: str, scan: Scan, tmp_path: Path) -> None:
     assert good.returncode == 0, good.stderr
     assert "nothing was changed" in good.stdout
     assert ("evaluation/1/metrics.json", b"{}") in members(output.read_bytes())
-    unknown = fakesweep("verify", output, database_url="")
-    assert unknown.returncode == 0
-    assert "give --public-key" in unknown.stderr
     output.write_bytes(output.read_bytes()[:-1])
-    cut = fakesweep("verify", output, database_url="")
+    cut = fakesweep("verify", output, "--public-key", f"{key}.pub", database_url="")
     assert (cut.returncode, cut.stderr.count("\n")) == (1, 1), cut.stderr
     both = fakesweep("build", scan.id, "--uri", "s3://b/1", "--key", key, "--output", output, database_url=database_url)
     assert (both.returncode, "only one of them" in both.stderr) == (2, True)
+
+
+def test_verify_asks_whose_signature_is_enough(package: Path, signer: Signer, tmp_path: Path) -> None:
+    public = ("--public-key", tmp_path / "key.pub")
+    for wrong in ((), (*public, "--any-key")):
+        asked = fakesweep("verify", package, *wrong, database_url="")
+        assert (asked.returncode, "give either --public-key" in asked.stderr) == (2, True)
+    anybody = fakesweep("verify", package, "--any-key", database_url="")
+    assert (anybody.returncode, "give --public-key" in anybody.stderr) == (0, True)
+    lying = resigned(package, signer, predicate={"key_given": True, "keyid": "another"})
+    said = json.loads(fakesweep("verify", lying, "--any-key", "--json", database_url="").stdout)
+    assert (said["key_given"], len(said["keyid"])) == (False, 64)
+    assert json.loads(fakesweep("verify", lying, *public, "--json", database_url="").stdout)["key_given"] is True
+
+
+def test_the_package_before_must_be_ours(database_url: str, scan: Scan, package: Path, tmp_path: Path) -> None:
+    output, other = tmp_path / "next.zip", tmp_path / "other"
+    make_key(other)
+
+    def built(*more: object) -> subprocess.CompletedProcess[str]:
+        return fakesweep("build", scan.id, "--after", package, *more, database_url=database_url)
+
+    stranger = built("--key", other, "--output", output)
+    assert (stranger.returncode, "give --after-public-key" in stranger.stderr, output.exists()) == (1, True, False)
+    changed = built("--key", other, "--output", output, "--after-public-key", tmp_path / "key.pub")
+    assert changed.returncode == 0, changed.stderr
+    verify(output, public_key(tmp_path / "other.pub"), after=package)
+    same = built("--key", tmp_path / "key", "--output", package)
+    assert (same.returncode, "give another --output" in same.stderr) == (2, True)
+    assert built("--key", tmp_path / "key", "--output", output).returncode == 0
