@@ -112,8 +112,8 @@ def drop_partition(
     lock.
     """
     values = {"partition": partition, "ended": _ended(), "before": before}
-    for attempt in _attempts(attempts):
-        with attempt, _short_transaction(database, lock_s) as session:
+    for attempt in lock_attempts(attempts):
+        with attempt, short_transaction(database, lock_s) as session:
             session.execute(text(_MARK), values)  # locks the rows: from now on, nobody can repair these scans
             if scan_id := session.execute(text(_AT_WORK), values).scalar():
                 raise ScanStateError(f"scan {scan_id} is at work again, or was at work recently")
@@ -143,8 +143,8 @@ def drop_scan(database: Database, scan_id: UUID, *, attempts: int = 3, lock_s: f
 
     Raises NoSuchScanError, LockedError, and ScanStateError if the scan has not ended or was dropped before.
     """
-    for attempt in _attempts(attempts):
-        with attempt, _short_transaction(database, lock_s) as session:
+    for attempt in lock_attempts(attempts):
+        with attempt, short_transaction(database, lock_s) as session:
             find_scan(session, scan_id)
             scan = session.get_one(Scan, scan_id, with_for_update=True, populate_existing=True)
             _check(scan)
@@ -177,7 +177,8 @@ def _forget(session: Session, which: ColumnElement[bool]) -> None:
 
 
 @contextmanager
-def _short_transaction(database: Database, lock_s: float) -> Iterator[Session]:
+def short_transaction(database: Database, lock_s: float = LOCK_TIMEOUT_S) -> Iterator[Session]:
+    """Opens a transaction that waits for a lock no longer than this. Raises LockedError."""
     try:
         with transaction(database) as session:
             session.execute(text(f"SET LOCAL lock_timeout = '{round(lock_s * 1000)}ms'"))
@@ -188,7 +189,8 @@ def _short_transaction(database: Database, lock_s: float) -> Iterator[Session]:
         raise
 
 
-def _attempts(count: int) -> Iterator[AttemptManager]:
+def lock_attempts(count: int = 3) -> Iterator[AttemptManager]:
+    """Tries again after a LockedError, with a random wait."""
     yield from Retrying(
         retry=retry_if_exception_type(LockedError),
         stop=stop_after_attempt(count),
