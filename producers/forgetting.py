@@ -14,12 +14,16 @@ from sqlalchemy import Text, cast, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Session
 
-from producers.retention import lock_attempts, short_transaction
+from worker.at_work import older_than
 from worker.database import Database, transaction
-from worker.errors import ImageError, NoSuchContentError, Reason
+from worker.database.locking import lock_attempts, short_transaction
+from worker.errors import ImageError, NoSuchContentError, OlderAtWorkError, Reason
 from worker.messages import FORGOTTEN, ImageRef
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+
+_READS_PSEUDONYMS = "0017"
+"""The first release whose `pictures`, `report` and `retry` know `forgotten:` uris, by its newest revision."""
 
 # Some of these columns have no index: an erasure reads whole tables, so that it misses nothing.
 _CONTENTS_AT = text("""
@@ -155,6 +159,17 @@ def _forget(database: Database, picture: Picture, *, dry_run: bool) -> Forgotten
         if dry_run:
             session.rollback()
     return found
+
+
+def check_releases(database: Database) -> None:
+    """Raises OlderAtWorkError while a release is connected that cannot read the pseudonym of a uri."""
+    with database.connect() as connection:
+        connected = older_than(connection, _READS_PSEUDONYMS)
+    if connected:
+        raise OlderAtWorkError(
+            f"older releases are connected, and cannot read what stands in place of a uri: {connected}; "
+            "stop their processes (docs/upgrading.md)"
+        )
 
 
 def is_named_again(database: Database, picture: Picture) -> bool:

@@ -1,26 +1,20 @@
 """Drops the findings of scans that ended long ago. Scans, verdicts, objects and reviews stay."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from psycopg.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy import ColumnElement, delete, select, text
 from sqlmodel import Session, col
-from tenacity import AttemptManager, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from producers.scans import find_scan
 from worker.database import Database, transaction
 from worker.database.events import record
 from worker.database.lifecycle import ENDED
+from worker.database.locking import LOCK_TIMEOUT_S, lock_attempts, short_transaction
 from worker.database.partitions import TABLE_PREFIX, drop_partition_table
-from worker.errors import DatabaseUnavailableError, LockedError, ScanStateError
+from worker.errors import ScanStateError
 from worker.tables import EventKind, Finding, MessageTry, Scan, Suspect, Unpublished
-
-LOCK_TIMEOUT_S = 5.0
-"""How long a lock on `findings` is awaited. Workers that need the table wait behind us for no longer than this."""
 
 # A cancelled scan has no finished_at. The time of its last outcome, or else its start, is the best that is known.
 _ENDED_AT = "coalesce(finished_at, counted_at, created_at)"
@@ -174,26 +168,3 @@ def _forget(session: Session, which: ColumnElement[bool]) -> None:
     ids = select(col(Scan.id)).where(which)
     session.execute(delete(Suspect).where(col(Suspect.scan_id).in_(ids)))
     session.execute(delete(Unpublished).where(col(Unpublished.scan_id).in_(ids)))
-
-
-@contextmanager
-def short_transaction(database: Database, lock_s: float = LOCK_TIMEOUT_S) -> Iterator[Session]:
-    """Opens a transaction that waits for a lock no longer than this. Raises LockedError."""
-    try:
-        with transaction(database) as session:
-            session.execute(text(f"SET LOCAL lock_timeout = '{round(lock_s * 1000)}ms'"))
-            yield session
-    except DatabaseUnavailableError as error:
-        if isinstance(getattr(error.__cause__, "orig", None), LockNotAvailable | DeadlockDetected):
-            raise LockedError("another session holds a lock on its findings: run it again later") from error
-        raise
-
-
-def lock_attempts(count: int = 3) -> Iterator[AttemptManager]:
-    """Tries again after a LockedError, with a random wait."""
-    yield from Retrying(
-        retry=retry_if_exception_type(LockedError),
-        stop=stop_after_attempt(count),
-        wait=wait_random_exponential(max=10),
-        reraise=True,
-    )

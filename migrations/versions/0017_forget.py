@@ -3,7 +3,8 @@
 Verdicts, reviews and replaced failures are append-only. The function is the only way to change a row of theirs, and the
 trigger lets it change only the columns that point to a picture. In place of a uri stands `forgotten:` and its SHA-256.
 
-Additive: the release before does not call the function.
+Additive: the release before does not call the function. It cannot read a uri that begins with `forgotten:`, so the
+command refuses while it is at work.
 """
 
 import sqlalchemy as sa

@@ -29,6 +29,7 @@ def forget(
     named = picture if known else uri_of(picture)
     found = forgetting.find_picture(database, named)
     if not dry_run:
+        forgetting.check_releases(database)
         confirm(f"This removes what points to {found}", yes=yes)
         found = forgetting.find_picture(database, named)  # a person may take long to confirm
     done = forgetting.forget(database, found, dry_run=dry_run)

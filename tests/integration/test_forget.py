@@ -218,6 +218,10 @@ def test_who_asks_for_what_is_not_there_or_does_not_confirm_is_refused(database:
     done = fakesweep("forget", URI, environment={"DATABASE_URL": database_url})
     assert done.returncode == 2
     assert "add --yes" in done.stderr
+    with psycopg.connect(database_url, application_name="fakesweep 0013"):
+        done = fakesweep("forget", URI, "--yes", environment={"DATABASE_URL": database_url})
+    assert done.returncode != 0
+    assert "0013 (1 connections); stop their processes" in done.stderr
     assert SECRET in dump(database_url)
     with pytest.raises(ImageError, match="the picture was forgotten"):
         image_at("forgotten:ab")
