@@ -14,11 +14,16 @@ from sqlalchemy import Text, cast, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Session
 
+from worker.at_work import older_than
 from worker.database import Database, transaction
-from worker.errors import ImageError, NoSuchContentError, Reason
+from worker.database.locking import lock_attempts, short_transaction
+from worker.errors import ImageError, NoSuchContentError, OlderAtWorkError, Reason
 from worker.messages import FORGOTTEN, ImageRef
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+
+_READS_PSEUDONYMS = "0017"
+"""The first release whose `pictures`, `report` and `retry` know `forgotten:` uris, by its newest revision."""
 
 # Some of these columns have no index: an erasure reads whole tables, so that it misses nothing.
 _CONTENTS_AT = text("""
@@ -27,6 +32,7 @@ UNION SELECT sha256 FROM objects WHERE uri = ANY(:places)
 UNION SELECT sha256 FROM content_places WHERE uri = ANY(:places)
 UNION SELECT sha256 FROM verdicts WHERE uri = ANY(:places)
 UNION SELECT sha256 FROM reviews WHERE uri = ANY(:places) AND sha256 IS NOT NULL
+UNION SELECT sha256 FROM replaced_failures WHERE uri = ANY(:places) AND sha256 IS NOT NULL
 """)
 _PLACES_OF = text("""
 SELECT sha256, uri FROM (
@@ -35,6 +41,7 @@ SELECT sha256, uri FROM (
     UNION SELECT sha256, uri FROM content_places WHERE sha256 = ANY(:contents)
     UNION SELECT sha256, uri FROM verdicts WHERE sha256 = ANY(:contents)
     UNION SELECT sha256, uri FROM reviews WHERE sha256 = ANY(:contents)
+    UNION SELECT sha256, uri FROM replaced_failures WHERE sha256 = ANY(:contents)
 ) AS known WHERE uri NOT LIKE 'forgotten:%'
 """)
 _NAMED = text("""
@@ -45,12 +52,13 @@ _ACTIVE = "status NOT IN ('done', 'cancelled') AND dropped_at IS NULL"
 _HELD = text(f"""
 SELECT s.id::text || ' is still ' || s.status FROM scans s
 WHERE {_ACTIVE} AND (
-    EXISTS (SELECT FROM suspects x WHERE x.scan_id = s.id AND x.uri = ANY(:places))
+    s.source = ANY(:places) OR s.listing->'sources' ?| :places
+    OR EXISTS (SELECT FROM suspects x WHERE x.scan_id = s.id AND x.uri = ANY(:places))
     OR EXISTS (SELECT FROM repaired x WHERE x.scan_id = s.id AND x.uri = ANY(:places))
     OR EXISTS (SELECT FROM unpublished x, unnest(CAST(:places AS text[])) place
                WHERE x.scan_id = s.id AND strpos(x.messages::text, to_json(place)::text) > 0)
     OR EXISTS (SELECT FROM unnest(CAST(:names AS text[])) name
-               WHERE strpos(s.cursor, trim('"' FROM to_json(name)::text)) > 0))
+               WHERE strpos(s.cursor, to_json(name)::text) > 0))
 ORDER BY s.created_at
 """)  # noqa: S608 - constants of this file
 _AT_WORK = text(f"SELECT count(*) FROM scans WHERE {_ACTIVE}")  # noqa: S608 - likewise
@@ -69,11 +77,16 @@ class Picture:
     whole: frozenset[str]
     elsewhere: int
 
+    def __str__(self) -> str:
+        return f"{len(self.places)} places and {len(self.whole)} contents"
+
     @property
     def names(self) -> frozenset[str]:
         """What may stand for the places in the cursor of a listing: keys, and names of files."""
         keys = {re.sub(r"^s3://[^/]+/|^file://", "", place) for place in self.places}
-        return frozenset(keys | {unquote(key) for key in keys} | {unquote(key).rpartition("/")[2] for key in keys})
+        # The cursor of a folder has percent-encoded names, and others have plain keys.
+        forms = keys | {unquote(key) for key in keys}
+        return frozenset(forms | {form.rpartition("/")[2] for form in forms}) - {""}
 
 
 @dataclass(frozen=True)
@@ -124,11 +137,19 @@ def _is_known(session: Session, places: frozenset[str], about: frozenset[str], a
 def forget(database: Database, picture: Picture, *, dry_run: bool = False) -> Forgotten:
     """Forgets a picture in one transaction, and records the event. With `dry_run`, everything is rolled back.
 
-    Raises DatabaseUnavailableError, and SQLAlchemy's ProgrammingError for a login without the right.
+    Raises DatabaseUnavailableError, LockedError if no attempt gets the locks, and SQLAlchemy's ProgrammingError for a
+    login without the right.
     """
+    for attempt in lock_attempts():
+        with attempt:
+            found = _forget(database, picture, dry_run=dry_run)
+    return found
+
+
+def _forget(database: Database, picture: Picture, *, dry_run: bool) -> Forgotten:
     arrays = [_array(one) for one in (picture.places, picture.about, picture.whole, picture.names)]
     held = {"places": list(picture.places), "names": list(picture.names)}
-    with transaction(database) as session:
+    with short_transaction(database) as session:
         rows = session.execute(select(func.forget_pictures(*arrays))).scalar_one()
         found = Forgotten(
             {str(kind): int(number) for kind, number in rows.items()},
@@ -138,6 +159,27 @@ def forget(database: Database, picture: Picture, *, dry_run: bool = False) -> Fo
         if dry_run:
             session.rollback()
     return found
+
+
+def check_releases(database: Database) -> None:
+    """Raises OlderAtWorkError while a release is connected that cannot read the pseudonym of a uri."""
+    with database.connect() as connection:
+        connected = older_than(connection, _READS_PSEUDONYMS)
+    if connected:
+        raise OlderAtWorkError(
+            f"older releases are connected, and cannot read what stands in place of a uri: {connected}; "
+            "stop their processes (docs/upgrading.md)"
+        )
+
+
+def is_named_again(database: Database, picture: Picture) -> bool:
+    """Whether something that was written while the picture was forgotten names one of its places, or its contents."""
+    with transaction(database) as session:
+        named = session.execute(_CONTENTS_AT, {"places": list(picture.places)}).scalars().all()
+        return (
+            _is_known(session, picture.places, frozenset(named), frozenset())
+            or bool(_places_of(session, picture.whole))
+        )  # fmt: skip
 
 
 def _array(texts: Collection[str]) -> object:

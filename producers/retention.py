@@ -1,26 +1,20 @@
 """Drops the findings of scans that ended long ago. Scans, verdicts, objects and reviews stay."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from psycopg.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy import ColumnElement, delete, select, text
 from sqlmodel import Session, col
-from tenacity import AttemptManager, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from producers.scans import find_scan
 from worker.database import Database, transaction
 from worker.database.events import record
 from worker.database.lifecycle import ENDED
+from worker.database.locking import LOCK_TIMEOUT_S, lock_attempts, short_transaction
 from worker.database.partitions import TABLE_PREFIX, drop_partition_table
-from worker.errors import DatabaseUnavailableError, LockedError, ScanStateError
+from worker.errors import ScanStateError
 from worker.tables import EventKind, Finding, MessageTry, Scan, Suspect, Unpublished
-
-LOCK_TIMEOUT_S = 5.0
-"""How long a lock on `findings` is awaited. Workers that need the table wait behind us for no longer than this."""
 
 # A cancelled scan has no finished_at. The time of its last outcome, or else its start, is the best that is known.
 _ENDED_AT = "coalesce(finished_at, counted_at, created_at)"
@@ -112,8 +106,8 @@ def drop_partition(
     lock.
     """
     values = {"partition": partition, "ended": _ended(), "before": before}
-    for attempt in _attempts(attempts):
-        with attempt, _short_transaction(database, lock_s) as session:
+    for attempt in lock_attempts(attempts):
+        with attempt, short_transaction(database, lock_s) as session:
             session.execute(text(_MARK), values)  # locks the rows: from now on, nobody can repair these scans
             if scan_id := session.execute(text(_AT_WORK), values).scalar():
                 raise ScanStateError(f"scan {scan_id} is at work again, or was at work recently")
@@ -143,8 +137,8 @@ def drop_scan(database: Database, scan_id: UUID, *, attempts: int = 3, lock_s: f
 
     Raises NoSuchScanError, LockedError, and ScanStateError if the scan has not ended or was dropped before.
     """
-    for attempt in _attempts(attempts):
-        with attempt, _short_transaction(database, lock_s) as session:
+    for attempt in lock_attempts(attempts):
+        with attempt, short_transaction(database, lock_s) as session:
             find_scan(session, scan_id)
             scan = session.get_one(Scan, scan_id, with_for_update=True, populate_existing=True)
             _check(scan)
@@ -174,24 +168,3 @@ def _forget(session: Session, which: ColumnElement[bool]) -> None:
     ids = select(col(Scan.id)).where(which)
     session.execute(delete(Suspect).where(col(Suspect.scan_id).in_(ids)))
     session.execute(delete(Unpublished).where(col(Unpublished.scan_id).in_(ids)))
-
-
-@contextmanager
-def _short_transaction(database: Database, lock_s: float) -> Iterator[Session]:
-    try:
-        with transaction(database) as session:
-            session.execute(text(f"SET LOCAL lock_timeout = '{round(lock_s * 1000)}ms'"))
-            yield session
-    except DatabaseUnavailableError as error:
-        if isinstance(getattr(error.__cause__, "orig", None), LockNotAvailable | DeadlockDetected):
-            raise LockedError("another session holds a lock on its findings: run it again later") from error
-        raise
-
-
-def _attempts(count: int) -> Iterator[AttemptManager]:
-    yield from Retrying(
-        retry=retry_if_exception_type(LockedError),
-        stop=stop_after_attempt(count),
-        wait=wait_random_exponential(max=10),
-        reraise=True,
-    )

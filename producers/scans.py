@@ -13,7 +13,7 @@ from producers.limits import Limits
 from producers.listing import Rules
 from worker.database import Database, counters, figures, lifecycle, partitions, transaction
 from worker.errors import NoSuchScanError, ScanStateError
-from worker.messages import Policy, Record, Text
+from worker.messages import FORGOTTEN, Policy, Record, Text
 from worker.tables import Repaired, Scan, ScanStatus, Unpublished
 
 
@@ -180,6 +180,8 @@ def repair(database: Database, scan_id: UUID) -> None:
         scan = _locked(session, scan_id, allowed, "repaired")
         if scan.kind != "scan" or scan.dropped_at is not None:
             raise ScanStateError(f"scan {scan_id} cannot be repaired: it lists no source, or its findings are dropped")
+        if any(source.startswith(FORGOTTEN) for source in Listing.of(scan).sources):
+            raise ScanStateError(f"scan {scan_id} listed a picture that was forgotten: start a new scan")
         if "-" in Listing.of(scan).sources:
             # Nobody can tell whether standard input now has everything that it had the first time.
             raise ScanStateError(f"scan {scan_id} read standard input, which cannot be listed again: start a new scan")

@@ -215,7 +215,9 @@ def retry(publisher: "Publisher", database: Database, scan_id: UUID, reasons: Co
                 query.where(col(Finding.uri) > last).order_by(col(Finding.uri)).limit(MAX_IMAGES * 100)
             ).all()
             if rows and not count:
-                record(session, EventKind.RETRIED, scan_id=scan_id, subject=scan.name,
+                # As in the triggers: the source may be the uri of one picture, and events are never deleted.
+                subject = scan.name if scan.name != scan.source else None
+                record(session, EventKind.RETRIED, scan_id=scan_id, subject=subject,
                        details={"reasons": sorted(reasons)})  # fmt: skip
         if not rows:
             return count

@@ -30,11 +30,15 @@ def refuse_older(connection: Connection, revisions: Mapping[str, str | None]) ->
     if not named:
         return
     revision = max(named, key=lambda one: named[one])
-    found = connection.execute(text(_OLDER), {"unnamed": _UNNAMED, "works_from": named[revision]}).all()
-    connection.rollback()
-    if found:
-        connected = ", ".join(f"{release} ({count} connections)" for release, count in found)
+    if connected := older_than(connection, named[revision]):
         raise OlderAtWorkError(
             f"revision {revision} works with releases from {named[revision]} on, and older ones are connected: "
             f"{connected}; stop their processes (docs/upgrading.md), or give --force"
         )
+
+
+def older_than(connection: Connection, release: str) -> str:
+    """Returns the older releases that are connected, with their connections, or an empty text."""
+    found = connection.execute(text(_OLDER), {"unnamed": _UNNAMED, "works_from": release}).all()
+    connection.rollback()
+    return ", ".join(f"{one} ({count} connections)" for one, count in found)

@@ -171,13 +171,15 @@ def _ownership(connection: Connection, wanted: Wanted) -> Iterator[Step]:
 def _grants(connection: Connection, wanted: Wanted) -> Iterator[Step]:
     """Grants what is in grants.py, and revokes everything else."""
     place = look(connection)
-    statements = []
-    if not place.superuser and place.user != place.owner:
-        statements.append(f"SET LOCAL ROLE {quoted(place.owner)}")
-    statements += _grant_all(place, wanted)
+    statements = [*_as_owner(place), *_grant_all(place, wanted)]
     statements.append(recording(quoted(place.schema), wanted.prefix, {"release": newest()}))
     count = f"{len(TABLES)} tables, {len(VIEWS)} views and {len(FUNCTIONS)} functions"
     yield Step(f"grants on {count} to {wanted.prefix}_…", statements)
+
+
+def _as_owner(place: Place) -> list[str]:
+    own = place.superuser or place.user == place.owner
+    return [] if own else [f"SET LOCAL ROLE {quoted(place.owner)}"]
 
 
 def _grant_all(place: Place, wanted: Wanted) -> Iterator[str]:
@@ -208,15 +210,16 @@ def _includes(connection: Connection, wanted: Wanted) -> Iterator[Step]:
 
 
 def _members(connection: Connection, wanted: Wanted) -> Iterator[Step]:
-    schema = quoted(look(connection).schema)
+    place = look(connection)
     for role, login in wanted.members:
         (found,) = rights(connection, [login])
         if not found.there:
             raise ConfigurationError(f"there is no role {login}: CREATE ROLE {quoted(login)} LOGIN PASSWORD '…'")
         if not has_rights_of(connection, login, wanted.name(role)):
             what = f"{login} is a {role}"
-            told = recording(schema, login, {"role": wanted.name(role)})
-            yield Step(what, [f"GRANT {quoted(wanted.name(role))} TO {quoted(login)}", told])
+            granted = f"GRANT {quoted(wanted.name(role))} TO {quoted(login)}"
+            told = recording(quoted(place.schema), login, {"role": wanted.name(role)})
+            yield Step(what, [granted, *_as_owner(place), told])
 
 
 def _timeouts(connection: Connection, wanted: Wanted) -> Iterator[Step]:

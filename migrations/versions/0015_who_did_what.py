@@ -18,7 +18,8 @@ works_from = "0013"
 
 _ACTOR = "coalesce(nullif(left(current_setting('fakesweep.actor', true), 200), ''), SESSION_USER)"
 
-# Programs may record only what no trigger sees. Otherwise they could invent a pause or a token.
+# Programs may record only what no trigger sees. Otherwise they could invent a pause or a token. What only the owner
+# does, only the owner records.
 _RECORD = """
 CREATE FUNCTION record_event(kind text, scan_id uuid, subject text, details jsonb) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -28,29 +29,36 @@ BEGIN
     IF kind NOT IN ('retried', 'roles_granted', 'retention', 'forgotten', 'audit_built') THEN
         RAISE EXCEPTION 'only triggers write events of the kind %', kind USING ERRCODE = 'insufficient_privilege';
     END IF;
+    -- The function runs as the owner of the tables, who is therefore the current user.
+    IF kind IN ('forgotten', 'roles_granted') AND NOT pg_has_role(SESSION_USER, current_user, 'MEMBER') THEN
+        RAISE EXCEPTION 'only the owner records events of the kind %', kind USING ERRCODE = 'insufficient_privilege';
+    END IF;
     INSERT INTO events (kind, scan_id, subject, details) VALUES (kind, scan_id, subject, details)
     RETURNING id INTO added;
     RETURN added;
 END $$;
 """
 
-# A submission is one message, and there may be millions: its start, its end and its retention are no events.
-_SCAN_STARTED = """
+# A submission is one message, and there may be millions: its start, its end and its retention are no events. A scan
+# without a name has the name of its source, which may be the uri of one picture. Events are never deleted, so they do
+# not have it: `forget` must be able to remove each uri.
+_SUBJECT = "nullif(NEW.name, NEW.source)"
+_SCAN_STARTED = f"""
 CREATE FUNCTION scan_started() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-    INSERT INTO events (kind, scan_id, subject, details) VALUES ('scan_started', NEW.id, NEW.name, jsonb_build_object(
-        'source', NEW.source, 'rejudge', NEW.rejudge, 'record', NEW.record, 'schedule', NEW.schedule,
+    INSERT INTO events (kind, scan_id, subject, details) VALUES ('scan_started', NEW.id, {_SUBJECT}, jsonb_build_object(
+        'rejudge', NEW.rejudge, 'record', NEW.record, 'schedule', NEW.schedule,
         'max_flagged_share', NEW.max_flagged_share, 'max_failed_share', NEW.max_failed_share));
     RETURN NULL;
 END $$;
 CREATE TRIGGER scan_started AFTER INSERT ON scans FOR EACH ROW WHEN (NEW.kind = 'scan')
 EXECUTE FUNCTION scan_started();
-"""
+"""  # noqa: S608 - a constant of this file
 
 # The trigger waits for the end of the transaction, because a scan may become done and running again in one transaction,
 # when a repair still waits for an image. Workers update counters all the time: these are not among the columns.
 # A scan that was paused while it was repaired becomes `repairing` again when it is resumed, but its cursor stays.
-_SCAN_CHANGED = """
+_SCAN_CHANGED = f"""
 CREATE FUNCTION scan_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     started_again boolean := NEW.status = 'repairing' AND (
@@ -60,28 +68,28 @@ DECLARE
 BEGIN
     IF OLD.max_flagged_share IS DISTINCT FROM NEW.max_flagged_share
        OR OLD.max_failed_share IS DISTINCT FROM NEW.max_failed_share THEN
-        INSERT INTO events (kind, scan_id, subject, details) VALUES ('limits_changed', NEW.id, NEW.name,
+        INSERT INTO events (kind, scan_id, subject, details) VALUES ('limits_changed', NEW.id, {_SUBJECT},
             jsonb_build_object('max_flagged_share', NEW.max_flagged_share, 'max_failed_share', NEW.max_failed_share,
                                'before', jsonb_build_object('max_flagged_share', OLD.max_flagged_share,
                                                             'max_failed_share', OLD.max_failed_share)));
     END IF;
     IF started_again THEN
-        INSERT INTO events (kind, scan_id, subject) VALUES ('scan_repaired', NEW.id, NEW.name);
+        INSERT INTO events (kind, scan_id, subject) VALUES ('scan_repaired', NEW.id, {_SUBJECT});
     ELSIF OLD.status IS DISTINCT FROM NEW.status THEN
         IF NEW.status IN ('paused', 'cancelled') THEN
             INSERT INTO events (kind, scan_id, subject, details)
-            VALUES ('scan_' || NEW.status, NEW.id, NEW.name,
+            VALUES ('scan_' || NEW.status, NEW.id, {_SUBJECT},
                     jsonb_build_object('note', NEW.note, 'was', OLD.status));
         ELSIF OLD.status = 'paused' THEN
-            INSERT INTO events (kind, scan_id, subject) VALUES ('scan_resumed', NEW.id, NEW.name);
+            INSERT INTO events (kind, scan_id, subject) VALUES ('scan_resumed', NEW.id, {_SUBJECT});
         ELSIF NEW.status = 'done' AND NEW.kind = 'scan'
               AND EXISTS (SELECT FROM scans s WHERE s.id = NEW.id AND s.status = 'done') THEN
-            INSERT INTO events (kind, scan_id, subject, details) VALUES ('scan_done', NEW.id, NEW.name,
+            INSERT INTO events (kind, scan_id, subject, details) VALUES ('scan_done', NEW.id, {_SUBJECT},
                 jsonb_build_object('listed', NEW.listed, 'fake', NEW.fake, 'failed', NEW.failed));
         END IF;
     END IF;
     IF OLD.dropped_at IS NULL AND NEW.dropped_at IS NOT NULL AND NEW.kind = 'scan' THEN
-        INSERT INTO events (kind, scan_id, subject) VALUES ('scan_dropped', NEW.id, NEW.name);
+        INSERT INTO events (kind, scan_id, subject) VALUES ('scan_dropped', NEW.id, {_SUBJECT});
     END IF;
     RETURN NULL;
 END $$;
@@ -94,7 +102,7 @@ WHEN (OLD.status IS DISTINCT FROM NEW.status
       OR OLD.dropped_at IS DISTINCT FROM NEW.dropped_at
       OR NEW.status = 'repairing' AND OLD.cursor IS NOT NULL AND NEW.cursor IS NULL)
 EXECUTE FUNCTION scan_changed();
-"""
+"""  # noqa: S608 - likewise
 
 # An event never holds a login's identity: the table is kept for ever, and `reviewer unlink` promises that nothing links
 # a pseudonym with a person.
@@ -139,7 +147,8 @@ CREATE TRIGGER login_changed AFTER INSERT OR UPDATE OR DELETE ON logins FOR EACH
 _DETECTOR = """
 CREATE FUNCTION detector_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-    IF TG_OP = 'UPDATE' AND NOT EXISTS (SELECT FROM detectors d WHERE d.id <> NEW.id AND d.started_at > OLD.started_at)
+    IF TG_OP = 'UPDATE' AND NOT EXISTS (SELECT FROM detectors d WHERE d.id <> NEW.id
+                                         AND d.started_at > coalesce(OLD.started_at, '-infinity'))
     THEN
         RETURN NULL;
     END IF;

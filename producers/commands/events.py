@@ -67,5 +67,5 @@ def _line(row: "Mapping[str, Any]") -> str:
     from producers.reporting.progress import printable
 
     note = (row["details"] or {}).get("note") or ""
-    cells = (row["at"][:19], row["kind"], row["actor"], row["subject"] or "", note)
+    cells = (row["at"][:19], row["kind"], row["actor"], row["subject"] or row["scan_id"] or "", note)
     return "\t".join(printable(cell) for cell in cells)

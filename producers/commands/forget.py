@@ -26,22 +26,26 @@ def forget(
 
     known = (picture.startswith("file:///") and picture.isascii()) or forgetting.SHA256.fullmatch(picture)
     database = open_database(environment())
-    found = forgetting.find_picture(database, picture if known else uri_of(picture))
-    what = f"{len(found.places)} places and {len(found.whole)} contents"
+    named = picture if known else uri_of(picture)
+    found = forgetting.find_picture(database, named)
     if not dry_run:
-        confirm(f"This removes what points to {what}", yes=yes)
+        forgetting.check_releases(database)
+        confirm(f"This removes what points to {found}", yes=yes)
+        found = forgetting.find_picture(database, named)  # a person may take long to confirm
     done = forgetting.forget(database, found, dry_run=dry_run)
-    typer.echo(f"{'would forget' if dry_run else 'forgot'} {what}")
+    typer.echo(f"{'would forget' if dry_run else 'forgot'} {found}")
     for kind, rows in done.rows.items():
         typer.echo(f"  {kind}: {rows} rows")
     if found.elsewhere:
-        say(
-            f"the same picture is at {found.elsewhere} other places, and its explanation stays: "
-            f"fakesweep forget {min(found.about - found.whole)} forgets it there, too"
-        )
+        say(f"the same picture is at {found.elsewhere} other places, and its explanation stays. To forget it there:")
+        for sha256 in sorted(found.about - found.whole):
+            say(f"  fakesweep forget {sha256}")
     if done.at_work:
         say(f"{done.at_work} scans are at work, and a message may still name the picture: run this again when they end")
     for scan in done.held_by:
         say(printable(f"scan {scan} and still names the picture: cancel it or let it end, and run this again"))
-    if done.held_by:
+    again = not dry_run and forgetting.is_named_again(database, found)
+    if again:
+        say("something was written meanwhile: run this again")
+    if done.held_by or again:
         raise typer.Exit(EXIT_NOT_ALL)

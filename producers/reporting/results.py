@@ -30,6 +30,8 @@ _CALIBRATION = ("fitted_on", "images", "error_before", "error_after")
 _FIELDS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "explanation", "contradicts", "cut_off",
            "reason", "detail", "etag", "sha256", "width", "height")  # fmt: skip
 
+_URIS = "CAST(:uri AS text), forgotten_uri(CAST(:uri AS text))"
+
 DETAILS = f"SELECT d.*, p.* FROM finding_details d LEFT JOIN LATERAL ({newest_row('d.sha256')}) p ON true"  # noqa: S608 - constants
 """Selects the rows from which `finding` makes a line. The findings are `d`."""
 
@@ -121,8 +123,8 @@ def rows(database: Database, scan_id: UUID, *, verdicts: Sequence[str] = ()) -> 
 
 
 def history(database: Database, uri: str) -> list[dict[str, Any]]:
-    """What every scan found at a uri, newest first, in the form of `rows`."""
-    query = text(f"{DETAILS} WHERE d.uri = :uri ORDER BY d.decided_at DESC")
+    """What every scan found at a uri, newest first, in the form of `rows`. Also what was kept when it was forgotten."""
+    query = text(f"{DETAILS} WHERE d.uri IN ({_URIS}) ORDER BY d.decided_at DESC")
     with transaction(database) as session:
         found = session.execute(query, {"uri": uri}).mappings()
         return [{"scan": str(row["scan_id"])} | finding(row) for row in found]
@@ -130,7 +132,8 @@ def history(database: Database, uri: str) -> list[dict[str, Any]]:
 
 def replaced_failures(database: Database, uri: str) -> list[dict[str, Any]]:
     """The failures at a uri that a later outcome of the same scan replaced, newest first."""
-    query = select(ReplacedFailure).where(col(ReplacedFailure.uri) == uri).order_by(col(ReplacedFailure.id).desc())
+    own = col(ReplacedFailure.uri).in_(text(_URIS).bindparams(uri=uri))
+    query = select(ReplacedFailure).where(own).order_by(col(ReplacedFailure.id).desc())
     with transaction(database) as session:
         found = [row.model_dump(mode="json", exclude={"id"}) for row in session.execute(query).scalars()]
     return [{"scan": row.pop("scan_id")} | row for row in found]

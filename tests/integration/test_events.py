@@ -89,6 +89,21 @@ def test_what_people_do_with_a_scan_is_recorded(archive: Archive, mine: Database
         assert len(events(session, since=datetime.now(UTC))) == 0
 
 
+def test_an_event_never_has_the_source_of_a_scan(archive: Archive, mine: Database) -> None:
+    """A source may be the uri of one picture, and nobody could remove it from an event."""
+    archive.images["s3://b/text.png"] = b"text"
+    scan_id = UUID(archive.sweep()["scan"])
+    submissions.retry(InMemoryPublisher(), mine, scan_id, list(Reason))
+    scans.repair(mine, scan_id)
+    scans.pause(mine, scan_id)
+    scans.resume(mine, scan_id, max_flagged_share=0.9)
+    scans.cancel(mine, scan_id)
+    retention.drop_scan(mine, scan_id)
+    assert {subject for _, _, subject in told(mine, scan_id=scan_id)} == {None}
+    with transaction(mine) as session:
+        assert not [one for one in events(session, scan_id=scan_id) if "s3://" in str(one.details)]
+
+
 def test_a_cancelled_scan_is_recorded_once(archive: Archive, mine: Database) -> None:
     scan_id = archive.start()
     scans.cancel(mine, scan_id)
@@ -311,7 +326,10 @@ def test_nobody_changes_what_was_recorded(roles: Home, role: Role, table: str, s
 def test_programs_may_record_only_what_no_trigger_sees(roles: Home, kind: EventKind) -> None:
     database = connect(roles.url_of("producer"), actor="cli:ann@desk")
     try:
-        if kind in RECORDED:
+        if kind in {EventKind.FORGOTTEN, EventKind.ROLES_GRANTED}:
+            with pytest.raises(Exception, match="only the owner records"), transaction(database) as session:
+                record(session, kind)
+        elif kind in RECORDED:
             with transaction(database) as session:
                 event_id = record(session, kind, subject="x", details={"n": 1})
             (row,) = roles.sql(f"SELECT actor, login, details FROM events WHERE id = {event_id}")

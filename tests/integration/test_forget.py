@@ -12,13 +12,15 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from producers import reviews, submissions
 from producers.dsa.complaints import decisions_about
-from producers.forgetting import Picture, find_picture, forget, image_at
+from producers.forgetting import Picture, find_picture, forget, image_at, is_named_again
+from producers.reporting import results
+from producers.scans import Listing, repair, start_scan
 from producers.testing import InMemoryPublisher
-from tests.integration.test_scans import Archive
+from tests.integration.test_scans import Archive, png
 from tests.processes import fakesweep
 from tests.roles import home, with_all_logins
 from worker.database import Database, connect
-from worker.errors import ImageError, NoSuchContentError, Reason
+from worker.errors import ImageError, NoSuchContentError, Reason, ScanStateError
 
 URI = "s3://b/people/anna-smith é.png"
 COPY = "s3://b/people/copy-of-anna.png"
@@ -51,6 +53,10 @@ _MORE = (
     """INSERT INTO replaced_failures (scan_id, uri, reason, detail, attempts, decided_at)
        VALUES (:scan, :uri, 'corrupt', 'anna', 1, now())""",
     """UPDATE scans SET cursor = '{"after": "people/anna-smith é.png"}' WHERE id = :scan""",
+    # A webhook about a scan of this one picture waits. The scan has no name, so it has that of its source.
+    """INSERT INTO outbox (endpoint_id, kind, subject, data)
+       SELECT e.id, 'scan.done', s.id, jsonb_build_object('scan_id', s.id, 'name', s.name)
+       FROM webhook_endpoints e, scans s WHERE s.source = :uri""",
 )
 _ENDPOINT = """
 INSERT INTO webhook_endpoints (name, url, kinds, secret)
@@ -98,6 +104,10 @@ class Person:
         self.scans = [UUID(self.archive.sweep()["scan"]) for _ in range(2)]
         (found,) = rows(database, "SELECT DISTINCT sha256 FROM findings WHERE uri = :uri", uri=URI)
         self.sha256 = str(found["sha256"])
+        alone = start_scan(database, Listing(sources=(URI,))).id
+        several = start_scan(database, Listing(sources=("s3://b/1", URI, "s3://b/3", "s3://b/4"))).id
+        run_sql(database, "UPDATE scans SET status = 'done' WHERE source LIKE '%anna%'")
+        self.alone, self.several = alone, several
         run_sql(database, *_MORE, sha256=self.sha256, scan=self.scans[0], uri=URI)
 
 
@@ -208,9 +218,109 @@ def test_who_asks_for_what_is_not_there_or_does_not_confirm_is_refused(database:
     done = fakesweep("forget", URI, environment={"DATABASE_URL": database_url})
     assert done.returncode == 2
     assert "add --yes" in done.stderr
+    with psycopg.connect(database_url, application_name="fakesweep 0013"):
+        done = fakesweep("forget", URI, "--yes", environment={"DATABASE_URL": database_url})
+    assert done.returncode != 0
+    assert "0013 (1 connections); stop their processes" in done.stderr
     assert SECRET in dump(database_url)
     with pytest.raises(ImageError, match="the picture was forgotten"):
         image_at("forgotten:ab")
+
+
+@pytest.mark.parametrize("outcome", ["judged", "failed"])
+def test_what_came_again_is_forgotten_again(database: Database, database_url: str, outcome: str) -> None:
+    """A message may be saved again after its picture was forgotten: a redelivery, or a retry that was on its way."""
+    archive = Archive(database, etags=False)
+    archive.images[URI] = png(5) if outcome == "judged" else b"no image"
+    scan = archive.start()
+    publisher = archive.publish(scan)
+    archive.judge(publisher)
+    forgotten(database, URI)
+    archive.images[URI] = png(5)
+    archive.judge(publisher)
+    forgotten(database, URI)
+    (left,) = rows(database, "SELECT uri, outcome FROM findings")
+    assert (left["uri"], left["outcome"]) == (f"forgotten:{_sha256(database, URI)}", "judged")
+    failures = rows(database, "SELECT uri FROM replaced_failures")
+    assert failures == ([] if outcome == "judged" else [{"uri": left["uri"]}])
+    assert SECRET not in dump(database_url)
+
+
+def test_a_scan_of_one_picture_does_not_name_it(database: Database) -> None:
+    person = Person(database)
+    forgotten(database, URI)
+    pseudonym = f"forgotten:{_sha256(database, URI)}"
+    query = "SELECT name, source, listing->'sources' AS sources FROM scans WHERE id = :id"
+    (alone,) = rows(database, query, id=person.alone)
+    assert alone == {"name": pseudonym, "source": pseudonym, "sources": [pseudonym]}
+    (several,) = rows(database, query, id=person.several)
+    text_of = f"s3://b/1 {pseudonym} s3://b/3 …"
+    assert several == {"name": text_of, "source": text_of, "sources": ["s3://b/1", pseudonym, "s3://b/3", "s3://b/4"]}
+    for scan in (person.alone, person.several):
+        with pytest.raises(ScanStateError, match="listed a picture that was forgotten"):
+            repair(database, scan)
+
+
+def test_a_scan_at_work_on_one_picture_is_said(database: Database) -> None:
+    person = Person(database)
+    active = start_scan(database, Listing(sources=(URI,))).id
+    (held,) = forget(database, find_picture(database, URI)).held_by
+    assert held == f"{active} is still listing"
+    assert rows(database, "SELECT source FROM scans WHERE id = :id", id=active) == [{"source": URI}]
+    assert person.alone != active
+
+
+@pytest.mark.parametrize(
+    ("place", "cursor", "gone"),
+    [
+        ("file:///photos/a%20b.png", '{"path":["a%20b.png"]}', True),
+        ("file:///photos/a%20b.png", '{"open":[[0,"photos/a b.png",null]]}', False),
+        ("s3://photos/x/a b.png", '{"open":[[0,"x/a b.png",null]]}', True),
+        ("s3://photos/x/1", '{"open":[[0,"y/2021/11",null]]}', False),
+        ("s3://photos/x/", '{"open":[[0,"y",null]]}', False),
+    ],
+)
+def test_a_cursor_that_names_the_picture_is_removed(database: Database, place: str, cursor: str, *, gone: bool) -> None:
+    scan = start_scan(database, Listing(sources=("s3://b/",))).id
+    run_sql(database, "UPDATE scans SET status = 'done', cursor = :cursor WHERE id = :id", cursor=cursor, id=scan)
+    forget(database, Picture(frozenset({place}), frozenset(), frozenset(), 0))
+    assert rows(database, "SELECT cursor FROM scans") == [{"cursor": None if gone else cursor}]
+
+
+def test_failures_of_a_content_are_forgotten_by_its_sha256(database: Database, database_url: str) -> None:
+    person = Person(database)
+    run_sql(database, "INSERT INTO replaced_failures (scan_id, uri, sha256, reason, detail, attempts, decided_at) "
+            "VALUES (:scan, :uri, :sha256, 'engine_failed', 'anna', 1, now())",
+            scan=person.scans[0], uri="s3://c/anna.png", sha256=person.sha256)  # fmt: skip
+    assert find_picture(database, URI).elsewhere == 1
+    forgotten(database, person.sha256)
+    assert pointing(database_url) == []
+
+
+def test_history_finds_what_was_kept(database: Database) -> None:
+    person = Person(database)
+    forgotten(database, URI)
+    assert {row["sha256"] for row in results.history(database, URI)} == {person.sha256}
+    assert [row["reason"] for row in results.replaced_failures(database, URI)] == ["corrupt"]
+
+
+def test_what_is_written_meanwhile_is_found(database: Database) -> None:
+    person = Person(database)
+    picture = forgotten(database, URI)
+    assert not is_named_again(database, picture)
+    person.archive.sweep()
+    assert is_named_again(database, picture)
+
+
+def test_first_and_last_places_keep_their_own_pseudonyms(database: Database) -> None:
+    person = Person(database, copies=[COPY])
+    run_sql(database, "UPDATE contents SET first_flagged_uri = :copy, last_flagged_uri = :uri WHERE sha256 = :sha256",
+            "DELETE FROM content_places WHERE sha256 = :sha256",
+            copy=COPY, uri=URI, sha256=person.sha256)  # fmt: skip
+    forget(database, Picture(frozenset({URI, COPY}), frozenset({person.sha256}), frozenset(), 0))
+    (found,) = rows(database, "SELECT first_flagged_uri AS first, last_flagged_uri AS last FROM contents "
+                    "WHERE sha256 = :sha256", sha256=person.sha256)  # fmt: skip
+    assert found == {name: f"forgotten:{_sha256(database, uri)}" for name, uri in (("first", COPY), ("last", URI))}
 
 
 CHANGES = (
@@ -218,6 +328,9 @@ CHANGES = (
     "SET fakesweep.forgetting = 'yes'; UPDATE verdicts SET score = 0",
     "SET fakesweep.forgetting = 'yes'; UPDATE verdicts SET uri = 's3://b/other'",
     "SET fakesweep.forgetting = 'yes'; UPDATE reviews SET statement = 'real', uri = 'forgotten:1'",
+    "SET fakesweep.forgetting = 'yes'; UPDATE verdicts SET uri = 'forgotten:1'",
+    "SET fakesweep.forgetting = 'yes'; UPDATE verdicts SET uri = forgotten_uri(uri), explanation = 'she drew it'",
+    "SET fakesweep.forgetting = 'yes'; UPDATE reviews SET uri = forgotten_uri(uri), note = 'she agreed'",
     "SET fakesweep.forgetting = 'yes'; DELETE FROM reviews",
     "SET fakesweep.forgetting = 'yes'; TRUNCATE reviews CASCADE",
     "SET fakesweep.forgetting = 'yes'; UPDATE events SET kind = 'x'",

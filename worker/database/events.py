@@ -23,7 +23,7 @@ def record(
     """Records an event in this transaction, and returns its id. Postgres fills in the time, the actor and the login.
 
     `details` must be JSON, and must hold nothing that points to a person: events are never deleted. Postgres refuses
-    kinds that are not in worker.tables.RECORDED.
+    kinds that are not in worker.tables.RECORDED, and some of them to all but the owner of the tables.
     """
     given = bindparam("details", dict(details) if details is not None else None, type_=JSONB(none_as_null=True))
     added = func.record_event(cast(kind.value, Text), scan_id, subject, given)

@@ -3,7 +3,7 @@
     detectors 1--n verdicts n--1 (sha256) 1--n objects
     scans     1--n findings n--1 verdicts
     reviewers 1--n reviews n--1 (sha256)   what people state that a content is, append-only
-    provenance n--1 (sha256)               what a content says about its origin, append-only
+    provenance n--1 (sha256)               what a content says about its origin
     reviews   1--1 withdrawals             what their authors took back, append-only
     makers    1--n verdicts                the software and the card that made them, append-only
     events, replaced_failures              who did what, and failures that were judged again, append-only

@@ -1,4 +1,7 @@
-"""The tables of who did what: events, what made a verdict, and the failures that were judged again. All append-only."""
+"""The tables of who did what: events, what made a verdict, and the failures that were judged again.
+
+All are append-only. Only `fakesweep forget` changes a row: it removes the uri and the error text of a replaced failure.
+"""
 
 from datetime import datetime
 from enum import StrEnum
@@ -51,7 +54,8 @@ RECORDED = (
     EventKind.FORGOTTEN,
     EventKind.AUDIT_BUILT,
 )
-"""The kinds that programs record, because no trigger sees them. The function record_event refuses all others."""
+"""The kinds that programs record, because no trigger sees them. The function record_event refuses all others.
+Only the owner of the tables may record ROLES_GRANTED and FORGOTTEN."""
 
 
 class Event(SQLModel, table=True):
@@ -59,7 +63,8 @@ class Event(SQLModel, table=True):
 
     `actor` is who did it, as the program says: `cli:USER@HOST`, `reviewer:NAME`, `token:NAME`, `nightly:NAME` or
     `worker:HOST`. If no program says it, it is the login. `login` is the login at Postgres, which has checked it.
-    `subject` is what it was done to: the name of a scan, a token, a reviewer or a detector.
+    `subject` is what it was done to: the name of a scan, a token, a reviewer or a detector. A scan whose name is its
+    source has none.
     """
 
     __tablename__ = "events"
@@ -82,7 +87,7 @@ class Maker(SQLModel, table=True):
     """The software and the card that made verdicts. `verdicts.maker_id` names it. Workers of a kind share a row.
 
     `release` is the version of Fakesweep. `engine` is `vllm`, `transformers` or the name of another engine. The others
-    are versions, and the name of the card with how many of them judge together; each is None where there is none.
+    are versions, and the name of the first card; each is None where there is none.
     `fingerprint` is the SHA-256 of all of them.
     """
 
@@ -101,7 +106,7 @@ class Maker(SQLModel, table=True):
 
 
 class ReplacedFailure(SQLModel, table=True):
-    """A failed finding that a new outcome replaced, after `retry` or `repair`. A trigger on `findings` writes it."""
+    """A failed finding that a new outcome replaced, after `retry`. A trigger on `findings` writes it."""
 
     __tablename__ = "replaced_failures"
     __table_args__ = (Index(None, "uri"), Index(None, "scan_id"))
