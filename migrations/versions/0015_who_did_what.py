@@ -205,6 +205,8 @@ _MAKER = ("release", "engine", "vllm", "torch", "transformers", "driver", "card"
 _MORE = ", v.maker_id" + "".join(f", m.{name} AS maker_{name}" for name in _MAKER)
 _JOIN = "\nLEFT JOIN makers m ON m.id = v.maker_id"
 
+_OWNER = "SELECT quote_ident(pg_get_userbyid(relowner)) FROM pg_class WHERE oid = 'finding_details'::regclass"
+
 _APPEND_ONLY = ("events", "makers", "replaced_failures")
 _TRIGGERS = {
     "scan_started": "scans",
@@ -320,9 +322,13 @@ def downgrade() -> None:
         op.execute(f"DROP TRIGGER {trigger} ON {table}")
     for name in _OF_OWNER:
         op.execute(f"DROP FUNCTION {name}")
+    # The owner of the views may be another login than the one that goes back, and must be able to migrate again.
+    owner = op.get_bind().execute(sa.text(_OWNER)).scalar()
     for view in ("event_log", "flagged_findings", "finding_details"):
         op.execute(f"DROP VIEW {view}")
     op.execute(_DETAILS.format(more="", join=""))
+    for view in ("finding_details", "flagged_findings"):
+        op.execute(f"ALTER VIEW {view} OWNER TO {owner}")
     op.drop_column("verdicts", "maker_id")
     for table in _APPEND_ONLY:
         op.drop_table(table)

@@ -122,6 +122,8 @@ _TRIGGERS = {
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    # In the order in which workers and reviewers lock them.
+    op.execute("LOCK TABLE findings, reviews, withdrawals, scans IN SHARE ROW EXCLUSIVE MODE")
     _create_endpoints()
     _create_outbox()
     for statements in (_FINDINGS, _REVIEWS, _SCANS, _ENDPOINTS):
