@@ -125,7 +125,7 @@ def build(
         engine=engine,
         description=description,
         detector_id=register_detector(database, description.row()),
-        maker_id=register_maker(database, maker_of(engine)),
+        maker_id=register_maker(database, maker_of(engine, os.environ.get("CUDA_VISIBLE_DEVICES"))),
         files=memory.files,
         pixels=memory.pixels,
         decoders=_decoders(),

