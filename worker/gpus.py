@@ -59,8 +59,8 @@ def first_card(visible: str | None) -> tuple[str | None, str | None]:
         import pynvml  # noqa: PLC0415 - only GPU machines need it
 
         pynvml.nvmlInit()
-        driver = _text(pynvml.nvmlSystemGetDriverVersion())
-        name = _text(pynvml.nvmlDeviceGetName(_handle(pynvml, visible)))
+        driver = nvml_text(pynvml.nvmlSystemGetDriverVersion())
+        name = nvml_text(pynvml.nvmlDeviceGetName(_handle(pynvml, visible)))
     except Exception as error:  # noqa: BLE001 - what a driver does not tell must not keep a worker from starting
         log.warning("gpu_not_named", reason=str(error))
     return driver, name
@@ -73,6 +73,6 @@ def _handle(pynvml: Any, visible: str | None) -> Any:
     return pynvml.nvmlDeviceGetHandleByUUID(first)  # of a GPU, or of a part of one (MIG)
 
 
-def _text(value: str | bytes) -> str:
+def nvml_text(value: str | bytes) -> str:
     """Old releases of NVML's package give bytes."""
     return value.decode() if isinstance(value, bytes) else value

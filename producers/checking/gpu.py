@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from producers.checking.model import runs_on_cpu
 from producers.checking.rows import Check, Process, Row, Subject, ok, skipped, wrong
+from worker.gpus import nvml_text
 
 _GIB = 2**30
 
@@ -28,7 +29,7 @@ def _gpus(subject: Subject) -> Iterator[Row]:
         return
     try:
         pynvml.nvmlInit()
-        driver, cards = _text(pynvml.nvmlSystemGetDriverVersion()), _cards(pynvml)
+        driver, cards = nvml_text(pynvml.nvmlSystemGetDriverVersion()), _cards(pynvml)
     except pynvml.NVMLError as error:
         yield wrong(f"there is no NVIDIA driver: {error}", "install the driver, or give the GPU to the container")
         return
@@ -38,13 +39,8 @@ def _gpus(subject: Subject) -> Iterator[Row]:
 def _cards(pynvml: Any) -> list[Card]:
     handles = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
     memory = [pynvml.nvmlDeviceGetMemoryInfo(handle) for handle in handles]
-    names = [_text(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
+    names = [nvml_text(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
     return [Card(name, one.total, one.free) for name, one in zip(names, memory, strict=True)]
-
-
-def _text(value: str | bytes) -> str:
-    """Old releases of NVML's package give bytes."""
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def judged(cards: Sequence[Card], driver: str, environment: Mapping[str, str], utilization: float) -> Iterator[Row]:

@@ -4,11 +4,9 @@ from typing import Annotated
 
 import typer
 
-from producers.commands.options import Yes, confirm, environment, open_database, uri_of
+from producers.commands.options import EXIT_FAILED, Yes, confirm, environment, open_database, uri_of
 
 app = typer.Typer()
-
-EXIT_NOT_ALL = 1
 
 
 @app.command()
@@ -48,4 +46,4 @@ def forget(
     if again:
         say("something was written meanwhile: run this again")
     if done.held_by or again:
-        raise typer.Exit(EXIT_NOT_ALL)
+        raise typer.Exit(EXIT_FAILED)

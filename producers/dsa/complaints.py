@@ -13,11 +13,11 @@ from sqlalchemy import Row, text
 from sqlmodel import Session
 
 from producers.dsa.decisions import puid_of, steps
+from producers.forgetting import SHA256
 from worker.database import Database, transaction
 from worker.messages import FORGOTTEN
 
 _PUID = re.compile(r"fakesweep-(\d{1,18})-(\d{20})")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _BY_PUID = text("SELECT sha256, id, created_at FROM reviews WHERE id = :id")
 _BY_URI = text("""
@@ -39,7 +39,7 @@ ORDER BY r.sha256, r.created_at, r.id
 
 def is_reference(named: str) -> bool:
     """Whether this is the puid of a statement of reasons or the SHA-256 of a content, and not a uri."""
-    return bool(_PUID.fullmatch(named) or _SHA256.fullmatch(named))
+    return bool(_PUID.fullmatch(named) or SHA256.fullmatch(named))
 
 
 def decisions_about(database: Database, named: str) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def _contents(session: Session, named: str) -> list[str]:
     if by_puid := _PUID.fullmatch(named):
         rows = session.execute(_BY_PUID, {"id": int(by_puid[1])}).all()
         return [row.sha256 for row in rows if row.sha256 and puid_of(row.id, row.created_at) == named]
-    if _SHA256.fullmatch(named):
+    if SHA256.fullmatch(named):
         return [named]
     # A person whose picture was forgotten knows its uri, and the database knows the SHA-256 of the uri.
     places = [named, f"{FORGOTTEN}{hashlib.sha256(named.encode()).hexdigest()}"]

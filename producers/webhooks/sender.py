@@ -104,18 +104,15 @@ class Sender:
                     )  # fmt: skip
 
     async def _chores(self) -> None:
-        await self._guarded(self._tell())
+        await self._guarded(self._ask(tell_of_drift))
         await self._guarded(self._tidy())
-
-    async def _tell(self) -> None:
-        await self._ask(tell_of_drift)
 
     async def _tidy(self) -> None:
         await self._ask(outbox.end_disabled)
         for deleted in await self._ask(lambda database: list(outbox.delete_old(database, self.keep_days))):
             log.info("webhooks_deleted", messages=deleted)
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Coroutine[Any, Any, object]) -> None:
         """Runs a lane. If it fails, its messages are sent again when their lease has ended."""
         try:
             await work
