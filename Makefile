@@ -1,11 +1,11 @@
-# All commands run in .venv. `make` creates it if it is missing, and updates it when pyproject.toml or constraints.txt
-# has changed. Settings: PYTHON (3.11 or newer), IMAGES (folder for the demo), ARGS (for pytest; "-n 0" runs the tests
-# in one process instead of two).
+# All commands run in .venv. `make` creates it if it is missing, and updates it when pyproject.toml, constraints.txt or
+# this file has changed. Settings: PYTHON (3.11 or newer), IMAGES (folder for the demo), ARGS (for pytest; "-n 0" runs
+# the tests in one process instead of two).
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-LOCKED := pyproject.toml constraints.txt deploy/demo/install.py deploy/demo/torchvision_ops.py
+LOCKED := Makefile pyproject.toml constraints.txt deploy/demo/install.py deploy/demo/torchvision_ops.py
 export IMAGES
 
 .DEFAULT_GOAL := help
@@ -89,5 +89,5 @@ $(VENV)/installed-demo: $(LOCKED) | $(BIN)/python
 	@touch $@
 
 $(VENV)/installed-test: $(LOCKED) | $(BIN)/python
-	$(BIN)/python deploy/demo/install.py cpu,embedded,web,near,provenance,dev,evaluate,train,annotate
+	$(BIN)/python deploy/demo/install.py cpu,embedded,web,near,provenance,audit,webhooks,dev,evaluate,train,annotate
 	@touch $@ $(VENV)/installed-demo
