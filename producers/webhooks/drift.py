@@ -21,6 +21,7 @@ SELECT e.id, md5(concat_ws(' ', e.secret, d.day AT TIME ZONE 'UTC', d.detector_i
 FROM drift d CROSS JOIN webhook_endpoints e
 WHERE d.alarm AND d.day = date_trunc('day', now(), 'UTC') - interval '24 hours'
   AND e.disabled_at IS NULL AND 'drift.alarm' = ANY (e.kinds)
+FOR KEY SHARE OF e SKIP LOCKED  -- an endpoint that is being removed gets nothing more, and nobody waits for it
 ON CONFLICT (endpoint_id, message_id) DO NOTHING
 """
 

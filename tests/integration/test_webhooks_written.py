@@ -155,6 +155,12 @@ def test_a_drift_alarm_is_told_once(database: Database, database_url: str, parts
         weeks(connection, 800)
     assert tell_of_drift(database) == 0, "nobody wants it"
     listen(database, WebhookKind.DRIFT_ALARM)
+    with database.connect() as removing, ThreadPoolExecutor(1) as sender:
+        removing.execute(text("DELETE FROM webhook_endpoints WHERE name = 'e'"))
+        try:
+            assert sender.submit(tell_of_drift, database).result(timeout=60) == 0, "the endpoint is being removed"
+        finally:
+            removing.rollback()
     assert [tell_of_drift(database) for _ in range(2)] == [1, 0]
     (alarm,) = written(database)
     assert alarm["data"]["bucket"] == "b"
