@@ -21,7 +21,7 @@ mkdir -m 700 secrets.new
 owner=$(new)
 put postgres_password "$owner"
 put database_url_owner "postgresql://postgres:$owner@postgres:5432/fakesweep"
-for login in worker producer web; do
+for login in worker producer web webhooks; do
   password=$(new)
   put "postgres_$login" "$password"
   put "database_url_$login" "postgresql://$login:$password@postgres:5432/fakesweep"

@@ -97,7 +97,7 @@ def test_the_script_makes_every_secret_once(secrets: Path) -> None:
 
 
 def test_each_process_has_its_own_login(secrets: Path) -> None:
-    logins = {"worker": "worker", "worker-demo": "worker", "web": "web", "nightly": "producer", "migrate": "postgres"}
+    logins = {"worker": "worker", "worker-demo": "worker", "web": "web", "nightly": "producer", "webhooks": "webhooks", "migrate": "postgres"}
     for service, login in logins.items():
         file = Path(SERVICES[service]["environment"]["DATABASE_URL_FILE"]).name
         url = (secrets / file).read_text()
@@ -143,9 +143,10 @@ def test_prometheus_accepts_its_configuration_and_scrapes_existing_services(tmp_
     assert done.returncode == 0, done.stderr
     assert "rules found" in done.stdout + done.stderr
     targets = [one["static_configs"][0]["targets"] for one in yaml.safe_load(text)["scrape_configs"]]
-    assert targets == [["worker:9100"], ["nightly:9090"]]
+    assert targets == [["worker:9100"], ["nightly:9090", "webhooks:9092"]]
     assert SERVICES["worker"]["environment"]["FAKESWEEP_HEALTH_PORT"] == "9100"
     assert SERVICES["nightly"]["environment"]["FAKESWEEP_NIGHTLY_PORT"] == "9090"
+    assert SERVICES["webhooks"]["environment"]["FAKESWEEP_WEBHOOKS_PORT"] == "9092"
     assert SERVICES["worker-demo"]["networks"]["default"]["aliases"] == ["worker"]
 
 
