@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from producers.checking.hosts import is_near
-from producers.checking.rows import Check, Row, Subject, ok, skipped, warning, wrong
+from producers.checking.rows import HANDLES_IMAGES, Check, Row, Subject, ok, skipped, warning, wrong
 from worker.errors import ConfigurationError
 from worker.messages import DEAD_QUEUE, LIVE_QUEUE, SCAN_QUEUE
 
@@ -158,9 +158,9 @@ def _dead(subject: Subject) -> Iterator[Row]:
 
 
 CHECKS = (
-    Check("broker", _reachable, _MEND),
-    Check("broker encryption", _encryption, _MEND),
-    Check("broker queue", _queues, _MEND, after="broker"),
-    Check("broker publishing", _publishing, _MEND, after="broker"),
-    Check("dead letters", _dead, _MEND, after="broker"),
+    Check("broker", _reachable, _MEND, needed_by=HANDLES_IMAGES),
+    Check("broker encryption", _encryption, _MEND, needed_by=HANDLES_IMAGES),
+    Check("broker queue", _queues, _MEND, after="broker", needed_by=HANDLES_IMAGES),
+    Check("broker publishing", _publishing, _MEND, after="broker", needed_by=HANDLES_IMAGES),
+    Check("dead letters", _dead, _MEND, after="broker", needed_by=HANDLES_IMAGES),
 )

@@ -21,6 +21,7 @@ CLOCK_LIMIT_S = 5.0
 
 ROLES = {
     Process.WORKER: Role.WORKER, Process.PRODUCER: Role.PRODUCER, Process.NIGHTLY: Role.PRODUCER, Process.WEB: Role.WEB,
+    Process.WEBHOOKS: Role.WEBHOOKS,
 }  # fmt: skip
 """Whose rights a process needs (worker/grants.py)."""
 

@@ -25,9 +25,12 @@ class Process(StrEnum):
     PRODUCER = "producer"
     WEB = "web"
     NIGHTLY = "nightly"
+    WEBHOOKS = "webhooks"
 
 
 ALL = frozenset(Process)
+HANDLES_IMAGES = ALL - {Process.WEBHOOKS}
+"""The processes that need the broker and the buckets."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from producers.checking import broker, configuration, database, gpu, machine, model, storage, web
+from producers.checking import broker, configuration, database, gpu, machine, model, storage, web, webhooks
 from producers.checking.rows import Check, Row, State, Subject, skipped, wrong
 from worker.errors import FakesweepError
 from worker.telemetry import scrub
@@ -14,7 +14,7 @@ LIMIT_S = 20.0
 
 CHECKS: Sequence[Check] = (
     *configuration.CHECKS, *database.CHECKS, *broker.CHECKS, *storage.CHECKS, *model.CHECKS, *gpu.CHECKS, *web.CHECKS,
-    *machine.CHECKS,
+    *webhooks.CHECKS, *machine.CHECKS,
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from producers.checking.hosts import is_near
-from producers.checking.rows import Check, Process, Row, Subject, ok, skipped, warning, wrong
+from producers.checking.rows import HANDLES_IMAGES, Check, Row, Subject, ok, skipped, warning, wrong
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from worker.aws import Diagnosis
 
 TIMEOUT_S = 5.0
-_FETCHES = frozenset({Process.WORKER, Process.PRODUCER, Process.WEB, Process.NIGHTLY})
 _NO_OBJECT = "fakesweep-check-no-such-object"
 """A key that is asked for in an empty bucket: the answer says whether the right to read is there."""
 _MEND = "check AWS_ENDPOINT_URL_S3, AWS_REGION and the credentials"
@@ -102,7 +101,7 @@ def _fault(found: "Diagnosis", name: str = "", action: str = "") -> Row:
 
 
 CHECKS = (
-    Check("s3 credentials", _credentials, _MEND, needed_by=_FETCHES),
-    Check("s3 endpoint", _endpoint, _MEND, after="s3 credentials", needed_by=_FETCHES),
-    Check("bucket", _buckets, _MEND, after="s3 endpoint", needed_by=_FETCHES),
+    Check("s3 credentials", _credentials, _MEND, needed_by=HANDLES_IMAGES),
+    Check("s3 endpoint", _endpoint, _MEND, after="s3 credentials", needed_by=HANDLES_IMAGES),
+    Check("bucket", _buckets, _MEND, after="s3 endpoint", needed_by=HANDLES_IMAGES),
 )

@@ -38,14 +38,14 @@ def _reasons(subject: Subject) -> Iterator[Row]:
 
 
 def _packages(_: Subject) -> Iterator[Row]:
-    yield installed("fastapi", "uvicorn", "authlib")
+    yield installed("web", "fastapi", "uvicorn", "authlib")
 
 
-def installed(*packages: str) -> Row:
-    """Says whether these packages can be imported."""
+def installed(extra: str, *packages: str) -> Row:
+    """Says whether the packages of an extra can be imported."""
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        return wrong(f"not installed: {', '.join(missing)}", "pip install 'fakesweep[web]'")
+        return wrong(f"not installed: {', '.join(missing)}", f"pip install 'fakesweep[{extra}]'")
     return ok("all are installed")
 
 

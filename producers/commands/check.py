@@ -26,6 +26,7 @@ class For(StrEnum):
     PRODUCER = "producer"
     WEB = "web"
     NIGHTLY = "nightly"
+    WEBHOOKS = "webhooks"
     ALL = "all"
 
 

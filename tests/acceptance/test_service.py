@@ -19,7 +19,7 @@ from deploy.demo.draw import draw_record
 from tests.conftest import DEMO_DETECTOR, drop_database, make_template, url_of
 from tests.processes import ROOT, RunningWorker, fakesweep, results_of, running_worker, wait_for
 
-DRAWN = 96
+DRAWN = 60
 BROKEN = {"text.jpg": b"hello", "empty.png": b"", "ünï cödé+%.jpg": b"\xff\xd8\xff\xe0" + b"\x00" * 50}
 DIFFERENT = ("decided_at", "score", "explanation")
 """What may differ between two runs: the engine batches images differently, which changes sums of floats a little."""

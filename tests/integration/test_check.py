@@ -7,6 +7,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import boto3
@@ -14,10 +15,12 @@ import psycopg
 import pytest
 import redis
 from kombu import Connection
+from sqlalchemy import text
 
 from deploy.demo import services
 from producers.checking.rows import Process, Row, State, Subject
 from producers.checking.running import run_checks
+from producers.webhooks.endpoints import add_endpoint
 from tests.checking import check, check_all, subject_of
 from tests.conftest import DEMO_DETECTOR, drop_database, url_of
 from tests.integration.test_pooler import PGBOUNCER, pgbouncer
@@ -25,7 +28,9 @@ from tests.object_server import error, object_server
 from tests.processes import fakesweep, free_port
 from tests.roles import Home, home, with_all_logins
 from worker.broker import create_app, dead_letter, declare_queues
+from worker.database import connect, transaction
 from worker.messages import DEAD_QUEUE
+from worker.tables import WebhookKind
 
 OK, WARNING, WRONG, SKIPPED = State.OK, State.WARNING, State.WRONG, State.SKIPPED
 RABBITMQCTL = shutil.which("rabbitmqctl") or shutil.which("rabbitmqctl", path="/usr/sbin")
@@ -103,13 +108,48 @@ def roles(postgres_server_url: str, template: str) -> Iterator[Home]:
 
 
 def test_rights(roles: Home, database_url: str) -> None:
-    for process, role in ((Process.WORKER, "worker"), (Process.NIGHTLY, "producer"), (Process.WEB, "web")):
+    for process, role in (
+        (Process.WORKER, "worker"),
+        (Process.NIGHTLY, "producer"),
+        (Process.WEB, "web"),
+        (Process.WEBHOOKS, "webhooks"),
+    ):
         row = check("database rights", subject_of(process, database_url=roles.url_of(role)))
         assert (row.name, *told(row)) == (f"database rights {role}", OK, "all that it needs")
     row = check("database rights", subject_of(Process.WORKER, database_url=roles.url_of("producer")))
     assert (row.state, row.found.startswith("lacks rights: ")) == (WRONG, True)
     assert "fakesweep roles --grant worker=LOGIN" in row.remedy
     assert check("database rights", subject_of(Process.WORKER, database_url=database_url)).state is WARNING, "superuser"
+
+
+def test_the_endpoints_of_webhooks(roles: Home) -> None:
+    owner = connect(roles.url)
+
+    def rows(**settings: Any) -> dict[str, Row]:
+        subject = subject_of(Process.WEBHOOKS, database_url=roles.url_of("webhooks"), **settings)
+        return {row.name: row for row in check_all("webhooks endpoint", subject)}
+
+    assert told(rows()["webhooks endpoint"]) == (SKIPPED, "there is none: nothing is sent")
+    add_endpoint(owner, "near", "https://localhost:8443/hook?key=t0ken", [WebhookKind.SCAN_DONE])
+    add_endpoint(owner, "gone", "https://no-such-host.invalid/", [WebhookKind.SCAN_DONE])
+    found = rows()
+    row = found["webhooks endpoint near"]
+    assert (row.state, "not a public address" in row.found) == (WRONG, True)
+    assert "FAKESWEEP_WEBHOOKS_NETWORKS" in row.remedy
+    assert found["webhooks endpoint gone"].found.startswith("no-such-host.invalid has no address here")
+    allowed = rows(webhooks_networks=("127.0.0.0/8", "::1/128"))["webhooks endpoint near"]
+    assert (allowed.state, "; 0 messages wait" in allowed.found) == (OK, True)
+    assert not any("t0ken" in str(row) for row in (*found.values(), allowed))
+    with transaction(owner) as session:
+        session.execute(text("UPDATE webhook_endpoints SET disabled_at = now()"))
+    row = rows(webhooks_networks=("127.0.0.0/8", "::1/128"))["webhooks endpoint near"]
+    assert (row.state, row.remedy) == (WARNING, "run `fakesweep webhooks replay near`, or remove it")
+    owner.dispose()
+
+
+def test_a_sender_of_webhooks_needs_no_broker_and_no_bucket(roles: Home) -> None:
+    rows = run_checks(subject_of(Process.WEBHOOKS, database_url=roles.url_of("webhooks")))
+    assert [row for row in rows if row.state is WRONG or row.name.startswith(("broker", "s3", "bucket", "dead"))] == []
 
 
 @pytest.mark.parametrize("clean_broker_url", ["amqp", "redis"], indirect=True)

@@ -240,7 +240,7 @@ def test_web_settings(tmp_path: Path) -> None:
     (tmp_path / "reasons.toml").write_text("nothing = true")
     assert check("web reasons", subject_of(web={"reasons": tmp_path / "reasons.toml"})).state is WRONG
     assert check("web packages", subject_of()).state is OK
-    assert web.installed("fastapi", "no_such_package").found == "not installed: no_such_package"
+    assert web.installed("web", "fastapi", "no_such_package").found == "not installed: no_such_package"
 
 
 def test_where_there_is_no_driver_no_gpu_is_found() -> None:

@@ -97,7 +97,14 @@ def test_the_script_makes_every_secret_once(secrets: Path) -> None:
 
 
 def test_each_process_has_its_own_login(secrets: Path) -> None:
-    logins = {"worker": "worker", "worker-demo": "worker", "web": "web", "nightly": "producer", "webhooks": "webhooks", "migrate": "postgres"}
+    logins = {
+        "worker": "worker",
+        "worker-demo": "worker",
+        "web": "web",
+        "nightly": "producer",
+        "webhooks": "webhooks",
+        "migrate": "postgres",
+    }
     for service, login in logins.items():
         file = Path(SERVICES[service]["environment"]["DATABASE_URL_FILE"]).name
         url = (secrets / file).read_text()
