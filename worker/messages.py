@@ -2,6 +2,7 @@
 languages.
 """
 
+import hashlib
 import itertools
 import re
 from collections.abc import Iterable, Iterator
@@ -43,6 +44,13 @@ a Postgres index.
 
 FORGOTTEN = "forgotten:"
 """What begins the text that stands in place of a uri that was forgotten. The SHA-256 of the uri follows."""
+
+
+def texts_of(uri: str) -> tuple[str, str]:
+    """Returns the two texts under which tables may hold a uri: itself, and what stands in its place when it is
+    forgotten.
+    """
+    return uri, f"{FORGOTTEN}{hashlib.sha256(uri.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True)

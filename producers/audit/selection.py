@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, CompoundSelect, Select, and_, func, select, union
 from sqlmodel import col
 
+from worker.messages import texts_of
 from worker.tables import Finding, Review, Scan, StoredVerdict
 
 
@@ -25,10 +26,15 @@ class Selection:
         return {"scan": str(self.scan_id) if self.scan_id else None, "uris": list(self.uris), "since": since}
 
     def by(self, scan_id: Any, uri: Any, time: Any) -> ColumnElement[bool]:
-        """Returns the condition of rows that name a scan, a uri and a time in these columns."""
+        """Returns the condition of rows that name a scan, a uri and a time in these columns.
+
+        A uri also finds what was kept when it was forgotten.
+        """
         if self.scan_id is not None:
             return col(scan_id) == self.scan_id
-        return col(uri).in_(self.uris) if self.uris else col(time) >= self.since
+        if not self.uris:
+            return col(time) >= self.since
+        return col(uri).in_([text for one in self.uris for text in texts_of(one)])
 
     @property
     def findings(self) -> ColumnElement[bool]:

@@ -3,7 +3,6 @@
 It reads reviews, which stay when the findings of a scan are dropped, and when a picture is forgotten.
 """
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -15,7 +14,7 @@ from sqlmodel import Session
 from producers.dsa.decisions import puid_of, steps
 from producers.forgetting import SHA256
 from worker.database import Database, transaction
-from worker.messages import FORGOTTEN
+from worker.messages import texts_of
 
 _PUID = re.compile(r"fakesweep-(\d{1,18})-(\d{20})")
 
@@ -61,8 +60,7 @@ def _contents(session: Session, named: str) -> list[str]:
     if SHA256.fullmatch(named):
         return [named]
     # A person whose picture was forgotten knows its uri, and the database knows the SHA-256 of the uri.
-    places = [named, f"{FORGOTTEN}{hashlib.sha256(named.encode()).hexdigest()}"]
-    return list(session.execute(_BY_URI, {"places": places}).scalars())
+    return list(session.execute(_BY_URI, {"places": list(texts_of(named))}).scalars())
 
 
 def _rows(reviews: Sequence[Row[Any]]) -> Iterator[dict[str, Any]]:

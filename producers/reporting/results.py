@@ -13,7 +13,7 @@ from producers.scans import find_scan
 from worker.database import Database, figures, transaction
 from worker.database.lifecycle import ACTIVE
 from worker.errors import ScanStateError
-from worker.messages import Policy
+from worker.messages import Policy, texts_of
 from worker.tables import Detector, ReplacedFailure, Scan, ScanStatus
 
 _DETECTOR_FIELDS = {
@@ -29,8 +29,6 @@ _MAKER_FIELDS = ("release", "engine", "vllm", "torch", "transformers", "driver",
 _CALIBRATION = ("fitted_on", "images", "error_before", "error_after")
 _FIELDS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "explanation", "contradicts", "cut_off",
            "reason", "detail", "etag", "sha256", "width", "height")  # fmt: skip
-
-_URIS = "CAST(:uri AS text), forgotten_uri(CAST(:uri AS text))"
 
 DETAILS = f"SELECT d.*, p.* FROM finding_details d LEFT JOIN LATERAL ({newest_row('d.sha256')}) p ON true"  # noqa: S608 - constants
 """Selects the rows from which `finding` makes a line. The findings are `d`."""
@@ -124,15 +122,15 @@ def rows(database: Database, scan_id: UUID, *, verdicts: Sequence[str] = ()) -> 
 
 def history(database: Database, uri: str) -> list[dict[str, Any]]:
     """What every scan found at a uri, newest first, in the form of `rows`. Also what was kept when it was forgotten."""
-    query = text(f"{DETAILS} WHERE d.uri IN ({_URIS}) ORDER BY d.decided_at DESC")
+    query = text(f"{DETAILS} WHERE d.uri = ANY(:uris) ORDER BY d.decided_at DESC")
     with transaction(database) as session:
-        found = session.execute(query, {"uri": uri}).mappings()
+        found = session.execute(query, {"uris": list(texts_of(uri))}).mappings()
         return [{"scan": str(row["scan_id"])} | finding(row) for row in found]
 
 
 def replaced_failures(database: Database, uri: str) -> list[dict[str, Any]]:
     """The failures at a uri that a later outcome of the same scan replaced, newest first."""
-    own = col(ReplacedFailure.uri).in_(text(_URIS).bindparams(uri=uri))
+    own = col(ReplacedFailure.uri).in_(texts_of(uri))
     query = select(ReplacedFailure).where(own).order_by(col(ReplacedFailure.id).desc())
     with transaction(database) as session:
         found = [row.model_dump(mode="json", exclude={"id"}) for row in session.execute(query).scalars()]

@@ -27,6 +27,8 @@ def test_a_package_says_what_was_forgotten(database: Database, tmp_path: Path) -
     assert "2 findings are about pictures that were forgotten" in notes[0]
     assert "1 verdicts have no explanation any more" in notes[1]
     assert verify(output, signer.public).predicate["notes"] == list(notes)
+    # Somebody who knows the uri gets what was kept.
+    assert build(database, Selection(uris=("s3://b/020",)), signer, output).rows["findings"] == 1
 
 
 def test_a_folder_of_an_evaluation_gives_no_names_of_pictures(tmp_path: Path) -> None:

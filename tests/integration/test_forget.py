@@ -53,6 +53,11 @@ _MORE = (
     """INSERT INTO replaced_failures (scan_id, uri, reason, detail, attempts, decided_at)
        VALUES (:scan, :uri, 'corrupt', 'anna', 1, now())""",
     """UPDATE scans SET cursor = '{"after": "people/anna-smith é.png"}' WHERE id = :scan""",
+    # Webhooks about the picture: one at a place that nothing else names, and one whose receiver repeated the id.
+    """INSERT INTO outbox (endpoint_id, kind, subject, data)
+       SELECT id, 'review.decided', :sha256, jsonb_build_object('uri', 's3://b/anna.png', 'sha256', CAST(:sha256 AS text))
+       FROM webhook_endpoints""",
+    "UPDATE outbox SET answer = '7001-post' WHERE data->>'uri' = :uri",
     # A webhook about a scan of this one picture waits. The scan has no name, so it has that of its source.
     """INSERT INTO outbox (endpoint_id, kind, subject, data)
        SELECT e.id, 'scan.done', s.id, jsonb_build_object('scan_id', s.id, 'name', s.name)
@@ -132,6 +137,11 @@ def test_nothing_in_the_database_points_to_a_forgotten_picture(database: Databas
 
     assert picture.whole == {person.sha256}
     assert pointing(database_url) == []
+    for table in ("claims", "looks", "skips", "second_looks"):
+        assert rows(database, f"SELECT FROM {table}") == [], table
+    places = rows(database, "SELECT etag FROM findings WHERE uri LIKE 'forgotten:%'")
+    assert [one["etag"] for one in places] == [None] * len(places)
+    assert places
     assert before == [rows(database, query) for query in (verdicts, decided, counts, "SELECT * FROM content_reviews")]
     assert findings == rows(database, "SELECT scan_id, verdict, score, sha256, outcome FROM findings ORDER BY 1, 4")
     (event,) = rows(database, "SELECT subject, details FROM events WHERE kind = 'forgotten'")
@@ -325,7 +335,8 @@ def test_first_and_last_places_keep_their_own_pseudonyms(database: Database) -> 
 
 CHANGES = (
     "UPDATE verdicts SET explanation = 'x'",
-    "SET fakesweep.forgetting = 'yes'; UPDATE verdicts SET score = 0",
+    "SET fakesweep.forgetting = 'yes'; UPDATE verdicts SET uri = forgotten_uri(uri), score = 0",
+    "SET fakesweep.forgetting = 'yes'; UPDATE reviews SET uri = forgotten_uri(uri), statement = 'real'",
     "SET fakesweep.forgetting = 'yes'; UPDATE verdicts SET uri = 's3://b/other'",
     "SET fakesweep.forgetting = 'yes'; UPDATE reviews SET statement = 'real', uri = 'forgotten:1'",
     "SET fakesweep.forgetting = 'yes'; UPDATE verdicts SET uri = 'forgotten:1'",
@@ -358,6 +369,12 @@ def test_only_the_owner_may_forget(roles: Any) -> None:
     Person(database)
     picture = find_picture(database, URI)
     database.dispose()
+    # A login that may change verdicts still cannot say that it forgets a picture.
+    roles.sql(f'GRANT SELECT, UPDATE ON verdicts TO "{roles.login("worker")}"')
+    with pytest.raises(psycopg.errors.RaiseException, match="append-only"):
+        roles.sql(
+            "SET fakesweep.forgetting = 'yes'; UPDATE verdicts SET uri = forgotten_uri(uri)", roles.url_of("worker")
+        )
     for role in ("worker", "producer", "reviewer", "web", "dashboard"):
         other = connect(roles.url_of(role))
         with pytest.raises((ProgrammingError, DBAPIError), match="permission denied for function forget_pictures"):
@@ -368,3 +385,10 @@ def test_only_the_owner_may_forget(roles: Any) -> None:
     assert forget(owner, find_picture(owner, URI)).rows["findings"] == 2
     owner.dispose()
     assert pointing(roles.url) == []
+
+
+def test_without_roles_nobody_but_the_owner_may_forget(postgres_server_url: str, template: str) -> None:
+    """The right is taken from everybody by the migration, and not only by `fakesweep roles`."""
+    with home(postgres_server_url, template) as made:
+        said = "SELECT bool_or(has_function_privilege('public', oid, 'EXECUTE')) FROM pg_proc"
+        assert made.sql(f"{said} WHERE proname = 'forget_pictures'") == [(False,)]
