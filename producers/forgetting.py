@@ -8,7 +8,6 @@ The function forget_pictures() of migration 0017 removes. Only the owner of the 
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from urllib.parse import unquote
 
 from sqlalchemy import Text, cast, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -84,9 +83,7 @@ class Picture:
     def names(self) -> frozenset[str]:
         """What may stand for the places in the cursor of a listing: keys, and names of files."""
         keys = {re.sub(r"^s3://[^/]+/|^file://", "", place) for place in self.places}
-        # The cursor of a folder has percent-encoded names, and others have plain keys.
-        forms = keys | {unquote(key) for key in keys}
-        return frozenset(forms | {form.rpartition("/")[2] for form in forms}) - {""}
+        return frozenset(keys | {key.rpartition("/")[2] for key in keys}) - {""}
 
 
 @dataclass(frozen=True)

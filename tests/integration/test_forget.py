@@ -55,8 +55,8 @@ _MORE = (
     """UPDATE scans SET cursor = '{"after": "people/anna-smith é.png"}' WHERE id = :scan""",
     # Webhooks about the picture: one at a place that nothing else names, and one whose receiver repeated the id.
     """INSERT INTO outbox (endpoint_id, kind, subject, data)
-       SELECT id, 'review.decided', :sha256, jsonb_build_object('uri', 's3://b/anna.png', 'sha256', CAST(:sha256 AS text))
-       FROM webhook_endpoints""",
+       SELECT id, 'review.decided', :sha256,
+           jsonb_build_object('uri', 's3://b/anna.png', 'sha256', CAST(:sha256 AS text)) FROM webhook_endpoints""",
     "UPDATE outbox SET answer = '7001-post' WHERE data->>'uri' = :uri",
     # A webhook about a scan of this one picture waits. The scan has no name, so it has that of its source.
     """INSERT INTO outbox (endpoint_id, kind, subject, data)
@@ -271,13 +271,14 @@ def test_a_scan_of_one_picture_does_not_name_it(database: Database) -> None:
             repair(database, scan)
 
 
-def test_a_scan_at_work_on_one_picture_is_said(database: Database) -> None:
-    person = Person(database)
-    active = start_scan(database, Listing(sources=(URI,))).id
+@pytest.mark.parametrize("sources", [(URI,), ("s3://b/1", "s3://b/2", "s3://b/3", URI)])
+def test_a_scan_at_work_on_the_picture_is_said(database: Database, sources: tuple[str, ...]) -> None:
+    Person(database)
+    active = start_scan(database, Listing(sources=sources)).id
     (held,) = forget(database, find_picture(database, URI)).held_by
     assert held == f"{active} is still listing"
-    assert rows(database, "SELECT source FROM scans WHERE id = :id", id=active) == [{"source": URI}]
-    assert person.alone != active
+    (listing,) = rows(database, "SELECT listing->'sources' AS sources FROM scans WHERE id = :id", id=active)
+    assert listing == {"sources": list(sources)}
 
 
 @pytest.mark.parametrize(
@@ -307,6 +308,14 @@ def test_failures_of_a_content_are_forgotten_by_its_sha256(database: Database, d
     assert pointing(database_url) == []
 
 
+def test_a_failure_alone_tells_which_content_was_at_a_place(database: Database) -> None:
+    person = Person(database)
+    run_sql(database, "INSERT INTO replaced_failures (scan_id, uri, sha256, reason, attempts, decided_at) "
+            "VALUES (:scan, :uri, :sha256, 'engine_failed', 1, now())",
+            scan=person.scans[0], uri=COPY, sha256=person.sha256)  # fmt: skip
+    assert find_picture(database, COPY).about == {person.sha256}
+
+
 def test_history_finds_what_was_kept(database: Database) -> None:
     person = Person(database)
     forgotten(database, URI)
@@ -320,6 +329,26 @@ def test_what_is_written_meanwhile_is_found(database: Database) -> None:
     assert not is_named_again(database, picture)
     person.archive.sweep()
     assert is_named_again(database, picture)
+
+
+def test_the_same_content_at_another_place_is_found(database: Database) -> None:
+    person = Person(database)
+    picture = forgotten(database, URI)
+    person.archive.images[COPY] = person.archive.images.pop(URI)
+    person.archive.sweep()
+    assert is_named_again(database, picture)
+
+
+def test_the_command_says_that_something_was_written_meanwhile(database: Database, database_url: str) -> None:
+    Person(database)
+    run_sql(database, f"""CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO objects (uri, sha256, size) SELECT '{URI}', sha256, 1 FROM verdicts LIMIT 1;
+            RETURN NEW; END $$""",
+            "CREATE TRIGGER late AFTER INSERT ON events FOR EACH ROW WHEN (NEW.kind = 'forgotten') "
+            "EXECUTE FUNCTION late()")  # fmt: skip
+    done = fakesweep("forget", URI, "--yes", environment={"DATABASE_URL": database_url})
+    assert done.returncode == 1
+    assert "something was written meanwhile: run this again" in done.stderr
 
 
 def test_first_and_last_places_keep_their_own_pseudonyms(database: Database) -> None:
