@@ -15,7 +15,7 @@ from producers.audit.lines import json_bytes
 from producers.audit.manifest import File
 from producers.audit.selection import Selection
 from producers.audit.signing import Signer, key_id, make_key, pem_of, signer_with
-from producers.audit.statement import PAYLOAD_TYPE, pae
+from producers.audit.statement import PAYLOAD_TYPE, Envelope, pae
 from tests.packages import doubt, members, resigned, scanned, zipped
 from worker.database import Database
 
@@ -72,6 +72,19 @@ def test_a_statement_can_be_read_in_one_way_only(package: Path, signer: Signer) 
     ):
         package.write_bytes(zipped([("statement.dsse.json", envelope(other, signer)), *files[1:]]))
         assert "it is not written as the format says" in doubt(package, public_key=signer.public)
+
+
+def test_a_statement_names_exactly_the_files_of_the_manifest(package: Path, signer: Signer) -> None:
+    files = members(package.read_bytes())
+    statement = Envelope(files[0][1]).statement
+    for subjects in (
+        statement["subject"][:-1],
+        [*statement["subject"], {"name": "more", "digest": {"sha256": "0" * 64}}],
+        [statement["subject"][0], *statement["subject"][:0:-1]],
+    ):
+        changed = envelope(json_bytes(statement | {"subject": subjects}), signer)
+        package.write_bytes(zipped([("statement.dsse.json", changed), *files[1:]]))
+        assert "it does not name the files of the manifest" in doubt(package, public_key=signer.public)
 
 
 def envelope(payload: bytes, signer: Signer) -> bytes:
