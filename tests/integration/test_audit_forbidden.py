@@ -12,12 +12,14 @@ import pytest
 
 from producers.audit.building import build
 from producers.audit.lines import json_bytes
-from producers.audit.manifest import File
+from producers.audit.manifest import File, read_manifest
 from producers.audit.selection import Selection
 from producers.audit.signing import Signer, key_id, make_key, pem_of, signer_with
+from producers.audit.spooling import ROW_GROUP
 from producers.audit.statement import PAYLOAD_TYPE, Envelope, pae
 from tests.packages import doubt, members, resigned, scanned, zipped
 from worker.database import Database
+from worker.errors import PackageDoubtError
 
 Files = tuple[File, ...]
 
@@ -52,6 +54,19 @@ def test_a_manifest_names_the_digests_of_each_file_and_then_the_files(package: P
     for order in orders:
         said = doubt(resigned(package, signer, listed=order), public_key=signer.public)
         assert "it must name the digests of each file" in said
+
+
+def test_a_manifest_is_written_in_one_way_and_names_each_file_once(package: Path, signer: Signer) -> None:
+    content = dict(members(package.read_bytes()))["manifest.json"]
+    for other in (
+        content.replace(b'"files":', b' "files":'),
+        content.replace(b"{", b'{"files":[],', 1),
+        content + b"\n",
+    ):
+        with pytest.raises(PackageDoubtError, match="it is not written as the format says"):
+            read_manifest(other)
+    twice = resigned(package, signer, listed=renamed("verdicts.jsonl"))
+    assert "it names a file twice" in doubt(twice, public_key=signer.public)
 
 
 def test_names_that_are_no_files_of_a_package(package: Path, signer: Signer) -> None:
@@ -110,3 +125,10 @@ def test_columns_without_a_value_in_json_are_a_doubt(package: Path, signer: Sign
         pq.write_table(pa.table({"id": column}), made)
         changed = resigned(package, signer, contents={"findings.parquet": made.getvalue()})
         assert "findings.parquet: it cannot be read" in doubt(changed), column.type
+
+
+def test_a_row_group_has_no_more_rows_than_the_format_allows(package: Path, signer: Signer) -> None:
+    made = io.BytesIO()
+    pq.write_table(pa.table({"id": list(range(ROW_GROUP + 1))}), made, row_group_size=ROW_GROUP + 1)
+    changed = resigned(package, signer, contents={"findings.parquet": made.getvalue()})
+    assert "a row group is larger than the format allows" in doubt(changed)
