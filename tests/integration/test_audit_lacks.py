@@ -1,10 +1,12 @@
-"""What a package leaves out: what was forgotten, and the parts of evaluations that name pictures."""
+"""What a package leaves out: what came later, what was forgotten, and the parts of evaluations that name pictures."""
 
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
-from producers.audit.building import build
+from producers.audit.building import build, snapshot
 from producers.audit.evaluations import copy_evaluations
 from producers.audit.manifest import LONGEST_PATH, described
 from producers.audit.selection import Selection
@@ -12,7 +14,7 @@ from producers.audit.signing import make_key, signer_with
 from producers.audit.verifying import verify
 from producers.forgetting import find_picture, forget
 from tests.packages import scanned
-from worker.database import Database
+from worker.database import Database, transaction
 from worker.errors import UsageError
 
 
@@ -51,3 +53,15 @@ def test_names_of_evaluations_fit_a_manifest(tmp_path: Path) -> None:
     (tmp_path / ("a" * (most + 1))).write_text("{}")
     with pytest.raises(UsageError, match=f"at most {most} characters: rename it"):
         copy_evaluations([tmp_path / ("a" * (most + 1))], tmp_path / "none")
+
+
+def test_a_package_sees_one_state_of_all_tables(database: Database) -> None:
+    scan = scanned(database, 12)
+    count = text("SELECT count(*) FROM findings")
+    with snapshot(database) as session:
+        before = session.execute(count).scalar()
+        with transaction(database) as other:
+            other.execute(text("DELETE FROM findings WHERE scan_id = :scan"), {"scan": scan.id})
+        assert session.execute(count).scalar() == before
+        with pytest.raises(DBAPIError, match="read-only transaction"):
+            session.execute(text("DELETE FROM findings"))
