@@ -6,6 +6,7 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,19 @@ def test_two_senders_share_the_work(database: Database, there: Receiver) -> None
     outbox.record(database, endpoint, [(m, Answer("500")) for m in one.messages])
     assert [state for state, *_ in states(database)] == ["delivered", "waiting", "waiting"]
     assert states(database)[2][1:] == (2, None), "the late answer of the first sender changes nothing"
+
+
+def test_a_message_that_another_sender_is_just_taking_is_left_to_it(database: Database, there: Receiver) -> None:
+    endpoint = there.endpoint(database)
+    put(database, endpoint, "a", "b")
+    with database.connect() as other, ThreadPoolExecutor(1) as sender:
+        other.execute(text("UPDATE outbox SET attempts = 1 WHERE subject = 'a'"))
+        try:
+            taken = sender.submit(outbox.claim, database, endpoint).result(timeout=30)
+        finally:
+            other.commit()
+    assert taken is not None
+    assert [one.data["name"] for one in taken.messages] == ["b"]
 
 
 def test_many_messages_of_a_blocked_subject_do_not_hold_back_others(database: Database, there: Receiver) -> None:
