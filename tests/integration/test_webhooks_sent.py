@@ -20,7 +20,7 @@ from producers.webhooks import endpoints, outbox
 from producers.webhooks.posting import Answer, Poster
 from producers.webhooks.sender import Sender
 from producers.webhooks.serving import _values
-from tests.processes import fakesweep, running_process, wait_for
+from tests.processes import fakesweep, free_port, running_process, wait_for
 from tests.webhooks import CLOSE, DRIP, HANG, Receiver, receiver
 from worker.database import Database, transaction
 from worker.errors import UsageError
@@ -197,6 +197,18 @@ def test_an_endpoint_that_is_gone_gets_nothing_more_and_loses_nothing(database: 
     assert endpoints.replay(database, endpoint, message=None, since=None) == 2
     send(database, endpoint)
     assert there.names == ["a1", "a1", "a2"]
+
+
+def test_no_proxy_of_the_environment_is_used(
+    database: Database, there: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy would resolve the name again, after its address was checked."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    endpoint = there.endpoint(database)
+    put(database, endpoint, "a")
+    send(database, endpoint)
+    assert there.names == ["a"]
 
 
 def test_an_address_that_is_not_allowed_gets_nothing(database: Database, there: Receiver) -> None:
