@@ -60,6 +60,10 @@ COMMANDS = {
         "evaluation",
         "Compare two detectors on the same images: McNemar's test, who is better where, and where they disagree.",
     ),
+    "leaderboard": (
+        "leaderboard",
+        "Rank detectors on several sets: accuracy, ROC AUC, fakes caught; by category, generator and perturbation.",
+    ),
     "train": (
         "training",
         "Fine-tune a LLaVA on labelled images, evaluate it, and leave a folder that the worker serves.",

@@ -15,6 +15,7 @@ from standardwebhooks import Webhook
 from producers.webhooks.addresses import Place, check, place_of, resolve
 from producers.webhooks.outbox import DELAYS_S, JITTER, delay_s
 from producers.webhooks.posting import (
+    LONGEST_WAIT_S,
     Answer,
     Endpoint,
     Message,
@@ -155,6 +156,10 @@ def test_an_answer_can_be_stored() -> None:
 def test_retry_after_of_a_success_means_nothing() -> None:
     late = {"Retry-After": "100"}
     assert [_answer(httpx2.Response(status, headers=late)).retry_after_s for status in (200, 503)] == [0, 100]
+
+
+def test_a_receiver_cannot_ask_for_more_than_a_day() -> None:
+    assert _answer(httpx2.Response(503, headers={"Retry-After": "999999999"})).retry_after_s == LONGEST_WAIT_S
 
 
 def test_retry_after_is_a_number_or_a_date() -> None:

@@ -29,9 +29,9 @@ class Evaluated:
     """The predictions of unchanged images, in the order of the file.
 
     `perturbed` counts predictions of changed images, which are left out. The other fields are from the evaluation's
-    run.json, and None if there is none: `detector` has the columns of `detectors` and the `fingerprint`; `dataset` is
-    its SHA-256; `images` is the folder or s3://bucket/prefix under which the images are; `explain` says for which
-    images reasons were asked.
+    run.json, and None if there is none: `detector` has the columns of `detectors` and the `fingerprint`; `dataset`
+    is its SHA-256, and `dataset_name` the name of its file or folder; `images` is the folder or s3://bucket/prefix
+    under which the images are; `explain` says for which images reasons were asked.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Evaluated:
     dataset: str | None = None
     images: str | None = None
     explain: str | None = None
+    dataset_name: str | None = None
 
     @cached_property
     def log_odds(self) -> Floats:
@@ -89,7 +90,8 @@ def _run(path: Path) -> dict[str, Any]:
     file = (path if path.is_dir() else path.parent) / RUN
     try:
         run = json.loads(file.read_text(encoding="utf-8"))
-        return {"detector": run["detector"], "dataset": run["dataset"]["sha256"],
+        dataset = run["dataset"]
+        return {"detector": run["detector"], "dataset": dataset["sha256"], "dataset_name": dataset.get("name"),
                 "images": run["images"], "explain": run.get("explain")}  # fmt: skip
     except FileNotFoundError:
         return {}

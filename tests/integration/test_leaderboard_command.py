@@ -1,0 +1,52 @@
+"""`fakesweep leaderboard` as a process: its page, its JSON, and one line for what is wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.processes import fakesweep
+from tests.unit.predicting import drawn_predictions, write_evaluation
+from worker.testing import scripted_description
+
+
+@pytest.fixture
+def evaluations(tmp_path: Path) -> list[str]:
+    some = drawn_predictions(200, 1)
+    return [
+        str(write_evaluation(tmp_path / name / "set", some, scripted_description(name=name))) for name in ("one", "two")
+    ]
+
+
+def test_two_detectors_are_ranked(evaluations: list[str], tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    options = ["--speed", "two=10", "--price", "3.6", "--output", str(page), "--json"]
+    done = fakesweep("leaderboard", evaluations[0], f"second={evaluations[1]}", *options, environment={})
+    assert done.returncode == 2
+    assert "--speed: no detector has the name 'two': give one of one, second" in done.stderr
+    assert not page.exists()
+    options[1] = "second=10"
+    done = fakesweep("leaderboard", evaluations[0], f"second={evaluations[1]}", *options, environment={})
+    assert done.returncode == 0, done.stderr
+    one, second = json.loads(done.stdout)["detectors"]
+    assert (one["detector"], one["cost"]) == ("one", None)
+    assert (second["detector"], second["speed"], second["cost"]) == ("second", 10, pytest.approx(0.1))
+    assert "Leaderboard of 2 detectors" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("/no/such/folder",), "/no/such/folder cannot be read"),
+        (("=folder",), "give FOLDER, or NAME=FOLDER"),
+        (("a", "--speed", "a=fast"), "give NAME=IMAGES/S with a number above 0"),
+        (("a", "--speed", "a=nan"), "give NAME=IMAGES/S with a number above 0"),
+        (("a", "--price", "2"), "--price needs --speed"),
+        (("a", "--output", "/no/such/folder/page.html"), "--output"),
+    ],
+)
+def test_wrong_usage_is_one_line(arguments: tuple[str, ...], said: str) -> None:
+    done = fakesweep("leaderboard", *arguments, environment={})
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
