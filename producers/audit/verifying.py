@@ -44,10 +44,11 @@ def verify(path: Path, public_key: Ed25519PublicKey | None = None, after: Path |
     of doubt, and OSError if a file cannot be read.
     """
     with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         reader = _Reader(file)
         envelope = Envelope(reader.small(STATEMENT))
         envelope.check(public_key or envelope.own_key())
+        file.seek(0)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         manifest = _manifest(reader, envelope)
         for described in manifest.files:
             reader.check(described, manifest)

@@ -1,5 +1,6 @@
 """The command that ranks detectors by their evaluations."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -34,11 +35,13 @@ def leaderboard(
 
     settings_for(None)
     speeds = _speeds(speed or [])
+    if price is not None and not math.isfinite(price):
+        raise UsageError(f"--price {price}: give what an hour of the machine costs, such as 2.5")
     if price is not None and not speeds:
         raise UsageError("--price needs --speed NAME=IMAGES/S: the cost follows from both")
     try:
         from worker.lab.evaluation import leaderboard_page, outputs
-        from worker.lab.evaluation.contenders import read_sets
+        from worker.lab.evaluation.contenders import read_sets, warnings
         from worker.lab.evaluation.leaderboard import rank
     except ImportError as error:
         raise needs_extra("evaluate", error) from error
@@ -49,6 +52,8 @@ def leaderboard(
     board = rank(sets, speeds, price)
     if output:
         leaderboard_page.write_leaderboard_page(board, sets, output)
+    for warning in warnings(sets):
+        progress.say(f"warning: {warning}")
     if as_json:
         print_json(leaderboard_page.as_json(board, sets))
         return
@@ -71,11 +76,13 @@ def _speeds(texts: Iterable[str]) -> dict[str, float]:
     for text in texts:
         name, _, number = text.rpartition("=")
         try:
-            found[name] = float(number)
+            images = float(number)
         except ValueError:
-            found[name] = 0.0
-        if not name or not 0 < found[name] < float("inf"):
+            images = math.nan
+        if not name.strip() or not 0 < images < math.inf:
             raise UsageError(f"--speed {text!r}: give NAME=IMAGES/S with a number above 0, such as fakevlm=30")
+        if found.setdefault(name.strip(), images) != images:
+            raise UsageError(f"--speed: {name.strip()} has two speeds: give one")
     return found
 
 

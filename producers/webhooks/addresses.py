@@ -5,6 +5,7 @@ that resolves to another address a moment later (DNS rebinding) gains nothing.
 """
 
 import asyncio
+import errno
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,9 +53,13 @@ def place_of(url: str) -> Place:
 async def resolve(place: Place, networks: Sequence[Network]) -> list[str]:
     """Returns the addresses of a place, in the order in which to try them.
 
-    Raises AddressRefusedError if one of them is not allowed: see `check`. Raises OSError if the name has none.
+    Raises AddressRefusedError if one of them is not allowed: see `check`. Raises OSError if the name has none, or is no
+    name of a host.
     """
-    found = await asyncio.get_running_loop().getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+    except UnicodeError:  # such as a..b
+        raise OSError(errno.EINVAL, "this is not the name of a host") from None
     addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
     check(place, addresses, networks)
     return addresses

@@ -12,9 +12,11 @@ from worker.testing import scripted_description
 
 @pytest.fixture
 def evaluations(tmp_path: Path) -> list[str]:
-    some = drawn_predictions(200, 1)
+    better = drawn_predictions(200, 1, slope=2)
+    worse = [one.model_copy(update={"score": 1 - (one.score or 0)}) for one in better]
     return [
-        str(write_evaluation(tmp_path / name / "set", some, scripted_description(name=name))) for name in ("one", "two")
+        str(write_evaluation(tmp_path / name / "set", some, scripted_description(name=name)))
+        for name, some in (("one", worse), ("two", better))
     ]
 
 
@@ -28,8 +30,8 @@ def test_two_detectors_are_ranked(evaluations: list[str], tmp_path: Path) -> Non
     options[1] = "second=10"
     done = fakesweep("leaderboard", evaluations[0], f"second={evaluations[1]}", *options, environment={})
     assert done.returncode == 0, done.stderr
-    one, second = json.loads(done.stdout)["detectors"]
-    assert (one["detector"], one["cost"]) == ("one", None)
+    second, one = json.loads(done.stdout)["detectors"]
+    assert (one["detector"], one["place"], one["cost"]) == ("one", 2, None)
     assert (second["detector"], second["speed"], second["cost"]) == ("second", 10, pytest.approx(0.1))
     assert "Leaderboard of 2 detectors" in page.read_text()
 
@@ -41,7 +43,9 @@ def test_two_detectors_are_ranked(evaluations: list[str], tmp_path: Path) -> Non
         (("=folder",), "give FOLDER, or NAME=FOLDER"),
         (("a", "--speed", "a=fast"), "give NAME=IMAGES/S with a number above 0"),
         (("a", "--speed", "a=nan"), "give NAME=IMAGES/S with a number above 0"),
+        (("a", "--speed", "a=1", "--speed", "a=2"), "a has two speeds: give one"),
         (("a", "--price", "2"), "--price needs --speed"),
+        (("a", "--speed", "a=1", "--price", "inf"), "give what an hour of the machine costs"),
         (("a", "--output", "/no/such/folder/page.html"), "--output"),
     ],
 )

@@ -205,6 +205,8 @@ def test_no_proxy_of_the_environment_is_used(
     """A proxy would resolve the name again, after its address was checked."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
     endpoint = there.endpoint(database)
     put(database, endpoint, "a")
     send(database, endpoint)

@@ -178,8 +178,9 @@ def test_the_files_of_an_evaluation_are_read(tmp_path: Path) -> None:
     more = [predicted("e", fake=True, log_odds=1.0, perturbation="flip")]
     folder = write_evaluation(tmp_path / "made", [*BOTH, *more], DESCRIPTION)
     wanted = evaluated(
-        BOTH, str(folder), perturbed=1, detector=of_detector(DESCRIPTION), dataset="made", images="/x", explain="none"
-    )
+        BOTH, str(folder), perturbed=1, detector=of_detector(DESCRIPTION), dataset="made", dataset_name="x",
+        images="/x", explain="none",
+    )  # fmt: skip
     assert read_evaluated(folder) == wanted
     assert read_evaluated(folder / "predictions.jsonl") == replace(wanted, name=str(folder / "predictions.jsonl"))
 

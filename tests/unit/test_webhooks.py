@@ -123,6 +123,8 @@ def test_a_name_that_does_not_resolve_is_an_answer() -> None:
     (answer,) = asyncio.run(Poster().post(endpoint, [MESSAGE]))
     assert not answer.delivered
     assert "gaierror" in answer.said
+    with pytest.raises(OSError, match="this is not the name of a host"):
+        asyncio.run(resolve(place_of("https://a..b/"), []))
 
 
 def test_the_waits_are_those_of_the_specification_with_jitter() -> None:

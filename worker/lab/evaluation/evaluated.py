@@ -4,7 +4,7 @@ import hashlib
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -74,9 +74,16 @@ def address(prediction: Prediction, images: str | None) -> str:
 def read_evaluated(path: Path) -> Evaluated:
     """Reads the output of an evaluation: its folder, or the predictions.jsonl in it.
 
-    Raises ConfigurationError if it cannot be read, has no prediction of an unchanged image, or has two of one image.
+    Raises ConfigurationError if it cannot be read, and like evaluated_of().
     """
-    predictions = read_predictions(path)
+    return evaluated_of(path, read_predictions(path))
+
+
+def evaluated_of(path: Path, predictions: Sequence[Prediction]) -> Evaluated:
+    """Returns the evaluation with these predictions, which are those at `path`.
+
+    Raises ConfigurationError if it has no prediction of an unchanged image, or two of one image.
+    """
     clean = tuple(one for one in predictions if one.perturbation == CLEAN)
     if not clean:
         raise ConfigurationError(f"{path} holds no predictions of unchanged images: evaluate the dataset without them")

@@ -4,36 +4,44 @@ In each set, only images count that all of its detectors judged: otherwise a det
 harder images.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
-
-import numpy as np
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 from worker.lab.evaluation.confidence import LEVEL
-from worker.lab.evaluation.contenders import LabelledSet
-from worker.lab.evaluation.figures import Figures, figures_of
-from worker.lab.evaluation.metrics import Columns, grouped, values
+from worker.lab.evaluation.contenders import Contender, LabelledSet
+from worker.lab.evaluation.evaluated import Truths
+from worker.lab.evaluation.figures import Figures, figures_of, rights
 from worker.lab.evaluation.paired import holm, mcnemar
 from worker.lab.evaluation.perturbations import CLEAN, PERTURBATIONS
 from worker.lab.evaluation.predictions import Prediction
 
-MEANS = ("accuracy", "roc_auc", "true_positive_rate")
+MEANS = ("roc_auc", "accuracy", "true_positive_rate")
+GROUPS: Mapping[str, Callable[[Prediction], str | None]] = {
+    "categories": lambda one: one.category,
+    "generators": lambda one: one.generator,
+}
+PERTURBED = "perturbations"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images of a kind: their number, and each detector's accuracy, None if it judged none of them."""
+
+    name: str
+    images: int
+    accuracy: Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A detector on a set. `p_holm` is McNemar's test against the most accurate one, corrected for the others of the
-    set; None for that one itself. The accuracies by category, generator and perturbation are in the order of the set's
-    names; None where the detector judged no such image.
+    """A detector on a set. `p_holm` is McNemar's test against the most accurate one, None for that one itself. It is
+    corrected for all pairs of the set, because the images also choose who is the best.
     """
 
     detector: str
     figures: Figures
     p_holm: float | None
-    categories: tuple[float | None, ...]
-    generators: tuple[float | None, ...]
-    perturbations: tuple[float | None, ...]
 
     @property
     def may_be_best(self) -> bool:
@@ -45,129 +53,138 @@ class Row:
 class SetBoard:
     """The detectors on one set, the most accurate first. `left_out`: how many images not all of them judged.
 
-    A group is a name and how many images it has.
+    `groups` are by categories, generators and perturbations; a kind that the set does not have is missing.
     """
 
     name: str
     rows: tuple[Row, ...]
     left_out: int
-    categories: tuple[tuple[str, int], ...]
-    generators: tuple[tuple[str, int], ...]
-    perturbations: tuple[tuple[str, int], ...]
+    groups: Mapping[str, tuple[Group, ...]]
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A detector over all sets. Each set counts the same in the means, which are None if a set has no such figure or
-    was not judged. `worst` is the lowest accuracy, and the set where it is. `speed` is in images a second, and `cost`
+    """A detector over all sets. Each set counts the same in the means. `place` and the means are None if it did not
+    judge every set. `worst` is the lowest accuracy, and the set where it is. `speed` is in images a second, and `cost`
     is for 1,000 images, in the currency of the price.
     """
 
     detector: str
     sets: int
-    accuracy: float | None
     roc_auc: float | None
+    accuracy: float | None
     true_positive_rate: float | None
     worst: tuple[float, str]
     speed: float | None
     cost: float | None
+    place: int | None = None
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """All detectors, the best mean area under the ROC curve first, and all sets."""
+    """All detectors, those with a place first, and all sets.
+
+    `averaged` says over how many sets each mean goes: a set without real images has no ROC AUC, for example.
+    """
 
     standings: tuple[Standing, ...]
     sets: tuple[SetBoard, ...]
+    averaged: Mapping[str, int]
 
 
 def rank(sets: Sequence[LabelledSet], speeds: Mapping[str, float], price_per_hour: float | None) -> Leaderboard:
-    """Ranks the detectors of these sets. `speeds`: images a second, by detector."""
-    boards = tuple(_board(one) for one in sets)
+    """Ranks the detectors of these sets by their mean ROC AUC, and then by their mean accuracy.
+
+    `speeds`: images a second, by detector.
+    """
+    boards = tuple(map(_board, sets))
+    usable = {
+        name: [board for board in boards if all(getattr(row.figures, name) is not None for row in board.rows)]
+        for name in MEANS
+    }
     names = dict.fromkeys(row.detector for board in boards for row in board.rows)
-    standings = [_standing(name, boards, speeds.get(name), price_per_hour) for name in names]
-    return Leaderboard(tuple(sorted(standings, key=_place)), boards)
+    standings = [_standing(name, boards, usable, speeds.get(name), price_per_hour) for name in names]
+    standings.sort(key=lambda one: (one.accuracy is None, -(one.roc_auc or 0), -(one.accuracy or 0), one.detector))
+    placed = [replace(one, place=None if one.accuracy is None else n) for n, one in enumerate(standings, start=1)]
+    return Leaderboard(tuple(placed), boards, {name: len(some) for name, some in usable.items()})
 
 
-def _place(standing: Standing) -> tuple[float, float, str]:
-    """Detectors without a mean come last, those with more sets first."""
-    return -(standing.roc_auc if standing.roc_auc is not None else -1), -standing.sets, standing.detector
-
-
-def _standing(detector: str, boards: Sequence[SetBoard], speed: float | None, price_per_hour: float | None) -> Standing:
-    own = [(board.name, row.figures) for board in boards for row in board.rows if row.detector == detector]
-    found = {name: [getattr(figures, name) for _, figures in own] for name in MEANS}
+def _standing(
+    detector: str,
+    boards: Sequence[SetBoard],
+    usable: Mapping[str, Sequence[SetBoard]],
+    speed: float | None,
+    price_per_hour: float | None,
+) -> Standing:
+    own = {board.name: row.figures for board in boards for row in board.rows if row.detector == detector}
+    means = {
+        name: sum(getattr(own[board.name], name) for board in some) / len(some)
+        if some and len(own) == len(boards)
+        else None
+        for name, some in usable.items()
+    }
     return Standing(
         detector,
         len(own),
-        **{name: _mean(some) if len(own) == len(boards) else None for name, some in found.items()},
-        worst=min((figures.accuracy, name) for name, figures in own),
+        **means,
+        worst=min((figures.accuracy, name) for name, figures in own.items()),
         speed=speed,
         cost=None if price_per_hour is None or not speed else price_per_hour / 3600 / speed * 1000,
     )
 
 
-def _mean(found: Sequence[float | None]) -> float | None:
-    known = [value for value in found if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(found) else None
-
-
-def _board(test_set: LabelledSet) -> SetBoard:
-    shared = test_set.shared(CLEAN)
-    clean = {one.detector: one.chosen(CLEAN, shared) for one in test_set.contenders}
-    rights = {name: np.array([_is_right(one) for one in some]) for name, some in clean.items()}
-    best = max(clean, key=lambda name: int(rights[name].sum()))
-    tests = {name: _test(rights[best], right) for name, right in rights.items() if name != best}
-    corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
-    first = clean[best]
-    categories, generators = _names(first, lambda one: one.category), _names(first, lambda one: one.generator)
-    counts = {name: test_set.shared(name) for name in _perturbations(test_set)}
+def _board(labelled: LabelledSet) -> SetBoard:
+    shared = labelled.shared()
+    clean = {one.detector: one.chosen(CLEAN, shared) for one in labelled.contenders}
+    right = {name: rights(some) for name, some in clean.items()}
+    best = max(right, key=lambda name: int(right[name].sum()))
+    p_values = _p_values(right)
     rows = [
-        Row(
-            one.detector,
-            figures_of(clean[one.detector]),
-            corrected.get(one.detector),
-            _by(clean[one.detector], lambda some: some.category, categories),
-            _by(clean[one.detector], lambda some: some.generator, generators),
-            tuple(_accuracy(one.chosen(name, images)) for name, images in counts.items()),
-        )
-        for one in test_set.contenders
+        Row(name, figures_of(some), None if name == best else p_values[frozenset((name, best))])
+        for name, some in clean.items()
     ]
+    groups = {kind: _groups(list(clean.values()), right, of) for kind, of in GROUPS.items()}
+    groups[PERTURBED] = _perturbed(labelled)
     return SetBoard(
-        test_set.name,
-        tuple(sorted(rows, key=lambda row: (-row.figures.accuracy, row.detector))),
-        test_set.left_out(CLEAN),
-        categories,
-        generators,
-        tuple((name, len(images)) for name, images in counts.items()),
+        labelled.name,
+        tuple(sorted(rows, key=lambda row: (row.detector != best, -row.figures.accuracy, row.detector))),
+        len(labelled.known) - len(shared),
+        {kind: some for kind, some in groups.items() if some},
     )
 
 
-def _perturbations(test_set: LabelledSet) -> list[str]:
-    """Returns the perturbations under which a detector judged the set, with `clean` before them to compare."""
-    judged = {name for one in test_set.contenders for name in one.by_perturbation}
-    return [name for name in PERTURBATIONS if name in judged] if judged - {CLEAN} else []
+def _p_values(right: Mapping[str, Truths]) -> dict[frozenset[str], float]:
+    """Returns McNemar's test of each pair, corrected by Holm for all of them."""
+    pairs = list(combinations(right, 2))
+    tests = [
+        mcnemar(int((right[a] & ~right[b]).sum()), int((right[b] & ~right[a]).sum())) for a, b in pairs
+    ]  # fmt: skip
+    return dict(zip(map(frozenset, pairs), holm(tests), strict=True))
 
 
-def _is_right(one: Prediction) -> bool:
-    return one.verdict.value == ("fake" if one.is_fake else "real")
+def _groups(
+    clean: Sequence[Sequence[Prediction]], right: Mapping[str, Truths], of: Callable[[Prediction], str | None]
+) -> tuple[Group, ...]:
+    """Returns the groups of the images, each with the same images for all detectors: the first name that is known."""
+    names = [next((name for one in some if (name := of(one)) is not None), None) for some in zip(*clean, strict=True)]
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        if name is not None:
+            places.setdefault(name, []).append(place)
+    return tuple(
+        Group(name, len(own), {detector: float(truths[own].mean()) for detector, truths in right.items()})
+        for name, own in sorted(places.items())
+    )
 
 
-def _test(best: np.ndarray, other: np.ndarray) -> float:
-    return mcnemar(int((best & ~other).sum()), int((other & ~best).sum()))
+def _perturbed(labelled: LabelledSet) -> tuple[Group, ...]:
+    """Returns a group for each perturbation, with `clean` before them to compare. Empty if none was judged."""
+    judged = {name for one in labelled.contenders for name in one.by_perturbation}
+    names = [name for name in PERTURBATIONS if name in judged] if judged - {CLEAN} else []
+    return tuple(Group(name, len(images), _accuracies(labelled.contenders, name, images))
+                 for name in names for images in (labelled.shared(name),))  # fmt: skip
 
 
-def _names(predictions: Iterable[Prediction], of: Callable[[Prediction], str | None]) -> tuple[tuple[str, int], ...]:
-    names = sorted(name for one in predictions if (name := of(one)) is not None)
-    return tuple((name, len(list(some))) for name, some in groupby(names))
-
-
-def _by(
-    predictions: Sequence[Prediction], of: Callable[[Prediction], str | None], names: Sequence[tuple[str, int]]
-) -> tuple[float | None, ...]:
-    found = grouped([of(one) for one in predictions], Columns.of(predictions))
-    return tuple(values(found[name])["accuracy"] if name in found else None for name, _ in names)
-
-
-def _accuracy(predictions: Sequence[Prediction]) -> float | None:
-    return sum(map(_is_right, predictions)) / len(predictions) if predictions else None
+def _accuracies(contenders: Sequence[Contender], perturbation: str, images: frozenset[str]) -> dict[str, float | None]:
+    chosen = {one.detector: one.chosen(perturbation, images) for one in contenders}
+    return {name: float(rights(some).mean()) if some else None for name, some in chosen.items()}
