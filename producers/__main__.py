@@ -49,6 +49,7 @@ def main() -> NoReturn:
     _open_what_is_closed()
     try:
         code = app(args=sys.argv[1:] or ["--help"], prog_name="fakesweep", standalone_mode=False)
+        sys.stdout.flush()  # a full disk is noticed here, and not when the interpreter ends
     except typer.exceptions.TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "fakesweep")
         _fail(f"{_worded(error)} (see {command} --help)", EXIT_USAGE)
@@ -59,6 +60,7 @@ def main() -> NoReturn:
     except FakesweepError as error:
         _fail(error, EXIT_FAILED)
     except OSError as error:
+        _drop_what_cannot_be_written()
         _fail(": ".join(str(part) for part in (error.filename, error.strerror) if part) or error, EXIT_FAILED)
     except _database_errors() as error:
         _fail(_of_database(error), EXIT_FAILED)
@@ -103,6 +105,14 @@ def _open_what_is_closed() -> None:
             nowhere = os.open(os.devnull, os.O_RDWR)
             if number:  # a closed stdin stays None: `scan -` and questions say so
                 setattr(sys, name, open(nowhere, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Empties the buffer of stdout. The interpreter would try to write it again, and end with code 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_interrupted(error: BaseException | None) -> bool:

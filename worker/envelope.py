@@ -27,7 +27,7 @@ DELIVERIES = "x-delivery-count"
 """RabbitMQ's header on messages of quorum queues: how often the message was redelivered. Redis has none."""
 
 PUBLISHED_AT = "published_at"
-"""The header that says when a message was published. It is there to be measured, and changes nothing else."""
+"""The header that says when a message was published. With it, waits are measured, and a wrong clock is recognised."""
 
 SINCE = "fakesweep-since"
 """The header that tells our task since when a worker could take the message, in seconds of Unix time."""
@@ -89,7 +89,8 @@ def open_envelope(
 ) -> Envelope:
     """Reads the headers and the body of a message, and returns what Celery may see of them.
 
-    A message that has expired, or whose ETA is too far away, is `refused`. `now` is a time with a zone; the default is
+    A message that has expired, or whose ETA is too far away, is `refused`. But if the publisher asked for a short wait,
+    its clock or ours is wrong, and the message is handled now. `now` is a time with a zone; the default is
     the current time.
     Raises InvalidMessageError with the reason when the message is not as docs/message.md says.
     """
@@ -105,6 +106,8 @@ def open_envelope(
     refused = None
     if expires and expires <= (eta or now):
         refused = f"the message expired at {expires.isoformat()}"
+    elif eta and eta > now + MAX_WAIT and _wait_is_short(headers, eta, now):
+        eta = None
     elif eta and eta > now + MAX_WAIT:
         minutes = int(MAX_WAIT.total_seconds() // 60)
         refused = f"eta {eta.isoformat()} is more than {minutes} minutes away: publish the message later"
@@ -177,6 +180,15 @@ def _time(headers: Mapping[Any, Any], name: str, now: datetime) -> datetime | No
     except (ValueError, OverflowError):
         pass
     raise InvalidMessageError(f"the header {name} must be a time in ISO 8601, not {_shown(value)}")
+
+
+def _wait_is_short(headers: Mapping[Any, Any], eta: datetime, now: datetime) -> bool:
+    """Whether the publisher asked for a wait of at most MAX_WAIT. Both times are from the publisher's own clock."""
+    try:
+        published = _time(headers, PUBLISHED_AT, now)
+    except InvalidMessageError:
+        return False
+    return published is not None and timedelta(0) <= eta - published <= MAX_WAIT
 
 
 def _since(headers: Mapping[Any, Any], eta: datetime | None, now: datetime) -> datetime | None:

@@ -85,9 +85,25 @@ def test_headers_that_celery_cannot_handle(headers: dict[str, Any], word: str) -
         opened(headers)
 
 
+def test_a_wrong_clock_lets_no_message_wait_and_refuses_none() -> None:
+    """A worker whose clock is an hour slow gets a message that another one has put off for twenty seconds."""
+    published, eta = NOW + timedelta(hours=1), NOW + timedelta(hours=1, seconds=20)
+    envelope = opened({"published_at": published.isoformat(), "eta": eta.isoformat()})
+    assert (envelope.refused, envelope.eta, envelope.since) == (None, None, None)
+
+
 @pytest.mark.parametrize(
     ("headers", "word"),
     [
+        (
+            {"eta": "2026-11-27T12:00:00+00:00", "published_at": "2026-11-26T12:00:00+00:00"},
+            "more than 25 minutes away",
+        ),
+        (
+            {"eta": "2026-11-27T12:00:00+00:00", "published_at": "2026-11-27T12:00:01+00:00"},
+            "more than 25 minutes away",
+        ),
+        ({"eta": "2026-11-27T12:00:00+00:00", "published_at": "yesterday"}, "more than 25 minutes away"),
         ({"eta": "2026-11-27T12:00:00+00:00"}, "more than 25 minutes away"),
         ({"expires": "2020-01-01T00:00:00+00:00"}, "expired"),
         ({"expires": "2020-01-01T00:00:00"}, "expired"),
