@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-import numpy as np
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from worker.detector.verdicts import Answer
 from worker.errors import ConfigurationError
 from worker.lab.evaluation.confidence import LEVEL
-from worker.lab.evaluation.evaluated import Evaluated, Truths
+from worker.lab.evaluation.evaluated import Evaluated
+from worker.lab.evaluation.figures import rights
 from worker.lab.evaluation.paired import difference_interval, holm, mcnemar
 from worker.lab.evaluation.predictions import Prediction
 
@@ -122,7 +121,7 @@ def compare(a: Evaluated, b: Evaluated) -> Comparison:
 
 def duel(pairs: Sequence[Pair]) -> Duel:
     """Returns the table over these images, at least one."""
-    right_a, right_b = (_right(one) for one in ([pair.a for pair in pairs], [pair.b for pair in pairs]))
+    right_a, right_b = (rights(one) for one in ([pair.a for pair in pairs], [pair.b for pair in pairs]))
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     low, high = difference_interval(only_a, only_b, len(pairs))
     return Duel(
@@ -181,10 +180,6 @@ def _check_labels(pairs: Iterable[Pair]) -> None:
         raise ConfigurationError(
             f"A and B label {len(different)} images differently, such as {different[0]}: evaluate both on one dataset"
         )
-
-
-def _right(predictions: Sequence[Prediction]) -> Truths:
-    return np.array([one.verdict == (Answer.FAKE if one.is_fake else Answer.REAL) for one in predictions], np.bool_)
 
 
 def _roc_auc(scored: Sequence[Prediction]) -> float | None:
