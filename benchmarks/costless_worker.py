@@ -10,6 +10,7 @@ from PIL.Image import Image
 
 from worker.__main__ import main
 from worker.detector.engine import Completion
+from worker.detector.vlm import VlmDetector
 from worker.errors import EngineGenerateError
 from worker.messages import Explain
 from worker.testing import answering, scripted_description
@@ -42,4 +43,5 @@ class CostlessEngine:
 
 
 if __name__ == "__main__":
-    sys.exit(main(describe=lambda _: scripted_description(), start=lambda one, _: (one, CostlessEngine())))
+    detector = VlmDetector(CostlessEngine(), scripted_description())
+    sys.exit(main(describe=lambda _: detector.description, start=lambda _description, _settings: detector))

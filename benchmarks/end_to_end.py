@@ -23,8 +23,10 @@ from benchmarks.drawings import drawings, stored
 from benchmarks.host_path import bare_store
 from benchmarks.rig import BUCKET, SMALL_ENGINE, Rig, rig
 from deploy.demo.processes import running
+from worker.detector.description import vlm_only
+from worker.detector.detector import warm_up
 from worker.detector.engine import Engine
-from worker.detector.judge import warm_up
+from worker.detector.vlm import VlmDetector
 from worker.images import decode
 from worker.messages import MAX_IMAGES, ImageRef
 
@@ -79,13 +81,15 @@ def _engine(stack: ExitStack, _services: Rig, files: list[bytes]) -> Measure:
 def small_engine() -> Engine:
     """Starts vLLM with the demo detector and the settings of SMALL_ENGINE, in this process."""
     os.environ |= SMALL_ENGINE
-    from worker.detector.start import start_detector  # noqa: PLC0415 - vLLM reads the environment at import
-    from worker.detector.supply import load_description  # noqa: PLC0415
+    from worker.detector.loading import load_description  # noqa: PLC0415
+    from worker.detector.start import start_engine  # noqa: PLC0415 - vLLM reads the environment at import
+    from worker.detector.supply import supply  # noqa: PLC0415
     from worker.settings import Settings  # noqa: PLC0415
 
     settings = Settings(scan_images_in_engine=10_000)
-    description, engine = start_detector(load_description(settings), settings)
-    warm_up(engine, description.preprocessing.edge)
+    description, folder = supply(vlm_only(load_description(settings), "this benchmark"), settings)
+    engine = start_engine(description, folder, settings)
+    warm_up(VlmDetector(engine, description))
     return engine
 
 

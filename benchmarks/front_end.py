@@ -27,8 +27,10 @@ from benchmarks import DEMO_DETECTOR
 from benchmarks.comparison import Comparison, Wanted, in_turns
 from deploy.demo.answers import FAMILIES, REAL
 from deploy.demo.draw import draw
+from worker.detector.description import vlm_only
 from worker.detector.engine import Completion, Step
-from worker.detector.supply import load_description, supply
+from worker.detector.loading import load_description
+from worker.detector.supply import supply
 from worker.detector.tokens import texts, together
 from worker.detector.vllm_engine import VllmEngine
 from worker.errors import EngineGenerateError
@@ -53,7 +55,7 @@ def compare(wanted: Wanted) -> Iterator[Comparison]:
     settings = Settings(
         detector=str(DEMO_DETECTOR), max_num_seqs=64, max_num_batched_tokens=4096, gpu_memory_utilization=0.2
     )
-    description, folder = supply(load_description(settings), settings)
+    description, folder = supply(vlm_only(load_description(settings), "this benchmark"), settings)
     kinds = [REAL, *FAMILIES]
     images = [
         to_square(draw(7_000_000 + number, kinds[number % len(kinds)]), edge=description.preprocessing.edge)

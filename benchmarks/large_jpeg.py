@@ -28,11 +28,10 @@ from benchmarks import DEMO_DETECTOR
 from benchmarks.comparison import Comparison, Wanted, in_turns
 from deploy.demo.answers import FAMILIES, REAL
 from deploy.demo.draw import draw
-from worker.detector.engine import Engine
-from worker.detector.judge import judge, warm_up
+from worker.detector.detector import Detector, warm_up
+from worker.detector.loading import load_description
 from worker.detector.start import start_detector
-from worker.detector.supply import load_description
-from worker.detector.verdicts import Judgement, Reader, verdict_of
+from worker.detector.verdicts import Judgement, verdict_of
 from worker.images import EDGE, Decoding, decode, open_for
 from worker.messages import Explain, Policy
 from worker.settings import Settings
@@ -89,10 +88,10 @@ def agreement() -> float:
         pairs = list(pool.map(_both_squares, range(DRAWINGS), chunksize=8))
     # A share for a small machine: the detector needs little, and other processes may hold the rest.
     settings = Settings(detector=str(DEMO_DETECTOR), gpu_memory_utilization=0.2)
-    description, engine = start_detector(load_description(settings), settings)
-    with closing(engine):
-        warm_up(engine, description.preprocessing.edge)
-        ask = partial(_verdicts, engine, Reader(description), description.thresholds.model_dump())
+    detector = start_detector(load_description(settings), settings)
+    with closing(detector):
+        warm_up(detector)
+        ask = partial(_verdicts, detector, detector.description.thresholds.model_dump())
         full, reduced = (ask([_square(pair[side]) for pair in pairs]) for side in (0, 1))
     same = sum(one == other for one, other in zip(full, reduced, strict=True))
     print(f"{same} of {len(pairs)} verdicts agree; full {_counted(full)}, reduced {_counted(reduced)}", flush=True)
@@ -116,12 +115,10 @@ def _square(pixels: bytes) -> Image.Image:
     return Image.frombytes("RGB", (EDGE, EDGE), pixels)
 
 
-def _verdicts(
-    engine: Engine, reader: Reader, thresholds: dict[str, float], squares: Sequence[Image.Image]
-) -> list[Verdict]:
+def _verdicts(detector: Detector, thresholds: dict[str, float], squares: Sequence[Image.Image]) -> list[Verdict]:
     verdicts = []
     for start in range(0, len(squares), AT_ONCE):
-        for judgement in judge(engine, reader, squares[start : start + AT_ONCE], POLICY):
+        for judgement in detector.judge(squares[start : start + AT_ONCE], POLICY):
             if not isinstance(judgement, Judgement):
                 raise judgement
             verdicts.append(verdict_of(judgement.score, **thresholds))

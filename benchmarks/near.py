@@ -27,6 +27,7 @@ from producers.near import MAX_DISTANCE, near_counts, near_duplicates
 from producers.scans import Listing, start_scan
 from worker.database import Database, transaction
 from worker.database.detectors import register_detector
+from worker.detector.vlm import VlmDetector
 from worker.images import Decoding, open_for
 from worker.messages import ImageRef, JudgeImages
 from worker.moderate import moderate
@@ -116,7 +117,7 @@ def _cpu_s(work: Callable[[], object], count: int) -> float:
 def _paths(wanted: Wanted, database: Database) -> Iterator[Comparison]:
     description = scripted_description(preprocessing={"decode": Decoding.REDUCED})
     detector_id = register_detector(database, description.row())
-    parts = Parts(InMemoryImageStore({}), database, CostlessEngine(), description, detector_id)
+    parts = Parts(InMemoryImageStore({}), database, VlmDetector(CostlessEngine(), description), detector_id)
     for size, count in COUNTS.items():
         if wanted(name := f"near.path.{size}"):
             drawn = list(files(size, "jpeg", 4).values())

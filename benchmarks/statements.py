@@ -23,6 +23,7 @@ from benchmarks.scratch import scratch_database, write_result
 from producers.scans import Listing, start_scan
 from worker.database import Database, transaction
 from worker.database.detectors import register_detector
+from worker.detector.vlm import VlmDetector
 from worker.messages import ImageRef, JudgeImages
 from worker.moderate import moderate
 from worker.path import Parts
@@ -64,7 +65,9 @@ def costs(database: Database) -> dict[str, dict[str, Any]]:
     store = InMemoryImageStore({f"s3://b/{n}": _png(n) for n in range(64)})
     store.objects |= {f"s3://copies/{n}": _png(n) for n in range(16)}
     description = scripted_description()
-    parts = Parts(store, database, ScriptedEngine(), description, register_detector(database, description.row()))
+    parts = Parts(
+        store, database, VlmDetector(ScriptedEngine(), description), register_detector(database, description.row())
+    )
     messages = {
         "16 new": [f"s3://b/{n}" for n in range(16)],
         "16 known": [f"s3://b/{n}" for n in range(16)],

@@ -28,9 +28,12 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from benchmarks import DEMO_DETECTOR
 from deploy.demo.checkpoint import model_config
-from worker.detector.judge import warm_up
-from worker.detector.supply import load_description, supply
+from worker.detector.description import vlm_only
+from worker.detector.detector import warm_up
+from worker.detector.loading import load_description
+from worker.detector.supply import supply
 from worker.detector.vllm_engine import VllmEngine
+from worker.detector.vlm import VlmDetector
 from worker.messages import Explain
 from worker.settings import Settings
 
@@ -144,10 +147,10 @@ def main() -> None:
         parameters = write_model(Path(name), options.size)
         settings = Settings(detector=name, engine_stall_s=options.stall_s, **given)
         began = time.perf_counter()
-        description, folder = supply(load_description(settings), settings)
+        description, folder = supply(vlm_only(load_description(settings), "this benchmark"), settings)
         inspected = time.perf_counter()
         engine = VllmEngine(description, folder, settings)
-        warm_up(engine, description.preprocessing.edge)
+        warm_up(VlmDetector(engine, description))
         started = time.perf_counter()
         found = {f"images_per_s_{tokens}_tokens": round(rate(engine, images, tokens), 2) for tokens in options.tokens}
         stopping = time.perf_counter()

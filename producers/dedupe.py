@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from worker.case import ReuseRule
-from worker.database.detectors import started_last
+from worker.database.detectors import answer_limit, started_last
 from worker.database.known import changed_query, etags_as_json, refs_as_json
 from worker.database.lifecycle import fill_thresholds
 from worker.database.saving import insert_unchanged, update_objects
@@ -35,7 +35,7 @@ def fill_reuse_rule(session: Session, scan: Scan) -> ReuseRule | None:
     if detector is None or detector.description is None or detector.id is None:
         return None
     policy = fill_thresholds(session, scan, **detector.description["thresholds"])
-    return ReuseRule.of(scan, policy.of_detector(detector.description["answer"]["max_tokens"]), detector.id)
+    return ReuseRule.of(scan, policy.of_detector(answer_limit(detector.description)), detector.id)
 
 
 def reuse_unchanged(session: Session, scan: Scan, refs: Sequence[ImageRef], rule: ReuseRule | None) -> Deduped:

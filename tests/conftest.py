@@ -24,9 +24,10 @@ from sqlalchemy.engine import make_url
 from deploy.demo import services
 from tests.two_processes import PROCESS, WholeModules, group_of, keep_to_one_core
 from worker.database import Database, connect
-from worker.detector.description import DetectorDescription
+from worker.detector.description import VlmDescription, vlm_only
 from worker.detector.engine import Engine
-from worker.detector.supply import load_description, supply
+from worker.detector.loading import load_description
+from worker.detector.supply import supply
 from worker.migrate import upgrade
 from worker.settings import Settings
 from worker.testing import ScriptedEngine
@@ -237,15 +238,15 @@ def bucket(s3_environment: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def description() -> DetectorDescription:
+def description() -> VlmDescription:
     return demo_detector()[0]
 
 
-def demo_detector(**settings: Any) -> tuple[DetectorDescription, Path, Settings]:
+def demo_detector(**settings: Any) -> tuple[VlmDescription, Path, Settings]:
     """Returns the description and the folder of the demo detector, with settings for a small machine."""
     sizes = {"max_num_seqs": 64, "gpu_memory_utilization": 0.2}
     given = Settings(detector=str(DEMO_DETECTOR), **(sizes | settings))
-    return *supply(load_description(given), given), given
+    return *supply(vlm_only(load_description(given), "a test"), given), given
 
 
 @pytest.fixture(scope="session")

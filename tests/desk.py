@@ -27,6 +27,7 @@ from producers.web.settings import LoginKind, WebSettings
 from tests.processes import ROOT, free_port, wait_for
 from worker.database import Database, transaction
 from worker.database.detectors import register_detector
+from worker.detector.vlm import VlmDetector
 from worker.messages import ImageRef, messages_of
 from worker.moderate import moderate
 from worker.path import Parts as PathParts
@@ -113,7 +114,7 @@ def swept(
     description = changes.pop("description", scripted_description())
     detector_id = register_detector(database, description.row())
     engine = changes.pop("engine", ScriptedEngine())
-    path = PathParts(store, database, engine, description, detector_id, **changes)
+    path = PathParts(store, database, VlmDetector(engine, description), detector_id, **changes)
     for job in messages_of(refs, scan_id=scan.id):
         assert moderate(job, uuid4(), path) is None
     return scan.id

@@ -24,6 +24,7 @@ from producers.reviews import Stated, add_reviewer, review
 from tests.integration.test_moderate import job, png, start
 from worker.database import Database, transaction
 from worker.database.detectors import register_detector
+from worker.detector.vlm import VlmDetector
 from worker.errors import PackageDoubtError
 from worker.messages import ImageRef
 from worker.moderate import moderate
@@ -43,7 +44,7 @@ def scanned(database: Database, images: int = 24) -> Scan:
     # Two images have the same content, and the last one is missing.
     objects = {uri: png(f"#{0x0A0A0A * (n // 2 * 2 % 24):06x}", (64, 64)) for n, uri in enumerate(uris[:-1])}
     parts = Parts(
-        InMemoryImageStore(objects), database, ScriptedEngine(), description, detector_id,
+        InMemoryImageStore(objects), database, VlmDetector(ScriptedEngine(), description), detector_id,
         provenance=ScriptedProvenance({}),
     )  # fmt: skip
     scan = start(database, images)

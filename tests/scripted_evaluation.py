@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL.Image import Image
 
+from worker.detector.vlm import VlmDetector
 from worker.lab.datasets.faults import Faults, read_records
 from worker.lab.evaluation.evaluate import evaluate_records
 from worker.lab.evaluation.perturbations import PERTURBATIONS
@@ -22,9 +23,10 @@ from worker.testing import ScriptedEngine, scripted_description
 
 def scripted_parts(folder: Path, faults: Faults, engine: ScriptedEngine, **changes: Any) -> EvaluationParts:
     """Returns the parts of evaluate_records(), with a scripted engine."""
+    description = changes.get("description", scripted_description())
     given = {
-        "description": scripted_description(),
-        "start": lambda: engine,
+        "description": description,
+        "start": lambda: VlmDetector(engine, description),
         "store": LocalImageStore(max_bytes=2**20),
         "images": str(folder),
         "faults": faults.add,

@@ -10,6 +10,8 @@ from PIL.Image import Image
 
 from tests.redis_visibility import come_back_after
 from worker.__main__ import main
+from worker.detector.description import vlm_only
+from worker.detector.vlm import VlmDetector
 from worker.testing import ScriptedEngine, scripted_description
 
 if __name__ == "__main__":
@@ -31,4 +33,9 @@ if __name__ == "__main__":
                 file.write("judged\n")
 
     engine = ScriptedEngine(fail=judged)
-    sys.exit(main(describe=lambda _: scripted_description(), start=lambda description, _: (description, engine)))
+    sys.exit(
+        main(
+            describe=lambda _: scripted_description(),
+            start=lambda description, _: VlmDetector(engine, vlm_only(description, "the script")),
+        )
+    )

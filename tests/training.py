@@ -12,8 +12,9 @@ from deploy.demo.checkpoint import make_model, save_checkpoint
 from deploy.demo.draw import draw_record
 from deploy.demo.vocabulary import make_tokenizer
 from tests.processes import ROOT
-from worker.detector.description import DetectorDescription
-from worker.detector.supply import load_description, supply
+from worker.detector.description import VlmDescription, vlm_only
+from worker.detector.loading import load_description
+from worker.detector.supply import supply
 from worker.lab.datasets.digest import digest
 from worker.lab.datasets.reading import read_dataset
 from worker.lab.datasets.records import Fault, Record
@@ -57,10 +58,10 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return dict(load_file(folder / "model.safetensors"))
 
 
-def described(folder: Path) -> tuple[DetectorDescription, Path]:
+def described(folder: Path) -> tuple[VlmDescription, Path]:
     """Returns what a worker loads from a folder. Raises ConfigurationError if the worker would not start."""
     settings = Settings(detector=str(folder))
-    return supply(load_description(settings), settings)
+    return supply(vlm_only(load_description(settings), "a test"), settings)
 
 
 def train_in_process(base: Path, dataset: Path, output: Path, *stages: Stage, **job: Any) -> list[Fault]:

@@ -22,11 +22,10 @@ from worker.database import Database, actors, connect
 from worker.database.detectors import register_detector
 from worker.database.makers import register_maker
 from worker.detector.description import DetectorDescription
-from worker.detector.engine import Engine
-from worker.detector.judge import warm_up
+from worker.detector.detector import Detector, warm_up
+from worker.detector.loading import load_description
 from worker.detector.maker import maker_of
 from worker.detector.start import start_detector
-from worker.detector.supply import load_description
 from worker.errors import ConfigurationError, EngineDeadError, FakesweepError
 from worker.health import Health, Status
 from worker.images import SizeLimits
@@ -48,7 +47,7 @@ log = structlog.get_logger(__name__)
 EXIT_OK, EXIT_FAILED, EXIT_CONFIGURATION, EXIT_ENGINE_DEAD = 0, 1, 2, 70
 
 LoadDescription = Callable[[Settings], DetectorDescription]
-StartDetector = Callable[[DetectorDescription, Settings], tuple[DetectorDescription, Engine]]
+StartDetector = Callable[[DetectorDescription, Settings], Detector]
 OpenStore = Callable[[Settings], ImageStore]
 
 
@@ -61,7 +60,7 @@ def main(
 ) -> int:
     """Runs a worker until SIGTERM. Returns the exit code.
 
-    The arguments make the parts that tests and benchmarks replace: the detector's description, its engine, and the
+    The arguments make the parts that tests and benchmarks replace: the detector's description, the detector, and the
     store that images are fetched from. Our own metrics are registered in `registry`, or in a new registry.
     """
     for number in (signal.SIGTERM, *hang_up()):
@@ -117,15 +116,14 @@ def build(
     app.conf.metrics = metrics
     broker.check_broker(app)
     scanned, submitted = open_readers(settings.trust_list)
-    description, engine = start(description, settings)
-    warm_up(engine, description.preprocessing.edge)
+    detector = start(description, settings)
+    warm_up(detector)
     scans = Parts(
         store=open_store(settings),
         database=database,
-        engine=engine,
-        description=description,
-        detector_id=register_detector(database, description.row()),
-        maker_id=register_maker(database, maker_of(engine, os.environ.get("CUDA_VISIBLE_DEVICES"))),
+        detector=detector,
+        detector_id=register_detector(database, detector.description.row()),
+        maker_id=register_maker(database, maker_of(detector, os.environ.get("CUDA_VISIBLE_DEVICES"))),
         files=memory.files,
         pixels=memory.pixels,
         decoders=_decoders(),
@@ -178,12 +176,12 @@ def serve(app: Celery, parts: Mapping[str, Parts], settings: Settings, health: H
     signals.worker_shutting_down.connect(shutting_down, weak=False)
     worker = _celery_worker(app, settings, node_name)
     try:
-        with health.watching(parts[SCAN_QUEUE].engine):
+        with health.watching(parts[SCAN_QUEUE].detector):
             worker.start()
     finally:
         # Not in a handler of worker_shutdown: with a pool of threads, that runs inside the signal handler, before the
         # running tasks have ended.
-        parts[SCAN_QUEUE].engine.close()
+        parts[SCAN_QUEUE].detector.close()
         for one in parts.values():
             if one.provenance:
                 one.provenance.close()

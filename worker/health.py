@@ -20,7 +20,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from worker import endpoint
-from worker.detector.engine import Engine
+from worker.detector.detector import Detector
 from worker.errors import EngineDeadError
 
 log = structlog.get_logger(__name__)
@@ -56,13 +56,13 @@ class Health:
         self._metrics = endpoint.metrics_page(registry or CollectorRegistry())
 
     @contextmanager
-    def watching(self, engine: Engine) -> Iterator[None]:
-        """Checks the engine while the body runs, also when no message waits for it.
+    def watching(self, detector: Detector) -> Iterator[None]:
+        """Checks the detector while the body runs, also when no message waits for it.
 
-        Close the engine only after the body: a closed engine looks dead.
+        Close the detector only after the body: a closed detector looks dead.
         """
         ended = threading.Event()
-        watchdog = threading.Thread(target=self._watch, args=(engine, ended), name="watchdog", daemon=True)
+        watchdog = threading.Thread(target=self._watch, args=(detector, ended), name="watchdog", daemon=True)
         watchdog.start()
         try:
             yield
@@ -70,11 +70,11 @@ class Health:
             ended.set()
             watchdog.join()
 
-    def _watch(self, engine: Engine, ended: threading.Event) -> None:
+    def _watch(self, detector: Detector, ended: threading.Event) -> None:
         while not ended.wait(self._interval_s):
             try:
-                engine.check()
-            except Exception as error:  # noqa: BLE001 - an engine that cannot be asked is as good as dead
+                detector.check()
+            except Exception as error:  # noqa: BLE001 - a detector that cannot be asked is as good as dead
                 dead = error if isinstance(error, EngineDeadError) else EngineDeadError(repr(error))
                 self.status, self._reason = Status.DEAD, str(dead)
                 self._on_engine_death(dead)

@@ -128,7 +128,8 @@ class Policy(BaseModel):
     them.
 
     A threshold of None means the detector's. The worker fills it in with the scan's first message. `max_tokens` limits
-    the length of an answer. None, or more than the detector's own limit, means that limit.
+    the length of an answer. None, or more than the detector's own limit, means that limit. With `judge`, the judge
+    of a cascade sees every image.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -137,6 +138,7 @@ class Policy(BaseModel):
     fake_from: Annotated[float, Field(ge=0, le=1)] | None = None
     real_to: Annotated[float, Field(ge=0, le=1)] | None = None
     max_tokens: Annotated[int, Field(ge=8)] | None = None
+    judge: bool = False
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -148,7 +150,7 @@ class Policy(BaseModel):
         """Returns the policy as `scans.policy` stores it. Values that are not set are left out, because workers of
         an older release may not know them.
         """
-        return self.model_dump(mode="json", exclude_none=True)
+        return self.model_dump(mode="json", exclude_none=True, exclude=None if self.judge else {"judge"})
 
     def filled(self, *, fake_from: float, real_to: float) -> "FilledPolicy":
         """Returns the policy with these thresholds where it has none. If only one was set, the other one is moved
@@ -158,7 +160,7 @@ class Policy(BaseModel):
             fake_from, real_to = self.fake_from, min(real_to, self.fake_from)
         if self.real_to is not None:
             fake_from, real_to = max(fake_from, self.real_to), self.real_to
-        return FilledPolicy(explain=self.explain, fake_from=fake_from, real_to=real_to, max_tokens=self.max_tokens)
+        return FilledPolicy(**self.model_dump() | {"fake_from": fake_from, "real_to": real_to})
 
 
 class FilledPolicy(Policy):
@@ -167,8 +169,14 @@ class FilledPolicy(Policy):
     fake_from: Annotated[float, Field(ge=0, le=1)]
     real_to: Annotated[float, Field(ge=0, le=1)]
 
-    def of_detector(self, max_tokens: int, explain: Explain | None = None) -> Self:
-        """Returns what the detector is asked for, with this limit on its answers. A message may set `explain`."""
+    def of_detector(self, max_tokens: int | None, explain: Explain | None = None) -> Self:
+        """Returns what the detector is asked for, with this limit on its answers. A message may set `explain`.
+
+        A limit of None means that the detector has no words. It is asked for none, so that its verdicts serve every
+        scan.
+        """
+        if max_tokens is None:
+            return self.model_copy(update={"explain": Explain.NONE, "max_tokens": None})
         limit = max_tokens if self.max_tokens is None else min(max_tokens, self.max_tokens)
         return self.model_copy(update={"explain": explain or self.explain, "max_tokens": limit})
 

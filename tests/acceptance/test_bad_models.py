@@ -55,7 +55,8 @@ def test_a_bad_model_folder_gives_one_line_and_exit_code_2(
 INSPECTING = """
 import sys
 from worker import telemetry
-from worker.detector.supply import load_description, supply
+from worker.detector.loading import load_description
+from worker.detector.supply import supply
 from worker.errors import ConfigurationError
 from worker.settings import Settings
 

@@ -6,10 +6,10 @@ import numpy as np
 
 from deploy.demo.answers import KEY_PHRASES, REAL
 from deploy.demo.draw import draw_record
-from worker.detector.description import DetectorDescription
+from worker.detector.description import VlmDescription
 from worker.detector.engine import Engine
-from worker.detector.judge import judge
-from worker.detector.verdicts import Judgement, Reader, verdict_of
+from worker.detector.verdicts import Judgement, verdict_of
+from worker.detector.vlm import VlmDetector
 from worker.images import decode
 from worker.lab.evaluation.reliability import expected_calibration_error
 from worker.messages import Policy
@@ -20,11 +20,11 @@ SEED = 3
 """The training used seed 1, and the figures in the model card come from seed 2."""
 
 
-def test_held_out_drawings(vllm: Engine, description: DetectorDescription, tmp_path: Path) -> None:
+def test_held_out_drawings(vllm: Engine, description: VlmDescription, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     records = [draw_record(index, seed=SEED, folder=tmp_path) for index in range(IMAGES)]
     images = [decode((tmp_path / record["image"]).read_bytes()) for record in records]
-    judged = judge(vllm, Reader(description), images, Policy())
+    judged = VlmDetector(vllm, description).judge(images, Policy())
     assert all(isinstance(judgement, Judgement) for judgement in judged)
     right = named = 0
     fakes = [record for record in records if record["family"] != REAL]

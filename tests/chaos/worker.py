@@ -20,6 +20,7 @@ from tests.redis_visibility import come_back_after
 from worker.__main__ import main
 from worker.detector.engine import Completion
 from worker.detector.progress import Progress
+from worker.detector.vlm import VlmDetector
 from worker.errors import EngineDeadError, EngineGenerateError
 from worker.settings import Settings
 from worker.testing import ScriptedEngine, scripted_description
@@ -94,7 +95,7 @@ def _main() -> int:
     come_back_after(VISIBILITY_S)
 
     def start(description: Any, settings: Settings) -> Any:
-        return description, FailingEngine(folder / "engine", seconds, settings.engine_stall_s)
+        return VlmDetector(FailingEngine(folder / "engine", seconds, settings.engine_stall_s), description)
 
     return main(describe=lambda _: scripted_description(), start=start)
 

@@ -10,14 +10,15 @@ import pytest
 from PIL import Image
 
 from deploy.demo.draw import draw
-from worker.detector.description import DetectorDescription
+from worker.detector.description import VlmDescription
+from worker.detector.detector import warm_up
 from worker.detector.engine import Completion, Engine
-from worker.detector.judge import judge, warm_up
 from worker.detector.verdicts import Answer, Reader
+from worker.detector.vlm import VlmDetector
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError
 from worker.images import to_square
 from worker.messages import Explain, Policy
-from worker.testing import ScriptedEngine
+from worker.testing import ScriptedEngine, scripted_description
 
 FAMILY_SEEDS = range(900_000, 900_012)
 
@@ -29,7 +30,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 
 @pytest.fixture(scope="session")
-def images(description: DetectorDescription) -> list[Image.Image]:
+def images(description: VlmDescription) -> list[Image.Image]:
     from deploy.demo.answers import FAMILIES, REAL
 
     kinds = [REAL, *FAMILIES]
@@ -39,7 +40,7 @@ def images(description: DetectorDescription) -> list[Image.Image]:
 
 
 @pytest.fixture(scope="session")
-def reader(description: DetectorDescription) -> Reader:
+def reader(description: VlmDescription) -> Reader:
     return Reader(description)
 
 
@@ -154,7 +155,7 @@ def test_a_live_image_overtakes_a_scan(vllm: Engine, images: list[Image.Image]) 
     assert done.index("live") < 9  # if they ran in the order in which they came, it would be the last one, or nearly
 
 
-def test_a_model_that_cannot_be_loaded(tmp_path: Path, description: DetectorDescription) -> None:
+def test_a_model_that_cannot_be_loaded(tmp_path: Path, description: VlmDescription) -> None:
     from worker.detector.transformers_engine import TransformersEngine
 
     (tmp_path / "config.json").write_text('{"model_type": "llava"}')
@@ -163,7 +164,7 @@ def test_a_model_that_cannot_be_loaded(tmp_path: Path, description: DetectorDesc
         TransformersEngine(description, tmp_path)
 
 
-def test_the_reference_refuses_quantised_weights(tmp_path: Path, description: DetectorDescription) -> None:
+def test_the_reference_refuses_quantised_weights(tmp_path: Path, description: VlmDescription) -> None:
     from worker.detector.transformers_engine import TransformersEngine
 
     limits = description.engine.model_copy(update={"quantization": "fp8_per_tensor"})
@@ -180,7 +181,7 @@ def test_an_image_that_the_engine_refuses_does_not_affect_the_others(reader: Rea
             raise EngineGenerateError("refused")
 
     engine = ScriptedEngine(fail=refuse_grey_once)
-    judged = judge(engine, reader, [Image.new("RGB", (10, 10)), grey], Policy())
+    judged = VlmDetector(engine, scripted_description()).judge([Image.new("RGB", (10, 10)), grey], Policy())
     assert not any(isinstance(judgement, EngineGenerateError) for judgement in judged)
     assert engine.calls == [2, 1]
 
@@ -189,9 +190,9 @@ def test_a_detector_that_cannot_judge_a_grey_image_does_not_start() -> None:
     def refuse(_image: Image.Image) -> None:
         raise EngineGenerateError("the prompt is longer than max_model_len")
 
-    warm_up(ScriptedEngine(), 336)
+    warm_up(VlmDetector(ScriptedEngine(), scripted_description()))
     with pytest.raises(ConfigurationError, match="longer than max_model_len"):
-        warm_up(ScriptedEngine(fail=refuse), 336)
+        warm_up(VlmDetector(ScriptedEngine(fail=refuse), scripted_description()))
 
 
 def test_a_dead_engine_stays_dead() -> None:

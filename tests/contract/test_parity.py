@@ -14,7 +14,7 @@ from transformers import AutoProcessor
 from deploy.demo.draw import draw_record
 from tests.conftest import DEMO_DETECTOR
 from tests.contract.test_engines import completed
-from worker.detector.description import DetectorDescription
+from worker.detector.description import VlmDescription
 from worker.detector.engine import Engine
 from worker.detector.verdicts import Answer, Judgement, Reader, verdict_of
 from worker.images import decode
@@ -35,11 +35,11 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def served(vllm: Engine, description: DetectorDescription, paths: list[Path]) -> list[Judgement]:
+def served(vllm: Engine, description: VlmDescription, paths: list[Path]) -> list[Judgement]:
     return judged(vllm, description, paths)
 
 
-def judged(engine: Engine, description: DetectorDescription, paths: list[Path]) -> list[Judgement]:
+def judged(engine: Engine, description: VlmDescription, paths: list[Path]) -> list[Judgement]:
     reader = Reader(description)
     images = [decode(path.read_bytes()) for path in paths]
     return [reader.read(answer) for answer in completed(engine, images)]
@@ -47,7 +47,7 @@ def judged(engine: Engine, description: DetectorDescription, paths: list[Path]) 
 
 @pytest.mark.timeout(600)
 def test_vllm_and_transformers_give_the_same_answers(
-    served: list[Judgement], transformers: Engine, description: DetectorDescription, paths: list[Path]
+    served: list[Judgement], transformers: Engine, description: VlmDescription, paths: list[Path]
 ) -> None:
     reference = judged(transformers, description, paths)
     thresholds = description.thresholds.model_dump()
@@ -76,7 +76,7 @@ def test_the_authors_evaluation_agrees_wherever_it_decides(served: list[Judgemen
 
 
 def test_the_engine_gets_what_the_processor_makes(
-    vllm: Engine, transformers: Engine, description: DetectorDescription, paths: list[Path]
+    vllm: Engine, transformers: Engine, description: VlmDescription, paths: list[Path]
 ) -> None:
     image = decode(paths[0].read_bytes())
     processor = AutoProcessor.from_pretrained(DEMO_DETECTOR)

@@ -28,7 +28,7 @@ from vllm.multimodal.inputs import (
 from deploy.demo.answers import FAMILIES, REAL
 from deploy.demo.draw import draw
 from tests.conftest import DEMO_DETECTOR
-from worker.detector.description import DetectorDescription
+from worker.detector.description import VlmDescription
 from worker.detector.engine import Completion, Engine
 from worker.detector.llava_inputs import (
     ReadyInputs,
@@ -99,7 +99,7 @@ def test_each_image_has_its_own_hash(ready: ReadyInputs, images: list[Image.Imag
 
 @pytest.mark.parametrize("explain", Explain)
 def test_answers_are_those_of_the_raw_prompt(
-    vllm: Any, description: DetectorDescription, images: list[Image.Image], explain: Explain
+    vllm: Any, description: VlmDescription, images: list[Image.Image], explain: Explain
 ) -> None:
     ours = vllm.complete(images, explain=explain)
     tokens = vllm._verdict_tokens

@@ -9,11 +9,13 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from tests import second_detector
-from worker.detector.description import DetectorDescription
+from worker.detector.description import VlmDescription, vlm_only
+from worker.detector.detector import warm_up
 from worker.detector.engine import Completion, Engine
-from worker.detector.judge import judge, warm_up
-from worker.detector.supply import load_description, supply
-from worker.detector.verdicts import Answer, Judgement, Reader, verdict_of
+from worker.detector.loading import load_description
+from worker.detector.supply import supply
+from worker.detector.verdicts import Answer, Judgement, verdict_of
+from worker.detector.vlm import VlmDetector
 from worker.images import to_square
 from worker.messages import Explain, Policy
 from worker.settings import Settings
@@ -29,7 +31,7 @@ TWILIGHT = range(124, 142, 2)
 class Supplied:
     """What the worker's `__main__` has before it starts an engine."""
 
-    description: DetectorDescription
+    description: VlmDescription
     folder: Path
     settings: Settings
 
@@ -39,7 +41,7 @@ def supplied(tmp_path_factory: pytest.TempPathFactory) -> Supplied:
     folder = tmp_path_factory.mktemp("detectors") / "second"
     second_detector.build(folder)
     settings = Settings(detector=str(folder), max_num_seqs=16, max_num_batched_tokens=2048, gpu_memory_utilization=0.2)
-    return Supplied(*supply(load_description(settings), settings), settings)
+    return Supplied(*supply(vlm_only(load_description(settings), "a test"), settings), settings)
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +82,11 @@ def judged(
     engine: Engine, supplied: Supplied, images: list[Image.Image], explain: Explain = Explain.FLAGGED
 ) -> list[Judgement]:
     policy = Policy(explain=explain, **supplied.description.thresholds.model_dump())
-    answers = judge(engine, Reader(supplied.description), images, policy)
+    answers = VlmDetector(engine, supplied.description).judge(images, policy)
     return [answer for answer in answers if isinstance(answer, Judgement)]
 
 
-def test_it_is_another_detector(supplied: Supplied, description: DetectorDescription) -> None:
+def test_it_is_another_detector(supplied: Supplied, description: VlmDescription) -> None:
     assert supplied.description.fingerprint != description.fingerprint
     identity = supplied.description.identity
     assert identity["name"] == "brightness"
@@ -151,7 +153,7 @@ def test_the_engine_gets_what_the_processor_makes(
 
 
 def test_it_can_judge_the_grey_image_that_is_judged_at_the_start(engine: Engine, supplied: Supplied) -> None:
-    warm_up(engine, supplied.description.preprocessing.edge)
+    warm_up(VlmDetector(engine, supplied.description))
 
 
 def test_without_its_pattern_every_answer_is_undecided(
@@ -159,7 +161,7 @@ def test_without_its_pattern_every_answer_is_undecided(
 ) -> None:
     """The pattern of the file reads the answer. The built-in reading does not know these words, and guesses nothing."""
     answer = supplied.description.answer.model_copy(update={"pattern": None})
-    reader = Reader(supplied.description.model_copy(update={"answer": answer}))
-    for one in judge(reference, reader, held_out[:2], Policy()):
+    unread = VlmDetector(reference, supplied.description.model_copy(update={"answer": answer}))
+    for one in unread.judge(held_out[:2], Policy()):
         assert isinstance(one, Judgement)
         assert (one.answer, one.score) == (Answer.UNDECIDED, None)

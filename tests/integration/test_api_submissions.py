@@ -27,6 +27,7 @@ from tests.processes import free_port, running_process, wait_for
 from worker import broker
 from worker.database import Database, transaction
 from worker.database.detectors import register_detector
+from worker.detector.vlm import VlmDetector
 from worker.messages import LIVE_QUEUE, ImageRef, JudgeImages
 from worker.moderate import moderate
 from worker.path import Parts
@@ -47,7 +48,7 @@ def judge(database: Database, url: str) -> list[str]:
     description = scripted_description()
     images = {uri: png("white") + bytes([n]) for n, uri in enumerate(URIS)}
     parts = Parts(
-        InMemoryImageStore(images), database, ScriptedEngine(), description,
+        InMemoryImageStore(images), database, VlmDetector(ScriptedEngine(), description),
         register_detector(database, description.row()),
     )  # fmt: skip
     jobs = [(JudgeImages.parse(message.payload[0][0]), message.headers["id"]) for message in take(url, LIVE_QUEUE)]

@@ -11,7 +11,7 @@ from tests.conftest import DEMO_DETECTOR
 from tests.processes import fakesweep
 from tests.unit.predicting import drawn_predictions, predicted, write_evaluation
 from worker.detector.description import DetectorDescription
-from worker.detector.supply import load_description
+from worker.detector.loading import load_description
 from worker.settings import Settings
 
 DEMO = str(DEMO_DETECTOR)

@@ -10,6 +10,7 @@ from tests.integration.test_moderate import BRIGHT, counts, findings, job, png, 
 from worker.__main__ import build
 from worker.database import Database, transaction
 from worker.database.events import events as recorded
+from worker.detector.vlm import VlmDetector
 from worker.messages import JUDGE_IMAGES, LIVE_QUEUE, SCAN_QUEUE
 from worker.metrics import Metrics
 from worker.moderate import moderate
@@ -26,15 +27,16 @@ def test_the_root_builds_a_worker_from_the_given_parts(
     monkeypatch.setenv("FAKESWEEP_RETRY_LIMIT", "3")
     engine, store = ScriptedEngine(), InMemoryImageStore({"s3://b/1": png(BRIGHT)})
     started = scripted_description(revision="what the engine was started with")
+    detector = VlmDetector(engine, started)
     app, lanes = build(
         Settings.from_environment(),
         describe=lambda _: scripted_description(),
-        start=lambda _description, _settings: (started, engine),
+        start=lambda _description, _settings: detector,
         open_store=lambda _: store,
         metrics=(metrics := Metrics.declare()),
     )
     parts, live = lanes[SCAN_QUEUE], lanes[LIVE_QUEUE]
-    assert (parts.store, parts.engine, parts.description, parts.retry_limit) == (store, engine, started, 3)
+    assert (parts.store, parts.detector, parts.description, parts.retry_limit) == (store, detector, started, 3)
     assert engine.calls == [1], "the engine is warmed up once"
     assert JUDGE_IMAGES in app.tasks
     assert (parts.live, live.live) == (False, True)

@@ -21,6 +21,7 @@ from worker import broker
 from worker.database import Database, connect
 from worker.database.detectors import register_detector
 from worker.database.figures import review_backlog
+from worker.detector.vlm import VlmDetector
 from worker.envelope import REFUSED, SINCE, open_envelope
 from worker.errors import StorageUnavailableError
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE, ImageRef, JudgeImages
@@ -37,7 +38,9 @@ def make_parts(database: Database) -> MakeParts:
     def make(objects: dict[str, bytes | Exception], engine: ScriptedEngine | None = None) -> Parts:
         description = scripted_description()
         detector_id = register_detector(database, description.row())
-        return Parts(InMemoryImageStore(objects), database, engine or ScriptedEngine(), description, detector_id)
+        return Parts(
+            InMemoryImageStore(objects), database, VlmDetector(engine or ScriptedEngine(), description), detector_id
+        )
 
     return make
 

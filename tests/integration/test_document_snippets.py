@@ -10,6 +10,7 @@ from tests.documents import first
 from tests.integration.test_moderate import png
 from worker.database import Database, transaction
 from worker.database.detectors import register_detector
+from worker.detector.vlm import VlmDetector
 from worker.messages import JUDGE_IMAGES, LIVE_QUEUE, JudgeImages
 from worker.moderate import moderate
 from worker.path import Parts
@@ -29,7 +30,7 @@ def test_the_python_publishes_an_image_and_the_sql_finds_its_verdict(clean_amqp_
     job = JudgeImages.parse(message.payload[0][0])
     description = scripted_description()
     parts = Parts(
-        InMemoryImageStore({job.images[0].uri: png("white")}), database, ScriptedEngine(), description,
+        InMemoryImageStore({job.images[0].uri: png("white")}), database, VlmDetector(ScriptedEngine(), description),
         register_detector(database, description.row()),
     )  # fmt: skip
     moderate(job, UUID(names["message_id"]), parts)

@@ -31,10 +31,11 @@ from worker.database.actors import command_line
 from worker.database.events import events, record
 from worker.database.makers import register_maker
 from worker.detector.maker import maker_of
+from worker.detector.vlm import VlmDetector
 from worker.errors import NoSuchScanError, Reason
 from worker.grants import Role
 from worker.tables import RECORDED, DeskRole, EventKind, Maker, Scope
-from worker.testing import ScriptedEngine
+from worker.testing import ScriptedEngine, scripted_description
 
 ME = "cli:it's me \\ 100 %@host"
 TABLES = ("events", "makers", "replaced_failures")
@@ -250,10 +251,10 @@ def test_programs_of_the_api_and_reviewers_are_named(archive: Archive) -> None:
 
 def test_a_verdict_names_what_made_it(archive: Archive) -> None:
     archive.fill(2)
-    made = maker_of(ScriptedEngine())
+    made = maker_of(VlmDetector(ScriptedEngine(), scripted_description()))
     assert (made.engine, made.vllm, made.torch, made.driver, made.card) == ("scripted", None, None, None, None)
     maker_id = register_maker(archive.database, made)
-    assert register_maker(archive.database, maker_of(ScriptedEngine())) == maker_id
+    assert register_maker(archive.database, maker_of(VlmDetector(ScriptedEngine(), scripted_description()))) == maker_id
     other = Maker(**made.model_dump(exclude={"id", "created_at", "fingerprint"}) | {"card": "NVIDIA H100"},
                   fingerprint="f" * 64)  # fmt: skip
     assert register_maker(archive.database, other) != maker_id
@@ -304,7 +305,7 @@ def roles(postgres_server_url: str, template: str) -> Iterator[Home]:
         archive = Archive(database)
         archive.images["s3://b/text.png"] = b"text"
         scan_id = UUID(archive.sweep()["scan"])
-        register_maker(database, maker_of(ScriptedEngine()))
+        register_maker(database, maker_of(VlmDetector(ScriptedEngine(), scripted_description())))
         publisher = InMemoryPublisher()
         submissions.retry(publisher, database, scan_id, list(Reason))
         archive.judge(publisher)

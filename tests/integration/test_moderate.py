@@ -14,6 +14,7 @@ from sqlmodel import Session, select
 from producers import scans
 from worker.database import Database, connect, transaction
 from worker.database.detectors import register_detector
+from worker.detector.vlm import VlmDetector
 from worker.errors import (
     DatabaseUnavailableError,
     EngineDeadError,
@@ -45,7 +46,7 @@ def make_parts(database: Database) -> Callable[..., Parts]:
         description = scripted_description()
         detector_id = register_detector(database, description.row())
         store, used = InMemoryImageStore(objects), engine or ScriptedEngine()
-        return Parts(store, database, used, description, detector_id, retry_limit=retry_limit)
+        return Parts(store, database, VlmDetector(used, description), detector_id, retry_limit=retry_limit)
 
     return make
 
@@ -150,7 +151,9 @@ def test_another_detector_reuses_nothing(database: Database, make_parts: Callabl
     parts = make_parts({"s3://b/1": png(DARK)})
     moderate(job(start(database, 1), "s3://b/1"), uuid4(), parts)
     newer = scripted_description(revision="2")
-    other = replace(parts, description=newer, detector_id=register_detector(database, newer.row()))
+    other = replace(
+        parts, detector=VlmDetector(ScriptedEngine(), newer), detector_id=register_detector(database, newer.row())
+    )
     scan = start(database, 1)
     moderate(job(scan, "s3://b/1"), uuid4(), other)
     assert findings(database, scan.id)["s3://b/1"].outcome == "judged"

@@ -16,6 +16,7 @@ from tests.integration.test_moderate import findings, job, png, start
 from tests.unit.test_pdq import jpeg
 from worker.database import Database, transaction
 from worker.database.detectors import register_detector
+from worker.detector.vlm import VlmDetector
 from worker.errors import EngineGenerateError
 from worker.messages import ImageRef, Policy
 from worker.moderate import moderate
@@ -30,7 +31,7 @@ FLAGS_ALL, FLAGS_NONE = Policy(fake_from=0.01, real_to=0.001), Policy(fake_from=
 def parts_of(database: Database, objects: dict[str, bytes], **changes: Any) -> Parts:
     description = scripted_description()
     detector_id = register_detector(database, description.row())
-    made = Parts(InMemoryImageStore(objects), database, ScriptedEngine(), description, detector_id)
+    made = Parts(InMemoryImageStore(objects), database, VlmDetector(ScriptedEngine(), description), detector_id)
     return replace(made, **changes)
 
 
@@ -120,7 +121,8 @@ def test_a_refused_image_has_a_hash_and_a_file_that_is_no_image_has_none(databas
     def refuse(_image: Image.Image) -> None:
         raise EngineGenerateError("no")
 
-    parts = parts_of(database, {"s3://b/1": photo(), "s3://b/2": b"text"}, engine=ScriptedEngine(fail=refuse))
+    refusing = VlmDetector(ScriptedEngine(fail=refuse), scripted_description())
+    parts = parts_of(database, {"s3://b/1": photo(), "s3://b/2": b"text"}, detector=refusing)
     scan = sweep(database, parts, "s3://b/1", "s3://b/2", "s3://b/gone")
     assert {row.outcome for row in findings(database, scan.id).values()} == {"failed"}
     assert [row.in_question for row in hashes(database).values()] == [False]
@@ -138,7 +140,7 @@ def test_a_verdict_is_never_copied_by_similarity(database: Database) -> None:
     """A copy with one more byte is judged itself, and may get another verdict."""
     parts = parts_of(database, {"s3://b/1": photo(), "s3://b/copy": photo() + b"x", "s3://b/other": photo(0, 60)})
     sweep(database, parts, "s3://b/1", policy=FLAGS_ALL)
-    fresh = replace(parts, engine=ScriptedEngine(lambda _: 0.0001))
+    fresh = replace(parts, detector=VlmDetector(ScriptedEngine(lambda _: 0.0001), scripted_description()))
     scan = sweep(database, fresh, "s3://b/copy", "s3://b/other", policy=FLAGS_ALL)
     assert {(row.outcome, row.verdict) for row in findings(database, scan.id).values()} == {("judged", "real")}
     real = [sha256 for sha256, row in hashes(database).items() if not row.in_question]

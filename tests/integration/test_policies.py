@@ -14,6 +14,8 @@ from producers import scans
 from producers.reporting import results
 from worker.database import Database, transaction
 from worker.database.detectors import register_detector
+from worker.detector.description import vlm_only
+from worker.detector.vlm import VlmDetector
 from worker.images import Decoding, decode
 from worker.messages import Explain, ImageRef, JudgeImages, Policy
 from worker.moderate import moderate
@@ -37,9 +39,13 @@ def make_parts(database: Database) -> Callable[..., Parts]:
         description = scripted_description(**changes)
         detector_id = register_detector(database, description.row())
         store = InMemoryImageStore({"s3://b/light": png(LIGHT)})
-        return Parts(store, database, ScriptedEngine(), description, detector_id)
+        return Parts(store, database, VlmDetector(ScriptedEngine(), description), detector_id)
 
     return make
+
+
+def looking(parts: Parts, look: Callable[[Image.Image], float]) -> Parts:
+    return replace(parts, detector=VlmDetector(ScriptedEngine(look), vlm_only(parts.description, "the script")))
 
 
 def judged(database: Database, parts: Parts, policy: Policy, **message: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -71,7 +77,7 @@ def test_the_detector_sees_images_as_its_description_says(database: Database, ma
     file = io.BytesIO()
     wide.save(file, "PNG")
     for fit in ("crop", "stretch"):
-        parts = replace(make_parts(preprocessing={"edge": 112, "fit": fit}), engine=ScriptedEngine(look))
+        parts = looking(make_parts(preprocessing={"edge": 112, "fit": fit}), look)
         assert isinstance(parts.store, InMemoryImageStore)
         parts.store.objects["s3://b/light"] = file.getvalue()
         judged(database, parts, Policy())
@@ -92,7 +98,7 @@ def test_the_stored_size_is_the_images_own_even_if_it_was_decoded_smaller(
     file = io.BytesIO()
     Image.linear_gradient("L").resize((901, 700)).save(file, "JPEG", exif=exif)
     parts = make_parts(preprocessing={"edge": 112, "decode": "reduced"})
-    parts = replace(parts, engine=ScriptedEngine(look))
+    parts = looking(parts, look)
     assert isinstance(parts.store, InMemoryImageStore)
     parts.store.objects["s3://b/light"] = file.getvalue()
     line, _policy = judged(database, parts, Policy())
@@ -111,7 +117,10 @@ def test_a_scan_keeps_the_thresholds_of_its_first_message(database: Database, ma
     scan = scans.start_scan(database, scans.Listing(sources=("s3://b/",)))
     one = JudgeImages(scan_id=scan.id, images=(ImageRef(uri="s3://b/gone"),))
     moderate(one, uuid4(), parts)
-    stricter = replace(parts, description=scripted_description(thresholds={"fake_from": 0.99, "real_to": 0.9}))
+    stricter = replace(
+        parts,
+        detector=VlmDetector(ScriptedEngine(), scripted_description(thresholds={"fake_from": 0.99, "real_to": 0.9})),
+    )
     moderate(one.model_copy(update={"images": (ImageRef(uri="s3://b/light"),)}), uuid4(), stricter)
     lines = {line["uri"]: line["verdict"] for line in results.rows(database, scan.id)}
     assert lines == {"s3://b/gone": None, "s3://b/light": "fake"}
@@ -155,10 +164,10 @@ def test_a_cut_answer_is_reused_only_where_it_would_be_cut_again(
 def test_a_flagged_image_that_the_detector_called_real_is_explained_and_marked(
     database: Database, make_parts: Callable[..., Parts]
 ) -> None:
-    parts = make_parts()
-    store, engine = parts.store, parts.engine
+    parts, engine = make_parts(), ScriptedEngine()
+    parts = replace(parts, detector=VlmDetector(engine, scripted_description()))
+    store = parts.store
     assert isinstance(store, InMemoryImageStore)
-    assert isinstance(engine, ScriptedEngine)
     store.objects["s3://b/light"] = png("#595959")  # a score of 0.35: the detector says real, and stops
     low = Policy(fake_from=0.3)
     lines = [

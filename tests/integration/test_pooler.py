@@ -26,6 +26,7 @@ from tests.conftest import IN_CI, drop_database, url_of
 from tests.integration.test_moderate import job, png, start
 from worker.database import Database, connect, transaction
 from worker.database.detectors import register_detector
+from worker.detector.vlm import VlmDetector
 from worker.errors import ConfigurationError
 from worker.migrate import MIGRATION_LOCK, check_schema, newest, upgrade
 from worker.moderate import moderate
@@ -102,7 +103,7 @@ def pooled(pooled_url: str) -> Iterator[Database]:
 def test_messages_are_moderated(pooled: Database, database: Database) -> None:
     """With prepared statements, most messages fail: a statement is prepared in one connection and used in another."""
     store, engine, description = InMemoryImageStore({}), ScriptedEngine(), scripted_description()
-    parts = Parts(store, pooled, engine, description, register_detector(pooled, description.row()))
+    parts = Parts(store, pooled, VlmDetector(engine, description), register_detector(pooled, description.row()))
     scan = start(pooled, 40)
 
     def work(number: int) -> None:

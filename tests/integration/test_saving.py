@@ -22,6 +22,7 @@ from worker.database import Database, connect, transaction
 from worker.database import findings as saving
 from worker.database.detectors import register_detector
 from worker.detector.verdicts import Answer, Judgement
+from worker.detector.vlm import VlmDetector
 from worker.errors import EngineGenerateError, ImageError, Reason
 from worker.messages import ImageRef, Policy
 from worker.moderate import moderate
@@ -39,7 +40,9 @@ def detector_id(database: Database) -> int:
 
 def parts_of(database: Database, detector_id: int, objects: dict[str, bytes | Exception], **more: Any) -> Parts:
     engine = more.pop("engine", None) or ScriptedEngine()
-    return Parts(InMemoryImageStore(objects), database, engine, scripted_description(), detector_id, **more)
+    return Parts(
+        InMemoryImageStore(objects), database, VlmDetector(engine, scripted_description()), detector_id, **more
+    )
 
 
 def delivery(scan: Scan, detector_id: int, **more: Any) -> Delivery:

@@ -17,6 +17,7 @@ from producers.reporting import results
 from producers.testing import InMemoryPublisher, InMemorySource
 from worker.database import Database, counters
 from worker.database.detectors import register_detector
+from worker.detector.vlm import VlmDetector
 from worker.errors import BrokerUnavailableError, DatabaseUnavailableError, ScanStateError
 from worker.messages import Explain, ImageRef, JudgeImages, Policy, messages_of
 from worker.moderate import moderate
@@ -50,7 +51,7 @@ class Archive:
     def parts(self, **changes: Any) -> Parts:
         description = scripted_description(**changes)
         detector_id = register_detector(self.database, description.row())
-        return Parts(InMemoryImageStore(self.images), self.database, self.engine, description, detector_id)
+        return Parts(InMemoryImageStore(self.images), self.database, VlmDetector(self.engine, description), detector_id)
 
     def start(self, rules: Rules | None = None, **options: Any) -> UUID:
         listing = scans.Listing(sources=("s3://b/",), rules=rules or Rules())

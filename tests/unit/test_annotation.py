@@ -10,7 +10,8 @@ import openai
 import pytest
 
 from tests.chat_server import Answer, ScriptedChat, serving
-from worker.detector.supply import load_description
+from worker.detector.description import vlm_only
+from worker.detector.loading import load_description
 from worker.detector.verdicts import Reader
 from worker.errors import AnnotationStoppedError, ConfigurationError, MalformedAnswerError, NotAnsweredError
 from worker.lab.annotation import prompts as prompts_module
@@ -122,7 +123,7 @@ def test_points_of_two_annotators_are_kept_and_grouped() -> None:
     ],
 )
 def test_an_explanation_must_not_contradict_the_label(label: int, explained: str, contradicts: bool) -> None:
-    description = load_description(Settings())
+    description = vlm_only(load_description(Settings()), "a test")
     one = record(label=label)
     answer = full_answer(one, explained, description.answer)
     assert answer.startswith("This is a real image. " if label else "This is a fake image. ")

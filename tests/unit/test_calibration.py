@@ -13,7 +13,7 @@ from sklearn.isotonic import IsotonicRegression
 from tests.conftest import DEMO_DETECTOR
 from tests.unit.predicting import drawn
 from worker.detector.calibration import Calibration
-from worker.detector.supply import load_description
+from worker.detector.loading import load_description
 from worker.errors import ConfigurationError
 from worker.lab.evaluation.calibrate import scores
 from worker.lab.evaluation.fitting import Method, fit

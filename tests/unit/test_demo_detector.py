@@ -7,7 +7,8 @@ from pathlib import Path
 from deploy.demo import checkpoint
 from deploy.demo.vocabulary import make_tokenizer
 from tests.conftest import DEMO_DETECTOR
-from worker.detector.supply import load_description, supply
+from worker.detector.loading import load_description
+from worker.detector.supply import supply
 from worker.lab.training.recipe import load_recipe
 from worker.settings import Settings
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import DEMO_DETECTOR
-from worker.detector.description import DetectorDescription, Preprocessing
-from worker.detector.supply import load_description
+from worker.detector.description import DetectorDescription, Preprocessing, VlmDescription, parse_description, vlm_only
+from worker.detector.loading import load_description
 from worker.errors import ConfigurationError
 from worker.images import Decoding, Fit
 from worker.messages import Explain
@@ -17,12 +17,20 @@ MINIMAL = "name = 'x'\nmodel = 'm'\nprompt = 'p'\n"
 PROMPTS = "[prompts]\np = '<image>What?'\n"
 
 
-def parsed(text: str, **changes: Any) -> DetectorDescription:
-    return DetectorDescription.parse(text, where="x.toml", changes=changes)
+def parsed(text: str, **overrides: Any) -> VlmDescription:
+    return vlm_only(parse_description(text, where="x.toml", load=_no_stages, overrides=overrides), "a test")
+
+
+def described(**settings: Any) -> VlmDescription:
+    return vlm_only(load_description(Settings(**settings)), "a test")
+
+
+def _no_stages(stage: str, name: str) -> DetectorDescription:
+    raise AssertionError(stage, name)
 
 
 def test_fakevlm_is_asked_as_its_authors_ask_it() -> None:
-    description = load_description(Settings())
+    description = described()
     assert description.prompt_text == "<image>Does the image looks real/fake?"
     assert (description.preprocessing.revision, description.engine.max_model_len) == ("clip-pillow-1@336", 800)
     assert (description.engine.dtype, description.engine.quantization) == ("float16", None)
@@ -31,7 +39,7 @@ def test_fakevlm_is_asked_as_its_authors_ask_it() -> None:
 
 
 def test_the_chat_prompt_can_be_chosen() -> None:
-    chat = load_description(Settings(prompt="llava-chat"))
+    chat = described(prompt="llava-chat")
     assert chat.prompt_text == "USER: <image>\nDoes the image looks real/fake? ASSISTANT:"
     assert chat.identity["prompt_revision"] == "llava-chat"
 
@@ -144,7 +152,7 @@ def test_an_error_in_a_description_names_its_place(text: str, said: str) -> None
 
 
 def test_changes_from_the_environment_are_checked_like_the_file() -> None:
-    assert parsed(MINIMAL + PROMPTS, **{"engine.dtype": "bfloat16"}).engine.dtype == "bfloat16"
+    assert parsed(MINIMAL + PROMPTS, dtype="bfloat16").engine.dtype == "bfloat16"
     with pytest.raises(ConfigurationError, match="prompt must be one of p, not q"):
         parsed(MINIMAL + PROMPTS, prompt="q")
 

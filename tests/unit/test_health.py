@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from worker.detector.vlm import VlmDetector
 from worker.errors import ConfigurationError, EngineDeadError
 from worker.health import Health, Status
-from worker.testing import ScriptedEngine
+from worker.testing import ScriptedEngine, scripted_description
 
 
 class Deaths:
@@ -41,20 +42,20 @@ def said(port: int | None, path: str) -> tuple[int, Any]:
 
 
 def test_an_engine_that_dies_while_idle_is_noticed_once() -> None:
-    engine, deaths = ScriptedEngine(), Deaths()
-    with Health(deaths, interval_s=0.01).watching(engine):
+    detector, deaths = VlmDetector(ScriptedEngine(), scripted_description()), Deaths()
+    with Health(deaths, interval_s=0.01).watching(detector):
         assert not deaths.happened.wait(0.1)
-        engine.close()
+        detector.close()
         assert deaths.happened.wait(5)
         threading.Event().wait(0.1)
     assert [str(error) for error in deaths.errors] == ["the scripted engine is dead"]
 
 
 def test_an_engine_that_is_closed_after_the_watch_is_not_reported() -> None:
-    engine, deaths = ScriptedEngine(), Deaths()
-    with Health(deaths, interval_s=0.01).watching(engine):
+    detector, deaths = VlmDetector(ScriptedEngine(), scripted_description()), Deaths()
+    with Health(deaths, interval_s=0.01).watching(detector):
         pass
-    engine.close()
+    detector.close()
     assert not deaths.happened.wait(0.1)
 
 
@@ -72,11 +73,11 @@ def test_the_endpoint_answers_with_the_status(status: Status, ready: int, live: 
 
 
 def test_a_dead_engine_is_reported_with_its_reason() -> None:
-    engine, deaths = ScriptedEngine(), Deaths()
+    detector, deaths = VlmDetector(ScriptedEngine(), scripted_description()), Deaths()
     health = Health(deaths, interval_s=0.01)
-    with health.served(0) as port, health.watching(engine):
+    with health.served(0) as port, health.watching(detector):
         health.status = Status.READY
-        engine.close()
+        detector.close()
         assert deaths.happened.wait(5)
         dead = {"status": "dead", "reason": "the scripted engine is dead"}
         assert said(port, "/health") == (503, dead)

@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from tests.conftest import DEMO_DETECTOR
-from worker.detector.description import DetectorDescription
+from worker.detector.description import VlmDescription
 from worker.detector.engine import Engine
 from worker.errors import ConfigurationError
 from worker.lab.datasets.records import Record
@@ -50,7 +50,7 @@ def stage_of(**fields: Any) -> Stage:
 class Lesson:
     """Makes the examples of a stage."""
 
-    def __init__(self, data: TrainingSet, processor: Any, description: DetectorDescription) -> None:
+    def __init__(self, data: TrainingSet, processor: Any, description: VlmDescription) -> None:
         self.data, self.processor, self.description = data, processor, description
 
     def answers(
@@ -64,7 +64,7 @@ class Lesson:
 
 
 @pytest.fixture
-def lesson(data: TrainingSet, processor: Any, description: DetectorDescription) -> Lesson:
+def lesson(data: TrainingSet, processor: Any, description: VlmDescription) -> Lesson:
     return Lesson(data, processor, description)
 
 

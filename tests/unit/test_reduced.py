@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from worker.detector.description import Preprocessing
+from worker.detector.vlm import VlmDetector
 from worker.errors import ImageError, Reason
 from worker.images import MAX_PIXELS, Decoding, Fit, SizeLimits, decode, open_for, open_image, to_square
 from worker.lab.datasets.records import Record
@@ -174,8 +175,9 @@ def test_an_evaluation_sees_what_the_worker_sees(decoding: Decoding, tmp_path: P
         seen.append(image.tobytes())
         return 0.5
 
+    description = scripted_description(preprocessing={"edge": EDGE, "decode": decoding})
     parts = EvaluationParts(
-        scripted_description(preprocessing={"edge": EDGE, "decode": decoding}), lambda: ScriptedEngine(look),
+        description, lambda: VlmDetector(ScriptedEngine(look), description),
         InMemoryImageStore({"s3://b/0.jpg": data}), "s3://b", lambda _fault: None,
         perturbations=("clean", "jpeg_70", "flip"),
     )  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import DEMO_DETECTOR
 from worker.detector.calibration import Calibration
 from worker.detector.description import DetectorDescription, Thresholds
-from worker.detector.supply import load_description
+from worker.detector.loading import load_description
 from worker.errors import ConfigurationError
 from worker.lab.evaluation.storing import output_file, store
 from worker.settings import Settings

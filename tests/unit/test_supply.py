@@ -25,11 +25,12 @@ from structlog.testing import capture_logs
 from tests.conftest import DEMO_DETECTOR
 from tests.processes import wait_for
 from tests.unit.bad_models import BAD, WEIGHTS, broken, copied, edit, reweigh, shards, sparse
-from worker.detector.description import DetectorDescription
+from worker.detector.description import DetectorDescription, vlm_only
 from worker.detector.inspection import inspect
+from worker.detector.loading import load_description
 from worker.detector.memory import available_bytes
 from worker.detector.s3_model import S3Model
-from worker.detector.supply import load_description, supply
+from worker.detector.supply import supply
 from worker.errors import ConfigurationError, StorageUnavailableError
 from worker.settings import Settings
 
@@ -467,7 +468,7 @@ def test_weights_of_eight_bits_need_a_quarter_of_float32(tmp_path: Path) -> None
 
 def test_the_cache_of_an_answer_is_counted_and_fp8_takes_a_quarter() -> None:
     settings = given()
-    limits = load_description(settings).engine.model_copy(update={"max_model_len": 10**10})
+    limits = vlm_only(load_description(settings), "a test").engine.model_copy(update={"max_model_len": 10**10})
     for kind, said in (("auto", "40960.0 GB for one answer"), ("fp8", "10240.0 GB for one answer")):
         changed = limits.model_copy(update={"kv_cache_dtype": kind})
         with pytest.raises(ConfigurationError, match=said):

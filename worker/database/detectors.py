@@ -1,5 +1,8 @@
 """The rows of detectors that workers started with."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
@@ -23,3 +26,17 @@ def started_last(session: Session) -> Detector | None:
     """The detector that a worker started with last; None before the first. Producers reuse its verdicts."""
     started = select(Detector).where(col(Detector.started_at).is_not(None))
     return session.execute(started.order_by(col(Detector.started_at).desc()).limit(1)).scalars().first()
+
+
+def answer_limit(description: Mapping[str, Any]) -> int | None:
+    """Returns the most tokens of an answer from a stored description. None: the detector has no words.
+
+    Descriptions that were stored before there were kinds are of vision-language models.
+    """
+    match description.get("kind"):
+        case "classifier":
+            return None
+        case "cascade":
+            return answer_limit(description["judge"])
+        case _:
+            return int(description["answer"]["max_tokens"])

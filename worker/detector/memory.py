@@ -25,6 +25,11 @@ def weight_bytes(tensors: Iterable[Tensor], limits: EngineLimits, *, packed: boo
     return (1 if limits.quantization else _BYTES[limits.dtype]) * sum(tensor.elements for tensor in tensors)
 
 
+def bytes_as(tensors: Iterable[Tensor], dtype: str) -> int:
+    """Returns the bytes of all numbers of the tensors in this number format."""
+    return _BYTES[dtype] * sum(tensor.elements for tensor in tensors)
+
+
 def cache_bytes(text_config: Any, limits: EngineLimits) -> int:
     """Returns the bytes of the keys and values of one sequence of max_model_len tokens, in all layers."""
     heads = getattr(text_config, "num_key_value_heads", None) or text_config.num_attention_heads
@@ -34,8 +39,11 @@ def cache_bytes(text_config: Any, limits: EngineLimits) -> int:
     return int(2 * text_config.num_hidden_layers * heads * width * bytes_each * limits.max_model_len)
 
 
-def available_bytes(engine: str, gpu_memory_utilization: float) -> tuple[int, str]:
-    """Returns how many bytes the engine may take, and of which memory. vLLM takes only a share of a GPU's memory."""
+def available_bytes(engine: str, gpu_memory_utilization: float, *, on_cpu: bool = False) -> tuple[int, str]:
+    """Returns how many bytes the engine may take, and of which memory. vLLM takes only a share of a GPU's memory.
+
+    With `on_cpu`, it runs on the CPU even if there is a GPU.
+    """
     if engine == "vllm":
         from vllm.platforms import current_platform  # noqa: PLC0415 - asks NVML, so that CUDA stays untouched
 
@@ -46,7 +54,7 @@ def available_bytes(engine: str, gpu_memory_utilization: float) -> tuple[int, st
             except Exception as error:  # noqa: BLE001 - NVML does not know every driver and every slice of a GPU
                 log.warning("memory_unknown", reason=str(error))
                 return sys.maxsize, "unknown"
-    else:
+    elif not on_cpu:
         import torch  # noqa: PLC0415
 
         if torch.cuda.is_available():

@@ -1,30 +1,92 @@
-"""Starts the engine that FAKESWEEP_ENGINE names, for the worker and for an evaluation."""
+"""Fetches and starts the detector that a description describes, for the worker and for an evaluation."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from worker.detector.description import DetectorDescription
+from worker.detector.cascade import CascadeDetector
+from worker.detector.description import (
+    CascadeDescription,
+    ClassifierDescription,
+    DetectorDescription,
+    VlmDescription,
+)
+from worker.detector.detector import Detector
 from worker.detector.engine import Engine, not_importable
 from worker.detector.supply import supply
+from worker.detector.vlm import VlmDetector
 from worker.errors import ConfigurationError
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 
-def start_detector(description: DetectorDescription, settings: Settings) -> tuple[DetectorDescription, Engine]:
-    """Fetches the model and starts its engine. Returns the description with its true revision, and the engine.
+@dataclass(frozen=True)
+class SuppliedDetector:
+    """A detector whose models are on this machine, inspected. `folders` are theirs, by the names of the models.
 
-    Raises like supply() and start_engine().
+    `description` has their true revisions.
     """
-    description, folder = supply(description, settings)
-    return description, start_engine(description, folder, settings)
+
+    description: DetectorDescription
+    folders: dict[str, Path]
+    settings: Settings
+
+    def start(self) -> Detector:
+        """Starts the detector. Raises ConfigurationError if an engine cannot be imported, finds no device to run on, or
+        cannot load the model.
+        """
+        return _start(self.description, self.folders, self.settings)
 
 
-def start_engine(description: DetectorDescription, folder: Path, settings: Settings) -> Engine:
+def supply_detector(description: DetectorDescription, settings: Settings) -> SuppliedDetector:
+    """Fetches and inspects all models of a detector. Raises like supply()."""
+    if not isinstance(description, CascadeDescription):
+        description, folder = supply(description, settings)
+        return SuppliedDetector(description, {description.model: folder}, settings)
+    stages = [supply_detector(one, settings) for one in (description.first, description.judge)]
+    return SuppliedDetector(
+        description.with_stages(*(one.description for one in stages)),
+        {model: folder for one in stages for model, folder in one.folders.items()},
+        settings,
+    )
+
+
+def start_detector(description: DetectorDescription, settings: Settings) -> Detector:
+    """Fetches the models of a detector and starts it. Raises like supply() and SuppliedDetector.start()."""
+    return supply_detector(description, settings).start()
+
+
+def _start(description: DetectorDescription, folders: dict[str, Path], settings: Settings) -> Detector:
+    match description:
+        case CascadeDescription():
+            first = _start(description.first, folders, settings)
+            try:
+                return CascadeDetector(description, first, _start(description.judge, folders, settings))
+            except BaseException:
+                first.close()
+                raise
+        case ClassifierDescription():
+            return _start_classifier(description, folders[description.model], settings)
+        case VlmDescription():
+            return VlmDetector(start_engine(description, folders[description.model], settings), description)
+        case _:
+            raise TypeError(description)
+
+
+def _start_classifier(description: ClassifierDescription, folder: Path, settings: Settings) -> Detector:
+    log.info("classifier_starting", detector=description.name, model=str(folder))
+    try:
+        from worker.detector.classifier import ClassifierDetector  # noqa: PLC0415
+    except ImportError as error:
+        raise not_importable("transformers", error) from error
+    return ClassifierDetector(description, folder, stall_s=settings.engine_stall_s)
+
+
+def start_engine(description: VlmDescription, folder: Path, settings: Settings) -> Engine:
     """Starts the engine that FAKESWEEP_ENGINE names. Only the packages of this engine are imported.
 
     Raises ConfigurationError if the engine cannot be imported, finds no device to run on, or cannot load the model.

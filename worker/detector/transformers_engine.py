@@ -10,7 +10,7 @@ import torch
 from PIL.Image import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from worker.detector.description import DetectorDescription
+from worker.detector.description import VlmDescription
 from worker.detector.engine import Completion, Step
 from worker.detector.progress import Progress
 from worker.detector.tokens import texts, verdict_tokens
@@ -25,7 +25,7 @@ class TransformersEngine:
 
     name = "transformers"
 
-    def __init__(self, description: DetectorDescription, folder: Path, *, stall_s: float = 300) -> None:
+    def __init__(self, description: VlmDescription, folder: Path, *, stall_s: float = 300) -> None:
         limits = description.engine
         if limits.quantization or limits.kv_cache_dtype != "auto":
             raise ConfigurationError(

@@ -9,11 +9,11 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from worker.detector.statements import Grammar, Mood, Statement
-from worker.tables import Verdict
+from worker.tables import Stage, Verdict
 from worker.texts import storable
 
 if TYPE_CHECKING:  # producers import this module without the modules for images
-    from worker.detector.description import DetectorDescription
+    from worker.detector.description import VlmDescription
     from worker.detector.engine import Completion, Step
 
 
@@ -31,7 +31,8 @@ class Judgement:
 
     `log_odds` is log P(fake) - log P(real) at the verdict token, in nats. `score` is P(fake) in 0..1, calibrated. Both
     are None if undecided. `contradicts`: the explanation says the opposite of the answer. `cut_off`: the limit on its
-    length ended the answer.
+    length ended the answer. `stage` is the stage of a cascade that gave the judgement, and `first_score` what its first
+    stage said.
     """
 
     answer: Answer
@@ -44,6 +45,8 @@ class Judgement:
     prompt_tokens: int
     completion_tokens: int
     latency_ms: int
+    stage: Stage | None = None
+    first_score: float | None = None
 
 
 def verdict_of(score: float | None, *, fake_from: float, real_to: float) -> Verdict:
@@ -61,7 +64,7 @@ _REAL_WORDS = ("real", "authentic", "genuine", "unaltered", "unedited", "unmanip
 class Reader:
     """Reads the answers of one detector."""
 
-    def __init__(self, description: "DetectorDescription") -> None:
+    def __init__(self, description: "VlmDescription") -> None:
         form = description.answer
         self._openings = tuple(sentence.rstrip(".!").lower() for sentence in (form.fake, form.real))
         self._calibration = description.calibration

@@ -6,11 +6,11 @@ from vllm import AsyncEngineArgs
 from vllm.platforms import current_platform
 
 from worker.detector.admission import step_tokens
-from worker.detector.description import DetectorDescription
+from worker.detector.description import VlmDescription
 from worker.settings import Settings
 
 
-def engine_args(description: DetectorDescription, folder: Path, settings: Settings) -> AsyncEngineArgs:
+def engine_args(description: VlmDescription, folder: Path, settings: Settings) -> AsyncEngineArgs:
     """Returns vLLM's arguments. Both caches are off: the image comes first, so unique images share no prefix."""
     limits = description.engine
     return AsyncEngineArgs(

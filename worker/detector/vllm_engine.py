@@ -18,7 +18,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError as VllmEngineDeadError
 
 from worker.detector.admission import admission
-from worker.detector.description import DetectorDescription
+from worker.detector.description import VlmDescription
 from worker.detector.engine import Completion, Step
 from worker.detector.llava_inputs import Prompt, inputs_for
 from worker.detector.progress import Progress
@@ -39,7 +39,7 @@ class VllmEngine:
 
     name = "vllm"
 
-    def __init__(self, description: DetectorDescription, folder: Path, settings: Settings) -> None:
+    def __init__(self, description: VlmDescription, folder: Path, settings: Settings) -> None:
         self._description = description
         self._progress = Progress(settings.engine_stall_s)
         self.on_gpu = not current_platform.is_cpu()

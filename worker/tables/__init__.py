@@ -17,7 +17,7 @@ one per month for submissions (`live_2026_11`). So an old scan is dropped, and n
 from worker.tables.columns import NAMING
 from worker.tables.desk import ApiToken, Claim, IdempotencyKey, Login, Look, Scope, SecondLook, Skip
 from worker.tables.events import RECORDED, Event, EventKind, Maker, ReplacedFailure
-from worker.tables.findings import Detector, Finding, Outcome, StoredObject, StoredVerdict, Verdict
+from worker.tables.findings import Detector, Finding, Outcome, Stage, StoredObject, StoredVerdict, Verdict
 from worker.tables.kept import ContentExternalId, ContentHistory, ContentPlace, FlaggedDaily, HourlyCount
 from worker.tables.provenance import ContentProvenance
 from worker.tables.reviews import (
@@ -71,6 +71,7 @@ __all__ = [
     "Scope",
     "SecondLook",
     "Skip",
+    "Stage",
     "Statement",
     "StoredObject",
     "StoredVerdict",

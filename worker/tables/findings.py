@@ -28,6 +28,18 @@ class Verdict(StrEnum):
     REAL = "real"
 
 
+class Stage(StrEnum):
+    """Which stage of a cascade gave a verdict: the first one cleared the image, or the judge saw it.
+
+    `audit` is the judge, too: it saw an image that the first stage would have cleared, to find out how often the first
+    stage is wrong.
+    """
+
+    FIRST = "first"
+    JUDGE = "judge"
+    AUDIT = "audit"
+
+
 class Detector(SQLModel, table=True):
     """A model, its revision, and everything else that can change a score. Verdicts name it by `id`.
 
@@ -79,12 +91,14 @@ class StoredVerdict(SQLModel, table=True):
     judged. `width` and `height` are those of the upright image, in pixels. `explain` is the mode in which the detector
     was asked: an answer that ends early for a real image explains less than a full one. `cut_off`: the limit on its
     length ended the answer. `maker_id` is the row of `makers`; verdicts from before migration 0015 have none.
+    `stage` is a Stage, and `first_score` the score of a cascade's first stage; both are None for other detectors.
     """
 
     __tablename__ = "verdicts"
     __table_args__ = (
         CheckConstraint("answer IN ('fake', 'real', 'undecided')", name="answer"),
         CheckConstraint("score BETWEEN 0 AND 1", name="score"),
+        one_of("stage", Stage),
         Index(None, "sha256", "detector_id", "id"),
     )
 
@@ -107,6 +121,8 @@ class StoredVerdict(SQLModel, table=True):
     latency_ms: int
     created_at: datetime = timestamp()
     maker_id: int | None = Field(default=None, sa_type=BigInteger)
+    stage: str | None = Field(default=None, sa_type=String(8))
+    first_score: float | None = None
 
 
 class Finding(SQLModel, table=True):

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from worker.detector.description import DetectorDescription
+from worker.detector.description import ClassifierDescription, DetectorDescription
 from worker.detector.engine import not_importable
+from worker.detector.inspection.classifier import CLASSIFIER_CHECKS
 from worker.detector.inspection.content import CONTENT_CHECKS, quiet_transformers
-from worker.detector.inspection.files import FILE_CHECKS
+from worker.detector.inspection.files import CLASSIFIER_FILE_CHECKS, FILE_CHECKS
 from worker.detector.inspection.model import ModelFolder
 
 
@@ -16,11 +17,12 @@ def inspect(folder: Path, description: DetectorDescription, *, engine: str, gpu_
     and does not use the GPU: its memory is for the engine.
     """
     model = ModelFolder(folder, description, engine, gpu_memory_utilization)
-    for check in FILE_CHECKS:
+    classifies = isinstance(description, ClassifierDescription)
+    for check in CLASSIFIER_FILE_CHECKS if classifies else FILE_CHECKS:
         check(model)
     try:
         with quiet_transformers():
-            for check in CONTENT_CHECKS:
+            for check in CLASSIFIER_CHECKS if classifies else CONTENT_CHECKS:
                 check(model)
     except ImportError as error:
-        raise not_importable(engine, error) from error
+        raise not_importable("transformers" if classifies else engine, error) from error

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import structlog
 
@@ -41,7 +42,7 @@ def _check_vllm_knows_it(model: ModelFolder) -> None:
 
 
 def _check_memory(model: ModelFolder) -> None:
-    limits = model.description.engine
+    limits = model.vlm.engine
     packed = bool(model.raw_config.get("quantization_config"))
     weights = weight_bytes(model.tensors.values(), limits, packed=packed)
     cache = cache_bytes(model.config.get_text_config(), limits)
@@ -59,7 +60,7 @@ def _check_memory(model: ModelFolder) -> None:
 def _check_prompt(model: ModelFolder) -> None:
     from transformers import AutoProcessor  # noqa: PLC0415
 
-    placeholder, answer = model.description.image_placeholder, model.description.answer
+    placeholder, answer = model.vlm.image_placeholder, model.vlm.answer
     try:
         processor = AutoProcessor.from_pretrained(model.folder)
         ids = processor.tokenizer.encode(placeholder, add_special_tokens=False)
@@ -77,15 +78,23 @@ def _check_prompt(model: ModelFolder) -> None:
 
 
 def _check_weights_fit_the_config(model: ModelFolder) -> None:
-    """Loads the model onto torch's meta device, which keeps shapes and reads no weights: 0.1 s for any size."""
     from transformers import AutoModelForImageTextToText  # noqa: PLC0415
+
+    compare_weights(model, AutoModelForImageTextToText)
+
+
+def compare_weights(model: ModelFolder, auto_class: Any) -> None:
+    """Raises ConfigurationError if weights are missing or have other shapes than config.json says.
+
+    Loads the model onto torch's meta device, which keeps shapes and reads no weights: 0.1 s for any size.
+    """
     from transformers.utils import is_accelerate_available  # noqa: PLC0415
 
     if model.raw_config.get("quantization_config") or not is_accelerate_available():
         log.info("weights_not_compared", model=str(model.folder))  # they are quantised, or accelerate is not installed
         return
     try:
-        _, found = AutoModelForImageTextToText.from_pretrained(
+        _, found = auto_class.from_pretrained(
             model.folder, device_map="meta", ignore_mismatched_sizes=True, output_loading_info=True
         )
     except Exception as error:

@@ -36,6 +36,9 @@ def _check_tokenizer_and_processor(model: ModelFolder) -> None:
             refuse_pointer(path)
 
 
+CLASSIFIER_FILE_CHECKS: tuple[Callable[[ModelFolder], None], ...] = (_check_folder, _check_config, _check_weights)
+"""A classifier needs no tokenizer, and its description has the preprocessing."""
+
 FILE_CHECKS: tuple[Callable[[ModelFolder], None], ...] = (
     _check_folder,
     _check_config,

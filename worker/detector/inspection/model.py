@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from worker.detector.description import DetectorDescription
+from worker.detector.description import ClassifierDescription, DetectorDescription, VlmDescription, vlm_only
 from worker.detector.weights import Tensor, read_header, read_json, refusal, weight_files
 
 
@@ -17,6 +17,17 @@ class ModelFolder:
     description: DetectorDescription
     engine: str
     gpu_memory_utilization: float
+
+    @property
+    def vlm(self) -> VlmDescription:
+        """The description, for the checks that only vision-language models get."""
+        return vlm_only(self.description, "this check")
+
+    @property
+    def classifier(self) -> ClassifierDescription:
+        """The description, for the checks that only classifiers get."""
+        assert isinstance(self.description, ClassifierDescription)  # noqa: S101 - for the type checker
+        return self.description
 
     @cached_property
     def raw_config(self) -> dict[str, Any]:

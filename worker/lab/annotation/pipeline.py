@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from worker.detector.description import DetectorDescription
+from worker.detector.description import VlmDescription
 from worker.detector.verdicts import Reader
 from worker.errors import AnnotationStoppedError, ImageError, NotAnnotatedError, StorageUnavailableError
 from worker.images import DEFAULT_LIMITS, SizeLimits, open_image
@@ -46,7 +46,7 @@ class AnnotationParts:
     journal: Journal
     costs: Costs
     stop: Stop
-    description: DetectorDescription
+    description: VlmDescription
     store: ImageStore
     images: str
     """The folder or s3://bucket/prefix under which the records' images are."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worker.detector.supply import load_description
+from worker.detector.description import vlm_only
+from worker.detector.loading import load_description
 from worker.errors import ConfigurationError
 from worker.images import SizeLimits
 from worker.lab.annotation import pictures
@@ -68,7 +69,7 @@ def annotate_as_asked(
             journal=journal,
             costs=costs,
             stop=stop,
-            description=load_description(settings),
+            description=vlm_only(load_description(settings), "annotation"),
             store=open_stores(settings),
             images=options.images,
             concurrency=options.concurrency,

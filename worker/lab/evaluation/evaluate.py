@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from worker.cpus import default_threads
-from worker.detector.engine import Engine
-from worker.detector.judge import warm_up
-from worker.detector.start import start_engine
-from worker.detector.supply import load_description, supply
+from worker.detector.detector import Detector, warm_up
+from worker.detector.loading import load_description
+from worker.detector.start import supply_detector
 from worker.errors import ConfigurationError
 from worker.images import SizeLimits
 from worker.lab.datasets.digest import digest
@@ -76,19 +75,19 @@ def evaluate_detector(
 
 
 def _detector(settings: Settings) -> dict[str, Any]:
-    """Returns the description with its true revision, and the function that starts its engine."""
-    description, folder = supply(load_description(settings), settings)
+    """Returns the description with its true revision, and the function that starts it."""
+    supplied = supply_detector(load_description(settings), settings)
 
-    def start() -> Engine:
-        engine = start_engine(description, folder, settings)
+    def start() -> Detector:
+        detector = supplied.start()
         try:
-            warm_up(engine, description.preprocessing.edge)
+            warm_up(detector)
         except BaseException:
-            engine.close()
+            detector.close()
             raise
-        return engine
+        return detector
 
-    return {"description": description, "start": start}
+    return {"description": supplied.description, "start": start}
 
 
 def evaluate_records(

@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
 
 from PIL import Image
 
 from worker.detector.description import DetectorDescription
-from worker.detector.engine import Engine
-from worker.detector.judge import judge
-from worker.detector.verdicts import Judgement, Reader
+from worker.detector.detector import Detector
+from worker.detector.verdicts import Judgement
 from worker.errors import EngineGenerateError, ImageError, StorageUnavailableError
 from worker.images import DEFAULT_LIMITS, SizeLimits, decode, open_image, reduce_jpeg, to_square
 from worker.lab.datasets.images import cause_of, image_ref
@@ -33,7 +31,7 @@ class EvaluationParts:
     """The parts of an evaluation. The command makes the real ones, and tests give fakes."""
 
     description: DetectorDescription
-    start: Callable[[], Engine]
+    start: Callable[[], Detector]
     """Called once, and only if there is something to judge."""
     store: ImageStore
     images: str
@@ -45,11 +43,6 @@ class EvaluationParts:
     threads: int = 4
     """How many calls of the engine run at once. vLLM batches over all of them."""
     limits: SizeLimits = DEFAULT_LIMITS
-
-    @cached_property
-    def reader(self) -> Reader:
-        """Reads the engine's answers as the description says."""
-        return Reader(self.description)
 
 
 @dataclass(frozen=True)
@@ -71,8 +64,8 @@ def judge_records(records: Sequence[Record], journal: Journal, parts: Evaluation
     yield done
     if not tasks:
         return
-    with closing(parts.start()) as engine:
-        for chunk, predictions in _in_order(_chunks(tasks), engine, parts):
+    with closing(parts.start()) as detector:
+        for chunk, predictions in _in_order(_chunks(tasks), detector, parts):
             journal.add(predictions)
             done += sum(len(task.perturbations) for task in chunk)
             yield done
@@ -100,14 +93,14 @@ def _chunks(tasks: Sequence[_Task]) -> Iterator[list[_Task]]:
 
 
 def _in_order(
-    chunks: Iterator[list[_Task]], engine: Engine, parts: EvaluationParts
+    chunks: Iterator[list[_Task]], detector: Detector, parts: EvaluationParts
 ) -> Iterator[tuple[list[_Task], list[Prediction]]]:
     """Yields each chunk with its predictions. Several chunks run at once, but results and faults keep their order."""
     waiting: deque[tuple[list[_Task], Future[tuple[list[Prediction], list[Fault]]]]] = deque()
     with ThreadPoolExecutor(parts.threads, thread_name_prefix="evaluate") as pool:
         try:
             for chunk in chunks:
-                waiting.append((chunk, pool.submit(_predict, chunk, engine, parts)))
+                waiting.append((chunk, pool.submit(_predict, chunk, detector, parts)))
                 if len(waiting) > parts.threads:
                     yield _told(*waiting.popleft(), parts)
             while waiting:
@@ -125,7 +118,9 @@ def _told(
     return chunk, predictions
 
 
-def _predict(chunk: Sequence[_Task], engine: Engine, parts: EvaluationParts) -> tuple[list[Prediction], list[Fault]]:
+def _predict(
+    chunk: Sequence[_Task], detector: Detector, parts: EvaluationParts
+) -> tuple[list[Prediction], list[Fault]]:
     """Fetches and decodes each image once, perturbs it, and judges it like an image of a scan."""
     wanted: list[tuple[Record, str, str]] = []
     squares: list[Image.Image] = []
@@ -138,7 +133,7 @@ def _predict(chunk: Sequence[_Task], engine: Engine, parts: EvaluationParts) -> 
             wanted += [(task.record, sha256, one) for one in task.perturbations]
         except (ImageError, StorageUnavailableError) as error:
             faults.append(Fault(task.record.line, task.record.image, cause_of(error), str(error)))
-    judgements = judge(engine, parts.reader, squares, Policy(explain=parts.explain)) if squares else []
+    judgements = detector.judge(squares, Policy(explain=parts.explain)) if squares else []
     predictions = []
     for (record, sha256, perturbation), judgement in zip(wanted, judgements, strict=True):
         if isinstance(judgement, EngineGenerateError):

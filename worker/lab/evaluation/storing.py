@@ -5,18 +5,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import tomlkit
+from pydantic import BaseModel
 from tomlkit.items import Array, Table
 
 from worker.detector.calibration import Calibration
-from worker.detector.description import FILE, DetectorDescription, Thresholds
-from worker.detector.supply import DescriptionFile, find_source, load_description
+from worker.detector.description import FILE, CascadeDescription, DetectorDescription, Thresholds, parse_description
+from worker.detector.loading import DescriptionFile, find_source, load_description, stages_of
 from worker.errors import ConfigurationError
 from worker.files import replacing
 from worker.lab.evaluation.outputs import check_folder
 from worker.settings import Settings
-
-_CARRIED = ("model", "revision", "prompt", "engine.dtype", "engine.quantization", "engine.kv_cache_dtype")
-"""What load_description() may have overridden: the place of the model, and the settings of the environment."""
 
 
 def output_file(output: Path, settings: Settings, *, in_place: bool) -> Path:
@@ -35,25 +33,32 @@ def output_file(output: Path, settings: Settings, *, in_place: bool) -> Path:
 
 
 def store(calibration: Calibration, thresholds: Thresholds, path: Path, settings: Settings) -> None:
-    """Writes the description that `settings` name to `path`, with these two in it. Comments and order stay.
+    """Writes the description that `settings` name to `path`, with these two in it. See store_sections()."""
+    store_sections({"calibration": calibration, "thresholds": thresholds}, path, settings)
+
+
+def store_sections(sections: dict[str, BaseModel], path: Path, settings: Settings) -> None:
+    """Writes the description that `settings` name to `path`, with these tables in it. Comments and order stay.
 
     Overrides from the environment are written into the file. If the new file is in another folder, so is the place of a
     model beside the old file. Raises ConfigurationError if the file would describe another detector.
     """
     source, described = find_source(settings), load_description(settings)
-    wanted = described.model_copy(update={"calibration": calibration, "thresholds": thresholds})
-    own = DetectorDescription.parse(source.text, where=source.where)
+    wanted = described.model_copy(update=sections)
+    own = parse_description(source.text, where=source.where, load=stages_of(settings), overrides={})
     if path.parent == source.base and not settings.model:
         described = described.model_copy(update={"model": own.model})  # the same text leads to the same place
     document = tomlkit.parse(source.text)
-    for name in _CARRIED:
+    # What load_description() may have overridden: the place of the model, and the settings of the environment.
+    for name in () if isinstance(own, CascadeDescription) else ("model", *filter(None, own.overridable.values())):
         if attrgetter(name)(own) != attrgetter(name)(described):
             _put(document, name, attrgetter(name)(described))
     if own.checksums and not described.checksums:
         document.remove("checksums")
-    _fill(document, "calibration", calibration.model_dump(mode="json", exclude_defaults=True))
-    _fill(document, "thresholds", thresholds.model_dump())
-    _write(tomlkit.dumps(document), path, wanted)
+    for name, section in sections.items():
+        exclude = name == "calibration"  # its defaults mean that there is none
+        _fill(document, name, section.model_dump(mode="json", exclude_defaults=exclude, exclude_none=True))
+    _write(tomlkit.dumps(document), path, wanted, settings)
 
 
 def _put(document: tomlkit.TOMLDocument, name: str, value: str | None) -> None:
@@ -86,8 +91,8 @@ def _table(document: tomlkit.TOMLDocument, section: str) -> Table:
     return cast("Table", document[section])
 
 
-def _write(text: str, path: Path, wanted: DetectorDescription) -> None:
-    if DescriptionFile(text, str(path), path.parent).describe() != wanted:
+def _write(text: str, path: Path, wanted: DetectorDescription, settings: Settings) -> None:
+    if DescriptionFile(text, str(path), path.parent).describe(stages_of(settings), {}) != wanted:
         raise ConfigurationError(f"--output: {path} would describe another detector; copy its folder there first")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from worker.detector.calibration import Calibration
-from worker.detector.description import FILE, DetectorDescription, Thresholds
+from worker.detector.description import FILE, Thresholds, VlmDescription
 
 INDEX = "model.safetensors.index.json"
 _COPIED = ("*.json", "*.model", "*.txt", "*.jinja")
@@ -28,7 +28,7 @@ def old_name(name: str) -> str:
     return re.sub(r"^vision_tower\.(?!vision_model\.)", "vision_tower.vision_model.", name)
 
 
-def publish(saved: Path, base: Path, description: DetectorDescription, name: str, output: Path) -> DetectorDescription:
+def publish(saved: Path, base: Path, description: VlmDescription, name: str, output: Path) -> VlmDescription:
     """Turns `saved`, the output of save_pretrained, into `output`. Everything but the weights is copied from `base`.
 
     The weights are stored in the number format that the base's config.json names. Returns the new description.
@@ -74,7 +74,7 @@ def convert_weights(saved: Path, output: Path, dtype: torch.dtype) -> dict[str, 
     return checksums
 
 
-def _toml(description: DetectorDescription) -> str:
+def _toml(description: VlmDescription) -> str:
     """Returns the TOML of everything that differs from the defaults."""
     content = description.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     return f"# Written by fakesweep train; training.json says from what.\n{tomlkit.dumps(content)}"

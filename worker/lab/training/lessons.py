@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 
-from worker.detector.description import DetectorDescription
+from worker.detector.description import VlmDescription
 from worker.errors import ConfigurationError
 from worker.lab.datasets.records import Record
 from worker.lab.training.recipe import Stage
@@ -91,7 +91,7 @@ class Answers(Examples):
         length: int,
         seed: int,
         processor: Any,
-        description: DetectorDescription,
+        description: VlmDescription,
     ) -> None:
         super().__init__(data, stage, length, seed, processor)
         self._tokenizer, self._form = processor.tokenizer, description.answer
@@ -109,7 +109,7 @@ class Answers(Examples):
         }
 
 
-def prompt_ids(processor: Any, description: DetectorDescription, side: int) -> list[int]:
+def prompt_ids(processor: Any, description: VlmDescription, side: int) -> list[int]:
     """Returns the prompt as the model's processor writes it for an image of side x side, a token per visual patch."""
     ids: list[int] = processor.tokenizer(description.prompt_text)["input_ids"]
     image = processor.tokenizer.convert_tokens_to_ids(description.image_placeholder)
@@ -117,7 +117,7 @@ def prompt_ids(processor: Any, description: DetectorDescription, side: int) -> l
     return [*ids[:place], *[image] * (side // processor.patch_size) ** 2, *ids[place + 1 :]]
 
 
-def check_stage(stage: Stage, records: Sequence[Record], processor: Any, description: DetectorDescription) -> None:
+def check_stage(stage: Stage, records: Sequence[Record], processor: Any, description: VlmDescription) -> None:
     """Raises ConfigurationError if this model or these records do not fit the stage: now, and not hours later."""
     edge = description.preprocessing.edge
     where = f"--recipe: stage {stage.name}"

@@ -12,7 +12,7 @@ from accelerate import PartialState
 from peft import LoraConfig, get_peft_model
 from transformers import LlavaForConditionalGeneration, Trainer, TrainingArguments, set_seed
 
-from worker.detector.description import DetectorDescription
+from worker.detector.description import VlmDescription
 from worker.files import move_into_place
 from worker.lab.training.lessons import Answers, Classes, Collator, Examples, TowerClassifier
 from worker.lab.training.recipe import Part, Stage
@@ -36,7 +36,7 @@ class Lessons:
     """What every stage of a training needs."""
 
     data: TrainingSet
-    description: DetectorDescription
+    description: VlmDescription
     processor: Any
     seed: int
     save_steps: int

@@ -21,7 +21,7 @@ from accelerate import PartialState
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration
 
-from worker.detector.description import DetectorDescription
+from worker.detector.description import VlmDescription
 from worker.detector.verdicts import Answer, Reader
 from worker.detector.weights import refusal
 from worker.errors import ConfigurationError
@@ -50,7 +50,7 @@ class Job:
     """
 
     recipe: Recipe
-    description: DetectorDescription
+    description: VlmDescription
     base: Path
     name: str
     output: Path

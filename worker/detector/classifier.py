@@ -1,0 +1,132 @@
+"""An image classifier of transformers as a detector. It gives a score and no words."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from transformers import AutoModelForImageClassification
+
+from worker.detector.description import ClassifierDescription, Device, InputFit
+from worker.detector.labels import label_numbers
+from worker.detector.progress import Progress
+from worker.detector.turns import Turns
+from worker.detector.verdicts import Answer, Judgement
+from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError
+from worker.messages import Policy
+
+Floats = NDArray[np.float64]
+
+
+class ClassifierDetector:
+    """See worker.detector.detector.Detector. Threads take turns with the model; a live image waits for one batch."""
+
+    engine_name = "transformers"
+
+    def __init__(self, description: ClassifierDescription, folder: Path, *, stall_s: float = 300) -> None:
+        self.description = description
+        self._turns = Turns()
+        self._progress = Progress(stall_s)
+        self._device = _device(description.device)
+        self.on_gpu = self._device == "cuda"
+        self._pixels = Pixels(description)
+        self._model = load_classifier(description, folder).to(self._device)
+        self._fake, self._real = label_numbers(description.labels, self._model.config.id2label)
+        self._closed = False
+
+    def judge(
+        self, images: Sequence[Image.Image], policy: Policy, *, live: bool = False
+    ) -> list[Judgement | EngineGenerateError]:
+        """See Detector. `policy` has no effect: a classifier always gives a score, and never reasons."""
+        del policy
+        judgements: list[Judgement | EngineGenerateError] = []
+        with self._progress.images(len(images)):
+            for start in range(0, len(images), self.description.batch_size):
+                batch = images[start : start + self.description.batch_size]
+                began = time.monotonic()
+                log_odds = self._log_odds(self._pixels.of(batch), live=live)
+                latency_ms = round((time.monotonic() - began) * 1000)
+                judgements += [self._judgement(float(one), latency_ms) for one in log_odds]
+                self._progress.advance(len(batch))
+        return judgements
+
+    def _log_odds(self, pixels: torch.Tensor, *, live: bool) -> Floats:
+        """Returns log P(fake) - log P(real) in nats, of the shape (images,)."""
+        with self._turns.turn(live=live), torch.inference_mode():
+            self.check()
+            try:
+                logits = self._model(pixel_values=pixels.to(self._device, self._model.dtype)).logits.double()
+                # A label's probability is its share of the softmax, so the sum over all labels cancels out.
+                fake = logits[:, list(self._fake)].logsumexp(-1)
+                real = logits[:, list(self._real)].logsumexp(-1) if self._real else torch.zeros_like(fake)
+                found: Floats = (fake - real).cpu().numpy()
+                return found
+            except torch.AcceleratorError as error:  # the GPU itself has failed, and this process cannot use it again
+                raise EngineDeadError(f"the GPU failed: {error}") from error
+
+    def _judgement(self, log_odds: float, latency_ms: int) -> Judgement | EngineGenerateError:
+        if not np.isfinite(log_odds):
+            return EngineGenerateError("the classifier gave no finite number for this image")
+        answer = Answer.FAKE if log_odds > 0 else Answer.REAL
+        score = self.description.calibration.score(log_odds)
+        return Judgement(
+            answer, log_odds, score, "", None, contradicts=False, cut_off=False, prompt_tokens=0, completion_tokens=0,
+            latency_ms=latency_ms,
+        )  # fmt: skip
+
+    def check(self) -> None:
+        """See Detector."""
+        if self._closed:
+            raise EngineDeadError("the classifier was closed")
+        self._progress.check()
+
+    def close(self) -> None:
+        """See Detector."""
+        self._closed = True
+        self._model = None
+
+
+class Pixels:
+    """Makes a classifier's input of prepared squares."""
+
+    def __init__(self, description: ClassifierDescription) -> None:
+        form = description.input
+        self._edge, self._fit = description.input_edge, form.fit
+        self._mean, self._std = (np.asarray(values, np.float32) for values in (form.mean, form.std))
+
+    def of(self, squares: Sequence[Image.Image]) -> torch.Tensor:
+        """Returns (images, 3, edge, edge) float32 values of RGB squares."""
+        stacked = np.stack([np.asarray(self._fitted(square), np.float32) for square in squares])
+        values = (stacked / np.float32(255) - self._mean) / self._std
+        return torch.from_numpy(np.ascontiguousarray(values.transpose(0, 3, 1, 2)))
+
+    def _fitted(self, square: Image.Image) -> Image.Image:
+        edge = self._edge
+        if square.size == (edge, edge):
+            return square
+        if self._fit is InputFit.RESIZE:
+            return square.resize((edge, edge), Image.Resampling.BICUBIC)
+        left, top = (square.width - edge) // 2, (square.height - edge) // 2
+        return square.crop((left, top, left + edge, top + edge))
+
+
+def load_classifier(description: ClassifierDescription, folder: Path) -> Any:
+    """Returns the model, ready to judge on the CPU. Raises ConfigurationError if transformers cannot load it."""
+    try:
+        model = AutoModelForImageClassification.from_pretrained(folder, dtype=getattr(torch, description.dtype))
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ConfigurationError(
+            f"FAKESWEEP_MODEL: transformers cannot load {folder}: {type(error).__name__}: {error}"
+        ) from error
+    return model.eval()
+
+
+def _device(wanted: Device) -> str:
+    there = torch.cuda.is_available()
+    if wanted is Device.CUDA and not there:
+        raise ConfigurationError("FAKESWEEP_DETECTOR: device = cuda, but there is no GPU; set it to auto or cpu")
+    return "cuda" if there and wanted is not Device.CPU else "cpu"
