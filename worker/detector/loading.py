@@ -63,8 +63,12 @@ def load_description(settings: Settings) -> DetectorDescription:
 
     Raises ConfigurationError if there is none or it is not valid, and StorageUnavailableError if S3 is away.
     """
+    return _described(settings, stages_of(settings))
+
+
+def _described(settings: Settings, load: Callable[[str, str], DetectorDescription]) -> DetectorDescription:
     overrides = {name: value for name in _OVERRIDES if (value := getattr(settings, name)) is not None}
-    description = find_source(settings).describe(stages_of(settings), overrides)
+    description = find_source(settings).describe(load, overrides)
     if settings.model:
         if isinstance(description, CascadeDescription):
             raise ConfigurationError(
@@ -86,9 +90,15 @@ def stages_of(settings: Settings) -> Callable[[str, str], DetectorDescription]:
     def load(stage: str, name: str) -> DetectorDescription:
         kept = ("dtype", "quantization", "kv_cache_dtype") if stage == "judge" else ()
         cleared = {one: None for one in ("model", *_OVERRIDES) if one not in kept}
-        return load_description(settings.model_copy(update={"detector": name, **cleared}))
+        return _described(settings.model_copy(update={"detector": name, **cleared}), _no_cascade)
 
     return load
+
+
+def _no_cascade(stage: str, name: str) -> DetectorDescription:
+    raise ConfigurationError(
+        f"FAKESWEEP_DETECTOR: a stage of a cascade is a cascade itself ({stage} = {name}); name detectors of another kind"
+    )
 
 
 def _without_foreign_calibration(description: DetectorDescription, settings: Settings) -> DetectorDescription:

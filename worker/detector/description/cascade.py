@@ -64,9 +64,6 @@ class CascadeDescription(DetectorDescription):
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:
-        for stage in (self.first, self.judge):
-            if stage.kind is Kind.CASCADE:
-                raise ValueError("first and judge must not be cascades themselves")
         if self.first.preprocessing != self.judge.preprocessing:
             raise ValueError(
                 f"both stages see the same square, but first says {self.first.preprocessing.revision} and judge "
