@@ -1,6 +1,7 @@
 """The kinds of detectors: what their descriptions say, and which faults are found in them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,14 +34,14 @@ up_to = 0.01
 
 
 def described(
-    folder: Path, cascade: str = CASCADE, classifier: str = CLASSIFIER, **settings: str
+    folder: Path, cascade: str = CASCADE, classifier: str = CLASSIFIER, **settings: Any
 ) -> DetectorDescription:
     (folder / "look.toml").write_text(classifier)
     (folder / "both.toml").write_text(cascade)
     return load_description(Settings(detector=str(folder / "both.toml"), **settings))
 
 
-def cascade(folder: Path, **settings: str) -> CascadeDescription:
+def cascade(folder: Path, **settings: Any) -> CascadeDescription:
     found = described(folder, **settings)
     assert isinstance(found, CascadeDescription)
     return found

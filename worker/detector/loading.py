@@ -97,7 +97,7 @@ def stages_of(settings: Settings) -> Callable[[str, str], DetectorDescription]:
 
 def _no_cascade(stage: str, name: str) -> DetectorDescription:
     raise ConfigurationError(
-        f"FAKESWEEP_DETECTOR: a stage of a cascade is a cascade itself ({stage} = {name}); name detectors of another kind"
+        f"FAKESWEEP_DETECTOR: a stage of a cascade is a cascade itself ({stage} = {name}); name another kind"
     )
 
 
