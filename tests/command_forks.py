@@ -58,7 +58,6 @@ def run_fork(
         json.dump({"arguments": arguments, "environment": dict(environment), "folder": str(folder)}, request)
         request.flush()
         request.seek(0)
-        connection.settimeout(timeout_s)
         connection.connect(server()[0])
         socket.send_fds(connection, [b"r"], [file.fileno() for file in (request, nothing, output, errors)])
         code = _ended(connection, ["fakesweep", *arguments], timeout_s)
@@ -71,6 +70,7 @@ def _ended(connection: socket.socket, command: Sequence[str], timeout_s: float) 
     """Waits for the command. Returns its return code, or minus the number of the signal that has ended it."""
     with connection.makefile("r") as answers:
         number = int(answers.readline())
+        connection.settimeout(timeout_s)
         try:
             return int(answers.readline())
         except TimeoutError:

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 from typing import NoReturn
 
 LIBRARIES = (
@@ -43,6 +44,9 @@ def serve(listening: socket.socket) -> None:
             listening.close()
             attend(connection)
         connection.close()
+    address = Path(listening.getsockname())
+    address.unlink()
+    address.parent.rmdir()
 
 
 def attend(connection: socket.socket) -> None:
