@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -76,14 +76,17 @@ class Stack(_Section):
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def score(self, log_odds: Mapping[str, float]) -> float:
-        """Returns P(fake) in 0..1 from each detector's log-odds, by fingerprint. Raises KeyError if one is missing.
+        """Returns P(fake) in 0..1 from each detector's log-odds, by fingerprint. Raises KeyError if one is missing."""
+        weights = [one.weight for one in self.detectors]
+        return stacked_score(self.offset, weights, [log_odds[one] for one in self.fingerprints])
 
-        The function `stacked_score` of the database computes the same, in the same order.
-        """
-        evidence = 0.0
-        for one in self.detectors:  # not sum(), which rounds differently from Postgres since Python 3.12
-            evidence += one.weight * max(-MOST, min(log_odds[one.fingerprint], MOST))
-        return 1.0 / (1.0 + math.exp(max(-_STEEPEST, min(-(self.offset + evidence), _STEEPEST))))
+
+def stacked_score(offset: float, weights: Sequence[float], log_odds: Sequence[float]) -> float:
+    """Returns P(fake) in 0..1. The function of the same name in the database does the same steps in the same order."""
+    evidence = 0.0
+    for weight, one in zip(weights, log_odds, strict=True):  # not sum(), which Python 3.12 rounds in another way
+        evidence += weight * max(-MOST, min(one, MOST))
+    return 1.0 / (1.0 + math.exp(max(-_STEEPEST, min(-(offset + evidence), _STEEPEST))))
 
 
 def parse_stack(text: str, *, where: str) -> Stack:
