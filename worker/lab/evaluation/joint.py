@@ -62,7 +62,7 @@ class Joint:
     @cached_property
     def decided(self) -> Truths:
         """Which images have log-odds of all detectors, of the shape (images,)."""
-        return ~np.isnan(self.log_odds).any(axis=1)
+        return np.asarray(~np.isnan(self.log_odds).any(axis=1), dtype=np.bool_)
 
 
 def print_of(evaluated: Evaluated) -> str:

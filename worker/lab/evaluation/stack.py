@@ -1,5 +1,6 @@
 """Stacks detectors on one labelled set and measures the stack on another: fit, choose thresholds, report, warn."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -103,8 +104,9 @@ def stack(fit: Joint, report: Joint, wanted: Wanted, *, resamples: int = RESAMPL
 
 def _scores(log_odds: Floats, offset: float, weights: Sequence[float]) -> Floats:
     """Returns the scores of log-odds of the shape (images, detectors). NaN where any of them is NaN."""
-    rows = zip(log_odds.tolist(), np.isnan(log_odds).any(axis=1), strict=True)
-    return np.array([np.nan if undecided else stacked_score(offset, weights, row) for row, undecided in rows])
+    return np.array([
+        np.nan if any(map(math.isnan, row)) else stacked_score(offset, weights, row) for row in log_odds.tolist()
+    ])  # fmt: skip
 
 
 def _own(joint: Joint, number: int) -> Floats:
