@@ -27,7 +27,8 @@ def store_stack(database: Database, stack: Stack) -> bool:
     """
     with transaction(database) as session:
         asked = select(col(Detector.fingerprint), col(Detector.id))
-        known = dict(session.execute(asked.where(col(Detector.fingerprint).in_(stack.fingerprints))).tuples().all())
+        rows = session.execute(asked.where(col(Detector.fingerprint).in_(stack.fingerprints)))
+        known = {row.fingerprint: row.id for row in rows}
         for one in stack.detectors:
             if one.fingerprint not in known:
                 raise ConfigurationError(

@@ -44,7 +44,7 @@ class Stack(_Section):
     """
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    offset: Annotated[float, Field(ge=-MOST, le=MOST, allow_inf_nan=False)]
+    offset: Annotated[float, Field(allow_inf_nan=False)]
     fake_from: Share
     real_to: Share
     fitted_on: str | None = None

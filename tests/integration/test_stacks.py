@@ -159,6 +159,20 @@ def test_results_have_the_newest_stack_that_covers_the_content(night: Night) -> 
     assert lines == before
 
 
+def test_the_view_finds_verdicts_by_their_index(night: Night) -> None:
+    night.finds("a")
+    store_stack(night.database, stack(1.0, 1.0))
+    query = (
+        "EXPLAIN SELECT * FROM combined_scores WHERE partition = :partition AND scan_id = :scan AND uri = 's3://b/a'"
+    )
+    with transaction(night.database) as session:
+        session.execute(text("SET LOCAL enable_seqscan = off"))  # the table is too small for an index
+        given = {"partition": f"scan_{SCAN.hex}", "scan": SCAN}
+        plan = "\n".join(session.execute(text(query), given).scalars())
+    assert "Index Scan Backward using ix_verdicts_sha256_detector_id_id" in plan
+    assert "Sort" not in plan.partition("ix_verdicts_sha256_detector_id_id")[2]
+
+
 def test_a_scan_whose_detector_is_in_no_stack_stays_as_it_is(night: Night) -> None:
     night.finds("a")
     night.says(1, "a", 1.0)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from worker.lab.evaluation.joint import Joint, divided, in_order, join
 from worker.lab.evaluation.predictions import Prediction
 from worker.lab.evaluation.stack import Stacked, stack
 from worker.lab.evaluation.stack_fit import fit_weights
+from worker.stacking import MOST
 from worker.testing import scripted_description
 
 NAMES = ("one", "two", "three")
@@ -141,6 +143,8 @@ def test_weights_are_finite_for_classes_without_overlap_and_for_extreme_log_odds
     assert math.isfinite(offset)
     assert all(math.isfinite(one) for one in weights)
     assert weights[2] == 0  # it says the same of all images
+    _, (tiny, _) = fit_weights(np.column_stack([far * 1e-15, np.zeros(40)]), is_fake)
+    assert tiny == MOST
 
 
 def test_doubtful_results_cause_warnings() -> None:
@@ -156,6 +160,11 @@ def test_doubtful_results_cause_warnings() -> None:
     assert "the log loss on REPORT is higher than on FIT" in warnings(good, shifted)
     assert "the false-positive rate on REPORT is above 0.05" in warnings(good, shifted)
     assert "log loss on REPORT" not in warnings(good, other)
+    assert "do not name the content" not in warnings(good, other)
+    unhashed = [one.model_copy(update={"sha256": None}) for one in MORE]
+    assert "REPORT: 2 predictions do not name the content of their image" in warnings(
+        both(BOTH, "one", "two"), join([of("one", MORE), of("two", unhashed)], role="REPORT")
+    )
 
 
 # The sets
@@ -220,11 +229,12 @@ def test_both_sets_need_both_classes() -> None:
 
 def test_a_set_is_divided_by_content_in_the_same_way_for_all_detectors() -> None:
     whole = joint(400, 1, [1, 1])
-    first, rest = divided(whole, 0.25, seed=3)
+    first, rest = divided(replace(whole, left_out=3), 0.25, seed=3)
     assert len(first.is_fake) + len(rest.is_fake) == 400
     assert 60 < len(first.is_fake) < 140
     for part in (first, rest):
         one, two = ([each.image for each in member.predictions] for member in part.members)
         assert one == two
+    assert (first.left_out, rest.left_out) == (3, 0)
     assert first.name == "one (split 0.25, seed 3) + two (split 0.25, seed 3)"
     assert rest.name == "the rest of one + the rest of two"

@@ -109,9 +109,12 @@ def join(evaluations: Sequence[Evaluated], *, role: str) -> Joint:
 
 
 def divided(joint: Joint, share: float, seed: int) -> tuple[Joint, Joint]:
-    """Splits it in two by the content of the images, as worker.lab.evaluation.evaluated.split() does."""
+    """Splits it in two by the content of the images, as worker.lab.evaluation.evaluated.split() does.
+
+    What was left out is counted in the first part.
+    """
     first, rest = split(joint.members[0], share, seed)
-    return _part(joint, first), _part(joint, rest)
+    return _part(joint, first), replace(_part(joint, rest), left_out=0, other_content=0)
 
 
 def _part(joint: Joint, part: Evaluated) -> Joint:
@@ -136,6 +139,14 @@ def in_order(report: Joint, fit: Joint) -> Joint:
             f"({lacking[0][:12]}…, {one.name}); give the same detectors for both"
         )
     return replace(report, members=tuple(own[one] for one in wanted))
+
+
+def unproven(joint: Joint, role: str) -> Iterator[str]:
+    """Yields a warning if it is not known of each image that all detectors saw the same bytes."""
+    unhashed = sum(one.sha256 is None for each in joint.members for one in each.predictions)
+    if unhashed:
+        yield (f"{role}: {unhashed} predictions do not name the content of their image, so the detectors may have seen "
+               "different files of one name: evaluate again")  # fmt: skip
 
 
 def check_apart(fit: Joint, report: Joint) -> Iterator[str]:

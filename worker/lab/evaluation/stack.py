@@ -10,7 +10,7 @@ import numpy as np
 from worker.detector.description import Thresholds
 from worker.lab.evaluation.calibrate import Figures, Wanted, check_both_classes, figures, rates_in_doubt
 from worker.lab.evaluation.evaluated import Floats
-from worker.lab.evaluation.joint import Joint, check_apart, in_order
+from worker.lab.evaluation.joint import Joint, check_apart, in_order, unproven
 from worker.lab.evaluation.reliability import Reliability, reliability
 from worker.lab.evaluation.stack_fit import check_any_helps, fit_weights
 from worker.lab.evaluation.stack_gain import RESAMPLES, Gain, gain, image_losses, roc_auc
@@ -96,7 +96,8 @@ def stack(fit: Joint, report: Joint, wanted: Wanted, *, resamples: int = RESAMPL
     return Stacked(
         wanted, made, on_fit, on_report, alone, gained, (_left_out(fit), _left_out(report)),
         warnings=(
-            *alike, *_doubts(fit, alone), *rates_in_doubt(on_fit, on_report, wanted),
+            *alike, *unproven(fit, "FIT"), *unproven(report, "REPORT"),
+            *_doubts(fit, alone), *rates_in_doubt(on_fit, on_report, wanted),
             *_drift(fit, fitted, report, measured), *gained.doubts(),
         ),
     )  # fmt: skip

@@ -29,9 +29,9 @@ def fit_weights(log_odds: Floats, is_fake: Truths) -> tuple[float, tuple[float, 
         wrong = (expit(z) - target) / len(target)
         return float(np.mean(np.logaddexp(0, z) - target * z)), np.concatenate([[wrong.sum()], x.T @ wrong])
 
-    count = log_odds.shape[1]
     found = minimize(
-        loss, np.zeros(count + 1), jac=True, method="L-BFGS-B", bounds=[(None, None), *[(0, None)] * count],
+        loss, np.zeros(log_odds.shape[1] + 1), jac=True, method="L-BFGS-B",
+        bounds=[(None, None), *((0, MOST * one) for one in scale)],
         options={"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-8},
     )  # fmt: skip
     weights = found.x[1:] / scale
