@@ -86,13 +86,7 @@ def stack(fit: Joint, report: Joint, wanted: Wanted, *, resamples: int = RESAMPL
     on_fit = figures(fit.as_one, _own(fit, best), fitted, thresholds)
     on_report = figures(report.as_one, _own(report, best), measured, thresholds)
     gained = gain(report.as_one, measured, report.members[best], alone[best].scores, resamples=resamples)
-    made = Stack(
-        name=" + ".join(one.name for one in alone)[:200], offset=offset, fake_from=thresholds.fake_from,
-        real_to=thresholds.real_to, fitted_on=fit.name, images=len(is_fake),
-        error_before=round(on_report.before.expected_calibration_error, 4),
-        error_after=round(on_report.after.expected_calibration_error, 4),
-        detectors=tuple(Weighted(name=one.name, fingerprint=one.fingerprint, weight=one.weight) for one in alone),
-    )  # fmt: skip
+    made = _named(fit, alone, offset, thresholds, on_report)
     return Stacked(
         wanted, made, on_fit, on_report, alone, gained, (_left_out(fit), _left_out(report)),
         warnings=(
@@ -100,6 +94,17 @@ def stack(fit: Joint, report: Joint, wanted: Wanted, *, resamples: int = RESAMPL
             *_doubts(fit, alone), *rates_in_doubt(on_fit, on_report, wanted),
             *_drift(fit, fitted, report, measured), *gained.doubts(),
         ),
+    )  # fmt: skip
+
+
+def _named(fit: Joint, alone: Sequence[Alone], offset: float, thresholds: Thresholds, on_report: Figures) -> Stack:
+    """Returns the stack, with where its numbers come from."""
+    return Stack(
+        name=" + ".join(one.name for one in alone)[:200], offset=offset, **thresholds.model_dump(),
+        fitted_on=fit.name, images=int(fit.decided.sum()),
+        error_before=round(on_report.before.expected_calibration_error, 4),
+        error_after=round(on_report.after.expected_calibration_error, 4),
+        detectors=tuple(Weighted(name=one.name, fingerprint=one.fingerprint, weight=one.weight) for one in alone),
     )  # fmt: skip
 
 
