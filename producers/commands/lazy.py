@@ -56,11 +56,11 @@ COMMANDS = {
         "evaluation",
         "Fit a detector's calibration and thresholds on one evaluation, measure them on another, and store them.",
     ),
-    "stack": ("stack", "Combine several detectors into one score: fit it, say whether it helps, and store it."),
     "compare": (
         "evaluation",
         "Compare two detectors on the same images: McNemar's test, who is better where, and where they disagree.",
     ),
+    "stack": ("stack", "Combine several detectors into one score: fit it, say whether it helps, and store it."),
     "leaderboard": (
         "leaderboard",
         "Rank detectors on several sets: accuracy, ROC AUC, fakes caught; by category, generator and perturbation.",
