@@ -1,7 +1,7 @@
 """Says what each role of the database may do: `fakesweep roles` grants this and nothing else.
 
 Nobody but the owner may truncate a table, change findings, or change or delete what is append-only: verdicts, reviews,
-withdrawals, events, makers and replaced failures.
+withdrawals, events, makers, stacks and replaced failures.
 Partitions of `findings` and identity columns need no grants: a role that may write the table may also write them.
 """
 
@@ -80,6 +80,8 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     "events": {PRODUCER: "SELECT"},
     "makers": {WORKER: "SELECT, INSERT", PRODUCER: "SELECT"},
     "replaced_failures": {PRODUCER: "SELECT"},
+    # Only the owner decides what makes a combined score.
+    "stacks": {PRODUCER: "SELECT"},
     # It holds the secrets that sign webhooks. Only the owner adds endpoints; a sender disables one that is gone.
     "webhook_endpoints": {WEBHOOKS: "SELECT, UPDATE (disabled_at)"},
     # Triggers write it, with the owner's rights. INSERT: drift alarms, which no trigger sees.
@@ -103,6 +105,7 @@ VIEWS: Mapping[str, Mapping[Role, str]] = {
     # Producers: `results`, `report` and `history`; `nightly` serves what waits, and the drift alarms, as metrics.
     "finding_details": {**_EVERYBODY, PRODUCER: "SELECT"},
     "flagged_findings": _EVERYBODY,
+    "combined_scores": {**_EVERYBODY, PRODUCER: "SELECT"},
     "content_provenance": _EVERYBODY,
     "event_log": _EVERYBODY,
     "scan_progress": _EVERYBODY,
@@ -146,6 +149,7 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "reviewer_changed": (),
     "login_changed": (),
     "detector_changed": (),
+    "stack_added": (),
     "failures_replaced": (),
     "findings_to_outbox": (),
     "review_to_outbox": (),
@@ -164,6 +168,7 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "stated_by": None,
     "week_of": None,
     "wilson_bound": None,
+    "stacked_score": None,
     "forgotten_uri": None,
     "pdq_near_words": None,
 }

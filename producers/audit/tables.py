@@ -35,6 +35,7 @@ WITHOUT_SCAN = (
     EventKind.RETENTION,
     EventKind.DETECTOR_ADDED,
     EventKind.DETECTOR_CHANGED,
+    EventKind.STACK_ADDED,
 )
 """Events about no scan that are in each package. Those about logins name people, and those about forgotten pictures may
 be about others than the ones of the package.

@@ -60,6 +60,7 @@ COMMANDS = {
         "evaluation",
         "Compare two detectors on the same images: McNemar's test, who is better where, and where they disagree.",
     ),
+    "stack": ("stack", "Combine several detectors into one score: fit it, say whether it helps, and store it."),
     "leaderboard": (
         "leaderboard",
         "Rank detectors on several sets: accuracy, ROC AUC, fakes caught; by category, generator and perturbation.",

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping, select, text
 from sqlmodel import col
 
+from producers.reporting.combined import with_combined
 from producers.reporting.provenance import FIELDS, newest_row
 from producers.scans import find_scan
 from worker.database import Database, figures, transaction
@@ -116,8 +117,7 @@ def rows(database: Database, scan_id: UUID, *, verdicts: Sequence[str] = ()) -> 
             {"partition": scan.partition, "scan_id": scan.id, "verdicts": [str(verdict) for verdict in verdicts]},
             execution_options={"yield_per": 1000},
         )
-        for row in found.mappings():
-            yield finding(row)
+        yield from with_combined(session, scan, map(finding, found.mappings()))
 
 
 def history(database: Database, uri: str) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@
     reviewers 1--n reviews n--1 (sha256)   what people state that a content is, append-only
     provenance n--1 (sha256)               what a content says about its origin
     reviews   1--1 withdrawals             what their authors took back, append-only
+    stacks    n--n detectors               how several detectors make one score, append-only
     makers    1--n verdicts                the software and the card that made them, append-only
     events, replaced_failures              who did what, and failures that were judged again, append-only
     claims, skips, second_looks, logins, api_tokens, idempotency_keys      the review desk and the API
@@ -32,6 +33,7 @@ from worker.tables.reviews import (
 )
 from worker.tables.scans import MessageTry, Repaired, Scan, ScanStatus, Suspect, Unpublished
 from worker.tables.similarity import ContentHash
+from worker.tables.stacks import StoredStack
 from worker.tables.webhooks import MessageState, OutboxMessage, WebhookEndpoint, WebhookKind
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "Stage",
     "Statement",
     "StoredObject",
+    "StoredStack",
     "StoredVerdict",
     "Suspect",
     "Unpublished",

@@ -43,6 +43,7 @@ class EventKind(StrEnum):
     RETENTION = "retention"
     DETECTOR_ADDED = "detector_added"
     DETECTOR_CHANGED = "detector_changed"
+    STACK_ADDED = "stack_added"
     FORGOTTEN = "forgotten"
     AUDIT_BUILT = "audit_built"
 
@@ -63,8 +64,8 @@ class Event(SQLModel, table=True):
 
     `actor` is who did it, as the program says: `cli:USER@HOST`, `reviewer:NAME`, `token:NAME`, `nightly:NAME` or
     `worker:HOST`. If no program says it, it is the login. `login` is the login at Postgres, which has checked it.
-    `subject` is what it was done to: the name of a scan, a token, a reviewer or a detector. A scan whose name is its
-    source has none.
+    `subject` is what it was done to: the name of a scan, a token, a reviewer, a detector or a stack. A scan whose name
+    is its source has none.
     """
 
     __tablename__ = "events"

@@ -75,7 +75,7 @@ def calibrate(description: DetectorDescription, fit_on: Evaluated, report_on: Ev
     """
     alike = tuple(check_disjoint(fit_on, report_on))
     for role, evaluated in (("FIT", fit_on), ("REPORT", report_on)):
-        _check_both_classes(role, evaluated)
+        check_both_classes(role, evaluated)
     revision = _checked_revision(description, fit_on, report_on)
     log_odds, is_fake = fit_on.log_odds[fit_on.decided], fit_on.is_fake[fit_on.decided]
     fitted = fit(log_odds, is_fake, wanted.method)
@@ -83,7 +83,11 @@ def calibrate(description: DetectorDescription, fit_on: Evaluated, report_on: Ev
         scores(fitted, fit_on.log_odds), fit_on.is_fake, description.thresholds,
         false_positive_rate=wanted.false_positive_rate, miss_rate=wanted.miss_rate,
     )  # fmt: skip
-    on_fit, on_report = (_figures(one, description.calibration, fitted, thresholds) for one in (fit_on, report_on))
+    on_fit, on_report = (
+        figures(
+            one, scores(description.calibration, one.log_odds), scores(fitted, one.log_odds), thresholds
+        ) for one in (fit_on, report_on)
+    )  # fmt: skip
     origin = {
         "fitted_on": f"{fit_on.name} ({wanted.method})",
         "images": len(log_odds),
@@ -107,16 +111,16 @@ def scores(calibration: Calibration, log_odds: Floats) -> Floats:
     return np.array([one if np.isnan(one) else calibration.score(float(one)) for one in log_odds])
 
 
-def _figures(evaluated: Evaluated, before: Calibration, after: Calibration, thresholds: Thresholds) -> Figures:
-    decided, is_fake = evaluated.decided, evaluated.is_fake
-    score = scores(after, evaluated.log_odds)
+def figures(evaluated: Evaluated, before: Floats, score: Floats, thresholds: Thresholds) -> Figures:
+    """Returns the figures of scores, before and after, of the shape (images,). NaN in `score`: undecided."""
+    decided, is_fake = ~np.isnan(score), evaluated.is_fake
     called_fake, called_real = score >= thresholds.fake_from, score <= thresholds.real_to
     # Fake is checked first, as in worker.detector.verdicts.verdict_of().
     called_real &= ~called_fake
     return Figures(
         evaluated.name, len(is_fake), int((~is_fake).sum()), int(is_fake.sum()), int((~decided).sum()),
         evaluated.perturbed,
-        before=reliability(scores(before, evaluated.log_odds[decided]), is_fake[decided]),
+        before=reliability(before[decided], is_fake[decided]),
         after=reliability(score[decided], is_fake[decided]),
         false_positives=share(called_fake[~is_fake]),
         recall=share(called_fake[is_fake]),
@@ -124,7 +128,8 @@ def _figures(evaluated: Evaluated, before: Calibration, after: Calibration, thre
     )  # fmt: skip
 
 
-def _check_both_classes(role: str, evaluated: Evaluated) -> None:
+def check_both_classes(role: str, evaluated: Evaluated) -> None:
+    """Raises ConfigurationError if a class has no image with a score. `role` is FIT or REPORT."""
     for word, is_fake in (("fake", True), ("real", False)):
         if not np.any(evaluated.decided & (evaluated.is_fake == is_fake)):
             raise ConfigurationError(
@@ -160,14 +165,19 @@ def _unnamed(*made: Evaluated) -> Iterator[str]:
 def _doubts(fitted: Figures, report: Figures, wanted: Wanted) -> Iterator[str]:
     if wanted.method == "isotonic" and (count := fitted.images - fitted.undecided) < ENOUGH_FOR_ISOTONIC:
         yield f"isotonic regression on {count} images overfits; below {ENOUGH_FOR_ISOTONIC} choose platt or temperature"
+    yield from rates_in_doubt(fitted, report, wanted)
+    before, after = (one.expected_calibration_error for one in (report.before, report.after))
+    if after > before:
+        yield f"the calibration makes the error on REPORT larger ({before:.4f} -> {after:.4f}): better leave it out"
+
+
+def rates_in_doubt(fitted: Figures, report: Figures, wanted: Wanted) -> Iterator[str]:
+    """Yields a warning for each rate that the sets are too small to show, and for each that REPORT does not keep."""
     yield from _unshown("false-positive rate", "real", wanted.false_positive_rate, fitted, report)
     yield from _above("false-positive rate", wanted.false_positive_rate, report.false_positives)
     if wanted.miss_rate is not None:
         yield from _unshown("miss rate", "fake", wanted.miss_rate, fitted, report)
         yield from _above("miss rate", wanted.miss_rate, report.missed)
-    before, after = (one.expected_calibration_error for one in (report.before, report.after))
-    if after > before:
-        yield f"the calibration makes the error on REPORT larger ({before:.4f} -> {after:.4f}): better leave it out"
 
 
 def _unshown(name: str, word: str, rate: float, fitted: Figures, report: Figures) -> Iterator[str]:

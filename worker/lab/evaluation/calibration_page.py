@@ -34,14 +34,15 @@ def as_lines(calibrated: Calibrated) -> Iterator[str]:
     for name in ("expected_calibration_error", "brier_score", "log_loss"):
         yield f"{name.replace('_', ' ')}: {getattr(before, name):.4f} -> {getattr(after, name):.4f}"
     yield f"fake from {calibrated.thresholds.fake_from:.4g}, real to {calibrated.thresholds.real_to:.4g}; on REPORT:"
-    yield f"  real images called fake: {_words(report.false_positives)}"
-    yield f"  fakes called fake: {_words(report.recall)}"
-    yield f"  fakes called real: {_words(report.missed)}"
+    yield f"  real images called fake: {in_words(report.false_positives)}"
+    yield f"  fakes called fake: {in_words(report.recall)}"
+    yield f"  fakes called real: {in_words(report.missed)}"
     unknown = "not known"
     yield f"fingerprint: {calibrated.fingerprint_before or unknown} -> {calibrated.fingerprint_after or unknown}"
 
 
-def _words(of: Share) -> str:
+def in_words(of: Share) -> str:
+    """Returns the share with its count and interval."""
     interval = f"{100 * of.low:.2f} to {100 * of.high:.2f} %"
     return f"{of.count} of {of.images}, {100 * of.share:.2f} % (95 %: {interval})"
 
@@ -50,7 +51,7 @@ def write_calibration_page(calibrated: Calibrated, description: DetectorDescript
     """Writes the page, with reliability diagrams of the images that the calibration was measured on."""
     diagrams = {
         f"{name}: expected calibration error {one.expected_calibration_error:.4f}": inline_svg(
-            _diagram(one), f"Reliability diagram {name.lower()}: share of fakes by score, in {BINS} bins"
+            diagram(one), f"Reliability diagram {name.lower()}: share of fakes by score, in {BINS} bins"
         )
         for name, one in (("Before", calibrated.report.before), ("After", calibrated.report.after))
     }
@@ -60,7 +61,9 @@ def write_calibration_page(calibrated: Calibrated, description: DetectorDescript
     )  # fmt: skip
 
 
-def _diagram(of: Reliability) -> Callable[[Axes], None]:
+def diagram(of: Reliability) -> Callable[[Axes], None]:
+    """Returns what draws a reliability diagram."""
+
     def draw(axes: Axes) -> None:
         shares = [one.images / of.images for one in of.bins]
         points = [one.score for one in of.bins], [one.share_fake for one in of.bins]

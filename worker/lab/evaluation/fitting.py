@@ -23,7 +23,7 @@ def fit(log_odds: Floats, is_fake: Truths, method: Method) -> Calibration:
     return _isotonic(log_odds, is_fake) if method == "isotonic" else _sigmoid(log_odds, is_fake, method == "platt")
 
 
-def _smoothed(is_fake: Truths) -> tuple[float, float]:
+def smoothed(is_fake: Truths) -> tuple[float, float]:
     """Returns what a real and a fake image count as: P(fake) by the rule of succession, for the size of their class.
 
     Platt (1999) smooths his targets in this way. From n real images and no fake, it does not follow that there are
@@ -36,15 +36,15 @@ def _smoothed(is_fake: Truths) -> tuple[float, float]:
 
 def _sigmoid(log_odds: Floats, is_fake: Truths, offset: bool) -> Calibration:
     """Fits by maximum likelihood. Labels are smoothed, so that classes without any overlap have a finite slope."""
-    of_real, of_fake = _smoothed(is_fake)
+    of_real, of_fake = smoothed(is_fake)
     target = np.where(is_fake, of_fake, of_real)
     twice, labels = np.concatenate([log_odds, log_odds]), np.repeat([1, 0], len(log_odds))
     model = LogisticRegression(C=np.inf, fit_intercept=offset, max_iter=1000)
     model.fit(twice[:, None], labels, sample_weight=np.concatenate([target, 1 - target]))
-    slope = _six_digits(model.coef_[0, 0])
+    slope = six_digits(model.coef_[0, 0])
     if slope <= 0:
         raise _not_rising()
-    return Calibration(slope=slope, offset=_six_digits(model.intercept_[0]) if offset else 0.0)
+    return Calibration(slope=slope, offset=six_digits(model.intercept_[0]) if offset else 0.0)
 
 
 def _isotonic(log_odds: Floats, is_fake: Truths) -> Calibration:
@@ -53,13 +53,14 @@ def _isotonic(log_odds: Floats, is_fake: Truths) -> Calibration:
     Where only one class is, scores would otherwise be 0 or 1, and one different image would make the log loss infinite.
     """
     model = IsotonicRegression(increasing=True).fit(log_odds, is_fake)
-    scores = np.clip(model.y_thresholds_, *_smoothed(is_fake))
+    scores = np.clip(model.y_thresholds_, *smoothed(is_fake))
     if scores[0] == scores[-1]:
         raise _not_rising()
     return Calibration(knots=tuple(zip(model.X_thresholds_.tolist(), scores.tolist(), strict=True)))
 
 
-def _six_digits(value: float) -> float:
+def six_digits(value: float) -> float:
+    """Returns the number as files of calibrations hold it."""
     return float(f"{value:.6g}")
 
 

@@ -1,0 +1,108 @@
+"""The command that combines several detectors into one score."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from producers.commands.options import Json, environment, needs_extra, open_database, print_json, settings_for
+from worker.errors import UsageError
+
+app = typer.Typer()
+
+
+@app.command()
+def stack(
+    evaluations: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FIT...]", help="Outputs of evaluate, one for each detector, on the same images."),
+    ] = None,
+    *,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="REPORT", help="An output for other images, to measure on; once for each detector."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Where the stack is written.")] = None,
+    false_positive_rate: Annotated[
+        float, typer.Option(min=1e-6, max=0.5, help="Share of the real images that may be called fake.")
+    ] = 0.01,
+    miss_rate: Annotated[
+        float | None, typer.Option(min=0, max=0.5, help="Share of the fakes that may be called real.")
+    ] = None,
+    split: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=0.99, help="Without --report: the share of FIT to fit on. Default: 0.5."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The seed of the split.")] = 0,
+    page: Annotated[Path | None, typer.Option(metavar="FILE.html", help="A page with the whole report.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Store this stack in the database, and do nothing else.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Combine several detectors into one score: fit it, say whether it helps, and store it.
+
+    The detectors' evaluations are fitted on one set and measured on another. --store makes the combined score appear
+    in results, reports and the view combined_scores.
+    """
+    if store:
+        if evaluations or report or output or page or split is not None:
+            raise UsageError("--store takes a file that was fitted before, and nothing else")
+        _store(store, as_json=as_json)
+        return
+    if not evaluations or not output:
+        raise UsageError("give two evaluations or more and --output FILE.toml, or --store FILE.toml")
+    if report and split is not None:
+        raise UsageError("--split divides one set: give either it or --report")
+    _fit(evaluations, report or [], output, page, (false_positive_rate, miss_rate), (split or 0.5, seed), as_json)
+
+
+def _fit(
+    evaluations: list[Path],
+    report: list[Path],
+    output: Path,
+    page: Path | None,
+    rates: tuple[float, float | None],
+    halves: tuple[float, int],
+    as_json: bool,
+) -> None:
+    from producers.reporting import progress
+
+    settings_for(None)
+    try:
+        from worker.lab.evaluation import outputs, stack_page
+        from worker.lab.evaluation.calibrate import Wanted
+        from worker.lab.evaluation.evaluated import read_evaluated
+        from worker.lab.evaluation.joint import divided, join
+        from worker.lab.evaluation.stack import stack as stacked_of
+    except ImportError as error:
+        raise needs_extra("evaluate", error) from error
+    stack_page.check_new(output)
+    if page:
+        outputs.check_page(page, "--page")
+    fit = join([read_evaluated(one) for one in evaluations], role="FIT")
+    sets = (fit, join([read_evaluated(one) for one in report], role="REPORT")) if report else divided(fit, *halves)
+    stacked = stacked_of(*sets, Wanted("platt", *rates))
+    stack_page.write_stack(stacked.stack, output)
+    if page:
+        stack_page.write_stack_page(stacked, page)
+    for warning in stacked.warnings:
+        progress.say(f"warning: {warning}")
+    if as_json:
+        print_json({"output": str(output), **stack_page.as_json(stacked)})
+        return
+    for line in stack_page.as_lines(stacked):
+        typer.echo(progress.printable(line))
+    typer.echo(progress.printable(f"written to {output}"))
+
+
+def _store(file: Path, *, as_json: bool) -> None:
+    from producers.reporting.progress import printable
+    from producers.stacks import read_stack, store_stack
+
+    stack = read_stack(file)
+    is_new = store_stack(open_database(environment()), stack)
+    if as_json:
+        print_json({"stack": stack.name, "fingerprint": stack.fingerprint, "new": is_new})
+        return
+    typer.echo(printable(f"{stack.name} is {'stored' if is_new else 'there already'}: {stack.fingerprint}"))
