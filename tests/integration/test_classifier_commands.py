@@ -9,7 +9,7 @@ import pytest
 from deploy.demo.draw import draw_set
 from tests.classifiers import detector_toml, save_classifier
 from tests.processes import fakesweep
-from tests.unit.predicting import drawn_predictions, write_evaluation
+from tests.unit.predicting import drawn_predictions, predicted, write_evaluation
 from worker.detector.description import ClassifierDescription
 from worker.detector.loading import load_description
 from worker.detector.supply import supply
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: object) -> str:
-    done = fakesweep(*map(str, arguments), environment=QUIET)
+    done = fakesweep(*map(str, arguments), environment=QUIET, timeout_s=280)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -66,8 +66,10 @@ def test_a_calibration_is_written_into_its_description(folder: Path, tmp_path: P
 
 
 def test_it_is_compared_with_a_detector_that_has_words(folder: Path, tmp_path: Path) -> None:
-    one = write_evaluation(tmp_path / "tiny" / "set", drawn_predictions(200, 1), described(folder))
-    other = write_evaluation(tmp_path / "scripted" / "set", drawn_predictions(200, 1, slope=2), scripted_description())
+    better = drawn_predictions(200, 1, slope=2)
+    worse = [predicted(one.image, fake=one.is_fake, log_odds=-(one.log_odds or 0)) for one in better]
+    one = write_evaluation(tmp_path / "tiny" / "set", worse, described(folder))
+    other = write_evaluation(tmp_path / "scripted" / "set", better, scripted_description())
     assert "tiny" in run("compare", one, other, "--output", tmp_path / "compared.html")
     page = tmp_path / "leaderboard.html"
     run("leaderboard", f"tiny={one}", f"scripted={other}", "--output", page)

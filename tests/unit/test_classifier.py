@@ -2,7 +2,7 @@
 
 import threading
 import time
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +10,24 @@ import torch
 from PIL import Image
 from structlog.testing import capture_logs
 
-from tests.classifiers import EDGE, BrightModel, bright_detector, classifier_description, save_classifier
+from tests.classifiers import (
+    EDGE,
+    BrightModel,
+    bright_detector,
+    classifier_description,
+    detector_toml,
+    save_classifier,
+)
 from worker.detector.calibration import Calibration
 from worker.detector.classifier import ClassifierDetector, Pixels
+from worker.detector.detector import warm_up
+from worker.detector.loading import load_description
 from worker.detector.maker import maker_of
+from worker.detector.start import start_detector
 from worker.detector.verdicts import Answer, Judgement
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError
 from worker.messages import Policy
+from worker.settings import Settings
 
 GREYS = [Image.new("RGB", (EDGE, EDGE), (level, level, level)) for level in range(10, 250, 24)]
 
@@ -162,7 +173,7 @@ def test_a_smaller_input_is_the_centre_or_the_whole(fit: str, corner: int) -> No
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_runs_on_a_cpu_with_nearly_the_same_scores(tmp_path: Any, dtype: str) -> None:
+def test_half_precision_runs_on_a_cpu_with_nearly_the_same_scores(tmp_path: Path, dtype: str) -> None:
     folder = save_classifier(tmp_path / "vit")
     detectors = [ClassifierDetector(classifier_description(folder, dtype=kind), folder) for kind in ("float32", dtype)]
     whole, half = (
@@ -178,11 +189,20 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
         bright_detector(BrightModel(), device="cuda")
 
 
-def test_an_input_of_another_size_than_the_model_takes_is_refused_at_the_start(tmp_path: Any) -> None:
+def test_an_input_of_another_size_than_the_model_takes_is_refused_at_the_start(tmp_path: Path) -> None:
     folder = save_classifier(tmp_path / "vit")
     description = classifier_description(folder, input={"edge": 48})
     with pytest.raises(ConfigurationError, match=r"cannot take one image of 48 x 48 pixels .*; set input\.edge"):
         ClassifierDetector(description, folder)
+
+
+def test_it_is_started_from_its_folder_alone(tmp_path: Path) -> None:
+    settings = Settings(detector=str(detector_toml(save_classifier(tmp_path / "vit"))))
+    detector = start_detector(load_description(settings), settings)
+    warm_up(detector)
+    assert isinstance(detector.judge(GREYS[:1], Policy())[0], Judgement)
+    assert (detector.description.revision or "").startswith("sha256:")
+    detector.close()
 
 
 def test_what_made_its_verdicts_is_transformers_and_torch() -> None:
