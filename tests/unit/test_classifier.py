@@ -119,33 +119,38 @@ def test_a_gpu_that_fails_is_a_dead_engine(error: RuntimeError) -> None:
         bright_detector(BrightModel(fail)).judge(GREYS, Policy())
 
 
-def test_a_live_image_waits_for_one_batch_and_not_for_a_whole_scan() -> None:
+def test_a_live_image_waits_for_one_batch_and_goes_before_scans_that_came_earlier() -> None:
     first, release = threading.Event(), threading.Event()
-    order: list[int] = []
+    order: list[float] = []
 
     def hold(pixels: torch.Tensor) -> None:
-        order.append(round(float(pixels.mean()) * 100))
+        if not started:
+            return
+        order.append(float(pixels.mean()))
         if len(order) == 1:
             first.set()
             release.wait(30)
 
-    detector = bright_detector(BrightModel(lambda pixels: hold(pixels) if armed else None), batch_size=1)
-    armed.append(True)
-    ours = [threading.Thread(target=detector.judge, args=(GREYS[:3], Policy()))]
-    ours[0].start()
+    started: list[bool] = []
+    detector = bright_detector(BrightModel(hold), batch_size=1)
+    started.append(True)
+
+    def begin(images: list[Image.Image], *, live: bool = False) -> threading.Thread:
+        thread = threading.Thread(target=detector.judge, args=(images, Policy()), kwargs={"live": live})
+        thread.start()
+        return thread
+
+    threads = [begin(GREYS[:3])]
     assert first.wait(30)
-    ours.append(threading.Thread(target=detector.judge, args=([GREYS[9]], Policy()), kwargs={"live": True}))
-    ours[1].start()
-    while not detector._turns.waiting:
-        time.sleep(0.001)
+    for waiting, (image, live) in enumerate([(GREYS[5], False), (GREYS[9], True)], 1):
+        threads.append(begin([image], live=live))
+        while detector._turns.waiting < waiting:
+            time.sleep(0.001)
     release.set()
-    for thread in ours:
+    for thread in threads:
         thread.join(30)
+    assert len(order) == 5
     assert order.index(max(order)) == 1
-    assert len(order) == 4
-
-
-armed: list[bool] = []
 
 
 # The model's input
