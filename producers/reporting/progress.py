@@ -155,7 +155,8 @@ def line(row: Mapping[str, Any]) -> str:
     """One finding on one line: what was decided, then the uri."""
     what = f"{row['verdict']} {row['score']:.3f}" if row["score"] is not None else row["verdict"] or row["reason"]
     what += " (contradicts itself)" if row["contradicts"] else ""
-    why = row["explanation"] or row["detail"] or ""
+    wordless = results.WORDLESS if row["detector"] and not row["detector"]["gives_reasons"] else ""
+    why = row["explanation"] or row["detail"] or wordless
     return "\t".join(printable(cell) for cell in (what, row["uri"], why))
 
 
@@ -164,5 +165,11 @@ def content_line(row: Mapping[str, Any]) -> str:
     score = "" if row["score"] is None else f" {row['score']:.3f}"
     what = f"{row['verdict']}{score}" + (f" (people: {row['statement']})" if row["statement"] else "")
     places = "1 place" if row["places"] == 1 else f"{row['places']} places"
-    cells = (row["first_flagged_at"][:19], what, places, row["last_flagged_uri"], row["explanation"] or "")
+    cells = (
+        row["first_flagged_at"][:19],
+        what,
+        places,
+        row["last_flagged_uri"],
+        row["explanation"] or ("" if row["gives_reasons"] else results.WORDLESS),
+    )
     return "\t".join(printable(cell) for cell in cells)

@@ -15,7 +15,10 @@ from worker.database import Database, figures, transaction
 from worker.database.lifecycle import ACTIVE
 from worker.errors import ScanStateError
 from worker.messages import Policy, texts_of
-from worker.tables import Detector, ReplacedFailure, Scan, ScanStatus
+from worker.tables import NO_PROMPT, Detector, ReplacedFailure, Scan, ScanStatus
+
+WORDLESS = "This detector gives a score and no reasons."
+"""Stands where people look for an explanation, if the detector gives none to any image."""
 
 _DETECTOR_FIELDS = {
     "name": "detector_name",
@@ -55,10 +58,16 @@ def summary(database: Database, scan_id: UUID) -> dict[str, Any]:
 
 def _detector(row: Mapping[str, Any]) -> dict[str, Any]:
     """`calibration` says what its scores were fitted on; it is null where they are the model's own, or unknown."""
-    known = {name: row[name] for name in (*_DETECTOR_FIELDS, "fingerprint")}
+    known = asked({name: row[name] for name in (*_DETECTOR_FIELDS, "fingerprint")})
     calibration = (row["description"] or {}).get("calibration") or {}
     fitted = calibration.get("knots") or (calibration.get("slope", 1.0), calibration.get("offset", 0.0)) != (1.0, 0.0)
     return known | {"calibration": {name: calibration.get(name) for name in _CALIBRATION} if fitted else None}
+
+
+def asked(detector: dict[str, Any]) -> dict[str, Any]:
+    """Returns the detector with `gives_reasons`: false if it has no prompt. `prompt_revision` is null then."""
+    reasons = detector["prompt_revision"] != NO_PROMPT
+    return detector | {"prompt_revision": detector["prompt_revision"] if reasons else None, "gives_reasons": reasons}
 
 
 def counts(scan: Scan) -> dict[str, Any]:
@@ -141,9 +150,11 @@ def finding(row: RowMapping) -> dict[str, Any]:
     """A row of the view `finding_details`, as `fakesweep results` writes it."""
     detector: Mapping[str, Any] | None = None
     if row["detector_name"] is not None:
-        detector = {name: row[column] for name, column in _DETECTOR_FIELDS.items()}
+        detector = asked({name: row[column] for name, column in _DETECTOR_FIELDS.items()})
     return {
         **{name: row[name] for name in _FIELDS},
+        # The view compares the verdict with the detector's own word. A detector without words has none to contradict.
+        "contradicts": row["contradicts"] and (detector is None or detector["gives_reasons"]),
         "detector": detector,
         "maker": _maker(row),
         "reused_from": row["reused_from"],

@@ -5,20 +5,17 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from deploy.demo.draw import draw
 from worker.detector.description import VlmDescription
-from worker.detector.detector import warm_up
 from worker.detector.engine import Completion, Engine
 from worker.detector.verdicts import Answer, Reader
-from worker.detector.vlm import VlmDetector
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError
 from worker.images import to_square
-from worker.messages import Explain, Policy
-from worker.testing import ScriptedEngine, scripted_description
+from worker.messages import Explain
+from worker.testing import ScriptedEngine
 
 FAMILY_SEEDS = range(900_000, 900_012)
 
@@ -170,29 +167,6 @@ def test_the_reference_refuses_quantised_weights(tmp_path: Path, description: Vl
     limits = description.engine.model_copy(update={"quantization": "fp8_per_tensor"})
     with pytest.raises(ConfigurationError, match="FAKESWEEP_ENGINE"):
         TransformersEngine(description.model_copy(update={"engine": limits}), tmp_path)
-
-
-def test_an_image_that_the_engine_refuses_does_not_affect_the_others(reader: Reader) -> None:
-    grey = Image.fromarray(np.full((10, 10, 3), 128, dtype=np.uint8))
-    refusals = iter([True, False])
-
-    def refuse_grey_once(image: Image.Image) -> None:
-        if image.getpixel((0, 0)) == (128, 128, 128) and next(refusals):
-            raise EngineGenerateError("refused")
-
-    engine = ScriptedEngine(fail=refuse_grey_once)
-    judged = VlmDetector(engine, scripted_description()).judge([Image.new("RGB", (10, 10)), grey], Policy())
-    assert not any(isinstance(judgement, EngineGenerateError) for judgement in judged)
-    assert engine.calls == [2, 1]
-
-
-def test_a_detector_that_cannot_judge_a_grey_image_does_not_start() -> None:
-    def refuse(_image: Image.Image) -> None:
-        raise EngineGenerateError("the prompt is longer than max_model_len")
-
-    warm_up(VlmDetector(ScriptedEngine(), scripted_description()))
-    with pytest.raises(ConfigurationError, match="longer than max_model_len"):
-        warm_up(VlmDetector(ScriptedEngine(fail=refuse), scripted_description()))
 
 
 def test_a_dead_engine_stays_dead() -> None:

@@ -1,6 +1,7 @@
 """The checks that need no service. No check can stop the others."""
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from producers.checking import database, gpu, machine, model, web
 from producers.checking.rows import ALL, Check, Process, Row, State, Subject, ok, wrong
 from producers.checking.running import CHECKS, run_checks
 from tests.checking import check, check_all, subject_of
+from tests.classifiers import detector_toml
 from tests.conftest import DEMO_DETECTOR
 from worker.errors import ConfigurationError
 from worker.grants import Role
@@ -182,6 +184,38 @@ def test_models_of_the_hub() -> None:
     assert check("model files", moving).state is WARNING
     offline = subject_of(model="nobody/nothing", environment={"HF_HUB_OFFLINE": "1"})
     assert check("model files", offline).state is WRONG
+
+
+def classifier(folder: Path, **changes: str) -> Path:
+    """Writes a classifier's description beside files that look like a model. Returns the description's folder."""
+    shutil.copytree(DEMO_DETECTOR, folder)
+    return detector_toml(folder, **changes)
+
+
+def test_a_classifier_runs_on_transformers_whatever_the_engine_is(tmp_path: Path) -> None:
+    subject = subject_of(Process.WORKER, detector=str(classifier(tmp_path / "own")), engine="vllm")
+    assert check("engine", subject).found.startswith("transformers ")
+    assert check("detector", subject).found.startswith("tiny: ")
+    assert check("model files", subject).state is OK
+    assert check("gpu", subject).found == "the detector's description says that it runs on the CPU"
+
+
+def test_a_cascade_has_a_row_for_each_stage(tmp_path: Path) -> None:
+    classifier(tmp_path / "first", preprocessing='{ edge = 336, fit = "crop" }')
+    (tmp_path / "detector.toml").write_text(
+        f'kind = "cascade"\nname = "both"\nfirst = "./first"\njudge = "{DEMO_DETECTOR}"\n[clear]\nup_to = 0.1\n'
+    )
+    subject = subject_of(Process.WORKER, detector=str(tmp_path))
+    assert check("detector", subject).found.startswith("both: tiny + demo")
+    for name in ("model files", "model revision"):
+        assert [(row.name, row.state) for row in check_all(name, subject)] == [
+            (f"{name} first", OK), (f"{name} judge", OK)
+        ]  # fmt: skip
+    assert [row.found.split()[0] for row in check_all("engine", subject)][-1].startswith("vllm")
+    assert len(check_all("engine", subject)) == 2
+    assert check("model cache", subject).state is SKIPPED
+    (tmp_path / "first" / "config.json").unlink()
+    assert [row.state for row in check_all("model files", subject)] == [WRONG, OK]
 
 
 def test_the_engine() -> None:

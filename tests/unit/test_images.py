@@ -160,8 +160,9 @@ def test_garbage_raises_only_image_errors(garbage: bytes, form: str, at: int) ->
 def test_pad_and_stretch_keep_the_whole_image() -> None:
     wide = Image.new("RGB", (800, 200), "white")
     wide.paste("red", (0, 0, 40, 200))  # CLIP's crop cuts this part off
-    cropped, padded, stretched = (np.asarray(to_square(wide, edge=112, fit=fit)) for fit in Fit)
-    assert {pixels.shape for pixels in (cropped, padded, stretched)} == {(112, 112, 3)}
+    cropped, padded, stretched, bilinear = (np.asarray(to_square(wide, edge=112, fit=fit)) for fit in Fit)
+    assert {pixels.shape for pixels in (cropped, padded, stretched, bilinear)} == {(112, 112, 3)}
+    assert np.abs(stretched.astype(int) - bilinear).max() in range(1, 60)  # another filter, and the same picture
     red = [((pixels[:, :, 0] > 200) & (pixels[:, :, 1] < 60)).mean() for pixels in (cropped, padded, stretched)]
     assert red[0] == 0
     assert red[1] == pytest.approx(0.05 * 0.25, rel=0.3)

@@ -103,6 +103,19 @@ def test_a_card_shows_what_is_known(report: Any) -> None:
                     "Decided 2026-11-05 01:02:03 UTC")  # fmt: skip
 
 
+def test_a_detector_without_words_is_not_said_to_explain(report: Any) -> None:
+    wordless = DETECTOR | {"prompt_revision": None, "gives_reasons": False}
+    page = report([row(detector=wordless)], detectors=[wordless])
+    assert "This detector gives a score and no reasons." in page.texts("li", "card")[0]
+    assert "No explanation is stored" not in page.html
+    assert "no prompt: it gives a score and no reasons" in page.section("method")
+    assert "explanations are written by the same model" not in page.html
+    assert "prompt None" not in page.section("method")
+    both = report([row(detector=wordless), row(uri="s3://archive/b.jpg")], detectors=[wordless, DETECTOR])
+    assert "explanations are written by the same model" in " ".join(both.html.split())
+    assert "No explanation is stored" in both.html
+
+
 def test_contradictions_and_reused_verdicts_are_shown(report: Any) -> None:
     page = report([
         row(0.9, contradicts=True),

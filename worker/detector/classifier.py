@@ -1,17 +1,20 @@
 """An image classifier of transformers as a detector. It gives a score and no words."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from transformers import AutoModelForImageClassification
 
 from worker.detector.description import ClassifierDescription, Device, InputFit
+from worker.detector.inspection.content import quiet_transformers
+from worker.detector.inspection.model import line
 from worker.detector.labels import label_numbers
 from worker.detector.progress import Progress
 from worker.detector.turns import Turns
@@ -19,54 +22,107 @@ from worker.detector.verdicts import Answer, Judgement
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError
 from worker.messages import Policy
 
+log = structlog.get_logger(__name__)
+
 Floats = NDArray[np.float64]
 
 
 class ClassifierDetector:
-    """See worker.detector.detector.Detector. Threads take turns with the model; a live image waits for one batch."""
+    """See worker.detector.detector.Detector. Threads take turns with the model; a live image waits for one batch.
+
+    `load` makes the model: an object with transformers' `config`, `dtype` and `to`, that returns `logits`. Raises
+    ConfigurationError if transformers cannot load it, or if it does not take images of the described size.
+    """
 
     engine_name = "transformers"
 
-    def __init__(self, description: ClassifierDescription, folder: Path, *, stall_s: float = 300) -> None:
+    def __init__(
+        self,
+        description: ClassifierDescription,
+        folder: Path,
+        *,
+        stall_s: float = 300,
+        load: Callable[[ClassifierDescription, Path], Any] | None = None,
+    ) -> None:
         self.description = description
         self._turns = Turns()
         self._progress = Progress(stall_s)
         self._device = _device(description.device)
         self.on_gpu = self._device == "cuda"
         self._pixels = Pixels(description)
-        self._model = load_classifier(description, folder).to(self._device)
+        self._model = (load or load_classifier)(description, folder).to(self._device)
         self._fake, self._real = label_numbers(description.labels, self._model.config.id2label)
+        self._batch = description.batch_size
         self._closed = False
+        self._try()
 
     def judge(
         self, images: Sequence[Image.Image], policy: Policy, *, live: bool = False
     ) -> list[Judgement | EngineGenerateError]:
         """See Detector. `policy` has no effect: a classifier always gives a score, and never reasons."""
         del policy
-        judgements: list[Judgement | EngineGenerateError] = []
-        with self._progress.images(len(images)):
-            for start in range(0, len(images), self.description.batch_size):
-                batch = images[start : start + self.description.batch_size]
+        self.check()
+        ends: dict[int, Judgement | EngineGenerateError] = {
+            number: error for number, one in enumerate(images) if (error := self._pixels.refusal(one))
+        }
+        fitting = [number for number in range(len(images)) if number not in ends]
+        with self._progress.images(len(fitting)):
+            while fitting:
+                size = self._batch  # another thread may halve it
+                batch, fitting = fitting[:size], fitting[size:]
                 began = time.monotonic()
-                log_odds = self._log_odds(self._pixels.of(batch), live=live)
+                log_odds = self._log_odds(self._pixels.of([images[number] for number in batch]), live=live)
                 latency_ms = round((time.monotonic() - began) * 1000)
-                judgements += [self._judgement(float(one), latency_ms) for one in log_odds]
+                ends |= {
+                    number: self._judgement(float(one), latency_ms) for number, one in zip(batch, log_odds, strict=True)
+                }
                 self._progress.advance(len(batch))
-        return judgements
+        return [ends[number] for number in range(len(images))]
 
     def _log_odds(self, pixels: torch.Tensor, *, live: bool) -> Floats:
-        """Returns log P(fake) - log P(real) in nats, of the shape (images,)."""
-        with self._turns.turn(live=live), torch.inference_mode():
-            self.check()
-            try:
-                logits = self._model(pixel_values=pixels.to(self._device, self._model.dtype)).logits.double()
-                # A label's probability is its share of the softmax, so the sum over all labels cancels out.
-                fake = logits[:, list(self._fake)].logsumexp(-1)
-                real = logits[:, list(self._real)].logsumexp(-1) if self._real else torch.zeros_like(fake)
-                found: Floats = (fake - real).cpu().numpy()
-                return found
-            except torch.AcceleratorError as error:  # the GPU itself has failed, and this process cannot use it again
-                raise EngineDeadError(f"the GPU failed: {error}") from error
+        """Returns log P(fake) - log P(real) in nats, of the shape (images,).
+
+        If the GPU has too little memory for a batch, it takes half as many images at once, from then on.
+        """
+        try:
+            with self._turns.turn(live=live):
+                self.check()
+                return self._run(pixels)
+        except torch.OutOfMemoryError as error:
+            half = len(pixels) // 2
+            if not half:
+                raise EngineDeadError(f"the GPU has too little memory for one image: {error}") from error
+        if half < self._batch:
+            self._batch = half
+            log.warning("batch_halved", reason="the GPU has too little memory", batch_size=half)
+        torch.cuda.empty_cache()
+        return np.concatenate([self._log_odds(some, live=live) for some in (pixels[:half], pixels[half:])])
+
+    @torch.inference_mode()
+    def _run(self, pixels: torch.Tensor) -> Floats:
+        try:
+            logits = self._model(pixel_values=pixels.to(self._device, self._model.dtype)).logits.double()
+            # A label's probability is its share of the softmax, so the sum over all labels cancels out.
+            fake = logits[:, list(self._fake)].logsumexp(-1)
+            real = logits[:, list(self._real)].logsumexp(-1) if self._real else torch.zeros_like(fake)
+            found: Floats = (fake - real).cpu().numpy()
+            return found
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # no image is at fault: all have the same form. A GPU that failed stays unusable
+            raise EngineDeadError(f"the model failed: {line(error)}") from error
+
+    def _try(self) -> None:
+        """Judges one grey image. Raises ConfigurationError if the model cannot take it."""
+        edge = self.description.preprocessing.edge
+        try:
+            self._run(self._pixels.of([Image.new("RGB", (edge, edge), "grey")]))
+        except (ValueError, TypeError, IndexError, EngineDeadError, torch.OutOfMemoryError) as error:
+            size = f"{self.description.input_edge} x {self.description.input_edge}"
+            raise ConfigurationError(
+                f"FAKESWEEP_DETECTOR: the model cannot take one image of {size} pixels ({line(error)}); "
+                "set input.edge to the image_size of its config.json, or use a larger GPU or machine"
+            ) from error
 
     def _judgement(self, log_odds: float, latency_ms: int) -> Judgement | EngineGenerateError:
         if not np.isfinite(log_odds):
@@ -95,8 +151,16 @@ class Pixels:
 
     def __init__(self, description: ClassifierDescription) -> None:
         form = description.input
+        self._square = description.preprocessing.edge
         self._edge, self._fit = description.input_edge, form.fit
         self._mean, self._std = (np.asarray(values, np.float32) for values in (form.mean, form.std))
+
+    def refusal(self, square: Image.Image) -> EngineGenerateError | None:
+        """Returns why an image is no prepared square; None if it is one."""
+        if square.mode == "RGB" and square.size == (self._square, self._square):
+            return None
+        found = f"{square.width} x {square.height} {square.mode}"
+        return EngineGenerateError(f"the image is {found}, not {self._square} x {self._square} RGB")
 
     def of(self, squares: Sequence[Image.Image]) -> torch.Tensor:
         """Returns (images, 3, edge, edge) float32 values of RGB squares."""
@@ -117,10 +181,11 @@ class Pixels:
 def load_classifier(description: ClassifierDescription, folder: Path) -> Any:
     """Returns the model, ready to judge on the CPU. Raises ConfigurationError if transformers cannot load it."""
     try:
-        model = AutoModelForImageClassification.from_pretrained(folder, dtype=getattr(torch, description.dtype))
+        with quiet_transformers():
+            model = AutoModelForImageClassification.from_pretrained(folder, dtype=getattr(torch, description.dtype))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ConfigurationError(
-            f"FAKESWEEP_MODEL: transformers cannot load {folder}: {type(error).__name__}: {error}"
+            f"FAKESWEEP_MODEL: transformers cannot load {folder} ({line(error)}); fetch it again"
         ) from error
     return model.eval()
 

@@ -14,7 +14,7 @@ from worker.detector.description import VlmDescription
 from worker.detector.engine import Completion, Step
 from worker.detector.progress import Progress
 from worker.detector.tokens import texts, verdict_tokens
-from worker.errors import ConfigurationError, EngineGenerateError
+from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError
 from worker.messages import Explain
 
 _BATCH = 16
@@ -56,6 +56,7 @@ class TransformersEngine:
     ) -> list[Completion | EngineGenerateError]:
         """See Engine. `live` has no effect, because this engine has no queue."""
         del live
+        self.check()
         completions: list[Completion | EngineGenerateError] = []
         with self._progress.images(len(images)), self._lock:
             for start in range(0, len(images), _BATCH):
@@ -115,6 +116,8 @@ class TransformersEngine:
 
     def check(self) -> None:
         """See Engine."""
+        if self._model is None:
+            raise EngineDeadError("the engine was closed")
         self._progress.check()
 
     def close(self) -> None:

@@ -16,6 +16,12 @@ class Turns:
         self._order = count()
         self._waiting: list[tuple[bool, int, threading.Event]] = []
 
+    @property
+    def waiting(self) -> int:
+        """How many threads wait for their turn."""
+        with self._lock:
+            return len(self._waiting)
+
     @contextmanager
     def turn(self, *, live: bool) -> Iterator[None]:
         """Waits until it is this thread's turn, and keeps it while the body runs."""

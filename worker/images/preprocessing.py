@@ -12,6 +12,9 @@ class Fit(StrEnum):
     CROP = "crop"  # resizes the shorter edge to `edge`, then takes the centre: as CLIP and FakeVLM do
     PAD = "pad"  # the whole image, with bars in CLIP's mean colour: as LLaVA-1.5 does
     STRETCH = "stretch"  # the whole image, without its proportions
+    STRETCH_BILINEAR = (
+        "stretch-bilinear"  # so, with the bilinear filter: as ViTImageProcessor does unless told otherwise
+    )
 
 
 class Decoding(StrEnum):
@@ -33,9 +36,11 @@ PREPROCESSING_REVISIONS = {
     (Fit.CROP, Decoding.FULL): "clip-pillow-1",
     (Fit.PAD, Decoding.FULL): "pad-pillow-1",
     (Fit.STRETCH, Decoding.FULL): "stretch-pillow-1",
+    (Fit.STRETCH_BILINEAR, Decoding.FULL): "stretch-bilinear-pillow-1",
     (Fit.CROP, Decoding.REDUCED): "clip-pillow-reduced-1",
     (Fit.PAD, Decoding.REDUCED): "pad-pillow-reduced-1",
     (Fit.STRETCH, Decoding.REDUCED): "stretch-pillow-reduced-1",
+    (Fit.STRETCH_BILINEAR, Decoding.REDUCED): "stretch-bilinear-pillow-reduced-1",
 }
 """The revision of each way. Raise it whenever decode() may give another pixel for the same bytes.
 

@@ -21,8 +21,9 @@ def to_square(
 
     Raises ImageError with too_many_pixels for a long thin strip.
     """
-    if fit is Fit.STRETCH:
-        return _rgb(image.resize((edge, edge), Image.Resampling.BICUBIC))
+    if fit in {Fit.STRETCH, Fit.STRETCH_BILINEAR}:
+        smooth = Image.Resampling.BICUBIC if fit is Fit.STRETCH else Image.Resampling.BILINEAR
+        return _rgb(image.resize((edge, edge), smooth))
     if fit is Fit.PAD:
         return _rgb(ImageOps.pad(image, (edge, edge), Image.Resampling.BICUBIC, color=_BARS))
     short, long = sorted(image.size)

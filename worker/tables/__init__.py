@@ -18,7 +18,7 @@ one per month for submissions (`live_2026_11`). So an old scan is dropped, and n
 from worker.tables.columns import NAMING
 from worker.tables.desk import ApiToken, Claim, IdempotencyKey, Login, Look, Scope, SecondLook, Skip
 from worker.tables.events import RECORDED, Event, EventKind, Maker, ReplacedFailure
-from worker.tables.findings import Detector, Finding, Outcome, Stage, StoredObject, StoredVerdict, Verdict
+from worker.tables.findings import NO_PROMPT, Detector, Finding, Outcome, Stage, StoredObject, StoredVerdict, Verdict
 from worker.tables.kept import ContentExternalId, ContentHistory, ContentPlace, FlaggedDaily, HourlyCount
 from worker.tables.provenance import ContentProvenance
 from worker.tables.reviews import (
@@ -38,6 +38,7 @@ from worker.tables.webhooks import MessageState, OutboxMessage, WebhookEndpoint,
 
 __all__ = [
     "NAMING",
+    "NO_PROMPT",
     "RECORDED",
     "ApiToken",
     "Claim",

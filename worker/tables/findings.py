@@ -40,11 +40,16 @@ class Stage(StrEnum):
     AUDIT = "audit"
 
 
+NO_PROMPT = "none"
+"""The revision of the prompt of a detector that is asked nothing: it gives a score and no words."""
+
+
 class Detector(SQLModel, table=True):
     """A model, its revision, and everything else that can change a score. Verdicts name it by `id`.
 
     `description` holds all of this, prompt and calibration included, as the worker that stored the row read it.
     `started_at` is when a worker last started with it: producers reuse the verdicts of the detector that started last.
+    `prompt_revision` is NO_PROMPT for a classifier.
     """
 
     __tablename__ = "detectors"

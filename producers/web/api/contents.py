@@ -17,6 +17,7 @@ from producers.web.parts import AParts
 from producers.web.second_looks import withheld
 from worker.database import transaction
 from worker.tables import (
+    NO_PROMPT,
     ContentHistory,
     ContentPlace,
     ContentReviews,
@@ -45,6 +46,7 @@ class VerdictShown(BaseModel):
     )
     score: float | None
     explanation: str | None
+    gives_reasons: bool = Field(description="False for a classifier: it gives a score, and never an explanation.")
     contradicts: bool
     judged_at: datetime
 
@@ -135,6 +137,7 @@ def _shown(row: StoredVerdict, detector: Detector, verdict: str | None) -> Verdi
             "fingerprint": detector.fingerprint,
             "verdict": verdict,
             "judged_at": row.created_at,
+            "gives_reasons": detector.prompt_revision != NO_PROMPT,
             **{name: getattr(row, name) for name in ("answer", "score", "explanation", "contradicts")},
         }
     )

@@ -124,10 +124,11 @@ class DetectorNamed(BaseModel):
     name: str
     model: str
     revision: str
-    prompt_revision: str
+    prompt_revision: str | None = Field(description="Null if it is asked nothing, because it gives no reasons.")
     preprocessing_revision: str
     dtype: str
     quantization: str | None
+    gives_reasons: bool = Field(description="False for a classifier: it gives a score, and never an explanation.")
 
 
 class MadeBy(BaseModel):
@@ -165,7 +166,7 @@ class Finding(BaseModel):
         description="P(fake) between 0 and 1; null when the answer was undecided, or it failed."
     )
     answer: str | None = Field(description="The detector's own word: fake, real or undecided.")
-    explanation: str | None = Field(description="The detector's reasons.")
+    explanation: str | None = Field(description="The detector's reasons; null if it gave none.")
     contradicts: bool = Field(description="Whether the explanation contradicts the verdict.")
     cut_off: bool | None = Field(description="Whether the limit on its length ended the answer.")
     reason: str | None = Field(description="Why it failed, such as not_found. New codes may appear.")

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from producers.reporting.provenance import newest_row, provenance_lines
+from producers.reporting.results import asked
 from producers.web.access.people import Person
 from producers.web.desk.claims import held_by
 from producers.web.desk.shown import DetectorShown, Item, ReviewShown, ScanShown, VerdictShown
@@ -149,7 +150,7 @@ def _detector(session: Session, detector_id: int) -> DetectorShown:
     description = row.pop("description") or {}
     prompt = (description.get("prompts") or {}).get(row["prompt_revision"])
     calibration = description.get("calibration") or {}
-    return DetectorShown(**row, prompt=prompt, **_calibration(calibration))
+    return DetectorShown(**asked(row), prompt=prompt, **_calibration(calibration))
 
 
 def _calibration(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,17 @@ from worker.tables import ReviewKind, Statement, Verdict
 
 @dataclass(frozen=True)
 class DetectorShown:
-    """The detector of a verdict. `calibrated`: of 100 images with a score of 0.8, about 80 are fake."""
+    """The detector of a verdict. `calibrated`: of 100 images with a score of 0.8, about 80 are fake.
+
+    If it gives no reasons to any image, it has no prompt either.
+    """
 
     id: int
     name: str
     model: str
     revision: str
-    prompt_revision: str
+    prompt_revision: str | None
+    gives_reasons: bool
     prompt: str | None
     fingerprint: str
     notice: str | None

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from worker.detector.calibration import Calibration
 from worker.images import EDGE, PREPROCESSING_REVISIONS, Decoding, Fit
-from worker.tables import Detector
+from worker.tables import NO_PROMPT, Detector
 
 Text = Annotated[str, Field(min_length=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -85,8 +85,8 @@ class DetectorDescription(Section):
 
     @property
     def asks_with(self) -> str:
-        """What `detectors` stores as the revision of the prompt. `none`: the detector has no prompt."""
-        return "none"
+        """What `detectors` stores as the revision of the prompt: NO_PROMPT if it has none."""
+        return NO_PROMPT
 
     @property
     def number_format(self) -> tuple[str, str | None]:

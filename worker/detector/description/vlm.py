@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from worker.detector.description.base import DetectorDescription, Kind, Section, Text
 from worker.messages import Explain
+from worker.tables import NO_PROMPT
 
 
 class AnswerForm(Section):
@@ -83,6 +84,8 @@ class VlmDescription(DetectorDescription):
         for revision, text in self.prompts.items():
             if (count := text.count(self.image_placeholder)) != 1:
                 raise ValueError(f"prompts.{revision} must hold {self.image_placeholder} once, not {count} times")
+        if NO_PROMPT in self.prompts:
+            raise ValueError(f"prompts.{NO_PROMPT} needs another name: {NO_PROMPT} means that a detector has no prompt")
         if self.prompt not in self.prompts:
             raise ValueError(f"prompt must be one of {', '.join(self.prompts)}, not {self.prompt}")
         return self

@@ -23,6 +23,29 @@ def _check_config(model: ModelFolder) -> None:
         raise refusal(f"{model.folder / 'config.json'} names no model_type", "fetch it again")
 
 
+def _check_transformers_config(model: ModelFolder) -> None:
+    """Before _check_config(). Names two folders of classifiers that look nearly right."""
+    if not (model.folder / "config.json").is_file() and any(model.folder.glob("*.safetensors")):
+        raise refusal(
+            f"{model.folder} holds weights and no config.json, so transformers cannot load it; timm keeps models so",
+            "put the model into a class of transformers, such as ViTForImageClassification, and save that",
+        )
+    if (model.folder / "config.json").is_file() and model.raw_config.keys() >= {"architecture", "num_classes"}:
+        raise refusal(
+            f"{model.folder / 'config.json'} is one of timm ({model.raw_config['architecture']}), not of transformers",
+            "put the model into a class of transformers, such as ViTForImageClassification, and save that",
+        )
+
+
+def _check_no_classifier(model: ModelFolder) -> None:
+    names = model.raw_config.get("architectures") or []
+    if any(str(name).endswith("ForImageClassification") for name in names):
+        raise refusal(
+            f"{model.folder / 'config.json'} describes a classifier ({names[0]}), which gives no words",
+            'set kind = "classifier" in detector.toml and describe it as docs/classifiers.md says',
+        )
+
+
 def _check_weights(model: ModelFolder) -> None:
     _ = model.tensors
 
@@ -36,12 +59,18 @@ def _check_tokenizer_and_processor(model: ModelFolder) -> None:
             refuse_pointer(path)
 
 
-CLASSIFIER_FILE_CHECKS: tuple[Callable[[ModelFolder], None], ...] = (_check_folder, _check_config, _check_weights)
+CLASSIFIER_FILE_CHECKS: tuple[Callable[[ModelFolder], None], ...] = (
+    _check_folder,
+    _check_transformers_config,
+    _check_config,
+    _check_weights,
+)
 """A classifier needs no tokenizer, and its description has the preprocessing."""
 
 FILE_CHECKS: tuple[Callable[[ModelFolder], None], ...] = (
     _check_folder,
     _check_config,
+    _check_no_classifier,
     _check_weights,
     _check_tokenizer_and_processor,
 )

@@ -160,7 +160,7 @@ def _why(metric: str, columns: Columns) -> str:
         labels = np.unique(columns.label[~np.isnan(columns.score)])
         return f"every image with a score is labelled {CLASSES[labels[0]]}" if len(labels) else "no image has a score"
     if metric in {"rouge_l", "css"}:
-        return "no answer has a reference in the dataset"
+        return "no answer in words has a reference in the dataset"
     word = Answer(metric.rpartition("_")[2])
     labelled = np.any(columns.label == WORDS.index(word))
     return f"no image was called {word}" if labelled else f"no image is labelled {word}"

@@ -21,6 +21,7 @@ from worker.lab.evaluation.perturbations import CLEAN, PERTURBATIONS
 from worker.lab.evaluation.predictions import Prediction
 from worker.messages import Explain, Policy
 from worker.storage import ImageStore
+from worker.tables import Stage
 
 IMAGES_AT_ONCE = 16
 """How many images are in one call of the engine, as in one message of a scan."""
@@ -140,7 +141,7 @@ def _predict(
             detail = f"{perturbation}: {judgement}"[:300]
             faults.append(Fault(record.line, record.image, Cause.ENGINE_FAILED, detail))
         else:
-            predictions.append(_prediction(record, sha256, perturbation, judgement))
+            predictions.append(_prediction(record, sha256, perturbation, judgement, parts.description))
     return predictions, faults
 
 
@@ -172,7 +173,11 @@ def _squares(data: bytes, task: _Task, parts: EvaluationParts) -> list[Image.Ima
     return squares
 
 
-def _prediction(record: Record, sha256: str, perturbation: str, judgement: Judgement) -> Prediction:
+def _prediction(
+    record: Record, sha256: str, perturbation: str, judgement: Judgement, description: DetectorDescription
+) -> Prediction:
+    """Without words, there is nothing to compare with the reference answer."""
+    wordless = description.answer_limit is None or (judgement.stage is Stage.FIRST and not judgement.completion)
     return Prediction(
         image=record.image,
         sha256=sha256,
@@ -184,5 +189,5 @@ def _prediction(record: Record, sha256: str, perturbation: str, judgement: Judge
         score=judgement.score,
         log_odds=judgement.log_odds,
         answer=judgement.completion.strip(),
-        reference=record.answer,
+        reference=None if wordless else record.answer,
     )
