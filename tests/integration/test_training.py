@@ -323,7 +323,7 @@ def test_bad_usage_gives_one_line_and_exit_code_2(
     )
     steps = ("--steps", "1")
     for given, options, said in [
-        ((dataset, base, tmp_path / "a"), ("--recipe", "nonsense"), "'nonsense' is neither one of full, lora"),
+        ((dataset, base, tmp_path / "a"), ("--recipe", "nonsense"), "'nonsense' is neither one of full, head, lora"),
         ((dataset, tmp_path, tmp_path / "a"), (), "FAKESWEEP_DETECTOR"),
         ((tmp_path / "none.json", base, tmp_path / "a"), (), "DATASET: "),
         ((tmp_path / "fakes.json", base, tmp_path / "b"), steps, "8 fake and 0 real images are left to learn from"),

@@ -1,11 +1,12 @@
 """Recipes: the shipped ones, files, options, and the error for each fault."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from worker.errors import ConfigurationError
-from worker.lab.training.recipe import Lora, Part, load_recipe
+from worker.lab.training.recipe import Lora, Part, Recipe, Stage, load_recipe
 
 STAGE = '[[stages]]\nname = "one"\n'
 
@@ -16,8 +17,14 @@ def written(folder: Path, text: str) -> str:
     return str(path)
 
 
+def staged(name: str, changes: dict[str, Any] | None = None) -> tuple[Stage, ...]:
+    recipe = load_recipe(name, changes)
+    assert isinstance(recipe, Recipe)
+    return recipe.stages
+
+
 def test_the_full_recipe_is_that_of_the_paper() -> None:
-    (stage,) = load_recipe("full").stages
+    (stage,) = staged("full")
     assert set(stage.train) == set(Part)
     assert (stage.learning_rate, stage.warmup, stage.weight_decay) == (2e-5, 0.03, 0)
     assert (stage.epochs, stage.steps, stage.max_length) == (2, None, 1024)
@@ -26,7 +33,7 @@ def test_the_full_recipe_is_that_of_the_paper() -> None:
 
 
 def test_lora_has_the_values_of_llavas_recipe_and_the_same_batch_size() -> None:
-    (stage,) = load_recipe("lora").stages
+    (stage,) = staged("lora")
     assert stage.lora == Lora(rank=128, alpha=256)
     assert set(stage.train) == {Part.PROJECTOR, Part.LANGUAGE_MODEL}
     assert stage.batch_size * stage.gradient_accumulation == 32
@@ -34,24 +41,24 @@ def test_lora_has_the_values_of_llavas_recipe_and_the_same_batch_size() -> None:
 
 
 def test_values_that_a_file_leaves_out_are_those_of_the_paper(tmp_path: Path) -> None:
-    (stage,) = load_recipe(written(tmp_path, STAGE + "epochs = 2\n")).stages
-    full = load_recipe("full").stages[0]
+    (stage,) = staged(written(tmp_path, STAGE + "epochs = 2\n"))
+    full = staged("full")[0]
     assert stage == full.model_copy(update={"name": "one", "gradient_checkpointing": False})
 
 
 def test_options_change_the_only_stage_and_one_length_replaces_the_other() -> None:
-    (stage,) = load_recipe("full", {"steps": 5, "learning_rate": 1e-3, "batch_size": 2}).stages
+    (stage,) = staged("full", {"steps": 5, "learning_rate": 1e-3, "batch_size": 2})
     assert (stage.steps, stage.epochs, stage.learning_rate, stage.batch_size) == (5, None, 1e-3, 2)
     assert stage.warmup == 0.03
-    (stage,) = load_recipe("full", {"epochs": 0.5}).stages
+    (stage,) = staged("full", {"epochs": 0.5})
     assert (stage.steps, stage.epochs) == (None, 0.5)
 
 
 def test_a_file_may_have_the_name_of_a_shipped_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("full.toml").write_text(STAGE + "steps = 7\n", encoding="utf-8")
-    assert load_recipe("full").stages[0].name == "fine-tune"
-    assert load_recipe("./full.toml").stages[0].steps == 7
+    assert staged("full")[0].name == "fine-tune"
+    assert staged("./full.toml")[0].steps == 7
 
 
 @pytest.mark.parametrize(
