@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from worker.errors import ConfigurationError
-from worker.lab.training.recipe import Lora, Part, Recipe, Stage, load_recipe
+from worker.lab.evaluation.perturbations import CLEAN, PERTURBATIONS
+from worker.lab.training.recipe import HeadRecipe, Lora, Part, Recipe, Stage, load_recipe
 
 STAGE = '[[stages]]\nname = "one"\n'
 
@@ -90,7 +91,7 @@ def test_a_fault_in_a_recipe_is_one_line_with_its_place(tmp_path: Path, text: st
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match=r"'fulll' is neither one of full, lora nor a \.toml file"):
+    with pytest.raises(ConfigurationError, match=r"'fulll' is neither one of full, head, lora nor a \.toml file"):
         load_recipe("fulll")
 
 
@@ -101,3 +102,38 @@ def test_options_are_for_recipes_of_one_stage(tmp_path: Path, stages: str) -> No
     path = written(tmp_path, stages)
     with pytest.raises(ConfigurationError, match="does not have exactly one stage: change the file, not options"):
         load_recipe(path, {"steps": 2})
+
+
+def test_the_shipped_head_has_the_defaults_and_learns_from_unchanged_images() -> None:
+    assert load_recipe("head") == HeadRecipe()
+    assert HeadRecipe().augment == ()
+
+
+def test_a_robust_head_learns_all_changes_of_the_evaluation() -> None:
+    robust = load_recipe("head", robust=True)
+    assert isinstance(robust, HeadRecipe)
+    assert {CLEAN, *robust.augment} == set(PERTURBATIONS)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('augment = ["jpeg_70", "melt"]', 'augment: must be "all" or a list of jpeg_70, jpeg_80'),
+        ('augment = "some"', 'augment: must be "all" or a list of jpeg_70, jpeg_80'),
+        ('augment = ["clean"]', 'augment: must be "all" or a list of jpeg_70, jpeg_80'),
+        ("inverse_regularisation = [0]", "inverse_regularisation.0: must be more than 0"),
+        ("folds = 1", "folds: must be at least 2"),
+        ("[[stages]]\nsteps = 1", "stages: "),
+    ],
+)
+def test_faults_of_a_head_are_named(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        load_recipe(written(tmp_path, f'kind = "head"\n{text}\n'))
+    assert said in str(refused.value)
+
+
+def test_options_of_other_recipes_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"^--epochs, --learning-rate: head learns a head"):
+        load_recipe("head", {"epochs": 1, "learning_rate": 0.1})
+    with pytest.raises(ConfigurationError, match=r"^--robust: lora is no recipe of a head"):
+        load_recipe("lora", robust=True)

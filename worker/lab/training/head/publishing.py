@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from worker.detector.description import FILE, ClassifierDescription
+from worker.detector.inspection.content import quiet_transformers
 from worker.lab.training.checkpoint import toml_of
 from worker.lab.training.claim import write_json
 from worker.lab.training.head.fitting import Head
@@ -19,7 +20,8 @@ def publish_head(tower: Tower, head: Head, description: ClassifierDescription, b
     The tower cannot be used after this.
     """
     model = tower.with_head(head.weights, head.bias)
-    model.save_pretrained(output)
+    with quiet_transformers():
+        model.save_pretrained(output)
     config = json.loads((output / "config.json").read_text(encoding="utf-8"))
     # The file of the weights has two number formats: the head's is float32. This one is for those who load the model
     # without a description.
