@@ -73,6 +73,7 @@ def test_a_head_that_learned_changed_copies_does_not_rely_on_what_they_lose() ->
     def accuracy(head: Head, features: Features) -> float:
         return float(np.mean((head.log_odds(features) > 0) == IS_FAKE))
 
-    assert accuracy(plain, clean) == accuracy(robust, clean) == 1
+    assert accuracy(plain, clean) == 1
+    assert accuracy(robust, clean) > 0.95
     assert accuracy(plain, changed) < 0.6
     assert accuracy(robust, changed) > 0.8

@@ -122,7 +122,7 @@ def test_a_robust_head_learns_all_changes_of_the_evaluation() -> None:
         ('augment = "some"', 'augment: must be "all" or a list of jpeg_70, jpeg_80'),
         ('augment = ["clean"]', 'augment: must be "all" or a list of jpeg_70, jpeg_80'),
         ("inverse_regularisation = [0]", "inverse_regularisation.0: must be more than 0"),
-        ("folds = 1", "folds: must be at least 2"),
+        ("folds = 1", "folds: must be 2 or more"),
         ("[[stages]]\nsteps = 1", "stages: "),
     ],
 )

@@ -5,6 +5,7 @@ that it has. So several trainings can use the folder at once, and a damaged file
 """
 
 import hashlib
+import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ class FeatureCache:
         self._known: dict[Key, Features] = {}
         self._new: list[Key] = []
         folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(folder.glob("*.npz")):
+        for path in sorted(folder.glob("[!.]*.npz")):
             self._read(path, width)
 
     def __contains__(self, key: Key) -> bool:
@@ -57,8 +58,10 @@ class FeatureCache:
             return
         keys = np.array([f"{content} {perturbation}" for content, perturbation in self._new])
         name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:32]
+        content = io.BytesIO()  # a zip file needs to write at its start again, and `replacing` only appends
+        np.savez(content, keys=keys, features=np.stack([self._known[key] for key in self._new]))
         with replacing(self._folder / f"{name}.npz", binary=True) as file:
-            np.savez(file, keys=keys, features=np.stack([self._known[key] for key in self._new]))
+            file.write(content.getbuffer())
         self._new = []
 
     def _read(self, path: Path, width: int) -> None:
