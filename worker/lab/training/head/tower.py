@@ -23,6 +23,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATIO
 from worker.detector.classifier import Pixels
 from worker.detector.description import ClassifierDescription
 from worker.detector.inspection.content import quiet_transformers
+from worker.detector.inspection.model import line
 from worker.detector.weights import refusal, weight_files
 from worker.lab.training.head.base import FAKE, REAL
 
@@ -41,8 +42,11 @@ class Tower:
     """A tower whose output are the features that a head of `description` will read. On a GPU if there is one."""
 
     def __init__(self, folder: Path, description: ClassifierDescription, layer: int | None) -> None:
-        with quiet_transformers():
-            self.model, self.layer = _load(folder, layer)
+        try:
+            with quiet_transformers():
+                self.model, self.layer = _load(folder, layer)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise refusal(f"the tower in {folder} cannot be loaded ({line(error)})", "fetch it again") from error
         dtype = getattr(torch, description.dtype)
         self.stored_dtype = self.model.dtype if dtype is torch.float32 else dtype
         if not isinstance(getattr(self.model, "classifier", None), nn.Linear):
@@ -82,7 +86,7 @@ class Tower:
         try:
             self.features([Image.new("RGB", (edge, edge), "grey")])
         except (ValueError, RuntimeError) as error:
-            cause = f"the tower refuses images as they are prepared ({str(error).splitlines()[0][:200]})"
+            cause = f"the tower refuses images as they are prepared ({line(error)})"
             raise refusal(cause, "correct the preprocessing") from error
 
 
