@@ -162,7 +162,7 @@ def test_a_classifiers_tower_can_get_a_new_head(clip: Path, colours: Path, tmp_p
 
 def test_a_robust_head_loses_less_when_images_are_blurred(clip: Path, tmp_path: Path) -> None:
     """Fakes have a grain, which a blur removes, and a shade of red, which stays."""
-    dataset = write_colours(tmp_path / "set", 60, grain=60, shift=50)
+    dataset = write_colours(tmp_path / "set", 60, grain=80, shift=30)
     learn(backbone(clip), dataset, tmp_path / "plain")
     learn(backbone(clip), dataset, tmp_path / "robust", HeadRecipe(augment=("blur_3",)))
 
