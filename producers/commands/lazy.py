@@ -67,7 +67,7 @@ COMMANDS = {
     ),
     "train": (
         "training",
-        "Fine-tune a LLaVA on labelled images, evaluate it, and leave a folder that the worker serves.",
+        "Train a detector on labelled images, evaluate it, and leave a folder that the worker serves.",
     ),
     "export": (
         "datasets",

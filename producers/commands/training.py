@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from producers.commands.options import environment
+from producers.commands.training_parts import Training, fine_tune, is_first, learn_head
 from worker.errors import ConfigurationError, UsageError
 
 if TYPE_CHECKING:
     from worker.lab.datasets.faults import Faults
-    from worker.lab.datasets.records import Fault
 
 app = typer.Typer()
 
@@ -22,6 +22,8 @@ _LAUNCHER = ("RANK", "LOCAL_", "WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORC
 """How the variables of `accelerate launch` for its processes begin. The evaluation must not get them."""
 _BASE = {"FAKESWEEP_DETECTOR", "FAKESWEEP_MODEL", "FAKESWEEP_REVISION"}
 """Variables that may name the model that training began with."""
+_WORDS = {"FAKESWEEP_PROMPT", "FAKESWEEP_QUANTIZATION", "FAKESWEEP_KV_CACHE_DTYPE"}
+"""Variables for a language model. A head is none, and would refuse them."""
 
 
 @app.command()
@@ -39,8 +41,11 @@ def train(
     detector: Annotated[
         str | None, typer.Option(help="The detector to start from. Default: FAKESWEEP_DETECTOR.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Other weights than the detector's own.")] = None,
-    recipe: Annotated[str, typer.Option(help="full (FakeVLM's own), lora, or a .toml file.")] = "full",
+    model: Annotated[
+        str | None,
+        typer.Option(help="Other weights than the detector's own. For a head without --detector: your own backbone."),
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="full (FakeVLM's own), lora, head, or a .toml file.")] = "full",
     name: Annotated[str | None, typer.Option(help="The detector's new name. Default: the folder's name.")] = None,
     seed: Annotated[int, typer.Option(help="Decides the order of the images and all random choices.")] = 0,
     hold_out: Annotated[
@@ -60,70 +65,46 @@ def train(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="A value in place of the recipe's batch_size: images per step.")
     ] = None,
+    robust: Annotated[
+        bool, typer.Option("--robust", help="A head also learns images that were compressed, resized, blurred, ….")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first fault of the dataset.")] = False,
 ) -> None:
-    """Fine-tune a LLaVA on labelled images, evaluate it, and leave a folder that the worker serves."""
-    from producers.reporting.progress import Warnings
+    """Train a detector on labelled images, evaluate it, and leave a folder that the worker serves."""
     from worker import telemetry
-    from worker.detector.description import vlm_only
-    from worker.detector.loading import load_description
-    from worker.detector.supply import supply
-    from worker.lab.datasets.digest import digest
-    from worker.lab.datasets.faults import Faults, read_records
-    from worker.storage import open_stores
+    from worker.lab.datasets.faults import Faults
 
-    images = images or str(dataset if dataset.is_dir() else dataset.parent)
     given = {"epochs": epochs, "steps": steps, "learning_rate": learning_rate, "batch_size": batch_size}
     name = _checked_name(name or output.resolve().name)
-    faults, warn = Faults(strict=strict), Warnings()
-
-    def tell(fault: "Fault") -> None:
-        faults.add(fault)
-        if _is_first():
-            warn(str(fault))
-
     settings = environment()
     own = {"detector": detector or settings.detector, "model": model or settings.model}
     settings = settings.model_copy(update=own)
     telemetry.configure_logging(settings)
     try:
-        from worker.images import SizeLimits
-        from worker.lab.training import squares, train
-        from worker.lab.training.recipe import load_recipe
+        from worker.lab.training.recipe import HeadRecipe, load_recipe
+        from worker.lab.training.train import HELD_OUT
     except ImportError as error:
         raise ConfigurationError(f"fakesweep train: {error}; install fakesweep[train]") from None
-    stages = load_recipe(recipe, {option: value for option, value in given.items() if value is not None})
-    description, base = supply(vlm_only(load_description(settings), "training with this recipe"), settings)
-    records = read_records(dataset, faults)
-    for fault in faults if _is_first() else ():
-        warn(str(fault))
-    job = train.Job(
-        stages,
-        description,
-        base,
-        name,
-        output,
-        digest(dataset, [one.image for one in records]),
-        seed=seed,
-        hold_out=hold_out,
-        weights_are_spread=_weights_are_spread(),
-    )
-    source = squares.ImageSource(
-        open_stores(settings),
-        images,
-        description.preprocessing,
-        SizeLimits(settings.max_pixels, settings.min_edge),
-    )
-    trained = train.train(job, records, source, tell)
-    if not _is_first():
+    changes = {option: value for option, value in given.items() if value is not None}
+    chosen = load_recipe(recipe, changes, robust=robust)
+    faults = Faults(strict=strict)
+    images = images or str(dataset if dataset.is_dir() else dataset.parent)
+    training = Training(dataset, images, name, output, seed, hold_out, settings, faults)
+    if isinstance(chosen, HeadRecipe):
+        trained = learn_head(training, chosen, backbone=bool(model and not detector))
+    else:
+        trained = fine_tune(training, chosen)
+    if not is_first():
         return
     if trained:
         _keep(faults, output)
-    held_out = output / train.HELD_OUT
+    held_out = output / HELD_OUT
+    dropped = _BASE | (_WORDS if isinstance(chosen, HeadRecipe) else set())
+    options = ["--robustness"] if isinstance(chosen, HeadRecipe) and chosen.augment else []
     if evaluate:
-        _evaluate(output, [str(evaluate)])
+        _evaluate(output, [str(evaluate), *options], dropped)
     elif json.loads(held_out.read_text(encoding="utf-8")):
-        _evaluate(output, [str(held_out), "--images", images])
+        _evaluate(output, [str(held_out), "--images", images, *options], dropped)
     typer.echo(f"{output} is trained, and not evaluated: nothing was held out", err=True)
 
 
@@ -143,20 +124,9 @@ def _keep(faults: "Faults", output: Path) -> None:
         progress.say(f"{len(faults)} not used ({counted}); all of them are named in {output / FAULTS}")
 
 
-def _is_first() -> bool:
-    """Whether this process is the only one, of those that `accelerate launch` starts, that prints."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _weights_are_spread() -> bool:
-    """Whether `accelerate launch` spreads the weights over the GPUs: FSDP, or DeepSpeed's ZeRO stage 3."""
-    told = os.environ.get
-    return told("ACCELERATE_USE_FSDP") == "true" or told("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
-
-
-def _evaluate(output: Path, dataset: list[str]) -> NoReturn:
+def _evaluate(output: Path, dataset: list[str], dropped: set[str]) -> NoReturn:
     """Becomes `fakesweep evaluate`: the trainer's memory on the GPU is free only when its process has ended."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHER) and name not in _BASE}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHER) and name not in dropped}
     command = ["-m", "producers", "evaluate", *dataset]
     command += ["--detector", str(output), "--output", str(output / "evaluation")]
     typer.echo(f"{output} is trained; now: fakesweep {shlex.join(command[2:])}", err=True)

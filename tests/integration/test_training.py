@@ -19,9 +19,11 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration, Qwen2VLFo
 
 from producers.__main__ import main
 from tests import second_detector
+from tests.heads import write_backbone, write_colours
 from tests.training import described, train_in_process, weights, write_base, write_images, write_records
 from worker.detector.calibration import Calibration
 from worker.detector.description import Thresholds
+from worker.detector.loading import load_description
 from worker.detector.transformers_engine import TransformersEngine
 from worker.errors import ConfigurationError
 from worker.lab.datasets.records import Cause, Record
@@ -29,6 +31,7 @@ from worker.lab.training.recipe import Lora, Part, Stage
 from worker.lab.training.resuming import last_complete_checkpoint
 from worker.lab.training.squares import TrainingSet
 from worker.lab.training.stages import Lessons, run_stage
+from worker.settings import Settings
 
 TOWER, PROJECTOR, LANGUAGE_MODEL = "vision_tower.", "multi_modal_projector.", "language_model."
 SHORT: dict[str, Any] = {"crop": 56, "steps": 2, "batch_size": 4, "learning_rate": 1e-3}
@@ -295,8 +298,11 @@ class CommandLine:
 
     def train(self, dataset: Path, base: Path, output: Path, *options: str) -> tuple[int, str]:
         """Returns the exit code and stderr."""
-        given = ["fakesweep", "train", str(dataset), "--detector", str(base), "--output", str(output)]
-        self._monkeypatch.setattr(sys, "argv", [*given, "--hold-out", "0", *options])
+        return self.run(str(dataset), "--detector", str(base), "--output", str(output), *options)
+
+    def run(self, *given: str) -> tuple[int, str]:
+        """Returns the exit code and stderr of `fakesweep train` with these arguments."""
+        self._monkeypatch.setattr(sys, "argv", ["fakesweep", "train", "--hold-out", "0", *given])
         self._capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()
@@ -323,7 +329,7 @@ def test_bad_usage_gives_one_line_and_exit_code_2(
     )
     steps = ("--steps", "1")
     for given, options, said in [
-        ((dataset, base, tmp_path / "a"), ("--recipe", "nonsense"), "'nonsense' is neither one of full, lora"),
+        ((dataset, base, tmp_path / "a"), ("--recipe", "nonsense"), "'nonsense' is neither one of full, head, lora"),
         ((dataset, tmp_path, tmp_path / "a"), (), "FAKESWEEP_DETECTOR"),
         ((tmp_path / "none.json", base, tmp_path / "a"), (), "DATASET: "),
         ((tmp_path / "fakes.json", base, tmp_path / "b"), steps, "8 fake and 0 real images are left to learn from"),
@@ -407,3 +413,42 @@ def test_strict_stops_at_the_first_fault(
     assert told.startswith("fakesweep: --strict: line 2: ")
     assert told.count("\n") == 1
     assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_head_is_learned_on_a_backbone_of_ones_own(
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKESWEEP_MODEL_CACHE", str(tmp_path / "cache"))
+    dataset, model = write_colours(tmp_path / "set", 12), write_backbone(tmp_path / "clip", "clip")
+    (tmp_path / "set" / "images" / "3.png").unlink()
+    given = (str(dataset), "--model", str(model), "--recipe", "head", "--robust", "--output", str(tmp_path / "out"))
+    code, told = command_line.run(*given)
+    assert code == 0, told
+    assert "line 5: missing_image: " in told
+    assert "1 not used (1 missing_image)" in told
+    assert "is trained, and not evaluated: nothing was held out" in told
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert (record["images"], record["base"]["name"], len(record["recipe"]["augment"])) == (11, "clip", 12)
+    assert len(list((tmp_path / "cache" / "features").iterdir())) == 1
+    assert load_description(Settings(detector=str(tmp_path / "out"))).kind == "classifier"
+
+
+def test_bad_usage_of_a_head_gives_one_line_and_exit_code_2(
+    command_line: CommandLine, base: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = ("--output", str(tmp_path / "out"))
+    for options, said in [
+        (("--recipe", "head", "--epochs", "2"), "--epochs: head learns a head, which has no such option"),
+        (("--recipe", "head", "--batch-size", "2"), "--batch-size: head learns a head, which has no such option"),
+        (("--recipe", "lora", "--robust"), "--robust: lora is no recipe of a head; give --recipe head"),
+        (("--recipe", "head", "--model", str(base)), "is a LLaVA; give --detector, too"),
+        (("--recipe", "head", "--model", str(tmp_path / "none")), "holds no config.json"),
+    ]:
+        code, told = command_line.run(str(dataset), *output, *options)
+        assert (code, told.count("\n")) == (2, 1), told
+        assert said in told
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, told = command_line.run(str(dataset), *output, "--recipe", "head", "--detector", str(base))
+    assert code == 2
+    assert "one process learns a head; run the command without a launcher" in told
+    assert not (tmp_path / "out").exists()

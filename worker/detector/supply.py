@@ -15,15 +15,18 @@ from worker.settings import Settings
 D = TypeVar("D", bound=DetectorDescription)
 
 
-def supply(description: D, settings: Settings) -> tuple[D, Path]:
+def supply(description: D, settings: Settings, *, inspected: bool = True) -> tuple[D, Path]:
     """Returns the description with its true revision, and the inspected folder with config.json and the weights.
+
+    Without `inspected`, the model may be a part of a detector only, such as a tower without a classifier.
 
     For a hub model, the revision is the commit behind the branch or tag. For any other model, it is the checksum of its
     configuration and weights. Raises ConfigurationError if there is no such model, if it cannot be what the description
     says (worker.detector.inspection), or if a checksum differs. Raises StorageUnavailableError if S3 is away.
     """
     folder, commit = _locate(description, settings.model_cache, settings.fetch_timeout_s)
-    inspect(folder, description, engine=settings.engine, gpu_memory_utilization=settings.gpu_memory_utilization)
+    if inspected:
+        inspect(folder, description, engine=settings.engine, gpu_memory_utilization=settings.gpu_memory_utilization)
     digest = functools.cache(lambda name: _sha256(folder / name))  # weights of 14 GB may be asked for twice
     for name, expected in description.checksums.items():
         if digest(name) != expected:

@@ -13,11 +13,12 @@ from worker.detector.description import DetectorDescription
 from worker.detector.detector import Detector
 from worker.detector.verdicts import Judgement
 from worker.errors import EngineGenerateError, ImageError, StorageUnavailableError
-from worker.images import DEFAULT_LIMITS, SizeLimits, decode, open_image, reduce_jpeg, to_square
+from worker.images import DEFAULT_LIMITS, SizeLimits
 from worker.lab.datasets.images import cause_of, image_ref
 from worker.lab.datasets.records import Cause, Fault, Record
 from worker.lab.evaluation.journal import Journal
-from worker.lab.evaluation.perturbations import CLEAN, PERTURBATIONS
+from worker.lab.evaluation.perturbations import CLEAN
+from worker.lab.evaluation.perturbed import squares_under
 from worker.lab.evaluation.predictions import Prediction
 from worker.messages import Explain, Policy
 from worker.storage import ImageStore
@@ -129,7 +130,8 @@ def _predict(
     for task in chunk:
         try:
             data = parts.store.fetch(image_ref(task.record.image, parts.images))
-            squares += _squares(data, task, parts)
+            form, limits = parts.description.preprocessing, parts.limits
+            squares += squares_under(task.perturbations, data, task.record.image, form, limits)
             sha256 = hashlib.sha256(data).hexdigest()
             wanted += [(task.record, sha256, one) for one in task.perturbations]
         except (ImageError, StorageUnavailableError) as error:
@@ -143,34 +145,6 @@ def _predict(
         else:
             predictions.append(_prediction(record, sha256, perturbation, judgement, parts.description))
     return predictions, faults
-
-
-def _squares(data: bytes, task: _Task, parts: EvaluationParts) -> list[Image.Image]:
-    """Returns what the detector sees of an image under each perturbation, which changes the whole image in full size.
-
-    The unchanged file is decoded as a worker decodes it, and so is a file that was compressed again (jpeg_70). After
-    any other change there is no file, and the square is made from the full size.
-    """
-    form = parts.description.preprocessing
-    squares = []
-    whole = None
-    for one in task.perturbations:
-        if one == CLEAN:
-            squares.append(
-                decode(
-                    data,
-                    edge=form.edge,
-                    fit=form.fit,
-                    decoding=form.decode,
-                    limits=parts.limits,
-                )
-            )
-            continue
-        whole = whole or open_image(data, limits=parts.limits)
-        changed = PERTURBATIONS[one](whole, task.record.image)
-        reduce_jpeg(changed, edge=form.edge, decoding=form.decode)
-        squares.append(to_square(changed, edge=form.edge, fit=form.fit, max_pixels=parts.limits.max_pixels))
-    return squares
 
 
 def _prediction(

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from worker.detector.calibration import Calibration
-from worker.detector.description import FILE, Thresholds, VlmDescription
+from worker.detector.description import FILE, DetectorDescription, Thresholds, VlmDescription
 
 INDEX = "model.safetensors.index.json"
 _COPIED = ("*.json", "*.model", "*.txt", "*.jinja")
@@ -48,7 +48,7 @@ def publish(saved: Path, base: Path, description: VlmDescription, name: str, out
             "thresholds": Thresholds(),
         }
     )
-    (output / FILE).write_text(_toml(own), encoding="utf-8")
+    (output / FILE).write_text(toml_of(own), encoding="utf-8")
     return own
 
 
@@ -74,7 +74,8 @@ def convert_weights(saved: Path, output: Path, dtype: torch.dtype) -> dict[str, 
     return checksums
 
 
-def _toml(description: VlmDescription) -> str:
-    """Returns the TOML of everything that differs from the defaults."""
-    content = description.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+def toml_of(description: DetectorDescription) -> str:
+    """Returns the TOML of everything that differs from the defaults, and of the kind if it is no language model."""
+    kind = {} if isinstance(description, VlmDescription) else {"kind": str(description.kind)}
+    content = kind | description.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     return f"# Written by fakesweep train; training.json says from what.\n{tomlkit.dumps(content)}"

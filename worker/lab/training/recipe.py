@@ -1,14 +1,15 @@
-"""Reads a recipe file, which says how a detector is trained: FakeVLM's own recipe, LoRA, or one of yours."""
+"""Reads a recipe file, which says how a detector is trained: FakeVLM's own recipe, LoRA, a head, or one of yours."""
 
 import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from worker.errors import ConfigurationError
 from worker.files import read_text
+from worker.lab.evaluation.perturbations import CLEAN, PERTURBATIONS
 from worker.wording import worded
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -87,10 +88,44 @@ class Recipe(_Section):
         return stages
 
 
-def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
-    """Loads a shipped recipe (full, lora) or a .toml file. `changes` override values of its only stage.
+class HeadRecipe(_Section):
+    """A linear head on a vision tower that does not change: a classifier, in minutes.
 
-    Raises ConfigurationError if there is none, or with the first fault in it.
+    `layer` is the hidden state of the tower that is read, as LLaVA counts them: 0 are the embeddings, -1 is the last
+    layer. Without it, it is the layer that a LLaVA's projector reads, and the last one of any other model. `augment`
+    names changes of worker.lab.evaluation.perturbations, or is "all": each image is also learned under `copies` of
+    them, which its content chooses. `inverse_regularisation` are the values of scikit-learn's C among which `folds`
+    folds of the images choose by the log loss. `batch_size` is how many images the tower takes at once, and `dtype` its
+    number format, in training and in the detector.
+    """
+
+    kind: Literal["head"] = "head"
+    layer: int | None = None
+    augment: tuple[str, ...] = ()
+    copies: Annotated[int, Field(ge=1)] = 4
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    inverse_regularisation: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
+        1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0,
+    )  # fmt: skip
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 32
+    dtype: Literal["float16", "bfloat16", "float32"] = "float32"
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _known(cls, augment: object) -> object:
+        known = [name for name in PERTURBATIONS if name != CLEAN]
+        if augment == "all":
+            return known
+        if isinstance(augment, str) or (isinstance(augment, list | tuple) and set(augment) - set(known)):
+            raise ValueError(f'must be "all" or a list of {", ".join(known)}')
+        return augment
+
+
+def load_recipe(name: str, changes: dict[str, Any] | None = None, *, robust: bool = False) -> Recipe | HeadRecipe:
+    """Loads a shipped recipe (full, lora, head) or a .toml file. `changes` override values of its only stage.
+
+    `robust` makes a head learn from all changes of an image. Raises ConfigurationError if there is no such recipe, if
+    an option does not belong to it, or with the first fault in it.
     """
     path = RECIPES / f"{name}.toml" if "/" not in name and (RECIPES / f"{name}.toml").is_file() else Path(name)
     try:
@@ -100,13 +135,21 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
         raise ConfigurationError(f"--recipe: {name!r} is neither one of {shipped} nor a .toml file") from None
     except ValueError as error:
         raise ConfigurationError(f"--recipe: {path} is not TOML: {error}") from None
+    is_head = content.get("kind") == "head"
+    if is_head and changes:
+        options = ", ".join(f"--{option.replace('_', '-')}" for option in changes)
+        raise ConfigurationError(f"{options}: {path.stem} learns a head, which has no such option; change the recipe")
+    if robust and not is_head:
+        raise ConfigurationError(f"--robust: {path.stem} is no recipe of a head; give --recipe head")
+    if robust:
+        content["augment"] = "all"
     stages = content.get("stages")
     if changes:
         if not isinstance(stages, list) or len(stages) != 1 or not isinstance(stages[0], dict):
             raise ConfigurationError(f"--recipe: {path} does not have exactly one stage: change the file, not options")
         stages[0] = _changed(stages[0], changes)
     try:
-        return Recipe.model_validate(content)
+        return (HeadRecipe if is_head else Recipe).model_validate(content)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "whole file"

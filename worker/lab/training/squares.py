@@ -24,6 +24,7 @@ from worker.files import replacing
 from worker.images import DEFAULT_LIMITS, SizeLimits, decode
 from worker.lab.datasets.images import cause_of, image_ref
 from worker.lab.datasets.records import Cause, Fault, Record
+from worker.lab.training.usable import of_one_label
 from worker.storage import ImageStore
 
 Pixels = NDArray[np.uint8]
@@ -91,32 +92,13 @@ def prepare(
     else:
         for fault in prepared["faults"]:
             tell(Fault(**fault | {"cause": Cause(fault["cause"])}))
-    kept = _of_one_label(records, prepared["contents"], tell)
+    kept = of_one_label(records, prepared["contents"], tell)
     return TrainingSet(
         tuple(records[row] for row in kept),
         tuple(kept),
         tuple(prepared["contents"][row] for row in kept),
         np.load(folder / _PIXELS, mmap_mode="r"),
     )
-
-
-def _of_one_label(
-    records: Sequence[Record], contents: Sequence[str | None], tell: Callable[[Fault], None]
-) -> list[int]:
-    """Returns the rows with an image. A content with both labels is left out, because it would teach neither."""
-    labels: dict[str, set[int]] = {}
-    for record, content in zip(records, contents, strict=True):
-        if content is not None:
-            labels.setdefault(content, set()).add(record.label)
-    kept: list[int] = []
-    for row, (record, content) in enumerate(zip(records, contents, strict=True)):
-        if content is not None and len(labels[content]) > 1:
-            tell(
-                Fault(record.line, record.image, Cause.CONFLICT, "another record has this content with the other label")
-            )
-        elif content is not None:
-            kept.append(row)
-    return kept
 
 
 def _read(folder: Path, key: str) -> dict[str, Any] | None:

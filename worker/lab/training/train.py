@@ -22,11 +22,10 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration
 
 from worker.detector.description import VlmDescription
-from worker.detector.verdicts import Answer, Reader
+from worker.detector.verdicts import Reader
 from worker.detector.weights import refusal
 from worker.errors import ConfigurationError
-from worker.lab.datasets.answers import read, wanted
-from worker.lab.datasets.records import Cause, Fault, Record
+from worker.lab.datasets.records import Fault, Record
 from worker.lab.datasets.splits import Shares, Split, split_of
 from worker.lab.training.checkpoint import publish, stored_dtype
 from worker.lab.training.claim import RECORD, WORK, is_finished, one_writer, write_json
@@ -34,6 +33,7 @@ from worker.lab.training.lessons import check_stage
 from worker.lab.training.recipe import Recipe, Stage
 from worker.lab.training.squares import ImageSource, TrainingSet, prepare
 from worker.lab.training.stages import Lessons, run_stage
+from worker.lab.training.usable import agreeing, as_json, check_enough
 
 HELD_OUT = "held-out.json"
 _LONGEST_WAIT = timedelta(hours=12)
@@ -84,7 +84,7 @@ def train(job: Job, records: Sequence[Record], source: ImageSource, tell: Callab
     """
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=_LONGEST_WAIT)
     _check_llava(job.base)
-    records = list(_agreeing(records, Reader(job.description), tell))
+    records = list(agreeing(records, Reader(job.description), tell))
     _check_recipe(job, records)
     with one_writer(job.output) if state.is_main_process else contextlib.nullcontext():
         with state.main_process_first():
@@ -95,29 +95,17 @@ def train(job: Job, records: Sequence[Record], source: ImageSource, tell: Callab
             data = prepare(records, source, job.work, hashlib.sha256(key.encode()).hexdigest(), tell)
         shares = Shares(train=1 - job.hold_out, validation=0, test=job.hold_out)
         learned, held_out = data.split(lambda content: split_of(content, shares, job.seed) is Split.TEST)
-        _check_enough(learned)
+        check_enough(learned.records)
         previous, logs = job.base, {}
         for number, stage in enumerate(job.recipe.stages, start=1):
             previous, logs[stage.name] = _learned(job, stage, job.work / f"{number}-{stage.name}", previous, learned)
         if state.is_main_process:
             publish(previous, job.base, job.description, job.name, job.output)
-            write_json(job.output / HELD_OUT, [_record(one) for one in held_out.records])
+            write_json(job.output / HELD_OUT, [as_json(one) for one in held_out.records])
             write_json(job.output / RECORD, job.run() | _circumstances(learned, held_out, logs))
             shutil.rmtree(job.work)
         state.wait_for_everyone()
     return True
-
-
-def _agreeing(records: Sequence[Record], reader: Reader, tell: Callable[[Fault], None]) -> Iterator[Record]:
-    """Leaves out records whose answer says the opposite of their label, because the answer is what is learned."""
-    for record in records:
-        said = read(record.answer, reader).answer if record.answer else None
-        if said in {None, Answer.UNDECIDED, wanted(record)}:
-            yield record
-        else:
-            tell(
-                Fault(record.line, record.image, Cause.CONTRADICTS_LABEL, f"labelled {wanted(record)}: {record.answer}")
-            )
 
 
 def _learned(job: Job, stage: Stage, folder: Path, previous: Path, data: TrainingSet) -> tuple[Path, dict[str, Any]]:
@@ -173,14 +161,6 @@ def _check_recipe(job: Job, records: Sequence[Record]) -> None:
             )
 
 
-def _check_enough(data: TrainingSet) -> None:
-    fakes = sum(record.is_fake for record in data.records)
-    if not 0 < fakes < len(data):
-        raise ConfigurationError(
-            f"DATASET: {fakes} fake and {len(data) - fakes} real images are left to learn from; both are needed"
-        )
-
-
 def _circumstances(learned: TrainingSet, held_out: TrainingSet, logs: dict[str, Any]) -> dict[str, Any]:
     on_gpu = PartialState().device.type == "cuda"
     return {
@@ -191,7 +171,3 @@ def _circumstances(learned: TrainingSet, held_out: TrainingSet, logs: dict[str, 
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "stages": logs,
     }
-
-
-def _record(record: Record) -> dict[str, Any]:
-    return record.model_dump(mode="json", by_alias=True, exclude={"line"}, exclude_none=True)

@@ -1,0 +1,1 @@
+"""Learns a linear head on a vision tower that does not change. The result is a classifier that the worker serves."""
