@@ -78,6 +78,8 @@ def _open(session: Session, job: JudgeImages, message_id: UUID, parts: Parts) ->
         log.info("message_of_ended_scan", scan_id=str(scan.id), images=len(job.images))
         return None
     policy = policy.of_detector(parts.description.answer_limit, job.explain)
+    if job.judge:
+        policy = policy.model_copy(update={"judge": True})
     delivery = Delivery(scan, policy, parts.detector_id, job.attempt, job.again, parts.maker_id)
     decided = known.decided_uris(session, scan, job.images, again=job.again)
     undecided = [ref for ref in job.images if ref.uri not in decided]

@@ -20,6 +20,7 @@ from producers.reporting.cards import MAX_PLACES, Row, addresses
 from producers.reporting.histogram import histogram
 from producers.reporting.provenance import provenance_lines
 from producers.reporting.reviewed import Reviewed
+from producers.reporting.stages import STAGES
 from producers.reporting.tally import ReportTally
 from producers.reporting.thumbnails import Fetch, Room, with_thumbnails
 from worker.files import replacing
@@ -60,7 +61,8 @@ def write_report(summary: Mapping[str, Any], rows: Iterable[Row], fetch: Fetch, 
                 reviewed=reviews(addresses(chain(flagged, unsure))), release=version("fakesweep"), room=room,
                 flagged_cards=islice(cards, len(flagged)), unsure_cards=cards,
                 written_at=datetime.now(UTC).isoformat(), style=Markup(style), style_hash=_hash(style),  # noqa: S704 - ours
-                said=provenance_lines, pictures_mib=pictures_bytes / 2**20, max_places=MAX_PLACES, longest=LONGEST_TEXT,
+                said=provenance_lines, stages=STAGES, pictures_mib=pictures_bytes / 2**20, max_places=MAX_PLACES,
+                longest=LONGEST_TEXT,
             ))  # fmt: skip
 
 

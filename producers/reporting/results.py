@@ -28,7 +28,7 @@ _DETECTOR_FIELDS = {
 _MAKER_FIELDS = ("release", "engine", "vllm", "torch", "transformers", "driver", "card")
 _CALIBRATION = ("fitted_on", "images", "error_before", "error_after")
 _FIELDS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "explanation", "contradicts", "cut_off",
-           "reason", "detail", "etag", "sha256", "width", "height")  # fmt: skip
+           "stage", "first_score", "reason", "detail", "etag", "sha256", "width", "height")  # fmt: skip
 
 DETAILS = f"SELECT d.*, p.* FROM finding_details d LEFT JOIN LATERAL ({newest_row('d.sha256')}) p ON true"  # noqa: S608 - constants
 """Selects the rows from which `finding` makes a line. The findings are `d`."""

@@ -61,7 +61,7 @@ def test_a_clear_threshold_is_found_and_stored_beside_what_the_file_says(
     )
     assert lines.returncode == 0, lines.stderr
     assert "fakes cleared: 0 of 700" in lines.stdout
-    assert "the judge sees 3.96%" in lines.stdout
+    assert "the judge sees 4.0%" in lines.stdout
     assert "warning: without --judged" in lines.stderr
     assert load_description(Settings(detector=str(cascade))).model_dump()["clear"]["fakes"] == 700
 

@@ -22,6 +22,7 @@ from worker.tables import (
     ContentReviews,
     Detector,
     Scope,
+    Stage,
     Statement,
     StoredVerdict,
     Verdict,
@@ -46,6 +47,7 @@ class VerdictShown(BaseModel):
     score: float | None
     explanation: str | None
     contradicts: bool
+    stage: Stage | None = Field(description="Which stage of a cascade said it; null for other detectors.")
     judged_at: datetime
 
 
@@ -135,7 +137,7 @@ def _shown(row: StoredVerdict, detector: Detector, verdict: str | None) -> Verdi
             "fingerprint": detector.fingerprint,
             "verdict": verdict,
             "judged_at": row.created_at,
-            **{name: getattr(row, name) for name in ("answer", "score", "explanation", "contradicts")},
+            **{name: getattr(row, name) for name in ("answer", "score", "explanation", "contradicts", "stage")},
         }
     )
 

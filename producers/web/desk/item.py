@@ -12,7 +12,7 @@ from producers.web.desk.claims import held_by
 from producers.web.desk.shown import DetectorShown, Item, ReviewShown, ScanShown, VerdictShown
 from producers.web.desk.turns import BLIND, is_mine, values_of
 from worker.database import Database, transaction
-from worker.tables import ReviewKind, Statement, Verdict
+from worker.tables import ReviewKind, Stage, Statement, Verdict
 
 __all__ = ["MAX_PLACES", "DetectorShown", "Item", "ReviewShown", "ScanShown", "VerdictShown", "item"]
 
@@ -37,7 +37,7 @@ ORDER BY f.decided_at DESC LIMIT 1
 """
 _VERDICTS = """
 SELECT v.id, v.detector_id, d.name AS detector_name, v.answer, v.score, v.uri, v.created_at, v.log_odds, v.explanation,
-       v.completion, v.contradicts, v.cut_off, v.width, v.height,
+       v.completion, v.contradicts, v.cut_off, v.stage, v.first_score, v.width, v.height,
        verdict_under((SELECT s.policy FROM scans s WHERE s.id = CAST(:scan_id AS uuid)), v.score) AS verdict
 FROM verdicts v JOIN detectors d ON d.id = v.detector_id
 WHERE v.sha256 = :sha256
@@ -128,8 +128,10 @@ def _finding(found: dict[str, Any] | None, shown: dict[str, Any]) -> dict[str, A
 
 
 def _answer(shown: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("answer", "log_odds", "explanation", "completion", "contradicts", "cut_off", "width", "height")
-    return {name: shown[name] for name in names} | {"judged_at": shown["created_at"]}
+    names = ("answer", "log_odds", "explanation", "completion", "contradicts", "cut_off", "first_score", "width",
+             "height")  # fmt: skip
+    stage = shown["stage"] and Stage(shown["stage"])
+    return {name: shown[name] for name in names} | {"stage": stage, "judged_at": shown["created_at"]}
 
 
 def _scan(session: Session, given: Mapping[str, Any]) -> ScanShown | None:
