@@ -10,12 +10,12 @@ from uuid import UUID
 import structlog
 from sqlmodel import Session
 
-from worker.case import Case, Delivery, Failed, Later, Reused
+from worker.case import Case, Delivery, Failed, Judged, Later, Reused
 from worker.database import counters, findings, known, lifecycle, transaction
 from worker.database.suspects import deaths_alone, tried_alone
 from worker.errors import FakesweepError, ImageError, Reason
 from worker.messages import ImageRef, JudgeImages
-from worker.metrics.declared import IMAGES, REUSED, SAVE
+from worker.metrics.declared import IMAGES, REUSED, SAVE, STAGED
 from worker.path import Parts, judge_images
 
 log = structlog.get_logger(__name__)
@@ -164,3 +164,5 @@ def _count(saved: Sequence[Case], delivery: Delivery, parts: Parts) -> None:
         )
         if isinstance(case.end, Reused):
             parts.metrics.count(REUSED, found=case.end.found)
+        if isinstance(case.end, Judged) and case.end.judgement.stage:
+            parts.metrics.count(STAGED, stage=case.end.judgement.stage)

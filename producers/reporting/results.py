@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping, select, text
 from sqlmodel import col
 
+from producers.reporting.audits import audits_of
 from producers.reporting.provenance import FIELDS, newest_row
 from producers.scans import find_scan
 from worker.database import Database, figures, transaction
@@ -43,12 +44,14 @@ def summary(database: Database, scan_id: UUID) -> dict[str, Any]:
         scan = find_scan(session, scan_id)
         query = select(Detector).where(col(Detector.id).in_(scan.detector_ids)).order_by(col(Detector.id))
         found = [row.model_dump() for row in session.execute(query).scalars()]
+        audits = audits_of(session, scan_id)
     notices = [row["notice"] for row in found if row["notice"]]
     return {
         **counts(scan),
         "policy": Policy.model_validate(scan.policy).model_dump(mode="json"),
         "detectors": [_detector(row) for row in found],
         "notice": notices[0] if notices else None,
+        "audits": audits,
     }
 
 
