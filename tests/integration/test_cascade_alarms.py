@@ -123,7 +123,8 @@ def test_a_year_of_nights_in_which_the_promise_is_just_kept_rarely_has_an_alarm(
 
 
 @pytest.mark.parametrize("judge_flags", [0.0, 0.0006])
-def test_a_new_family_of_2_per_cent_is_noticed_within_40_000_images(judge_flags: float) -> None:
-    needed = images_until_alarm(0.02, 200, 18, judge_flags)
-    assert np.median(needed) <= 20_000
-    assert np.quantile(needed, 0.9) <= 40_000
+def test_a_new_family_of_2_per_cent_is_noticed_within_75_000_images(judge_flags: float) -> None:
+    for per_day in (3000, 10_000):
+        needed = images_until_alarm(0.02, per_day, 200, 18, judge_flags)
+        assert np.median(needed) <= 35_000
+        assert np.quantile(needed, 0.98) <= 75_000
