@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from producers.checking.rows import Check, Process, Row, Subject, ok, skipped, warning, wrong
 
 if TYPE_CHECKING:
-    from worker.detector.description import DetectorDescription
+    from worker.detector.description import CascadeDescription, DetectorDescription
 
 _WORKER = frozenset({Process.WORKER})
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -26,18 +26,32 @@ def _description(subject: Subject) -> "DetectorDescription":
 
 def _detector(subject: Subject) -> Iterator[Row]:
     found = _description(subject)
+    if isinstance(found, _cascade()):
+        found.calibrated_up_to()
     note = f"; {found.notice}" if found.notice else ""
     yield ok(f"{found.name}: {found.model}{note}")
 
 
+def _cascade() -> "type[CascadeDescription]":
+    from worker.detector.description import CascadeDescription
+
+    return CascadeDescription
+
+
+def _models(subject: Subject) -> "tuple[DetectorDescription, ...]":
+    """The descriptions that name a model: the detector's own, or those of a cascade's stages."""
+    found = _description(subject)
+    return (found.first, found.judge) if isinstance(found, _cascade()) else (found,)
+
+
 def _files(subject: Subject) -> Iterator[Row]:
-    model = _description(subject).model
-    if model.startswith(_S3):
-        yield _in_s3(model, subject.settings.fetch_timeout_s)
-    elif Path(model).is_absolute():
-        yield _in_folder(Path(model))
-    else:
-        yield _on_hub(subject, model)
+    for found in _models(subject):
+        if found.model.startswith(_S3):
+            yield _in_s3(found.model, subject.settings.fetch_timeout_s)
+        elif Path(found.model).is_absolute():
+            yield _in_folder(Path(found.model))
+        else:
+            yield _on_hub(subject, found)
 
 
 def _in_folder(folder: Path) -> Row:
@@ -72,12 +86,13 @@ def _in_s3(model: str, timeout_s: float) -> Row:
     return ok(f"{len(weights)} files of weights, {_size(sum(weights))}, in {model}")
 
 
-def _on_hub(subject: Subject, model: str) -> Row:
+def _on_hub(subject: Subject, description: "DetectorDescription") -> Row:
     from huggingface_hub import try_to_load_from_cache
 
+    model = description.model
     owner, name, *folder = [*model.split("/"), ""][:3]
     file = "/".join([*(part for part in folder if part), "config.json"])
-    cached = try_to_load_from_cache(f"{owner}/{name}", file, revision=_description(subject).revision)
+    cached = try_to_load_from_cache(f"{owner}/{name}", file, revision=description.revision)
     if isinstance(cached, str):
         return ok(f"in the cache of the model hub: {Path(cached).parent}")
     if subject.environment.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
@@ -91,16 +106,16 @@ def _on_hub(subject: Subject, model: str) -> Row:
 
 
 def _revision(subject: Subject) -> Iterator[Row]:
-    found = _description(subject)
-    if found.model.startswith(_S3) or Path(found.model).is_absolute():
-        yield ok("the checksum of the model's files")
-    elif _COMMIT.fullmatch(found.revision or ""):
-        yield ok(f"the commit {found.revision}")
-    else:
-        yield warning(
-            f"{found.revision or 'main'} of the model hub, which may change between two starts",
-            "set FAKESWEEP_REVISION to a commit",
-        )
+    for found in _models(subject):
+        if found.model.startswith(_S3) or Path(found.model).is_absolute():
+            yield ok("the checksum of the model's files")
+        elif _COMMIT.fullmatch(found.revision or ""):
+            yield ok(f"the commit {found.revision}")
+        else:
+            yield warning(
+                f"{found.revision or 'main'} of the model hub, which may change between two starts",
+                "set FAKESWEEP_REVISION to a commit",
+            )
 
 
 def _engine(subject: Subject) -> Iterator[Row]:
@@ -133,7 +148,7 @@ def _cache(subject: Subject) -> Iterator[Row]:
     """The cache for models from S3, and the room in it."""
     from producers.checking.machine import room
 
-    if not _description(subject).model.startswith(_S3):
+    if not any(found.model.startswith(_S3) for found in _models(subject)):
         yield skipped("only models from S3 need it")
         return
     yield room(subject.settings.model_cache.expanduser(), least=20 * 2**30, setting="FAKESWEEP_MODEL_CACHE")

@@ -58,7 +58,8 @@ def summary(database: Database, scan_id: UUID) -> dict[str, Any]:
 def _detector(row: Mapping[str, Any]) -> dict[str, Any]:
     """`calibration` says what its scores were fitted on; it is null where they are the model's own, or unknown."""
     known = {name: row[name] for name in (*_DETECTOR_FIELDS, "fingerprint")}
-    calibration = (row["description"] or {}).get("calibration") or {}
+    description = row["description"] or {}
+    calibration = description.get("judge", description).get("calibration") or {}  # a cascade's is that of its judge
     fitted = calibration.get("knots") or (calibration.get("slope", 1.0), calibration.get("offset", 0.0)) != (1.0, 0.0)
     return known | {"calibration": {name: calibration.get(name) for name in _CALIBRATION} if fitted else None}
 

@@ -14,6 +14,7 @@ from producers import scans
 from producers.reporting import progress, reports, results
 from producers.reporting.csv_findings import csv_pieces
 from tests.cascades import Cascade
+from tests.desk import desk_app, logged_in, person
 from tests.integration.test_policies import png
 from worker.database import Database, transaction
 from worker.database.detectors import register_detector
@@ -74,6 +75,17 @@ def test_a_report_says_that_a_cleared_image_has_no_reasons(database: Database, t
     html = (tmp_path / "report.html").read_text()
     assert html.count("The first stage cleared this image; it gives no reasons.") == 2
     assert html.count("judged by the judge; the first stage's score was 0.784") == 1
+
+
+def test_the_desk_says_which_stage_gave_the_verdict(database: Database) -> None:
+    found = {row["uri"][7:]: row for row in results.rows(database, scanned(database, parts_of(database, Cascade())))}
+    person(database, "heron")
+    heron = logged_in(desk_app(database), "heron")
+    cleared, judged = (heron.get(f"/items/{found[name]['sha256']}").text for name in ("10", "200"))
+    assert "cleared by the first stage" in cleared
+    assert "The first stage cleared this image; it gives no reasons." in cleared
+    assert "judged by the judge; the first stage's score was 0.784" in judged
+    assert "it gives no reasons" not in judged
 
 
 def test_a_message_can_ask_for_the_judge_and_then_no_cleared_verdict_is_reused(database: Database) -> None:

@@ -98,7 +98,7 @@ def item(database: Database, person: Person, sha256: str) -> Item | None:
             **_answer(shown),
             scan=_scan(session, given),
             external_ids=_external_ids(session, given),
-            detector=_detector(session, shown["detector_id"]),
+            detector=_detector(session, shown),
             verdicts=[_verdict(one) for one in verdicts],
             **_said(session, given, hidden=second),
             waits=bool(found and found["attention"] and found["statement"] is None),
@@ -146,9 +146,11 @@ def _external_ids(session: Session, given: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys([*found, *session.execute(text(_EXTERNAL_IDS), {**given, **limit}).scalars()]))
 
 
-def _detector(session: Session, detector_id: int) -> DetectorShown:
-    row = dict(session.execute(text(_DETECTOR), {"detector_id": detector_id}).mappings().one())
+def _detector(session: Session, shown: Mapping[str, Any]) -> DetectorShown:
+    row = dict(session.execute(text(_DETECTOR), {"detector_id": shown["detector_id"]}).mappings().one())
     description = row.pop("description") or {}
+    # Prompts and calibrations of a cascade belong to the stage that gave the verdict.
+    description = description.get("first" if shown["stage"] == Stage.FIRST else "judge", description)
     prompt = (description.get("prompts") or {}).get(row["prompt_revision"])
     calibration = description.get("calibration") or {}
     return DetectorShown(**row, prompt=prompt, **_calibration(calibration))
