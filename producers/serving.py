@@ -12,11 +12,12 @@ from producers.asked import AskedGauges, Values
 from producers.counting import Count, Counts
 from worker import broker, endpoint
 from worker.database import Database
-from worker.database.figures import drift_alarms, queues, review_backlog
+from worker.database.figures import cascade_alarms, drift_alarms, queues, review_backlog
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE
 from worker.metrics import Metrics
 from worker.metrics.declared import (
     BACKLOG,
+    CASCADE_ALARMS,
     DEAD_LETTERS,
     DRIFTED,
     KNOWN,
@@ -79,6 +80,7 @@ def _asked_of(database: Database) -> tuple[AskedGauges, ...]:
         AskedGauges([BACKLOG], lambda: {BACKLOG: {(): review_backlog(database)}}),
         AskedGauges([QUEUE_IMAGES, QUEUE_OLDEST, QUEUE_STILL], waiting),
         AskedGauges([DRIFTED], lambda: {DRIFTED: {(): drift_alarms(database)}}, keep_s=_DRIFT_KEEP_S),
+        AskedGauges([CASCADE_ALARMS], lambda: {CASCADE_ALARMS: {(): cascade_alarms(database)}}, keep_s=_DRIFT_KEEP_S),
     )
 
 

@@ -93,6 +93,7 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     "content_external_ids": {WEB: "SELECT"},
     "findings_hourly": {},
     "flagged_daily": {},
+    "stages_daily": {},
     # For `fakesweep dsa report`.
     "reviewed_verdicts": {PRODUCER: "SELECT"},
     "content_reviews": {WEB: "SELECT"},
@@ -118,6 +119,8 @@ VIEWS: Mapping[str, Mapping[Role, str]] = {
     "review_queue": {**_EVERYBODY, PRODUCER: "SELECT"},
     "review_status": {**_EVERYBODY, PRODUCER: "SELECT"},
     "detector_quality": _EVERYBODY,
+    "cascade_audits": {**_EVERYBODY, PRODUCER: "SELECT"},
+    "cascade_alarms": {**_EVERYBODY, PRODUCER: "SELECT", WEBHOOKS: "SELECT"},
     "drift_shares": _EVERYBODY,
     "drift": {**_EVERYBODY, PRODUCER: "SELECT", WEBHOOKS: "SELECT"},
 }
@@ -134,6 +137,7 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     # Triggers that run with their owner's rights. Firing them needs no grant.
     "findings_added": (),
     "findings_removed": (),
+    "findings_staged": (),
     "contents_added": (),
     "review_checked": (),
     "review_stands": (),

@@ -186,7 +186,7 @@ class JudgeImages(BaseModel):
 
     Without `scan_id`, the message is a submission of its own, named by its message id. `attempt` counts the delayed
     re-publishings of images whose storage was away. With `again`, images that failed in this scan are judged again, and
-    the new outcome replaces the old one.
+    the new outcome replaces the old one. With `judge`, the judge of a cascade sees every image.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -197,6 +197,7 @@ class JudgeImages(BaseModel):
     explain: Explain | None = None
     attempt: Annotated[int, Field(ge=0, le=MAX_ATTEMPT)] = 0
     again: bool = False
+    judge: bool | None = None
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -10,12 +10,12 @@ from uuid import UUID
 import structlog
 from sqlmodel import Session
 
-from worker.case import Case, Delivery, Failed, Later, Reused
+from worker.case import Case, Delivery, Failed, Judged, Later, Reused
 from worker.database import counters, findings, known, lifecycle, transaction
 from worker.database.suspects import deaths_alone, tried_alone
 from worker.errors import FakesweepError, ImageError, Reason
 from worker.messages import ImageRef, JudgeImages
-from worker.metrics.declared import IMAGES, REUSED, SAVE
+from worker.metrics.declared import IMAGES, REUSED, SAVE, STAGED
 from worker.path import Parts, judge_images
 
 log = structlog.get_logger(__name__)
@@ -78,6 +78,8 @@ def _open(session: Session, job: JudgeImages, message_id: UUID, parts: Parts) ->
         log.info("message_of_ended_scan", scan_id=str(scan.id), images=len(job.images))
         return None
     policy = policy.of_detector(parts.description.answer_limit, job.explain)
+    if job.judge:
+        policy = policy.model_copy(update={"judge": True})
     delivery = Delivery(scan, policy, parts.detector_id, job.attempt, job.again, parts.maker_id)
     decided = known.decided_uris(session, scan, job.images, again=job.again)
     undecided = [ref for ref in job.images if ref.uri not in decided]
@@ -162,3 +164,5 @@ def _count(saved: Sequence[Case], delivery: Delivery, parts: Parts) -> None:
         )
         if isinstance(case.end, Reused):
             parts.metrics.count(REUSED, found=case.end.found)
+        if isinstance(case.end, Judged) and case.end.judgement.stage:
+            parts.metrics.count(STAGED, stage=case.end.judgement.stage)

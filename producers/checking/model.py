@@ -38,7 +38,11 @@ def stages_in(description: "DetectorDescription") -> dict[str, "DetectorDescript
 
 
 def _detector(subject: Subject) -> Iterator[Row]:
+    from worker.detector.description import CascadeDescription
+
     found = _description(subject)
+    if isinstance(found, CascadeDescription):
+        found.calibrated_up_to()
     note = f"; {found.notice}" if found.notice else ""
     yield ok(f"{found.name}: {found.model}{note}")
 

@@ -121,6 +121,17 @@ def calibrate(
     seed: Annotated[int, typer.Option(help="The seed of the split.")] = 0,
     in_place: Annotated[bool, typer.Option("--in-place", help="Replace the detector's own description.")] = False,
     page: Annotated[Path | None, typer.Option(metavar="FILE.html", help="A page with reliability diagrams.")] = None,
+    max_miss_rate: Annotated[
+        float | None,
+        typer.Option(min=1e-6, max=0.5, help="For a cascade: the share of the fakes that its first stage may clear."),
+    ] = None,
+    judged: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="For a cascade: an output of evaluate for REPORT's images, by its judge."),
+    ] = None,
+    fake_share: Annotated[
+        float, typer.Option(min=0, max=1, help="For a cascade: the share of fakes among the images to scan.")
+    ] = 0.02,
     as_json: Json = False,
 ) -> None:
     """Fit a detector's calibration and thresholds on one evaluation, measure them on another, and store them."""
@@ -129,6 +140,12 @@ def calibrate(
     if report and split is not None:
         raise UsageError("--split divides one set: give either it or REPORT")
     settings = settings_for(detector)
+    if max_miss_rate is not None:
+        from producers.commands import clearing
+
+        given = clearing.Given(fit, report, output, judged, split or 0.5, seed, page, max_miss_rate, fake_share)
+        clearing.clear(given, settings, in_place=in_place, as_json=as_json)
+        return
     try:
         from worker.detector.loading import load_description
         from worker.lab.evaluation import calibration_page, evaluated, outputs, storing

@@ -41,6 +41,7 @@ def submit(
     fake_from: FakeFrom = None,
     real_to: RealTo = None,
     max_tokens: MaxTokens = None,
+    judge: Annotated[bool, typer.Option("--judge", help="The judge of a cascade sees every image.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the verdicts and print them.")] = False,
     timeout: Annotated[
         float | None,
@@ -52,7 +53,7 @@ def submit(
     from producers import submissions
     from producers.reporting import progress, results
 
-    policy = checked(Policy, explain=explain, fake_from=fake_from, real_to=real_to, max_tokens=max_tokens)
+    policy = checked(Policy, explain=explain, fake_from=fake_from, real_to=real_to, max_tokens=max_tokens, judge=judge)
     if external_id is not None and len(uris) > 1:
         raise UsageError("--external-id names one image: give one URI")
     if timeout is not None and not wait:

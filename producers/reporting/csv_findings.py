@@ -7,7 +7,7 @@ from typing import Any
 
 COLUMNS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "explanation", "contradicts", "cut_off",
            "reason", "detail", "etag", "sha256", "width", "height", "detector", "reused_from", "attempts",
-           "decided_at", "c2pa", "declared")  # fmt: skip
+           "decided_at", "c2pa", "declared", "stage", "first_score")  # fmt: skip
 
 _PROVENANCE = {"c2pa", "declared"}
 """Columns that are fields of `provenance`."""

@@ -11,6 +11,7 @@ from uuid import UUID
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from producers.reporting import results
+from producers.reporting.stages import STAGES
 from worker.database import Database
 from worker.errors import DatabaseUnavailableError
 from worker.tables import ScanStatus
@@ -155,6 +156,7 @@ def line(row: Mapping[str, Any]) -> str:
     """One finding on one line: what was decided, then the uri."""
     what = f"{row['verdict']} {row['score']:.3f}" if row["score"] is not None else row["verdict"] or row["reason"]
     what += " (contradicts itself)" if row["contradicts"] else ""
+    what += f" ({STAGES[row['stage']]})" if row["stage"] else ""
     wordless = results.WORDLESS if row["detector"] and not row["detector"]["gives_reasons"] else ""
     why = row["explanation"] or row["detail"] or wordless
     return "\t".join(printable(cell) for cell in (what, row["uri"], why))

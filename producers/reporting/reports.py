@@ -16,11 +16,13 @@ from uuid import UUID
 
 from markupsafe import Markup
 
+from producers.reporting.audits import audit_line
 from producers.reporting.cards import MAX_PLACES, Row, addresses
 from producers.reporting.histogram import histogram
 from producers.reporting.provenance import provenance_lines
 from producers.reporting.results import WORDLESS
 from producers.reporting.reviewed import Reviewed
+from producers.reporting.stages import STAGES
 from producers.reporting.tally import ReportTally
 from producers.reporting.thumbnails import Fetch, Room, with_thumbnails
 from worker.files import replacing
@@ -61,7 +63,7 @@ def write_report(summary: Mapping[str, Any], rows: Iterable[Row], fetch: Fetch, 
                 reviewed=reviews(addresses(chain(flagged, unsure))), release=version("fakesweep"), room=room,
                 flagged_cards=islice(cards, len(flagged)), unsure_cards=cards,
                 written_at=datetime.now(UTC).isoformat(), style=Markup(style), style_hash=_hash(style),  # noqa: S704 - ours
-                said=provenance_lines, wordless=WORDLESS, longest=LONGEST_TEXT,
+                said=provenance_lines, stages=STAGES, audit_line=audit_line, wordless=WORDLESS, longest=LONGEST_TEXT,
                 pictures_mib=pictures_bytes / 2**20, max_places=MAX_PLACES,
             ))  # fmt: skip
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping, select, text
 from sqlmodel import col
 
+from producers.reporting.audits import audits_of
 from producers.reporting.combined import with_combined
 from producers.reporting.provenance import FIELDS, newest_row
 from producers.scans import find_scan
@@ -32,7 +33,7 @@ _DETECTOR_FIELDS = {
 _MAKER_FIELDS = ("release", "engine", "vllm", "torch", "transformers", "driver", "card")
 _CALIBRATION = ("fitted_on", "images", "error_before", "error_after")
 _FIELDS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "explanation", "contradicts", "cut_off",
-           "reason", "detail", "etag", "sha256", "width", "height")  # fmt: skip
+           "stage", "first_score", "reason", "detail", "etag", "sha256", "width", "height")  # fmt: skip
 
 DETAILS = f"SELECT d.*, p.* FROM finding_details d LEFT JOIN LATERAL ({newest_row('d.sha256')}) p ON true"  # noqa: S608 - constants
 """Selects the rows from which `finding` makes a line. The findings are `d`."""
@@ -47,19 +48,22 @@ def summary(database: Database, scan_id: UUID) -> dict[str, Any]:
         scan = find_scan(session, scan_id)
         query = select(Detector).where(col(Detector.id).in_(scan.detector_ids)).order_by(col(Detector.id))
         found = [row.model_dump() for row in session.execute(query).scalars()]
+        audits = audits_of(session, scan_id)
     notices = [row["notice"] for row in found if row["notice"]]
     return {
         **counts(scan),
         "policy": Policy.model_validate(scan.policy).model_dump(mode="json"),
         "detectors": [_detector(row) for row in found],
         "notice": notices[0] if notices else None,
+        "audits": audits,
     }
 
 
 def _detector(row: Mapping[str, Any]) -> dict[str, Any]:
     """`calibration` says what its scores were fitted on; it is null where they are the model's own, or unknown."""
     known = asked({name: row[name] for name in (*_DETECTOR_FIELDS, "fingerprint")})
-    calibration = (row["description"] or {}).get("calibration") or {}
+    description = row["description"] or {}
+    calibration = description.get("judge", description).get("calibration") or {}  # a cascade's is that of its judge
     fitted = calibration.get("knots") or (calibration.get("slope", 1.0), calibration.get("offset", 0.0)) != (1.0, 0.0)
     return known | {"calibration": {name: calibration.get(name) for name in _CALIBRATION} if fitted else None}
 

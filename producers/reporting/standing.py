@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from producers.reporting.audits import audit_line
 from producers.reporting.progress import decided, printable, say
 from worker.messages import Record
 
@@ -48,8 +49,8 @@ def print_summary(found: Mapping[str, Any]) -> None:
 def _shown(name: str, value: Any) -> str:
     if value is None:
         return "-"
-    if name == "detectors":
-        return ", ".join(row["name"] for row in value)
+    if name in {"detectors", "audits"}:
+        return ", ".join(audit_line(row) if name == "audits" else row["name"] for row in value) or "-"
     if name in {"policy", "skipped_by"}:
         return ", ".join(f"{rule} {limit}" for rule, limit in value.items() if limit is not None) or "-"
     if name.startswith("share_"):

@@ -48,7 +48,7 @@ def test_all_figures_are_served_even_if_nothing_waits(database: Database) -> Non
     with metrics_served(0, "SETTING", database, registry, overdue=lambda: {"photos": 70.0}):
         assert value("queue_images", queue=SCAN_QUEUE) == 50
         assert value("queue_images", queue=LIVE_QUEUE) == value("queue_still_seconds", queue=LIVE_QUEUE) == 0
-        assert value("drift_alarms") == value("review_backlog") == 0
+        assert value("drift_alarms") == value("cascade_alarms") == value("review_backlog") == 0
         assert value("schedule_overdue_seconds", schedule="photos") == 70
 
 

@@ -312,6 +312,22 @@ def test_a_model_in_s3(bucket: str, s3_environment: str, tmp_path: Path) -> None
     assert check("model files", subject_of(model="s3://no-such-bucket/m")).state is WRONG
 
 
+def test_a_cascade_needs_a_threshold_and_the_models_of_both_stages(tmp_path: Path) -> None:
+    (tmp_path / "detector.toml").write_text(
+        f'kind = "cascade"\nname = "two"\nfirst = "{DEMO_DETECTOR}"\njudge = "{DEMO_DETECTOR}"\n'
+    )
+    subject = subject_of(detector=str(tmp_path))
+    row = check("detector", subject)
+    assert row.state is WRONG
+    assert "no clear threshold yet: run fakesweep calibrate" in row.found
+    with (tmp_path / "detector.toml").open("a") as file:
+        file.write("[clear]\nup_to = 0.1\n")
+    assert check("detector", subject).state is OK
+    rows = check_all("model files", subject)
+    assert [one.state for one in rows] == [OK, OK]
+    assert all("files of weights" in one.found for one in rows)
+
+
 def test_the_command(database_url: str, clean_redis_url: str, bucket: str, tmp_path: Path) -> None:
     given = {"DATABASE_URL": database_url, "BROKER_URL": clean_redis_url, "FAKESWEEP_DETECTOR": str(DEMO_DETECTOR)}
     done = fakesweep("check", "--for", "producer", "--bucket", bucket, environment=given)

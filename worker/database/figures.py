@@ -60,6 +60,13 @@ def drift_alarms(database: Database, *, timeout_s: int = 20) -> int:
     return int(_asked(database, query, timeout_s)[0][0])
 
 
+def cascade_alarms(database: Database, *, timeout_s: int = 20) -> int:
+    """Counts the cascades for which `cascade_alarms` raised an alarm yesterday. Raises like `review_backlog`."""
+    yesterday = "date_trunc('day', now(), 'UTC') - interval '24 hours'"
+    query = f"SELECT count(*) FROM cascade_alarms WHERE alarm AND day = {yesterday}"  # noqa: S608 - constants
+    return int(_asked(database, query, timeout_s)[0][0])
+
+
 def queues(database: Database, *, timeout_s: int = 5) -> dict[str, tuple[int, float, float]]:
     """Returns what waits in each queue that is not empty, from the view `queue_age`. Raises like `review_backlog`.
 

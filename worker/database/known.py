@@ -193,8 +193,11 @@ def _allowed(rule: ReuseRule) -> tuple[ColumnElement[bool], ...]:
         # A "real" without reasons is not reused if this policy flags it: the scan then wants reasons.
         silent = and_(col(StoredVerdict.answer) == "real", col(StoredVerdict.explanation).is_(None))
         conditions.append(not_(and_(silent, col(StoredVerdict.score) >= policy.fake_from)))
-    if policy.judge:
-        conditions.append(col(StoredVerdict.stage).is_distinct_from(Stage.FIRST))
+    judged: ColumnElement[bool] = col(StoredVerdict.stage).is_distinct_from(Stage.FIRST)
+    if not policy.judge:
+        # A cascade clears only what is real by the scan's thresholds. By these, the judge may have to see the image.
+        judged |= and_(col(StoredVerdict.score) <= policy.real_to, col(StoredVerdict.score) < policy.fake_from)
+    conditions.append(judged)
     if rule.since is not None:
         conditions.append(col(StoredVerdict.created_at) >= rule.since)
     return tuple(conditions)

@@ -32,7 +32,9 @@ def open_scan(
     if scan is None and job.scan_id is not None:
         raise InvalidMessageError(f"there is no scan {job.scan_id}")
     if scan is None:
-        policy = Policy(explain=job.explain or Explain.FLAGGED).filled(fake_from=fake_from, real_to=real_to)
+        policy = Policy(explain=job.explain or Explain.FLAGGED, judge=bool(job.judge)).filled(
+            fake_from=fake_from, real_to=real_to
+        )
         scan = _open_submission(session, job, message_id, policy)
     return scan, fill_thresholds(session, scan, fake_from=fake_from, real_to=real_to)
 

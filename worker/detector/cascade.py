@@ -2,57 +2,69 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
+import structlog
 from PIL import Image
 
 from worker.detector.description import CascadeDescription
 from worker.detector.detector import Detector
 from worker.detector.verdicts import Judgement
 from worker.errors import EngineGenerateError
-from worker.messages import Policy
+from worker.messages import Explain, Policy
 from worker.tables import Stage
+
+log = structlog.get_logger(__name__)
 
 
 class CascadeDetector:
-    """See worker.detector.detector.Detector. Both stages see the same squares."""
+    """See worker.detector.detector.Detector. Both stages see the same squares.
+
+    Raises ConfigurationError if the description has no clear threshold.
+    """
 
     def __init__(self, description: CascadeDescription, first: Detector, judge: Detector) -> None:
         self.description = description.with_stages(first.description, judge.description)
         self._first, self._judge = first, judge
         self.engine_name, self.on_gpu = judge.engine_name, first.on_gpu or judge.on_gpu
+        self._up_to = description.calibrated_up_to()
         self._sample = Sample(self.description.fingerprint, description.clear.audit_share)
+        if description.clear.max_miss_rate is None:
+            log.warning("cascade_without_promise", detector=description.name, up_to=self._up_to)
 
     def judge(
         self, images: Sequence[Image.Image], policy: Policy, *, live: bool = False
     ) -> list[Judgement | EngineGenerateError]:
-        """See Detector. With `policy.judge`, the judge sees every image. It also sees those that the first refused."""
-        said = self._first.judge(images, policy, live=live)
+        """See Detector. With `policy.judge`, the judge sees every image. It also sees those that the first refused.
+
+        The first stage is never asked for its reasons. An audited image that the judge refuses stays cleared.
+        """
+        said = self._first.judge(images, policy.model_copy(update={"explain": Explain.NONE}), live=live)
         ends: dict[int, Judgement | EngineGenerateError] = {}
         stages: dict[int, Stage] = {}
         for number, (image, one) in enumerate(zip(images, said, strict=True)):
-            stage = Stage.JUDGE if policy.judge or not self._clears(one, policy) else self._stage_of_cleared(image)
-            if stage is Stage.FIRST and isinstance(one, Judgement):
-                ends[number] = replace(one, stage=stage, first_score=one.score)
-            else:
-                stages[number] = stage
+            if policy.judge or not self._clears(one, policy):
+                stages[number] = Stage.JUDGE
+                continue
+            ends[number] = _staged(one, Stage.FIRST, one)
+            if self._sample.holds(image):
+                stages[number] = Stage.AUDIT
         if stages:
             asked = self._judge.judge([images[number] for number in stages], policy, live=live)
-            ends |= {
-                number: _staged(answer, stages[number], said[number])
-                for number, answer in zip(stages, asked, strict=True)
-            }
+            for (number, stage), answer in zip(stages.items(), asked, strict=True):
+                if stage is Stage.AUDIT and isinstance(answer, EngineGenerateError):
+                    log.warning("audit_refused", reason=str(answer))
+                else:
+                    ends[number] = _staged(answer, stage, said[number])
         return [ends[number] for number in range(len(images))]
 
     def _clears(self, said: Judgement | EngineGenerateError, policy: Policy) -> bool:
-        """Whether an image is real at once. A cleared image must be real by the scan's own threshold, too."""
+        """Whether an image is real at once. A cleared image must be real by the scan's own thresholds, too."""
         if isinstance(said, EngineGenerateError) or said.score is None:
             return False
-        real_to = self.description.thresholds.real_to if policy.real_to is None else policy.real_to
-        return said.score <= min(self.description.clear.up_to, real_to)
-
-    def _stage_of_cleared(self, image: Image.Image) -> Stage:
-        return Stage.AUDIT if self._sample.holds(image) else Stage.FIRST
+        filled = policy.filled(**self.description.thresholds.model_dump())
+        return said.score <= min(self._up_to, filled.real_to) and said.score < filled.fake_from
 
     def check(self) -> None:
         """See Detector."""
@@ -60,9 +72,10 @@ class CascadeDetector:
         self._judge.check()
 
     def close(self) -> None:
-        """See Detector."""
-        self._first.close()
-        self._judge.close()
+        """See Detector. The judge is closed even if the first stage cannot be."""
+        with ExitStack() as both:
+            both.callback(self._judge.close)
+            both.callback(self._first.close)
 
 
 class Sample:

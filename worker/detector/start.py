@@ -43,10 +43,14 @@ class SuppliedDetector:
 
 
 def supply_detector(description: DetectorDescription, settings: Settings) -> SuppliedDetector:
-    """Fetches and inspects all models of a detector. Raises like supply()."""
+    """Fetches and inspects all models of a detector. Raises like supply().
+
+    Raises ConfigurationError also for a cascade without a clear threshold, before anything is fetched.
+    """
     if not isinstance(description, CascadeDescription):
         description, folder = supply(description, settings)
         return SuppliedDetector(description, {description.model: folder}, settings)
+    description.calibrated_up_to()
     stages = [supply_detector(one, settings) for one in (description.first, description.judge)]
     return SuppliedDetector(
         description.with_stages(*(one.description for one in stages)),

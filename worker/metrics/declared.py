@@ -10,7 +10,7 @@ from itertools import product
 
 from worker.errors import Reason
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE
-from worker.tables import MessageState, Outcome, Verdict
+from worker.tables import MessageState, Outcome, Stage, Verdict
 
 
 class Kind(StrEnum):
@@ -61,6 +61,12 @@ REUSED = Metric(
     "Images whose verdict was reused: unchanged since their last fetch, seen before with the same SHA-256, "
     "or the twin of an image in the same message.",
     ("queue", "found"), tuple(product(_QUEUES, ("unchanged", "seen", "twin"))),
+)  # fmt: skip
+
+STAGED = Metric(
+    Kind.COUNTER, "fakesweep_images_staged_total",
+    "Images that a cascade judged, by the stage that gave the verdict: first, judge or audit. 0 for other detectors.",
+    ("queue", "stage"), tuple(product(_QUEUES, Stage)),
 )  # fmt: skip
 
 IN_FLIGHT = Metric(
@@ -180,6 +186,11 @@ DRIFTED = Metric(
     "Detectors and buckets with a drift alarm on the last full day (docs/drift.md).",
 )  # fmt: skip
 
+CASCADE_ALARMS = Metric(
+    Kind.GAUGE, "fakesweep_cascade_alarms",
+    "Cascades whose audited sample showed on the last full day that they clear more fakes than promised.",
+)  # fmt: skip
+
 ATTEMPTS = Metric(
     Kind.COUNTER, "fakesweep_webhooks_attempts_total",
     "Attempts to send a webhook, by what became of the message: delivered, waiting for its next attempt, or dead.",
@@ -196,6 +207,7 @@ OUTBOX_OLDEST = Metric(
 WORKER = (
     IMAGES,
     REUSED,
+    STAGED,
     IN_FLIGHT,
     WAIT,
     FETCH,
@@ -219,6 +231,7 @@ ASKED = (
     QUEUE_STILL,
     OVERDUE,
     DRIFTED,
+    CASCADE_ALARMS,
     OUTBOX_MESSAGES,
     OUTBOX_OLDEST,
 )

@@ -19,7 +19,7 @@ from worker.tables.columns import NAMING
 from worker.tables.desk import ApiToken, Claim, IdempotencyKey, Login, Look, Scope, SecondLook, Skip
 from worker.tables.events import RECORDED, Event, EventKind, Maker, ReplacedFailure
 from worker.tables.findings import NO_PROMPT, Detector, Finding, Outcome, Stage, StoredObject, StoredVerdict, Verdict
-from worker.tables.kept import ContentExternalId, ContentHistory, ContentPlace, FlaggedDaily, HourlyCount
+from worker.tables.kept import ContentExternalId, ContentHistory, ContentPlace, DailyStages, FlaggedDaily, HourlyCount
 from worker.tables.provenance import ContentProvenance
 from worker.tables.reviews import (
     ContentReviews,
@@ -48,6 +48,7 @@ __all__ = [
     "ContentPlace",
     "ContentProvenance",
     "ContentReviews",
+    "DailyStages",
     "DeskRole",
     "Detector",
     "Event",

@@ -131,3 +131,20 @@ class FlaggedDaily(SQLModel, table=True):
     bucket: str = long_text(primary_key=True)
     shard: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
     contents: int = Field(sa_type=BigInteger)
+
+
+class DailyStages(SQLModel, table=True):
+    """How many images a stage of a cascade judged on a day, by verdict. A trigger on `findings` updates it.
+
+    For all submissions together, `scan_id` is all zeros. `shard` is as in HourlyCount.
+    """
+
+    __tablename__ = "stages_daily"
+
+    day: datetime = Field(sa_type=DateTime(timezone=True), primary_key=True)
+    scan_id: UUID = Field(primary_key=True, index=True)
+    detector_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    stage: str = Field(sa_type=String(8), primary_key=True)
+    verdict: str = Field(sa_type=String(16), primary_key=True)
+    shard: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    images: int = Field(sa_type=BigInteger)

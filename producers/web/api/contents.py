@@ -23,6 +23,7 @@ from worker.tables import (
     ContentReviews,
     Detector,
     Scope,
+    Stage,
     Statement,
     StoredVerdict,
     Verdict,
@@ -48,6 +49,7 @@ class VerdictShown(BaseModel):
     explanation: str | None
     gives_reasons: bool = Field(description="False for a classifier: it gives a score, and never an explanation.")
     contradicts: bool
+    stage: Stage | None = Field(description="Which stage of a cascade said it; null for other detectors.")
     judged_at: datetime
 
 
@@ -138,7 +140,7 @@ def _shown(row: StoredVerdict, detector: Detector, verdict: str | None) -> Verdi
             "verdict": verdict,
             "judged_at": row.created_at,
             "gives_reasons": detector.prompt_revision != NO_PROMPT,
-            **{name: getattr(row, name) for name in ("answer", "score", "explanation", "contradicts")},
+            **{name: getattr(row, name) for name in ("answer", "score", "explanation", "contradicts", "stage")},
         }
     )
 

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from worker.messages import ETag, Explain, Policy, Text, Uri
 from worker.provenance import C2paState, Declared
-from worker.tables import Outcome, ScanStatus, Verdict
+from worker.tables import Outcome, ScanStatus, Stage, Verdict
 
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -169,6 +169,11 @@ class Finding(BaseModel):
     explanation: str | None = Field(description="The detector's reasons; null if it gave none.")
     contradicts: bool = Field(description="Whether the explanation contradicts the verdict.")
     cut_off: bool | None = Field(description="Whether the limit on its length ended the answer.")
+    stage: Stage | None = Field(
+        description="Which stage of a cascade gave the verdict: first (it cleared the image, and gives no reasons), "
+        "judge, or audit (the judge, to check what the first stage would have cleared). Null for other detectors."
+    )
+    first_score: float | None = Field(description="What the first stage of a cascade said; null for other detectors.")
     reason: str | None = Field(description="Why it failed, such as not_found. New codes may appear.")
     detail: str | None
     etag: str | None

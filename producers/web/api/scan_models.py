@@ -69,6 +69,7 @@ class AppliedPolicy(Asked):
     fake_from: float | None
     real_to: float | None
     max_tokens: int | None
+    judge: bool = Field(description="Whether the judge of a cascade sees every image.")
 
 
 class ScanShown(Counted):

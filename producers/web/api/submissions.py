@@ -21,7 +21,7 @@ from producers.web.api.places import check_places
 from producers.web.api.problems import answers
 from producers.web.api.waiting import Prefer, Waiting, applied, seconds_of, waiting_of
 from producers.web.parts import AParts, Parts
-from worker.messages import ImageRef
+from worker.messages import ImageRef, Policy
 from worker.tables import Scope
 
 router = APIRouter(route_class=GuardedRoute, tags=["submissions"])
@@ -46,6 +46,13 @@ class Submit(WithPolicy):
     images: list[SubmittedImage] = Field(
         min_length=1, description="Each uri once. The server sets how many at most; 1,000 unless it says otherwise."
     )
+    judge: bool = Field(
+        False, description="If the detector is a cascade, its judge sees every image: the first stage clears none."
+    )
+
+    def policy(self) -> Policy:
+        """Returns the policy for the submission."""
+        return super().policy().model_copy(update={"judge": self.judge})
 
 
 class Submission(Counted):
@@ -115,7 +122,8 @@ def _submit(
         return submissions.Submitted(
             submissions.submit(parts.broker, parts.database, refs, policy=body.policy(), source="API")
         )
-    asked = json.dumps(body.model_dump(mode="json"), sort_keys=True)
+    # A field that is not set is left out: otherwise a key of the release before would belong to another request.
+    asked = json.dumps(body.model_dump(mode="json", exclude=None if body.judge else {"judge"}), sort_keys=True)
     key = submissions.Key(caller.token_id, idempotency_key, hashlib.sha256(asked.encode()).hexdigest())
     taking: submissions.Submissions = request.app.state.submissions
     return taking.submit(refs, key, policy=body.policy())

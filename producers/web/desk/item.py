@@ -13,7 +13,7 @@ from producers.web.desk.claims import held_by
 from producers.web.desk.shown import DetectorShown, Item, ReviewShown, ScanShown, VerdictShown
 from producers.web.desk.turns import BLIND, is_mine, values_of
 from worker.database import Database, transaction
-from worker.tables import ReviewKind, Statement, Verdict
+from worker.tables import ReviewKind, Stage, Statement, Verdict
 
 __all__ = ["MAX_PLACES", "DetectorShown", "Item", "ReviewShown", "ScanShown", "VerdictShown", "item"]
 
@@ -38,7 +38,7 @@ ORDER BY f.decided_at DESC LIMIT 1
 """
 _VERDICTS = """
 SELECT v.id, v.detector_id, d.name AS detector_name, v.answer, v.score, v.uri, v.created_at, v.log_odds, v.explanation,
-       v.completion, v.contradicts, v.cut_off, v.width, v.height,
+       v.completion, v.contradicts, v.cut_off, v.stage, v.first_score, v.width, v.height,
        verdict_under((SELECT s.policy FROM scans s WHERE s.id = CAST(:scan_id AS uuid)), v.score) AS verdict
 FROM verdicts v JOIN detectors d ON d.id = v.detector_id
 WHERE v.sha256 = :sha256
@@ -99,7 +99,7 @@ def item(database: Database, person: Person, sha256: str) -> Item | None:
             **_answer(shown),
             scan=_scan(session, given),
             external_ids=_external_ids(session, given),
-            detector=_detector(session, shown["detector_id"]),
+            detector=_detector(session, shown),
             verdicts=[_verdict(one) for one in verdicts],
             **_said(session, given, hidden=second),
             waits=bool(found and found["attention"] and found["statement"] is None),
@@ -129,8 +129,10 @@ def _finding(found: dict[str, Any] | None, shown: dict[str, Any]) -> dict[str, A
 
 
 def _answer(shown: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("answer", "log_odds", "explanation", "completion", "contradicts", "cut_off", "width", "height")
-    return {name: shown[name] for name in names} | {"judged_at": shown["created_at"]}
+    names = ("answer", "log_odds", "explanation", "completion", "contradicts", "cut_off", "first_score", "width",
+             "height")  # fmt: skip
+    stage = shown["stage"] and Stage(shown["stage"])
+    return {name: shown[name] for name in names} | {"stage": stage, "judged_at": shown["created_at"]}
 
 
 def _scan(session: Session, given: Mapping[str, Any]) -> ScanShown | None:
@@ -145,9 +147,11 @@ def _external_ids(session: Session, given: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys([*found, *session.execute(text(_EXTERNAL_IDS), {**given, **limit}).scalars()]))
 
 
-def _detector(session: Session, detector_id: int) -> DetectorShown:
-    row = dict(session.execute(text(_DETECTOR), {"detector_id": detector_id}).mappings().one())
+def _detector(session: Session, shown: Mapping[str, Any]) -> DetectorShown:
+    row = dict(session.execute(text(_DETECTOR), {"detector_id": shown["detector_id"]}).mappings().one())
     description = row.pop("description") or {}
+    # Prompts and calibrations of a cascade belong to the stage that gave the verdict.
+    description = description.get("first" if shown["stage"] == Stage.FIRST else "judge", description)
     prompt = (description.get("prompts") or {}).get(row["prompt_revision"])
     calibration = description.get("calibration") or {}
     return DetectorShown(**asked(row), prompt=prompt, **_calibration(calibration))

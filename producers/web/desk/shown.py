@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from producers.reporting.stages import STAGES
 from producers.web.desk.claims import Held
-from worker.tables import ReviewKind, Statement, Verdict
+from worker.tables import ReviewKind, Stage, Statement, Verdict
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Item:
     `statement` is what people have decided, `disputed` whether they contradict each other. `reviews_hidden`: the person
     is to give a second look, so `reviews` is empty and `statement` None until they have decided.
     `waits_for_person`: they may claim it. `external_ids` and `places` are limited; `places_total` counts all.
-    `provenance`: labels and texts of what the file says about its origin.
+    `provenance`: labels and texts of what the file says about its origin. `stage` and `first_score`: see StoredVerdict.
     """
 
     sha256: str
@@ -94,6 +95,8 @@ class Item:
     completion: str
     contradicts: bool
     cut_off: bool
+    stage: Stage | None
+    first_score: float | None
     width: int
     height: int
     judged_at: datetime
@@ -111,3 +114,8 @@ class Item:
     places_total: int
     held: Held | None
     provenance: Sequence[tuple[str, str]]
+
+    @property
+    def stage_said(self) -> str | None:
+        """Which stage of a cascade gave the verdict, in words."""
+        return self.stage and STAGES[self.stage]

@@ -6,11 +6,11 @@
 from worker.detector.description.base import DetectorDescription, Kind, Preprocessing, Thresholds
 from worker.detector.description.cascade import CascadeDescription, ClearRule
 from worker.detector.description.classifier import ClassifierDescription, Device, Input, InputFit, Labels
-from worker.detector.description.parsing import FILE, parse_description, vlm_only
+from worker.detector.description.parsing import FILE, STAGES, parse_description, vlm_only
 from worker.detector.description.vlm import AnswerForm, EngineLimits, VlmDescription
 
 __all__ = [
-    "FILE", "AnswerForm", "CascadeDescription", "ClassifierDescription", "ClearRule", "DetectorDescription", "Device",
-    "EngineLimits", "Input", "InputFit", "Kind", "Labels", "Preprocessing", "Thresholds", "VlmDescription",
+    "FILE", "STAGES", "AnswerForm", "CascadeDescription", "ClassifierDescription", "ClearRule", "DetectorDescription",
+    "Device", "EngineLimits", "Input", "InputFit", "Kind", "Labels", "Preprocessing", "Thresholds", "VlmDescription",
     "parse_description", "vlm_only",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from worker.detector.calibration import Calibration
 from worker.detector.description.base import DetectorDescription, Kind, Section
+from worker.errors import ConfigurationError
 
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -14,15 +15,18 @@ _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 class ClearRule(Section):
     """Which images the first stage clears: those with its score up to `up_to`. They are real at once.
 
-    `audit_share` is the share of the cleared images that the judge sees all the same. The other fields say where the
-    threshold comes from: the promised share of the fakes that are cleared (`max_miss_rate`), the upper end of its 95 %
-    confidence interval on other images (`miss_rate_high`), the data, and how many fakes of it were used.
+    `fakesweep calibrate --max-miss-rate` finds `up_to`; without it, the cascade does not start. `audit_share` is the
+    share of the cleared images that the judge sees all the same. The other fields say where the threshold comes from:
+    the promised share of the fakes that are cleared (`max_miss_rate`), the upper end of its 95 % confidence interval on
+    other images (`miss_rate_high`), the data, and how many fakes of it were used. `judge_flags` is the largest share of
+    cleared real images that the judge may call fake: the alarm about audited images allows for it.
     """
 
-    up_to: _Share
+    up_to: _Share | None = None
     audit_share: _Share = 0.01
-    max_miss_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_miss_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
     miss_rate_high: _Share | None = None
+    judge_flags: _Share | None = None
     fitted_on: str | None = None
     fakes: Annotated[int, Field(ge=1)] | None = None
 
@@ -39,7 +43,7 @@ class CascadeDescription(DetectorDescription):
     kind: Literal[Kind.CASCADE] = Kind.CASCADE
     first: SerializeAsAny[DetectorDescription]
     judge: SerializeAsAny[DetectorDescription]
-    clear: ClearRule
+    clear: ClearRule = ClearRule()
 
     @model_validator(mode="before")
     @classmethod
@@ -69,6 +73,8 @@ class CascadeDescription(DetectorDescription):
                 f"both stages see the same square, but first says {self.first.preprocessing.revision} and judge "
                 f"{self.judge.preprocessing.revision}: change [preprocessing] of first, and use its [input]"
             )
+        if self.clear.up_to is not None and self.clear.up_to > self.thresholds.real_to:
+            raise ValueError("clear.up_to must not be above thresholds.real_to: a cleared image is real")
         if self.calibration != Calibration():
             raise ValueError("calibration belongs to the stages' own descriptions")
         return self
@@ -104,6 +110,15 @@ class CascadeDescription(DetectorDescription):
     def answer_limit(self) -> int | None:
         """See DetectorDescription."""
         return self.judge.answer_limit
+
+    def calibrated_up_to(self) -> float:
+        """The highest score of the first stage that is cleared. Raises ConfigurationError if it is not known yet."""
+        if self.clear.up_to is None:
+            raise ConfigurationError(
+                f"FAKESWEEP_DETECTOR: the cascade {self.name} has no clear threshold yet: run fakesweep calibrate "
+                "--max-miss-rate on labelled images, which finds it and writes [clear]"
+            )
+        return self.clear.up_to
 
     def with_stages(self, first: DetectorDescription, judge: DetectorDescription) -> Self:
         """Returns the cascade of the same two detectors, with their true revisions."""

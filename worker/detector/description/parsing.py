@@ -20,7 +20,8 @@ _KINDS: dict[str, type[DetectorDescription]] = {
     Kind.CLASSIFIER: ClassifierDescription,
     Kind.CASCADE: CascadeDescription,
 }
-_STAGES = ("first", "judge")
+STAGES = ("first", "judge")
+"""The fields of a cascade that name other detectors."""
 
 
 def parse_description(
@@ -37,7 +38,7 @@ def parse_description(
         kind = _kind(content)
         _override(content, kind, overrides)
         if kind is CascadeDescription:
-            content |= {stage: load(stage, content[stage]) for stage in _STAGES if isinstance(content.get(stage), str)}
+            content |= {stage: load(stage, content[stage]) for stage in STAGES if isinstance(content.get(stage), str)}
         return kind.model_validate(content)
     except ValidationError as error:
         fault = error.errors()[0]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from worker.detector.calibration import Calibration
-from worker.detector.description import DetectorDescription, Thresholds
+from worker.detector.description import CascadeDescription, DetectorDescription, Thresholds
 from worker.errors import ConfigurationError
 from worker.lab.evaluation.disjoint import check_disjoint
 from worker.lab.evaluation.evaluated import Evaluated, Floats
@@ -71,12 +71,17 @@ def calibrate(description: DetectorDescription, fit_on: Evaluated, report_on: Ev
     All rates are shares of all images of a class. An image without a score is called neither fake nor real. Raises
     ConfigurationError if the sets share an image (worker.lab.evaluation.disjoint), lack a class or are of another
     detector. Raises it also if nothing can be fitted (worker.lab.evaluation.fitting), or no threshold is good enough
-    (worker.lab.evaluation.thresholds).
+    (worker.lab.evaluation.thresholds), and for a cascade.
     """
+    if isinstance(description, CascadeDescription):
+        raise ConfigurationError(
+            f"{description.name} is a cascade, which has no calibration of its own: calibrate its stages by "
+            "themselves, or give --max-miss-rate to find its clear threshold"
+        )
     alike = tuple(check_disjoint(fit_on, report_on))
     for role, evaluated in (("FIT", fit_on), ("REPORT", report_on)):
         check_both_classes(role, evaluated)
-    revision = _checked_revision(description, fit_on, report_on)
+    revision = checked_revision(description, fit_on, report_on)
     log_odds, is_fake = fit_on.log_odds[fit_on.decided], fit_on.is_fake[fit_on.decided]
     fitted = fit(log_odds, is_fake, wanted.method)
     thresholds = choose_thresholds(
@@ -102,7 +107,7 @@ def calibrate(description: DetectorDescription, fit_on: Evaluated, report_on: Ev
         real_images_needed=images_needed(wanted.false_positive_rate),
         fingerprint_before=revision and pinned.fingerprint,
         fingerprint_after=revision and pinned.model_copy(update={"calibration": calibration}).fingerprint,
-        warnings=(*alike, *_unnamed(fit_on, report_on), *_doubts(on_fit, on_report, wanted)),
+        warnings=(*alike, *unnamed(fit_on, report_on), *_doubts(on_fit, on_report, wanted)),
     )  # fmt: skip
 
 
@@ -139,10 +144,11 @@ def check_both_classes(role: str, evaluated: Evaluated) -> None:
             )
 
 
-def _checked_revision(description: DetectorDescription, *made: Evaluated) -> str | None:
+def checked_revision(description: DetectorDescription, *made: Evaluated) -> str | None:
     """Returns the model's revision from the evaluations, or from the description if the predictions do not name it.
 
-    An evaluation names revision and fingerprint, so the model itself, perhaps 14 GB, need not be here.
+    An evaluation names revision and fingerprint, so the model itself, perhaps 14 GB, need not be here. Raises
+    ConfigurationError if an evaluation is of another detector, or two are of two revisions.
     """
     known = [(one.name, one.detector) for one in made if one.detector]
     for name, detector in known:
@@ -156,7 +162,8 @@ def _checked_revision(description: DetectorDescription, *made: Evaluated) -> str
     return known[0][1]["revision"] if known else description.revision
 
 
-def _unnamed(*made: Evaluated) -> Iterator[str]:
+def unnamed(*made: Evaluated) -> Iterator[str]:
+    """Yields a warning for each evaluation that does not say which detector made it."""
     for one in made:
         if not one.detector:
             yield f"{one.name} has no run.json beside it, so it is not known which detector made it"

@@ -9,7 +9,14 @@ from pydantic import BaseModel
 from tomlkit.items import Array, Table
 
 from worker.detector.calibration import Calibration
-from worker.detector.description import FILE, CascadeDescription, DetectorDescription, Thresholds, parse_description
+from worker.detector.description import (
+    FILE,
+    STAGES,
+    CascadeDescription,
+    DetectorDescription,
+    Thresholds,
+    parse_description,
+)
 from worker.detector.loading import DescriptionFile, find_source, load_description, stages_of
 from worker.errors import ConfigurationError
 from worker.files import replacing
@@ -45,11 +52,16 @@ def store_sections(sections: dict[str, BaseModel], path: Path, settings: Setting
     """
     source, described = find_source(settings), load_description(settings)
     wanted = described.model_copy(update=sections)
-    own = parse_description(source.text, where=source.where, load=stages_of(settings), overrides={})
+    load = stages_of(settings)
+    own = parse_description(
+        source.text, where=source.where, overrides={}, load=lambda stage, name: load(stage, source.locate(name))
+    )
     if path.parent == source.base and not settings.model:
         described = described.model_copy(update={"model": own.model})  # the same text leads to the same place
     document = tomlkit.parse(source.text)
     # What load_description() may have overridden: the place of the model, and the settings of the environment.
+    if isinstance(own, CascadeDescription):
+        _locate_stages(document, path, source)
     for name in () if isinstance(own, CascadeDescription) else ("model", *filter(None, own.overridable.values())):
         if attrgetter(name)(own) != attrgetter(name)(described):
             _put(document, name, attrgetter(name)(described))
@@ -59,6 +71,14 @@ def store_sections(sections: dict[str, BaseModel], path: Path, settings: Setting
         exclude = name == "calibration"  # its defaults mean that there is none
         _fill(document, name, section.model_dump(mode="json", exclude_defaults=exclude, exclude_none=True))
     _write(tomlkit.dumps(document), path, wanted, settings)
+
+
+def _locate_stages(document: tomlkit.TOMLDocument, path: Path, source: DescriptionFile) -> None:
+    """In another folder, a stage beside the old file is named by its whole path."""
+    if path.parent != source.base:
+        for stage in STAGES:
+            if (name := str(document[stage])).startswith("."):
+                document[stage] = source.locate(name)
 
 
 def _put(document: tomlkit.TOMLDocument, name: str, value: str | None) -> None:

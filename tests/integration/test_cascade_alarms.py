@@ -1,0 +1,130 @@
+"""The alarm about audited images: when it is raised, how soon, how rarely falsely, and who is told."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import numpy as np
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from scipy import stats
+
+from benchmarks.cascade_audit import alarmed, images_until_alarm, years_with_an_alarm
+from producers.reporting import results, standing
+from producers.webhooks.drift import tell_of_drift
+from tests.cascades import Cascade, cascade_description
+from tests.integration.test_cascade_stages import parts_of, scanned
+from tests.integration.test_webhooks_written import listen, written
+from worker.database import Database
+from worker.database.detectors import register_detector
+from worker.database.figures import cascade_alarms
+from worker.tables import WebhookKind
+
+Connection = psycopg.Connection[dict[str, Any]]
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[Connection]:
+    with psycopg.connect(database_url, row_factory=dict_row, autocommit=True) as opened:
+        yield opened
+
+
+def count(connection: Connection, detector: int, ago: int, **images: int) -> None:
+    """Adds the counts of the day that was `ago` days ago: `cleared`, `audited_flagged` and so on."""
+    kinds = {"cleared": ("first", "real"), "audited": ("audit", "real"), "audited_flagged": ("audit", "fake"),
+             "judged": ("judge", "real"), "judged_flagged": ("judge", "fake")}  # fmt: skip
+    for name, number in images.items():
+        connection.execute(
+            "INSERT INTO stages_daily SELECT date_trunc('day', now(), 'UTC') - %s * interval '24 hours', %s, %s, %s,"
+            " %s, 0, %s",
+            [ago, UUID(int=1), detector, *kinds[name], number],
+        )
+
+
+def yesterday(connection: Connection) -> dict[str, Any]:
+    query = "SELECT * FROM cascade_alarms WHERE day = date_trunc('day', now(), 'UTC') - interval '24 hours'"
+    (row,) = connection.execute(query)
+    return row
+
+
+def test_the_view_estimates_the_miss_rate_of_the_last_seven_days(database: Database, connection: Connection) -> None:
+    detector = register_detector(database, cascade_description().row())
+    for ago, flagged in ((0, 50), (1, 1), (7, 2), (8, 50)):  # today and the eighth day do not count
+        count(connection, detector, ago, cleared=500, audited=100 - flagged, audited_flagged=flagged, judged_flagged=36)
+    row = yesterday(connection)
+    assert (row["cleared"], row["audited"], row["audited_flagged"], row["judged_flagged"]) == (1200, 200, 3, 72)
+    assert row["miss_rate"] == pytest.approx(18 / (18 + 72))
+    assert (row["max_miss_rate"], row["detector_name"]) == (0.005, "two")
+
+
+@pytest.mark.parametrize("judge_flags", [None, 0.001])
+def test_the_chance_of_a_false_alarm_is_never_understated(
+    judge_flags: float | None, database: Database, connection: Connection
+) -> None:
+    detector = register_detector(database, cascade_description(clear={"judge_flags": judge_flags}).row())
+    count(connection, detector, 1, cleared=68_600, audited=1399, audited_flagged=1, judged=28_000, judged_flagged=2000)
+    for flagged in range(1, 16):
+        row = yesterday(connection)
+        allowed = 0.005 / 0.995 * 2000 / row["cleared"] + (judge_flags or 0)
+        share = row["audited_flagged"] / row["audited"]
+        assert row["false_alarm_chance"] >= stats.binom.sf(row["audited_flagged"] - 1, row["audited"], allowed)
+        nats = share * math.log(share / allowed) + (1 - share) * math.log((1 - share) / (1 - allowed))
+        assert row["false_alarm_chance"] == pytest.approx(math.exp(-row["audited"] * nats) if share > allowed else 1)
+        counts = (row[name] for name in ("audited", "audited_flagged", "cleared", "judged_flagged"))
+        assert row["alarm"] == alarmed(*counts, judge_flags=judge_flags or 0)
+        connection.execute("UPDATE stages_daily SET images = %s WHERE (stage, verdict) = ('audit', 'fake')", [flagged])
+    assert row["alarm"]
+
+
+def test_one_flagged_audit_is_no_alarm_even_if_nothing_else_is_flagged(
+    database: Database, connection: Connection
+) -> None:
+    detector = register_detector(database, cascade_description().row())
+    count(connection, detector, 1, cleared=900, audited=99, audited_flagged=1)
+    assert not yesterday(connection)["alarm"]
+    count(connection, detector, 2, audited_flagged=1)
+    assert yesterday(connection)["alarm"]
+
+
+def test_a_cascade_without_a_promise_raises_no_alarm(database: Database, connection: Connection) -> None:
+    detector = register_detector(database, cascade_description(clear={"max_miss_rate": None}).row())
+    count(connection, detector, 1, cleared=100, audited=100, audited_flagged=100)
+    row = yesterday(connection)
+    assert (row["alarm"], row["max_miss_rate"]) == (False, None)
+
+
+def test_an_alarm_is_counted_and_told_once(database: Database, connection: Connection) -> None:
+    detector = register_detector(database, cascade_description().row())
+    assert cascade_alarms(database) == 0
+    count(connection, detector, 1, cleared=9900, audited=90, audited_flagged=10, judged_flagged=200)
+    assert cascade_alarms(database) == 1
+    listen(database, WebhookKind.DRIFT_ALARM)
+    assert [tell_of_drift(database) for _ in range(2)] == [1, 0]
+    (alarm,) = written(database)
+    data = alarm["data"]
+    assert (data["measure"], data["bucket"], data["detector"]) == ("missed by the first stage", None, "two")
+    assert (data["share"], data["share_before"], data["images"]) == (pytest.approx(1000 / 1200), 0.005, 100)
+
+
+def test_status_says_what_a_scans_audits_show(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    scan_id = scanned(database, parts_of(database, Cascade(clear={"audit_share": 1.0}, judge=lambda _image: 0.9)))
+    found = results.summary(database, scan_id)
+    (row,) = found["audits"]
+    assert (row["cleared"], row["audited_flagged"], row["judged_flagged"], row["miss_rate"]) == (2, 2, 2, 0.5)
+    standing.print_summary(found)
+    assert "two cleared 2 of 4 images at once; the judge saw 2 of these" in capsys.readouterr().out
+    assert uuid4() != scan_id
+
+
+def test_a_year_of_nights_in_which_the_promise_is_just_kept_rarely_has_an_alarm() -> None:
+    assert years_with_an_alarm(20_000, 100, seed=5) <= 5
+
+
+@pytest.mark.parametrize("judge_flags", [0.0, 0.0006])
+def test_a_new_family_of_2_per_cent_is_noticed_within_75_000_images(judge_flags: float) -> None:
+    for per_day in (3000, 10_000):
+        needed = images_until_alarm(0.02, per_day, 200, 18, judge_flags)
+        assert np.median(needed) <= 35_000
+        assert np.quantile(needed, 0.98) <= 75_000

@@ -1,0 +1,183 @@
+"""What a cascade clears, whom it asks about the rest, and which cleared images it audits."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.cascades import Cascade, cascade_description
+from worker.detector.cascade import Sample
+from worker.detector.description import CascadeDescription
+from worker.detector.detector import warm_up
+from worker.detector.start import supply_detector
+from worker.detector.verdicts import Judgement
+from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError
+from worker.messages import Explain, Policy
+from worker.settings import Settings
+from worker.tables import Stage
+from worker.testing import ScriptedEngine, brightness, scripted_description
+
+Answers = Sequence[Judgement | EngineGenerateError]
+
+
+def grey(level: int) -> Image.Image:
+    return Image.new("RGB", (4, 4), (level,) * 3)
+
+
+def stages(answers: Answers) -> list[str]:
+    return [str(one.stage) if isinstance(one, Judgement) else "error" for one in answers]
+
+
+def refusing(*levels: int) -> ScriptedEngine:
+    """An engine that refuses images of these grey levels."""
+
+    def fail(image: Image.Image) -> None:
+        if image.getpixel((0, 0))[0] in levels:  # type: ignore[index]  # an RGB image has tuples
+            raise EngineGenerateError("refused")
+
+    return ScriptedEngine(fail=fail)
+
+
+def test_a_cleared_image_has_the_first_stages_score_and_the_judge_is_not_asked() -> None:
+    cascade = Cascade(judge=lambda _image: 0.9)
+    (cleared,) = cascade.detector.judge([grey(10)], Policy(explain=Explain.ALL))
+    assert isinstance(cleared, Judgement)
+    assert (cleared.stage, cleared.score, cleared.first_score) == (Stage.FIRST, *[pytest.approx(10 / 255)] * 2)
+    assert cleared.explanation is None
+    assert cascade.asked.calls == []
+
+
+def test_the_rest_has_the_judges_answer_with_the_first_stages_score_in_the_order_of_the_images() -> None:
+    cascade = Cascade(judge=lambda image: 1 - brightness(image))
+    levels = [200, 10, 100, 20, 250]
+    answers = cascade.detector.judge([grey(level) for level in levels], Policy())
+    assert stages(answers) == ["judge", "first", "judge", "first", "judge"]
+    scores = [one.score for one in answers if isinstance(one, Judgement)]
+    assert scores == pytest.approx([1 - 200 / 255, 10 / 255, 1 - 100 / 255, 20 / 255, 1 - 250 / 255], abs=1e-6)
+    firsts = [one.first_score for one in answers if isinstance(one, Judgement)]
+    assert firsts == pytest.approx([level / 255 for level in levels])
+    assert cascade.asked.calls == [3]
+
+
+def test_what_the_first_stage_refuses_goes_to_the_judge() -> None:
+    cascade = Cascade(first=refusing(10))
+    answers = cascade.detector.judge([grey(20), grey(10)], Policy())
+    assert stages(answers) == ["first", "judge"]
+    assert isinstance(answers[1], Judgement)
+    assert answers[1].first_score is None
+
+
+def test_what_both_stages_refuse_has_an_error_and_the_others_their_answers() -> None:
+    cascade = Cascade(first=refusing(100), judge_engine=refusing(100))
+    assert stages(cascade.detector.judge([grey(100), grey(10), grey(200)], Policy())) == ["error", "first", "judge"]
+
+
+def test_an_audited_image_has_the_judges_answer_and_stays_cleared_if_the_judge_refuses_it() -> None:
+    cascade = Cascade(judge_engine=refusing(10), clear={"audit_share": 1.0})
+    answers = cascade.detector.judge([grey(10), grey(20), grey(100)], Policy())
+    assert stages(answers) == ["first", "audit", "judge"]
+
+
+def test_a_policy_can_ask_for_the_judge() -> None:
+    cascade = Cascade(clear={"audit_share": 1.0})
+    answers = cascade.detector.judge([grey(10), grey(100)], Policy(judge=True))
+    assert stages(answers) == ["judge", "judge"]
+    assert cascade.asked.calls == [2]
+
+
+@pytest.mark.parametrize(
+    ("policy", "stage"),
+    [
+        (Policy(), "first"),
+        (Policy(real_to=0.1), "judge"),  # a score of 0.157 would be uncertain
+        (Policy(real_to=0.16), "first"),
+        (Policy(fake_from=0.15), "judge"),  # it would be fake
+        (Policy(real_to=40 / 255, fake_from=40 / 255), "judge"),  # a score on both thresholds is fake
+    ],
+)
+def test_an_image_that_a_scan_would_not_call_real_is_not_cleared(policy: Policy, stage: str) -> None:
+    exact = ScriptedEngine(lambda _image: 40 / 255)
+    assert stages(Cascade(first=exact).detector.judge([grey(40)], policy)) == [stage]
+
+
+def test_both_stages_learn_that_an_image_is_live() -> None:
+    cascade = Cascade()
+    for live in (True, False):
+        cascade.detector.judge([grey(200)], Policy(), live=live)
+    assert cascade.first.lives == cascade.asked.lives == [True, False]
+
+
+def test_warming_up_warms_both_stages() -> None:
+    cascade = Cascade(first=ScriptedEngine(lambda _image: 0.01))
+    warm_up(cascade.detector)
+    assert (cascade.first.calls, cascade.asked.calls) == ([1], [1])
+
+
+@pytest.mark.parametrize("dead", ["first", "asked"])
+def test_it_is_dead_if_one_of_its_stages_is(dead: str) -> None:
+    cascade = Cascade()
+    cascade.detector.check()
+    getattr(cascade, dead).close()
+    with pytest.raises(EngineDeadError):
+        cascade.detector.check()
+    with pytest.raises(EngineDeadError):
+        cascade.detector.judge([grey(200)], Policy())
+
+
+def test_closing_closes_both_stages() -> None:
+    cascade = Cascade()
+    cascade.detector.close()
+    for engine in (cascade.first, cascade.asked):
+        with pytest.raises(EngineDeadError):
+            engine.check()
+
+
+def drawn(count: int) -> list[Image.Image]:
+    return [Image.frombytes("RGB", (1, 1), number.to_bytes(3)) for number in range(count)]
+
+
+def test_the_sample_has_about_its_share_and_is_always_the_same() -> None:
+    images = drawn(20_000)
+    held = [Sample("a" * 64, 0.01).holds(one) for one in images]
+    # 200 are expected, with a standard deviation of 14.
+    assert 140 < sum(held) < 260
+    assert held == [Sample("a" * 64, 0.01).holds(one) for one in images]
+    assert not any(Sample("a" * 64, 0).holds(one) for one in images)
+    assert all(Sample("a" * 64, 1).holds(one) for one in images)
+
+
+def test_the_samples_of_two_cascades_are_independent() -> None:
+    images = drawn(20_000)
+    one, other = ([Sample(seed * 64, 0.1).holds(image) for image in images] for seed in "ab")
+    both = sum(a and b for a, b in zip(one, other, strict=True))
+    assert 140 < both < 260  # 200 are expected
+
+
+def test_a_new_threshold_makes_another_detector() -> None:
+    one, other = cascade_description(), cascade_description(clear={"up_to": 0.1})
+    assert one.fingerprint != other.fingerprint
+    assert one.fingerprint == cascade_description(clear={"fakes": 7}).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"clear": {"up_to": 0.5}}, "clear.up_to must not be above thresholds.real_to"),
+        ({"first": scripted_description(preprocessing={"fit": "pad"})}, "both stages see the same square"),
+        ({"first": cascade_description()}, "must not be cascades"),
+        ({"calibration": {"slope": 2.0}}, "calibration belongs to the stages"),
+        ({"revision": "1"}, "revision belongs to the stages"),
+    ],
+)
+def test_a_description_that_cannot_be_a_cascade_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        cascade_description(**changes)
+
+
+def test_a_cascade_without_a_threshold_can_be_written_but_does_not_start() -> None:
+    stage = scripted_description()
+    description = CascadeDescription(name="new", first=stage, judge=stage)  # type: ignore[call-arg]  # a validator fills in
+    assert description.fingerprint
+    with pytest.raises(ConfigurationError, match="run fakesweep calibrate --max-miss-rate"):
+        supply_detector(description, Settings())
