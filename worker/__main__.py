@@ -64,7 +64,8 @@ def main(
     """Runs a worker until SIGTERM. Returns the exit code.
 
     The arguments make the parts that tests and benchmarks replace: the detector's description, those of further
-    detectors, the detectors, and the store that images are fetched from. Our own metrics are registered in `registry`, or in a new registry.
+    detectors, the detectors, and the store that images are fetched from. Our own metrics are registered in `registry`,
+    or in a new registry.
     """
     for number in (signal.SIGTERM, *hang_up()):
         signal.signal(number, _exit_before_ready)

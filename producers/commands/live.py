@@ -6,6 +6,7 @@ import typer
 from pydantic import ValidationError
 
 from producers.commands.options import (
+    Also,
     ExplainOption,
     FakeFrom,
     Json,
@@ -41,6 +42,7 @@ def submit(
     fake_from: FakeFrom = None,
     real_to: RealTo = None,
     max_tokens: MaxTokens = None,
+    also: Also = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the verdicts and print them.")] = False,
     timeout: Annotated[
         float | None,
@@ -52,7 +54,8 @@ def submit(
     from producers import submissions
     from producers.reporting import progress, results
 
-    policy = checked(Policy, explain=explain, fake_from=fake_from, real_to=real_to, max_tokens=max_tokens)
+    policy = checked(Policy, explain=explain, fake_from=fake_from, real_to=real_to, max_tokens=max_tokens,
+                     also=tuple(also or ()))  # fmt: skip
     if external_id is not None and len(uris) > 1:
         raise UsageError("--external-id names one image: give one URI")
     if timeout is not None and not wait:

@@ -1,5 +1,6 @@
 """Second opinions on a real Postgres, with two scripted detectors that differ on some images."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -9,12 +10,13 @@ from PIL import Image
 from sqlalchemy import text
 from sqlmodel import Session, select
 
-from producers import scans
+from producers import scans, submissions
 from producers.dedupe import fill_reuse_rule, reuse_unchanged
 from tests.second_opinions import DIFFER, FURTHER, IMAGES, Two, png
+from worker.broker import create_app
 from worker.database import Database, transaction
 from worker.detector.detector import Detector
-from worker.errors import EngineDeadError, EngineGenerateError
+from worker.errors import EngineDeadError, EngineGenerateError, NoSuchDetectorError
 from worker.messages import ImageRef, JudgeImages, Policy, Record
 from worker.metrics import Metrics
 from worker.metrics.declared import DECODE
@@ -31,7 +33,8 @@ def two(database: Database) -> Two:
 
 
 def started(database: Database, listed: int = len(IMAGES), policy: Policy = ALSO, **more: Any) -> Scan:
-    """A scan whose listing is complete."""
+    """A scan whose listing is complete. A worker with the further detector has started before."""
+    Two(database).parts()
     scan = scans.start_scan(database, scans.Listing(sources=("s3://b/",)), policy=policy, **more)
     with transaction(database) as session:
         row = session.get_one(Scan, scan.id)
@@ -255,3 +258,28 @@ def left(database: Database, scan: Scan, listed: list[ImageRef]) -> list[str]:
         rule = fill_reuse_rule(session, row)
         assert rule is not None
         return [ref.uri for ref in reuse_unchanged(session, row, listed, rule).left]
+
+
+@pytest.mark.parametrize("start", ["scan", "submit"])
+def test_a_name_that_no_worker_has_started_with_is_refused_at_the_start(
+    database: Database, two: Two, start: str
+) -> None:
+    two.parts()
+    policy = Policy(also=("scripted",))  # a main detector gives no second opinions
+    starts: dict[str, Callable[[], object]] = {
+        "scan": lambda: scans.start_scan(database, scans.Listing(sources=("s3://b/",)), policy=policy),
+        "submit": lambda: submissions.submit(
+            create_app("memory://"), database, [ImageRef(uri="s3://b/1")], policy=policy
+        ),
+    }
+    with pytest.raises(NoSuchDetectorError, match=f"no worker has started with 'scripted'.*: {FURTHER}. Name it in"):
+        starts[start]()
+    with transaction(database) as session:
+        assert session.execute(text("SELECT count(*) FROM scans")).scalar_one() == 0
+
+
+def test_a_second_opinion_has_the_thresholds_of_its_own_detector(database: Database, two: Two) -> None:
+    """The scan's thresholds call everything fake. The further detector keeps its own."""
+    scan = started(database, policy=Policy(fake_from=0.0, real_to=0.0, also=(FURTHER,)))
+    moderate(job(scan, "s3://b/black"), uuid4(), two.parts())
+    assert said(database, scan) == {"s3://b/black": ("fake", "real", False, True, True)}

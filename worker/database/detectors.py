@@ -1,6 +1,6 @@
 """The rows of detectors that workers started with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, select
@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
 from worker.database.connection import Database, transaction
+from worker.errors import NoSuchDetectorError
 from worker.tables import Detector
 
 
@@ -34,6 +35,21 @@ def further_detectors(session: Session) -> dict[str, Detector]:
     """The further detectors that workers started with, by name: of each name, the one that started last."""
     started = select(Detector).where(col(Detector.also_at).is_not(None)).order_by(col(Detector.also_at))
     return {one.name: one for one in session.execute(started).scalars()}
+
+
+def check_further(session: Session, names: Sequence[str]) -> None:
+    """Raises NoSuchDetectorError if no worker has started with one of these further detectors.
+
+    Without this check, the opinions of a mistyped name would be missing in the whole scan.
+    """
+    known = further_detectors(session) if names else {}
+    for name in names:
+        if name not in known:
+            there = ", ".join(sorted(known)) or "none"
+            raise NoSuchDetectorError(
+                f"no worker has started with {name!r} for second opinions; those that have started: {there}. "
+                "Name it in FAKESWEEP_ALSO of the workers, and start them (docs/second-opinions.md)"
+            )
 
 
 def answer_limit(description: Mapping[str, Any]) -> int | None:
