@@ -5,15 +5,17 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 
 from producers.audit.selection import Selection
+from producers.forgetting import find_picture, forget
 from producers.reporting import results
 from producers.reporting.opinions import agreement_of
 from producers.reporting.reports import write_report
 from tests.integration.test_second_opinions import ALL_SAID, job, started
 from tests.processes import fakesweep
 from tests.second_opinions import DIFFER, FURTHER, IMAGES, Two
-from worker.database import Database
+from worker.database import Database, transaction
 from worker.errors import UsageError
 from worker.messages import Policy
 from worker.moderate import moderate
@@ -85,10 +87,10 @@ def test_the_report_shows_first_where_detectors_differ(database: Database, two: 
         page,
         agreement=lambda: agreement_of(database, scan.id),
     )
-    text = page.read_text()
-    second, flagged = text.index('id="second-title"'), text.index('id="flagged-title"')
+    written = page.read_text()
+    second, flagged = written.index('id="second-title"'), written.index('id="flagged-title"')
     assert second < flagged
-    shown = text[second:flagged]
+    shown = written[second:flagged]
     assert all((uri in shown) == (uri in DIFFER) for uri in IMAGES)
     assert "Cohen's kappa is 0.25" in shown.replace("&#39;", "'")
     assert f"Second opinion of {FURTHER}: fake, score 1.000" in shown
@@ -121,3 +123,31 @@ def test_an_audit_package_holds_the_further_verdicts(database: Database, two: Tw
     with database.connect() as connection:
         assert len(connection.execute(chosen.verdicts).all()) == 2 * len(IMAGES)
         assert len(connection.execute(chosen.detectors).all()) == 2
+
+
+def test_forgetting_a_picture_forgets_what_the_further_detector_wrote(database: Database, two: Two) -> None:
+    scan = started(database)
+    moderate(job(scan), uuid4(), two.parts())
+    uri = "s3://b/red"
+    forget(database, find_picture(database, uri))
+    with database.connect() as connection:
+        rows = connection.execute(text("SELECT * FROM verdicts WHERE uri LIKE 'forgotten:%'")).mappings().all()
+        assert len(rows) == 2
+        assert {(row["completion"], row["explanation"]) for row in rows} == {("", None)}
+        kept = connection.execute(text("SELECT uri, opinions FROM disagreements")).all()
+        waits = connection.execute(text("SELECT uri FROM contents WHERE uri = :uri"), {"uri": uri}).all()
+    assert uri not in {row.uri for row in kept}
+    assert len(kept) == 2, "what was decided is kept"
+    assert "s3://" not in json.dumps([row.opinions for row in kept]), "an opinion names no place"
+    assert waits == []
+
+
+def test_retention_keeps_the_verdicts_of_both_and_drops_the_findings(database: Database, two: Two) -> None:
+    scan = started(database)
+    moderate(job(scan), uuid4(), two.parts())
+    with transaction(database) as session:
+        session.execute(text("UPDATE scans SET dropped_at = now()"))
+        session.execute(text("SELECT drop_findings_partition(:partition)"), {"partition": scan.partition})
+    with database.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM verdicts")).scalar() == 2 * len(IMAGES)
+        assert connection.execute(text("SELECT count(*) FROM second_opinions")).scalar() == 0

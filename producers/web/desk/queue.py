@@ -39,7 +39,8 @@ MOST_COUNTED = 1_000
 
 @dataclass(frozen=True)
 class Waiting:
-    """A content that waits. `differs`: one detector calls it fake, and another one real. `second_look`: another person decided it first, and a second look is wanted.
+    """A content that waits. `differs`: one detector calls it fake, and another one real. `second_look`: another person
+    decided it first, and a second look is wanted.
 
     For second looks, `reviews` is 0 and `disputed` is False, because what others said is withheld.
     """
