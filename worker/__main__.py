@@ -166,7 +166,7 @@ def _start_further(
     try:
         for description in descriptions:
             started.append(start(description, settings))
-            warm_up(started[-1])
+            warm_up(started[-1], "FAKESWEEP_ALSO")
     except BaseException:
         for one in started:
             one.close()

@@ -1,5 +1,6 @@
 """What the further detectors of a scan say beside the main one: how often they agree, and where they differ."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,15 @@ from producers.scans import find_scan
 from worker.database import Database, transaction
 from worker.tables import Scan, Verdict
 
+# Not from the view, which looks up the name of a detector for each image.
 _COUNTED = """
-SELECT further_name, verdict, further_verdict, count(*) AS images FROM second_opinions
-WHERE partition = :partition AND scan_id = :scan_id
-GROUP BY further_name, verdict, further_verdict
+SELECT f.verdict, (o ->> 'detector_id')::bigint AS detector_id, o ->> 'verdict' AS further_verdict, count(*) AS images
+FROM findings f CROSS JOIN LATERAL jsonb_array_elements(f.opinions) o
+WHERE f.partition = :partition AND f.scan_id = :scan_id AND f.verdict IS NOT NULL
+GROUP BY 1, 2, 3
+"""
+_WITH_VERDICT = """
+SELECT count(*) FROM findings WHERE partition = :partition AND scan_id = :scan_id AND verdict IS NOT NULL
 """
 _DIFFERING = """
 SELECT count(*) FILTER (WHERE detectors_differ(verdict, opinions)) AS disagreements,
@@ -76,16 +82,15 @@ def agreement_of(database: Database, scan_id: UUID) -> list[Agreement]:
         names: Sequence[str] = scan.policy.get("also", ())
         if not names:
             return []
-        rows = session.execute(text(_COUNTED), {"partition": scan.partition, "scan_id": scan.id}).all()
-    return [
-        Agreement(
-            name,
-            {(row.verdict, row.further_verdict): row.images for row in rows
-             if row.further_name == name and row.further_verdict},
-            sum(row.images for row in rows if row.further_name == name and not row.further_verdict),
-        )
-        for name in names
-    ]  # fmt: skip
+        given = {"partition": scan.partition, "scan_id": scan.id}
+        counted = session.execute(text(_COUNTED), given).all()
+        judged = int(session.execute(text(_WITH_VERDICT), given).scalar_one())
+        known = {row.id: row.name for row in session.execute(text(_NAMES))}
+    images: dict[str, Counter[tuple[str, str]]] = {name: Counter() for name in names}
+    for row in counted:
+        if (name := known.get(row.detector_id)) in images:
+            images[name][row.verdict, row.further_verdict] += row.images
+    return [Agreement(name, found, judged - found.total()) for name, found in images.items()]
 
 
 def differing(session: Session, scan: Scan) -> dict[str, int]:

@@ -283,3 +283,15 @@ def test_a_second_opinion_has_the_thresholds_of_its_own_detector(database: Datab
     scan = started(database, policy=Policy(fake_from=0.0, real_to=0.0, also=(FURTHER,)))
     moderate(job(scan, "s3://b/black"), uuid4(), two.parts())
     assert said(database, scan) == {"s3://b/black": ("fake", "real", False, True, True)}
+
+
+def test_a_worker_stores_the_rule_that_the_next_producer_has(database: Database, two: Two) -> None:
+    """Otherwise, each nightly scan that records changes would look at every image again."""
+    scan = started(database)
+    moderate(JudgeImages(scan_id=scan.id, images=tuple(refs(two))), uuid4(), two.parts())
+    with transaction(database) as session:
+        rule = fill_reuse_rule(session, session.get_one(Scan, started(database).id))
+        assert rule is not None
+        assert len(rule.also) == 1
+        rules = set(session.execute(text("SELECT rule FROM objects")).scalars())
+    assert rules == {rule.fingerprint}

@@ -25,6 +25,11 @@ def test_the_further_detectors_are_those_that_the_setting_names(monkeypatch: pyt
     assert fakevlm.name == "fakevlm"
 
 
+def test_a_name_that_is_none_is_told_with_its_setting() -> None:
+    with pytest.raises(ConfigurationError, match=r"^FAKESWEEP_ALSO: 'nobody' is neither one of"):
+        load_further(Settings(also=("nobody",)))
+
+
 def test_none_is_named_by_default() -> None:
     assert load_further(Settings()) == ()
 

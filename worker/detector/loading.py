@@ -86,7 +86,12 @@ def load_further(settings: Settings) -> tuple[DetectorDescription, ...]:
     Raises like load_description().
     """
     cleared = dict.fromkeys(("model", *_OVERRIDES))
-    return tuple(load_description(settings.model_copy(update={"detector": name, **cleared})) for name in settings.also)
+    each = (settings.model_copy(update={"detector": name, **cleared}) for name in settings.also)
+    try:
+        return tuple(map(load_description, each))
+    except ConfigurationError as error:
+        # The text is about the setting of the main detector, and another one is wrong.
+        raise ConfigurationError(str(error).replace("FAKESWEEP_DETECTOR", "FAKESWEEP_ALSO")) from error
 
 
 def check_further(main: DetectorDescription, further: Iterable[DetectorDescription]) -> None:
