@@ -23,6 +23,7 @@ BENCHMARKS = {
     "memory": "benchmarks.memory",
     "desk_pictures": "benchmarks.desk_pictures",
     "near": "benchmarks.near",
+    "second_opinion": "benchmarks.second_opinion",
 }
 """Modules with `compare(wanted: Wanted) -> Iterable[Comparison]`. Their names begin with the name given here."""
 

@@ -1,6 +1,6 @@
 """The worker with an engine that costs nothing and calls every image real.
 
-Run it with `python -m benchmarks.costless_worker`.
+Run it with `python -m benchmarks.costless_worker [NAME...]`. The names are of further detectors, for second opinions.
 """
 
 import sys
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from PIL.Image import Image
 
 from worker.__main__ import main
+from worker.detector.description import vlm_only
 from worker.detector.engine import Completion
 from worker.detector.vlm import VlmDetector
 from worker.errors import EngineGenerateError
@@ -43,5 +44,10 @@ class CostlessEngine:
 
 
 if __name__ == "__main__":
-    detector = VlmDetector(CostlessEngine(), scripted_description())
-    sys.exit(main(describe=lambda _: detector.description, start=lambda _description, _settings: detector))
+    sys.exit(
+        main(
+            describe=lambda _: scripted_description(),
+            describe_further=lambda _: [scripted_description(name=name) for name in sys.argv[1:]],
+            start=lambda description, _: VlmDetector(CostlessEngine(), vlm_only(description, "this benchmark")),
+        )
+    )

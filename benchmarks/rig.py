@@ -28,7 +28,7 @@ from producers.publishing import publish_scan
 from producers.scans import Listing, start_scan
 from worker import broker
 from worker.database import Database
-from worker.messages import DEAD_QUEUE, LIVE_QUEUE, SCAN_QUEUE, Explain, ImageRef, Policy
+from worker.messages import DEAD_QUEUE, LIVE_QUEUE, SCAN_QUEUE, ImageRef, Policy
 
 BUCKET = "benchmark"
 SMALL_ENGINE = {
@@ -127,10 +127,10 @@ class Rig:
             aws_access_key_id="benchmark", aws_secret_access_key="benchmark",
         )  # fmt: skip
 
-    def start_scan(self, refs: Sequence[ImageRef], *, explain: Explain = Explain.FLAGGED) -> UUID:
+    def start_scan(self, refs: Sequence[ImageRef], **policy: Any) -> UUID:
         """Publishes a scan of these images. It continues after this returns."""
         scan = start_scan(
-            self.database, Listing(sources=(f"s3://{BUCKET}/",)), policy=Policy(explain=explain),
+            self.database, Listing(sources=(f"s3://{BUCKET}/",)), policy=Policy(**policy),
             limits=Limits(None, None),
         )  # fmt: skip
         with BulkPublisher(broker.create_app(AMQP), max_depth=100_000) as publisher:

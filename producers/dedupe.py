@@ -8,12 +8,12 @@ from sqlalchemy import case, func, not_, select
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
-from worker.case import ReuseRule
-from worker.database.detectors import answer_limit, started_last
+from worker.case import Asked, ReuseRule
+from worker.database.detectors import answer_limit, further_detectors, started_last
 from worker.database.known import changed_query, etags_as_json, refs_as_json
 from worker.database.lifecycle import fill_thresholds
 from worker.database.saving import insert_unchanged, update_objects
-from worker.messages import ImageRef, Record
+from worker.messages import FilledPolicy, ImageRef, Record
 from worker.tables import Finding, Outcome, Scan, ScanStatus
 
 
@@ -29,13 +29,29 @@ def fill_reuse_rule(session: Session, scan: Scan) -> ReuseRule | None:
     """Fills in the scan's thresholds and returns its reuse rule. Both come from the detector that a worker started with
     last.
 
-    Returns None if no worker has started yet.
+    Returns None if no worker has started yet, or none with one of the scan's further detectors.
     """
     detector = started_last(session)
     if detector is None or detector.description is None or detector.id is None:
         return None
     policy = fill_thresholds(session, scan, **detector.description["thresholds"])
-    return ReuseRule.of(scan, policy.of_detector(answer_limit(detector.description)), detector.id)
+    also = _asked(session, policy)
+    if also is None:
+        return None
+    return ReuseRule.of(scan, policy.of_detector(answer_limit(detector.description)), detector.id, also)
+
+
+def _asked(session: Session, policy: FilledPolicy) -> Sequence[Asked] | None:
+    """Returns what the scan asks of its further detectors, or None if no worker has started with one of them."""
+    known = further_detectors(session) if policy.also else {}
+    asked = []
+    for name in policy.also:
+        found = known.get(name)
+        if found is None or found.id is None or found.description is None:
+            return None
+        thresholds = found.description["thresholds"]
+        asked.append(Asked(found.id, policy.of_further(answer_limit(found.description), **thresholds)))
+    return asked
 
 
 def reuse_unchanged(session: Session, scan: Scan, refs: Sequence[ImageRef], rule: ReuseRule | None) -> Deduped:

@@ -14,6 +14,7 @@ from sqlmodel import Session, col
 
 from producers.scans import find_scan
 from worker.database import Database, counters, partitions, transaction
+from worker.database.detectors import check_further
 from worker.database.events import record
 from worker.errors import BrokerUnavailableError, KeyInUseError, KeyReusedError, Reason, ScanStateError
 from worker.messages import FORGOTTEN, LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, JudgeImages, Policy, messages_of
@@ -68,7 +69,7 @@ class Submissions:
         minute any web process does (producers.left_behind). Some messages may be published twice. There is still one
         finding for each image.
 
-        Raises KeyReusedError, KeyInUseError, BrokerUnavailableError.
+        Raises KeyReusedError, KeyInUseError, BrokerUnavailableError, NoSuchDetectorError.
         """
         with self._alone(key):
             submitted, messages = self._open(refs, key, policy)
@@ -139,7 +140,7 @@ def submit(
     If this process dies before the broker has all of them, a web process publishes them (producers.left_behind). If the
     broker is away, the submission ends with the images that were published.
 
-    Raises BrokerUnavailableError.
+    Raises BrokerUnavailableError, NoSuchDetectorError.
     """
     scan = _scan_of(refs, policy, source)
     scan_id = scan.id
@@ -178,6 +179,7 @@ def _scan_of(refs: Sequence[ImageRef], policy: Policy | None, source: str) -> Sc
 
 
 def _store(session: Session, scan: Scan) -> None:
+    check_further(session, scan.policy.get("also", ()))
     partitions.ensure_partition(session, scan.partition)
     session.add(scan)
 

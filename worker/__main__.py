@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType
 from typing import NoReturn
@@ -23,7 +23,7 @@ from worker.database.detectors import register_detector
 from worker.database.makers import register_maker
 from worker.detector.description import DetectorDescription
 from worker.detector.detector import Detector, warm_up
-from worker.detector.loading import load_description
+from worker.detector.loading import check_further, load_description, load_further
 from worker.detector.maker import maker_of
 from worker.detector.start import start_detector
 from worker.errors import ConfigurationError, EngineDeadError, FakesweepError
@@ -34,6 +34,7 @@ from worker.messages import LIVE_QUEUE, SCAN_QUEUE
 from worker.metrics import Metrics
 from worker.metrics.declared import READY, WORKER, WORKER_INFO
 from worker.migrate import check_schema
+from worker.parts import SecondDetector
 from worker.path import Parts
 from worker.provenance.open import open_readers
 from worker.replicas import Replica, hang_up
@@ -47,6 +48,7 @@ log = structlog.get_logger(__name__)
 EXIT_OK, EXIT_FAILED, EXIT_CONFIGURATION, EXIT_ENGINE_DEAD = 0, 1, 2, 70
 
 LoadDescription = Callable[[Settings], DetectorDescription]
+LoadFurther = Callable[[Settings], Sequence[DetectorDescription]]
 StartDetector = Callable[[DetectorDescription, Settings], Detector]
 OpenStore = Callable[[Settings], ImageStore]
 
@@ -54,14 +56,16 @@ OpenStore = Callable[[Settings], ImageStore]
 def main(
     *,
     describe: LoadDescription = load_description,
+    describe_further: LoadFurther = load_further,
     start: StartDetector = start_detector,
     open_store: OpenStore = open_stores,
     registry: CollectorRegistry | None = None,
 ) -> int:
     """Runs a worker until SIGTERM. Returns the exit code.
 
-    The arguments make the parts that tests and benchmarks replace: the detector's description, the detector, and the
-    store that images are fetched from. Our own metrics are registered in `registry`, or in a new registry.
+    The arguments make the parts that tests and benchmarks replace: the detector's description, those of further
+    detectors, the detectors, and the store that images are fetched from. Our own metrics are registered in `registry`,
+    or in a new registry.
     """
     for number in (signal.SIGTERM, *hang_up()):
         signal.signal(number, _exit_before_ready)
@@ -78,7 +82,7 @@ def main(
         health = Health(_die, metrics.registry)
         metrics.watch(READY, lambda: health.status == Status.READY)
         with health.served(settings.health_port):
-            app, parts = build(settings, describe, start, open_store, metrics)
+            app, parts = build(settings, describe, start, open_store, metrics, describe_further)
             detector = parts[SCAN_QUEUE].description.name
             metrics.inform(WORKER_INFO, replica=str(replica.number) if replica else "", detector=detector)
             return serve(app, parts, settings, health, replica.node_name if replica else None)
@@ -100,13 +104,19 @@ def main(
 
 
 def build(
-    settings: Settings, describe: LoadDescription, start: StartDetector, open_store: OpenStore, metrics: Metrics
+    settings: Settings,
+    describe: LoadDescription,
+    start: StartDetector,
+    open_store: OpenStore,
+    metrics: Metrics,
+    describe_further: LoadFurther = load_further,
 ) -> tuple[Celery, dict[str, Parts]]:
     """Builds the Celery app with its task, and the parts that the task works with, by queue. Cheap checks come first.
 
     Raises ConfigurationError, StorageUnavailableError, EngineDeadError.
     """
-    description = describe(settings)
+    description, further = describe(settings), describe_further(settings)
+    check_further(description, further)
     threads = {SCAN_QUEUE: settings.threads or default_threads(), LIVE_QUEUE: settings.live_threads}
     memory = divide_memory(settings, sum(threads.values()), description.preprocessing.edge)
     database, for_live = _databases(settings)
@@ -118,12 +128,14 @@ def build(
     scanned, submitted = open_readers(settings.trust_list)
     detector = start(description, settings)
     warm_up(detector)
+    also = _start_further(further, detector, settings, start, database)
     scans = Parts(
         store=open_store(settings),
         database=database,
         detector=detector,
         detector_id=register_detector(database, detector.description.row()),
-        maker_id=register_maker(database, maker_of(detector, os.environ.get("CUDA_VISIBLE_DEVICES"))),
+        maker_id=_maker(database, detector),
+        also=also,
         files=memory.files,
         pixels=memory.pixels,
         decoders=_decoders(),
@@ -140,6 +152,33 @@ def build(
     parts = {SCAN_QUEUE: scans, LIVE_QUEUE: live}
     register_tasks(app, parts, retry_delay_s=settings.retry_delay_s, on_engine_death=_die)
     return app, parts
+
+
+def _start_further(
+    descriptions: Sequence[DetectorDescription],
+    main: Detector,
+    settings: Settings,
+    start: StartDetector,
+    database: Database,
+) -> tuple[SecondDetector, ...]:
+    """Starts the further detectors after the main one. If one cannot start, the others are closed."""
+    started = [main]
+    try:
+        for description in descriptions:
+            started.append(start(description, settings))
+            warm_up(started[-1], "FAKESWEEP_ALSO")
+    except BaseException:
+        for one in started:
+            one.close()
+        raise
+    return tuple(
+        SecondDetector(one, register_detector(database, one.description.row(), further=True), _maker(database, one))
+        for one in started[1:]
+    )
+
+
+def _maker(database: Database, detector: Detector) -> int:
+    return register_maker(database, maker_of(detector, os.environ.get("CUDA_VISIBLE_DEVICES")))
 
 
 def _databases(settings: Settings) -> tuple[Database, Database]:
@@ -176,17 +215,23 @@ def serve(app: Celery, parts: Mapping[str, Parts], settings: Settings, health: H
     signals.worker_shutting_down.connect(shutting_down, weak=False)
     worker = _celery_worker(app, settings, node_name)
     try:
-        with health.watching(parts[SCAN_QUEUE].detector):
+        with health.watching(*_detectors(parts)):
             worker.start()
     finally:
         # Not in a handler of worker_shutdown: with a pool of threads, that runs inside the signal handler, before the
         # running tasks have ended.
-        parts[SCAN_QUEUE].detector.close()
+        for detector in _detectors(parts):
+            detector.close()
         for one in parts.values():
             if one.provenance:
                 one.provenance.close()
     log.info("worker_stopped")
     return int(worker.exitcode or EXIT_OK)
+
+
+def _detectors(parts: Mapping[str, Parts]) -> list[Detector]:
+    """The main detector and the further ones. Both queues have the same."""
+    return [parts[SCAN_QUEUE].detector, *(one.detector for one in parts[SCAN_QUEUE].also)]
 
 
 def _celery_worker(app: Celery, settings: Settings, node_name: str | None) -> Worker:

@@ -2,16 +2,17 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Self
 
-from worker.detector.verdicts import Judgement
+from worker.detector.verdicts import Judgement, verdict_of
 from worker.errors import ImageError
 from worker.messages import FilledPolicy, ImageRef
 from worker.provenance import ReadProvenance
 from worker.similarity import PdqHash
-from worker.tables import Scan
+from worker.tables import Scan, Verdict
 
 
 @dataclass(frozen=True)
@@ -19,26 +20,72 @@ class ReuseRule:
     """Which stored verdicts a scan may reuse. worker.database.known has the exact conditions.
 
     The detector `detector_id` must have given them, at the time `since` or later if that is set. They must explain as
-    much as `policy` asks for.
+    much as `policy` asks for. `also` has a rule for each further detector: an image is unchanged only if all of them
+    allow a verdict, too.
     """
 
     detector_id: int
     policy: FilledPolicy
     since: datetime | None
+    also: tuple["ReuseRule", ...] = ()
 
     @classmethod
-    def of(cls, scan: Scan, policy: FilledPolicy, detector_id: int) -> Self:
+    def of(cls, scan: Scan, policy: FilledPolicy, detector_id: int, also: Sequence["Asked"] = ()) -> Self:
         """Returns the rule of a scan. A scan with `rejudge` reuses only its own verdicts."""
-        return cls(detector_id, policy, scan.created_at if scan.rejudge else None)
+        since = scan.created_at if scan.rejudge else None
+        return cls(detector_id, policy, since, tuple(ReuseRule(one.detector_id, one.policy, since) for one in also))
 
     @property
     def fingerprint(self) -> int:
         """A signed 64-bit number that identifies the rule. The same rule always treats a stored verdict in the same
-        way.
+        way. Rules without further detectors have the same number as in releases that knew none.
         """
-        parts = [self.detector_id, self.policy.stored(), self.since and self.since.isoformat()]
+        parts: list[object] = [self.detector_id, self.policy.stored(), self.since and self.since.isoformat()]
+        if self.also:
+            parts.append([one.fingerprint for one in self.also])
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
         return int.from_bytes(digest[:8], signed=True)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A further detector that gives a second opinion, and what it is asked for, with its own thresholds.
+
+    `maker_id` is what runs it here.
+    """
+
+    detector_id: int
+    policy: FilledPolicy
+    maker_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """The second opinion of a further detector about a content.
+
+    `verdict_id` is the stored verdict that it comes from. It is None if the verdict was given in the same message and
+    has no row yet. `judgement` is None unless this image's row of `verdicts` must be added.
+    """
+
+    detector_id: int
+    verdict: Verdict
+    score: float | None
+    verdict_id: int | None = None
+    judgement: Judgement | None = None
+
+    @classmethod
+    def of(
+        cls, asked: Asked | ReuseRule, score: float | None, verdict_id: int | None = None,
+        judgement: Judgement | None = None,
+    ) -> Self:  # fmt: skip
+        """Returns the opinion, with the verdict by the detector's own thresholds."""
+        verdict = verdict_of(score, fake_from=asked.policy.fake_from, real_to=asked.policy.real_to)
+        return cls(asked.detector_id, verdict, score, verdict_id, judgement)
+
+    def row(self) -> dict[str, object]:
+        """Returns what `findings.opinions` stores."""
+        known = {} if self.verdict_id is None else {"verdict_id": self.verdict_id}
+        return {"detector_id": self.detector_id, "verdict": self.verdict, "score": self.score, **known}
 
 
 @dataclass(frozen=True)
@@ -46,7 +93,8 @@ class Delivery:
     """What all images of a message share.
 
     `attempt` counts the delayed re-publishings before this one. With `again`, a new outcome replaces a failure.
-    `maker_id` is what judges here.
+    `maker_id` is what judges here. `also` are the further detectors that are asked here. If the worker lacks one, it is
+    named in `policy.also`, but not here.
     """
 
     scan: Scan
@@ -55,11 +103,12 @@ class Delivery:
     attempt: int = 0
     again: bool = False
     maker_id: int | None = None
+    also: tuple[Asked, ...] = ()
 
     @property
     def rule(self) -> ReuseRule:
         """Which stored verdicts these images may reuse."""
-        return ReuseRule.of(self.scan, self.policy, self.detector_id)
+        return ReuseRule.of(self.scan, self.policy, self.detector_id, self.also)
 
 
 @dataclass(frozen=True)
@@ -92,6 +141,17 @@ class KnownVerdict:
     height: int
     has_hash: bool = True
     has_provenance: bool = True
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known about a content of which a verdict is still lacking: the main verdict, and second opinions."""
+
+    verdict: KnownVerdict | None = None
+    opinions: tuple[Opinion, ...] = ()
+
+
+NOTHING = Known()
 
 
 @dataclass(frozen=True)
@@ -136,7 +196,8 @@ End = Judged | Reused | Failed | Later
 
 @dataclass(frozen=True)
 class Case:
-    """An image and its end."""
+    """An image, its end, and the second opinions on it. An opinion that is missing is not there."""
 
     ref: ImageRef
     end: End
+    opinions: tuple[Opinion, ...] = ()

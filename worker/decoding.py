@@ -7,7 +7,7 @@ from typing import overload
 
 from PIL.Image import Image
 
-from worker.case import Case, Content, Failed
+from worker.case import NOTHING, Case, Content, Failed, Known
 from worker.errors import ImageError, Reason
 from worker.image_memory import decode_bytes
 from worker.images import Opened, open_for, to_square
@@ -19,11 +19,12 @@ from worker.provenance import ReadProvenance
 
 @dataclass(frozen=True)
 class Fetched:
-    """The bytes of an image that is on its way."""
+    """The bytes of an image that is on its way, and what is known about its content already."""
 
     ref: ImageRef
     content: Content
     data: bytes
+    known: Known = NOTHING
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Decoded:
     content: Content
     size: tuple[int, int]
     pixels: Image
+    known: Known = NOTHING
 
 
 @overload
@@ -65,7 +67,7 @@ def decode(image: Fetched | Case, parts: Parts) -> Decoded | Case:
             pixels = to_square(opened.pixels, edge=form.edge, fit=form.fit, max_pixels=parts.limits.max_pixels)
     except ImageError as error:
         return Case(image.ref, Failed(error, content, size))
-    return Decoded(image.ref, content, size, pixels)
+    return Decoded(image.ref, content, size, pixels, image.known)
 
 
 def hashed(image: Fetched, parts: Parts) -> Content:

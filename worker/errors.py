@@ -100,6 +100,10 @@ class UsageError(FakesweepError):
     """The command line asks for something that is not possible."""
 
 
+class NoSuchDetectorError(UsageError):
+    """A scan asks for the second opinion of a detector that no worker has started with."""
+
+
 class SourceError(FakesweepError):
     """The source cannot be read; the text says which and why."""
 

@@ -36,7 +36,7 @@ _STATUS = "status, paused_from, note, finished_at, listed, policy"
 TABLES: Mapping[str, Mapping[Role, str]] = {
     # Each process checks at start that the schema is the right one.
     "alembic_version": {WORKER: "SELECT", PRODUCER: "SELECT", REVIEWER: "SELECT", WEBHOOKS: "SELECT"},
-    "detectors": {WORKER: "SELECT, INSERT, UPDATE (started_at)", PRODUCER: "SELECT"},
+    "detectors": {WORKER: "SELECT, INSERT, UPDATE (started_at, also_at)", PRODUCER: "SELECT"},
     # Workers open submissions, count, and end or pause a scan. They fill in thresholds, which are in the policy.
     # Only the owner may change what a scan is, such as its source and its token.
     "scans": {
@@ -107,6 +107,9 @@ VIEWS: Mapping[str, Mapping[Role, str]] = {
     "finding_details": {**_EVERYBODY, PRODUCER: "SELECT"},
     "flagged_findings": _EVERYBODY,
     "combined_scores": {**_EVERYBODY, PRODUCER: "SELECT"},
+    # Producers: `results`, `report` and `status` of scans with second opinions.
+    "second_opinions": {**_EVERYBODY, PRODUCER: "SELECT"},
+    "disagreements": {**_EVERYBODY, PRODUCER: "SELECT"},
     "content_provenance": _EVERYBODY,
     "event_log": _EVERYBODY,
     "scan_progress": _EVERYBODY,
@@ -138,6 +141,8 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "findings_added": (),
     "findings_removed": (),
     "findings_staged": (),
+    "opinions_locked": (),
+    "findings_differ": (),
     "contents_added": (),
     "review_checked": (),
     "review_stands": (),
@@ -169,6 +174,7 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "recount_reviews": None,
     "counted_reviews": None,
     "verdict_under": None,
+    "detectors_differ": None,
     "stated_by": None,
     "week_of": None,
     "wilson_bound": None,

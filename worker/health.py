@@ -10,7 +10,7 @@ until the fetched images are judged. /health/live answers 200 during both, so no
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from http import HTTPStatus
@@ -56,13 +56,13 @@ class Health:
         self._metrics = endpoint.metrics_page(registry or CollectorRegistry())
 
     @contextmanager
-    def watching(self, detector: Detector) -> Iterator[None]:
-        """Checks the detector while the body runs, also when no message waits for it.
+    def watching(self, *detectors: Detector) -> Iterator[None]:
+        """Checks the detectors while the body runs, also when no message waits for them.
 
-        Close the detector only after the body: a closed detector looks dead.
+        Close a detector only after the body: a closed detector looks dead.
         """
         ended = threading.Event()
-        watchdog = threading.Thread(target=self._watch, args=(detector, ended), name="watchdog", daemon=True)
+        watchdog = threading.Thread(target=self._watch, args=(detectors, ended), name="watchdog", daemon=True)
         watchdog.start()
         try:
             yield
@@ -70,10 +70,11 @@ class Health:
             ended.set()
             watchdog.join()
 
-    def _watch(self, detector: Detector, ended: threading.Event) -> None:
+    def _watch(self, detectors: Sequence[Detector], ended: threading.Event) -> None:
         while not ended.wait(self._interval_s):
             try:
-                detector.check()
+                for detector in detectors:
+                    detector.check()
             except Exception as error:  # noqa: BLE001 - a detector that cannot be asked is as good as dead
                 dead = error if isinstance(error, EngineDeadError) else EngineDeadError(repr(error))
                 self.status, self._reason = Status.DEAD, str(dead)

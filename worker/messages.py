@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
@@ -35,6 +36,9 @@ MAX_IMAGES = 16
 
 MAX_ATTEMPT = 10_000
 """Higher than any worker counts, because FAKESWEEP_RETRY_LIMIT is not larger."""
+
+MAX_ALSO = 8
+"""Further detectors of a scan. Each judges every image, so nobody can pay for more."""
 
 MAX_URI_BYTES = 2048
 """Bytes in UTF-8: more than S3's 1,024-byte keys with a bucket's name, and less than the 2,704 bytes that fit into
@@ -92,6 +96,12 @@ ETag = Annotated[
 
 Text = Annotated[str, Field(pattern=_NO_NUL), _Says("must be Unicode text without NUL characters")]
 
+DetectorName = Annotated[
+    str,
+    Field(pattern=_NO_NUL, min_length=1, max_length=100),
+    _Says("must be a detector's name: Unicode text of 1 to 100 characters, without NUL"),
+]
+
 
 class Explain(StrEnum):
     """For which images the model writes its reasons: the flagged ones, all, or none."""
@@ -129,7 +139,7 @@ class Policy(BaseModel):
 
     A threshold of None means the detector's. The worker fills it in with the scan's first message. `max_tokens` limits
     the length of an answer. None, or more than the detector's own limit, means that limit. With `judge`, the judge
-    of a cascade sees every image.
+    of a cascade sees every image. `also` names further detectors, which give second opinions by their own thresholds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -139,6 +149,14 @@ class Policy(BaseModel):
     real_to: Annotated[float, Field(ge=0, le=1)] | None = None
     max_tokens: Annotated[int, Field(ge=8)] | None = None
     judge: bool = False
+    also: Annotated[tuple[DetectorName, ...], Field(max_length=MAX_ALSO)] = ()
+
+    @field_validator("also")
+    @classmethod
+    def _distinct(cls, also: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(also)) < len(also):
+            raise ValueError("must not name a detector twice")
+        return also
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -150,7 +168,8 @@ class Policy(BaseModel):
         """Returns the policy as `scans.policy` stores it. Values that are not set are left out, because workers of
         an older release may not know them.
         """
-        return self.model_dump(mode="json", exclude_none=True, exclude=None if self.judge else {"judge"})
+        unset = {name for name in ("judge", "also") if not getattr(self, name)}
+        return self.model_dump(mode="json", exclude_none=True, exclude=unset)
 
     def filled(self, *, fake_from: float, real_to: float) -> "FilledPolicy":
         """Returns the policy with these thresholds where it has none. If only one was set, the other one is moved
@@ -179,6 +198,16 @@ class FilledPolicy(Policy):
             return self.model_copy(update={"explain": Explain.NONE, "max_tokens": None})
         limit = max_tokens if self.max_tokens is None else min(max_tokens, self.max_tokens)
         return self.model_copy(update={"explain": explain or self.explain, "max_tokens": limit})
+
+    def of_further(
+        self, max_tokens: int | None, explain: Explain | None = None, *, fake_from: float, real_to: float
+    ) -> Self:
+        """Returns what a further detector is asked for: as `of_detector`, but with the thresholds of that detector.
+
+        The thresholds of the scan are for the main detector. Another one has other scores.
+        """
+        own = self.model_copy(update={"fake_from": fake_from, "real_to": real_to, "also": ()})
+        return own.of_detector(max_tokens, explain)
 
 
 class JudgeImages(BaseModel):

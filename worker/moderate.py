@@ -16,6 +16,7 @@ from worker.database.suspects import deaths_alone, tried_alone
 from worker.errors import FakesweepError, ImageError, Reason
 from worker.messages import ImageRef, JudgeImages
 from worker.metrics.declared import IMAGES, REUSED, SAVE, STAGED
+from worker.opinions import asked_here, log_missing
 from worker.path import Parts, judge_images
 
 log = structlog.get_logger(__name__)
@@ -77,10 +78,11 @@ def _open(session: Session, job: JudgeImages, message_id: UUID, parts: Parts) ->
     if not lifecycle.takes_findings(scan):
         log.info("message_of_ended_scan", scan_id=str(scan.id), images=len(job.images))
         return None
+    also = asked_here(policy, job.explain, parts)
     policy = policy.of_detector(parts.description.answer_limit, job.explain)
     if job.judge:
         policy = policy.model_copy(update={"judge": True})
-    delivery = Delivery(scan, policy, parts.detector_id, job.attempt, job.again, parts.maker_id)
+    delivery = Delivery(scan, policy, parts.detector_id, job.attempt, job.again, parts.maker_id, also)
     decided = known.decided_uris(session, scan, job.images, again=job.again)
     undecided = [ref for ref in job.images if ref.uri not in decided]
     if not undecided:
@@ -133,6 +135,9 @@ def _alone(ref: ImageRef, delivery: Delivery, parts: Parts) -> list[ImageRef]:
     Returns the ref if it is left for later.
     """
     with tried_alone(parts.database, delivery.scan.id, ref.uri) as deaths:
+        if deaths:
+            # Perhaps a further detector died of it. The last try is without second opinions, so that the main one ends.
+            delivery = replace(delivery, also=())
         if deaths >= MAX_DEATHS_ALONE:
             detail = f"{deaths} workers died while they judged this image alone"
         else:
@@ -153,6 +158,7 @@ def _save(cases: Sequence[Case], delivery: Delivery, parts: Parts) -> list[Image
     with parts.metrics.timed(SAVE):
         saved = findings.save(parts.database, cases, delivery)
     _count(saved, delivery, parts)
+    log_missing(saved, delivery)
     return [case.ref for case in cases if isinstance(case.end, Later)]
 
 

@@ -5,16 +5,40 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from worker.budget import Budget
+from worker.case import Asked
 from worker.database import Database
 from worker.detector.description import DetectorDescription
 from worker.detector.detector import Detector
 from worker.images import DEFAULT_LIMITS, SizeLimits
 from worker.in_hand import InHand
-from worker.messages import SCAN_QUEUE
+from worker.messages import SCAN_QUEUE, Explain, FilledPolicy
 from worker.metrics import Metrics
 from worker.provenance import ProvenanceReader
 from worker.similarity import Hasher, find_hasher
 from worker.storage import ImageStore
+
+
+@dataclass(frozen=True)
+class SecondDetector:
+    """A further detector, which gives second opinions to the scans that ask for it (docs/second-opinions.md).
+
+    `detector_id` is its row of `detectors`, and `maker_id` its row of `makers`.
+    """
+
+    detector: Detector
+    detector_id: int
+    maker_id: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The name by which scans ask for it."""
+        return self.detector.description.name
+
+    def asked(self, policy: FilledPolicy, explain: Explain | None) -> Asked:
+        """Returns what a scan with this policy asks of it."""
+        description = self.detector.description
+        own = policy.of_further(description.answer_limit, explain, **description.thresholds.model_dump())
+        return Asked(self.detector_id, own, self.maker_id)
 
 
 @dataclass(frozen=True)
@@ -50,6 +74,8 @@ class Parts:
     """The row of `makers` that verdicts name: what judges here. None in tests that do not ask for it."""
     provenance: ProvenanceReader | None = None
     """Reads what files say about their origin. If it is None, nothing of it is stored."""
+    also: tuple[SecondDetector, ...] = ()
+    """Further detectors. All have the same preprocessing as the main one, because one decode serves all."""
 
     @property
     def description(self) -> DetectorDescription:

@@ -1,22 +1,26 @@
 """The path of an image, in `judge_images`: fetch -> hash -> (seen? reuse) -> what does it say? -> decode -> judge.
 
+One fetch and one decode serve all detectors of the scan: the main one, and those that give second opinions.
+
 Near duplicates are found later by the PDQ hash that is made of the decoded image. No verdict is reused by similarity.
 """
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from PIL.Image import Image
 
 from worker.budget import HELD_BYTES
-from worker.case import Case, Content, Delivery, Failed, Judged, KnownVerdict, Later, Reused
+from worker.case import Case, Content, Delivery, Failed, Judged, Known, KnownVerdict, Later, Opinion, Reused
 from worker.database import known, transaction
 from worker.decoding import Decoded, Fetched, decode, hashed, with_provenance
 from worker.detector.verdicts import Judgement
 from worker.errors import EngineGenerateError, ImageError, Reason, StorageUnavailableError
 from worker.messages import ImageRef
 from worker.metrics.declared import ENGINE, FETCH, TOKENS
+from worker.opinions import of_twin, second_opinions
 from worker.parts import Parts
 
 __all__ = ["Parts", "judge_images"]
@@ -48,7 +52,7 @@ def _open_some(waiting: deque[ImageRef], delivery: Delivery, parts: Parts) -> li
             if size > held.size:  # a message may name sizes that are wrong
                 break
         held.shrink(size)
-        return [decode(with_provenance(image, parts), parts) for image in _reuse_seen(fetched, delivery, parts)]
+        return [_decode(image, parts) for image in _reuse_seen(fetched, delivery, parts)]
 
 
 def _expected_bytes(refs: Iterable[ImageRef], parts: Parts) -> int:
@@ -72,25 +76,52 @@ def _fetch(ref: ImageRef, delivery: Delivery, parts: Parts) -> Fetched | Case:
 
 
 def _reuse_seen(images: Sequence[Fetched | Case], delivery: Delivery, parts: Parts) -> list[Fetched | Case]:
-    """Reuses stored verdicts on the same contents. Contents without a hash are decoded first, and get one."""
+    """Reuses stored verdicts on the same contents. Contents without a hash are decoded first, and get one.
+
+    If a detector of the scan has no verdict on a content, the image stays on its way.
+    """
     contents = {image.content.sha256 for image in images if isinstance(image, Fetched)}
     if not contents:
         return list(images)
     with transaction(parts.database) as session:
         verdicts = known.seen(session, contents, delivery.rule, parts.provenance.revision if parts.provenance else None)
-    return [
-        _reused(image, verdicts[image.content.sha256], parts)
-        if isinstance(image, Fetched) and image.content.sha256 in verdicts
-        else image
-        for image in images
-    ]
+        further = {one.detector_id: known.seen(session, contents, one) for one in delivery.rule.also}
+    return [_with_known(one, verdicts, further, delivery, parts) if isinstance(one, Fetched) else one for one in images]
 
 
-def _reused(image: Fetched, verdict: KnownVerdict, parts: Parts) -> Case:
+def _with_known(
+    image: Fetched,
+    verdicts: Mapping[str, KnownVerdict],
+    further: Mapping[int, Mapping[str, KnownVerdict]],
+    delivery: Delivery,
+    parts: Parts,
+) -> Fetched | Case:
+    """Ends the image if every detector of the scan has a verdict on its content. Else notes those that there are."""
+    sha256 = image.content.sha256
+    opinions = tuple(
+        Opinion.of(asked, one.score, one.id)
+        for asked in delivery.also
+        if (one := further[asked.detector_id].get(sha256)) is not None
+    )
+    if (verdict := verdicts.get(sha256)) is None or len(opinions) < len(delivery.also):
+        return replace(image, known=Known(verdict, opinions))
     if not verdict.has_provenance:
         image = with_provenance(image, parts)
     content = image.content if verdict.has_hash else hashed(image, parts)
-    return Case(image.ref, Reused(content, verdict))
+    return Case(image.ref, Reused(content, verdict), opinions)
+
+
+def _decode(image: Fetched | Case, parts: Parts) -> Decoded | Case:
+    if isinstance(image, Case):
+        return image
+    verdict = image.known.verdict
+    if verdict is None:
+        return decode(with_provenance(image, parts), parts)
+    opened = decode(image if verdict.has_provenance else with_provenance(image, parts), parts)
+    if isinstance(opened, Case):
+        # Only a second opinion is lacking. If it can no longer be decoded, because of lower limits, it has its verdict.
+        return Case(image.ref, Reused(image.content, verdict), image.known.opinions)
+    return opened
 
 
 def _judge(images: Sequence[Decoded | Case], delivery: Delivery, parts: Parts) -> list[Case]:
@@ -99,17 +130,33 @@ def _judge(images: Sequence[Decoded | Case], delivery: Delivery, parts: Parts) -
     for image in images:
         if isinstance(image, Decoded):
             first.setdefault(image.content.sha256, image)
-    pixels = [image.pixels for image in first.values()]
-    answers = _ask(pixels, delivery, parts) if pixels else []
-    ends = {sha256: _end(image, answer) for (sha256, image), answer in zip(first.items(), answers, strict=True)}
+    ends = _ends(first, delivery, parts)
+    opinions = second_opinions(list(first.values()), delivery, parts) if delivery.also else {}
     cases = []
     for image in images:
         if isinstance(image, Decoded):
-            one, end = first[image.content.sha256], ends[image.content.sha256]
-            cases.append(Case(image.ref, end if image is one else _twin(one, end)))
+            sha256 = image.content.sha256
+            one, end, said = first[sha256], ends[sha256], opinions.get(sha256, ())
+            cases.append(
+                Case(image.ref, end, said) if image is one else Case(image.ref, _twin(one, end), of_twin(said))
+            )
         else:
             cases.append(image)
     return cases
+
+
+def _ends(images: Mapping[str, Decoded], delivery: Delivery, parts: Parts) -> dict[str, Judged | Reused | Failed]:
+    """Asks the main detector about the contents on which it has no verdict yet. Both are by SHA-256."""
+    new = {sha256: image for sha256, image in images.items() if image.known.verdict is None}
+    pixels = [image.pixels for image in new.values()]
+    answers = _ask(pixels, delivery, parts) if pixels else []
+    ends: dict[str, Judged | Reused | Failed] = {
+        sha256: _end(image, answer) for (sha256, image), answer in zip(new.items(), answers, strict=True)
+    }
+    for sha256, image in images.items():
+        if image.known.verdict is not None:
+            ends[sha256] = Reused(image.content, image.known.verdict)
+    return ends
 
 
 def _ask(pixels: Sequence[Image], delivery: Delivery, parts: Parts) -> list[Judgement | EngineGenerateError]:
@@ -127,9 +174,9 @@ def _end(image: Decoded, answer: Judgement | EngineGenerateError) -> Judged | Fa
     return Judged(image.content, answer, image.size)
 
 
-def _twin(first: Decoded, end: Judged | Failed) -> Reused | Failed:
+def _twin(first: Decoded, end: Judged | Reused | Failed) -> Reused | Failed:
     """The end of another image with the same content as the first one."""
-    if isinstance(end, Failed):
+    if not isinstance(end, Judged):
         return end
     width, height = first.size
     return Reused(first.content, KnownVerdict(None, first.ref.uri, end.judgement.score, width, height), found="twin")

@@ -78,6 +78,8 @@ class Settings(EnvironmentSettings):
 
     detector: str = "fakevlm"
     """A shipped description's name, a .toml file, or the place of detector.toml: folder, s3://bucket/prefix, hub id."""
+    also: CommaList = ()
+    """Further detectors, which give second opinions (docs/second-opinions.md). Each is named like `detector`."""
     model: str | None = None
     """Overrides the description's model: a folder, s3://bucket/prefix or a hub id."""
     revision: str | None = None

@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CompoundSelect, Select, and_, func, select, union
+from sqlalchemy import BigInteger, ColumnElement, CompoundSelect, Select, and_, cast, column, func, select, true, union
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import col
 
 from worker.messages import texts_of
@@ -63,9 +64,13 @@ class Selection:
 
     @property
     def verdicts(self) -> CompoundSelect[Any]:
-        """The ids of the verdicts that findings or reviews name."""
+        """The ids of the verdicts that findings or reviews name, those of second opinions among them."""
         shown = select(col(Review.verdict_id)).where(col(Review.id).in_(_column(self.reviews)))
-        return union(select(col(Finding.verdict_id)).where(self.findings), shown)
+        each = func.jsonb_array_elements(col(Finding.opinions)).table_valued(column("one", JSONB))
+        opinion = each.render_derived("opinion")
+        given = select(cast(opinion.c.one["verdict_id"], BigInteger)).select_from(Finding).join(opinion, true())
+        second = given.where(self.findings)
+        return union(select(col(Finding.verdict_id)).where(self.findings), shown, second)
 
     @property
     def scans(self) -> CompoundSelect[Any]:

@@ -1,5 +1,6 @@
 """Writes the rows of a table to files: a line of JSON for each, and the same row in Parquet."""
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
@@ -8,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sqlalchemy import BigInteger, Boolean, Date, DateTime, Float, Integer, Uuid
+from sqlalchemy import JSON, BigInteger, Boolean, Date, DateTime, Float, Integer, Uuid
 from sqlmodel import Session
 
 from producers.audit.lines import line_of
@@ -39,9 +40,18 @@ def spool(session: Session, part: Part, folder: Path) -> int:
         for rows in _row_groups(session, part):
             lines.writelines(map(line_of, rows))
             if columns is not None:
-                columns.write_table(pa.Table.from_pylist(rows, schema=columns.schema))
+                columns.write_table(pa.Table.from_pylist(_flat(rows, part), schema=columns.schema))
             count += len(rows)
     return count
+
+
+def _flat(rows: list[dict[str, Any]], part: Part) -> list[dict[str, Any]]:
+    """Returns the rows with JSON as text, as Parquet has it here."""
+    names = [column.name for column in part.columns if isinstance(column.type, JSON)]
+    if not names:
+        return rows
+    told = [(row, {name: None if row[name] is None else json.dumps(row[name]) for name in names}) for row in rows]
+    return [row | texts for row, texts in told]
 
 
 def _row_groups(session: Session, part: Part) -> Iterator[list[dict[str, Any]]]:

@@ -189,6 +189,24 @@ def _cache(subject: Subject) -> Iterator[Row]:
     yield room(subject.settings.model_cache.expanduser(), least=20 * 2**30, setting="FAKESWEEP_MODEL_CACHE")
 
 
+def _further(subject: Subject) -> Iterator[Row]:
+    """A row for each further detector: whether it fits beside the main one, and where its model is."""
+    from worker.detector.loading import check_further, load_further
+
+    if not subject.settings.also:
+        yield skipped("FAKESWEEP_ALSO is not set: this worker gives no second opinions")
+        return
+    main, further = _description(subject), load_further(subject.settings)
+    check_further(main, further)
+    for one in further:
+        found = ok(f"model {one.model}{f'; {one.notice}' if one.notice else ''}", name=one.name)
+        if one.model.startswith(_S3):
+            found = _in_s3(one.model, subject.settings.fetch_timeout_s)
+        elif Path(one.model).is_absolute():
+            found = _in_folder(Path(one.model))
+        yield Row(found.state, found.found, found.remedy, one.name)
+
+
 def _size(size: int) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
@@ -198,5 +216,6 @@ CHECKS = (
     Check("detector", _detector, "correct FAKESWEEP_DETECTOR (docs/detectors.md)", "engine", _WORKER),
     Check("model files", _files_of_all, "correct FAKESWEEP_MODEL, or fetch the model again", "detector", _WORKER),
     Check("model revision", _revision_of_all, "set FAKESWEEP_REVISION to a commit", "detector", _WORKER),
+    Check("further detectors", _further, "correct FAKESWEEP_ALSO (docs/second-opinions.md)", "detector", _WORKER),
     Check("model cache", _cache, "set FAKESWEEP_MODEL_CACHE to a folder with room", "detector", _WORKER),
 )

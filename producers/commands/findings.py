@@ -100,6 +100,10 @@ def results_(
         list[VerdictName] | None, typer.Option(help="Only findings with this verdict; may be given again.")
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV for a spreadsheet, and not JSON Lines.")] = False,
+    disagreements: Annotated[
+        bool,
+        typer.Option("--disagreements", help="Only images that one detector calls fake and another one real."),
+    ] = False,
 ) -> None:
     """Write a scan's findings as JSON Lines, one line per finding.
 
@@ -112,7 +116,7 @@ def results_(
     database = open_database(environment())
     scan_id = scan_named(database, scan)
     standing.say_unchanged(results.progress(database, scan_id))
-    found = results.rows(database, scan_id, verdicts=verdict or ())
+    found = results.rows(database, scan_id, verdicts=verdict or (), disagreements=disagreements)
     if output is None:
         sys.stdout.writelines(_written(found, as_csv=as_csv))
         return
@@ -136,6 +140,7 @@ def report(
     """Write a scan's report: one HTML file that opens offline."""
     from producers.forgetting import image_at
     from producers.reporting import reports, results
+    from producers.reporting.opinions import agreement_of
     from producers.reporting.reviewed import reviewed
     from producers.scan_names import scan_named
     from worker.storage import open_stores
@@ -150,6 +155,7 @@ def report(
         lambda uri, etag: store.fetch(image_at(uri, etag)),
         output,
         reviews=lambda sha256s: reviewed(database, scan_id, sha256s),
+        agreement=lambda: agreement_of(database, scan_id),
     )
 
 

@@ -6,6 +6,7 @@ import typer
 from pydantic import ValidationError
 
 from producers.commands.options import (
+    Also,
     ExplainOption,
     FakeFrom,
     Json,
@@ -42,6 +43,7 @@ def submit(
     real_to: RealTo = None,
     max_tokens: MaxTokens = None,
     judge: Annotated[bool, typer.Option("--judge", help="The judge of a cascade sees every image.")] = False,
+    also: Also = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the verdicts and print them.")] = False,
     timeout: Annotated[
         float | None,
@@ -53,7 +55,8 @@ def submit(
     from producers import submissions
     from producers.reporting import progress, results
 
-    policy = checked(Policy, explain=explain, fake_from=fake_from, real_to=real_to, max_tokens=max_tokens, judge=judge)
+    policy = checked(Policy, explain=explain, fake_from=fake_from, real_to=real_to, max_tokens=max_tokens, judge=judge,
+                     also=tuple(also or ()))  # fmt: skip
     if external_id is not None and len(uris) > 1:
         raise UsageError("--external-id names one image: give one URI")
     if timeout is not None and not wait:

@@ -48,6 +48,13 @@ ExplainOption = Annotated[Explain, typer.Option(help="For which images the model
 FakeFrom = Annotated[float | None, typer.Option(help="Fake from this score up. Default: the detector's threshold.")]
 RealTo = Annotated[float | None, typer.Option(help="Real from this score down. Default: the detector's threshold.")]
 MaxTokens = Annotated[int | None, typer.Option(help="Longest answer in tokens, below the detector's limit.")]
+Also = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="DETECTOR",
+        help="Also ask this further detector of the workers (FAKESWEEP_ALSO) for a second opinion; may be given again.",
+    ),
+]
 RecordOption = Annotated[
     Record,
     typer.Option(

@@ -6,6 +6,7 @@ import typer
 
 from producers.commands.going_on import go_on
 from producers.commands.options import (
+    Also,
     ExplainOption,
     FakeFrom,
     Json,
@@ -56,6 +57,7 @@ def scan(
     fake_from: FakeFrom = None,
     real_to: RealTo = None,
     max_tokens: MaxTokens = None,
+    also: Also = None,
     suffix: Suffix = None,
     min_bytes: MinBytes = None,
     max_bytes: MaxBytes = None,
@@ -72,7 +74,8 @@ def scan(
     from producers.listing import Rules
     from producers.reporting.progress import Warnings
 
-    policy = checked(Policy, explain=explain, fake_from=fake_from, real_to=real_to, max_tokens=max_tokens)
+    policy = checked(Policy, explain=explain, fake_from=fake_from, real_to=real_to, max_tokens=max_tokens,
+                     also=tuple(also or ()))  # fmt: skip
     rules = checked(Rules, suffixes=tuple(suffix or ()), min_bytes=min_bytes, max_bytes=max_bytes)
     names = checked(scans.Names, name=name, token=token)
     listing = scans.Listing(sources=tuple(map(sources.absolute, source)), rules=rules, require_images=require_images)

@@ -22,7 +22,7 @@ from producers.scans import Listing, start_scan
 from worker import telemetry
 from worker.database import Database, acting, actors, transaction
 from worker.database.lifecycle import ENDED
-from worker.errors import DatabaseUnavailableError
+from worker.errors import DatabaseUnavailableError, NoSuchDetectorError
 from worker.tables import Scan, ScanStatus, Unpublished
 
 log = structlog.get_logger(__name__)
@@ -126,12 +126,16 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
         due = nightly.newest_due(self.app, entry.last_run_at, self._clock())
         if due is None:
             return
-        scan = start_scan(
-            acting(self._database, actors.nightly(name)),
-            Listing(sources=nightly.sources, rules=nightly.rules, require_images=nightly.require_images),
-            name=name, token=f"{name}@{due.isoformat()}", policy=nightly.policy, limits=nightly.limits,
-            rejudge=nightly.rejudge, record=nightly.record, schedule=name, due_at=due,
-        )  # fmt: skip
+        try:
+            scan = start_scan(
+                acting(self._database, actors.nightly(name)),
+                Listing(sources=nightly.sources, rules=nightly.rules, require_images=nightly.require_images),
+                name=name, token=f"{name}@{due.isoformat()}", policy=nightly.policy, limits=nightly.limits,
+                rejudge=nightly.rejudge, record=nightly.record, schedule=name, due_at=due,
+            )  # fmt: skip
+        except NoSuchDetectorError as error:  # the next tick tries again: perhaps the workers start later
+            log.warning("nightly_without_detector", scan=name, error=str(error))
+            return
         if scan.schedule != name:
             self._refuse(name, due, scan)
             return

@@ -1,7 +1,7 @@
 """Collects the contents that a report shows: the best of a stream of rows, each content once with all its places."""
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,17 @@ class Card:
         self.places += list(rows)[: max(MAX_PLACES - len(self.places), 0)]
 
 
+def score_of(row: Row) -> float:
+    """The score of the main detector, or -1 without one."""
+    return -1.0 if row["score"] is None else float(row["score"])
+
+
+def highest_score(row: Row) -> float:
+    """The highest score that a detector of the scan gave the image, or -1 without one."""
+    others = (score_of(one) for one in row.get("second_opinions", ()))
+    return max(score_of(row), *others, -1.0)
+
+
 class Best:
     """Keeps the `limit` contents with the highest scores, and no others, in memory.
 
@@ -37,8 +48,8 @@ class Best:
     score. So a content that is left out once is always left out, and no place is missed.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, score: Callable[[Row], float] = score_of) -> None:
+        self._limit, self._score = limit, score
         self._cards: dict[tuple[Any, ...], Card] = {}
         self._lowest: list[tuple[float, int, tuple[Any, ...]]] = []
         self._seen = 0
@@ -50,7 +61,7 @@ class Best:
         if known := self._cards.get(key):
             known.add([row])
             return
-        rank = (_score(row), -self._seen, key)
+        rank = (self._score(row), -self._seen, key)
         if len(self._lowest) >= self._limit:
             if not self._lowest or rank < self._lowest[0]:
                 return
@@ -61,7 +72,7 @@ class Best:
     def cards(self) -> list[Card]:
         """Returns the contents: the highest score first, equal scores by uri, contents without a score last."""
         found: dict[Any, Card] = {}
-        for card in sorted(self._cards.values(), key=lambda card: (-_score(card.row), card.row["uri"])):
+        for card in sorted(self._cards.values(), key=lambda card: (-self._score(card.row), card.row["uri"])):
             same = found.setdefault(card.row["sha256"] or card.row["uri"], card)
             if same is not card:
                 same.add(card.places, card.images)
@@ -72,7 +83,3 @@ class Best:
 def addresses(cards: Iterable[Card]) -> Iterator[str]:
     """Returns the SHA-256 of each card that has one."""
     return (card.row["sha256"] for card in cards if card.row["sha256"])
-
-
-def _score(row: Row) -> float:
-    return -1.0 if row["score"] is None else float(row["score"])

@@ -8,13 +8,14 @@ from uuid import UUID
 from sqlalchemy import RowMapping, select, text
 from sqlmodel import col
 
+from producers.reporting import opinions
 from producers.reporting.audits import audits_of
 from producers.reporting.combined import with_combined
 from producers.reporting.provenance import FIELDS, newest_row
 from producers.scans import find_scan
 from worker.database import Database, figures, transaction
 from worker.database.lifecycle import ACTIVE
-from worker.errors import ScanStateError
+from worker.errors import ScanStateError, UsageError
 from worker.messages import Policy, texts_of
 from worker.tables import NO_PROMPT, Detector, ReplacedFailure, Scan, ScanStatus
 
@@ -38,6 +39,13 @@ _FIELDS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "expla
 DETAILS = f"SELECT d.*, p.* FROM finding_details d LEFT JOIN LATERAL ({newest_row('d.sha256')}) p ON true"  # noqa: S608 - constants
 """Selects the rows from which `finding` makes a line. The findings are `d`."""
 
+_WITH_OPINIONS = f"""
+SELECT d.*, p.*, o.opinions
+FROM finding_details d
+JOIN findings o ON o.partition = d.partition AND o.scan_id = d.scan_id AND o.uri = d.uri
+LEFT JOIN LATERAL ({newest_row("d.sha256")}) p ON true
+"""  # noqa: S608 - constants
+
 
 def summary(database: Database, scan_id: UUID) -> dict[str, Any]:
     """A scan's counts and what it ran with, as `fakesweep status SCAN --json` prints them.
@@ -49,14 +57,22 @@ def summary(database: Database, scan_id: UUID) -> dict[str, Any]:
         query = select(Detector).where(col(Detector.id).in_(scan.detector_ids)).order_by(col(Detector.id))
         found = [row.model_dump() for row in session.execute(query).scalars()]
         audits = audits_of(session, scan_id)
+        differing = opinions.differing(session, scan)
     notices = [row["notice"] for row in found if row["notice"]]
     return {
         **counts(scan),
-        "policy": Policy.model_validate(scan.policy).model_dump(mode="json"),
+        **differing,
+        "policy": _policy(scan),
         "detectors": [_detector(row) for row in found],
         "notice": notices[0] if notices else None,
         "audits": audits,
     }
+
+
+def _policy(scan: Scan) -> dict[str, Any]:
+    """The policy with all its parts. Further detectors are left out of scans that ask for none."""
+    policy = Policy.model_validate(scan.policy)
+    return policy.model_dump(mode="json", exclude=None if policy.also else {"also"})
 
 
 def _detector(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,26 +127,37 @@ def recent_scans(database: Database, limit: int = 20) -> list[dict[str, Any]]:
     return recent + [scan for scan in active if scan["stalled_s"] is not None]
 
 
-def rows(database: Database, scan_id: UUID, *, verdicts: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+def rows(
+    database: Database, scan_id: UUID, *, verdicts: Sequence[str] = (), disagreements: bool = False
+) -> Iterator[dict[str, Any]]:
     """The lines of `fakesweep results`, by uri, streamed; only those with these verdicts, if some are given.
 
-    Raises NoSuchScanError, ScanStateError.
+    `disagreements`: only images that one detector of the scan calls fake and another one real. Lines of a scan with
+    further detectors have `second_opinions`.
+
+    Raises NoSuchScanError, ScanStateError, and UsageError for disagreements of a scan without second opinions.
     """
     wanted = "AND d.verdict = ANY(:verdicts) " if verdicts else ""
+    wanted += "AND detectors_differ(o.verdict, o.opinions) " if disagreements else ""
     with transaction(database) as session:
         scan = find_scan(session, scan_id)
         if scan.dropped_at is not None:
             dropped = f"its findings were dropped at {scan.dropped_at:%Y-%m-%d %H:%M}"
             raise ScanStateError(f"scan {scan_id}: {dropped}; verdicts and reviews are kept")
+        further = opinions.Opinions(session, scan)
+        if disagreements and not scan.policy.get("also"):
+            raise UsageError(f"scan {scan_id} asked for no second opinions: `fakesweep scan --also DETECTOR` does")
+        details = _WITH_OPINIONS if scan.policy.get("also") else DETAILS
         found = session.execute(
             text(
-                f"{DETAILS} WHERE d.partition = :partition AND d.scan_id = :scan_id {wanted}"
+                f"{details} WHERE d.partition = :partition AND d.scan_id = :scan_id {wanted}"
                 "ORDER BY d.partition, d.scan_id, d.uri"
             ),
             {"partition": scan.partition, "scan_id": scan.id, "verdicts": [str(verdict) for verdict in verdicts]},
             execution_options={"yield_per": 1000},
         )
-        yield from with_combined(session, scan, map(finding, found.mappings()))
+        lines = (finding(row) | further.of(row["verdict"], row.get("opinions")) for row in found.mappings())
+        yield from with_combined(session, scan, lines)
 
 
 def history(database: Database, uri: str) -> list[dict[str, Any]]:

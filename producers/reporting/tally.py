@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from producers.reporting.cards import Best, Card, Row
+from producers.reporting.cards import Best, Card, Row, highest_score
 from worker.tables import Verdict
 
 BINS = 20
@@ -34,21 +34,29 @@ class ReportTally:
     uncertain: int = 0
     undecided: int = 0
     contradicting: int = 0
+    differing: int = 0
+    """Images that one detector calls fake and another one real."""
     bins: dict[str, list[int]] = field(default_factory=lambda: {str(verdict): [0] * BINS for verdict in Verdict})
     failures: dict[str, Failure] = field(default_factory=dict)
     makers: dict[str, int] = field(default_factory=dict)
     """How many verdicts each software and card made, by their names."""
 
-    def take(self, rows: Iterable[Row], flagged: int, uncertain: int) -> tuple[list[Card], list[Card]]:
-        """Counts every row, and returns this many flagged and this many uncertain contents, with the highest scores
-        first.
+    def take(
+        self, rows: Iterable[Row], flagged: int, uncertain: int, differing: int = 0
+    ) -> tuple[list[Card], list[Card], list[Card]]:
+        """Counts every row. Returns this many flagged and this many uncertain contents, with the highest scores first,
+        and this many on which detectors differ.
         """
+        differ = Best(differing, highest_score)
         best = {Verdict.FAKE: Best(flagged), Verdict.UNCERTAIN: Best(uncertain)}
         for row in rows:
             self._count(row)
+            if row.get("detectors_differ"):
+                self.differing += 1
+                differ.add(row)
             if row["verdict"] in best:
                 best[row["verdict"]].add(row)
-        return best[Verdict.FAKE].cards(), best[Verdict.UNCERTAIN].cards()
+        return best[Verdict.FAKE].cards(), best[Verdict.UNCERTAIN].cards(), differ.cards()
 
     def _count(self, row: Row) -> None:
         self.rows += 1

@@ -9,8 +9,11 @@ from sqlalchemy import text
 from tests.integration.test_moderate import BRIGHT, counts, findings, job, png, start
 from worker.__main__ import build
 from worker.database import Database, transaction
+from worker.database.detectors import further_detectors, started_last
 from worker.database.events import events as recorded
+from worker.detector.description import DetectorDescription, vlm_only
 from worker.detector.vlm import VlmDetector
+from worker.errors import ConfigurationError, EngineDeadError
 from worker.messages import JUDGE_IMAGES, LIVE_QUEUE, SCAN_QUEUE
 from worker.metrics import Metrics
 from worker.moderate import moderate
@@ -60,3 +63,57 @@ def test_the_root_builds_a_worker_from_the_given_parts(
         (made,) = session.execute(text("SELECT engine FROM verdicts JOIN makers ON makers.id = maker_id")).scalars()
         (added,) = recorded(session, kinds=(EventKind.DETECTOR_ADDED,))
     assert (made, added.actor) == ("scripted", f"worker:{socket.gethostname()}")
+
+
+def test_the_root_starts_further_detectors_after_the_main_one(
+    database: Database, database_url: str, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("BROKER_URL", clean_redis_url)
+    started: list[str] = []
+
+    def begin(description: DetectorDescription, _settings: Settings) -> VlmDetector:
+        started.append(description.name)
+        return VlmDetector(ScriptedEngine(), vlm_only(description, "the test"))
+
+    _, lanes = build(
+        Settings.from_environment(),
+        describe=lambda _: scripted_description(),
+        describe_further=lambda _: (scripted_description(name="other"),),
+        start=begin,
+        open_store=lambda _: InMemoryImageStore({}),
+        metrics=Metrics.declare(),
+    )
+    assert started == ["scripted", "other"]
+    for parts in lanes.values():
+        assert [one.name for one in parts.also] == ["other"]
+    with transaction(database) as session:
+        last = started_last(session)
+        assert last is not None
+        assert last.name == "scripted", "producers reuse the verdicts of the main detector"
+        assert list(further_detectors(session)) == ["other"]
+
+
+def test_a_further_detector_that_cannot_start_ends_the_others(
+    database: Database, database_url: str, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("BROKER_URL", clean_redis_url)
+    main = VlmDetector(ScriptedEngine(), scripted_description())
+
+    def begin(description: DetectorDescription, _settings: Settings) -> VlmDetector:
+        if description.name == "scripted":
+            return main
+        raise ConfigurationError("it has no model")
+
+    with pytest.raises(ConfigurationError, match="it has no model"):
+        build(
+            Settings.from_environment(),
+            describe=lambda _: scripted_description(),
+            describe_further=lambda _: (scripted_description(name="other"),),
+            start=begin,
+            open_store=lambda _: InMemoryImageStore({}),
+            metrics=Metrics.declare(),
+        )
+    with pytest.raises(EngineDeadError):
+        main.check()

@@ -1,6 +1,6 @@
 """The rows of detectors that workers started with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, select
@@ -8,16 +8,19 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
 from worker.database.connection import Database, transaction
+from worker.errors import NoSuchDetectorError
 from worker.tables import Detector
 
 
-def register_detector(database: Database, detector: Detector) -> int:
-    """Stores the detector if its fingerprint is new, and sets `started_at`. Returns its id."""
-    values = detector.model_dump(exclude={"id", "created_at", "started_at"}) | {"started_at": func.now()}
+def register_detector(database: Database, detector: Detector, *, further: bool = False) -> int:
+    """Stores the detector if its fingerprint is new, and sets `started_at`. Returns its id.
+
+    A further detector gets `also_at` instead, so that it does not become the one that started last.
+    """
+    now = {"also_at" if further else "started_at": func.now()}
+    values = detector.model_dump(exclude={"id", "created_at", "started_at", "also_at"}) | now
     statement = insert(Detector).values(**values)
-    started = statement.on_conflict_do_update(
-        index_elements=["fingerprint"], set_={"started_at": func.now()}
-    ).returning(col(Detector.id))
+    started = statement.on_conflict_do_update(index_elements=["fingerprint"], set_=now).returning(col(Detector.id))
     with transaction(database) as session:
         return int(session.execute(started).scalar_one())
 
@@ -26,6 +29,27 @@ def started_last(session: Session) -> Detector | None:
     """The detector that a worker started with last; None before the first. Producers reuse its verdicts."""
     started = select(Detector).where(col(Detector.started_at).is_not(None))
     return session.execute(started.order_by(col(Detector.started_at).desc()).limit(1)).scalars().first()
+
+
+def further_detectors(session: Session) -> dict[str, Detector]:
+    """The further detectors that workers started with, by name: of each name, the one that started last."""
+    started = select(Detector).where(col(Detector.also_at).is_not(None)).order_by(col(Detector.also_at))
+    return {one.name: one for one in session.execute(started).scalars()}
+
+
+def check_further(session: Session, names: Sequence[str]) -> None:
+    """Raises NoSuchDetectorError if no worker has started with one of these further detectors.
+
+    Without this check, the opinions of a mistyped name would be missing in the whole scan.
+    """
+    known = further_detectors(session) if names else {}
+    for name in names:
+        if name not in known:
+            there = ", ".join(sorted(known)) or "none"
+            raise NoSuchDetectorError(
+                f"no worker has started with {name!r} for second opinions; those that have started: {there}. "
+                "Name it in FAKESWEEP_ALSO of the workers, and start them (docs/second-opinions.md)"
+            )
 
 
 def answer_limit(description: Mapping[str, Any]) -> int | None:

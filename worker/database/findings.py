@@ -5,14 +5,14 @@ message: see saving.insert_unchanged.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete
 from sqlmodel import col
 
-from worker.case import Case, Content, Delivery, End, Failed, Judged, Later, Reused
+from worker.case import Asked, Case, Content, Delivery, End, Failed, Judged, Later, Reused
 from worker.database.connection import Database, autocommit, transaction
 from worker.database.counters import settle
 from worker.database.patience import patient
@@ -35,7 +35,7 @@ def save(database: Database, cases: Sequence[Case], delivery: Delivery) -> Seque
     if not findings:
         return []
     rows = {
-        "verdicts": _json(_verdict(case, delivery) for case in cases),
+        "verdicts": _json(row for case in cases for row in _verdicts(case, delivery)),
         "objects": _json(_object(case, delivery) for case in cases),
         "content_hashes": _json(_hashes(cases, delivery)),
         "provenance": _json(_provenance(cases)),
@@ -96,21 +96,38 @@ def _json(rows: Iterable[dict[str, Any] | None]) -> str:
     return json.dumps([row for row in rows if row is not None], default=str, ensure_ascii=False)
 
 
-def _verdict(case: Case, delivery: Delivery) -> dict[str, Any] | None:
-    """Returns the row of `verdicts`, or None if the detector did not judge the image itself."""
-    if not isinstance(case.end, Judged):
-        return None
-    width, height = case.end.size
-    return {
-        "sha256": case.end.content.sha256,
-        "detector_id": delivery.detector_id,
-        "uri": case.ref.uri,
-        "width": width,
-        "height": height,
-        "explain": delivery.policy.explain,
-        "maker_id": delivery.maker_id,
-        **asdict(case.end.judgement),
-    }
+def _verdicts(case: Case, delivery: Delivery) -> Iterator[dict[str, Any]]:
+    """Yields the rows of `verdicts`: one for each detector that judged the image itself."""
+    content = _content(case.end)
+    if content is None:
+        return
+    main = Asked(delivery.detector_id, delivery.policy, delivery.maker_id)
+    given = [(main, case.end.judgement)] if isinstance(case.end, Judged) else []
+    by_id = {asked.detector_id: asked for asked in delivery.also}
+    given += [(by_id[one.detector_id], one.judgement) for one in case.opinions if one.judgement]
+    for asked, judgement in given:
+        width, height = _size(case.end)
+        yield {
+            "sha256": content.sha256,
+            "detector_id": asked.detector_id,
+            "uri": case.ref.uri,
+            "width": width,
+            "height": height,
+            "explain": asked.policy.explain,
+            "maker_id": asked.maker_id,
+            **asdict(judgement),
+        }
+
+
+def _size(end: End) -> tuple[int, int]:
+    """The size of an image that was decoded."""
+    match end:
+        case Judged(_, _, size) | Failed(_, _, (int(), int()) as size):
+            return size
+        case Reused(_, known):
+            return known.width, known.height
+        case _:
+            raise TypeError(end)
 
 
 def _object(case: Case, delivery: Delivery) -> dict[str, Any] | None:
@@ -126,7 +143,8 @@ def _object(case: Case, delivery: Delivery) -> dict[str, Any] | None:
         "size": content.size,
         "verdict_id": _known_verdict_id(case.end),
         "verdict": verdict,
-        "rule": delivery.rule.fingerprint if verdict else None,  # the next scan tries a failed image again
+        # The next scan tries a failed image again, and one that lacks a second opinion.
+        "rule": delivery.rule.fingerprint if verdict and not is_missing(case, delivery) else None,
     }
 
 
@@ -167,8 +185,14 @@ def _finding(case: Case, delivery: Delivery) -> dict[str, Any] | None:
         "sha256": content.sha256 if content else None,
         "attempts": delivery.attempt + 1,
         "verdict_id": _known_verdict_id(case.end),
+        "opinions": [one.row() for one in case.opinions] if delivery.policy.also else None,
         **outcome,
     }
+
+
+def is_missing(case: Case, delivery: Delivery) -> bool:
+    """Whether a second opinion that the scan asks for is missing."""
+    return len(case.opinions) < len(delivery.policy.also)
 
 
 def outcome_of(end: End, policy: FilledPolicy) -> dict[str, Any] | None:

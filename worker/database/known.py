@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Session, col
 
-from worker.case import Case, Content, KnownVerdict, Reused, ReuseRule
+from worker.case import Case, Content, KnownVerdict, Opinion, Reused, ReuseRule
 from worker.messages import Explain, ImageRef
 from worker.refs import ImageRefs
 from worker.tables import ContentHash, ContentProvenance, Finding, Outcome, Scan, Stage, StoredObject, StoredVerdict
@@ -58,7 +58,8 @@ def decided_uris(session: Session, scan: Scan, refs: Sequence[ImageRef], *, agai
 
 
 def unchanged(session: Session, refs: Sequence[ImageRef], rule: ReuseRule) -> list[Case]:
-    """Returns a case for each ref that has the ETag of its last fetch, and a verdict that the rule allows.
+    """Returns a case for each ref that has the ETag of its last fetch, and a verdict that the rule allows, also of each
+    further detector.
 
     ETags are only compared: for an object that was uploaded in parts, the ETag is not the MD5 of the content.
     """
@@ -66,9 +67,18 @@ def unchanged(session: Session, refs: Sequence[ImageRef], rule: ReuseRule) -> li
         return []
     rows = session.execute(select(unchanged_query(rule)), refs_as_json(refs))
     return [
-        Case(refs[row.n - 1], Reused(Content(row.sha256, row.size), _verdict(row), row.remembered, "unchanged"))
+        Case(
+            refs[row.n - 1],
+            Reused(Content(row.sha256, row.size), _verdict(row), row.remembered, "unchanged"),
+            tuple(_opinion(one, row, n) for n, one in enumerate(rule.also)),
+        )
         for row in rows
     ]
+
+
+def _opinion(rule: ReuseRule, row: Row[Any], n: int) -> Opinion:
+    """Returns the second opinion of the rule with this number."""
+    return Opinion.of(rule, getattr(row, f"score_{n}"), getattr(row, f"verdict_id_{n}"))
 
 
 def seen(
@@ -146,6 +156,7 @@ def unchanged_query(rule: ReuseRule, *, with_last: bool = False) -> Any:
     """Builds a query of the refs that are unchanged and have a verdict that the rule allows.
 
     Its columns are those of the ref, of its object and of its verdict. `n` is the number of the ref, from 1.
+    `verdict_id_0` and `score_0` are the second opinion of the rule's first further detector, and so on.
     `remembered` is true if the object already names that verdict. `with_last` adds `said`, the verdict of the last
     finding at this uri; `said_by`, the id of its detector; `rule`, the fingerprint of the rule that led to it; and
     `fetched_at`, when the object was fetched.
@@ -159,21 +170,25 @@ def unchanged_query(rule: ReuseRule, *, with_last: bool = False) -> Any:
         by = select(col(StoredVerdict.detector_id)).where(col(StoredVerdict.id) == col(StoredObject.verdict_id))
         said: Any = col(StoredObject.verdict).label("said")
         columns += [said, by.scalar_subquery().label("said_by"), StoredObject.rule, StoredObject.fetched_at]
-    query = select(*columns).select_from(listed).join(StoredObject, same).join(newest, true())
-    return query.cte("known")
+    joined = listed.join(StoredObject, same).join(newest, true())
+    for n, one in enumerate(rule.also):
+        further = _newest(col(StoredObject.sha256), one, name=f"also_{n}")
+        columns += [further.c.verdict_id.label(f"verdict_id_{n}"), further.c.score.label(f"score_{n}")]
+        joined = joined.join(further, true())
+    return select(*columns).select_from(joined).cte("known")
 
 
-def _newest(sha256: Any, rule: ReuseRule, preferred_id: Any = None) -> Any:
+def _newest(sha256: Any, rule: ReuseRule, preferred_id: Any = None, name: str = "newest") -> Any:
     """Returns the newest verdict on a content that the rule allows, but prefers the verdict with `preferred_id`."""
     named: list[Any] = [col(StoredVerdict.id).label("verdict_id"), col(StoredVerdict.uri).label("judged_at")]
     columns = [*named, StoredVerdict.score, StoredVerdict.width, StoredVerdict.height]
     usable = select(*columns).where(col(StoredVerdict.sha256) == sha256, *_allowed(rule))
     newest = usable.order_by(col(StoredVerdict.id).desc()).limit(1)
     if preferred_id is None:
-        return newest.lateral("newest")
+        return newest.lateral(name)
     # Reading the preferred verdict by its id is fast: verdicts of neighbouring objects are stored together. All
     # others are found by their content.
-    return union_all(usable.where(col(StoredVerdict.id) == preferred_id), newest).limit(1).lateral("newest")
+    return union_all(usable.where(col(StoredVerdict.id) == preferred_id), newest).limit(1).lateral(name)
 
 
 def _allowed(rule: ReuseRule) -> tuple[ColumnElement[bool], ...]:

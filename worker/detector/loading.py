@@ -1,7 +1,7 @@
 """Finds the description that FAKESWEEP_DETECTOR names, and applies the settings that override it."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -82,6 +82,40 @@ def _described(settings: Settings, load: Callable[[str, str], DetectorDescriptio
         }
         description = description.model_copy(update=own)
     return _without_foreign_calibration(description, settings)
+
+
+def load_further(settings: Settings) -> tuple[DetectorDescription, ...]:
+    """Returns the descriptions that FAKESWEEP_ALSO names. No override from the environment is for them.
+
+    Raises like load_description().
+    """
+    cleared = dict.fromkeys(("model", *_OVERRIDES))
+    each = (settings.model_copy(update={"detector": name, **cleared}) for name in settings.also)
+    try:
+        return tuple(map(load_description, each))
+    except ConfigurationError as error:
+        # The text is about the setting of the main detector, and another one is wrong.
+        raise ConfigurationError(str(error).replace("FAKESWEEP_DETECTOR", "FAKESWEEP_ALSO")) from error
+
+
+def check_further(main: DetectorDescription, further: Iterable[DetectorDescription]) -> None:
+    """Raises ConfigurationError unless these detectors can give second opinions beside the main one.
+
+    One decode serves all, so they need the same preprocessing. Scans ask for them by their names.
+    """
+    names = {main.name}
+    for one in further:
+        if one.name in names:
+            raise ConfigurationError(
+                f"FAKESWEEP_ALSO: {one.name!r} is the name of another detector of this worker: name each one once, or "
+                "give it another name in its description"
+            )
+        names.add(one.name)
+        if one.preprocessing != main.preprocessing:
+            raise ConfigurationError(
+                f"FAKESWEEP_ALSO: {one.name} prepares images by {one.preprocessing.revision}, and {main.name} by "
+                f"{main.preprocessing.revision}: one decode serves both, so give them the same [preprocessing]"
+            )
 
 
 def stages_of(settings: Settings) -> Callable[[str, str], DetectorDescription]:

@@ -50,6 +50,7 @@ class Detector(SQLModel, table=True):
     `description` holds all of this, prompt and calibration included, as the worker that stored the row read it.
     `started_at` is when a worker last started with it: producers reuse the verdicts of the detector that started last.
     `prompt_revision` is NO_PROMPT for a classifier.
+    `also_at` is when a worker last started with it as a further detector, for second opinions.
     """
 
     __tablename__ = "detectors"
@@ -67,6 +68,7 @@ class Detector(SQLModel, table=True):
     description: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
     created_at: datetime = timestamp()
     started_at: datetime | None = timestamp(nullable=True)
+    also_at: datetime | None = timestamp(nullable=True)
 
 
 class StoredObject(SQLModel, table=True):
@@ -131,7 +133,12 @@ class StoredVerdict(SQLModel, table=True):
 
 
 class Finding(SQLModel, table=True):
-    """What a scan found at a uri: one row, one outcome. `reused_from` is the uri whose judgement was reused."""
+    """What a scan found at a uri: one row, one outcome. `reused_from` is the uri whose judgement was reused.
+
+    `opinions` are the second opinions of further detectors, in the order in which the scan names them. Each has
+    `detector_id`, `verdict`, `score` and `verdict_id`. It is null if the scan asks for none. An opinion that is missing
+    is not in the list.
+    """
 
     __tablename__ = "findings"
     __table_args__ = (
@@ -167,3 +174,4 @@ class Finding(SQLModel, table=True):
     height: int | None = None
     attempts: int = 1
     decided_at: datetime = timestamp()
+    opinions: list[dict[str, Any]] | None = Field(default=None, sa_type=JSONB(none_as_null=True))

@@ -41,7 +41,8 @@ class ContentHistory(SQLModel, table=True):
 
     `verdict` and `score` are those of its newest finding. `verdict_id`, `uri` and `scan_id` are those of the newest
     finding that was not real. `superseded`: another detector has judged the content since. `places` counts uris.
-    `statement` is what people last decided about the content. It is null while nobody has decided.
+    `statement` is what people last decided about the content. It is null while nobody has decided. `differs`: in the
+    newest scan that asked for second opinions, one detector called it fake and another one real.
     """
 
     __tablename__ = "contents"
@@ -66,6 +67,7 @@ class ContentHistory(SQLModel, table=True):
             postgresql_where=text(f"{_WAITING.text} AND reviewed_at IS NOT NULL"),
         ),
         Index("ix_contents_waiting", "first_at", postgresql_where=_WAITING),
+        Index("ix_contents_differ", *_MOST_SEVERE, postgresql_where=text(f"{_WAITING.text} AND differs")),
         Index(
             "ix_contents_places",
             text("places DESC"),
@@ -96,6 +98,7 @@ class ContentHistory(SQLModel, table=True):
     superseded: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     statement: str | None = Field(default=None, sa_type=String(16))
     reviewed_at: datetime | None = timestamp(nullable=True)
+    differs: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
 
 
 class ContentPlace(SQLModel, table=True):

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from worker.messages import ETag, Explain, Policy, Text, Uri
+from worker.messages import MAX_ALSO, DetectorName, ETag, Explain, Policy, Text, Uri
 from worker.provenance import C2paState, Declared
 from worker.tables import Outcome, ScanStatus, Stage, Verdict
 
@@ -71,15 +71,27 @@ class WithPolicy(Asked):
         None, description="Longest answer in tokens, below the detector's limit."
     )
 
+    also: list[DetectorName] = Field(
+        [],
+        max_length=MAX_ALSO,
+        description="Further detectors of the workers that give second opinions, by name.",
+        examples=[["siglip"]],
+    )
+
     @model_validator(mode="after")
     def _ordered(self) -> Self:
+        if len(set(self.also)) < len(self.also):
+            raise ValueError("also must not name a detector twice")
         if self.fake_from is not None and self.real_to is not None and self.real_to > self.fake_from:
             raise ValueError("real_to must not be above fake_from")
         return self
 
     def policy(self) -> Policy:
         """Returns the policy for the scan."""
-        return Policy(explain=self.explain, fake_from=self.fake_from, real_to=self.real_to, max_tokens=self.max_tokens)
+        return Policy(
+            explain=self.explain, fake_from=self.fake_from, real_to=self.real_to, max_tokens=self.max_tokens,
+            also=tuple(self.also),
+        )  # fmt: skip
 
 
 class SubmittedImage(Asked):

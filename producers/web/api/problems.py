@@ -23,6 +23,7 @@ from worker.errors import (
     KeyReusedError,
     LockedError,
     NoSuchContentError,
+    NoSuchDetectorError,
     NoSuchReviewerError,
     NoSuchScanError,
     ScanStateError,
@@ -142,6 +143,7 @@ def _invalid(_request: Request, error: Exception) -> Response:
 _STATUSES: dict[type[FakesweepError], HTTPStatus] = {
     NoSuchScanError: HTTPStatus.NOT_FOUND,
     NoSuchContentError: HTTPStatus.NOT_FOUND,
+    NoSuchDetectorError: HTTPStatus.CONFLICT,
     ScanStateError: HTTPStatus.CONFLICT,
     KeyInUseError: HTTPStatus.CONFLICT,
     KeyReusedError: HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -70,6 +70,7 @@ class AppliedPolicy(Asked):
     real_to: float | None
     max_tokens: int | None
     judge: bool = Field(description="Whether the judge of a cascade sees every image.")
+    also: list[str] = Field(description="Further detectors, which give second opinions.")
 
 
 class ScanShown(Counted):
@@ -100,7 +101,7 @@ def shown(scan: Scan) -> ScanShown:
     found = results.counts(scan)
     own = {name: getattr(scan, name) for name in ("id", "schedule", "due_at", "dropped_at")}
     more = {
-        "policy": Policy.model_validate(scan.policy).model_dump(),
+        "policy": strictly(AppliedPolicy, Policy.model_validate(scan.policy).model_dump()),
         "images_per_s": found["rate"],
         "seconds_left": found["eta_s"],
     }

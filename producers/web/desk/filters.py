@@ -31,12 +31,13 @@ class Asked:
         detector: Annotated[Text, Query(max_length=20)] = "",
         verdict: Annotated[Text, Query(max_length=10)] = "",
         external_id: Annotated[Text, Query(max_length=1024)] = "",
+        differ: Annotated[str, Query(pattern="^(yes)?$")] = "",
         near: Annotated[str, Query(pattern=f"^$|{_SHA256}")] = "",
     ) -> None:
         self.near = near
         given = {
             "scan": scan, "bucket": bucket, "detector": detector, "verdict": verdict, "external_id": external_id,
-            "near": near,
+            "differ": differ, "near": near,
         }  # fmt: skip
         self._given = {name: value for name, value in given.items() if value}
         try:
@@ -46,6 +47,7 @@ class Asked:
                 detector_id=_ROW_ID.validate_python(detector) if detector else None,
                 verdict=Verdict(verdict) if verdict else None,
                 external_id=external_id or None,
+                differ=True if differ else None,
                 contents=_near(parts, near) if near else None,
             )
         except ValueError:

@@ -10,7 +10,7 @@ from producers.reporting.provenance import newest_row, provenance_lines
 from producers.reporting.results import asked
 from producers.web.access.people import Person
 from producers.web.desk.claims import held_by
-from producers.web.desk.shown import DetectorShown, Item, ReviewShown, ScanShown, VerdictShown
+from producers.web.desk.shown import DetectorShown, Item, OpinionShown, ReviewShown, ScanShown, VerdictShown
 from producers.web.desk.turns import BLIND, is_mine, values_of
 from worker.database import Database, transaction
 from worker.tables import ReviewKind, Stage, Statement, Verdict
@@ -43,6 +43,13 @@ SELECT v.id, v.detector_id, d.name AS detector_name, v.answer, v.score, v.uri, v
 FROM verdicts v JOIN detectors d ON d.id = v.detector_id
 WHERE v.sha256 = :sha256
 ORDER BY v.id DESC LIMIT 500
+"""
+_OPINIONS = """
+SELECT o.verdict AS main_verdict, o.further_name AS detector_name, o.further_verdict AS verdict,
+       o.further_score AS score, v.explanation, o.missing
+FROM scans s JOIN second_opinions o ON o.partition = s.partition AND o.scan_id = s.id
+LEFT JOIN verdicts v ON v.id = o.further_verdict_id
+WHERE s.id = CAST(:scan_id AS uuid) AND o.uri = :uri AND o.sha256 = :sha256
 """
 _SCAN = """
 SELECT id, name, (policy ->> 'fake_from')::float AS fake_from, (policy ->> 'real_to')::float AS real_to
@@ -101,6 +108,7 @@ def item(database: Database, person: Person, sha256: str) -> Item | None:
             external_ids=_external_ids(session, given),
             detector=_detector(session, shown),
             verdicts=[_verdict(one) for one in verdicts],
+            **_opinions(session, given),
             **_said(session, given, hidden=second),
             waits=bool(found and found["attention"] and found["statement"] is None),
             waits_for_person=is_mine(session, person, sha256),
@@ -133,6 +141,19 @@ def _answer(shown: Mapping[str, Any]) -> dict[str, Any]:
              "height")  # fmt: skip
     stage = shown["stage"] and Stage(shown["stage"])
     return {name: shown[name] for name in names} | {"stage": stage, "judged_at": shown["created_at"]}
+
+
+def _opinions(session: Session, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the second opinions at the place that is shown."""
+    rows = _rows(session, _OPINIONS, given)
+    names = ("detector_name", "score", "explanation", "missing")
+    return {
+        "main_verdict": Verdict(rows[0]["main_verdict"]) if rows else None,
+        "opinions": [
+            OpinionShown(**{name: row[name] for name in names}, verdict=row["verdict"] and Verdict(row["verdict"]))
+            for row in rows
+        ],
+    }
 
 
 def _scan(session: Session, given: Mapping[str, Any]) -> ScanShown | None:

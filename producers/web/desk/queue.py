@@ -39,7 +39,8 @@ MOST_COUNTED = 1_000
 
 @dataclass(frozen=True)
 class Waiting:
-    """A content that waits. `second_look`: another person decided it first, and a second look is wanted.
+    """A content that waits. `differs`: one detector calls it fake, and another one real. `second_look`: another person
+    decided it first, and a second look is wanted.
 
     For second looks, `reviews` is 0 and `disputed` is False, because what others said is withheld.
     """
@@ -58,6 +59,7 @@ class Waiting:
     places: int
     reviews: int
     disputed: bool
+    differs: bool
     second_look: bool
     held_by: str | None
     held_until: datetime | None
@@ -132,7 +134,7 @@ SELECT c.sha256, c.detector_id, (SELECT d.name FROM detectors d WHERE d.id = c.d
        (SELECT s.name FROM scans s WHERE s.id = c.scan_id) AS scan_name, c.first_at,
        extract(epoch FROM now() - c.first_at)::float AS age_s, c.places,
        coalesce((SELECT s.reviews FROM review_status s WHERE s.sha256 = c.sha256), 0) AS reviews,
-       c.reviewed_at IS NOT NULL AS disputed, k.reviewer AS held_by, k.until AS held_until
+       c.reviewed_at IS NOT NULL AS disputed, c.differs, k.reviewer AS held_by, k.until AS held_until
 FROM (SELECT c.* FROM {source} ORDER BY {order}, c.sha256 LIMIT :limit) c
 LEFT JOIN claims k ON k.sha256 = c.sha256 AND k.until > now()
 ORDER BY {order}, c.sha256

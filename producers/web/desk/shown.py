@@ -56,6 +56,17 @@ class VerdictShown:
 
 
 @dataclass(frozen=True)
+class OpinionShown:
+    """What a further detector of the scan says, by its own thresholds. If `missing`, it has said nothing."""
+
+    detector_name: str
+    verdict: Verdict | None
+    score: float | None
+    explanation: str | None
+    missing: bool
+
+
+@dataclass(frozen=True)
 class ReviewShown:
     """What a person said. `withdrawn_at` is when they took it back."""
 
@@ -78,6 +89,7 @@ class Item:
     `statement` is what people have decided, `disputed` whether they contradict each other. `reviews_hidden`: the person
     is to give a second look, so `reviews` is empty and `statement` None until they have decided.
     `waits_for_person`: they may claim it. `external_ids` and `places` are limited; `places_total` counts all.
+    `main_verdict` is what the scan's own detector says at this place, and `opinions` what its further detectors say.
     `provenance`: labels and texts of what the file says about its origin. `stage` and `first_score`: see StoredVerdict.
     """
 
@@ -103,6 +115,8 @@ class Item:
     first_at: datetime | None
     detector: DetectorShown
     verdicts: Sequence[VerdictShown]
+    main_verdict: Verdict | None
+    opinions: Sequence[OpinionShown]
     reviews: Sequence[ReviewShown]
     reviews_hidden: bool
     statement: Statement | None

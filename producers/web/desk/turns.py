@@ -20,7 +20,10 @@ from worker.tables import DeskRole, Verdict
 
 @dataclass(frozen=True)
 class Filters:
-    """Filters for contents. A content must match all that are given. `contents` are SHA-256s."""
+    """Filters for contents. A content must match all that are given. `contents` are SHA-256s.
+
+    `differ`: whether one detector calls the content fake and another one real.
+    """
 
     scan_id: UUID | None = None
     bucket: str | None = None
@@ -28,6 +31,7 @@ class Filters:
     verdict: Verdict | None = None
     external_id: str | None = None
     contents: tuple[str, ...] | None = None
+    differ: bool | None = None
 
     def sql(self) -> str:
         """Returns conditions on `c`, each with AND before it."""
@@ -51,6 +55,7 @@ _FITS = {
     "external_id": "c.sha256 = ANY(ARRAY(SELECT e.sha256 FROM content_external_ids e"
     " WHERE e.external_id = :external_id))",
     "contents": "c.sha256 = ANY(CAST(:contents AS text[]))",
+    "differ": "c.differs = :differ",
 }
 
 ORDER = "c.score DESC NULLS LAST, c.first_at"
@@ -74,10 +79,14 @@ MINE = (
 
 
 class Section(StrEnum):
-    """A section of the queue. A person gets everything in one section before the next one."""
+    """A section of the queue. A person gets everything in one section before the next one.
+
+    DIFFER: one detector calls the content fake, and another one real.
+    """
 
     DISPUTED = "disputed"
     SECOND = "second"
+    DIFFER = "differ"
     NEW = "new"
 
     def source(self, fits: str, limit: str) -> str:
@@ -101,10 +110,15 @@ _SOURCES = {
             SELECT * FROM contents c WHERE c.sha256 = l.sha256 AND {ATTENTION} OFFSET 0
         ) c WHERE {SECOND}{{fits}}
     ) c""",  # noqa: S608
+    Section.DIFFER: f"""(
+        SELECT * FROM contents c WHERE {WAITS} AND c.differs AND c.reviewed_at IS NULL{{fits}}
+        ORDER BY {ORDER}, c.sha256 LIMIT {{limit}}
+    ) c""",  # noqa: S608
     # In the indexes, the verdict comes before the score. So there is one query for each verdict, and a filter for one
     # verdict reads one range of an index.
     Section.NEW: f"""(VALUES {_FLAGGED}) flagged (verdict) CROSS JOIN LATERAL (
-        SELECT * FROM contents c WHERE {WAITS} AND c.reviewed_at IS NULL AND c.verdict = flagged.verdict{{fits}}
+        SELECT * FROM contents c
+        WHERE {WAITS} AND c.reviewed_at IS NULL AND NOT c.differs AND c.verdict = flagged.verdict{{fits}}
         ORDER BY {ORDER}, c.sha256 LIMIT {{limit}}
     ) c""",  # noqa: S608
 }
@@ -112,7 +126,7 @@ _SOURCES = {
 
 def sections(person: Person) -> list[Section]:
     """Returns this person's sections, in order. Disputes are for leads."""
-    return list(Section) if person.may(DeskRole.LEAD) else [Section.SECOND, Section.NEW]
+    return list(Section) if person.may(DeskRole.LEAD) else [one for one in Section if one is not Section.DISPUTED]
 
 
 def values_of(person: Person) -> dict[str, Any]:
