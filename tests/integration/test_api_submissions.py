@@ -125,6 +125,13 @@ def test_a_key_belongs_to_its_token_and_is_kept_for_a_day(database: Database, cl
         assert len(session.execute(select(IdempotencyKey)).all()) == 1
 
 
+def test_a_submission_can_ask_for_the_judge_of_a_cascade(client: TestClient, database: Database) -> None:
+    asked, other = (client.post("/submissions", json=body(1, **more)).json()["id"] for more in ({"judge": True}, {}))
+    with transaction(database) as session:
+        assert session.get_one(Scan, UUID(asked)).policy["judge"] is True
+        assert "judge" not in session.get_one(Scan, UUID(other)).policy, "workers of the release before do not know it"
+
+
 def test_only_one_of_many_simultaneous_requests_with_one_key_submits(client: TestClient, clean_redis_url: str) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: client.post("/submissions", json=body(1), headers=KEY), range(8)))

@@ -15,12 +15,13 @@ from benchmarks.cascade_audit import alarmed, images_until_alarm, years_with_an_
 from producers.reporting import results, standing
 from producers.webhooks.drift import tell_of_drift
 from tests.cascades import Cascade, cascade_description
+from tests.desk import desk_app, logged_in, person
 from tests.integration.test_cascade_stages import parts_of, scanned
 from tests.integration.test_webhooks_written import listen, written
 from worker.database import Database
 from worker.database.detectors import register_detector
 from worker.database.figures import cascade_alarms
-from worker.tables import WebhookKind
+from worker.tables import DeskRole, WebhookKind
 
 Connection = psycopg.Connection[dict[str, Any]]
 
@@ -106,6 +107,16 @@ def test_an_alarm_is_counted_and_told_once(database: Database, connection: Conne
     data = alarm["data"]
     assert (data["measure"], data["bucket"], data["detector"]) == ("missed by the first stage", None, "two")
     assert (data["share"], data["share_before"], data["images"]) == (pytest.approx(1000 / 1200), 0.005, 100)
+
+
+def test_the_overview_shows_an_alarm(database: Database, connection: Connection) -> None:
+    detector = register_detector(database, cascade_description().row())
+    person(database, "lead", DeskRole.LEAD)
+    lead = logged_in(desk_app(database), "lead")
+    assert "clears more fakes than promised" not in lead.get("/overview").text
+    count(connection, detector, 1, cleared=9900, audited=90, audited_flagged=10, judged_flagged=200)
+    page = lead.get("/overview").text
+    assert "of 100 audited images in the seven days until yesterday, the judge flagged 10" in page
 
 
 def test_status_says_what_a_scans_audits_show(database: Database, capsys: pytest.CaptureFixture[str]) -> None:

@@ -211,6 +211,12 @@ def test_waiting_for_a_submission_ends_at_its_timeout(environment: Environment, 
     assert "no worker listens" not in done.stderr
 
 
+def test_a_submission_can_ask_for_the_judge_of_a_cascade(environment: Environment, tmp_path: Path) -> None:
+    (image,) = write_pngs(tmp_path / "images", 1)
+    scan = ran("submit", image, "--judge", environment=environment).stdout.strip()
+    assert json.loads(ran("status", scan, "--json", environment=environment).stdout)["policy"]["judge"] is True
+
+
 def test_watching_a_scan_says_that_no_worker_listens(environment: Environment, tmp_path: Path) -> None:
     write_pngs(tmp_path / "images", 3)
     log = tmp_path / "scan.log"

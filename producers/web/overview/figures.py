@@ -52,6 +52,10 @@ DRIFT = """
 SELECT detector_name, bucket, images, measure, share, share_before, z FROM drift
 WHERE day = date_trunc('day', now(), 'UTC') - interval '24 hours' AND alarm ORDER BY abs(z) DESC NULLS LAST LIMIT 50
 """
+CASCADES = """
+SELECT detector_name, audited, audited_flagged, miss_rate, max_miss_rate FROM cascade_alarms
+WHERE day = date_trunc('day', now(), 'UTC') - interval '24 hours' AND alarm ORDER BY miss_rate DESC LIMIT 50
+"""
 
 QUERIES = {
     "scans": SCANS,
@@ -63,6 +67,7 @@ QUERIES = {
     "overturned": OVERTURNED,
     "failures": FAILURES,
     "drift": DRIFT,
+    "cascades": CASCADES,
 }
 """The queries, by what they answer. A benchmark runs all of them."""
 

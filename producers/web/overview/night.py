@@ -32,6 +32,7 @@ def overview(_person: ALead, pages: APages, parts: AParts) -> HTMLResponse:
         most_failed=max((row["images"] for row in rows["failures"]), default=0),
         failure_bar=lambda images, most: charts.parts([images], most),
         drift=rows["drift"],
+        cascades=rows["cascades"],
     )
 
 
