@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, LlavaForConditionalGeneration, pipeline
 
+from deploy.demo.head import learn_demo_head
 from tests.heads import EDGE, PROCESSORS, backbone, learn, tower_of, write_backbone, write_colours, write_processor
 from tests.training import write_base, write_records
 from worker.detector.classifier import ClassifierDetector, Pixels
@@ -258,3 +259,11 @@ def test_towers_that_cannot_have_a_head_are_refused(clip: Path, llava: Path, col
     )
     with pytest.raises(ConfigurationError, match="the tower refuses images as they are prepared"):
         learn(backbone(other), colours, tmp_path / "out")
+
+
+def test_the_demos_head_is_learned_from_drawings(tmp_path: Path) -> None:
+    folder = learn_demo_head(tmp_path, count=20, seed=5)
+    assert served(folder).description.name == "demo-head"
+    record = json.loads((folder / "training.json").read_text())
+    assert (record["images"] + record["held_out_images"], record["seed"], record["layer"]) == (20, 5, 4)
+    assert learn_demo_head(tmp_path, count=20, seed=5) == folder  # nothing is drawn or learned again
