@@ -6,6 +6,7 @@ FakesweepError
 ├── ConfigurationError      the operator must change a setting: exit code 2
 │   └── SchemaTooNewError   the schema does not work with this release: install a newer one
 ├── UsageError              the user must change the command line: exit code 2
+│   └── NoSuchDetectorError  no worker has started with a detector that the scan asks for: exit code 2
 ├── SourceError             a source cannot be read: repair it, then resume the scan
 │   └── UnknownSourceError  the user must name another source: exit code 2
 ├── NoSuchScanError         the command names a scan that does not exist
