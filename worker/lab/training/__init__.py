@@ -1,1 +1,1 @@
-"""Fine-tunes a LLaVA on labelled images. The serving path of the worker never imports this package."""
+"""Trains detectors on labelled images: a LLaVA, or a head on a tower. The serving path of the worker never imports this package."""
