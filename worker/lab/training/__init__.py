@@ -1,1 +1,1 @@
-"""Fine-tunes a LLaVA on labelled images. The serving path of the worker never imports this package."""
+"""Trains a LLaVA, or a head on a tower, with labelled images. The serving path of the worker never imports this."""
