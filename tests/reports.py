@@ -28,6 +28,7 @@ def summary(**changes: Any) -> dict[str, Any]:
         "status": "done", "note": None, "skipped_by": None, "listed": 0, "skipped": 0,
         "record": "all", "judged": 0, "reused": 0, "unchanged": 0, "failed": 0, "fake": 0, "real": 0,
         "uncertain": 0, "policy": {"explain": "flagged", "fake_from": 0.6, "real_to": 0.4}, "notice": None,
+        "audits": [],
         "created_at": "2026-11-05T01:00:00+01:00", "finished_at": "2026-11-05T02:00:00+00:00",
         "detectors": [DETECTOR],
     } | changes  # fmt: skip
@@ -39,7 +40,8 @@ def row(score: float | None = 0.9, **changes: Any) -> dict[str, Any]:
     return {
         "uri": uri, "external_id": None, "outcome": "judged", "verdict": verdict, "score": score,
         "answer": {"fake": "fake", "real": "real"}.get(verdict, "undecided"), "cut_off": False,
-        "explanation": None, "contradicts": False, "reason": None, "detail": None, "etag": "e1",
+        "explanation": None, "contradicts": False, "stage": None, "first_score": None,
+        "reason": None, "detail": None, "etag": "e1",
         "sha256": hashlib.sha256(uri.encode(errors="surrogatepass")).hexdigest(),
         "width": 640, "height": 480, "detector": DETECTOR, "reused_from": None, "attempts": 1,
         "decided_at": "2026-11-05T01:02:03+00:00",
