@@ -191,7 +191,7 @@ class FilledPolicy(Policy):
     def of_detector(self, max_tokens: int | None, explain: Explain | None = None) -> Self:
         """Returns what the detector is asked for, with this limit on its answers. A message may set `explain`.
 
-        A limit of None means that the detector has no words. It is asked for none, so that its verdicts serve every
+        A limit of None means that the detector gives no reasons. It is asked for none, so that its verdicts serve every
         scan.
         """
         if max_tokens is None:

@@ -50,7 +50,7 @@ def build(
             autocompletion=complete_scan,
         ),
     ] = None,
-    uri: Annotated[list[str] | None, typer.Option(help="What was found at this uri; may be given again.")] = None,
+    uri: Annotated[list[str] | None, typer.Option(help="What was found at this uri. Can be repeated.")] = None,
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="What was decided at this time or later (ISO 8601).")
     ] = None,
@@ -69,9 +69,7 @@ def build(
     ] = None,
     evaluation: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="PATH", exists=True, help="A folder of `fakesweep evaluate`, or a file; may be given again."
-        ),
+        typer.Option(metavar="PATH", exists=True, help="A folder of `fakesweep evaluate`, or a file. Can be repeated."),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -37,7 +37,7 @@ def export(
         list[str] | None,
         typer.Option(
             metavar="SCAN",
-            help="Only contents reviewed in this scan; may be given again.",
+            help="Only contents reviewed in this scan. Can be repeated.",
             autocompletion=complete_scan,
         ),
     ] = None,

@@ -24,7 +24,7 @@ def events(
         str | None, typer.Option(metavar="TIME", help="Only events at this time or later (ISO 8601).")
     ] = None,
     kind: Annotated[
-        list[str] | None, typer.Option(help="Only events of this kind, such as scan_paused; may be given again.")
+        list[str] | None, typer.Option(help="Only events of this kind, such as scan_paused. Can be repeated.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many events are shown at most.")] = 1000,
     as_json: Json = False,

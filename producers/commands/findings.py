@@ -97,7 +97,7 @@ def results_(
     scan: ScanName,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="A file instead of stdout.")] = None,
     verdict: Annotated[
-        list[VerdictName] | None, typer.Option(help="Only findings with this verdict; may be given again.")
+        list[VerdictName] | None, typer.Option(help="Only findings with this verdict. Can be repeated.")
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV for a spreadsheet, and not JSON Lines.")] = False,
     disagreements: Annotated[

@@ -52,7 +52,7 @@ Also = Annotated[
     list[str] | None,
     typer.Option(
         metavar="DETECTOR",
-        help="Also ask this further detector of the workers (FAKESWEEP_ALSO) for a second opinion; may be given again.",
+        help="Also ask this further detector of the workers (FAKESWEEP_ALSO) for a second opinion. Can be repeated.",
     ),
 ]
 RecordOption = Annotated[
@@ -61,7 +61,7 @@ RecordOption = Annotated[
         help="Store a finding for each image (all), or only for images that have changed since the last time (changes)."
     ),
 ]
-Suffix = Annotated[list[str] | None, typer.Option(help="Only keys that end with this; may be given again.")]
+Suffix = Annotated[list[str] | None, typer.Option(help="Only keys that end with this. Can be repeated.")]
 MinBytes = Annotated[int | None, typer.Option(help="Only objects of this size or more.")]
 MaxBytes = Annotated[int | None, typer.Option(help="Only objects of this size or less.")]
 MaxFlaggedShare = Annotated[

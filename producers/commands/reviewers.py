@@ -37,7 +37,7 @@ def reviewer(
     ] = None,
     login: Annotated[
         list[str] | None,
-        typer.Option(metavar="LOGIN", help="Their login, as the review desk shows it; may be given again."),
+        typer.Option(metavar="LOGIN", help="Their login, as the review desk shows it. Can be repeated."),
     ] = None,
     yes: Yes = False,
 ) -> None:

@@ -164,7 +164,7 @@ def repair(scan: ScanName, watch: Watch = False, as_json: Json = False) -> None:
 @app.command()
 def retry(
     scan: ScanName,
-    reason: Annotated[list[Reason] | None, typer.Option(help="Only these reasons; may be given again.")] = None,
+    reason: Annotated[list[Reason] | None, typer.Option(help="Only these reasons. Can be repeated.")] = None,
 ) -> None:
     """Judge failed images of SCAN again: those whose storage or engine failed, or those of --reason."""
     from producers import submissions

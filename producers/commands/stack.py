@@ -20,7 +20,10 @@ def stack(
     *,
     report: Annotated[
         list[Path] | None,
-        typer.Option(metavar="REPORT", help="An output for other images, to measure on; once for each detector."),
+        typer.Option(
+            metavar="REPORT",
+            help="An output of evaluate for other images, to measure on. Repeat the option for each detector.",
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Where the stack is written.")] = None,
     false_positive_rate: Annotated[

@@ -47,7 +47,7 @@ def migrate(
 def roles(
     grant: Annotated[
         list[str] | None,
-        typer.Option(metavar="ROLE=LOGIN", help="Make LOGIN a member of ROLE, such as worker; may be given again."),
+        typer.Option(metavar="ROLE=LOGIN", help="Make LOGIN a member of ROLE, such as worker. Can be repeated."),
     ] = None,
     prefix: Annotated[str, typer.Option(help="What the names of the roles begin with.")] = "fakesweep",
     dashboard_timeout_s: Annotated[

@@ -29,7 +29,7 @@ def token(
     action: Annotated[Action, typer.Argument(metavar="add|list|withdraw", help="What to do.")],
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The token's name.")] = None,
     scope: Annotated[
-        list[str] | None, typer.Option(help="What it may do: submit, read, review, scan; may be given again.")
+        list[str] | None, typer.Option(help="What it may do: submit, read, review, scan. Can be repeated.")
     ] = None,
     reviewer: Annotated[str | None, typer.Option(help="The author of its reviews, for the scope review.")] = None,
     days: Annotated[int | None, typer.Option(help="After how many days it expires. Default: never.")] = None,

@@ -66,7 +66,11 @@ def train(
         int | None, typer.Option(min=1, help="A value in place of the recipe's batch_size: images per step.")
     ] = None,
     robust: Annotated[
-        bool, typer.Option("--robust", help="A head also learns images that were compressed, resized, blurred, ….")
+        bool,
+        typer.Option(
+            "--robust",
+            help="With --recipe head: also learn from compressed, resized and blurred copies of each image.",
+        ),
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first fault of the dataset.")] = False,
 ) -> None:

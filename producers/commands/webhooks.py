@@ -62,7 +62,7 @@ def webhooks(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="For add: finding.flagged, review.decided, scan.done, scan.paused or drift.alarm; may be given again."
+            help="For add: finding.flagged, review.decided, scan.done, scan.paused or drift.alarm. Can be repeated."
         ),
     ] = None,
     message: Annotated[str | None, typer.Option(metavar="ID", help="For replay: this message alone.")] = None,

@@ -85,8 +85,8 @@ def _estimated(row: dict[str, Any]) -> dict[str, float | None]:
 
 def audit_line(row: dict[str, Any]) -> str:
     """Returns the figures of a cascade in a scan as a sentence for people."""
-    said = (f"{row['detector']} cleared {row['cleared']} of {row['cleared'] + row['judged']} images at once; the judge "
-            f"saw {row['audited']} of these all the same and flagged {row['audited_flagged']}")  # fmt: skip
+    said = (f"{row['detector']} cleared {row['cleared']} of {row['cleared'] + row['judged']} images. The judge checked "
+            f"{row['audited']} of these and flagged {row['audited_flagged']}")  # fmt: skip
     if row["miss_rate"] is None:
         return f"{said}: the miss rate is not known"
     promised = "" if row["max_miss_rate"] is None else f", promised {row['max_miss_rate']:.2%}"

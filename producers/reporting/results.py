@@ -184,7 +184,7 @@ def finding(row: RowMapping) -> dict[str, Any]:
         detector = asked({name: row[column] for name, column in _DETECTOR_FIELDS.items()})
     return {
         **{name: row[name] for name in _FIELDS},
-        # The view compares the verdict with the detector's own word. A detector without words has none to contradict.
+        # The view compares the verdict with the detector's own word. A detector without reasons has none to contradict.
         "contradicts": row["contradicts"] and (detector is None or detector["gives_reasons"]),
         "detector": detector,
         "maker": _maker(row),

@@ -6,7 +6,7 @@ from worker.tables import Stage
 
 STAGES: Mapping[str, str] = {
     Stage.FIRST: "cleared by the first stage",
-    Stage.JUDGE: "judged by the judge",
-    Stage.AUDIT: "judged by the judge as an audit",
+    Stage.JUDGE: "decided by the judge",
+    Stage.AUDIT: "decided by the judge (audited sample)",
 }
 """For each stage: the words for people."""

@@ -125,7 +125,7 @@ def test_status_says_what_a_scans_audits_show(database: Database, capsys: pytest
     (row,) = found["audits"]
     assert (row["cleared"], row["audited_flagged"], row["judged_flagged"], row["miss_rate"]) == (2, 2, 2, 0.5)
     standing.print_summary(found)
-    assert "two cleared 2 of 4 images at once; the judge saw 2 of these" in capsys.readouterr().out
+    assert "two cleared 2 of 4 images. The judge checked 2 of these" in capsys.readouterr().out
     assert uuid4() != scan_id
 
 

@@ -61,7 +61,7 @@ def test_results_csv_and_lines_say_which_stage_gave_the_verdict(database: Databa
     assert lines[0].endswith("stage,first_score")
     assert ",first,0.039" in next(line for line in lines if line.startswith("s3://b/10,"))
     assert "real 0.039 (cleared by the first stage)" in progress.line(found["10"])
-    assert "fake 0.784 (judged by the judge)" in progress.line(found["200"])
+    assert "fake 0.784 (decided by the judge)" in progress.line(found["200"])
 
 
 def test_a_report_says_that_a_cleared_image_has_no_reasons(database: Database, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_report_says_that_a_cleared_image_has_no_reasons(database: Database, t
     reports.write_report(results.summary(database, scan_id), rows, away, tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text()
     assert html.count("The first stage cleared this image; it gives no reasons.") == 2
-    assert html.count("judged by the judge; the first stage's score was 0.784") == 1
+    assert html.count("decided by the judge; the first stage's score was 0.784") == 1
 
 
 def test_the_desk_says_which_stage_gave_the_verdict(database: Database) -> None:
@@ -84,7 +84,7 @@ def test_the_desk_says_which_stage_gave_the_verdict(database: Database) -> None:
     cleared, judged = (heron.get(f"/items/{found[name]['sha256']}").text for name in ("10", "200"))
     assert "cleared by the first stage" in cleared
     assert "The first stage cleared this image; it gives no reasons." in cleared
-    assert "judged by the judge; the first stage's score was 0.784" in judged
+    assert "decided by the judge; the first stage's score was 0.784" in judged
     assert "it gives no reasons" not in judged
 
 

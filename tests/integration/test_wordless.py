@@ -1,4 +1,4 @@
-"""A detector without words, from the message to the screens: verdicts are saved and reused, and nobody expects reasons.
+"""A detector that gives no reasons, from the message to the screens: verdicts are saved and reused, without them.
 
 The model is a fake whose log-odds are the picture's brightness.
 """
@@ -93,7 +93,7 @@ def test_results_say_that_there_are_no_reasons(database: Database, path: Parts) 
     assert bright["explanation"] is None
     assert line(bright).endswith(f"\ts3://b/bright\t{WORDLESS}")
     assert line(rows["s3://b/text"]).startswith("not_an_image\ts3://b/text\t")
-    # The thresholds make grey real, and its log-odds say fake. There are no words that could contradict themselves.
+    # The thresholds make grey real, and its log-odds say fake. There are no reasons that could contradict it.
     assert (grey["answer"], grey["verdict"], grey["contradicts"]) == ("fake", "real", False)
 
 

@@ -42,7 +42,7 @@ def test_a_sentence_says_it_to_people() -> None:
     row = {"detector": "two", "cleared": 700, "judged": 300, "audited": 70, "audited_flagged": 0,
            "max_miss_rate": 0.005, "miss_rate": 0.0, "miss_rate_low": 0.0, "miss_rate_high": 0.25}  # fmt: skip
     assert audit_line(row) == (
-        "two cleared 700 of 1000 images at once; the judge saw 70 of these all the same and flagged 0: "
+        "two cleared 700 of 1000 images. The judge checked 70 of these and flagged 0: "
         "miss rate 0.00% (95 %: 0.00% to 25.00%, promised 0.50%)"
     )
     assert audit_line(row | {"miss_rate": None}).endswith("the miss rate is not known")

@@ -106,7 +106,7 @@ def test_a_good_one_passes_whatever_the_engine_is(good: Path) -> None:
 
 def test_a_classifier_that_is_described_as_a_vlm_is_refused_with_the_remedy(good: Path) -> None:
     settings = Settings(detector=str(DEMO_DETECTOR), model=str(good), engine="transformers")
-    with pytest.raises(ConfigurationError, match=r'a classifier \(ViTFor.*no words; set kind = "classifier"'):
+    with pytest.raises(ConfigurationError, match=r'a classifier \(ViTFor.*no reasons; set kind = "classifier"'):
         supply(load_description(settings), settings)
 
 

@@ -1,4 +1,4 @@
-"""An evaluation of a detector without words invents no figures from its empty answers."""
+"""An evaluation of a detector that gives no reasons invents no figures from its empty answers."""
 
 import json
 from pathlib import Path
@@ -39,8 +39,8 @@ def test_a_classifier_has_no_similarity_of_words(tmp_path: Path) -> None:
     assert {(one["answer"], one["reference"]) for one in predictions} == {("", None)}
     assert all(0 < one["score"] < 1 for one in predictions)
     page = " ".join((tmp_path / "out" / "report.html").read_text().split())
-    assert "no prompt: it gives a score and no words" in page
-    assert "<dt>Answers</dt><dd>a score and no words</dd>" in page
+    assert "no prompt: it gives a score and no reasons" in page
+    assert "<dt>Answers</dt><dd>a score and no reasons</dd>" in page
     assert "prompt <code>none</code>" not in page
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["detector"]["prompt_revision"] == "none"
 

@@ -53,7 +53,7 @@ def check_further(session: Session, names: Sequence[str]) -> None:
 
 
 def answer_limit(description: Mapping[str, Any]) -> int | None:
-    """Returns the most tokens of an answer from a stored description. None: the detector has no words.
+    """Returns the most tokens of an answer from a stored description. None: the detector gives no reasons.
 
     Descriptions that were stored before there were kinds are of vision-language models.
     """

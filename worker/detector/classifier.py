@@ -1,4 +1,4 @@
-"""An image classifier of transformers as a detector. It gives a score and no words."""
+"""An image classifier of transformers as a detector. It gives a score and no reasons."""
 
 import time
 from collections.abc import Callable, Sequence

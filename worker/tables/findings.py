@@ -41,7 +41,7 @@ class Stage(StrEnum):
 
 
 NO_PROMPT = "none"
-"""The revision of the prompt of a detector that is asked nothing: it gives a score and no words."""
+"""The revision of the prompt of a detector that has none: it gives a score and no reasons."""
 
 
 class Detector(SQLModel, table=True):

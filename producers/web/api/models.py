@@ -136,7 +136,7 @@ class DetectorNamed(BaseModel):
     name: str
     model: str
     revision: str
-    prompt_revision: str | None = Field(description="Null if it is asked nothing, because it gives no reasons.")
+    prompt_revision: str | None = Field(description="Null if it gives no reasons, and so has no prompt.")
     preprocessing_revision: str
     dtype: str
     quantization: str | None

@@ -100,7 +100,7 @@ class DetectorDescription(Section):
 
     @property
     def answer_limit(self) -> int | None:
-        """The most tokens of an answer. None: the detector has no words. See worker.database.detectors.answer_limit."""
+        """The most tokens of an answer. None: it gives no reasons. See worker.database.detectors.answer_limit."""
         return None
 
     @property

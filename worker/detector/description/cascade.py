@@ -16,10 +16,10 @@ class ClearRule(Section):
     """Which images the first stage clears: those with its score up to `up_to`. They are real at once.
 
     `fakesweep calibrate --max-miss-rate` finds `up_to`; without it, the cascade does not start. `audit_share` is the
-    share of the cleared images that the judge sees all the same. The other fields say where the threshold comes from:
-    the promised share of the fakes that are cleared (`max_miss_rate`), the upper end of its 95 % confidence interval on
-    other images (`miss_rate_high`), the data, and how many fakes of it were used. `judge_flags` is the largest share of
-    cleared real images that the judge may call fake: the alarm about audited images allows for it.
+    share of the cleared images, chosen at random, that the judge also sees. The other fields say where the threshold
+    comes from: the promised share of the fakes that are cleared (`max_miss_rate`), the upper end of its 95 % confidence
+    interval on other images (`miss_rate_high`), the data, and how many fakes of it were used. `judge_flags` is the
+    largest share of cleared real images that the judge may call fake: the alarm about audited images allows for it.
     """
 
     up_to: _Share | None = None

@@ -1,4 +1,4 @@
-"""The description of a classifier: a model that gives each of its labels a number, and no words."""
+"""The description of a classifier: a model that gives each of its labels a number, and no reasons."""
 
 from collections.abc import Mapping
 from enum import StrEnum

@@ -41,7 +41,7 @@ def _check_no_classifier(model: ModelFolder) -> None:
     names = model.raw_config.get("architectures") or []
     if any(str(name).endswith("ForImageClassification") for name in names):
         raise refusal(
-            f"{model.folder / 'config.json'} describes a classifier ({names[0]}), which gives no words",
+            f"{model.folder / 'config.json'} describes a classifier ({names[0]}), which gives no reasons",
             'set kind = "classifier" in detector.toml and describe it as docs/classifiers.md says',
         )
 

@@ -56,8 +56,8 @@ def evaluate_detector(
     """
     faults = Faults(strict=strict)
     records = read_records(dataset, faults)
-    speaks = load_description(settings).answer_limit is not None
-    explain = Explain.ALL if speaks and any(record.answer for record in records) else Explain.NONE
+    gives_reasons = load_description(settings).answer_limit is not None
+    explain = Explain.ALL if gives_reasons and any(record.answer for record in records) else Explain.NONE
     check_output(output, _asked(dataset, records, images, explain))
     advance(0, None, "loading the detector")
     parts = EvaluationParts(

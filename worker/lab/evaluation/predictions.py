@@ -22,7 +22,7 @@ class Prediction(BaseModel):
     `label` is FakeClue's: 1 = real, 0 = fake. `verdict` is the detector's own word, including undecided, as the paper
     counts it. `score` is P(fake), calibrated, and `log_odds`, in nats, is the value that it came from; both are None
     when undecided. `answer` is everything that the detector wrote, and `reference` what it should have written,
-    according to the dataset; None if the detector gives no words. `generator` comes from the image's path
+    according to the dataset; None if the detector gives no reasons. `generator` comes from the image's path
     (worker.lab.datasets.records). `perturbation` is a name of worker.lab.evaluation.perturbations, or "clean". `sha256`
     is of the image's bytes before the perturbation. It is None in files of older releases.
     """

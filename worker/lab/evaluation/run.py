@@ -150,7 +150,7 @@ def _predict(
 def _prediction(
     record: Record, sha256: str, perturbation: str, judgement: Judgement, description: DetectorDescription
 ) -> Prediction:
-    """Without words, there is nothing to compare with the reference answer."""
+    """Without reasons, there is nothing to compare with the reference answer."""
     wordless = description.answer_limit is None or (judgement.stage is Stage.FIRST and not judgement.completion)
     return Prediction(
         image=record.image,
