@@ -146,7 +146,10 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None, *, robust: boo
     stages = content.get("stages")
     if changes:
         if not isinstance(stages, list) or len(stages) != 1 or not isinstance(stages[0], dict):
-            raise ConfigurationError(f"--recipe: {path} does not have exactly one stage: change the file, not options")
+            raise ConfigurationError(
+                f"--recipe: {path} does not have exactly one stage; change the values in the file, and leave out the "
+                "options"
+            )
         stages[0] = _changed(stages[0], changes)
     try:
         return (HeadRecipe if is_head else Recipe).model_validate(content)
