@@ -35,7 +35,7 @@ from worker.messages import LIVE_QUEUE, SCAN_QUEUE
 from worker.metrics import Metrics
 from worker.metrics.declared import READY, WORKER, WORKER_INFO
 from worker.migrate import check_schema
-from worker.parts import SecondDetector
+from worker.parts import FurtherDetector
 from worker.path import Parts
 from worker.provenance.open import open_readers
 from worker.replicas import Replica, hang_up
@@ -161,7 +161,7 @@ def _start_further(
     settings: Settings,
     start: StartDetector,
     database: Database,
-) -> tuple[SecondDetector, ...]:
+) -> tuple[FurtherDetector, ...]:
     """Starts the further detectors after the main one. If one cannot start, the others are closed."""
     started = [main]
     try:
@@ -174,7 +174,7 @@ def _start_further(
             one.close()
         raise
     return tuple(
-        SecondDetector(one, register_detector(database, one.description.row(), further=True), _maker(database, one))
+        FurtherDetector(one, register_detector(database, one.description.row(), further=True), _maker(database, one))
         for one in started[1:]
     )
 
