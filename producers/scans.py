@@ -12,7 +12,7 @@ from sqlmodel import Session, col
 from producers.limits import Limits
 from producers.listing import Rules
 from worker.database import Database, counters, figures, lifecycle, partitions, transaction
-from worker.database.detectors import check_further
+from worker.database.detectors import check_started
 from worker.errors import NoSuchScanError, ScanStateError
 from worker.messages import FORGOTTEN, Policy, Record, Text
 from worker.tables import Repaired, Scan, ScanStatus, Unpublished
@@ -87,7 +87,7 @@ def start_scan(
         **more,
     }
     with transaction(database) as session:
-        check_further(session, policy.also if policy else ())
+        check_started(session, policy.also if policy else ())
         session.execute(insert(Scan).values(**values).on_conflict_do_nothing(index_elements=["token"]))
         scan = session.get(Scan, scan_id)
         if scan is None:

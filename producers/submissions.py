@@ -14,7 +14,7 @@ from sqlmodel import Session, col
 
 from producers.scans import find_scan
 from worker.database import Database, counters, partitions, transaction
-from worker.database.detectors import check_further
+from worker.database.detectors import check_started
 from worker.database.events import record
 from worker.errors import BrokerUnavailableError, KeyInUseError, KeyReusedError, Reason, ScanStateError
 from worker.messages import FORGOTTEN, LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, JudgeImages, Policy, messages_of
@@ -179,7 +179,7 @@ def _scan_of(refs: Sequence[ImageRef], policy: Policy | None, source: str) -> Sc
 
 
 def _store(session: Session, scan: Scan) -> None:
-    check_further(session, scan.policy.get("also", ()))
+    check_started(session, scan.policy.get("also", ()))
     partitions.ensure_partition(session, scan.partition)
     session.add(scan)
 

@@ -11,7 +11,7 @@ from worker.database import Database
 from worker.database.detectors import register_detector
 from worker.detector.detector import Detector
 from worker.detector.vlm import VlmDetector
-from worker.parts import Parts, SecondDetector
+from worker.parts import FurtherDetector, Parts
 from worker.testing import InMemoryImageStore, ScriptedEngine, scripted_description
 
 FURTHER = "redness"
@@ -53,7 +53,7 @@ class Two:
     def parts(self, *, holds_it: bool = True, wrapped: Callable[[Detector], Detector] = lambda one: one) -> Parts:
         """Returns the parts. `wrapped` may change the further detector."""
         first, second = scripted_description(), scripted_description(name=FURTHER)
-        further = SecondDetector(
+        further = FurtherDetector(
             wrapped(VlmDetector(self.further, second)), register_detector(self.database, second.row(), further=True)
         )
         main_id = register_detector(self.database, first.row())

@@ -23,7 +23,8 @@ from worker.database.detectors import register_detector
 from worker.database.makers import register_maker
 from worker.detector.description import DetectorDescription
 from worker.detector.detector import Detector, warm_up
-from worker.detector.loading import check_further, load_description, load_further
+from worker.detector.further import check_fit_together, faults_of_further, load_further
+from worker.detector.loading import load_description
 from worker.detector.maker import maker_of
 from worker.detector.start import start_detector
 from worker.errors import ConfigurationError, EngineDeadError, FakesweepError
@@ -34,7 +35,7 @@ from worker.messages import LIVE_QUEUE, SCAN_QUEUE
 from worker.metrics import Metrics
 from worker.metrics.declared import READY, WORKER, WORKER_INFO
 from worker.migrate import check_schema
-from worker.parts import SecondDetector
+from worker.parts import FurtherDetector
 from worker.path import Parts
 from worker.provenance.open import open_readers
 from worker.replicas import Replica, hang_up
@@ -116,7 +117,7 @@ def build(
     Raises ConfigurationError, StorageUnavailableError, EngineDeadError.
     """
     description, further = describe(settings), describe_further(settings)
-    check_further(description, further)
+    check_fit_together(description, further)
     threads = {SCAN_QUEUE: settings.threads or default_threads(), LIVE_QUEUE: settings.live_threads}
     memory = divide_memory(settings, sum(threads.values()), description.preprocessing.edge)
     database, for_live = _databases(settings)
@@ -160,19 +161,20 @@ def _start_further(
     settings: Settings,
     start: StartDetector,
     database: Database,
-) -> tuple[SecondDetector, ...]:
+) -> tuple[FurtherDetector, ...]:
     """Starts the further detectors after the main one. If one cannot start, the others are closed."""
     started = [main]
     try:
         for description in descriptions:
-            started.append(start(description, settings))
-            warm_up(started[-1], "FAKESWEEP_ALSO")
+            with faults_of_further(description.name):
+                started.append(start(description, settings))
+                warm_up(started[-1])
     except BaseException:
         for one in started:
             one.close()
         raise
     return tuple(
-        SecondDetector(one, register_detector(database, one.description.row(), further=True), _maker(database, one))
+        FurtherDetector(one, register_detector(database, one.description.row(), further=True), _maker(database, one))
         for one in started[1:]
     )
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Self
 
@@ -104,6 +104,8 @@ class Delivery:
     again: bool = False
     maker_id: int | None = None
     also: tuple[Asked, ...] = ()
+    incomplete: list[str] = field(default_factory=list, compare=False, repr=False)
+    """The uris of saved images that lack an opinion of `also`. It grows while the images are saved."""
 
     @property
     def rule(self) -> ReuseRule:

@@ -16,7 +16,7 @@ from worker.database.suspects import deaths_alone, tried_alone
 from worker.errors import FakesweepError, ImageError, Reason
 from worker.messages import ImageRef, JudgeImages
 from worker.metrics.declared import IMAGES, REUSED, SAVE, STAGED
-from worker.opinions import asked_here, log_missing
+from worker.opinions import asked_here, log_incomplete, note_incomplete
 from worker.path import Parts, judge_images
 
 log = structlog.get_logger(__name__)
@@ -49,6 +49,7 @@ def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, deaths: int = 
     there = {case.ref.uri for case in unchanged}
     refs = [ref for ref in undecided if ref.uri not in there]
     later = _save_all(refs, unchanged, delivery, parts, suspect=deaths >= SEVERAL_DEATHS)
+    log_incomplete(delivery)
     if not later:
         return None
     return job.model_copy(update={"scan_id": delivery.scan.id, "images": tuple(later), "attempt": job.attempt + 1})
@@ -158,7 +159,7 @@ def _save(cases: Sequence[Case], delivery: Delivery, parts: Parts) -> list[Image
     with parts.metrics.timed(SAVE):
         saved = findings.save(parts.database, cases, delivery)
     _count(saved, delivery, parts)
-    log_missing(saved, delivery)
+    note_incomplete(saved, delivery)
     return [case.ref for case in cases if isinstance(case.end, Later)]
 
 

@@ -10,7 +10,6 @@ import structlog
 from PIL.Image import Image
 
 from worker.case import Asked, Case, Delivery, Failed, Opinion
-from worker.database.findings import is_missing
 from worker.decoding import Decoded
 from worker.detector.detector import Detector
 from worker.detector.verdicts import Judgement
@@ -59,11 +58,17 @@ def of_twin(opinions: Sequence[Opinion]) -> tuple[Opinion, ...]:
     return tuple(replace(one, judgement=None) for one in opinions)
 
 
-def log_missing(cases: Sequence[Case], delivery: Delivery) -> None:
-    """Logs how many images lack a second opinion that this worker was to give."""
-    lacking = [case.ref.uri for case in cases if not isinstance(case.end, Failed) and is_missing(case, delivery)]
-    if lacking and delivery.also:
-        log.warning("second_opinions_missing", scan_id=str(delivery.scan.id), images=len(lacking), first=lacking[0])
+def note_incomplete(cases: Sequence[Case], delivery: Delivery) -> None:
+    """Remembers which of these saved images lack a second opinion that this worker was to give."""
+    delivery.incomplete.extend(
+        case.ref.uri for case in cases if not isinstance(case.end, Failed) and len(case.opinions) < len(delivery.also)
+    )
+
+
+def log_incomplete(delivery: Delivery) -> None:
+    """Logs how many images of the message lack a second opinion that this worker was to give."""
+    if lacking := delivery.incomplete:
+        log.warning("second_opinions_incomplete", scan_id=str(delivery.scan.id), images=len(lacking), first=lacking[0])
 
 
 def _detector(asked: Asked, parts: Parts) -> Detector:

@@ -19,7 +19,7 @@ from worker.storage import ImageStore
 
 
 @dataclass(frozen=True)
-class SecondDetector:
+class FurtherDetector:
     """A further detector, which gives second opinions to the scans that ask for it (docs/second-opinions.md).
 
     `detector_id` is its row of `detectors`, and `maker_id` its row of `makers`.
@@ -74,7 +74,7 @@ class Parts:
     """The row of `makers` that verdicts name: what judges here. None in tests that do not ask for it."""
     provenance: ProvenanceReader | None = None
     """Reads what files say about their origin. If it is None, nothing of it is stored."""
-    also: tuple[SecondDetector, ...] = ()
+    also: tuple[FurtherDetector, ...] = ()
     """Further detectors. All have the same preprocessing as the main one, because one decode serves all."""
 
     @property

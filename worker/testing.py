@@ -166,7 +166,7 @@ class ScriptedTower:
         self._ends_after = ends_after
 
     def features(self, squares: Sequence[Image]) -> Any:
-        """See worker.lab.training.head.seeing.Sees."""
+        """See worker.lab.training.head.seeing.FeatureSource."""
         if self._ends_after is not None and self.seen + len(squares) > self._ends_after:
             raise KeyboardInterrupt
         self.seen += len(squares)

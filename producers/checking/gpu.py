@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from producers.checking.model import engines_of, runs_on_cpu, runs_without_gpu
-from producers.checking.rows import Check, Process, Row, Subject, ok, skipped, wrong
+from producers.checking.model import classifier_devices, engines_of, has_vllm_for_cpus
+from producers.checking.rows import Check, Process, Row, State, Subject, ok, skipped, warning, wrong
 from worker.gpus import nvml_text
 
 _GIB = 2**30
@@ -19,24 +19,37 @@ class Card(NamedTuple):
 
 
 def _gpus(subject: Subject) -> Iterator[Row]:
-    if "vllm" in engines_of(subject) and runs_on_cpu():
-        yield skipped("vLLM is installed for CPUs")
-        return
-    if runs_without_gpu(subject):
+    engines, devices = engines_of(subject), classifier_devices(subject)
+    if devices == ["cpu"]:
         yield skipped("the detector's description says that it runs on the CPU")
         return
+    if "vllm" in engines and has_vllm_for_cpus():
+        yield skipped("vLLM is installed for CPUs")
+        return
+    wanted = subject.settings.gpu_memory_utilization if "vllm" in engines else 0  # no other engine takes a share
+    rows = _found(subject.environment, wanted)
+    falls_back = devices is not None and "cuda" not in devices
+    if falls_back and (lacking := next((row for row in rows if row.state is State.WRONG), None)):
+        yield warning(
+            f"no GPU is found: the classifier runs on the CPU ({lacking.found})",
+            "nothing, if the CPU is fast enough; or else give the GPU to this process",
+        )
+        return
+    yield from rows
+
+
+def _found(environment: Mapping[str, str], utilization: float) -> list[Row]:
+    """Returns a row for each GPU of this machine, or one that says why there is none."""
     try:
         import pynvml
     except ImportError:
-        yield wrong("nvidia-ml-py, which looks for GPUs, is not installed", "pip install 'fakesweep[gpu]'")
-        return
+        return [wrong("nvidia-ml-py, which looks for GPUs, is not installed", "pip install 'fakesweep[gpu]'")]
     try:
         pynvml.nvmlInit()
         driver, cards = nvml_text(pynvml.nvmlSystemGetDriverVersion()), _cards(pynvml)
     except pynvml.NVMLError as error:
-        yield wrong(f"there is no NVIDIA driver: {error}", "install the driver, or give the GPU to the container")
-        return
-    yield from judged(cards, driver, subject.environment, subject.settings.gpu_memory_utilization)
+        return [wrong(f"there is no NVIDIA driver: {error}", "install the driver, or give the GPU to the container")]
+    return list(judged(cards, driver, environment, utilization))
 
 
 def _cards(pynvml: Any) -> list[Card]:
@@ -47,7 +60,7 @@ def _cards(pynvml: Any) -> list[Card]:
 
 
 def judged(cards: Sequence[Card], driver: str, environment: Mapping[str, str], utilization: float) -> Iterator[Row]:
-    """Gives a row for each card that CUDA_VISIBLE_DEVICES allows."""
+    """Gives a row for each card that CUDA_VISIBLE_DEVICES allows. vLLM takes the share `utilization` of its memory."""
     chosen = _chosen(cards, environment.get("CUDA_VISIBLE_DEVICES"))
     if not chosen:
         where = "CUDA_VISIBLE_DEVICES hides all" if cards else "the driver finds none"

@@ -56,7 +56,7 @@ def submit(
     from producers.reporting import progress, results
 
     policy = checked(Policy, explain=explain, fake_from=fake_from, real_to=real_to, max_tokens=max_tokens, judge=judge,
-                     also=tuple(also or ()))  # fmt: skip
+                     also=also or ())  # fmt: skip
     if external_id is not None and len(uris) > 1:
         raise UsageError("--external-id names one image: give one URI")
     if timeout is not None and not wait:

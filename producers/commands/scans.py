@@ -75,7 +75,7 @@ def scan(
     from producers.reporting.progress import Warnings
 
     policy = checked(Policy, explain=explain, fake_from=fake_from, real_to=real_to, max_tokens=max_tokens,
-                     also=tuple(also or ()))  # fmt: skip
+                     also=also or ())  # fmt: skip
     rules = checked(Rules, suffixes=tuple(suffix or ()), min_bytes=min_bytes, max_bytes=max_bytes)
     names = checked(scans.Names, name=name, token=token)
     listing = scans.Listing(sources=tuple(map(sources.absolute, source)), rules=rules, require_images=require_images)

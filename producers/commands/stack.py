@@ -1,5 +1,6 @@
 """The command that combines several detectors into one score."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,20 @@ from producers.commands.options import Json, environment, needs_extra, open_data
 from worker.errors import UsageError
 
 app = typer.Typer()
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the command was given to fit a stack. Without `report`, `split` is the share of `evaluations` to fit on."""
+
+    evaluations: list[Path]
+    report: list[Path]
+    output: Path
+    page: Path | None
+    false_positive_rate: float
+    miss_rate: float | None
+    split: float
+    seed: int
 
 
 @app.command()
@@ -57,18 +72,13 @@ def stack(
         raise UsageError("give two evaluations or more and --output FILE.toml, or --store FILE.toml")
     if report and split is not None:
         raise UsageError("--split divides one set: give either it or --report")
-    _fit(evaluations, report or [], output, page, (false_positive_rate, miss_rate), (split or 0.5, seed), as_json)
+    given = Given(
+        evaluations, report or [], output, page, false_positive_rate, miss_rate, split=split or 0.5, seed=seed
+    )
+    _fit(given, as_json=as_json)
 
 
-def _fit(
-    evaluations: list[Path],
-    report: list[Path],
-    output: Path,
-    page: Path | None,
-    rates: tuple[float, float | None],
-    halves: tuple[float, int],
-    as_json: bool,
-) -> None:
+def _fit(given: Given, *, as_json: bool) -> None:
     from producers.reporting import progress
 
     settings_for(None)
@@ -80,23 +90,26 @@ def _fit(
         from worker.lab.evaluation.stack import stack as stacked_of
     except ImportError as error:
         raise needs_extra("evaluate", error) from error
-    stack_page.check_new(output)
-    if page:
-        outputs.check_page(page, "--page")
-    fit = join([read_evaluated(one) for one in evaluations], role="FIT")
-    sets = (fit, join([read_evaluated(one) for one in report], role="REPORT")) if report else divided(fit, *halves)
-    stacked = stacked_of(*sets, Wanted("platt", *rates))
-    stack_page.write_stack(stacked.stack, output)
-    if page:
-        stack_page.write_stack_page(stacked, page)
+    stack_page.check_new(given.output)
+    if given.page:
+        outputs.check_page(given.page, "--page")
+    fit = join([read_evaluated(one) for one in given.evaluations], role="FIT")
+    if given.report:
+        sets = fit, join([read_evaluated(one) for one in given.report], role="REPORT")
+    else:
+        sets = divided(fit, given.split, given.seed)
+    stacked = stacked_of(*sets, Wanted("platt", given.false_positive_rate, given.miss_rate))
+    stack_page.write_stack(stacked.stack, given.output)
+    if given.page:
+        stack_page.write_stack_page(stacked, given.page)
     for warning in stacked.warnings:
         progress.say(f"warning: {warning}")
     if as_json:
-        print_json({"output": str(output), **stack_page.as_json(stacked)})
+        print_json({"output": str(given.output), **stack_page.as_json(stacked)})
         return
     for line in stack_page.as_lines(stacked):
         typer.echo(progress.printable(line))
-    typer.echo(progress.printable(f"written to {output}"))
+    typer.echo(progress.printable(f"written to {given.output}"))
 
 
 def _store(file: Path, *, as_json: bool) -> None:

@@ -85,8 +85,9 @@ def train(
     settings = settings.model_copy(update=own)
     telemetry.configure_logging(settings)
     try:
+        import worker.lab.training.train  # noqa: F401 - it needs all packages of training
+        from worker.lab.training.claim import HELD_OUT
         from worker.lab.training.recipe import HeadRecipe, load_recipe
-        from worker.lab.training.train import HELD_OUT
     except ImportError as error:
         raise ConfigurationError(f"fakesweep train: {error}; install fakesweep[train]") from None
     changes = {option: value for option, value in given.items() if value is not None}

@@ -11,7 +11,7 @@ from sqlmodel import Session, col
 from producers.scans import find_scan
 from worker.database import Database, transaction
 from worker.errors import ScanStateError
-from worker.tables import NO_PROMPT, ContentHistory, Detector, Finding, StoredVerdict, Verdict
+from worker.tables import ContentHistory, Detector, Finding, StoredVerdict, Verdict
 
 _HISTORY = ("places", "first_flagged_at", "first_flagged_uri", "first_flagged_scan_id", "last_flagged_at",
             "last_flagged_uri", "last_flagged_scan_id", "superseded", "statement", "reviewed_at")  # fmt: skip
@@ -68,7 +68,7 @@ def _row(content: ContentHistory, detector: Detector, explanation: str | None) -
     return {
         **{name: known[name] for name in ("sha256", "verdict", "score")},
         "detector": detector.name,
-        "gives_reasons": detector.prompt_revision != NO_PROMPT,
+        "gives_reasons": detector.gives_reasons,
         "explanation": explanation,
         **{name: known[name] for name in _HISTORY},
     }

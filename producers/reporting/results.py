@@ -77,14 +77,14 @@ def _policy(scan: Scan) -> dict[str, Any]:
 
 def _detector(row: Mapping[str, Any]) -> dict[str, Any]:
     """`calibration` says what its scores were fitted on; it is null where they are the model's own, or unknown."""
-    known = asked({name: row[name] for name in (*_DETECTOR_FIELDS, "fingerprint")})
+    known = with_gives_reasons({name: row[name] for name in (*_DETECTOR_FIELDS, "fingerprint")})
     description = row["description"] or {}
     calibration = description.get("judge", description).get("calibration") or {}  # a cascade's is that of its judge
     fitted = calibration.get("knots") or (calibration.get("slope", 1.0), calibration.get("offset", 0.0)) != (1.0, 0.0)
     return known | {"calibration": {name: calibration.get(name) for name in _CALIBRATION} if fitted else None}
 
 
-def asked(detector: dict[str, Any]) -> dict[str, Any]:
+def with_gives_reasons(detector: dict[str, Any]) -> dict[str, Any]:
     """Returns the detector with `gives_reasons`: false if it has no prompt. `prompt_revision` is null then."""
     reasons = detector["prompt_revision"] != NO_PROMPT
     return detector | {"prompt_revision": detector["prompt_revision"] if reasons else None, "gives_reasons": reasons}
@@ -181,7 +181,7 @@ def finding(row: RowMapping) -> dict[str, Any]:
     """A row of the view `finding_details`, as `fakesweep results` writes it."""
     detector: Mapping[str, Any] | None = None
     if row["detector_name"] is not None:
-        detector = asked({name: row[column] for name, column in _DETECTOR_FIELDS.items()})
+        detector = with_gives_reasons({name: row[column] for name, column in _DETECTOR_FIELDS.items()})
     return {
         **{name: row[name] for name in _FIELDS},
         # The view compares the verdict with the detector's own word. A detector without reasons has none to contradict.

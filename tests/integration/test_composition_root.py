@@ -104,9 +104,9 @@ def test_a_further_detector_that_cannot_start_ends_the_others(
     def begin(description: DetectorDescription, _settings: Settings) -> VlmDetector:
         if description.name == "scripted":
             return main
-        raise ConfigurationError("it has no model")
+        raise ConfigurationError("FAKESWEEP_MODEL: it has no model")
 
-    with pytest.raises(ConfigurationError, match="it has no model"):
+    with pytest.raises(ConfigurationError, match=r"^FAKESWEEP_ALSO: other: it has no model$"):
         build(
             Settings.from_environment(),
             describe=lambda _: scripted_description(),

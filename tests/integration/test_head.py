@@ -204,7 +204,9 @@ def test_records_that_cannot_be_used_are_told(clip: Path, colours: Path, tmp_pat
 
 def test_one_class_alone_is_refused_before_the_tower_runs(clip: Path, colours: Path, tmp_path: Path) -> None:
     fakes = [one | {"image": str(colours.parent / one["image"])} for one in json.loads(colours.read_text())[::2]]
-    with pytest.raises(ConfigurationError, match="12 fake and 0 real images are left to learn from; both are needed"):
+    with pytest.raises(
+        ConfigurationError, match=r"12 fake and 0 real .*; add images of the missing class, or lower --hold-out"
+    ):
         learn(backbone(clip), write_records(tmp_path, fakes), tmp_path / "out")
     assert not (tmp_path / "features").exists()
 
@@ -229,9 +231,10 @@ def test_a_preprocessing_that_the_worker_cannot_do_is_refused(
         backbone(folder)
 
 
-@pytest.mark.parametrize("kind", ["clip", "siglip", "dinov2"])
+@pytest.mark.parametrize("kind", ["clip", "siglip", "dinov2", "bilinear"])
 def test_images_are_prepared_as_the_backbones_own_processor_does(kind: str, tmp_path: Path) -> None:
-    folder = write_processor(tmp_path, **PROCESSORS[kind])
+    fields = PROCESSORS["vit"] | {"resample": 2} if kind == "bilinear" else PROCESSORS[kind]
+    folder = write_processor(tmp_path, **fields)
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"")
     base = backbone(folder)
@@ -249,7 +252,10 @@ def test_images_are_prepared_as_the_backbones_own_processor_does(kind: str, tmp_
 def test_towers_that_cannot_have_a_head_are_refused(clip: Path, llava: Path, colours: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="is a LLaVA; give --detector, too"):
         backbone(llava)
-    with pytest.raises(ConfigurationError, match="has 3 layers, and not the hidden state 4"):
+    with pytest.raises(
+        ConfigurationError,
+        match="has 3 layers, and not the hidden state 4; set layer in the recipe to a number from 1 to 3",
+    ):
         learn(backbone(clip), colours, tmp_path / "out", HeadRecipe(layer=4))
     with pytest.raises(ConfigurationError, match="has 3 layers, and not the hidden state 0"):
         learn(backbone(clip), colours, tmp_path / "out", HeadRecipe(layer=0))
@@ -257,8 +263,30 @@ def test_towers_that_cannot_have_a_head_are_refused(clip: Path, llava: Path, col
     write_processor(
         other, **PROCESSORS["clip"] | {"size": {"shortest_edge": 70}, "crop_size": {"height": 70, "width": 70}}
     )
-    with pytest.raises(ConfigurationError, match="the tower refuses images as they are prepared"):
+    with pytest.raises(
+        ConfigurationError, match=r"the tower refuses images as they are prepared.*; set \[input\] edge or"
+    ):
         learn(backbone(other), colours, tmp_path / "out")
+
+
+def test_a_llavas_language_model_is_not_inspected_for_a_head_and_its_checksums_are(
+    llava: Path, colours: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(llava, tmp_path / "llava")
+    for path in folder.glob("tokenizer*"):
+        path.unlink()  # as if its engine were not installed: an inspection of the whole would fail
+    settings = Settings(detector=str(folder))
+    with pytest.raises(ConfigurationError):
+        supply(load_description(settings), settings)
+    assert learn(tower_of(folder), colours, tmp_path / "out") == []
+    weights = next(folder.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(ConfigurationError, match=r"the tower in .* cannot be loaded .*fetch it again"):
+        learn(tower_of(folder), colours, tmp_path / "damaged")
+    with (folder / "detector.toml").open("a") as file:
+        file.write(f'[checksums]\n"{weights.name}" = "{"0" * 64}"\n')
+    with pytest.raises(ConfigurationError, match=r"has the SHA-256 .* but the description says 0000"):
+        tower_of(folder)
 
 
 def test_the_demos_head_is_learned_from_drawings(tmp_path: Path) -> None:

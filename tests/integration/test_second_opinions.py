@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 from sqlmodel import Session, select
+from structlog.testing import capture_logs
 
 from producers import scans, submissions
 from producers.dedupe import fill_reuse_rule, reuse_unchanged
-from tests.second_opinions import DIFFER, FURTHER, IMAGES, Two, png
+from tests.second_opinions import DIFFER, FURTHER, IMAGES, Two, png, redness
 from worker.broker import create_app
 from worker.database import Database, transaction
 from worker.detector.detector import Detector
@@ -164,6 +165,28 @@ def test_an_image_that_the_further_detector_refuses_keeps_its_finding(database: 
     with Session(database) as session:  # so that the next scan that records changes tries again
         rules = {row.uri: row.rule for row in session.exec(select(StoredObject))}
     assert {uri for uri, rule in rules.items() if rule is None} == {"s3://b/red"}
+
+
+@pytest.mark.parametrize("deaths", [0, 2])
+def test_missing_opinions_are_told_once_for_each_message(database: Database, two: Two, deaths: int) -> None:
+    def refuse(image: Image.Image) -> None:
+        if redness(image) == 1:
+            raise EngineGenerateError("too red")
+
+    two.further = ScriptedEngine(two.further._score, fail=refuse)
+    scan = started(database)
+    with capture_logs() as logs:
+        moderate(job(scan), uuid4(), two.parts(), deaths=deaths)
+    told = [one for one in logs if one["event"] == "second_opinions_incomplete"]
+    assert [(one["images"], one["scan_id"]) for one in told] == [(3, str(scan.id))]
+    assert not [one for one in logs if one["event"] == "second_opinions_missing"], "this worker has the detector"
+
+
+def test_a_detector_that_the_worker_lacks_is_told_once(database: Database, two: Two) -> None:
+    scan = started(database)
+    with capture_logs() as logs:
+        moderate(job(scan), uuid4(), two.parts(holds_it=False))
+    assert [one["event"] for one in logs if one["event"].startswith("second_")] == ["second_opinions_missing"]
 
 
 class Breaks:

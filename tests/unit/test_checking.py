@@ -216,11 +216,66 @@ def test_a_cascade_has_a_row_for_each_stage(tmp_path: Path) -> None:
     assert check("model cache", subject).state is SKIPPED
     (tmp_path / "first" / "config.json").unlink()
     assert [row.state for row in check_all("model files", subject)] == [WRONG, OK]
+    shutil.rmtree(tmp_path / "first")
+    classifier(tmp_path / "first", preprocessing='{ edge = 336, fit = "crop" }', model='"nobody/nothing"')
+    assert check_all("model revision", subject)[0].remedy == "set revision to a commit in its own detector.toml"
+    classifier(tmp_path / "none", preprocessing='{ edge = 336, fit = "crop" }', model='"./no-such-folder"')
+    shutil.move(tmp_path / "none" / "detector.toml", tmp_path / "first" / "detector.toml")
+    remedy = "correct model in its detector.toml, or fetch the model into it"
+    assert check_all("model files", subject)[0].remedy == remedy, "FAKESWEEP_MODEL is refused for a cascade"
+
+
+def test_a_file_without_weights_is_told_for_its_stage_and_the_judge_is_still_checked(tmp_path: Path) -> None:
+    classifier(tmp_path / "first", preprocessing='{ edge = 336, fit = "crop" }')
+    (tmp_path / "detector.toml").write_text(
+        f'kind = "cascade"\nname = "both"\nfirst = "./first"\njudge = "{DEMO_DETECTOR}"\n[clear]\nup_to = 0.1\n'
+    )
+    for path in (tmp_path / "first").glob("*.safetensors"):
+        path.unlink()
+    first, judge = check_all("model files", subject_of(Process.WORKER, detector=str(tmp_path)))
+    assert (first.state, judge.state) == (WRONG, OK)
+    assert "FAKESWEEP_" not in first.found + first.remedy
+
+
+@pytest.mark.parametrize("device", ["auto", None])
+def test_a_classifier_that_finds_no_gpu_runs_on_the_cpu(tmp_path: Path, device: str | None) -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("there is a GPU here")
+    changes = {"device": f'"{device}"' if device else ""}
+    subject = subject_of(Process.WORKER, detector=str(classifier(tmp_path / "own", **changes)))
+    row = check("gpu", subject)
+    assert (row.state, row.found.partition(" (")[0]) == (WARNING, "no GPU is found: the classifier runs on the CPU")
+
+
+def test_a_classifier_that_needs_a_gpu_is_wrong_without_one(tmp_path: Path) -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("there is a GPU here")
+    further = classifier(tmp_path / "further", device='"cuda"', name='"other"')
+    subject = subject_of(Process.WORKER, detector=str(classifier(tmp_path / "own")), also=(str(further),))
+    assert check("gpu", subject).state is WRONG
+
+
+def test_further_detectors_have_the_same_rows(tmp_path: Path) -> None:
+    main = classifier(tmp_path / "own")
+    further = classifier(tmp_path / "further", name='"other"', model='"nobody/nothing"')
+    offline = {"HF_HUB_OFFLINE": "1"}
+    subject = subject_of(Process.WORKER, detector=str(main), also=(str(further),), environment=offline)
+    rows = check_all("further detectors", subject)
+    assert [(row.name, row.state) for row in rows] == [
+        ("further detectors other", OK),
+        ("further detectors other files", WRONG),
+        ("further detectors other revision", WARNING),
+    ]
+    assert not any("FAKESWEEP_" in row.remedy for row in rows), "these variables are for the main detector"
+    with_demo = subject_of(Process.WORKER, detector=str(main), also=(str(DEMO_DETECTOR),), engine="vllm")
+    assert len(check_all("engine", with_demo)) == 2, "the further detector needs another engine"
 
 
 def test_the_engine() -> None:
     assert model.engine_found("vllm", "vllm 0.32.0", "2.13.0") == ok("vllm 0.32.0, torch 2.13.0")
     assert model.engine_found("vllm", None, None).found == "not installed: torch and vllm"
+    assert "fakesweep[gpu]" in model.engine_found("vllm", None, None).remedy
+    assert model.engine_found("transformers", None, None).remedy == "pip install 'fakesweep[transformers]'"
     assert check("engine", subject_of(engine="transformers")).found.startswith("transformers ")
 
 
@@ -253,7 +308,7 @@ def test_gpus() -> None:
 
 
 def test_vllm_for_cpus_needs_no_gpu() -> None:
-    if not model.runs_on_cpu():
+    if not model.has_vllm_for_cpus():
         pytest.skip("vLLM for GPUs is installed here")
     assert check("gpu", subject_of()).state is SKIPPED
 

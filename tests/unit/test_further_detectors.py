@@ -5,7 +5,8 @@ from pydantic import ValidationError
 
 from tests.conftest import DEMO_DETECTOR
 from worker.case import ReuseRule
-from worker.detector.loading import check_further, load_description, load_further
+from worker.detector.further import check_fit_together, faults_of_further, load_further
+from worker.detector.loading import load_description
 from worker.errors import ConfigurationError
 from worker.messages import FilledPolicy, Policy
 from worker.settings import Settings
@@ -26,8 +27,16 @@ def test_the_further_detectors_are_those_that_the_setting_names(monkeypatch: pyt
 
 
 def test_a_name_that_is_none_is_told_with_its_setting() -> None:
-    with pytest.raises(ConfigurationError, match=r"^FAKESWEEP_ALSO: 'nobody' is neither one of"):
+    with pytest.raises(ConfigurationError, match=r"^FAKESWEEP_ALSO: nobody: 'nobody' is neither one of"):
         load_further(Settings(also=("nobody",)))
+
+
+def test_a_fault_of_a_further_detector_names_its_own_variable_and_itself() -> None:
+    with (
+        pytest.raises(ConfigurationError, match=r"^FAKESWEEP_ALSO: other: it has no weights; fetch it$"),
+        faults_of_further("other"),
+    ):
+        raise ConfigurationError("FAKESWEEP_MODEL: it has no weights; fetch it")
 
 
 def test_none_is_named_by_default() -> None:
@@ -37,14 +46,14 @@ def test_none_is_named_by_default() -> None:
 def test_one_with_another_preprocessing_is_refused() -> None:
     other = scripted_description(name="other", preprocessing={"edge": 224})
     with pytest.raises(ConfigurationError, match=r"FAKESWEEP_ALSO: other prepares images by .*@224, and scripted by"):
-        check_further(scripted_description(), [other])
+        check_fit_together(scripted_description(), [other])
 
 
 @pytest.mark.parametrize("names", [["scripted"], ["other", "other"]])
 def test_one_with_the_name_of_another_is_refused(names: list[str]) -> None:
     further = [scripted_description(name=name) for name in names]
     with pytest.raises(ConfigurationError, match=f"FAKESWEEP_ALSO: '{names[-1]}' is the name of another detector"):
-        check_further(scripted_description(), further)
+        check_fit_together(scripted_description(), further)
 
 
 def test_a_policy_stores_further_detectors_only_if_it_has_some() -> None:

@@ -100,7 +100,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 )
 def test_options_are_for_recipes_of_one_stage(tmp_path: Path, stages: str) -> None:
     path = written(tmp_path, stages)
-    with pytest.raises(ConfigurationError, match="does not have exactly one stage: change the file, not options"):
+    with pytest.raises(ConfigurationError, match="exactly one stage; change the values in the file, and leave out"):
         load_recipe(path, {"steps": 2})
 
 

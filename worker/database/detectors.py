@@ -37,7 +37,7 @@ def further_detectors(session: Session) -> dict[str, Detector]:
     return {one.name: one for one in session.execute(started).scalars()}
 
 
-def check_further(session: Session, names: Sequence[str]) -> None:
+def check_started(session: Session, names: Sequence[str]) -> None:
     """Raises NoSuchDetectorError if no worker has started with one of these further detectors.
 
     Without this check, the opinions of a mistyped name would be missing in the whole scan.

@@ -13,10 +13,10 @@ from PIL import Image
 from transformers import AutoModelForImageClassification
 
 from worker.detector.description import ClassifierDescription, Device, InputFit
-from worker.detector.inspection.content import quiet_transformers
 from worker.detector.inspection.model import line
 from worker.detector.labels import label_numbers
 from worker.detector.progress import Progress
+from worker.detector.quiet import quiet_transformers
 from worker.detector.turns import Turns
 from worker.detector.verdicts import Answer, Judgement
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError

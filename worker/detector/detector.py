@@ -42,14 +42,13 @@ class Detector(Protocol):
         """Ends the detector and every process it started. Calling it twice is fine."""
 
 
-def warm_up(detector: Detector, setting: str = "FAKESWEEP_DETECTOR") -> None:
+def warm_up(detector: Detector) -> None:
     """Sends one grey image through the detector, so that all code is compiled before the first message.
 
-    Raises ConfigurationError, which names this setting, if the detector refuses it: the prompt, the model and the
-    limits do not fit together.
+    Raises ConfigurationError if the detector refuses it: the prompt, the model and the limits do not fit together.
     """
     edge = detector.description.preprocessing.edge
     grey = Image.new("RGB", (edge, edge), "grey")
     answer = detector.judge([grey], Policy(explain=Explain.ALL, max_tokens=8, judge=True))[0]
     if isinstance(answer, EngineGenerateError):
-        raise ConfigurationError(f"{setting}: the detector cannot judge a plain grey image: {answer}")
+        raise ConfigurationError(f"FAKESWEEP_DETECTOR: the detector cannot judge a plain grey image: {answer}")

@@ -11,6 +11,11 @@ log = structlog.get_logger(__name__)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
+def is_commit(revision: str | None) -> bool:
+    """Says whether a revision is the full id of a commit. Anything else is a branch or a tag, which may move."""
+    return bool(_COMMIT.fullmatch(revision or ""))
+
+
 def not_on_hub(setting: str, repository: str, error: Exception) -> ConfigurationError:
     """Makes the error for a model that the hub does not supply. `setting` is the variable that names it."""
     cause = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
@@ -22,5 +27,5 @@ def not_on_hub(setting: str, repository: str, error: Exception) -> Configuration
 
 def warn_unless_pinned(repository: str, revision: str | None, commit: str) -> None:
     """Warns about a branch or a tag: its model can change between two starts, and so can every score."""
-    if not _COMMIT.fullmatch(revision or ""):
+    if not is_commit(revision):
         log.warning("detector_unpinned", model=repository, revision=revision or "main", commit=commit)

@@ -1,7 +1,7 @@
 """Finds the description that FAKESWEEP_DETECTOR names, and applies the settings that override it."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,7 +20,7 @@ from worker.settings import Settings
 log = structlog.get_logger(__name__)
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-_OVERRIDES = ("prompt", "dtype", "quantization", "kv_cache_dtype", "revision")
+OVERRIDES = ("prompt", "dtype", "quantization", "kv_cache_dtype", "revision")
 """The settings that override a description. Each kind says which of them it has."""
 
 
@@ -67,7 +67,7 @@ def load_description(settings: Settings) -> DetectorDescription:
 
 
 def _described(settings: Settings, load: Callable[[str, str], DetectorDescription]) -> DetectorDescription:
-    overrides = {name: value for name in _OVERRIDES if (value := getattr(settings, name)) is not None}
+    overrides = {name: value for name in OVERRIDES if (value := getattr(settings, name)) is not None}
     description = find_source(settings).describe(load, overrides)
     if settings.model:
         if isinstance(description, CascadeDescription):
@@ -84,46 +84,12 @@ def _described(settings: Settings, load: Callable[[str, str], DetectorDescriptio
     return _without_foreign_calibration(description, settings)
 
 
-def load_further(settings: Settings) -> tuple[DetectorDescription, ...]:
-    """Returns the descriptions that FAKESWEEP_ALSO names. No override from the environment is for them.
-
-    Raises like load_description().
-    """
-    cleared = dict.fromkeys(("model", *_OVERRIDES))
-    each = (settings.model_copy(update={"detector": name, **cleared}) for name in settings.also)
-    try:
-        return tuple(map(load_description, each))
-    except ConfigurationError as error:
-        # The text is about the setting of the main detector, and another one is wrong.
-        raise ConfigurationError(str(error).replace("FAKESWEEP_DETECTOR", "FAKESWEEP_ALSO")) from error
-
-
-def check_further(main: DetectorDescription, further: Iterable[DetectorDescription]) -> None:
-    """Raises ConfigurationError unless these detectors can give second opinions beside the main one.
-
-    One decode serves all, so they need the same preprocessing. Scans ask for them by their names.
-    """
-    names = {main.name}
-    for one in further:
-        if one.name in names:
-            raise ConfigurationError(
-                f"FAKESWEEP_ALSO: {one.name!r} is the name of another detector of this worker: name each one once, or "
-                "give it another name in its description"
-            )
-        names.add(one.name)
-        if one.preprocessing != main.preprocessing:
-            raise ConfigurationError(
-                f"FAKESWEEP_ALSO: {one.name} prepares images by {one.preprocessing.revision}, and {main.name} by "
-                f"{main.preprocessing.revision}: one decode serves both, so give them the same [preprocessing]"
-            )
-
-
 def stages_of(settings: Settings) -> Callable[[str, str], DetectorDescription]:
     """Returns the function that loads a stage of a cascade. Overrides from the environment are for its judge."""
 
     def load(stage: str, name: str) -> DetectorDescription:
         kept = ("dtype", "quantization", "kv_cache_dtype") if stage == "judge" else ()
-        cleared = {one: None for one in ("model", *_OVERRIDES) if one not in kept}
+        cleared = {one: None for one in ("model", *OVERRIDES) if one not in kept}
         return _described(settings.model_copy(update={"detector": name, **cleared}), _no_cascade)
 
     return load

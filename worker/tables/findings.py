@@ -70,6 +70,11 @@ class Detector(SQLModel, table=True):
     started_at: datetime | None = timestamp(nullable=True)
     also_at: datetime | None = timestamp(nullable=True)
 
+    @property
+    def gives_reasons(self) -> bool:
+        """Whether it has a prompt, so that it can say why. A classifier only gives a score."""
+        return self.prompt_revision != NO_PROMPT
+
 
 class StoredObject(SQLModel, table=True):
     """The content that was at a uri when it was last fetched. A re-scan reads this before it fetches anything.

@@ -17,7 +17,6 @@ from producers.web.parts import AParts
 from producers.web.second_looks import withheld
 from worker.database import transaction
 from worker.tables import (
-    NO_PROMPT,
     ContentHistory,
     ContentPlace,
     ContentReviews,
@@ -139,7 +138,7 @@ def _shown(row: StoredVerdict, detector: Detector, verdict: str | None) -> Verdi
             "fingerprint": detector.fingerprint,
             "verdict": verdict,
             "judged_at": row.created_at,
-            "gives_reasons": detector.prompt_revision != NO_PROMPT,
+            "gives_reasons": detector.gives_reasons,
             **{name: getattr(row, name) for name in ("answer", "score", "explanation", "contradicts", "stage")},
         }
     )

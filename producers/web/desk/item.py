@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from producers.reporting.provenance import newest_row, provenance_lines
-from producers.reporting.results import asked
+from producers.reporting.results import with_gives_reasons
 from producers.web.access.people import Person
 from producers.web.desk.claims import held_by
 from producers.web.desk.shown import DetectorShown, Item, OpinionShown, ReviewShown, ScanShown, VerdictShown
@@ -175,7 +175,7 @@ def _detector(session: Session, shown: Mapping[str, Any]) -> DetectorShown:
     description = description.get("first" if shown["stage"] == Stage.FIRST else "judge", description)
     prompt = (description.get("prompts") or {}).get(row["prompt_revision"])
     calibration = description.get("calibration") or {}
-    return DetectorShown(**asked(row), prompt=prompt, **_calibration(calibration))
+    return DetectorShown(**with_gives_reasons(row), prompt=prompt, **_calibration(calibration))
 
 
 def _calibration(given: Mapping[str, Any]) -> dict[str, Any]:

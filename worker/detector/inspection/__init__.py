@@ -5,9 +5,10 @@ from pathlib import Path
 from worker.detector.description import ClassifierDescription, DetectorDescription
 from worker.detector.engine import not_importable
 from worker.detector.inspection.classifier import CLASSIFIER_CHECKS
-from worker.detector.inspection.content import CONTENT_CHECKS, quiet_transformers
+from worker.detector.inspection.content import CONTENT_CHECKS
 from worker.detector.inspection.files import CLASSIFIER_FILE_CHECKS, FILE_CHECKS
 from worker.detector.inspection.model import ModelFolder
+from worker.detector.quiet import quiet_transformers
 
 
 def inspect(folder: Path, description: DetectorDescription, *, engine: str, gpu_memory_utilization: float) -> None:

@@ -1,7 +1,6 @@
 """Checks what the files of a model folder mean, with transformers and vLLM. This takes seconds."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -118,19 +117,3 @@ CONTENT_CHECKS: tuple[Callable[[ModelFolder], None], ...] = (
     _check_weights_fit_the_config,
 )
 """They run in this order. Each raises ConfigurationError, one line with cause and remedy, or ImportError."""
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silences the progress bars and tables of transformers. Our one line says what matters of them."""
-    from transformers.utils import logging  # noqa: PLC0415
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -34,7 +34,7 @@ class Joint:
     @property
     def fingerprints(self) -> tuple[str, ...]:
         """The fingerprint of each detector."""
-        return tuple(map(print_of, self.members))
+        return tuple(map(fingerprint_of, self.members))
 
     @cached_property
     def log_odds(self) -> Floats:
@@ -65,7 +65,7 @@ class Joint:
         return np.asarray(~np.isnan(self.log_odds).any(axis=1), dtype=np.bool_)
 
 
-def print_of(evaluated: Evaluated) -> str:
+def fingerprint_of(evaluated: Evaluated) -> str:
     """Returns the fingerprint of the detector. Raises ConfigurationError if the evaluation does not name it."""
     if evaluated.detector is None:
         raise ConfigurationError(
@@ -84,7 +84,7 @@ def join(evaluations: Sequence[Evaluated], *, role: str) -> Joint:
     if len(evaluations) < FEWEST:
         raise ConfigurationError(f"{role}: a stack needs the evaluations of two detectors or more; give another one")
     for one, other in combinations(evaluations, 2):
-        if print_of(one) == print_of(other):
+        if fingerprint_of(one) == fingerprint_of(other):
             raise ConfigurationError(
                 f"{role}: {one.name} and {other.name} are of the same detector: give one of them; "
                 "--report comes before each evaluation to measure on"
@@ -131,7 +131,7 @@ def _part(joint: Joint, part: Evaluated) -> Joint:
 
 def in_order(report: Joint, fit: Joint) -> Joint:
     """Returns REPORT with its detectors in the order of FIT. Raises ConfigurationError if they are not the same."""
-    own, wanted = ({print_of(one): one for one in joint.members} for joint in (report, fit))
+    own, wanted = ({fingerprint_of(one): one for one in joint.members} for joint in (report, fit))
     if lacking := sorted(set(own) ^ set(wanted)):
         one = (own | wanted)[lacking[0]]
         raise ConfigurationError(

@@ -10,6 +10,8 @@ from worker.errors import ConfigurationError
 from worker.files import lock, replacing
 
 WORK, RUN, RECORD = ".training", "run.json", "training.json"
+HELD_OUT = "held-out.json"
+"""The records that a training did not learn from."""
 _A_STAGE = "[0-9]*-*"
 _A_MODEL = ("detector.toml", "config.json", "*.safetensors")
 

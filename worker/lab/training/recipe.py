@@ -143,17 +143,24 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None, *, robust: boo
         raise ConfigurationError(f"--robust: {path.stem} is no recipe of a head; give --recipe head")
     if robust:
         content["augment"] = "all"
-    stages = content.get("stages")
     if changes:
-        if not isinstance(stages, list) or len(stages) != 1 or not isinstance(stages[0], dict):
-            raise ConfigurationError(f"--recipe: {path} does not have exactly one stage: change the file, not options")
-        stages[0] = _changed(stages[0], changes)
+        _change(content, changes, path)
     try:
         return (HeadRecipe if is_head else Recipe).model_validate(content)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "whole file"
         raise ConfigurationError(f"--recipe: {path}: {where}: {worded(fault)}") from None
+
+
+def _change(content: dict[str, Any], changes: dict[str, Any], path: Path) -> None:
+    """Applies the options to the only stage. Raises ConfigurationError if there is not exactly one."""
+    stages = content.get("stages")
+    if not isinstance(stages, list) or len(stages) != 1 or not isinstance(stages[0], dict):
+        raise ConfigurationError(
+            f"--recipe: {path} has not exactly one stage; change the values in the file, and leave out the options"
+        )
+    stages[0] = _changed(stages[0], changes)
 
 
 def _changed(stage: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -28,14 +28,13 @@ from worker.errors import ConfigurationError
 from worker.lab.datasets.records import Fault, Record
 from worker.lab.datasets.splits import Shares, Split, split_of
 from worker.lab.training.checkpoint import publish, stored_dtype
-from worker.lab.training.claim import RECORD, WORK, is_finished, one_writer, write_json
+from worker.lab.training.claim import HELD_OUT, RECORD, WORK, is_finished, one_writer, write_json
 from worker.lab.training.lessons import check_stage
 from worker.lab.training.recipe import Recipe, Stage
 from worker.lab.training.squares import ImageSource, TrainingSet, prepare
 from worker.lab.training.stages import Lessons, run_stage
 from worker.lab.training.usable import agreeing, as_json, check_enough
 
-HELD_OUT = "held-out.json"
 _LONGEST_WAIT = timedelta(hours=12)
 """How long other processes wait for the one that decodes. PyTorch's ten minutes are too short for 100,000 images."""
 _PACKAGES = ("torch", "transformers", "accelerate", "peft")

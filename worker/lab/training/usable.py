@@ -46,7 +46,8 @@ def check_enough(records: Sequence[Record]) -> None:
     fakes = sum(record.is_fake for record in records)
     if not 0 < fakes < len(records):
         raise ConfigurationError(
-            f"DATASET: {fakes} fake and {len(records) - fakes} real images are left to learn from; both are needed"
+            f"DATASET: {fakes} fake and {len(records) - fakes} real images are left to learn from, and both are "
+            "needed; add images of the missing class, or lower --hold-out"
         )
 
 

@@ -26,7 +26,7 @@ from worker.settings import Settings
 FAKE, REAL = "fake", "real"
 """The labels of every head."""
 
-_BICUBIC = 3  # Pillow's number
+_BILINEAR, _BICUBIC = 2, 3  # Pillow's numbers
 _LABELS = Labels(fake=(FAKE,), real=(REAL,))
 
 
@@ -62,16 +62,20 @@ class HeadBase:
 def base_of_detector(settings: Settings) -> HeadBase:
     """Returns the base for a head on the detector that the settings name: a LLaVA, or a classifier.
 
-    Raises ConfigurationError for a cascade, and like load_description() and supply().
+    The language model of a LLaVA is not inspected: it is never loaded, so neither the memory nor the engine for it is
+    needed. The checksums are compared, and the Tower checks the weights that it reads. Raises ConfigurationError for a
+    cascade, and like load_description() and supply().
     """
-    description, folder = supply(load_description(settings), settings)
-    if isinstance(description, ClassifierDescription):
-        return HeadBase(folder, description, description.input)
-    if not isinstance(description, VlmDescription):
+    wanted = load_description(settings)
+    if not isinstance(wanted, ClassifierDescription | VlmDescription):
         raise ConfigurationError(
-            f"FAKESWEEP_DETECTOR: {description.name} is a {description.kind}, which has no tower of its own; "
+            f"FAKESWEEP_DETECTOR: {wanted.name} is a {wanted.kind}, which has no tower of its own; "
             "give one of its stages"
         )
+    description, folder = supply(wanted, settings, inspected=isinstance(wanted, ClassifierDescription))
+    if isinstance(description, ClassifierDescription):
+        return HeadBase(folder, description, description.input)
+    _check_config(folder)
     processor = _processor(folder)
     return HeadBase(folder, description, Input(mean=processor["image_mean"], std=processor["image_std"]))
 
@@ -92,12 +96,16 @@ def base_of_backbone(settings: Settings) -> HeadBase:
         labels=_LABELS,
     )
     description, folder = supply(description, settings, inspected=False)
-    if not (folder / "config.json").is_file():
-        raise refusal(f"{folder} holds no config.json", "give a folder with config.json and *.safetensors, or a hub id")
+    _check_config(folder)
     if read_json(folder / "config.json").get("model_type") == "llava":
         raise refusal(f"{folder} is a LLaVA", "give --detector, too: its description says how images are prepared")
     preprocessing, form = read_preprocessing(_processor(folder), folder)
     return HeadBase(folder, description.model_copy(update={"preprocessing": preprocessing, "input": form}), form)
+
+
+def _check_config(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise refusal(f"{folder} holds no config.json", "give a folder with config.json and *.safetensors, or a hub id")
 
 
 def _processor(folder: Path) -> dict[str, Any]:
@@ -117,21 +125,36 @@ def read_preprocessing(processor: dict[str, Any], folder: Path) -> tuple[Preproc
     `processor` has the fields of preprocessor_config.json. Raises ConfigurationError with the first field that the
     worker cannot follow.
     """
-
-    def refused(cause: str) -> ConfigurationError:
-        return refusal(
-            f"{folder / 'preprocessor_config.json'}: {cause}, which the worker cannot do",
+    try:
+        _check_values(processor)
+        edge, cut, fit = _squares(processor)
+    except ValueError as error:
+        raise refusal(
+            f"{folder / 'preprocessor_config.json'}: {error}, which the worker cannot do",
             "change that field: the head learns from the images as you prepare them",
-        )
+        ) from None
+    normal: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    if processor.get("do_normalize"):
+        normal = {"mean": processor["image_mean"], "std": processor["image_std"]}
+    form = Input(**normal) if cut == edge else Input(edge=cut, fit=InputFit.CROP, **normal)
+    return Preprocessing(edge=edge, fit=fit), form
 
+
+def _check_values(processor: dict[str, Any]) -> None:
+    """Raises ValueError if images are not resized, or if other values than value / 255 are normalised."""
     if not processor.get("do_resize"):
-        raise refused("images are not resized")
-    if processor.get("resample") != _BICUBIC:
-        raise refused(f"resample is {processor.get('resample')} and not {_BICUBIC} (bicubic)")
+        raise ValueError("images are not resized")
     if not processor.get("do_rescale") or abs(processor.get("rescale_factor", 0) * 255 - 1) > 1e-6:  # noqa: PLR2004
-        raise refused("values are not divided by 255")
+        raise ValueError("values are not divided by 255")
     if processor.get("do_pad") or processor.get("crop_pct"):
-        raise refused("images are padded, or cropped by a share")
+        raise ValueError("images are padded, or cropped by a share")
+
+
+def _squares(processor: dict[str, Any]) -> tuple[int, int, Fit]:
+    """Returns the edge of the prepared square, the edge that is cut out of its centre, and how the square is made.
+
+    Raises ValueError if the worker makes no such squares.
+    """
     size = processor.get("size") or {}
     crop = processor.get("crop_size") if processor.get("do_center_crop") else None
     shortest = size.get("shortest_edge")
@@ -139,11 +162,12 @@ def read_preprocessing(processor: dict[str, Any], folder: Path) -> tuple[Preproc
     cut = crop.get("height") if crop else edge
     sides = {size.get("height"), size.get("width")} - {None}
     if not edge or not cut or len(sides) > 1 or (crop and crop.get("width") != cut) or cut > edge:
-        raise refused(f"size {size} and crop_size {crop} give no square")
+        raise ValueError(f"size {size} and crop_size {crop} give no square")
     if shortest and not crop:
-        raise refused("the shortest edge is resized and nothing is cropped")
-    normal: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-    if processor.get("do_normalize"):
-        normal = {"mean": processor["image_mean"], "std": processor["image_std"]}
-    form = Input(**normal) if cut == edge else Input(edge=cut, fit=InputFit.CROP, **normal)
-    return Preprocessing(edge=edge, fit=Fit.CROP if shortest else Fit.STRETCH), form
+        raise ValueError("the shortest edge is resized and nothing is cropped")
+    fits = {_BICUBIC: Fit.CROP} if shortest else {_BICUBIC: Fit.STRETCH, _BILINEAR: Fit.STRETCH_BILINEAR}
+    resample = processor.get("resample")
+    if resample not in fits:
+        named = f"{_BICUBIC} (bicubic)" if shortest else f"{_BICUBIC} (bicubic) or {_BILINEAR} (bilinear)"
+        raise ValueError(f"resample is {resample} and not {named}")
+    return edge, cut, fits[resample]

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from worker.detector.description import FILE, ClassifierDescription
-from worker.detector.inspection.content import quiet_transformers
+from worker.detector.quiet import quiet_transformers
 from worker.lab.training.checkpoint import toml_of
 from worker.lab.training.claim import write_json
 from worker.lab.training.head.fitting import Head

@@ -27,10 +27,11 @@ Changes = Callable[[str], tuple[str, ...]]
 """Returns the perturbations under which the content with this SHA-256 is learned. If there are none, it is held out."""
 
 
-class Sees(Protocol):
-    """Gives features of prepared squares, of the shape (images, width)."""
+class FeatureSource(Protocol):
+    """Makes features of prepared squares: a Tower, or a fake of worker.testing."""
 
-    def features(self, squares: Sequence[Image.Image]) -> Features: ...
+    def features(self, squares: Sequence[Image.Image]) -> Features:
+        """Returns the features of the squares in float32, in order, of the shape (images, width)."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def changes_of(recipe: HeadRecipe, seed: int) -> Changes:
 def show_all(
     records: Sequence[Record],
     source: ImageSource,
-    tower: Sees,
+    tower: FeatureSource,
     cache: FeatureCache,
     changes: Changes,
     *,

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoConfig, CLIPConfig, SiglipConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
 
 from worker.detector.classifier import Pixels
 from worker.detector.description import ClassifierDescription
-from worker.detector.inspection.content import quiet_transformers
 from worker.detector.inspection.model import line
+from worker.detector.quiet import quiet_transformers
 from worker.detector.weights import refusal, weight_files
 from worker.lab.training.head.base import FAKE, REAL
 
@@ -34,6 +34,7 @@ _WHOLE = {"clip_vision_model": CLIPConfig, "siglip_vision_model": SiglipConfig}
 _TOWER = re.compile(r"^(model\.)?vision_tower\.")
 _STAGES = ("stage_names", "out_features", "out_indices", "_out_features", "_out_indices")
 """Fields of a configuration that name each layer."""
+_KINDS = "give a CLIP, SigLIP, DINOv2 or ViT"
 _REVISION = 1
 """Raise it whenever the same tower and image may give other features."""
 
@@ -45,12 +46,12 @@ class Tower:
         try:
             with quiet_transformers():
                 self.model, self.layer = _load(folder, layer)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise refusal(f"the tower in {folder} cannot be loaded ({line(error)})", "fetch it again") from error
         dtype = getattr(torch, description.dtype)
         self.stored_dtype = self.model.dtype if dtype is torch.float32 else dtype
         if not isinstance(getattr(self.model, "classifier", None), nn.Linear):
-            raise refusal(f"{type(self.model).__name__} has no linear layer at its end", "give a CLIP, SigLIP or ViT")
+            raise refusal(f"{type(self.model).__name__} has no linear layer at its end", _KINDS)
         self.width: int = self.model.classifier.in_features
         self.model.classifier = nn.Identity()
         self.checksum = _checksum(self.model)
@@ -87,7 +88,9 @@ class Tower:
             self.features([Image.new("RGB", (edge, edge), "grey")])
         except (ValueError, RuntimeError) as error:
             cause = f"the tower refuses images as they are prepared ({line(error)})"
-            raise refusal(cause, "correct the preprocessing") from error
+            raise refusal(
+                cause, "set [input] edge or preprocessor_config.json to the image_size of config.json"
+            ) from error
 
 
 def _load(folder: Path, layer: int | None) -> tuple[Any, int]:
@@ -97,10 +100,13 @@ def _load(folder: Path, layer: int | None) -> tuple[Any, int]:
     read = layer if layer is not None else getattr(config, "vision_feature_layer", -1)
     depth = getattr(vision, "num_hidden_layers", None)
     if not isinstance(read, int) or not isinstance(depth, int):
-        raise refusal(f"{folder} names no single layer of its tower", "set layer in a recipe, or give another model")
+        raise refusal(f"{folder} names no single layer of its tower", "set layer in the recipe")
     kept = read if read >= 0 else depth + 1 + read  # hidden state n is the output of layer n - 1
     if not 1 <= kept <= depth:
-        raise refusal(f"the tower in {folder} has {depth} layers, and not the hidden state {read}", "change layer")
+        raise refusal(
+            f"the tower in {folder} has {depth} layers, and not the hidden state {read}",
+            f"set layer in the recipe to a number from 1 to {depth}",
+        )
     whole = _WHOLE.get(vision.model_type) if in_language_model or vision is config else None
     if in_language_model and whole is None:
         raise refusal(f"the tower in {folder} is a {vision.model_type}", "give a LLaVA with a CLIP or SigLIP tower")
@@ -121,7 +127,7 @@ def _load(folder: Path, layer: int | None) -> tuple[Any, int]:
 def _weighted(config: Any, weights: dict[str, torch.Tensor] | None, folder: Path) -> Any:
     """Loads the classifier of `config`, with the given weights, or with those of the folder that it has a place for."""
     if type(config) not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
-        raise refusal(f"{folder} is a {config.model_type}, of which transformers makes no classifier", "give another")
+        raise refusal(f"{folder} is a {config.model_type}, of which transformers makes no classifier", _KINDS)
     kind = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING[type(config)]
     given: dict[str, Any] = {"dtype": "auto"} if weights is None else {"state_dict": weights}
     if weights is not None:

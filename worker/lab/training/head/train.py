@@ -18,7 +18,7 @@ from worker.detector.description import DetectorDescription, VlmDescription
 from worker.detector.verdicts import Reader
 from worker.lab.datasets.records import Fault, Record
 from worker.lab.datasets.splits import Shares, Split, split_of
-from worker.lab.training.claim import RECORD, WORK, is_finished, one_writer, write_json
+from worker.lab.training.claim import HELD_OUT, RECORD, WORK, is_finished, one_writer, write_json
 from worker.lab.training.head.base import HeadBase
 from worker.lab.training.head.cache import FeatureCache
 from worker.lab.training.head.fitting import Head, fit_head
@@ -29,7 +29,6 @@ from worker.lab.training.recipe import HeadRecipe
 from worker.lab.training.squares import ImageSource
 from worker.lab.training.usable import agreeing, as_json, check_enough, of_one_label
 
-HELD_OUT = "held-out.json"
 _PACKAGES = ("torch", "transformers", "scikit-learn")
 
 
@@ -88,26 +87,37 @@ def train_head(
         if is_finished(job.output, job.run(), 1):
             shutil.rmtree(job.output / WORK, ignore_errors=True)  # an earlier run ended just before its last line
             return False
-        began = time.monotonic()
-        description = job.base.described(job.recipe, job.name)
-        tower = Tower(job.base.folder, description, job.recipe.layer)
-        cache = FeatureCache(job.cache / tower.key, tower.width)
-        contents = show_all(
-            records, source, tower, cache, job.changes(), batch_size=job.recipe.batch_size, tell=tell, advance=advance
-        )
-        seen = time.monotonic()
-        kept = of_one_label(records, contents, tell)
-        learned = [row for row in kept if not job.is_held_out(contents[row] or "")]
-        held_out = [records[row] for row in kept if job.is_held_out(contents[row] or "")]
-        check_enough([records[row] for row in learned])
-        head = _fit(job, [(contents[row] or "", records[row].is_fake) for row in learned], cache)
-        seconds = {"tower": round(seen - began, 1), "fit": round(time.monotonic() - seen, 1)}
-        publish_head(tower, head, description, job.base.folder, job.output)
-        write_json(job.output / HELD_OUT, [as_json(one) for one in held_out])
-        circumstances = _circumstances(tower, head, len(learned), len(held_out)) | {"seconds": seconds}
-        write_json(job.output / RECORD, job.run() | circumstances)
-        shutil.rmtree(job.output / WORK)
+        _learn(job, records, source, tell, advance)
     return True
+
+
+def _learn(
+    job: HeadJob,
+    records: Sequence[Record],
+    source: ImageSource,
+    tell: Callable[[Fault], None],
+    advance: Callable[[int, int], None],
+) -> None:
+    """Learns the head and publishes it. This process has the output folder alone."""
+    began = time.monotonic()
+    description = job.base.described(job.recipe, job.name)
+    tower = Tower(job.base.folder, description, job.recipe.layer)
+    cache = FeatureCache(job.cache / tower.key, tower.width)
+    contents = show_all(
+        records, source, tower, cache, job.changes(), batch_size=job.recipe.batch_size, tell=tell, advance=advance
+    )
+    seen = time.monotonic()
+    kept = of_one_label(records, contents, tell)
+    learned = [row for row in kept if not job.is_held_out(contents[row] or "")]
+    held_out = [records[row] for row in kept if job.is_held_out(contents[row] or "")]
+    check_enough([records[row] for row in learned])
+    head = _fit(job, [(contents[row] or "", records[row].is_fake) for row in learned], cache)
+    seconds = {"tower": round(seen - began, 1), "fit": round(time.monotonic() - seen, 1)}
+    publish_head(tower, head, description, job.base.folder, job.output)
+    write_json(job.output / HELD_OUT, [as_json(one) for one in held_out])
+    circumstances = _circumstances(tower, head, len(learned), len(held_out)) | {"seconds": seconds}
+    write_json(job.output / RECORD, job.run() | circumstances)
+    shutil.rmtree(job.output / WORK)
 
 
 def _reader(base: DetectorDescription) -> Reader:
