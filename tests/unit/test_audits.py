@@ -30,7 +30,7 @@ def test_the_interval_covers_the_truth_in_95_of_100_simulated_scans() -> None:
     for _ in range(200):
         cleared, others = 140_000, int(chance.integers(500, 6000))
         missed = int(chance.integers(0, 1500))
-        in_sample = chance.random(cleared) < 0.01  # as worker.detector.cascade.Sample
+        in_sample = chance.random(cleared) < 0.01  # as worker.detector.cascade draws it
         audited, flagged = int(in_sample.sum()), int(in_sample[:missed].sum())
         found = miss_rate(cleared, audited, flagged, others)
         assert found is not None
