@@ -1,7 +1,9 @@
 """What the stages of a cascade decided, by day and scan, and whether the audited sample breaks the promise.
 
-A trigger on `findings` counts judged images by stage. For other detectors than cascades it writes nothing. The views of
-findings get the stage. docs/cascades.md explains the rule of the alarm.
+A trigger on `findings` counts judged images by stage. For other detectors than cascades it writes nothing. It applies
+the cascade's own thresholds to the scores, because a scan with its own would change the counts. An image that saw the
+judge only because somebody asked for it is left out. The views of findings get the stage. docs/cascades.md explains the
+alarm.
 
 Additive: the previous release reads the same views, and its statements fire the same triggers.
 """
@@ -24,17 +26,23 @@ SET search_path FROM CURRENT SET jit = off SET enable_seqscan = off AS $$
 BEGIN
 IF EXISTS (SELECT FROM added f WHERE f.outcome = 'judged'
            AND (SELECT v.stage FROM verdicts v WHERE v.id = f.verdict_id) IS NOT NULL) THEN
-    INSERT INTO stages_daily AS kept (day, scan_id, detector_id, stage, verdict, shard, images)
+    INSERT INTO stages_daily AS kept (day, scan_id, detector_id, stage, flagged, shard, images)
     SELECT date_trunc('day', f.decided_at, 'UTC'),
            CASE WHEN s.kind = 'live' THEN '00000000-0000-0000-0000-000000000000'::uuid ELSE f.scan_id END,
-           v.detector_id, v.stage, f.verdict, (pg_backend_pid() & 15)::smallint, count(*)
+           v.detector_id, v.stage,
+           coalesce(v.score >= (d.description -> 'thresholds' ->> 'fake_from')::float, false),
+           (pg_backend_pid() & 15)::smallint, count(*)
     FROM added f
     JOIN scans s ON s.id = f.scan_id
-    CROSS JOIN LATERAL (SELECT o.detector_id, o.stage FROM verdicts o WHERE o.id = f.verdict_id OFFSET 0) AS v
+    CROSS JOIN LATERAL (SELECT o.detector_id, o.stage, o.score, o.first_score
+                        FROM verdicts o WHERE o.id = f.verdict_id OFFSET 0) AS v
+    JOIN detectors d ON d.id = v.detector_id
     WHERE f.outcome = 'judged' AND v.stage IS NOT NULL
+      -- The first stage would have cleared these: the scan or a message asked for the judge.
+      AND (v.stage <> 'judge' OR (v.first_score <= (d.description -> 'clear' ->> 'up_to')::float) IS NOT TRUE)
     GROUP BY 1, 2, 3, 4, 5, 6
     ORDER BY 1, 2, 3, 4, 5, 6
-    ON CONFLICT (day, scan_id, detector_id, stage, verdict, shard) DO UPDATE SET images = kept.images + excluded.images;
+    ON CONFLICT (day, scan_id, detector_id, stage, flagged, shard) DO UPDATE SET images = kept.images + excluded.images;
 END IF;
 RETURN NULL;
 END $$;
@@ -48,9 +56,9 @@ SELECT k.day, CASE WHEN s.id IS NULL THEN 'live' ELSE 'scan' END AS kind, s.id A
        k.detector_id, d.name AS detector_name,
        coalesce(sum(k.images) FILTER (WHERE k.stage <> 'judge'), 0)::bigint AS cleared,
        coalesce(sum(k.images) FILTER (WHERE k.stage = 'audit'), 0)::bigint AS audited,
-       coalesce(sum(k.images) FILTER (WHERE k.stage = 'audit' AND k.verdict = 'fake'), 0)::bigint AS audited_flagged,
+       coalesce(sum(k.images) FILTER (WHERE k.stage = 'audit' AND k.flagged), 0)::bigint AS audited_flagged,
        coalesce(sum(k.images) FILTER (WHERE k.stage = 'judge'), 0)::bigint AS judged,
-       coalesce(sum(k.images) FILTER (WHERE k.stage = 'judge' AND k.verdict = 'fake'), 0)::bigint AS judged_flagged,
+       coalesce(sum(k.images) FILTER (WHERE k.stage = 'judge' AND k.flagged), 0)::bigint AS judged_flagged,
        (d.description -> 'clear' ->> 'max_miss_rate')::float AS max_miss_rate,
        coalesce((d.description -> 'clear' ->> 'judge_flags')::float, 0) AS judge_flags
 FROM stages_daily k
@@ -107,11 +115,11 @@ def upgrade() -> None:
         sa.Column("scan_id", sa.Uuid(), nullable=False),
         sa.Column("detector_id", sa.BigInteger(), nullable=False),
         sa.Column("stage", sa.String(length=8), nullable=False),
-        sa.Column("verdict", sa.String(length=16), nullable=False),
+        sa.Column("flagged", sa.Boolean(), nullable=False),
         sa.Column("shard", sa.SmallInteger(), nullable=False),
         sa.Column("images", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint(
-            "day", "scan_id", "detector_id", "stage", "verdict", "shard", name=op.f("pk_stages_daily")
+            "day", "scan_id", "detector_id", "stage", "flagged", "shard", name=op.f("pk_stages_daily")
         ),
     )
     # For the figures of one scan.

@@ -34,8 +34,8 @@ def connection(database_url: str) -> Iterator[Connection]:
 
 def count(connection: Connection, detector: int, ago: int, **images: int) -> None:
     """Adds the counts of the day that was `ago` days ago: `cleared`, `audited_flagged` and so on."""
-    kinds = {"cleared": ("first", "real"), "audited": ("audit", "real"), "audited_flagged": ("audit", "fake"),
-             "judged": ("judge", "real"), "judged_flagged": ("judge", "fake")}  # fmt: skip
+    kinds = {"cleared": ("first", False), "audited": ("audit", False), "audited_flagged": ("audit", True),
+             "judged": ("judge", False), "judged_flagged": ("judge", True)}  # fmt: skip
     for name, number in images.items():
         connection.execute(
             "INSERT INTO stages_daily SELECT date_trunc('day', now(), 'UTC') - %s * interval '24 hours', %s, %s, %s,"
@@ -75,7 +75,7 @@ def test_the_chance_of_a_false_alarm_is_never_understated(
         assert row["false_alarm_chance"] == pytest.approx(math.exp(-row["audited"] * nats) if share > allowed else 1)
         counts = (row[name] for name in ("audited", "audited_flagged", "cleared", "judged_flagged"))
         assert row["alarm"] == alarmed(*counts, judge_flags=judge_flags or 0)
-        connection.execute("UPDATE stages_daily SET images = %s WHERE (stage, verdict) = ('audit', 'fake')", [flagged])
+        connection.execute("UPDATE stages_daily SET images = %s WHERE stage = 'audit' AND flagged", [flagged])
     assert row["alarm"]
 
 
