@@ -96,6 +96,18 @@ def test_a_cascade_without_a_promise_raises_no_alarm(database: Database, connect
     assert (row["alarm"], row["max_miss_rate"]) == (False, None)
 
 
+def test_the_alarm_has_the_figures_of_the_last_calibration(database: Database, connection: Connection) -> None:
+    detector = register_detector(database, cascade_description().row())
+    count(connection, detector, 1, cleared=9900, audited=90, audited_flagged=10, judged_flagged=200)
+    assert yesterday(connection)["alarm"]
+    again = cascade_description(clear={"judge_flags": 0.05, "max_miss_rate": 0.01}, notice="new")
+    assert register_detector(database, again.row()) == detector
+    row = yesterday(connection)
+    assert (row["judge_flags"], row["max_miss_rate"], row["alarm"]) == (0.05, 0.01, False)
+    (stored,) = connection.execute("SELECT notice FROM detectors")
+    assert stored["notice"] == "new"
+
+
 def test_an_alarm_is_counted_and_told_once(database: Database, connection: Connection) -> None:
     detector = register_detector(database, cascade_description().row())
     assert cascade_alarms(database) == 0
