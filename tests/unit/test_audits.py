@@ -6,8 +6,12 @@ from scipy import stats
 
 from producers.reporting.audits import audit_line, miss_rate
 
+_MANY = [(100_000, 10_000_000), (300_000, 400_000), (999_999, 1_000_000)]
 
-@pytest.mark.parametrize(("flagged", "audited"), [(0, 1), (0, 500), (1, 1), (3, 700), (40, 41), (900, 70_000)])
+
+@pytest.mark.parametrize(
+    ("flagged", "audited"), [(0, 1), (0, 500), (1, 1), (3, 700), (40, 41), (41, 41), (900, 70_000), *_MANY]
+)
 def test_the_interval_is_that_of_clopper_and_pearson(flagged: int, audited: int) -> None:
     cleared, others = 100 * audited, 2000
     found = miss_rate(cleared, audited, flagged, others)
