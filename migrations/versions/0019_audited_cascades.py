@@ -60,6 +60,7 @@ SELECT k.day, CASE WHEN s.id IS NULL THEN 'live' ELSE 'scan' END AS kind, s.id A
        coalesce(sum(k.images) FILTER (WHERE k.stage = 'judge'), 0)::bigint AS judged,
        coalesce(sum(k.images) FILTER (WHERE k.stage = 'judge' AND k.flagged), 0)::bigint AS judged_flagged,
        (d.description -> 'clear' ->> 'max_miss_rate')::float AS max_miss_rate,
+       (d.description -> 'clear' ->> 'audit_share')::float AS audit_share,
        coalesce((d.description -> 'clear' ->> 'judge_flags')::float, 0) AS judge_flags
 FROM stages_daily k
 LEFT JOIN scans s ON s.id = k.scan_id
@@ -67,8 +68,8 @@ LEFT JOIN detectors d ON d.id = k.detector_id
 GROUP BY k.day, s.id, k.detector_id, d.id;
 """
 
-# `allowed` is the largest share of the cleared images that the judge may flag. `chance` is at least the probability
-# that so many audited images are flagged although the promise is kept (Chernoff 1952; Hoeffding 1963, theorem 1).
+# While the promise is kept, the mean of `evidence` is at most 1, so by Markov's inequality it is at least x with a
+# probability of at most 1/x. Decision 0030 proves it. The limits of 300 are there because avg() also adds squares.
 _ALARMS = """
 CREATE VIEW cascade_alarms AS
 WITH today AS (
@@ -77,30 +78,29 @@ WITH today AS (
     SELECT t.began - ago * interval '24 hours' AS day, a.detector_id, a.detector_name,
            sum(a.cleared)::bigint AS cleared, sum(a.audited)::bigint AS audited,
            sum(a.audited_flagged)::bigint AS audited_flagged, sum(a.judged)::bigint AS judged,
-           sum(a.judged_flagged)::bigint AS judged_flagged, a.max_miss_rate, a.judge_flags
+           sum(a.judged_flagged)::bigint AS judged_flagged, a.max_miss_rate, a.audit_share, a.judge_flags
     FROM today t
     CROSS JOIN generate_series(1, 91) AS ago
     JOIN cascade_audits a ON a.day <= t.began - ago * interval '24 hours'
                          AND a.day > t.began - (ago + 7) * interval '24 hours'
     WHERE a.day > date_trunc('day', now(), 'UTC') - interval '2352 hours'  -- 98 days
-    GROUP BY t.began, ago, a.detector_id, a.detector_name, a.max_miss_rate, a.judge_flags
-), shares AS (
-    SELECT *, audited_flagged::float / nullif(audited, 0) AS share,
-           cleared * (audited_flagged::float / nullif(audited, 0)) AS missed,
-           least(max_miss_rate / (1 - max_miss_rate) * judged_flagged / nullif(cleared, 0) + judge_flags, 1) AS allowed
+    GROUP BY t.began, ago, a.detector_id, a.detector_name, a.max_miss_rate, a.audit_share, a.judge_flags
+), estimated AS (
+    SELECT *, cleared * (audited_flagged::float / nullif(audited, 0)) AS missed,
+           max_miss_rate * audit_share / (1 - max_miss_rate) AS odds
     FROM weekly
 ), tested AS (
-    SELECT *, CASE WHEN share <= allowed THEN 1
-                   WHEN allowed = 0 THEN 0
-                   ELSE exp(greatest(-700, -audited * (share * ln(share / allowed) +
-                       CASE WHEN share < 1 THEN (1 - share) * ln((1 - share) / (1 - allowed)) ELSE 0 END)))
-                   END AS chance
-    FROM shares
+    SELECT *, CASE WHEN odds IS NOT NULL THEN 1 / greatest(evidence, 1) END AS chance
+    FROM estimated CROSS JOIN LATERAL (
+        SELECT avg(CASE WHEN odds * (m - 1) < 1 THEN exp(greatest(-300, least(300,
+                       audited_flagged * ln(m) + judged_flagged * ln(1 - odds * (m - 1))
+                       - audited * ln(1 + judge_flags * (m - 1))))) ELSE 0 END) AS evidence
+        FROM (VALUES (1.4::float), (3), (10), (45)) AS times (m)
+    ) AS weighed
 )
 SELECT day, detector_id, detector_name, cleared, audited, audited_flagged, judged, judged_flagged,
-       missed / nullif(missed + judged_flagged, 0) AS miss_rate, max_miss_rate, judge_flags,
-       chance AS false_alarm_chance,
-       coalesce(audited_flagged >= 2 AND chance <= 0.05 / 365, false) AS alarm
+       missed / nullif(missed + judged_flagged, 0) AS miss_rate, max_miss_rate, audit_share, judge_flags,
+       chance AS false_alarm_chance, coalesce(chance <= 0.05 / 365, false) AS alarm
 FROM tested;
 """
 

@@ -137,7 +137,7 @@ def test_the_stages_of_each_scan_and_day_are_counted_once(database: Database) ->
         {
             "day": today, "kind": "scan", "scan_id": first, "scan_name": rows[0]["scan_name"],
             "detector_id": parts.detector_id, "detector_name": "two", "cleared": 2, "audited": 2, "audited_flagged": 2,
-            "judged": 2, "judged_flagged": 2, "max_miss_rate": 0.005, "judge_flags": 0.0,
+            "judged": 2, "judged_flagged": 2, "max_miss_rate": 0.005, "audit_share": 1.0, "judge_flags": 0.0,
         }
     ]  # fmt: skip
 
