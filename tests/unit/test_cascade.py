@@ -11,8 +11,9 @@ from tests.cascades import Cascade, cascade_description
 from worker.detector.cascade import CascadeDetector
 from worker.detector.description import CascadeDescription
 from worker.detector.detector import warm_up
+from worker.detector.maker import maker_of
 from worker.detector.start import supply_detector
-from worker.detector.verdicts import Judgement
+from worker.detector.verdicts import Answer, Judgement
 from worker.detector.vlm import VlmDetector
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError
 from worker.messages import Explain, Policy
@@ -48,6 +49,20 @@ def test_a_cleared_image_has_the_first_stages_score_and_the_judge_is_not_asked()
     assert (cleared.stage, cleared.score, cleared.first_score) == (Stage.FIRST, *[pytest.approx(10 / 255)] * 2)
     assert cleared.explanation is None
     assert cascade.asked.calls == []
+
+
+def test_a_cleared_image_is_real_even_if_the_first_stage_answers_fake() -> None:
+    """With an offset in its calibration, an answer of fake can have a low score."""
+    quick = scripted_description(name="quick", revision="7", calibration={"offset": -5.0})
+    description = cascade_description(first=quick)
+    first, judge = VlmDetector(ScriptedEngine(), quick), VlmDetector(ScriptedEngine(), scripted_description())
+    alone, cleared = (
+        one.judge([grey(150)], Policy())[0] for one in (first, CascadeDetector(description, first, judge))
+    )
+    assert isinstance(alone, Judgement)
+    assert isinstance(cleared, Judgement)
+    assert (alone.answer, cleared.answer, cleared.stage) == (Answer.FAKE, Answer.REAL, Stage.FIRST)
+    assert cleared.score == alone.score
 
 
 def test_the_rest_has_the_judges_answer_with_the_first_stages_score_in_the_order_of_the_images() -> None:
@@ -125,6 +140,18 @@ def test_it_is_dead_if_one_of_its_stages_is(dead: str) -> None:
         cascade.detector.check()
     with pytest.raises(EngineDeadError):
         cascade.detector.judge([grey(200)], Policy())
+
+
+class OtherEngine(ScriptedEngine):
+    name = "transformers"
+
+
+def test_what_made_a_verdict_are_the_engines_of_both_stages() -> None:
+    assert maker_of(Cascade().detector).engine == "scripted"
+    maker = maker_of(Cascade(first=OtherEngine()).detector)
+    assert maker.engine == "transformers + scripted"
+    assert maker.torch
+    assert maker.vllm is None
 
 
 def test_closing_closes_both_stages() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from worker.detector.description import CascadeDescription
 from worker.detector.detector import Detector
-from worker.detector.verdicts import Judgement
+from worker.detector.verdicts import Answer, Judgement
 from worker.errors import EngineGenerateError
 from worker.messages import Explain, Policy
 from worker.tables import Stage
@@ -39,7 +39,8 @@ class CascadeDetector:
     ) -> None:
         self.description = description.with_stages(first.description, judge.description)
         self._first, self._judge = first, judge
-        self.engine_name, self.on_gpu = judge.engine_name, first.on_gpu or judge.on_gpu
+        self.engine_name = " + ".join(dict.fromkeys((first.engine_name, judge.engine_name)))
+        self.on_gpu = first.on_gpu or judge.on_gpu
         self._up_to = description.calibrated_up_to()
         self._audit_share, self._chance = description.clear.audit_share, chance
         if description.clear.max_miss_rate is None:
@@ -59,7 +60,7 @@ class CascadeDetector:
             if policy.judge or not self._clears(one, policy):
                 stages[number] = Stage.JUDGE
                 continue
-            ends[number] = _staged(one, Stage.FIRST, one)
+            ends[number] = _cleared(one)
             if self._chance() < self._audit_share:
                 stages[number] = Stage.AUDIT
         if stages:
@@ -88,6 +89,12 @@ class CascadeDetector:
         with ExitStack() as both:
             both.callback(self._judge.close)
             both.callback(self._first.close)
+
+
+def _cleared(first: Judgement | EngineGenerateError) -> Judgement | EngineGenerateError:
+    """A cleared image is real, also where the first stage's calibration turns an answer of fake into a low score."""
+    real = replace(first, answer=Answer.REAL) if isinstance(first, Judgement) else first
+    return _staged(real, Stage.FIRST, first)
 
 
 def _staged(
