@@ -21,16 +21,24 @@ MOST_DAYS = 200
 RESULTS = Path(__file__).parent / "results" / "cascade_audit.json"
 
 
-def alarmed(audited: int, flagged: int, cleared: int, others: int, *, judge_flags: float = 0.0) -> bool:
-    """The rule of the view: so many of the `audited` images were `flagged`, and so many `others` that the judge saw."""
-    allowed = PROMISED / (1 - PROMISED) * others / cleared + judge_flags
-    share = flagged / audited if audited else 0.0
-    if flagged < 2 or share <= allowed:
-        return False
-    nats = share * math.log(share / allowed)
-    if share < 1:
-        nats += (1 - share) * math.log((1 - share) / (1 - allowed))
-    return math.exp(-audited * nats) <= 0.05 / 365
+def evidence(audited: int, flagged: int, others: int, *, share: float = AUDITED, judge_flags: float = 0.0) -> float:
+    """The evidence of the view against the promise. Its mean is at most 1 while the promise is kept (decision 0030).
+
+    Of the `audited` images, the judge `flagged` some, and so many `others` that were not cleared. `share` is the share
+    of audits.
+    """
+    odds = PROMISED * share / (1 - PROMISED)
+    weighed = (
+        flagged * math.log(m) + others * math.log1p(-odds * (m - 1)) - audited * math.log1p(judge_flags * (m - 1))
+        for m in (1.4, 3, 10, 45)
+        if odds * (m - 1) < 1
+    )
+    return sum(math.exp(max(-300, min(300, one))) for one in weighed) / 4
+
+
+def alarmed(audited: int, flagged: int, others: int, *, judge_flags: float = 0.0) -> bool:
+    """The rule of the view: see evidence()."""
+    return 1 / max(evidence(audited, flagged, others, judge_flags=judge_flags), 1) <= 0.05 / 365
 
 
 def images_until_alarm(new: float, per_day: int, runs: int, seed: int, judge_flags: float = 0.0) -> list[int]:
@@ -48,7 +56,7 @@ def images_until_alarm(new: float, per_day: int, runs: int, seed: int, judge_fla
     for _ in range(runs):
         flagged = chance.binomial(missed, AUDITED)
         audited = flagged + chance.binomial(cleared - missed, AUDITED)
-        weeks = zip(*(_weekly(one) for one in (audited, flagged, cleared, others)), strict=True)
+        weeks = zip(*(_weekly(one) for one in (audited, flagged, others)), strict=True)
         looks = (alarmed(*map(int, week), judge_flags=judge_flags) for week in weeks)
         found.append(per_day * next((day for day, alarm in enumerate(looks) if alarm), MOST_DAYS))
     return found
@@ -66,9 +74,9 @@ def years_with_an_alarm(images: int, years: int, seed: int) -> int:
     for _ in range(years):
         missed = chance.binomial(fakes, PROMISED, nights)
         others = fakes - missed
-        cleared = np.full(nights, round(images * CLEARED))
-        audited, flagged = chance.binomial(cleared - missed, AUDITED), chance.binomial(missed, AUDITED)
-        weeks = zip(*(_weekly(one) for one in (audited + flagged, flagged, cleared, others)), strict=True)
+        quiet = round(images * CLEARED) - missed
+        audited, flagged = chance.binomial(quiet, AUDITED), chance.binomial(missed, AUDITED)
+        weeks = zip(*(_weekly(one) for one in (audited + flagged, flagged, others)), strict=True)
         false += any(alarmed(*map(int, week)) for week in weeks)
     return false
 

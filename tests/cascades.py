@@ -19,11 +19,14 @@ def cascade_description(**changes: Any) -> CascadeDescription:
 
 
 class Cascade:
-    """A running cascade, and what its stages were asked. `first` scores by brightness unless it is told otherwise."""
+    """A running cascade, and what its stages were asked. `first` scores by brightness unless it is told otherwise.
+
+    `chance` decides which cleared images are audited.
+    """
 
     def __init__(
         self, *, first: ScriptedEngine | None = None, judge: Callable[[Image], float] = brightness,
-        judge_engine: ScriptedEngine | None = None, **changes: Any,
+        judge_engine: ScriptedEngine | None = None, chance: Callable[[], float] = lambda: 0.5, **changes: Any,
     ) -> None:  # fmt: skip
         self.description = cascade_description(**changes)
         self.first, self.asked = first or ScriptedEngine(), judge_engine or ScriptedEngine(judge)
@@ -31,4 +34,5 @@ class Cascade:
             self.description,
             VlmDetector(self.first, scripted_description(name="quick", revision="7")),
             VlmDetector(self.asked, scripted_description()),
+            chance=chance,
         )

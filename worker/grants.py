@@ -36,7 +36,7 @@ _STATUS = "status, paused_from, note, finished_at, listed, policy"
 TABLES: Mapping[str, Mapping[Role, str]] = {
     # Each process checks at start that the schema is the right one.
     "alembic_version": {WORKER: "SELECT", PRODUCER: "SELECT", REVIEWER: "SELECT", WEBHOOKS: "SELECT"},
-    "detectors": {WORKER: "SELECT, INSERT, UPDATE (started_at, also_at)", PRODUCER: "SELECT"},
+    "detectors": {WORKER: "SELECT, INSERT, UPDATE (started_at, also_at, description, notice)", PRODUCER: "SELECT"},
     # Workers open submissions, count, and end or pause a scan. They fill in thresholds, which are in the policy.
     # Only the owner may change what a scan is, such as its source and its token.
     "scans": {

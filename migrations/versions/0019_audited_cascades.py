@@ -1,7 +1,9 @@
 """What the stages of a cascade decided, by day and scan, and whether the audited sample breaks the promise.
 
-A trigger on `findings` counts judged images by stage. For other detectors than cascades it writes nothing. The views of
-findings get the stage. docs/cascades.md explains the rule of the alarm.
+A trigger on `findings` counts judged images by stage. For other detectors than cascades it writes nothing. It applies
+the cascade's own thresholds to the scores, because a scan with its own would change the counts. An image that saw the
+judge only because somebody asked for it is left out. The views of findings get the stage. docs/cascades.md explains the
+alarm.
 
 Additive: the previous release reads the same views, and its statements fire the same triggers.
 """
@@ -24,17 +26,23 @@ SET search_path FROM CURRENT SET jit = off SET enable_seqscan = off AS $$
 BEGIN
 IF EXISTS (SELECT FROM added f WHERE f.outcome = 'judged'
            AND (SELECT v.stage FROM verdicts v WHERE v.id = f.verdict_id) IS NOT NULL) THEN
-    INSERT INTO stages_daily AS kept (day, scan_id, detector_id, stage, verdict, shard, images)
+    INSERT INTO stages_daily AS kept (day, scan_id, detector_id, stage, flagged, shard, images)
     SELECT date_trunc('day', f.decided_at, 'UTC'),
            CASE WHEN s.kind = 'live' THEN '00000000-0000-0000-0000-000000000000'::uuid ELSE f.scan_id END,
-           v.detector_id, v.stage, f.verdict, (pg_backend_pid() & 15)::smallint, count(*)
+           v.detector_id, v.stage,
+           coalesce(v.score >= (d.description -> 'thresholds' ->> 'fake_from')::float, false),
+           (pg_backend_pid() & 15)::smallint, count(*)
     FROM added f
     JOIN scans s ON s.id = f.scan_id
-    CROSS JOIN LATERAL (SELECT o.detector_id, o.stage FROM verdicts o WHERE o.id = f.verdict_id OFFSET 0) AS v
+    CROSS JOIN LATERAL (SELECT o.detector_id, o.stage, o.score, o.first_score
+                        FROM verdicts o WHERE o.id = f.verdict_id OFFSET 0) AS v
+    JOIN detectors d ON d.id = v.detector_id
     WHERE f.outcome = 'judged' AND v.stage IS NOT NULL
+      -- The first stage would have cleared these: the scan or a message asked for the judge.
+      AND (v.stage <> 'judge' OR (v.first_score <= (d.description -> 'clear' ->> 'up_to')::float) IS NOT TRUE)
     GROUP BY 1, 2, 3, 4, 5, 6
     ORDER BY 1, 2, 3, 4, 5, 6
-    ON CONFLICT (day, scan_id, detector_id, stage, verdict, shard) DO UPDATE SET images = kept.images + excluded.images;
+    ON CONFLICT (day, scan_id, detector_id, stage, flagged, shard) DO UPDATE SET images = kept.images + excluded.images;
 END IF;
 RETURN NULL;
 END $$;
@@ -48,10 +56,11 @@ SELECT k.day, CASE WHEN s.id IS NULL THEN 'live' ELSE 'scan' END AS kind, s.id A
        k.detector_id, d.name AS detector_name,
        coalesce(sum(k.images) FILTER (WHERE k.stage <> 'judge'), 0)::bigint AS cleared,
        coalesce(sum(k.images) FILTER (WHERE k.stage = 'audit'), 0)::bigint AS audited,
-       coalesce(sum(k.images) FILTER (WHERE k.stage = 'audit' AND k.verdict = 'fake'), 0)::bigint AS audited_flagged,
+       coalesce(sum(k.images) FILTER (WHERE k.stage = 'audit' AND k.flagged), 0)::bigint AS audited_flagged,
        coalesce(sum(k.images) FILTER (WHERE k.stage = 'judge'), 0)::bigint AS judged,
-       coalesce(sum(k.images) FILTER (WHERE k.stage = 'judge' AND k.verdict = 'fake'), 0)::bigint AS judged_flagged,
+       coalesce(sum(k.images) FILTER (WHERE k.stage = 'judge' AND k.flagged), 0)::bigint AS judged_flagged,
        (d.description -> 'clear' ->> 'max_miss_rate')::float AS max_miss_rate,
+       (d.description -> 'clear' ->> 'audit_share')::float AS audit_share,
        coalesce((d.description -> 'clear' ->> 'judge_flags')::float, 0) AS judge_flags
 FROM stages_daily k
 LEFT JOIN scans s ON s.id = k.scan_id
@@ -59,8 +68,8 @@ LEFT JOIN detectors d ON d.id = k.detector_id
 GROUP BY k.day, s.id, k.detector_id, d.id;
 """
 
-# `allowed` is the largest share of the cleared images that the judge may flag. `chance` is at least the probability
-# that so many audited images are flagged although the promise is kept (Chernoff 1952; Hoeffding 1963, theorem 1).
+# While the promise is kept, the mean of `evidence` is at most 1, so by Markov's inequality it is at least x with a
+# probability of at most 1/x. Decision 0030 proves it. The limits of 300 are there because avg() also adds squares.
 _ALARMS = """
 CREATE VIEW cascade_alarms AS
 WITH today AS (
@@ -69,30 +78,29 @@ WITH today AS (
     SELECT t.began - ago * interval '24 hours' AS day, a.detector_id, a.detector_name,
            sum(a.cleared)::bigint AS cleared, sum(a.audited)::bigint AS audited,
            sum(a.audited_flagged)::bigint AS audited_flagged, sum(a.judged)::bigint AS judged,
-           sum(a.judged_flagged)::bigint AS judged_flagged, a.max_miss_rate, a.judge_flags
+           sum(a.judged_flagged)::bigint AS judged_flagged, a.max_miss_rate, a.audit_share, a.judge_flags
     FROM today t
     CROSS JOIN generate_series(1, 91) AS ago
     JOIN cascade_audits a ON a.day <= t.began - ago * interval '24 hours'
                          AND a.day > t.began - (ago + 7) * interval '24 hours'
     WHERE a.day > date_trunc('day', now(), 'UTC') - interval '2352 hours'  -- 98 days
-    GROUP BY t.began, ago, a.detector_id, a.detector_name, a.max_miss_rate, a.judge_flags
-), shares AS (
-    SELECT *, audited_flagged::float / nullif(audited, 0) AS share,
-           cleared * (audited_flagged::float / nullif(audited, 0)) AS missed,
-           least(max_miss_rate / (1 - max_miss_rate) * judged_flagged / nullif(cleared, 0) + judge_flags, 1) AS allowed
+    GROUP BY t.began, ago, a.detector_id, a.detector_name, a.max_miss_rate, a.audit_share, a.judge_flags
+), estimated AS (
+    SELECT *, cleared * (audited_flagged::float / nullif(audited, 0)) AS missed,
+           max_miss_rate * audit_share / (1 - max_miss_rate) AS odds
     FROM weekly
 ), tested AS (
-    SELECT *, CASE WHEN share <= allowed THEN 1
-                   WHEN allowed = 0 THEN 0
-                   ELSE exp(greatest(-700, -audited * (share * ln(share / allowed) +
-                       CASE WHEN share < 1 THEN (1 - share) * ln((1 - share) / (1 - allowed)) ELSE 0 END)))
-                   END AS chance
-    FROM shares
+    SELECT *, CASE WHEN odds IS NOT NULL THEN 1 / greatest(evidence, 1) END AS chance
+    FROM estimated CROSS JOIN LATERAL (
+        SELECT avg(CASE WHEN odds * (m - 1) < 1 THEN exp(greatest(-300, least(300,
+                       audited_flagged * ln(m) + judged_flagged * ln(1 - odds * (m - 1))
+                       - audited * ln(1 + judge_flags * (m - 1))))) ELSE 0 END) AS evidence
+        FROM (VALUES (1.4::float), (3), (10), (45)) AS times (m)
+    ) AS weighed
 )
 SELECT day, detector_id, detector_name, cleared, audited, audited_flagged, judged, judged_flagged,
-       missed / nullif(missed + judged_flagged, 0) AS miss_rate, max_miss_rate, judge_flags,
-       chance AS false_alarm_chance,
-       coalesce(audited_flagged >= 2 AND chance <= 0.05 / 365, false) AS alarm
+       missed / nullif(missed + judged_flagged, 0) AS miss_rate, max_miss_rate, audit_share, judge_flags,
+       chance AS false_alarm_chance, coalesce(chance <= 0.05 / 365, false) AS alarm
 FROM tested;
 """
 
@@ -107,11 +115,11 @@ def upgrade() -> None:
         sa.Column("scan_id", sa.Uuid(), nullable=False),
         sa.Column("detector_id", sa.BigInteger(), nullable=False),
         sa.Column("stage", sa.String(length=8), nullable=False),
-        sa.Column("verdict", sa.String(length=16), nullable=False),
+        sa.Column("flagged", sa.Boolean(), nullable=False),
         sa.Column("shard", sa.SmallInteger(), nullable=False),
         sa.Column("images", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint(
-            "day", "scan_id", "detector_id", "stage", "verdict", "shard", name=op.f("pk_stages_daily")
+            "day", "scan_id", "detector_id", "stage", "flagged", "shard", name=op.f("pk_stages_daily")
         ),
     )
     # For the figures of one scan.

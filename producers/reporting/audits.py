@@ -63,12 +63,26 @@ def _root(rising: Callable[[float], float]) -> float:
 
 
 def _at_most(count: int, of: int, share: float) -> float:
-    """Returns the probability of at most `count` hits in `of` trials of this probability, which is between 0 and 1."""
-    all_ways, hit, miss = math.lgamma(of + 1), math.log(share), math.log1p(-share)
-    return math.fsum(
-        math.exp(all_ways - math.lgamma(one + 1) - math.lgamma(of - one + 1) + one * hit + (of - one) * miss)
-        for one in range(count + 1)
-    )
+    """Returns the probability of at most `count` hits in `of` trials of this probability, which is between 0 and 1.
+
+    It adds the terms of the tail that does not hold the mode, from its largest term outwards until they vanish. So it
+    needs about as many terms as some standard deviations, and not `count`.
+    """
+    if count < 0 or count >= of:
+        return float(count >= of)
+    below = count < (of + 1) * share
+    one = count if below else count + 1
+    log_term = (
+        math.lgamma(of + 1) - math.lgamma(one + 1) - math.lgamma(of - one + 1)
+        + one * math.log(share) + (of - one) * math.log1p(-share)
+    )  # fmt: skip
+    odds, total, term = share / (1 - share), 0.0, 1.0
+    while term > total * 1e-17:
+        total += term
+        term *= one / ((of - one + 1) * odds) if below else (of - one) * odds / (one + 1)
+        one += -1 if below else 1
+    tail = math.exp(log_term) * total
+    return tail if below else 1 - tail
 
 
 def audits_of(session: Session, scan_id: UUID) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from PIL.Image import Image
 from sqlalchemy import text
 from sqlmodel import Session
 
@@ -18,12 +19,12 @@ from tests.desk import desk_app, logged_in, person
 from tests.integration.test_policies import png
 from worker.database import Database, transaction
 from worker.database.detectors import register_detector
-from worker.errors import StorageUnavailableError
+from worker.errors import EngineGenerateError, StorageUnavailableError
 from worker.messages import ImageRef, JudgeImages, Policy
 from worker.moderate import moderate
 from worker.path import Parts
 from worker.tables import Scan, ScanStatus
-from worker.testing import InMemoryImageStore
+from worker.testing import InMemoryImageStore, ScriptedEngine
 
 GREYS = {"s3://b/10": "#0a0a0a", "s3://b/20": "#141414", "s3://b/100": "#646464", "s3://b/200": "#c8c8c8"}
 """Images of these grey levels. The first stage clears the darker two."""
@@ -136,9 +137,38 @@ def test_the_stages_of_each_scan_and_day_are_counted_once(database: Database) ->
         {
             "day": today, "kind": "scan", "scan_id": first, "scan_name": rows[0]["scan_name"],
             "detector_id": parts.detector_id, "detector_name": "two", "cleared": 2, "audited": 2, "audited_flagged": 2,
-            "judged": 2, "judged_flagged": 2, "max_miss_rate": 0.005, "judge_flags": 0.0,
+            "judged": 2, "judged_flagged": 2, "max_miss_rate": 0.005, "audit_share": 1.0, "judge_flags": 0.0,
         }
     ]  # fmt: skip
+
+
+def counts(database: Database) -> dict[str, int]:
+    with database.connect() as connection:
+        (row,) = connection.execute(text("SELECT * FROM cascade_audits")).mappings()
+    names = ("cleared", "audited", "audited_flagged", "judged", "judged_flagged")
+    return {name: row[name] for name in names}
+
+
+def test_the_counts_are_by_the_cascades_own_thresholds(database: Database) -> None:
+    """A scan that calls more images fake must not look as if the first stage had missed them."""
+    parts = parts_of(database, Cascade(clear={"audit_share": 1.0}, judge=lambda _image: 0.3))
+    scan_id = scanned(database, parts, Policy(fake_from=0.2, real_to=0.2))
+    assert {row["verdict"] for row in results.rows(database, scan_id)} == {"fake"}
+    assert counts(database) == {"cleared": 2, "audited": 2, "audited_flagged": 0, "judged": 2, "judged_flagged": 0}
+
+
+def test_an_image_that_saw_the_judge_only_because_it_was_asked_for_is_not_counted(database: Database) -> None:
+    """It would be another fake that the first stage has not cleared, so that alarms come later."""
+    scanned(database, parts_of(database, Cascade(judge=lambda _image: 0.9)), Policy(judge=True))
+    assert counts(database) == {"cleared": 0, "audited": 0, "audited_flagged": 0, "judged": 2, "judged_flagged": 2}
+
+
+def test_an_image_that_the_first_stage_refused_is_counted(database: Database) -> None:
+    def refuse(_image: Image) -> None:
+        raise EngineGenerateError("refused")
+
+    scanned(database, parts_of(database, Cascade(first=ScriptedEngine(fail=refuse), judge=lambda _image: 0.9)))
+    assert counts(database) == {"cleared": 0, "audited": 0, "audited_flagged": 0, "judged": 4, "judged_flagged": 4}
 
 
 def test_submissions_are_counted_together(database: Database) -> None:

@@ -6,8 +6,12 @@ from scipy import stats
 
 from producers.reporting.audits import audit_line, miss_rate
 
+_MANY = [(100_000, 10_000_000), (300_000, 400_000), (999_999, 1_000_000)]
 
-@pytest.mark.parametrize(("flagged", "audited"), [(0, 1), (0, 500), (1, 1), (3, 700), (40, 41), (900, 70_000)])
+
+@pytest.mark.parametrize(
+    ("flagged", "audited"), [(0, 1), (0, 500), (1, 1), (3, 700), (40, 41), (41, 41), (900, 70_000), *_MANY]
+)
 def test_the_interval_is_that_of_clopper_and_pearson(flagged: int, audited: int) -> None:
     cleared, others = 100 * audited, 2000
     found = miss_rate(cleared, audited, flagged, others)
@@ -30,7 +34,7 @@ def test_the_interval_covers_the_truth_in_95_of_100_simulated_scans() -> None:
     for _ in range(200):
         cleared, others = 140_000, int(chance.integers(500, 6000))
         missed = int(chance.integers(0, 1500))
-        in_sample = chance.random(cleared) < 0.01  # as worker.detector.cascade.Sample
+        in_sample = chance.random(cleared) < 0.01  # as worker.detector.cascade draws it
         audited, flagged = int(in_sample.sum()), int(in_sample[:missed].sum())
         found = miss_rate(cleared, audited, flagged, others)
         assert found is not None

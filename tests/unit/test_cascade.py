@@ -1,5 +1,6 @@
 """What a cascade clears, whom it asks about the rest, and which cleared images it audits."""
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,11 +8,13 @@ import pytest
 from PIL import Image
 
 from tests.cascades import Cascade, cascade_description
-from worker.detector.cascade import Sample
+from worker.detector.cascade import CascadeDetector
 from worker.detector.description import CascadeDescription
 from worker.detector.detector import warm_up
+from worker.detector.maker import maker_of
 from worker.detector.start import supply_detector
-from worker.detector.verdicts import Judgement
+from worker.detector.verdicts import Answer, Judgement
+from worker.detector.vlm import VlmDetector
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError
 from worker.messages import Explain, Policy
 from worker.settings import Settings
@@ -46,6 +49,20 @@ def test_a_cleared_image_has_the_first_stages_score_and_the_judge_is_not_asked()
     assert (cleared.stage, cleared.score, cleared.first_score) == (Stage.FIRST, *[pytest.approx(10 / 255)] * 2)
     assert cleared.explanation is None
     assert cascade.asked.calls == []
+
+
+def test_a_cleared_image_is_real_even_if_the_first_stage_answers_fake() -> None:
+    """With an offset in its calibration, an answer of fake can have a low score."""
+    quick = scripted_description(name="quick", revision="7", calibration={"offset": -5.0})
+    description = cascade_description(first=quick)
+    first, judge = VlmDetector(ScriptedEngine(), quick), VlmDetector(ScriptedEngine(), scripted_description())
+    alone, cleared = (
+        one.judge([grey(150)], Policy())[0] for one in (first, CascadeDetector(description, first, judge))
+    )
+    assert isinstance(alone, Judgement)
+    assert isinstance(cleared, Judgement)
+    assert (alone.answer, cleared.answer, cleared.stage) == (Answer.FAKE, Answer.REAL, Stage.FIRST)
+    assert cleared.score == alone.score
 
 
 def test_the_rest_has_the_judges_answer_with_the_first_stages_score_in_the_order_of_the_images() -> None:
@@ -125,6 +142,18 @@ def test_it_is_dead_if_one_of_its_stages_is(dead: str) -> None:
         cascade.detector.judge([grey(200)], Policy())
 
 
+class OtherEngine(ScriptedEngine):
+    name = "transformers"
+
+
+def test_what_made_a_verdict_are_the_engines_of_both_stages() -> None:
+    assert maker_of(Cascade().detector).engine == "scripted"
+    maker = maker_of(Cascade(first=OtherEngine()).detector)
+    assert maker.engine == "transformers + scripted"
+    assert maker.torch
+    assert maker.vllm is None
+
+
 def test_closing_closes_both_stages() -> None:
     cascade = Cascade()
     cascade.detector.close()
@@ -133,25 +162,35 @@ def test_closing_closes_both_stages() -> None:
             engine.check()
 
 
-def drawn(count: int) -> list[Image.Image]:
-    return [Image.frombytes("RGB", (1, 1), number.to_bytes(3)) for number in range(count)]
+@pytest.mark.parametrize(
+    ("share", "drawn", "expected"),
+    [
+        (0.01, [0.0, 0.0099, 0.01, 0.5], ["audit", "audit", "first", "first"]),
+        (0.0, [0.0] * 4, ["first"] * 4),
+        (1.0, [0.999] * 4, ["audit"] * 4),
+    ],
+)
+def test_each_cleared_image_has_a_chance_of_its_own_to_be_audited(
+    share: float, drawn: list[float], expected: list[str]
+) -> None:
+    """Copies of one picture, too: nobody can know from a picture whether it is audited."""
+    chance = iter(drawn)
+    cascade = Cascade(chance=lambda: next(chance), clear={"audit_share": share})
+    assert stages(cascade.detector.judge([grey(200), *[grey(10)] * 4], Policy())) == ["judge", *expected]
 
 
-def test_the_sample_has_about_its_share_and_is_always_the_same() -> None:
-    images = drawn(20_000)
-    held = [Sample("a" * 64, 0.01).holds(one) for one in images]
-    # 200 are expected, with a standard deviation of 14.
-    assert 140 < sum(held) < 260
-    assert held == [Sample("a" * 64, 0.01).holds(one) for one in images]
-    assert not any(Sample("a" * 64, 0).holds(one) for one in images)
-    assert all(Sample("a" * 64, 1).holds(one) for one in images)
-
-
-def test_the_samples_of_two_cascades_are_independent() -> None:
-    images = drawn(20_000)
-    one, other = ([Sample(seed * 64, 0.1).holds(image) for image in images] for seed in "ab")
-    both = sum(a and b for a, b in zip(one, other, strict=True))
-    assert 140 < both < 260  # 200 are expected
+def test_the_chance_of_a_cascade_is_random_even_after_an_engine_has_seeded_pythons_generator() -> None:
+    quick, description = (
+        scripted_description(name="quick", revision="7"),
+        cascade_description(clear={"audit_share": 0.5}),
+    )
+    audited = []
+    for _ in range(2):
+        random.seed(0)
+        stages_of_it = VlmDetector(ScriptedEngine(), quick), VlmDetector(ScriptedEngine(), scripted_description())
+        audited.append(stages(CascadeDetector(description, *stages_of_it).judge([grey(10)] * 200, Policy())))
+    assert audited[0] != audited[1]
+    assert 50 < audited[0].count("audit") < 150  # 100 are expected, with a standard deviation of 7
 
 
 def test_a_new_threshold_makes_another_detector() -> None:
@@ -165,7 +204,6 @@ def test_a_new_threshold_makes_another_detector() -> None:
     [
         ({"clear": {"up_to": 0.5}}, "clear.up_to must not be above thresholds.real_to"),
         ({"first": scripted_description(preprocessing={"fit": "pad"})}, "both stages see the same square"),
-        ({"first": cascade_description()}, "must not be cascades"),
         ({"calibration": {"slope": 2.0}}, "calibration belongs to the stages"),
         ({"revision": "1"}, "revision belongs to the stages"),
     ],

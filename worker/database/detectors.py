@@ -15,12 +15,15 @@ from worker.tables import Detector
 def register_detector(database: Database, detector: Detector, *, further: bool = False) -> int:
     """Stores the detector if its fingerprint is new, and sets `started_at`. Returns its id.
 
-    A further detector gets `also_at` instead, so that it does not become the one that started last.
+    Of a known detector, it renews what does not change the fingerprint, such as thresholds and what a cascade promises:
+    the description and the notice. The alarm about cascades reads them. A further detector gets `also_at`
+    instead, so that it does not become the one that started last.
     """
     now = {"also_at" if further else "started_at": func.now()}
     values = detector.model_dump(exclude={"id", "created_at", "started_at", "also_at"}) | now
+    renewed = now | {name: values[name] for name in ("description", "notice")}
     statement = insert(Detector).values(**values)
-    started = statement.on_conflict_do_update(index_elements=["fingerprint"], set_=now).returning(col(Detector.id))
+    started = statement.on_conflict_do_update(index_elements=["fingerprint"], set_=renewed).returning(col(Detector.id))
     with transaction(database) as session:
         return int(session.execute(started).scalar_one())
 

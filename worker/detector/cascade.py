@@ -1,7 +1,7 @@
 """A cascade as a detector: the first stage clears what is surely real, and the judge decides about the rest."""
 
-import hashlib
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -10,26 +10,39 @@ from PIL import Image
 
 from worker.detector.description import CascadeDescription
 from worker.detector.detector import Detector
-from worker.detector.verdicts import Judgement
+from worker.detector.verdicts import Answer, Judgement
 from worker.errors import EngineGenerateError
 from worker.messages import Explain, Policy
 from worker.tables import Stage
 
 log = structlog.get_logger(__name__)
 
+# The system's randomness: nobody can predict it, and an engine that seeds Python's generator does not repeat it.
+_CHANCE = random.SystemRandom().random
+
 
 class CascadeDetector:
     """See worker.detector.detector.Detector. Both stages see the same squares.
 
+    `chance` returns a number in 0..1 for each cleared image. The image is audited if it is below the share of audits.
+
     Raises ConfigurationError if the description has no clear threshold.
     """
 
-    def __init__(self, description: CascadeDescription, first: Detector, judge: Detector) -> None:
+    def __init__(
+        self,
+        description: CascadeDescription,
+        first: Detector,
+        judge: Detector,
+        *,
+        chance: Callable[[], float] = _CHANCE,
+    ) -> None:
         self.description = description.with_stages(first.description, judge.description)
         self._first, self._judge = first, judge
-        self.engine_name, self.on_gpu = judge.engine_name, first.on_gpu or judge.on_gpu
+        self.engine_name = " + ".join(dict.fromkeys((first.engine_name, judge.engine_name)))
+        self.on_gpu = first.on_gpu or judge.on_gpu
         self._up_to = description.calibrated_up_to()
-        self._sample = Sample(self.description.fingerprint, description.clear.audit_share)
+        self._audit_share, self._chance = description.clear.audit_share, chance
         if description.clear.max_miss_rate is None:
             log.warning("cascade_without_promise", detector=description.name, up_to=self._up_to)
 
@@ -43,12 +56,12 @@ class CascadeDetector:
         said = self._first.judge(images, policy.model_copy(update={"explain": Explain.NONE}), live=live)
         ends: dict[int, Judgement | EngineGenerateError] = {}
         stages: dict[int, Stage] = {}
-        for number, (image, one) in enumerate(zip(images, said, strict=True)):
+        for number, one in enumerate(said):
             if policy.judge or not self._clears(one, policy):
                 stages[number] = Stage.JUDGE
                 continue
-            ends[number] = _staged(one, Stage.FIRST, one)
-            if self._sample.holds(image):
+            ends[number] = _cleared(one)
+            if self._chance() < self._audit_share:
                 stages[number] = Stage.AUDIT
         if stages:
             asked = self._judge.judge([images[number] for number in stages], policy, live=live)
@@ -78,21 +91,10 @@ class CascadeDetector:
             both.callback(self._first.close)
 
 
-class Sample:
-    """A random sample of images. The pixels decide: the same image is always in it or never, wherever it is judged.
-
-    So a second delivery of a message changes nothing, and an auditor can repeat the choice. `seed` makes the sample of
-    one cascade independent of another's. `share` is in 0..1.
-    """
-
-    def __init__(self, seed: str, share: float) -> None:
-        self._seed = seed.encode()[:64]
-        self._below = round(share * 2**64)
-
-    def holds(self, image: Image.Image) -> bool:
-        """Whether the image is in the sample."""
-        digest = hashlib.blake2b(image.tobytes(), digest_size=8, key=self._seed).digest()
-        return int.from_bytes(digest) < self._below
+def _cleared(first: Judgement | EngineGenerateError) -> Judgement | EngineGenerateError:
+    """A cleared image is real, also where the first stage's calibration turns an answer of fake into a low score."""
+    real = replace(first, answer=Answer.REAL) if isinstance(first, Judgement) else first
+    return _staged(real, Stage.FIRST, first)
 
 
 def _staged(

