@@ -165,7 +165,6 @@ def test_a_new_threshold_makes_another_detector() -> None:
     [
         ({"clear": {"up_to": 0.5}}, "clear.up_to must not be above thresholds.real_to"),
         ({"first": scripted_description(preprocessing={"fit": "pad"})}, "both stages see the same square"),
-        ({"first": cascade_description()}, "must not be cascades"),
         ({"calibration": {"slope": 2.0}}, "calibration belongs to the stages"),
         ({"revision": "1"}, "revision belongs to the stages"),
     ],

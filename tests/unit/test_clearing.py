@@ -135,6 +135,15 @@ def test_predictions_of_another_detector_than_the_first_stage_are_refused() -> N
         clear(CASCADE, made(GOOD, "fit"), made(OTHERS, "report"), Wanted(0.005), made(OTHERS, "judged"))
 
 
+def test_the_first_stage_that_judged_fit_is_remembered() -> None:
+    found = cleared(GOOD, OTHERS)
+    assert found.rule.fitted_with == CASCADE.first.fingerprint
+    assert not any("it is not known which detector" in warning for warning in found.warnings)
+    unnamed = clear(CASCADE, evaluated(GOOD, "fit"), made(OTHERS, "report"), Wanted(0.005))
+    assert unnamed.rule.fitted_with is None
+    assert any("it is not known which detector judged FIT" in warning for warning in unnamed.warnings)
+
+
 def test_a_small_report_is_warned_about() -> None:
     found = cleared(GOOD, scored("report", fakes=HIGH[:20], reals=LOW))
     assert any("REPORT is too small" in warning for warning in found.warnings)

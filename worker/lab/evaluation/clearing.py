@@ -102,6 +102,7 @@ def clear(
             "judge_flags": None if flags is None else round(bound(flags.count, flags.images), 6),
             "fitted_on": fit_on.name,
             "fakes": on_fit.missed.images,
+            "fitted_with": fit_on.detector and fit_on.detector["fingerprint"],
         }
     )
     return Cleared(
@@ -193,6 +194,8 @@ def _doubts(report: Figures, rule: ClearRule, wanted: Wanted) -> Iterator[str]:
     if rule.judge_flags is None:
         yield ("without --judged, the alarm about audited images takes each one that the judge flags for a fake: "
                "give an evaluation of REPORT's images with the judge")  # fmt: skip
+    if rule.fitted_with is None:
+        yield "it is not known which detector judged FIT: a start cannot see if the first stage is still the same"
     if rule.audit_share == 0:
         yield "audit_share is 0: no cleared image is audited, and nobody will see if the promise is broken"
 
