@@ -38,7 +38,7 @@ def clear(given: Given, settings: "Settings", *, in_place: bool, as_json: bool) 
     try:
         from worker.detector.description import CascadeDescription
         from worker.detector.loading import load_description
-        from worker.lab.evaluation import clearing, clearing_page, evaluated, outputs, storing
+        from worker.lab.evaluation import cleared, clearing, clearing_page, evaluated, outputs, storing
     except ImportError as error:
         raise needs_extra("evaluate", error) from error
     path, description = storing.output_file(given.output, settings, in_place=in_place), load_description(settings)
@@ -51,7 +51,7 @@ def clear(given: Given, settings: "Settings", *, in_place: bool, as_json: bool) 
     report_on = evaluated.read_evaluated(given.report) if given.report else None
     sets = (fit_on, report_on) if report_on else evaluated.split(fit_on, given.split, given.seed)
     judged = evaluated.read_evaluated(given.judged) if given.judged else None
-    wanted = clearing.Wanted(given.max_miss_rate, given.fake_share)
+    wanted = cleared.Wanted(given.max_miss_rate, given.fake_share)
     found = clearing.clear(description, *sets, wanted, judged)
     storing.store_sections({"clear": found.rule}, path, settings)
     if given.page:

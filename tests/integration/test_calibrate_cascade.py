@@ -73,7 +73,7 @@ def test_what_cannot_be_promised_writes_nothing(
     fit, report = evaluation(tmp_path / "fit", description, 500), evaluation(tmp_path / "report", description)
     output = tmp_path / "x.toml"
     given = (fit, report, "--output", output)
-    assert "598 are needed of which none is cleared" in refused(
+    assert "has 500 fakes. --max-miss-rate 0.005 with 95 % confidence needs at least 598" in refused(
         "calibrate", *given, "--detector", cascade, "--max-miss-rate", 0.005
     )
     assert "calibrate its stages by themselves" in refused("calibrate", *given, "--detector", cascade)

@@ -13,7 +13,7 @@ def label_numbers(labels: Labels, id2label: Mapping[int, str]) -> tuple[tuple[in
     Raises ConfigurationError if a label is unknown or names several outputs, if an output is named twice, in one
     spelling or in two, and if a model with several outputs has no label for real.
     """
-    named = Counter(id2label.values())
+    named: Counter[str | int] = Counter(id2label.values())
     for one in (*labels.fake, *labels.real):
         if one not in named and one not in id2label:
             raise _refusal(f"labels: the model has no label {one!r}; it has {', '.join(id2label.values())}")
