@@ -37,7 +37,8 @@ class CascadeDescription(DetectorDescription):
     """Two detectors that see the same square. See DetectorDescription for the rest.
 
     In the file, `first` and `judge` name detectors as FAKESWEEP_DETECTOR does; a path that begins with `.` is relative
-    to the file. Here they are these detectors' descriptions. Thresholds are the judge's own if the file has none.
+    to the file. Here they are these detectors' descriptions. Thresholds are the judge's own if the file has none;
+    licence and notice are those of both.
     """
 
     overridable: ClassVar[Mapping[str, str | None]] = {"dtype": None, "quantization": None, "kv_cache_dtype": None}
@@ -61,8 +62,8 @@ class CascadeDescription(DetectorDescription):
             raise ValueError(f"{min(own)} belongs to the stages' own descriptions")
         return {
             "thresholds": judge.thresholds,
-            "license": " and ".join(one.license for one in (first, judge) if one.license) or None,
-            "notice": judge.notice or first.notice,
+            "license": " and ".join(dict.fromkeys(one.license for one in (first, judge) if one.license)) or None,
+            "notice": " ".join(dict.fromkeys(one.notice for one in (judge, first) if one.notice)) or None,
         } | content | {
             "model": f"{first.name} + {judge.name}",
             "preprocessing": judge.preprocessing,
