@@ -1,5 +1,6 @@
 """What `fakesweep calibrate --max-miss-rate` does: it finds the clear threshold of a cascade."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,20 @@ class Given:
     page: Path | None
     max_miss_rate: float
     fake_share: float
+
+
+def check_options(
+    max_miss_rate: float | None, *, of_cascades: Mapping[str, object], of_others: Mapping[str, object]
+) -> None:
+    """Raises UsageError for an option that was given and has no effect. Options are by name; None: not given."""
+    unused = of_cascades if max_miss_rate is None else of_others
+    for option, value in unused.items():
+        if value is not None:
+            raise UsageError(
+                f"{option} is for a cascade: give --max-miss-rate, too, or leave it out"
+                if max_miss_rate is None
+                else f"{option} has no effect with --max-miss-rate, which finds a clear threshold only; leave it out"
+            )
 
 
 def clear(given: Given, settings: "Settings", *, in_place: bool, as_json: bool) -> None:
