@@ -54,8 +54,10 @@ COMMANDS = {
     ),
     "calibrate": (
         "evaluation",
-        "Fit a detector's calibration and thresholds on one evaluation and measure them on another. "
-        "For a cascade: find its clear threshold (--max-miss-rate).",
+        (
+            "Fit a detector's calibration and thresholds on one evaluation and measure them on another. "
+            "For a cascade: find its clear threshold (--max-miss-rate)."
+        ),
     ),
     "compare": (
         "evaluation",
