@@ -79,7 +79,7 @@ def test_a_cascade_in_s3_has_stages_beside_it_and_one_on_the_hub_has_none() -> N
     assert in_s3.locate_stage("judge", "fakevlm") == "fakevlm"
     on_hub = DescriptionFile("", "org/both/detector.toml", "org/both", "0" * 40)
     assert on_hub.locate_stage("first", "org/look") == "org/look"
-    with pytest.raises(ConfigurationError, match=r"first = \./look is a path, and a cascade on the hub holds no"):
+    with pytest.raises(ConfigurationError, match=r"first = \./look is a path, but a cascade on the hub holds no"):
         on_hub.locate_stage("first", "./look")
 
 
