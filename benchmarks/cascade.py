@@ -38,7 +38,8 @@ from worker.detector.loading import load_description
 from worker.detector.start import start_detector
 from worker.detector.verdicts import Judgement
 from worker.images import EDGE, decode
-from worker.lab.evaluation.clearing import bound, keeping
+from worker.lab.evaluation.clearing import keeping
+from worker.lab.evaluation.thresholds import upper_bound
 from worker.messages import MAX_IMAGES, Explain, Policy
 from worker.settings import Settings
 from worker.tables import Stage
@@ -112,7 +113,7 @@ def threshold(first: Detector, folder: Path, images: int) -> tuple[float, dict[s
         "images": images,
         "fakes": int(fake.sum()),
         "missed": missed,
-        "missed_bound": round(bound(missed, int(fake.sum())), 5),
+        "missed_bound": round(upper_bound(missed, int(fake.sum())), 5),
         "real_cleared": round(float((scores[~fake] <= up_to).mean()), 4),
         "up_to": up_to,
     }
@@ -166,7 +167,7 @@ def held_out(
         "cleared": round(float(cleared.mean()), 4),
         "fakes_cleared": missed,
         "share_of_fakes_cleared": round(missed / fakes, 5),
-        "lower_bound_of_that": round(1 - bound(fakes - missed, fakes), 5),
+        "lower_bound_of_that": round(1 - upper_bound(fakes - missed, fakes), 5),
         "right_with_cascade": _right(answers, fake),
         "images_per_s": round(rate, 1),
         "true_miss_rate_by_the_judge": round(float(truth), 5),

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from producers.commands import clearing
 from producers.commands.options import Json, needs_extra, print_json, settings_for
 from worker.errors import UsageError
 
@@ -106,12 +107,13 @@ def calibrate(
     ],
     detector: DetectorOption = None,
     method: Annotated[
-        Literal["temperature", "platt", "isotonic"],
-        typer.Option(help="Fits one number, two numbers, or any rising curve."),
-    ] = "temperature",
+        Literal["temperature", "platt", "isotonic"] | None,
+        typer.Option(help="Fits one number, two numbers, or any rising curve. Default: temperature."),
+    ] = None,
     false_positive_rate: Annotated[
-        float, typer.Option(min=1e-6, max=0.5, help="Share of the real images that may be called fake.")
-    ] = 0.01,
+        float | None,
+        typer.Option(min=1e-6, max=0.5, help="Share of the real images that may be called fake. Default: 0.01."),
+    ] = None,
     miss_rate: Annotated[
         float | None, typer.Option(min=0, max=0.5, help="Share of the fakes that may be called real.")
     ] = None,
@@ -130,20 +132,27 @@ def calibrate(
         typer.Option(metavar="FOLDER", help="For a cascade: an output of evaluate for REPORT's images, by its judge."),
     ] = None,
     fake_share: Annotated[
-        float, typer.Option(min=0, max=1, help="For a cascade: the share of fakes among the images to scan.")
-    ] = 0.02,
+        float | None,
+        typer.Option(min=0, max=1, help="For a cascade: the share of fakes among the images to scan. Default: 0.02."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Fit a detector's calibration and thresholds on one evaluation, measure them on another, and store them."""
+    """Fit a detector's calibration and thresholds on one evaluation and measure them on another. For a cascade: find
+    its clear threshold (--max-miss-rate).
+    """
     from producers.reporting import progress
 
     if report and split is not None:
         raise UsageError("--split divides one set: give either it or REPORT")
+    clearing.check_options(
+        max_miss_rate,
+        of_cascades={"--judged": judged, "--fake-share": fake_share},
+        of_others={"--method": method, "--false-positive-rate": false_positive_rate, "--miss-rate": miss_rate},
+    )
     settings = settings_for(detector)
     if max_miss_rate is not None:
-        from producers.commands import clearing
-
-        given = clearing.Given(fit, report, output, judged, split or 0.5, seed, page, max_miss_rate, fake_share)
+        share = 0.02 if fake_share is None else fake_share
+        given = clearing.Given(fit, report, output, judged, split or 0.5, seed, page, max_miss_rate, share)
         clearing.clear(given, settings, in_place=in_place, as_json=as_json)
         return
     try:
@@ -157,7 +166,7 @@ def calibrate(
         outputs.check_page(page, "--page")
     fit_on = evaluated.read_evaluated(fit)
     sets = (fit_on, evaluated.read_evaluated(report)) if report else evaluated.split(fit_on, split or 0.5, seed)
-    calibrated = calibrate(description, *sets, Wanted(method, false_positive_rate, miss_rate))
+    calibrated = calibrate(description, *sets, Wanted(method or "temperature", false_positive_rate or 0.01, miss_rate))
     storing.store(calibrated.calibration, calibrated.thresholds, path, settings)
     if page:
         calibration_page.write_calibration_page(calibrated, description, page)

@@ -54,7 +54,10 @@ COMMANDS = {
     ),
     "calibrate": (
         "evaluation",
-        "Fit a detector's calibration and thresholds on one evaluation, measure them on another, and store them.",
+        (
+            "Fit a detector's calibration and thresholds on one evaluation and measure them on another. "
+            "For a cascade: find its clear threshold (--max-miss-rate)."
+        ),
     ),
     "compare": (
         "evaluation",

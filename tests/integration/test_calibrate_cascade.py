@@ -52,6 +52,7 @@ def test_a_clear_threshold_is_found_and_stored_beside_what_the_file_says(
     assert stored.clear.model_dump() == content["rule"]
     assert stored.clear.up_to == pytest.approx(0.0474, abs=1e-4)
     assert (stored.clear.audit_share, stored.clear.max_miss_rate, stored.clear.fakes) == (0.02, 0.005, 700)
+    assert stored.clear.fitted_with == description.fingerprint
     assert stored.first.model == str(DEMO_DETECTOR.resolve())
     assert "# for people" in (tmp_path / "new" / "detector.toml").read_text()
     assert page.read_text().count("<svg") == 2
@@ -72,7 +73,7 @@ def test_what_cannot_be_promised_writes_nothing(
     fit, report = evaluation(tmp_path / "fit", description, 500), evaluation(tmp_path / "report", description)
     output = tmp_path / "x.toml"
     given = (fit, report, "--output", output)
-    assert "598 are needed of which none is cleared" in refused(
+    assert "has 500 fakes. --max-miss-rate 0.005 with 95 % confidence needs at least 598" in refused(
         "calibrate", *given, "--detector", cascade, "--max-miss-rate", 0.005
     )
     assert "calibrate its stages by themselves" in refused("calibrate", *given, "--detector", cascade)

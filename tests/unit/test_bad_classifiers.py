@@ -77,6 +77,19 @@ BAD = {
         "labels: the model has no label 'FAKE'; .*generated, photograph",
         changes={"labels": {"fake": ["FAKE"], "real": [1]}},
     ),
+    "an output twice": BadClassifier(
+        r"labels: output 0 \('generated'\) is named 2 times; name each output once",
+        changes={"labels": {"fake": ["generated", 0], "real": [1]}},
+    ),
+    "an output that is fake and real": BadClassifier(
+        r"labels: output 1 \('photograph'\) is named 2 times; name each output once",
+        changes={"labels": {"fake": ["photograph"], "real": [1]}},
+    ),
+    "one name for two outputs": BadClassifier(
+        "labels: 2 outputs of the model are called 'generated'; give their numbers",
+        edit("config.json", lambda config: config["id2label"].update({"1": "generated"})),
+        changes={"labels": {"fake": ["generated"], "real": [1]}},
+    ),
     "no label for real": BadClassifier(
         "labels.real: the model has 2 outputs; name the labels that mean real", changes={"labels": {"fake": [0]}}
     ),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from structlog.testing import capture_logs
 
 from tests.cascades import Cascade, cascade_description
 from worker.detector.cascade import CascadeDetector
@@ -83,6 +84,18 @@ def test_what_the_first_stage_refuses_goes_to_the_judge() -> None:
     assert stages(answers) == ["first", "judge"]
     assert isinstance(answers[1], Judgement)
     assert answers[1].first_score is None
+
+
+def test_if_the_first_stage_fails_unexpectedly_the_judge_sees_every_image() -> None:
+    def fail(_image: Image.Image) -> None:
+        raise ZeroDivisionError
+
+    cascade = Cascade(first=ScriptedEngine(fail=fail), clear={"audit_share": 1.0})
+    with capture_logs() as logs:
+        answers = cascade.detector.judge([grey(10), grey(200)], Policy())
+    assert stages(answers) == ["judge", "judge"]
+    assert [one.first_score for one in answers if isinstance(one, Judgement)] == [None, None]
+    assert [(one["event"], one["images"]) for one in logs] == [("first_stage_failed", 2)]
 
 
 def test_what_both_stages_refuse_has_an_error_and_the_others_their_answers() -> None:

@@ -43,6 +43,12 @@ def test_a_batch_has_at_most_batch_size_images() -> None:
     assert log_odds(found) == sorted(log_odds(found))  # type: ignore[type-var]
 
 
+def test_a_batch_has_no_more_images_than_a_message() -> None:
+    model = BrightModel()
+    bright_detector(model, batch_size=64).judge([GREYS[0]] * 20, Policy())
+    assert model.calls == [16, 4]
+
+
 def test_an_answer_has_a_score_and_no_words() -> None:
     black, white = (Image.new("RGB", (EDGE, EDGE), colour) for colour in ("black", "white"))
     calibration = Calibration(slope=2)
@@ -77,19 +83,20 @@ def test_an_image_of_another_form_is_refused(mode: str) -> None:
 
 
 class Memory:
-    """A GPU that has memory for `most` images at once."""
+    """A GPU or a CPU that has memory for `most` images at once."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, most: int, error: Exception | None = None) -> None:
+        self.most, self.error = most, error or torch.OutOfMemoryError("CUDA out of memory")
 
     def __call__(self, pixels: torch.Tensor) -> None:
         if len(pixels) > self.most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise self.error
 
 
-def test_a_batch_that_does_not_fit_into_the_gpu_is_halved_from_then_on() -> None:
+@pytest.mark.parametrize("error", [None, RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")])
+def test_a_batch_that_does_not_fit_into_memory_is_halved_from_then_on(error: Exception | None) -> None:
     expected = log_odds(bright_detector(BrightModel()).judge(GREYS, Policy()))
-    model = BrightModel(Memory(3))
+    model = BrightModel(Memory(3, error))
     detector = bright_detector(model, batch_size=8)
     with capture_logs() as logs:
         assert log_odds(detector.judge(GREYS, Policy())) == pytest.approx(expected)
@@ -97,6 +104,18 @@ def test_a_batch_that_does_not_fit_into_the_gpu_is_halved_from_then_on() -> None
     model.calls.clear()
     assert log_odds(detector.judge(GREYS, Policy())) == pytest.approx(expected)
     assert model.calls == [2, 2, 2, 2, 2]
+
+
+def test_a_small_rest_that_does_not_fit_for_now_leaves_the_batch_as_it_is() -> None:
+    memory = Memory(99)
+    model = BrightModel(memory)
+    detector = bright_detector(model, batch_size=8)
+    memory.most = 1
+    assert len(detector.judge(GREYS[:2], Policy())) == 2
+    memory.most = 99
+    model.calls.clear()
+    detector.judge(GREYS[:8], Policy())
+    assert model.calls == [8]
 
 
 def test_a_gpu_without_memory_for_one_image_is_a_dead_engine() -> None:

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 
 from tests.cascades import cascade_description
-from tests.unit.predicting import evaluated, of_detector, predicted
+from tests.unit.predicting import evaluated, hashed, of_detector, predicted
 from worker.detector.description import DetectorDescription
 from worker.errors import ConfigurationError
 from worker.lab.evaluation.calibrate import Wanted as Rates
 from worker.lab.evaluation.calibrate import calibrate
-from worker.lab.evaluation.clearing import Cleared, Wanted, bound, clear, keeping
+from worker.lab.evaluation.cleared import Cleared, Wanted
+from worker.lab.evaluation.clearing import clear, keeping
+from worker.lab.evaluation.clearing_page import as_lines
 from worker.lab.evaluation.evaluated import Evaluated
 from worker.lab.evaluation.predictions import Prediction
-from worker.lab.evaluation.thresholds import images_needed
+from worker.lab.evaluation.thresholds import images_needed, upper_bound
 
 CASCADE = cascade_description(clear={"up_to": None, "max_miss_rate": None, "audit_share": 0.1})
 
@@ -57,7 +59,7 @@ def test_it_is_the_largest_score_of_a_real_image_that_keeps_the_promise() -> Non
 
 def test_so_many_fakes_may_be_below_it_as_the_exact_bound_allows() -> None:
     """Of 1,500 fakes, two may be cleared for 0.5 %, and three may not: the bounds are 0.42 and 0.52 %."""
-    assert bound(2, 1500) < 0.005 < bound(3, 1500)
+    assert upper_bound(2, 1500) < 0.005 < upper_bound(3, 1500)
     fakes = [0.1, 0.15, 0.2, *[0.9] * 1497]
     found = cleared(scored("fit", fakes=fakes, reals=[0.05, 0.12, 0.17, 0.2, 0.3]), OTHERS)
     assert found.rule.up_to == pytest.approx(0.17)
@@ -100,7 +102,7 @@ def test_the_judges_own_false_alarms_are_bounded() -> None:
     found = cleared(GOOD, OTHERS, judged=judged)
     assert found.judge_flags is not None
     assert (found.judge_flags.count, found.judge_flags.images) == (1, 75)
-    assert found.rule.judge_flags == pytest.approx(bound(1, 75), abs=1e-6)
+    assert found.rule.judge_flags == pytest.approx(upper_bound(1, 75), abs=1e-6)
     assert not any("--judged" in warning for warning in found.warnings)
     assert any("--judged" in warning for warning in cleared(GOOD, OTHERS).warnings)
 
@@ -108,7 +110,11 @@ def test_the_judges_own_false_alarms_are_bounded() -> None:
 @pytest.mark.parametrize(
     ("fit", "report", "said"),
     [
-        (scored("fit", fakes=[0.9] * 597, reals=LOW), OTHERS, "fit has 597 fakes, .* 598 are needed of which none"),
+        (
+            scored("fit", fakes=[0.9] * 597, reals=LOW),
+            OTHERS,
+            "fit has 597 fakes. .* needs at least 598; give more",
+        ),
         (scored("fit", fakes=[0.001] * 1000, reals=LOW), OTHERS, "does not tell the real images of fit from its 1000"),
         (scored("fit", fakes=HIGH, reals=[0.5]), OTHERS, "above the cascade's real_to"),
         (GOOD, scored("report", fakes=[0.01] * 30, reals=LOW), "30 of 30 fakes of report would be cleared"),
@@ -122,9 +128,44 @@ def test_what_cannot_promise_anything_is_refused(fit: Any, report: Any, said: st
         cleared(fit, report)
 
 
+def test_every_cleared_real_image_of_report_must_have_been_judged() -> None:
+    """With a few of them, the bound would be so high that the alarm is off."""
+    reals = [one for one in OTHERS if not one.is_fake]
+    with pytest.raises(ConfigurationError, match=r"--judged: judged lacks 3 of the 75 real images of REPORT that are"):
+        cleared(GOOD, OTHERS, judged=reals[3:])
+
+
+def test_it_says_which_new_family_the_alarm_cannot_see() -> None:
+    found = cleared(GOOD, OTHERS, judged=OTHERS[-100:], fake_share=0.02)
+    allowed = 0.005 / 0.995 * 0.02 / (0.98 * 0.75)
+    assert found.allowed_misses == pytest.approx(allowed)
+    assert found.unseen_family == pytest.approx(allowed + upper_bound(0, 75), abs=1e-5)
+    assert any("alarm cannot see a new family below 3.929% of" in line for line in as_lines(found))
+    assert any(f"{images_needed(allowed)} are needed of which the judge flags" in one for one in found.warnings)
+
+
+def test_without_any_fakes_to_scan_the_promise_allows_no_misses() -> None:
+    found = cleared(GOOD, OTHERS, judged=OTHERS, fake_share=0.0)
+    assert found.allowed_misses == 0
+    assert any("allows only 0.0000% missed fakes" in one for one in found.warnings)
+
+
+def test_a_bound_that_is_small_enough_for_the_alarm_is_not_warned_about() -> None:
+    found = cleared(GOOD, OTHERS, judged=OTHERS, max_miss_rate=0.4, fake_share=0.5)
+    assert not any("the judge may flag" in one for one in found.warnings)
+
+
+def test_a_content_under_several_names_counts_once() -> None:
+    fit = hashed(*GOOD)
+    again = [one.model_copy(update={"image": f"again/{one.image}"}) for one in fit[:40]]
+    found = cleared([*fit, *again], hashed(*OTHERS))
+    assert (found.rule.fakes, found.fit.images, found.fit.repeated, found.report.repeated) == (1000, 1100, 40, 0)
+    assert "FIT: 40 images have the content of another one, and are left out" in found.warnings
+
+
 def test_images_needed_is_the_number_that_is_enough() -> None:
     needed = images_needed(0.005)
-    assert bound(0, needed) <= 0.005 < bound(0, needed - 1)
+    assert upper_bound(0, needed) <= 0.005 < upper_bound(0, needed - 1)
     cleared(scored("fit", fakes=HIGH[:needed], reals=LOW), OTHERS)
 
 
@@ -133,6 +174,15 @@ def test_predictions_of_another_detector_than_the_first_stage_are_refused() -> N
         clear(CASCADE, made(GOOD, "fit", CASCADE.judge), made(OTHERS, "report"), Wanted(0.005))
     with pytest.raises(ConfigurationError, match="is of another detector"):
         clear(CASCADE, made(GOOD, "fit"), made(OTHERS, "report"), Wanted(0.005), made(OTHERS, "judged"))
+
+
+def test_the_first_stage_that_judged_fit_is_remembered() -> None:
+    found = cleared(GOOD, OTHERS)
+    assert found.rule.fitted_with == CASCADE.first.fingerprint
+    assert not any("it is not known which detector" in warning for warning in found.warnings)
+    unnamed = clear(CASCADE, evaluated(GOOD, "fit"), made(OTHERS, "report"), Wanted(0.005))
+    assert unnamed.rule.fitted_with is None
+    assert any("it is not known which detector judged FIT" in warning for warning in unnamed.warnings)
 
 
 def test_a_small_report_is_warned_about() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from worker.database.detectors import answer_limit
 from worker.detector.description import CascadeDescription, ClassifierDescription, DetectorDescription, vlm_only
-from worker.detector.loading import load_description
+from worker.detector.loading import DescriptionFile, load_description
 from worker.errors import ConfigurationError
 from worker.messages import Explain, Policy
 from worker.settings import Settings
@@ -41,8 +41,8 @@ def described(
     return load_description(Settings(detector=str(folder / "both.toml"), **settings))
 
 
-def cascade(folder: Path, **settings: Any) -> CascadeDescription:
-    found = described(folder, **settings)
+def cascade(folder: Path, text: str = CASCADE, **settings: Any) -> CascadeDescription:
+    found = described(folder, text, **settings)
     assert isinstance(found, CascadeDescription)
     return found
 
@@ -53,7 +53,34 @@ def test_a_cascade_holds_its_stages(tmp_path: Path) -> None:
     assert (found.first.name, found.judge.name, found.model) == ("look", "fakevlm", "look + fakevlm")
     assert found.preprocessing == found.judge.preprocessing
     assert (found.clear.up_to, found.clear.audit_share) == (0.01, 0.01)
-    assert found.license == "MIT"
+    assert found.license == "MIT and CC BY-NC 4.0"
+
+
+def test_a_cascade_has_the_licence_and_the_notice_of_both_stages_once(tmp_path: Path) -> None:
+    noticed = CLASSIFIER.replace('license = "MIT"', 'license = "CC BY-NC 4.0"\nnotice = "Look is a test."')
+    found = described(tmp_path, classifier=noticed)
+    assert isinstance(found, CascadeDescription)
+    assert found.license == "CC BY-NC 4.0"
+    assert found.notice == f"{found.judge.notice} Look is a test."
+    twice = described(tmp_path, CASCADE.replace('"fakevlm"', '"./look.toml"'), noticed)
+    assert twice.notice == "Look is a test."
+
+
+def test_a_stage_without_a_dot_is_not_a_folder_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "fakevlm").mkdir()
+    (tmp_path / "fakevlm" / "detector.toml").write_text(CLASSIFIER)
+    assert cascade(tmp_path).judge.name == "fakevlm"
+    assert cascade(tmp_path, text=CASCADE.replace('"fakevlm"', '"./fakevlm"')).judge.name == "look"
+
+
+def test_a_cascade_in_s3_has_stages_beside_it_and_one_on_the_hub_has_none() -> None:
+    in_s3 = DescriptionFile("", "s3://bucket/both", "s3://bucket/both")
+    assert in_s3.locate_stage("first", "./look") == "s3://bucket/both/look"
+    assert in_s3.locate_stage("judge", "fakevlm") == "fakevlm"
+    on_hub = DescriptionFile("", "org/both/detector.toml", "org/both", "0" * 40)
+    assert on_hub.locate_stage("first", "org/look") == "org/look"
+    with pytest.raises(ConfigurationError, match=r"first = \./look is a path, but a cascade on the hub holds no"):
+        on_hub.locate_stage("first", "./look")
 
 
 def test_a_cascade_is_another_one_if_a_stage_or_the_rule_changes(tmp_path: Path) -> None:
@@ -78,7 +105,11 @@ def test_settings_for_the_engine_reach_the_judge_and_not_the_first_stage(tmp_pat
     [
         (CASCADE.replace('"fakevlm"', '"./both.toml"'), CLASSIFIER, "is a cascade itself"),
         (CASCADE, CLASSIFIER + "[preprocessing]\nedge = 224\n", "both stages see the same square"),
-        (CASCADE.replace('judge = "fakevlm"\n', ""), CLASSIFIER, "must each name a detector"),
+        (
+            CASCADE.replace('judge = "fakevlm"\n', ""),
+            CLASSIFIER,
+            "both.toml: judge is missing: give the name, folder or file of a detector",
+        ),
         (CASCADE + "[preprocessing]\nedge = 224\n", CLASSIFIER, "preprocessing belongs to the stages"),
         (CASCADE + "[calibration]\nslope = 2.0\n", CLASSIFIER, "calibration belongs to the stages"),
         (CASCADE.replace("0.01", "1.5"), CLASSIFIER, "clear.up_to: must be 1 or less"),

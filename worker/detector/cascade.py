@@ -11,7 +11,7 @@ from PIL import Image
 from worker.detector.description import CascadeDescription
 from worker.detector.detector import Detector
 from worker.detector.verdicts import Answer, Judgement
-from worker.errors import EngineGenerateError
+from worker.errors import EngineGenerateError, FakesweepError
 from worker.messages import Explain, Policy
 from worker.tables import Stage
 
@@ -49,11 +49,12 @@ class CascadeDetector:
     def judge(
         self, images: Sequence[Image.Image], policy: Policy, *, live: bool = False
     ) -> list[Judgement | EngineGenerateError]:
-        """See Detector. With `policy.judge`, the judge sees every image. It also sees those that the first refused.
+        """See Detector. With `policy.judge`, the judge sees every image. It also sees those that the first refused, and
+        all if the first fails unexpectedly.
 
         The first stage is never asked for its reasons. An audited image that the judge refuses stays cleared.
         """
-        said = self._first.judge(images, policy.model_copy(update={"explain": Explain.NONE}), live=live)
+        said = self._first_said(images, policy, live=live)
         ends: dict[int, Judgement | EngineGenerateError] = {}
         stages: dict[int, Stage] = {}
         for number, one in enumerate(said):
@@ -71,6 +72,17 @@ class CascadeDetector:
                 else:
                     ends[number] = _staged(answer, stage, said[number])
         return [ends[number] for number in range(len(images))]
+
+    def _first_said(
+        self, images: Sequence[Image.Image], policy: Policy, *, live: bool
+    ) -> Sequence[Judgement | EngineGenerateError]:
+        try:
+            return self._first.judge(images, policy.model_copy(update={"explain": Explain.NONE}), live=live)
+        except FakesweepError:  # such as EngineDeadError: the worker knows what to do
+            raise
+        except Exception as error:  # a fault in the first stage's own code, and the judge can still answer
+            log.exception("first_stage_failed", detector=self.description.name, images=len(images))
+            return [EngineGenerateError(f"the first stage failed: {type(error).__name__}")] * len(images)
 
     def _clears(self, said: Judgement | EngineGenerateError, policy: Policy) -> bool:
         """Whether an image is real at once. A cleared image must be real by the scan's own thresholds, too."""

@@ -1,5 +1,6 @@
 """An image classifier of transformers as a detector. It gives a score and no reasons."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,11 +21,13 @@ from worker.detector.quiet import quiet_transformers
 from worker.detector.turns import Turns
 from worker.detector.verdicts import Answer, Judgement
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError
-from worker.messages import Policy
+from worker.messages import MAX_IMAGES, Policy
 
 log = structlog.get_logger(__name__)
 
 Floats = NDArray[np.float64]
+_NO_MEMORY = "can't allocate memory"
+"""What torch says when a CPU has too little memory (c10's alloc_cpu). It has no class of its own for that."""
 
 
 class ClassifierDetector:
@@ -52,7 +55,8 @@ class ClassifierDetector:
         self._pixels = Pixels(description)
         self._model = (load or load_classifier)(description, folder).to(self._device)
         self._fake, self._real = label_numbers(description.labels, self._model.config.id2label)
-        self._batch = description.batch_size
+        self._batch = min(description.batch_size, MAX_IMAGES)
+        self._halving = threading.Lock()
         self._closed = False
         self._try()
 
@@ -82,19 +86,21 @@ class ClassifierDetector:
     def _log_odds(self, pixels: torch.Tensor, *, live: bool) -> Floats:
         """Returns log P(fake) - log P(real) in nats, of the shape (images,).
 
-        If the GPU has too little memory for a batch, it takes half as many images at once, from then on.
+        If there is too little memory for a batch, its halves are tried. If it was a full batch, all batches have half
+        as many images from then on. A smaller one says nothing about the size that fits: the memory was short for now.
         """
         try:
             with self._turns.turn(live=live):
                 self.check()
                 return self._run(pixels)
-        except torch.OutOfMemoryError as error:
+        except (torch.OutOfMemoryError, MemoryError) as error:
             half = len(pixels) // 2
             if not half:
-                raise EngineDeadError(f"the GPU has too little memory for one image: {error}") from error
-        if half < self._batch:
-            self._batch = half
-            log.warning("batch_halved", reason="the GPU has too little memory", batch_size=half)
+                raise EngineDeadError(f"there is too little memory for one image: {line(error)}") from error
+        with self._halving:
+            if len(pixels) == self._batch:
+                self._batch = half
+                log.warning("batch_halved", reason="there is too little memory", batch_size=half)
         torch.cuda.empty_cache()
         return np.concatenate([self._log_odds(some, live=live) for some in (pixels[:half], pixels[half:])])
 
@@ -109,7 +115,10 @@ class ClassifierDetector:
             return found
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:  # no image is at fault: all have the same form. A GPU that failed stays unusable
+        except RuntimeError as error:
+            if _NO_MEMORY in str(error):
+                raise MemoryError(line(error)) from error
+            # No image is at fault: all have the same form. A GPU that failed stays unusable.
             raise EngineDeadError(f"the model failed: {line(error)}") from error
 
     def _try(self) -> None:
@@ -117,7 +126,7 @@ class ClassifierDetector:
         edge = self.description.preprocessing.edge
         try:
             self._run(self._pixels.of([Image.new("RGB", (edge, edge), "grey")]))
-        except (ValueError, TypeError, IndexError, EngineDeadError, torch.OutOfMemoryError) as error:
+        except (ValueError, TypeError, IndexError, EngineDeadError, torch.OutOfMemoryError, MemoryError) as error:
             size = f"{self.description.input_edge} x {self.description.input_edge}"
             raise ConfigurationError(
                 f"FAKESWEEP_DETECTOR: the model cannot take one image of {size} pixels ({line(error)}); "

@@ -6,18 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import structlog
-
-from worker.detector.calibration import Calibration
 from worker.detector.description import FILE, CascadeDescription, DetectorDescription, parse_description
+from worker.detector.foreign_calibration import without_foreign_calibration
 from worker.detector.hub import not_on_hub, warn_unless_pinned
 from worker.detector.s3_model import SCHEME, S3Model
 from worker.errors import ConfigurationError
 from worker.files import read_text
-from worker.images import Decoding
 from worker.settings import Settings
-
-log = structlog.get_logger(__name__)
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 OVERRIDES = ("prompt", "dtype", "quantization", "kv_cache_dtype", "revision")
@@ -39,6 +34,21 @@ class DescriptionFile:
             return _absolute(model, self.base)
         return "/".join([self.base, *PurePosixPath(model).parts]) if model.startswith(".") else model
 
+    def locate_stage(self, stage: str, name: str) -> str:
+        """Returns what the name of a stage of a cascade means here: a path begins with a dot, a slash or a tilde.
+
+        So a folder beside the file that is called like a known detector is not taken in its place. Raises
+        ConfigurationError for a path in a description of the hub: only repositories are fetched from there.
+        """
+        if not name.startswith((".", "/", "~")):
+            return name
+        if name.startswith(".") and self.commit:
+            raise ConfigurationError(
+                f"FAKESWEEP_DETECTOR: {self.where}: {stage} = {name} is a path, but a cascade on the hub holds no "
+                "stages; name a repository for each stage, or download the cascade and give its folder"
+            )
+        return self.locate(name)
+
     def describe(
         self, load: Callable[[str, str], DetectorDescription], overrides: Mapping[str, str]
     ) -> DetectorDescription:
@@ -48,7 +58,10 @@ class DescriptionFile:
         Raises ConfigurationError when it is not valid.
         """
         description = parse_description(
-            self.text, where=self.where, overrides=overrides, load=lambda stage, name: load(stage, self.locate(name))
+            self.text,
+            where=self.where,
+            overrides=overrides,
+            load=lambda stage, name: load(stage, self.locate_stage(stage, name)),
         )
         if isinstance(description, CascadeDescription):
             return description
@@ -81,7 +94,7 @@ def _described(settings: Settings, load: Callable[[str, str], DetectorDescriptio
             "checksums": {},
         }
         description = description.model_copy(update=own)
-    return _without_foreign_calibration(description, settings)
+    return without_foreign_calibration(description, settings)
 
 
 def stages_of(settings: Settings) -> Callable[[str, str], DetectorDescription]:
@@ -98,37 +111,6 @@ def stages_of(settings: Settings) -> Callable[[str, str], DetectorDescription]:
 def _no_cascade(stage: str, name: str) -> DetectorDescription:
     raise ConfigurationError(
         f"FAKESWEEP_DETECTOR: a stage of a cascade is a cascade itself ({stage} = {name}); name another kind"
-    )
-
-
-def _without_foreign_calibration(description: DetectorDescription, settings: Settings) -> DetectorDescription:
-    """Drops a calibration that was fitted on another model, prompt or preprocessing.
-
-    For another number format, a calibration is nearly right: it is kept, with a warning.
-    """
-    if description.calibration == Calibration():
-        return description
-    reason = _other_pixels(description)
-    if settings.model or settings.prompt:
-        reason = "FAKESWEEP_MODEL or FAKESWEEP_PROMPT makes another detector"
-    if reason:
-        log.warning("calibration_dropped", reason=reason)
-        return description.model_copy(update={"calibration": Calibration()})
-    if settings.dtype or settings.quantization or settings.kv_cache_dtype:
-        log.warning("calibration_of_another_precision", fitted_on=description.calibration.fitted_on)
-    return description
-
-
-def _other_pixels(description: DetectorDescription) -> str | None:
-    """Returns why the calibration was fitted on other pixels than the description asks for; None if it was not."""
-    fitted_under, form = description.calibration.preprocessing, description.preprocessing
-    # If a calibration names no preprocessing, it was written by hand, or before `decode`: images were decoded in full.
-    same = form.decode is Decoding.FULL if fitted_under is None else fitted_under == form.revision
-    if same:
-        return None
-    return (
-        f"it was fitted under the preprocessing {fitted_under or 'with decode = full'}, but the description says "
-        f"{form.revision}: run fakesweep calibrate again"
     )
 
 

@@ -26,36 +26,48 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class SuppliedDetector:
-    """A detector whose models are on this machine, inspected. `folders` are theirs, by the names of the models.
+    """A detector whose models are on this machine, inspected. `description` has its true revision.
 
-    `description` has their true revisions.
+    `folder` is the model's. A cascade has none: it has the `stages` first and judge.
     """
 
     description: DetectorDescription
-    folders: dict[str, Path]
     settings: Settings
+    folder: Path | None = None
+    stages: tuple["SuppliedDetector", ...] = ()
 
     def start(self) -> Detector:
         """Starts the detector. Raises ConfigurationError if an engine cannot be imported, finds no device to run on, or
         cannot load the model.
         """
-        return _start(self.description, self.folders, self.settings)
+        match self.description, self.folder:
+            case CascadeDescription() as cascade, None:
+                return _start_cascade(cascade, *self.stages)
+            case ClassifierDescription() as classifier, Path() as folder:
+                return _start_classifier(classifier, folder, self.settings)
+            case VlmDescription() as vlm, Path() as folder:
+                return VlmDetector(start_engine(vlm, folder, self.settings), vlm)
+            case _:
+                raise TypeError(self)
 
 
 def supply_detector(description: DetectorDescription, settings: Settings) -> SuppliedDetector:
     """Fetches and inspects all models of a detector. Raises like supply().
 
-    Raises ConfigurationError also for a cascade without a clear threshold, before anything is fetched.
+    Raises ConfigurationError also for a cascade without a clear threshold, before anything is fetched. It raises it for
+    a threshold that was found with another first stage, before the judge is fetched.
     """
     if not isinstance(description, CascadeDescription):
         description, folder = supply(description, settings)
-        return SuppliedDetector(description, {description.model: folder}, settings)
+        return SuppliedDetector(description, settings, folder)
     description.calibrated_up_to()
-    stages = [supply_detector(one, settings) for one in (description.first, description.judge)]
+    first = supply_detector(description.first, settings)
+    description.check_first(first.description)
+    if description.clear.max_miss_rate is not None and description.clear.fitted_with is None:
+        log.warning("cascade_first_stage_unknown", detector=description.name, missing="clear.fitted_with")
+    judge = supply_detector(description.judge, settings)
     return SuppliedDetector(
-        description.with_stages(*(one.description for one in stages)),
-        {model: folder for one in stages for model, folder in one.folders.items()},
-        settings,
+        description.with_stages(first.description, judge.description), settings, stages=(first, judge)
     )
 
 
@@ -64,21 +76,13 @@ def start_detector(description: DetectorDescription, settings: Settings) -> Dete
     return supply_detector(description, settings).start()
 
 
-def _start(description: DetectorDescription, folders: dict[str, Path], settings: Settings) -> Detector:
-    match description:
-        case CascadeDescription():
-            first = _start(description.first, folders, settings)
-            try:
-                return CascadeDetector(description, first, _start(description.judge, folders, settings))
-            except BaseException:
-                first.close()
-                raise
-        case ClassifierDescription():
-            return _start_classifier(description, folders[description.model], settings)
-        case VlmDescription():
-            return VlmDetector(start_engine(description, folders[description.model], settings), description)
-        case _:
-            raise TypeError(description)
+def _start_cascade(description: CascadeDescription, first: SuppliedDetector, judge: SuppliedDetector) -> Detector:
+    started = first.start()
+    try:
+        return CascadeDetector(description, started, judge.start())
+    except BaseException:
+        started.close()
+        raise
 
 
 def _start_classifier(description: ClassifierDescription, folder: Path, settings: Settings) -> Detector:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, SerializeAsAny, model_validator
 
 from worker.detector.calibration import Calibration
-from worker.detector.description.base import DetectorDescription, Kind, Section
+from worker.detector.description.base import DetectorDescription, Kind, Section, Sha256
 from worker.errors import ConfigurationError
 
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -18,7 +18,9 @@ class ClearRule(Section):
     `fakesweep calibrate --max-miss-rate` finds `up_to`; without it, the cascade does not start. `audit_share` is the
     share of the cleared images, chosen at random, that the judge also sees. The other fields say where the threshold
     comes from: the promised share of the fakes that are cleared (`max_miss_rate`), the upper end of its 95 % confidence
-    interval on other images (`miss_rate_high`), the data, and how many fakes of it were used. `judge_flags` is the
+    interval on other images (`miss_rate_high`), the data, and how many fakes of it were used. `fitted_with` is the
+    fingerprint of the first stage that judged these data: with another first stage, the cascade does not start.
+    `judge_flags` is the
     largest share of cleared real images that the judge may call fake: the alarm about audited images allows for it.
     """
 
@@ -29,13 +31,15 @@ class ClearRule(Section):
     judge_flags: _Share | None = None
     fitted_on: str | None = None
     fakes: Annotated[int, Field(ge=1)] | None = None
+    fitted_with: Sha256 | None = None
 
 
 class CascadeDescription(DetectorDescription):
     """Two detectors that see the same square. See DetectorDescription for the rest.
 
     In the file, `first` and `judge` name detectors as FAKESWEEP_DETECTOR does; a path that begins with `.` is relative
-    to the file. Here they are these detectors' descriptions. Thresholds are the judge's own if the file has none.
+    to the file. Here they are these detectors' descriptions. Thresholds are the judge's own if the file has none;
+    licence and notice are those of both.
     """
 
     overridable: ClassVar[Mapping[str, str | None]] = {"dtype": None, "quantization": None, "kv_cache_dtype": None}
@@ -59,8 +63,8 @@ class CascadeDescription(DetectorDescription):
             raise ValueError(f"{min(own)} belongs to the stages' own descriptions")
         return {
             "thresholds": judge.thresholds,
-            "license": " and ".join(one.license for one in (first, judge) if one.license) or None,
-            "notice": judge.notice or first.notice,
+            "license": " and ".join(dict.fromkeys(one.license for one in (first, judge) if one.license)) or None,
+            "notice": " ".join(dict.fromkeys(one.notice for one in (judge, first) if one.notice)) or None,
         } | content | {
             "model": f"{first.name} + {judge.name}",
             "preprocessing": judge.preprocessing,
@@ -119,6 +123,18 @@ class CascadeDescription(DetectorDescription):
                 "--max-miss-rate on labelled images, which finds it and writes [clear]"
             )
         return self.clear.up_to
+
+    def check_first(self, first: DetectorDescription) -> None:
+        """Raises ConfigurationError if the clear threshold was found with another first stage.
+
+        Its promise does not hold for this one. `first` has its true revision.
+        """
+        if self.clear.fitted_with and self.clear.fitted_with != first.fingerprint:
+            raise ConfigurationError(
+                f"FAKESWEEP_DETECTOR: the clear threshold of {self.name} was found with another first stage "
+                f"({self.clear.fitted_with[:12]}…) than {first.name} is now ({first.fingerprint[:12]}…): run fakesweep "
+                "calibrate --max-miss-rate again, or restore its revision and calibration"
+            )
 
     def with_stages(self, first: DetectorDescription, judge: DetectorDescription) -> Self:
         """Returns the cascade of the same two detectors, with their true revisions."""

@@ -58,8 +58,8 @@ class Input(Section):
 class ClassifierDescription(DetectorDescription):
     """An image classifier of transformers (AutoModelForImageClassification). See DetectorDescription for the rest.
 
-    `batch_size` is how many images the model takes at once. `input` says how the square becomes the model's input; its
-    `edge` is that of `preprocessing` if it is not set.
+    `batch_size` is how many images the model takes at once: at most 16, as many as a message has. More have no effect.
+    `input` says how the square becomes the model's input; its `edge` is that of `preprocessing` if it is not set.
     """
 
     overridable: ClassVar[Mapping[str, str | None]] = {"revision": "revision", "dtype": "dtype"}
@@ -67,7 +67,7 @@ class ClassifierDescription(DetectorDescription):
     kind: Literal[Kind.CLASSIFIER] = Kind.CLASSIFIER
     labels: Labels
     input: Input = Input()
-    batch_size: Annotated[int, Field(ge=1, le=1024)] = 32
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
     dtype: Literal["float16", "bfloat16", "float32"] = "float32"
     device: Device = Device.AUTO
 

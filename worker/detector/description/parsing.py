@@ -38,7 +38,7 @@ def parse_description(
         kind = _kind(content)
         _override(content, kind, overrides)
         if kind is CascadeDescription:
-            content |= {stage: load(stage, content[stage]) for stage in STAGES if isinstance(content.get(stage), str)}
+            content |= {stage: load(stage, _stage_of(content, stage, where)) for stage in STAGES}
         return kind.model_validate(content)
     except ValidationError as error:
         fault = error.errors()[0]
@@ -53,6 +53,15 @@ def _kind(content: dict[str, Any]) -> type[DetectorDescription]:
     if kind not in _KINDS:
         raise ValueError(f"kind must be one of {', '.join(_KINDS)}, not {kind!r}")
     return _KINDS[kind]
+
+
+def _stage_of(content: dict[str, Any], stage: str, where: str) -> str:
+    """Returns the name of a stage in the file."""
+    if not isinstance(name := content.get(stage), str) or not name:
+        raise ConfigurationError(
+            f"FAKESWEEP_DETECTOR: {where}: {stage} is missing: give the name, folder or file of a detector"
+        )
+    return name
 
 
 def _override(content: dict[str, Any], kind: type[DetectorDescription], overrides: Mapping[str, str]) -> None:

@@ -5,65 +5,17 @@ The promise is about the fakes: with 95 % confidence, at most so many of them ar
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-from scipy.stats import binomtest
 
 from worker.detector.description import CascadeDescription, ClearRule, Thresholds
 from worker.errors import ConfigurationError
 from worker.lab.evaluation.calibrate import checked_revision, scores, unnamed
-from worker.lab.evaluation.confidence import LEVEL
+from worker.lab.evaluation.cleared import Cleared, Figures, Wanted, doubts
 from worker.lab.evaluation.disjoint import check_disjoint
-from worker.lab.evaluation.evaluated import Evaluated, Floats, Truths
-from worker.lab.evaluation.thresholds import Share, images_needed, share
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The promise: at most `max_miss_rate` of the fakes are cleared. `fake_share` is the share of fakes among the
-    images that will be scanned: it changes the saving, and not the promise.
-    """
-
-    max_miss_rate: float
-    fake_share: float = 0.02
-
-
-@dataclass(frozen=True)
-class Figures:
-    """The figures of one set: how many of its fakes are cleared (`missed`), and how many of its real images. An image
-    without a score is not cleared.
-    """
-
-    name: str
-    images: int
-    undecided: int
-    missed: Share
-    cleared: Share
-
-
-@dataclass(frozen=True)
-class Cleared:
-    """A clear threshold, measured on the images that it was found on and on others.
-
-    `share_cleared` and `share_judged` are shares of the images that will be scanned; the audited sample counts as
-    judged. `judge_flags` says how many of the cleared real images of REPORT the judge calls fake, if that is known.
-    """
-
-    wanted: Wanted
-    rule: ClearRule
-    fit: Figures
-    report: Figures
-    fakes_needed: int
-    share_cleared: float
-    share_judged: float
-    judge_flags: Share | None
-    warnings: tuple[str, ...]
-
-
-def bound(count: int, images: int) -> float:
-    """Returns the upper end of the exact one-sided 95 % interval of `count` / `images` (Clopper and Pearson 1934)."""
-    return float(binomtest(count, images, alternative="less").proportion_ci(LEVEL, method="exact").high)
+from worker.lab.evaluation.evaluated import Evaluated, Floats, Truths, distinct
+from worker.lab.evaluation.thresholds import Share, images_needed, share, upper_bound
 
 
 def clear(
@@ -72,43 +24,61 @@ def clear(
 ) -> Cleared:  # fmt: skip
     """Returns the largest threshold that keeps the promise on FIT, with its figures on REPORT.
 
-    Both are evaluations with the first stage. `judged` is an evaluation of REPORT's images with the judge. Raises
-    ConfigurationError if a set has another detector, lacks a class or shares an image with the other set; if FIT cannot
-    show the promise; and if REPORT shows that it is not kept.
+    Both are evaluations with the first stage; each content counts once. `judged` is an evaluation of REPORT's images
+    with the judge. Raises ConfigurationError if a set has another detector, lacks a class or shares an image with the
+    other set; if FIT cannot show the promise; if REPORT shows that it is not kept; and if `judged` lacks an image.
     """
     alike = tuple(check_disjoint(fit_on, report_on))
+    _check_classes(fit_on, report_on)
+    checked_revision(description.first, fit_on, report_on)
+    fitted, reported = distinct(fit_on), distinct(report_on)
+    score = _scores(description, fitted)
+    kept = keeping(score[fitted.is_fake], score[~fitted.is_fake], wanted.max_miss_rate, fit_on.name)
+    up_to = _allowed(kept, description.thresholds)
+    cleared = _scores(description, reported) <= up_to
+    fit, report = _figures(fit_on, fitted, score <= up_to), _figures(report_on, reported, cleared)
+    _check_kept(report, wanted)
+    flags = None if judged is None else _flagged(description, reported, cleared & ~reported.is_fake, judged)
+    rule = _rule(description.clear, up_to, wanted, fit, report, flags)
+    rule = rule.model_copy(update={"fitted_with": fit_on.detector and fit_on.detector["fingerprint"]})
+    share_cleared = (1 - wanted.fake_share) * report.cleared.share + wanted.fake_share * report.missed.share
+    found = Cleared(
+        wanted, rule, fit, report, images_needed(wanted.max_miss_rate), share_cleared,
+        1 - share_cleared * (1 - rule.audit_share), flags,
+    )  # fmt: skip
+    warnings = (*alike, *unnamed(fit_on, report_on), *doubts(found), *_capped(kept, up_to))
+    return replace(found, warnings=warnings)
+
+
+def _check_classes(fit_on: Evaluated, report_on: Evaluated) -> None:
     for role, evaluated in (("FIT", fit_on), ("REPORT", report_on)):
         for word, of_class in (("fake", evaluated.is_fake), ("real", ~evaluated.is_fake)):
             if not of_class.any():
                 raise ConfigurationError(f"{role}: {evaluated.name} holds no {word} image; give a set with both")
-    checked_revision(description.first, fit_on, report_on)
-    score, fake = _scores(description, fit_on), fit_on.is_fake
-    kept = keeping(score[fake], score[~fake], wanted.max_miss_rate, fit_on.name)
-    up_to = _allowed(kept, description.thresholds)
-    on_fit, on_report = (_figures(one, _scores(description, one) <= up_to) for one in (fit_on, report_on))
-    if on_report.missed.low > wanted.max_miss_rate:
+
+
+def _check_kept(report: Figures, wanted: Wanted) -> None:
+    if report.missed.low > wanted.max_miss_rate:
         raise ConfigurationError(
-            f"REPORT: {on_report.missed.count} of {on_report.missed.images} fakes of {report_on.name} would be "
+            f"REPORT: {report.missed.count} of {report.missed.images} fakes of {report.name} would be "
             f"cleared, which is more than --max-miss-rate {wanted.max_miss_rate:g}: FIT and REPORT hold different "
             "kinds of images; fit on images like those of REPORT"
         )
-    flags = None if judged is None else _flagged(description, report_on, judged, up_to)
-    share_cleared = (1 - wanted.fake_share) * on_report.cleared.share + wanted.fake_share * on_report.missed.share
-    rule = description.clear.model_copy(
+
+
+def _rule(
+    before: ClearRule, up_to: float, wanted: Wanted, fit: Figures, report: Figures, flags: Share | None
+) -> ClearRule:
+    return before.model_copy(
         update={
             "up_to": up_to,
             "max_miss_rate": wanted.max_miss_rate,
-            "miss_rate_high": round(on_report.missed.high, 6),
-            "judge_flags": None if flags is None else round(bound(flags.count, flags.images), 6),
-            "fitted_on": fit_on.name,
-            "fakes": on_fit.missed.images,
+            "miss_rate_high": round(report.missed.high, 6),
+            "judge_flags": None if flags is None else round(upper_bound(flags.count, flags.images), 6),
+            "fitted_on": fit.name,
+            "fakes": fit.missed.images,
         }
     )
-    return Cleared(
-        wanted, rule, on_fit, on_report, images_needed(wanted.max_miss_rate), share_cleared,
-        1 - share_cleared * (1 - rule.audit_share), flags,
-        warnings=(*alike, *unnamed(fit_on, report_on), *_doubts(on_report, rule, wanted), *_capped(kept, up_to)),
-    )  # fmt: skip
 
 
 def _scores(description: CascadeDescription, evaluated: Evaluated) -> Floats:
@@ -127,13 +97,13 @@ def keeping(fakes: Floats, reals: Floats, rate: float, name: str) -> Floats:
     Risk-Controlling Prediction Sets, Journal of the ACM 68, 2021, theorem 1). It is also the fixed-sequence test of
     Angelopoulos et al., Learn then Test, 2021, from strict to loose.
     """
-    if bound(0, len(fakes)) > rate:
+    if upper_bound(0, len(fakes)) > rate:
         raise ConfigurationError(
-            f"FIT: {name} has {len(fakes)} fakes, and to promise --max-miss-rate {rate:g} with 95 % confidence, "
-            f"{images_needed(rate)} are needed of which none is cleared; give more fakes, or a larger rate"
+            f"FIT: {name} has {len(fakes)} fakes. --max-miss-rate {rate:g} with 95 % confidence needs at least "
+            f"{images_needed(rate)}; give more fakes, or a larger rate"
         )
     # NaN sorts last, so no fake without a score is below a candidate.
-    may_miss = bisect_right(range(len(fakes) + 1), rate, key=lambda count: bound(count, len(fakes))) - 1
+    may_miss = bisect_right(range(len(fakes) + 1), rate, key=lambda count: upper_bound(count, len(fakes))) - 1
     candidates = np.unique(reals[~np.isnan(reals)])
     kept: Floats = candidates[np.searchsorted(np.sort(fakes), candidates, side="right") <= may_miss]
     if not len(kept):
@@ -156,15 +126,16 @@ def _allowed(kept: Floats, thresholds: Thresholds) -> float:
     return float(allowed[-1])
 
 
-def _figures(evaluated: Evaluated, cleared: Truths) -> Figures:
-    fake = evaluated.is_fake
+def _figures(whole: Evaluated, once: Evaluated, cleared: Truths) -> Figures:
+    fake = once.is_fake
     return Figures(
-        evaluated.name, len(fake), int((~evaluated.decided).sum()), share(cleared[fake]), share(cleared[~fake])
-    )
+        whole.name, len(fake), len(whole.predictions) - len(fake), int((~once.decided).sum()), share(cleared[fake]),
+        share(cleared[~fake]),
+    )  # fmt: skip
 
 
-def _flagged(description: CascadeDescription, report_on: Evaluated, judged: Evaluated, up_to: float) -> Share:
-    """How many of the real images of REPORT that are cleared the judge would call fake."""
+def _flagged(description: CascadeDescription, report_on: Evaluated, cleared: Truths, judged: Evaluated) -> Share | None:
+    """How many of the `cleared` images of REPORT the judge would call fake. None: nothing is cleared."""
     checked_revision(description.judge, judged)
     by_judge = dict(
         zip(
@@ -173,28 +144,13 @@ def _flagged(description: CascadeDescription, report_on: Evaluated, judged: Eval
             strict=True,
         )
     )
-    cleared = (_scores(description, report_on) <= up_to) & ~report_on.is_fake
     wanted = [one.sha256 or one.image for one, there in zip(report_on.predictions, cleared, strict=True) if there]
-    known = np.array([by_judge[one] for one in wanted if one in by_judge], dtype=np.bool_)
-    if not len(known):
+    if missing := sum(one not in by_judge for one in wanted):
         raise ConfigurationError(
-            f"--judged: {judged.name} holds none of the {len(wanted)} real images of REPORT that are cleared; evaluate "
-            "the images of REPORT with the judge"
+            f"--judged: {judged.name} lacks {missing} of the {len(wanted)} real images of REPORT that are cleared; "
+            "evaluate all images of REPORT with the judge"
         )
-    return share(known)
-
-
-def _doubts(report: Figures, rule: ClearRule, wanted: Wanted) -> Iterator[str]:
-    if report.missed.images < (needed := images_needed(wanted.max_miss_rate)):
-        yield (f"REPORT is too small to show a miss rate of {wanted.max_miss_rate:g}: it has {report.missed.images} "
-               f"fakes, but {needed} of which none is cleared are needed")  # fmt: skip
-    if not report.cleared.count:
-        yield "no real image of REPORT is cleared: the cascade would save nothing"
-    if rule.judge_flags is None:
-        yield ("without --judged, the alarm about audited images takes each one that the judge flags for a fake: "
-               "give an evaluation of REPORT's images with the judge")  # fmt: skip
-    if rule.audit_share == 0:
-        yield "audit_share is 0: no cleared image is audited, and nobody will see if the promise is broken"
+    return share(np.array([by_judge[one] for one in wanted], dtype=np.bool_)) if wanted else None
 
 
 def _capped(kept: Floats, up_to: float) -> Iterator[str]:

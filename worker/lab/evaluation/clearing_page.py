@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from worker.detector.description import CascadeDescription
 from worker.lab.evaluation.calibrate import scores
-from worker.lab.evaluation.clearing import Cleared
+from worker.lab.evaluation.cleared import Cleared
 from worker.lab.evaluation.evaluated import Evaluated
 from worker.lab.evaluation.page import FAKE, REAL, SOFT, inline_svg, write_page
 from worker.lab.evaluation.thresholds import Share
@@ -18,7 +18,7 @@ from worker.lab.evaluation.thresholds import Share
 
 def as_json(found: Cleared) -> dict[str, Any]:
     """Returns the whole result, for json.dumps()."""
-    return asdict(found) | {"rule": found.rule.model_dump(mode="json")}
+    return asdict(found) | {"rule": found.rule.model_dump(mode="json"), "unseen_family": found.unseen_family}
 
 
 def as_lines(found: Cleared) -> Iterator[str]:
@@ -31,6 +31,8 @@ def as_lines(found: Cleared) -> Iterator[str]:
     yield f"  real images cleared: {_words(report.cleared)}"
     if found.judge_flags:
         yield f"  of these, the judge calls fake: {_words(found.judge_flags)}"
+    if found.unseen_family is not None:
+        yield f"the alarm cannot see a new family below {found.unseen_family:.3%} of the cleared images"
     yield f"without a score, and so not cleared: {found.fit.undecided} and {report.undecided}"
     yield (f"if {wanted.fake_share:.3g} of the images are fake, {found.share_cleared:.1%} are cleared, and the judge "
            f"sees {found.share_judged:.1%}, the audited sample of {found.rule.audit_share:.3g} included")  # fmt: skip

@@ -108,6 +108,20 @@ def _run(path: Path) -> dict[str, Any]:
         ) from None
 
 
+def distinct(evaluated: Evaluated) -> Evaluated:
+    """Returns the evaluation with one prediction of each content and label.
+
+    A prediction without a hash of its content is told from others by its name.
+    """
+    seen: set[tuple[str, bool]] = set()
+    chosen = []
+    for one in evaluated.predictions:
+        mark = (one.sha256 or one.image, one.is_fake)
+        chosen.append(mark not in seen)
+        seen.add(mark)
+    return _part(evaluated, chosen, evaluated.name)
+
+
 def split(evaluated: Evaluated, share: float, seed: int) -> tuple[Evaluated, Evaluated]:
     """Splits an evaluation in two, the first part with about `share` of the images.
 

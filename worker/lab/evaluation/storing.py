@@ -54,8 +54,9 @@ def store_sections(sections: dict[str, BaseModel], path: Path, settings: Setting
     wanted = described.model_copy(update=sections)
     load = stages_of(settings)
     own = parse_description(
-        source.text, where=source.where, overrides={}, load=lambda stage, name: load(stage, source.locate(name))
-    )
+        source.text, where=source.where, overrides={},
+        load=lambda stage, name: load(stage, source.locate_stage(stage, name)),
+    )  # fmt: skip
     if path.parent == source.base and not settings.model:
         described = described.model_copy(update={"model": own.model})  # the same text leads to the same place
     document = tomlkit.parse(source.text)
@@ -78,7 +79,7 @@ def _locate_stages(document: tomlkit.TOMLDocument, path: Path, source: Descripti
     if path.parent != source.base:
         for stage in STAGES:
             if (name := str(document[stage])).startswith("."):
-                document[stage] = source.locate(name)
+                document[stage] = source.locate_stage(stage, name)
 
 
 def _put(document: tomlkit.TOMLDocument, name: str, value: str | None) -> None:

@@ -38,6 +38,11 @@ def share(chosen: Truths) -> Share:
     return Share(count, images, count / images, float(interval.low), float(interval.high))
 
 
+def upper_bound(count: int, images: int) -> float:
+    """Returns the upper end of the exact one-sided 95 % interval of `count` / `images` (Clopper and Pearson 1934)."""
+    return float(binomtest(count, images, alternative="less").proportion_ci(LEVEL, method="exact").high)
+
+
 def images_needed(rate: float) -> int:
     """Returns how many images of a class must all be judged rightly to show an error rate of `rate` at 95 % confidence.
 
