@@ -89,16 +89,14 @@ def withdraw_stack(database: Database, wanted: str) -> KnownStack:
     with transaction(database) as session:
         _alone(session)
         in_use = [one for one in _known(session) if one.in_use]
-        found = [one for one in in_use if one.name == wanted or one.fingerprint == wanted]
+        found = [one for one in in_use if wanted in (one.name, one.fingerprint)]
         if not found and len(wanted) >= SHORTEST_PRINT:
             found = [one for one in in_use if one.fingerprint.startswith(wanted)]
         if not found:
             raise ConfigurationError(f"no stack {wanted} is in use; fakesweep stack --list shows those that are")
         if len(found) > 1:
             prints = ", ".join(one.fingerprint[:12] for one in found)
-            raise ConfigurationError(
-                f"{len(found)} stacks {wanted} are in use; give one of their fingerprints: {prints}"
-            )
+            raise ConfigurationError(f"{len(found)} stacks {wanted} are in use; give one of the fingerprints: {prints}")
         session.add(StackChoice(stack_id=found[0].id, in_use=False))
         return found[0]
 

@@ -25,9 +25,9 @@ $$
 """
 
 # A finding has a row for each stack in use that its own detector is part of. The newest choice of a stack says if it is
-# in use. The verdicts are those of the finding itself: its own, and its second opinions. So a later judgement changes no
-# finding. For a detector that the finding says nothing of, there is its newest verdict about the content, by the index
-# on sha256, detector_id and id.
+# in use. The verdicts are those of the finding itself: its own, and its second opinions. So a later judgement changes
+# no finding. For a detector that the finding says nothing of, there is its newest verdict about the content, by the
+# index on sha256, detector_id and id.
 _VIEW = """
 CREATE VIEW combined_scores AS
 SELECT f.partition, f.scan_id, f.uri, f.sha256, s.id AS stack_id, s.name AS stack, s.fingerprint AS stack_fingerprint,

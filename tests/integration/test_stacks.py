@@ -74,8 +74,8 @@ class Night:
         given = {
             "scan": SCAN, "uri": f"s3://b/{name}", "verdict": self.says(0, name, log_odds), "sha256": sha256_of(name),
             "opinions": None if also is None else json.dumps([
-                {"detector_id": self.ids[one], "verdict": "fake", "score": 0.9, "verdict_id": self.says(one, name, said)}
-                for one, said in also.items()
+                {"detector_id": self.ids[n], "verdict": "fake", "score": 0.9, "verdict_id": self.says(n, name, said)}
+                for n, said in also.items()
             ]),
         }  # fmt: skip
         with transaction(self.database) as session:
@@ -268,7 +268,7 @@ def test_an_earlier_stack_is_put_back_in_use(night: Night) -> None:
 def test_one_of_several_stacks_of_a_name_is_withdrawn_by_its_fingerprint(night: Night) -> None:
     for weight in (1.0, 2.0):
         store_stack(night.database, stack(weight, 1.0))
-    with pytest.raises(ConfigurationError, match="2 stacks both are in use; give one of their fingerprints: "):
+    with pytest.raises(ConfigurationError, match="2 stacks both are in use; give one of the fingerprints: "):
         withdraw_stack(night.database, "both")
     withdraw_stack(night.database, stack(2.0, 1.0).fingerprint)
     assert [one.in_use for one in known_stacks(night.database)] == [False, True]
