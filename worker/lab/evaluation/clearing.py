@@ -17,6 +17,7 @@ from worker.lab.evaluation.confidence import LEVEL
 from worker.lab.evaluation.disjoint import check_disjoint
 from worker.lab.evaluation.evaluated import Evaluated, Floats, Truths
 from worker.lab.evaluation.thresholds import Share, images_needed, share
+from worker.lab.evaluation.trained import learned
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def clear(
     return Cleared(
         wanted, rule, on_fit, on_report, images_needed(wanted.max_miss_rate), share_cleared,
         1 - share_cleared * (1 - rule.audit_share), flags,
-        warnings=(*alike, *unnamed(fit_on, report_on), *_doubts(on_report, rule, wanted), *_capped(kept, up_to)),
+        warnings=(*alike, *unnamed(fit_on, report_on), *learned(fit_on, report_on),
+                  *_doubts(on_report, rule, wanted), *_capped(kept, up_to)),
     )  # fmt: skip
 
 
