@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors import safe_open
@@ -58,9 +59,7 @@ class Tower:
         self.model.to(self._device, dtype).eval()
         self._pixels = Pixels(description)
         self._check(description.preprocessing.edge)
-        seen = {"preprocessing": description.preprocessing.revision, "input": description.input.model_dump(mode="json")}
-        whole = [_REVISION, self.checksum, description.dtype, seen]
-        self.key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+        self.key = features_key(self.checksum, description)
         """Identifies all that decides the features of a file."""
 
     def features(self, squares: Sequence[Image.Image]) -> Features:
@@ -88,6 +87,16 @@ class Tower:
         except (ValueError, RuntimeError) as error:
             cause = f"the tower refuses images as they are prepared ({line(error)})"
             raise refusal(cause, "correct the preprocessing") from error
+
+
+def features_key(checksum: str, description: ClassifierDescription, release: str = transformers.__version__) -> str:
+    """Returns what identifies the features of a tower with this checksum: 64 hexadecimal characters.
+
+    A `release` of transformers may compute them in another way.
+    """
+    seen = {"preprocessing": description.preprocessing.revision, "input": description.input.model_dump(mode="json")}
+    whole = [_REVISION, release, checksum, description.dtype, seen]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 def _load(folder: Path, layer: int | None) -> tuple[Any, int]:
