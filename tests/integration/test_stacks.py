@@ -304,6 +304,7 @@ def test_the_command_stores_and_the_report_shows(night: Night, database_url: str
     assert run("report", "night", "--output", page).returncode == 0
     assert "Combined: fake, score 0.991." in page.read_text()
     assert "&lt;both&gt;" in page.read_text()
+    assert "Another scan has the verdict of two." in page.read_text()
     assert f"<both>  {both.fingerprint}  in use  " in run("stack", "--list").stdout
     assert run("stack", "--withdraw", "<both>").stdout == f"<both> is withdrawn: {both.fingerprint}\n"
     listed = json.loads(run("stack", "--list", "--json").stdout)["stacks"]
