@@ -1,7 +1,7 @@
 """Says what each role of the database may do: `fakesweep roles` grants this and nothing else.
 
 Nobody but the owner may truncate a table, change findings, or change or delete what is append-only: verdicts, reviews,
-withdrawals, events, makers, stacks and replaced failures.
+withdrawals, events, makers, stacks, their choices and replaced failures.
 Partitions of `findings` and identity columns need no grants: a role that may write the table may also write them.
 """
 
@@ -82,6 +82,7 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     "replaced_failures": {PRODUCER: "SELECT"},
     # Only the owner decides what makes a combined score.
     "stacks": {PRODUCER: "SELECT"},
+    "stack_choices": {PRODUCER: "SELECT"},
     # It holds the secrets that sign webhooks. Only the owner adds endpoints; a sender disables one that is gone.
     "webhook_endpoints": {WEBHOOKS: "SELECT, UPDATE (disabled_at)"},
     # Triggers write it, with the owner's rights. INSERT: drift alarms, which no trigger sees.
@@ -158,7 +159,7 @@ FUNCTIONS: Mapping[str, tuple[Role, ...] | None] = {
     "reviewer_changed": (),
     "login_changed": (),
     "detector_changed": (),
-    "stack_added": (),
+    "stack_chosen": (),
     "failures_replaced": (),
     "findings_to_outbox": (),
     "review_to_outbox": (),

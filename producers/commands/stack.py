@@ -1,8 +1,8 @@
 """The command that combines several detectors into one score."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,19 +54,25 @@ def stack(
     seed: Annotated[int, typer.Option(help="The seed of the split.")] = 0,
     page: Annotated[Path | None, typer.Option(metavar="FILE.html", help="A page with the whole report.")] = None,
     store: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="Store this stack in the database, and do nothing else.")
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="Store this stack in the database and put it in use, also again."),
     ] = None,
+    withdraw: Annotated[
+        str | None, typer.Option(metavar="NAME|FINGERPRINT", help="Take this stored stack out of use.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Show the stored stacks, the newest choice first.")] = False,
     as_json: Json = False,
 ) -> None:
     """Combine several detectors into one score: fit it, say whether it helps, and store it.
 
     The detectors' evaluations are fitted on one set and measured on another. --store makes the combined score appear
-    in results, reports and the view combined_scores.
+    in results, reports and the view combined_scores. It takes a file that was fitted before. --withdraw undoes it.
     """
-    if store:
-        if evaluations or report or output or page or split is not None:
-            raise UsageError("--store takes a file that was fitted before, and nothing else")
-        _store(store, as_json=as_json)
+    chosen = [name for name, given in (("--store", store), ("--withdraw", withdraw), ("--list", list_)) if given]
+    if chosen:
+        if len(chosen) > 1 or evaluations or report or output or page or split is not None:
+            raise UsageError(f"{chosen[0]} works on stacks that were fitted before: give nothing else")
+        _stored(store, withdraw, as_json=as_json)
         return
     if not evaluations or not output:
         raise UsageError("give two evaluations or more and --output FILE.toml, or --store FILE.toml")
@@ -112,13 +118,30 @@ def _fit(given: Given, *, as_json: bool) -> None:
     typer.echo(progress.printable(f"written to {given.output}"))
 
 
-def _store(file: Path, *, as_json: bool) -> None:
+def _stored(store: Path | None, withdraw: str | None, *, as_json: bool) -> None:
+    """Puts a stack in use, takes one out of use, or shows all."""
     from producers.reporting.progress import printable
-    from producers.stacks import read_stack, store_stack
+    from producers.stacks import known_stacks, read_stack, store_stack, withdraw_stack
 
-    stack = read_stack(file)
-    is_new = store_stack(open_database(environment()), stack)
+    stack = read_stack(store) if store else None
+    database = open_database(environment())
+    if stack:
+        is_new = store_stack(database, stack)
+        content: dict[str, Any] = {"stack": stack.name, "fingerprint": stack.fingerprint, "new": is_new}
+        lines = [f"{stack.name} is in use {'now' if is_new else 'already'}: {stack.fingerprint}"]
+    elif withdraw:
+        gone = withdraw_stack(database, withdraw)
+        content = {"stack": gone.name, "fingerprint": gone.fingerprint, "withdrawn": True}
+        lines = [f"{gone.name} is withdrawn: {gone.fingerprint}"]
+    else:
+        known = known_stacks(database)
+        content = {"stacks": [asdict(one) | {"since": one.since.isoformat()} for one in known]}
+        lines = [
+            f"{one.name}  {one.fingerprint}  {'in use' if one.in_use else 'withdrawn'}  {one.since:%Y-%m-%d %H:%M}"
+            for one in known
+        ]
     if as_json:
-        print_json({"stack": stack.name, "fingerprint": stack.fingerprint, "new": is_new})
+        print_json(content)
         return
-    typer.echo(printable(f"{stack.name} is {'stored' if is_new else 'there already'}: {stack.fingerprint}"))
+    for line in lines:
+        typer.echo(printable(line))

@@ -12,17 +12,18 @@ from worker.tables import Scan
 _PAGE = 1000
 _CONCERNED = text("SELECT EXISTS (SELECT FROM stacks WHERE detector_ids && CAST(:detectors AS bigint[]))")
 _NEWEST = text("""
-SELECT DISTINCT ON (uri) uri, stack, stack_fingerprint AS fingerprint, score, verdict FROM combined_scores
+SELECT DISTINCT ON (uri) uri, stack, stack_fingerprint AS fingerprint, score, verdict, from_elsewhere
+FROM combined_scores
 WHERE partition = :partition AND scan_id = :scan_id AND uri = ANY (:uris) AND missing = '{}'
-ORDER BY uri, stack_id DESC
+ORDER BY uri, choice_id DESC
 """)
 
 
 def with_combined(session: Session, scan: Scan, lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yields the lines of `fakesweep results`, with `combined` where a stack applies.
 
-    The newest stack applies. A line to which none applies stays as it is, and so do all lines of a scan whose detectors
-    are in no stack.
+    The stack that was stored last applies. A line to which none applies stays as it is, and so do all lines of a
+    scan whose detectors are in no stack.
     """
     if not session.execute(_CONCERNED, {"detectors": scan.detector_ids}).scalar():
         yield from lines

@@ -7,10 +7,12 @@ from typing import Any
 
 COLUMNS = ("uri", "external_id", "outcome", "verdict", "score", "answer", "explanation", "contradicts", "cut_off",
            "reason", "detail", "etag", "sha256", "width", "height", "detector", "reused_from", "attempts",
-           "decided_at", "c2pa", "declared", "stage", "first_score")  # fmt: skip
+           "decided_at", "c2pa", "declared", "stage", "first_score", "detectors_differ")  # fmt: skip
 
 _PROVENANCE = {"c2pa", "declared"}
 """Columns that are fields of `provenance`."""
+_OPTIONAL = {"detectors_differ"}
+"""Columns that rows without second opinions lack."""
 
 _OBEYED = ("=", "+", "-", "@", "\t", "\r", "\n")
 """A spreadsheet takes a cell that begins with one of these for a formula."""
@@ -33,7 +35,11 @@ def _csv(rows: Iterable[Iterable[object]]) -> str:
 
 
 def _cell(row: Mapping[str, Any], name: str) -> object:
-    value = (row["provenance"] or {}).get(name) if name in _PROVENANCE else row[name]
+    value: Any = row.get(name) if name in _OPTIONAL else _value(row, name)
     if name == "detector":
         value = value and value["name"]
     return f"'{value}" if isinstance(value, str) and value.startswith(_OBEYED) else value
+
+
+def _value(row: Mapping[str, Any], name: str) -> Any:
+    return (row["provenance"] or {}).get(name) if name in _PROVENANCE else row[name]

@@ -47,6 +47,11 @@ LEFT JOIN LATERAL ({newest_row("d.sha256")}) p ON true
 """  # noqa: S608 - constants
 
 
+def details_of(scan: Scan) -> str:
+    """Returns DETAILS, with the column `opinions` if the scan asks for second opinions."""
+    return _WITH_OPINIONS if scan.policy.get("also") else DETAILS
+
+
 def summary(database: Database, scan_id: UUID) -> dict[str, Any]:
     """A scan's counts and what it ran with, as `fakesweep status SCAN --json` prints them.
 
@@ -147,10 +152,9 @@ def rows(
         further = opinions.Opinions(session, scan)
         if disagreements and not scan.policy.get("also"):
             raise UsageError(f"scan {scan_id} asked for no second opinions: `fakesweep scan --also DETECTOR` does")
-        details = _WITH_OPINIONS if scan.policy.get("also") else DETAILS
         found = session.execute(
             text(
-                f"{details} WHERE d.partition = :partition AND d.scan_id = :scan_id {wanted}"
+                f"{details_of(scan)} WHERE d.partition = :partition AND d.scan_id = :scan_id {wanted}"
                 "ORDER BY d.partition, d.scan_id, d.uri"
             ),
             {"partition": scan.partition, "scan_id": scan.id, "verdicts": [str(verdict) for verdict in verdicts]},

@@ -25,6 +25,7 @@ from worker.errors import ConfigurationError
 from worker.images import decode
 from worker.lab.datasets.records import Cause
 from worker.lab.evaluation.perturbations import PERTURBATIONS
+from worker.lab.evaluation.trained import trained_on
 from worker.lab.training.recipe import HeadRecipe
 from worker.messages import Policy
 from worker.settings import Settings
@@ -99,6 +100,18 @@ def test_the_worker_gives_the_scores_that_were_learned(kind: str, llava: Path, c
     assert np.mean(right) > 0.9
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_scores_in_16_bits_are_those_that_were_learned(
+    dtype: str, clip: Path, colours: Path, tmp_path: Path
+) -> None:
+    """The tower is in 16 bits, and the head is not."""
+    learn(backbone(clip), colours, tmp_path / "out", HeadRecipe.model_validate({"dtype": dtype}))
+    detector = served(tmp_path / "out")
+    assert detector.description.dtype == dtype
+    found = sorted(one.log_odds or 0 for one in judged(detector, colours).values())
+    assert found == pytest.approx(learned_log_odds(tmp_path / "out"), abs=1e-4)
+
+
 def test_a_head_reads_the_layer_that_the_projector_reads_and_leaves_out_all_above(
     llava: Path, colours: Path, tmp_path: Path
 ) -> None:
@@ -135,6 +148,7 @@ def test_the_folder_says_what_it_is_and_whose_terms_apply(llava: Path, colours: 
     assert held_out
     assert record["log_loss"].keys() == {"0.0001", "0.001", "0.01", "0.1", "1", "10"}
     assert not (tmp_path / "out" / ".training").exists()
+    assert trained_on([tmp_path, tmp_path / "out"]) == (record["dataset"],)
 
 
 def test_the_pipeline_of_transformers_gives_the_same_score(clip: Path, colours: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What `results`, `status`, the report, and the retry say about second opinions."""
 
+import csv
+import io
 import json
 from pathlib import Path
 from uuid import uuid4
@@ -12,6 +14,8 @@ from producers.forgetting import find_picture, forget
 from producers.reporting import results
 from producers.reporting.opinions import agreement_of
 from producers.reporting.reports import write_report
+from producers.stacks import store_stack
+from tests.api import allowed
 from tests.integration.test_second_opinions import ALL_SAID, job, started
 from tests.processes import fakesweep
 from tests.second_opinions import DIFFER, FURTHER, IMAGES, Two
@@ -19,6 +23,8 @@ from worker.database import Database, transaction
 from worker.errors import UsageError
 from worker.messages import Policy
 from worker.moderate import moderate
+from worker.stacking import Stack, Weighted
+from worker.testing import scripted_description
 
 
 @pytest.fixture
@@ -36,6 +42,28 @@ def test_each_line_of_results_has_the_second_opinions(database: Database, two: T
         assert (lines[uri]["verdict"], one["verdict"], lines[uri]["detectors_differ"]) == (verdict, further, differs)
         assert (one["detector"], one["missing"]) == (FURTHER, False)
     assert lines["s3://b/red"]["second_opinions"][0]["score"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_findings_of_the_api_have_second_opinions_and_the_combined_score(database: Database, two: Two) -> None:
+    scan = started(database)
+    moderate(job(scan), uuid4(), two.parts())
+    detectors = [
+        Weighted(name=one.name, fingerprint=one.fingerprint, weight=1.0)
+        for one in (scripted_description(), scripted_description(name=FURTHER))
+    ]
+    assert store_stack(database, Stack(name="both", offset=0.0, fake_from=0.9, real_to=0.1, detectors=tuple(detectors)))
+    client = allowed(database)
+    items = {one["uri"]: one for one in client.get(f"/scans/{scan.id}/findings").json()["items"]}
+    lines = {line["uri"]: line for line in results.rows(database, scan.id)}
+    assert items.keys() == lines.keys() == IMAGES.keys()
+    for uri, item in items.items():
+        for field in ("second_opinions", "detectors_differ", "combined"):
+            assert item[field] == lines[uri][field], (uri, field)
+    assert {uri for uri, item in items.items() if item["detectors_differ"]} == DIFFER
+    assert items["s3://b/white"]["combined"]["verdict"] == "fake"
+    assert items["s3://b/white"]["combined"]["from_elsewhere"] == []
+    table = list(csv.DictReader(io.StringIO(client.get(f"/scans/{scan.id}/findings?format=csv").text)))
+    assert {row["uri"] for row in table if row["detectors_differ"] == "True"} == DIFFER
 
 
 def test_disagreements_alone(database: Database, two: Two) -> None:

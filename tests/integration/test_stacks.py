@@ -4,6 +4,7 @@ import json
 import math
 import random
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 
 from producers.reporting import results
-from producers.stacks import read_stack, store_stack
+from producers.stacks import known_stacks, read_stack, store_stack, withdraw_stack
 from tests.processes import fakesweep
 from tests.reviewing import sha256_of
 from worker.database import Database, transaction
@@ -37,8 +38,9 @@ INSERT INTO verdicts (sha256, detector_id, uri, width, height, explain, answer, 
 VALUES (:sha256, :detector, 's3://b/x', 640, 480, 'all', 'fake', 0.9, :log_odds, '', false, 1, 1, 1) RETURNING id
 """
 _FINDING = """
-INSERT INTO findings (partition, scan_id, uri, outcome, verdict, score, verdict_id, sha256, attempts)
-VALUES ('scan_00000000000000000000000000000007', :scan, :uri, 'judged', 'fake', 0.9, :verdict, :sha256, 1)
+INSERT INTO findings (partition, scan_id, uri, outcome, verdict, score, verdict_id, sha256, attempts, opinions)
+VALUES ('scan_00000000000000000000000000000007', :scan, :uri, 'judged', 'fake', 0.9, :verdict, :sha256, 1,
+        CAST(:opinions AS jsonb))
 """
 _PRINTS = [scripted_description(name=name).fingerprint for name in NAMES]
 
@@ -67,14 +69,20 @@ class Night:
         with transaction(self.database) as session:
             return int(session.execute(text(_VERDICT), given).scalar_one())
 
-    def finds(self, name: str, log_odds: float | None = 2.0) -> None:
-        verdict = self.says(0, name, log_odds)
-        given = {"scan": SCAN, "uri": f"s3://b/{name}", "verdict": verdict, "sha256": sha256_of(name)}
+    def finds(self, name: str, log_odds: float | None = 2.0, also: Mapping[int, float | None] | None = None) -> None:
+        """Stores a finding of the first detector, with second opinions of others."""
+        given = {
+            "scan": SCAN, "uri": f"s3://b/{name}", "verdict": self.says(0, name, log_odds), "sha256": sha256_of(name),
+            "opinions": None if also is None else json.dumps([
+                {"detector_id": self.ids[n], "verdict": "fake", "score": 0.9, "verdict_id": self.says(n, name, said)}
+                for n, said in also.items()
+            ]),
+        }  # fmt: skip
         with transaction(self.database) as session:
             session.execute(text(_FINDING), given)
 
     def combined(self, columns: str = "stack, score, verdict, missing") -> list[tuple[Any, ...]]:
-        query = f"SELECT {columns} FROM combined_scores WHERE scan_id = :scan ORDER BY uri, stack_id"
+        query = f"SELECT {columns} FROM combined_scores WHERE scan_id = :scan ORDER BY uri, choice_id"
         with transaction(self.database) as session:
             return [tuple(row) for row in session.execute(text(query), {"scan": SCAN})]
 
@@ -109,7 +117,7 @@ def test_the_database_computes_what_python_does(database: Database) -> None:
         assert session.execute(query, some).scalar() is None
 
 
-def test_a_finding_has_the_combined_score_of_the_newest_verdicts(night: Night) -> None:
+def test_without_second_opinions_the_newest_verdicts_of_the_others_stand_in(night: Night) -> None:
     night.finds("a", 2.0)
     night.finds("b", -3.0)
     night.says(1, "a", -50.0)
@@ -124,6 +132,31 @@ def test_a_finding_has_the_combined_score_of_the_newest_verdicts(night: Night) -
     assert store_stack(night.database, middle)
     assert [row[:3:2] for row in night.combined()][:2] == [("both", "fake"), ("careful", "uncertain")]
     assert night.combined("sha256, stack_fingerprint")[1] == (sha256_of("a"), middle.fingerprint)
+    assert night.combined("from_elsewhere") == [(["two"],)] * 4
+
+
+def test_a_later_judgement_changes_no_finding(night: Night) -> None:
+    night.finds("a", 2.0, {1: 1.5})
+    night.finds("b", 2.0, {1: None})
+    store_stack(night.database, stack(0.5, 2.0))
+    before = night.combined("score, verdict, missing, from_elsewhere")
+    expected = stacked_score(-0.25, [0.5, 2.0], [2.0, 1.5])
+    assert before == [(pytest.approx(expected), "fake", [], []), (None, "uncertain", [], [])]
+    shown = night.lines()["s3://b/a"]["combined"]
+    assert (shown["score"], shown["from_elsewhere"]) == (pytest.approx(expected), [])
+    for name in ("a", "b"):
+        night.says(0, name, -9.0)
+        night.says(1, name, -9.0)
+    assert night.combined("score, verdict, missing, from_elsewhere") == before
+
+
+def test_an_opinion_that_the_finding_lacks_comes_from_elsewhere(night: Night) -> None:
+    night.finds("a", 2.0, {1: 1.5})
+    night.says(2, "a", 3.0)
+    store_stack(night.database, stack(1.0, 1.0, 1.0))
+    assert night.combined("score, missing, from_elsewhere") == [
+        (pytest.approx(stacked_score(-0.25, [1, 1, 1], [2, 1.5, 3])), [], ["three"])
+    ]
 
 
 def test_what_is_missing_or_undecided_has_no_score(night: Night) -> None:
@@ -154,7 +187,7 @@ def test_results_have_the_newest_stack_that_covers_the_content(night: Night) -> 
     assert lines["s3://b/b"] == before["s3://b/b"]
     assert lines["s3://b/a"].pop("combined") == {
         "stack": "new", "fingerprint": stack(2.0, 1.0).fingerprint, "verdict": "fake",
-        "score": pytest.approx(stacked_score(-0.25, [2, 1], [2, 3])),
+        "score": pytest.approx(stacked_score(-0.25, [2, 1], [2, 3])), "from_elsewhere": ["two"],
     }  # fmt: skip
     assert lines == before
 
@@ -187,7 +220,10 @@ def test_a_stack_is_stored_once_and_never_changed(night: Night) -> None:
     both = stack(0.5, 2.0)
     assert store_stack(night.database, both)
     assert not store_stack(night.database, both)
-    for statement in ("UPDATE stacks SET name = 'x'", "DELETE FROM stacks", "TRUNCATE stacks"):
+    for statement in (
+        "UPDATE stacks SET name = 'x'", "DELETE FROM stacks", "TRUNCATE stacks",
+        "UPDATE stack_choices SET in_use = false", "DELETE FROM stack_choices", "TRUNCATE stack_choices",
+    ):  # fmt: skip
         with pytest.raises(DatabaseError, match="append-only"), transaction(night.database) as session:
             session.execute(text(statement))
     with transaction(night.database) as session:
@@ -196,6 +232,46 @@ def test_a_stack_is_stored_once_and_never_changed(night: Night) -> None:
     assert [(subject, details["fingerprint"], details["weights"]) for subject, details in events] == [
         ("both", both.fingerprint, [0.5, 2.0])
     ]
+
+
+def test_an_earlier_stack_is_put_back_in_use(night: Night) -> None:
+    night.finds("a", 2.0, {1: 3.0})
+    good, bad = stack(1.0, 1.0, name="good"), stack(0.1, 0.1, name="bad")
+
+    def shown() -> str | None:
+        line = night.lines()["s3://b/a"]
+        return line["combined"]["stack"] if "combined" in line else None
+
+    for one in (good, bad):
+        assert store_stack(night.database, one)
+    assert shown() == "bad"
+    assert store_stack(night.database, good)
+    assert shown() == "good"
+    assert [(one.name, one.in_use) for one in known_stacks(night.database)] == [("good", True), ("bad", True)]
+    assert withdraw_stack(night.database, good.fingerprint[:8]).name == "good"
+    assert shown() == "bad"
+    assert withdraw_stack(night.database, "bad").fingerprint == bad.fingerprint
+    assert shown() is None
+    assert night.combined() == []
+    with pytest.raises(ConfigurationError, match=r"no stack bad is in use; .*--list shows"):
+        withdraw_stack(night.database, "bad")
+    assert store_stack(night.database, bad)
+    assert shown() == "bad"
+    with transaction(night.database) as session:
+        events = session.execute(text("SELECT kind, subject FROM events WHERE kind LIKE 'stack%' ORDER BY id")).all()
+    assert [f"{kind} {subject}" for kind, subject in events] == [
+        "stack_added good", "stack_added bad", "stack_added good", "stack_withdrawn good", "stack_withdrawn bad",
+        "stack_added bad",
+    ]  # fmt: skip
+
+
+def test_one_of_several_stacks_of_a_name_is_withdrawn_by_its_fingerprint(night: Night) -> None:
+    for weight in (1.0, 2.0):
+        store_stack(night.database, stack(weight, 1.0))
+    with pytest.raises(ConfigurationError, match="2 stacks both are in use; give one of the fingerprints: "):
+        withdraw_stack(night.database, "both")
+    withdraw_stack(night.database, stack(2.0, 1.0).fingerprint)
+    assert [one.in_use for one in known_stacks(night.database)] == [False, True]
 
 
 def test_a_stack_of_unknown_detectors_is_refused(night: Night) -> None:
@@ -221,10 +297,17 @@ def test_the_command_stores_and_the_report_shows(night: Night, database_url: str
     done = run("stack", "--store", file, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"stack": "<both>", "fingerprint": both.fingerprint, "new": True}
-    assert run("stack", "--store", file).stdout == f"<both> is there already: {both.fingerprint}\n"
+    assert run("stack", "--store", file).stdout == f"<both> is in use already: {both.fingerprint}\n"
     missing = run("stack", "--store", tmp_path / "none.toml")
     assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
     assert "none.toml cannot be read" in missing.stderr
     assert run("report", "night", "--output", page).returncode == 0
     assert "Combined: fake, score 0.991." in page.read_text()
     assert "&lt;both&gt;" in page.read_text()
+    assert "Another scan has the verdict of two." in page.read_text()
+    assert f"<both>  {both.fingerprint}  in use  " in run("stack", "--list").stdout
+    assert run("stack", "--withdraw", "<both>").stdout == f"<both> is withdrawn: {both.fingerprint}\n"
+    listed = json.loads(run("stack", "--list", "--json").stdout)["stacks"]
+    assert [(one["name"], one["in_use"], one["detectors"]) for one in listed] == [("<both>", False, ["one", "two"])]
+    again = run("stack", "--withdraw", "<both>")
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)

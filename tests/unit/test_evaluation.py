@@ -13,10 +13,13 @@ from tests.scripted_evaluation import scripted_parts
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError, StorageUnavailableError
 from worker.lab.datasets.faults import Faults, read_records
 from worker.lab.datasets.images import image_ref
+from worker.lab.evaluation.compare import compare
 from worker.lab.evaluation.evaluate import evaluate_detector, evaluate_records
+from worker.lab.evaluation.evaluated import read_evaluated
 from worker.lab.evaluation.journal import Journal, read_predictions
 from worker.lab.evaluation.perturbations import CLEAN, PERTURBATIONS
 from worker.lab.evaluation.run import judge_records
+from worker.lab.evaluation.trained import learned
 from worker.messages import Explain
 from worker.settings import Settings
 from worker.testing import InMemoryImageStore, ScriptedEngine
@@ -265,6 +268,19 @@ def test_another_spelling_of_a_folder_is_the_same_evaluation(again: str, tmp_pat
     dataset = write_dataset(tmp_path / "set")
     evaluate(dataset, tmp_path / "out", images=str(tmp_path / "set"))
     assert evaluate(dataset, tmp_path / "out", images=again.format(tmp_path / "set"))["images"] == str(tmp_path / "set")
+
+
+def test_an_evaluation_names_the_datasets_that_its_detector_was_trained_on(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "set")
+    digest = hashlib.sha256(dataset.read_bytes()).hexdigest()
+    evaluate(dataset, tmp_path / "plain")
+    evaluate(dataset, tmp_path / "trained", trained_on=(digest,))
+    plain, trained = (read_evaluated(tmp_path / name) for name in ("plain", "trained"))
+    assert "trained_on" not in json.loads((tmp_path / "plain" / "run.json").read_text())
+    assert not list(learned(plain))
+    (warning,) = learned(trained, plain)
+    assert warning.startswith(f"{tmp_path}/trained is on the dataset that scripted was trained on")
+    assert warning in compare(trained, plain).warnings
 
 
 def test_the_output_is_checked_before_the_detector_is_loaded(tmp_path: Path) -> None:

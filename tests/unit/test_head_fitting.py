@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -43,6 +44,16 @@ def test_the_weights_contain_the_standardisation() -> None:
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.5, max_iter=1000))
     expected = model.fit(features.astype(np.float64), IS_FAKE).decision_function(features.astype(np.float64))
     np.testing.assert_allclose(head.log_odds(features), expected, atol=1e-6)
+
+
+def test_a_fold_is_standardised_by_what_it_learns_from() -> None:
+    features = CHANCE.normal(size=(IMAGES, 2)).astype(np.float32)
+    features[7] = 500  # in a fold that does not learn from it, it must not squeeze the others
+    recipe = HeadRecipe(inverse_regularisation=(0.01,))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01))
+    folds = folds_of(IS_FAKE, NAMES, recipe.folds, 0)
+    scores = cross_val_score(model, features.astype(np.float64), IS_FAKE, scoring="neg_log_loss", cv=folds)
+    assert fit_head(features, IS_FAKE, NAMES, recipe, 0).log_losses == {0.01: pytest.approx(-scores.mean(), abs=1e-6)}
 
 
 def test_the_regularisation_is_what_other_images_want() -> None:

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.detector.description import Preprocessing
+from worker.detector.description import ClassifierDescription, Labels, Preprocessing
 from worker.errors import ImageError, Reason, StorageUnavailableError
 from worker.images import SizeLimits
 from worker.lab.datasets.records import Cause, Fault, Record
 from worker.lab.evaluation.perturbations import CLEAN, PERTURBATIONS
 from worker.lab.training.head.cache import SAVED_AT_ONCE, FeatureCache
 from worker.lab.training.head.seeing import Changes, changes_of, show_all
+from worker.lab.training.head.tower import features_key
 from worker.lab.training.recipe import HeadRecipe
 from worker.lab.training.squares import ImageSource
 from worker.testing import InMemoryImageStore, ScriptedTower
@@ -107,7 +108,36 @@ def test_a_damaged_file_costs_only_time(tmp_path: Path, damage: bytes | None) ->
 
 def test_features_of_another_width_are_not_used(tmp_path: Path) -> None:
     shown(ScriptedTower(), FeatureCache(tmp_path, 3))
-    assert len(FeatureCache(tmp_path, 4)) == 0
+    assert (CONTENTS[0], CLEAN) not in FeatureCache(tmp_path, 4)
+
+
+def test_only_the_features_that_are_asked_for_are_loaded(tmp_path: Path) -> None:
+    shown(ScriptedTower(), FeatureCache(tmp_path, 3))
+    cache = FeatureCache(tmp_path, 3)
+    assert (len(cache), cache.loaded) == (12, 0)
+    np.testing.assert_allclose(cache[CONTENTS[4], CLEAN], [40 / 255, 0, 1], atol=1e-6)
+    assert cache.loaded == 1
+    with pytest.raises(KeyError):
+        cache["0" * 64, CLEAN]
+    assert cache.loaded == 1
+
+
+def test_a_file_that_is_damaged_in_the_middle_costs_only_time(tmp_path: Path) -> None:
+    shown(ScriptedTower(), FeatureCache(tmp_path, 3))
+    (file,) = tmp_path.glob("*.npz")
+    content = bytearray(file.read_bytes())
+    first = np.float32(10 / 255).tobytes()
+    content[content.index(first)] ^= 1
+    file.write_bytes(content)
+    tower = ScriptedTower()
+    shown(tower, FeatureCache(tmp_path, 3))
+    assert tower.seen == 12
+
+
+def test_another_release_of_transformers_has_features_of_its_own() -> None:
+    description = ClassifierDescription(name="a", model="a", labels=Labels(fake=("fake",)))
+    assert features_key("0" * 64, description) == features_key("0" * 64, description)
+    assert features_key("0" * 64, description, "4.0") != features_key("0" * 64, description, "5.0")
 
 
 def test_unreadable_images_are_told_also_if_they_are_held_out(tmp_path: Path) -> None:

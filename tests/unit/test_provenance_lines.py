@@ -43,10 +43,11 @@ def test_everything_that_a_file_says_is_shown() -> None:
 
 
 def test_csv_has_the_state_and_the_declaration() -> None:
+    empty = dict.fromkeys(("detector", "stage", "first_score"))
     row = dict.fromkeys(("uri", "external_id", "outcome", "verdict", "score", "answer", "explanation", "contradicts",
-                         "cut_off", "reason", "detail", "etag", "sha256", "width", "height", "detector", "reused_from",
-                         "attempts", "decided_at"), "x") | {"detector": None}  # fmt: skip
+                         "cut_off", "reason", "detail", "etag", "sha256", "width", "height", "reused_from",
+                         "attempts", "decided_at"), "x") | empty  # fmt: skip
     read = ReadProvenance("1", Provenance(Credentials(C2paState.UNTRUSTED), generator=Generator("ComfyUI"))).row()
     names, *rows = "".join(csv_pieces([[row | {"provenance": read}, row | {"provenance": None}]])).splitlines()
-    assert names.endswith("decided_at,c2pa,declared")
-    assert [one.rpartition("x,")[2] for one in rows] == ["untrusted,generated", ","]
+    assert names.endswith("decided_at,c2pa,declared,stage,first_score,detectors_differ")
+    assert [one.rpartition("x,")[2] for one in rows] == ["untrusted,generated,,,", ",,,,"]

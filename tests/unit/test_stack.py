@@ -17,6 +17,7 @@ from worker.lab.evaluation.joint import Joint, divided, in_order, join
 from worker.lab.evaluation.predictions import Prediction
 from worker.lab.evaluation.stack import Stacked, stack
 from worker.lab.evaluation.stack_fit import fit_weights
+from worker.lab.evaluation.stack_page import as_lines
 from worker.stacking import MOST
 from worker.testing import scripted_description
 
@@ -107,10 +108,15 @@ def test_an_image_is_undecided_if_any_detector_is() -> None:
 
 
 def test_a_stack_that_is_often_undecided_loses_to_its_best_detector() -> None:
-    """The second detector is the best one, and the first one is undecided on half of the images."""
-    found = stacked(joint(1000, 1, [0.3, 2], undecided=0.5), joint(1000, 2, [0.3, 2], undecided=0.5))
+    """Where it is decided, the stack is better. But the first detector is undecided on half of the images."""
+    found = stacked(joint(2000, 1, [1, 1.2], undecided=0.5), joint(2000, 2, [1, 1.2], undecided=0.5))
     assert found.gain.best == "two"
-    assert any("two alone is right more often than the stack" in one for one in found.warnings)
+    assert found.gain.roc_auc.low > 0
+    assert not found.gain.helps
+    share = found.report.undecided / 2000
+    said = f"two alone is right more often than the stack, which is undecided on {share:.1%} of the images"
+    assert list(as_lines(found))[-1] == said
+    assert f"{said}: use that detector" in found.warnings
 
 
 def test_a_useless_detector_gets_nearly_no_weight() -> None:
@@ -121,12 +127,22 @@ def test_a_useless_detector_gets_nearly_no_weight() -> None:
     assert any("the stack is not shown to be better than one alone" in one for one in found.warnings)
 
 
-def test_a_detector_that_is_wrong_gets_no_weight() -> None:
-    found = stacked(joint(1000, 1, [1, -1]), joint(1000, 2, [1, -1]))
-    assert found.stack.detectors[1].weight == 0
-    assert "two adds nothing here: its weight is 0" in "\n".join(found.warnings)
+def test_if_one_detector_alone_helps_there_is_no_stack() -> None:
+    with pytest.raises(ConfigurationError, match="one alone is as good as a stack: the weight of two is 0"):
+        stacked(joint(1000, 1, [1, -1]), joint(1000, 2, [1, -1]))
     with pytest.raises(ConfigurationError, match="no detector gives fakes higher log-odds"):
         stacked(joint(1000, 1, [-1, -1]), joint(1000, 2, [1, 1]))
+
+
+def test_a_detector_that_is_wrong_is_left_out_and_the_others_are_fitted_again() -> None:
+    """The first one is wrong, and often undecided. Both end with it."""
+    fit, report = (joint(1000, seed, [-1, 1, 0.7], undecided=0.5) for seed in (1, 2))
+    found = stacked(fit, report)
+    assert [one.name for one in found.stack.detectors] == ["two", "three"]
+    assert "one adds nothing here: its weight is 0, so the stack leaves it out" in found.warnings
+    assert (found.fit.undecided, found.report.undecided, found.stack.images) == (0, 0, 1000)
+    fit, report = (replace(one, members=one.members[1:]) for one in (fit, report))
+    assert found.stack == stacked(fit, report).stack
 
 
 def test_detectors_that_say_the_same_share_the_weight() -> None:
@@ -165,6 +181,14 @@ def test_doubtful_results_cause_warnings() -> None:
     assert "REPORT: 2 predictions do not name the content of their image" in warnings(
         both(BOTH, "one", "two"), join([of("one", MORE), of("two", unhashed)], role="REPORT")
     )
+
+
+def test_a_set_that_a_detector_was_trained_on_causes_a_warning() -> None:
+    fit = join([of("one", BOTH, dataset="d1", trained_on=("d1",)), of("two", BOTH, dataset="d1")], role="FIT")
+    report = join([of("one", MORE, dataset="d2", trained_on=("d1",)), of("two", MORE, dataset="d2")], role="REPORT")
+    told = [one for one in stacked(fit, report, false_positive_rate=0.5).warnings if "trained on" in one]
+    (warning,) = told
+    assert warning.startswith("one is on the dataset that one was trained on, so its figures are too good: evaluate it")
 
 
 # The sets

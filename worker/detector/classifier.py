@@ -11,6 +11,7 @@ import structlog
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 from transformers import AutoModelForImageClassification
 
 from worker.detector.description import ClassifierDescription, Device, InputFit
@@ -191,12 +192,28 @@ def load_classifier(description: ClassifierDescription, folder: Path) -> Any:
     """Returns the model, ready to judge on the CPU. Raises ConfigurationError if transformers cannot load it."""
     try:
         with quiet_transformers():
-            model = AutoModelForImageClassification.from_pretrained(folder, dtype=getattr(torch, description.dtype))
+            model = AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ConfigurationError(
             f"FAKESWEEP_MODEL: transformers cannot load {folder} ({line(error)}); fetch it again"
         ) from error
-    return model.eval()
+    return _in_format(model.eval(), getattr(torch, description.dtype))
+
+
+def _in_format(model: Any, dtype: torch.dtype) -> Any:
+    """Returns the model with its numbers in this format, but a last linear layer in float32.
+
+    16 bits would round its weights and its sum. The head that `train` learns has a large bias, because it has the
+    standardisation of the features in it, and its scores would change by much.
+    """
+    last = getattr(model, "classifier", None)
+    if dtype is torch.float32 or not isinstance(last, nn.Linear):
+        return model.to(dtype)
+    exact = {name: one.clone() for name, one in last.state_dict().items()}
+    model.to(dtype)
+    last.float().load_state_dict(exact)
+    last.register_forward_pre_hook(lambda _layer, given: tuple(one.float() for one in given))
+    return model
 
 
 def _device(wanted: Device) -> str:

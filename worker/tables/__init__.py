@@ -33,7 +33,7 @@ from worker.tables.reviews import (
 )
 from worker.tables.scans import MessageTry, Repaired, Scan, ScanStatus, Suspect, Unpublished
 from worker.tables.similarity import ContentHash
-from worker.tables.stacks import StoredStack
+from worker.tables.stacks import StackChoice, StoredStack
 from worker.tables.webhooks import MessageState, OutboxMessage, WebhookEndpoint, WebhookKind
 
 __all__ = [
@@ -75,6 +75,7 @@ __all__ = [
     "Scope",
     "SecondLook",
     "Skip",
+    "StackChoice",
     "Stage",
     "Statement",
     "StoredObject",

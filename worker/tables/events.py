@@ -44,6 +44,7 @@ class EventKind(StrEnum):
     DETECTOR_ADDED = "detector_added"
     DETECTOR_CHANGED = "detector_changed"
     STACK_ADDED = "stack_added"
+    STACK_WITHDRAWN = "stack_withdrawn"
     FORGOTTEN = "forgotten"
     AUDIT_BUILT = "audit_built"
 

@@ -10,6 +10,8 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import text
 
 from producers.reporting import results
+from producers.reporting.combined import with_combined
+from producers.reporting.opinions import Opinions
 from producers.web.api.forms import MEDIA_TYPES, Form, wanted, written
 from producers.web.api.models import ApiUri, Finding, strictly
 from producers.web.api.paging import LINKED, MAX_PAGE, PAGE, Page, link, linked, next_page
@@ -20,6 +22,8 @@ from worker.tables import Outcome, Scan, Verdict
 
 TIMEOUT_S = 30
 """A page that takes longer, because few findings match its filter, fails as if the database were away."""
+
+_NONE = {"second_opinions": [], "detectors_differ": False, "combined": None}
 
 DESCRIBED: dict[int | str, dict[str, Any]] = {
     200: LINKED
@@ -130,7 +134,7 @@ def _all(database: Database, scan: Scan, filters: Filters, after: str | None) ->
 
 
 def read(database: Database, scan: Scan, filters: Filters, after: str | None, limit: int) -> list[dict[str, Any]]:
-    """Returns findings by uri, as `fakesweep results` writes them."""
+    """Returns findings by uri, as `fakesweep results` writes them. All have `second_opinions` and `combined`."""
     given = {"verdict": filters.verdict, "outcome": filters.outcome, "reason": filters.reason}
     conditions = [f"d.{name} = :{name}" for name, value in given.items() if value is not None]
     conditions += ["d.uri > :after"] if after is not None else []
@@ -139,7 +143,11 @@ def read(database: Database, scan: Scan, filters: Filters, after: str | None, li
     with transaction(database) as session:
         session.execute(text(f"SET LOCAL statement_timeout = '{TIMEOUT_S}s'"))
         rows = session.execute(
-            text(f"{results.DETAILS} WHERE {query} ORDER BY d.partition, d.scan_id, d.uri LIMIT :limit"),
+            text(f"{results.details_of(scan)} WHERE {query} ORDER BY d.partition, d.scan_id, d.uri LIMIT :limit"),
             values,
         )
-        return [results.finding(row) for row in rows.mappings()]
+        further = Opinions(session, scan)
+        found = [
+            _NONE | results.finding(row) | further.of(row["verdict"], row.get("opinions")) for row in rows.mappings()
+        ]
+        return list(with_combined(session, scan, found))

@@ -167,6 +167,27 @@ class ProvenanceRead(BaseModel):
     says: dict[str, Any] | None = Field(description="All that was read.")
 
 
+class SecondOpinion(BaseModel):
+    """What a further detector says about the image."""
+
+    detector: str
+    verdict: Verdict | None = Field(description="By the detector's own thresholds. Null if it is missing.")
+    score: float | None
+    missing: bool = Field(description="Whether no worker with this detector has judged the image in this scan.")
+
+
+class Combined(BaseModel):
+    """One score of several detectors, by a stack."""
+
+    stack: str = Field(description="The stack's name.")
+    fingerprint: str = Field(description="The stack's fingerprint.")
+    score: float | None = Field(description="P(fake) between 0 and 1; null if a detector was undecided.")
+    verdict: Verdict
+    from_elsewhere: list[str] = Field(
+        description="Detectors whose verdict is not of this scan: their newest one stands in, so the score may change."
+    )
+
+
 class Finding(BaseModel):
     """What was found at a uri."""
 
@@ -186,6 +207,11 @@ class Finding(BaseModel):
         "judge, or audit (the judge, to check what the first stage would have cleared). Null for other detectors."
     )
     first_score: float | None = Field(description="What the first stage of a cascade said; null for other detectors.")
+    second_opinions: list[SecondOpinion] = Field(description="Of further detectors, if the scan asks for some.")
+    detectors_differ: bool = Field(description="Whether one of its detectors says fake and another one real.")
+    combined: Combined | None = Field(
+        description="The score of the stack that was stored last, of those in use. Null if none applies."
+    )
     reason: str | None = Field(description="Why it failed, such as not_found. New codes may appear.")
     detail: str | None
     etag: str | None

@@ -13,6 +13,7 @@ from worker.lab.evaluation.evaluated import Evaluated, Floats
 from worker.lab.evaluation.fitting import Method, fit
 from worker.lab.evaluation.reliability import Reliability, reliability
 from worker.lab.evaluation.thresholds import Share, choose_thresholds, images_needed, share
+from worker.lab.evaluation.trained import learned
 
 ENOUGH_FOR_ISOTONIC = 1000
 """With fewer images, isotonic regression overfits, and a sigmoid does better (Niculescu-Mizil and Caruana 2005)."""
@@ -107,7 +108,8 @@ def calibrate(description: DetectorDescription, fit_on: Evaluated, report_on: Ev
         real_images_needed=images_needed(wanted.false_positive_rate),
         fingerprint_before=revision and pinned.fingerprint,
         fingerprint_after=revision and pinned.model_copy(update={"calibration": calibration}).fingerprint,
-        warnings=(*alike, *unnamed(fit_on, report_on), *_doubts(on_fit, on_report, wanted)),
+        warnings=(*alike, *unnamed(fit_on, report_on), *learned(fit_on, report_on),
+                  *_doubts(on_fit, on_report, wanted)),
     )  # fmt: skip
 
 

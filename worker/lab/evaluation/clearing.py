@@ -16,6 +16,7 @@ from worker.lab.evaluation.cleared import Cleared, Figures, Wanted, doubts
 from worker.lab.evaluation.disjoint import check_disjoint
 from worker.lab.evaluation.evaluated import Evaluated, Floats, Truths, distinct
 from worker.lab.evaluation.thresholds import Share, images_needed, share, upper_bound
+from worker.lab.evaluation.trained import learned
 
 
 def clear(
@@ -46,7 +47,7 @@ def clear(
         wanted, rule, fit, report, images_needed(wanted.max_miss_rate), share_cleared,
         1 - share_cleared * (1 - rule.audit_share), flags,
     )  # fmt: skip
-    warnings = (*alike, *unnamed(fit_on, report_on), *doubts(found), *_capped(kept, up_to))
+    warnings = (*alike, *unnamed(fit_on, report_on), *learned(fit_on, report_on), *doubts(found), *_capped(kept, up_to))
     return replace(found, warnings=warnings)
 
 

@@ -12,6 +12,7 @@ from worker.lab.evaluation.evaluated import Evaluated
 from worker.lab.evaluation.figures import rights
 from worker.lab.evaluation.paired import difference_interval, holm, mcnemar
 from worker.lab.evaluation.predictions import Prediction
+from worker.lab.evaluation.trained import learned
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ def winner(of: Duel, p: float) -> str | None:
 
 
 def _warnings(a: Evaluated, b: Evaluated, pairs: Iterable[Pair]) -> Iterator[str]:
+    yield from learned(a, b)
     known = all(pair.same_content for pair in pairs)
     same = "the compared images have the same content" if known else "not all contents could be compared"
     if a.dataset and b.dataset and a.dataset != b.dataset:

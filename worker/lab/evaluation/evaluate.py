@@ -23,6 +23,7 @@ from worker.lab.evaluation.plots import plots
 from worker.lab.evaluation.run import EvaluationParts, judge_records
 from worker.lab.evaluation.similarity import EMBEDDINGS
 from worker.lab.evaluation.summary import summarise
+from worker.lab.evaluation.trained import trained_on
 from worker.messages import Explain
 from worker.settings import Settings
 from worker.storage import open_stores
@@ -76,7 +77,7 @@ def evaluate_detector(
 
 
 def _detector(settings: Settings) -> dict[str, Any]:
-    """Returns the description with its true revision, and the function that starts it."""
+    """Returns the description with its true revision, the function that starts it, and what it was trained on."""
     supplied = supply_detector(load_description(settings), settings)
 
     def start() -> Detector:
@@ -88,7 +89,8 @@ def _detector(settings: Settings) -> dict[str, Any]:
             raise
         return detector
 
-    return {"description": supplied.description, "start": start}
+    known = trained_on(supplied.folders.values())
+    return {"description": supplied.description, "start": start, "trained_on": known}
 
 
 def evaluate_records(
@@ -121,7 +123,8 @@ def evaluate_records(
 def _about(dataset: Path, records: Sequence[Record], parts: EvaluationParts) -> dict[str, Any]:
     """Returns everything that a prediction depends on. run.json guards it, and metrics.json repeats it."""
     detector = parts.description.identity | {"fingerprint": parts.description.fingerprint}
-    return {"detector": detector, **_asked(dataset, records, parts.images, parts.explain)}
+    known = {"trained_on": list(parts.trained_on)} if parts.trained_on else {}
+    return {"detector": detector, **known, **_asked(dataset, records, parts.images, parts.explain)}
 
 
 def _asked(dataset: Path, records: Sequence[Record], images: str, explain: Explain) -> dict[str, Any]:

@@ -31,7 +31,8 @@ class Evaluated:
     `perturbed` counts predictions of changed images, which are left out. The other fields are from the evaluation's
     run.json, and None if there is none: `detector` has the columns of `detectors` and the `fingerprint`; `dataset`
     is its SHA-256, and `dataset_name` the name of its file or folder; `images` is the folder or s3://bucket/prefix
-    under which the images are; `explain` says for which images reasons were asked.
+    under which the images are; `explain` says for which images reasons were asked; `trained_on` has the SHA-256 of the
+    datasets that the detector was trained on, as far as that is known.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Evaluated:
     images: str | None = None
     explain: str | None = None
     dataset_name: str | None = None
+    trained_on: tuple[str, ...] = ()
 
     @cached_property
     def log_odds(self) -> Floats:
@@ -99,7 +101,8 @@ def _run(path: Path) -> dict[str, Any]:
         run = json.loads(file.read_text(encoding="utf-8"))
         dataset = run["dataset"]
         return {"detector": run["detector"], "dataset": dataset["sha256"], "dataset_name": dataset.get("name"),
-                "images": run["images"], "explain": run.get("explain")}  # fmt: skip
+                "images": run["images"], "explain": run.get("explain"),
+                "trained_on": tuple(run.get("trained_on", ()))}  # fmt: skip
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:

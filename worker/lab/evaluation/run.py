@@ -45,6 +45,8 @@ class EvaluationParts:
     threads: int = 4
     """How many calls of the engine run at once. vLLM batches over all of them."""
     limits: SizeLimits = DEFAULT_LIMITS
+    trained_on: tuple[str, ...] = ()
+    """The SHA-256 of the datasets that the detector was trained on, as far as that is known."""
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,21 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
 
 from worker.detector.description import Thresholds
+from worker.errors import ConfigurationError
 from worker.lab.evaluation.calibrate import Figures, Wanted, check_both_classes, figures, rates_in_doubt
 from worker.lab.evaluation.evaluated import Floats
-from worker.lab.evaluation.joint import Joint, check_apart, in_order, unproven
+from worker.lab.evaluation.joint import FEWEST, Joint, check_apart, in_order, unproven
 from worker.lab.evaluation.reliability import Reliability, reliability
 from worker.lab.evaluation.stack_fit import check_any_helps, fit_weights
 from worker.lab.evaluation.stack_gain import RESAMPLES, Gain, gain, image_losses, roc_auc
 from worker.lab.evaluation.thresholds import choose_thresholds
+from worker.lab.evaluation.trained import learned
 from worker.stacking import Stack, Weighted, stacked_score
 
 EVENTS_FOR_EACH = 10
@@ -67,15 +69,14 @@ def stack(fit: Joint, report: Joint, wanted: Wanted, *, resamples: int = RESAMPL
     """Fits on one set and reports on the other. An image is undecided if any detector of the stack was undecided.
 
     All rates are shares of all images of a class. Raises ConfigurationError if the sets share an image, lack a class or
-    are of other detectors, or if nothing can be fitted, or no threshold is good enough.
+    are of other detectors, or if nothing can be fitted, fewer than two detectors help, or no threshold is good enough.
     """
     report = in_order(report, fit)
     alike = tuple(check_apart(fit, report))
     for role, joint in (("FIT", fit), ("REPORT", report)):
         check_both_classes(role, joint.as_one)
-    log_odds, is_fake = fit.log_odds[fit.decided], fit.is_fake[fit.decided]
-    offset, weights = fit_weights(log_odds, is_fake)
-    check_any_helps(weights)
+    fit, report, dropped = _helping(fit, report)
+    offset, weights = _fitted(fit)
     fitted, measured = (_scores(joint.log_odds, offset, weights) for joint in (fit, report))
     alone = tuple(_alone(number, weight, fit, report) for number, weight in enumerate(weights))
     best = min(range(len(alone)), key=lambda number: alone[number].fit_log_loss)
@@ -90,11 +91,37 @@ def stack(fit: Joint, report: Joint, wanted: Wanted, *, resamples: int = RESAMPL
     return Stacked(
         wanted, made, on_fit, on_report, alone, gained, (_left_out(fit), _left_out(report)),
         warnings=(
-            *alike, *unproven(fit, "FIT"), *unproven(report, "REPORT"),
+            *alike, *learned(*fit.members, *report.members), *unproven(fit, "FIT"), *unproven(report, "REPORT"),
+            *(f"{name} adds nothing here: its weight is 0, so the stack leaves it out" for name in dropped),
             *_doubts(fit, alone), *rates_in_doubt(on_fit, on_report, wanted),
             *_drift(fit, fitted, report, measured), *gained.doubts(),
         ),
     )  # fmt: skip
+
+
+def _helping(fit: Joint, report: Joint) -> tuple[Joint, Joint, tuple[str, ...]]:
+    """Returns both sets without the detectors whose weight is 0, and the names of these.
+
+    They would make images undecided and cost time, and change nothing else. Each fit leaves one or more out, until all
+    weights are above 0. Raises ConfigurationError if fewer than two detectors are left.
+    """
+    dropped: list[str] = []
+    while not all(weights := _fitted(fit)[1]):
+        check_any_helps(weights)
+        names = [str((one.detector or {})["name"]) for one in fit.members]
+        dropped += [name for name, weight in zip(names, weights, strict=True) if not weight]
+        kept = [number for number, weight in enumerate(weights) if weight]
+        if len(kept) < FEWEST:
+            raise ConfigurationError(
+                f"FIT: {names[kept[0]]} alone is as good as a stack: the weight of {' and '.join(dropped)} is 0; "
+                "no stack is written, so use this detector, or give other ones"
+            )
+        fit, report = (replace(one, members=tuple(one.members[number] for number in kept)) for one in (fit, report))
+    return fit, report, tuple(dropped)
+
+
+def _fitted(fit: Joint) -> tuple[float, tuple[float, ...]]:
+    return fit_weights(fit.log_odds[fit.decided], fit.is_fake[fit.decided])
 
 
 def _named(fit: Joint, alone: Sequence[Alone], offset: float, thresholds: Thresholds, on_report: Figures) -> Stack:
@@ -144,9 +171,6 @@ def _doubts(fit: Joint, alone: Sequence[Alone]) -> Iterator[str]:
     if rarer < (needed := EVENTS_FOR_EACH * len(alone)):
         yield (f"FIT is too small for {len(alone)} detectors: its rarer class has {rarer} images, "
                f"but {needed} are needed")  # fmt: skip
-    for one in alone:
-        if not one.weight:
-            yield f"{one.name} adds nothing here: its weight is 0; leave it out, because it costs time on every image"
     for (number, one), (other_number, other) in combinations(enumerate(alone), 2):
         if (likeness := _likeness(fit, number, other_number)) > ALIKE:
             yield (f"{one.name} and {other.name} say nearly the same (correlation {likeness:.2f} within the classes): "

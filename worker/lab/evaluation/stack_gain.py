@@ -47,18 +47,34 @@ class Gain:
 
     @property
     def helps(self) -> bool:
-        """Whether the stack is shown to tell fakes from real images better: the interval of the ROC AUC is above 0."""
-        return self.roc_auc.low > 0
+        """Whether the stack is shown to be better: the interval of the ROC AUC is above 0, and it does not lose too
+        much by being undecided.
+        """
+        return self.roc_auc.low > 0 and not self.loses
+
+    @property
+    def loses(self) -> bool:
+        """Whether the detector alone is right on more images, by McNemar's test. Undecided is wrong."""
+        return winner(self.duel, self.duel.p) == "B"
+
+    def sentence(self) -> str:
+        """Returns in one sentence whether the stack helps."""
+        if self.loses:
+            undecided = 1 - self.scored / self.duel.images
+            return (f"{self.best} alone is right more often than the stack, which is undecided on {undecided:.1%} of "
+                    "the images")  # fmt: skip
+        if self.helps:
+            return f"the stack is better than {self.best} alone on images like these"
+        return f"the stack is not shown to be better than {self.best} alone"
 
     def doubts(self) -> Iterator[str]:
         """Yields what somebody must know before they use the stack."""
         if self.roc_auc.high < 0:
             yield f"the stack is worse than {self.best} alone: use that detector"
+        elif self.loses:
+            yield f"{self.sentence()}: use that detector"
         elif not self.helps:
-            yield (f"the stack is not shown to be better than {self.best} alone: use that detector, or evaluate on "
-                   "more images")  # fmt: skip
-        if winner(self.duel, self.duel.p) == "B":
-            yield f"{self.best} alone is right more often than the stack, which is undecided if any detector is"
+            yield f"{self.sentence()}: use that detector, or evaluate on more images"
 
 
 def gain(stack: Evaluated, scores: Floats, best: Evaluated, best_scores: Floats, *, resamples: int) -> Gain:

@@ -68,14 +68,7 @@ def as_lines(stacked: Stacked) -> Iterator[str]:
     yield f"  real images called fake: {in_words(report.false_positives)}"
     yield f"  fakes called fake: {in_words(report.recall)}"
     yield f"  fakes called real: {in_words(report.missed)}"
-    yield verdict_on(stacked)
-
-
-def verdict_on(stacked: Stacked) -> str:
-    """Returns in one sentence whether the stack helps."""
-    if stacked.gain.helps:
-        return f"the stack is better than {stacked.gain.best} alone on images like these"
-    return f"the stack is not shown to be better than {stacked.gain.best} alone"
+    yield stacked.gain.sentence()
 
 
 def write_stack_page(stacked: Stacked, output: Path) -> None:
@@ -88,7 +81,7 @@ def write_stack_page(stacked: Stacked, output: Path) -> None:
         )
         for name, one in shown
     ]
-    sentence = verdict_on(stacked)
+    sentence = stacked.gain.sentence()
     write_page(
         "stack.html.j2", output, stacked=stacked, stack=stacked.stack, gain=stacked.gain, diagrams=diagrams, bins=BINS,
         sets=(("FIT", stacked.fit), ("REPORT", stacked.report)), helps=sentence[0].upper() + sentence[1:], alike=ALIKE,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from worker.lab.training.head.tower import Features
@@ -15,6 +16,7 @@ from worker.lab.training.recipe import HeadRecipe
 
 _MOST_STEPS = 3000
 """Of the optimiser. Without it, features of separable classes could take long at the weakest regularisation."""
+_C = "logisticregression__C"
 
 
 @dataclass(frozen=True)
@@ -41,28 +43,29 @@ def fit_head(
     """Returns the head for features of the shape (images, width), with images of both classes.
 
     `contents` say which rows are the same image: all its changed copies are in one fold, because a head would otherwise
-    be tested on images that it has learned. The standardisation of the features is a part of the weights.
+    be tested on images that it has learned. The standardisation of the features is a part of the weights. In
+    each fold, it is that of the images that are learned.
     """
-    scaler = StandardScaler()
-    scaled = scaler.fit_transform(features.astype(np.float64))
+    known = features.astype(np.float64)
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_MOST_STEPS))
     folds = folds_of(is_fake, contents, recipe.folds, seed)
     losses: dict[float, float] = {}
     if folds:
         search = GridSearchCV(
-            LogisticRegression(max_iter=_MOST_STEPS),
-            {"C": list(recipe.inverse_regularisation)},
+            model,
+            {_C: list(recipe.inverse_regularisation)},
             scoring="neg_log_loss",
             cv=folds,
             refit=False,
-        ).fit(scaled, is_fake)
+        ).fit(known, is_fake)
         found: dict[str, Any] = search.cv_results_
-        losses = {one["C"]: -float(loss) for one, loss in zip(found["params"], found["mean_test_score"], strict=True)}
+        losses = {one[_C]: -float(loss) for one, loss in zip(found["params"], found["mean_test_score"], strict=True)}
     # Without folds, the middle of the recipe's values is taken: nothing speaks for another one.
     middle = sorted(recipe.inverse_regularisation)[len(recipe.inverse_regularisation) // 2]
     chosen = min(losses, key=lambda value: (losses[value], value)) if losses else middle
-    model = LogisticRegression(C=chosen, max_iter=_MOST_STEPS).fit(scaled, is_fake)
-    weights = model.coef_[0] / scaler.scale_
-    return Head(weights, float(model.intercept_[0] - scaler.mean_ @ weights), chosen, losses)
+    scaler, regression = model.set_params(**{_C: chosen}).fit(known, is_fake).named_steps.values()
+    weights = regression.coef_[0] / scaler.scale_
+    return Head(weights, float(regression.intercept_[0] - scaler.mean_ @ weights), chosen, losses)
 
 
 def folds_of(

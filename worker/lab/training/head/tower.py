@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError, safe_open
@@ -59,9 +60,7 @@ class Tower:
         self.model.to(self._device, dtype).eval()
         self._pixels = Pixels(description)
         self._check(description.preprocessing.edge)
-        seen = {"preprocessing": description.preprocessing.revision, "input": description.input.model_dump(mode="json")}
-        whole = [_REVISION, self.checksum, description.dtype, seen]
-        self.key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+        self.key = features_key(self.checksum, description)
         """Identifies all that decides the features of a file."""
 
     def features(self, squares: Sequence[Image.Image]) -> Features:
@@ -91,6 +90,16 @@ class Tower:
             raise refusal(
                 cause, "set [input] edge or preprocessor_config.json to the image_size of config.json"
             ) from error
+
+
+def features_key(checksum: str, description: ClassifierDescription, release: str = transformers.__version__) -> str:
+    """Returns what identifies the features of a tower with this checksum: 64 hexadecimal characters.
+
+    A `release` of transformers may compute them in another way.
+    """
+    seen = {"preprocessing": description.preprocessing.revision, "input": description.input.model_dump(mode="json")}
+    whole = [_REVISION, release, checksum, description.dtype, seen]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 def _load(folder: Path, layer: int | None) -> tuple[Any, int]:
