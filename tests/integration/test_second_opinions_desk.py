@@ -15,7 +15,7 @@ from tests.reviewing import ReviewDesk
 from tests.second_opinions import FURTHER, Two
 from worker.database import Database, transaction
 from worker.detector.vlm import VlmDetector
-from worker.messages import Policy
+from worker.messages import ImageRef, JudgeImages, Policy
 from worker.moderate import moderate
 from worker.tables import DeskRole, Verdict
 from worker.testing import ScriptedEngine, scripted_description
@@ -117,6 +117,16 @@ def test_a_verdict_as_the_main_detector_takes_a_missed_content_back(database: Da
                     detector_id=further.detector_id)  # fmt: skip
     moderate(job(started(database, policy=Policy(), rejudge=True)), uuid4(), alone)
     assert (missed(database), queue(database)) == ([], [])
+
+
+def test_a_missed_content_is_found_by_its_external_id(database: Database, two: Two) -> None:
+    images = tuple(ImageRef(uri=uri, external_id=f"post {uri}") for uri in ("s3://b/red", "s3://b/black"))
+    scan = started(database, 2)
+    moderate(JudgeImages(scan_id=scan.id, images=images), uuid4(), two.parts())
+    assert queue(database, Filters(external_id="post s3://b/red")) == ["s3://b/red"]
+    with transaction(database) as session:
+        named = session.execute(text("SELECT external_id FROM content_external_ids")).scalars().all()
+    assert named == ["post s3://b/red"]
 
 
 def test_detectors_that_agree_now_do_not_differ_any_more(database: Database, two: Two) -> None:

@@ -69,6 +69,7 @@ class ContentHistory(SQLModel, table=True):
         ),
         Index("ix_contents_waiting", "first_at", postgresql_where=_WAITING),
         Index("ix_contents_differ", *_MOST_SEVERE, postgresql_where=text(f"{_WAITING.text} AND differs")),
+        Index("ix_contents_missed", "sha256", postgresql_where=text("missed")),
         Index(
             "ix_contents_places",
             text("places DESC"),
