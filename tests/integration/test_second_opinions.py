@@ -241,6 +241,23 @@ def test_an_image_is_unchanged_only_if_the_further_detector_has_judged_it(
     assert (two.main.calls, two.further.calls) == ([6], [6])
 
 
+def test_in_a_scan_that_records_changes_a_new_further_detector_shows_where_it_differs(
+    database: Database, two: Two
+) -> None:
+    """Both detectors have judged all images in other scans. Then a nightly scan asks for the further one, too."""
+    listed, parts = refs(two), two.parts()
+    for policy in (ALSO, Policy()):
+        before = started(database, policy=policy)
+        moderate(JudgeImages(scan_id=before.id, images=tuple(listed)), uuid4(), parts)
+        assert left(database, started(database, policy=policy, record=Record.CHANGES), listed) == []
+    scan = started(database, record=Record.CHANGES)
+    assert left(database, scan, listed) == []
+    assert findings(database, scan).keys() == disagreements(database, scan) == DIFFER
+    again = started(database, record=Record.CHANGES)
+    assert left(database, again, listed) == []
+    assert findings(database, again) == {}
+
+
 def test_a_producer_writes_the_same_opinions_as_a_worker(database: Database, two: Two) -> None:
     listed, parts = refs(two), two.parts()
     moderate(JudgeImages(scan_id=started(database).id, images=tuple(listed)), uuid4(), parts)
