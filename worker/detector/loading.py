@@ -111,6 +111,10 @@ def check_further(main: DetectorDescription, further: Iterable[DetectorDescripti
                 "give it another name in its description"
             )
         names.add(one.name)
+        if isinstance(one, CascadeDescription):
+            raise ConfigurationError(
+                f"FAKESWEEP_ALSO: {one.name} is a cascade, and its audits count only where it decides: name its judge"
+            )
         if one.preprocessing != main.preprocessing:
             raise ConfigurationError(
                 f"FAKESWEEP_ALSO: {one.name} prepares images by {one.preprocessing.revision}, and {main.name} by "
