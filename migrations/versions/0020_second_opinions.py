@@ -96,9 +96,9 @@ FOR EACH STATEMENT EXECUTE FUNCTION opinions_locked();
 # are fake or uncertain are locked by then, because findings_added has just changed them.
 #
 # An opinion that is missing says nothing. So only a finding with all opinions may say that detectors agree, and only a
-# newer opinion, or a newer verdict of the same detector, takes back `missed`. findings_added does not know opinions, and
-# marks the row of a further detector as superseded by each finding of the main one. The last statement corrects this: of
-# the rows of a content, one waits. It is that of the main detector if that one does not say real, or else the most
+# newer opinion, or a newer verdict of the same detector, takes back `missed`. findings_added does not know opinions: it
+# marks the row of a further detector as superseded by each finding of the main one. The last statement corrects this:
+# of the rows of a content, one waits. It is that of the main detector if that one does not say real, or else the most
 # severe missed one.
 _DIFFER = f"""
 CREATE FUNCTION findings_differ() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
