@@ -1,4 +1,4 @@
-"""Builds an index on `findings` while others write into it.
+"""Builds an index on `findings`, or on another table, while others write into it.
 
 Postgres has no CREATE INDEX CONCURRENTLY for a partitioned table. So a revision that calls this does nothing else:
 
@@ -67,6 +67,20 @@ def create_index(name: str, definition: str) -> None:
                         continue  # it was detached
 
 
+def create_index_on(table: str, name: str, definition: str) -> None:
+    """As `create_index`, for a table without partitions. An index of this name that is not valid is built again."""
+    with op.get_context().autocommit_block():
+        connection: psycopg.Connection[Any] = op.get_bind().connection.driver_connection  # type: ignore[assignment]
+        with _without_limits(connection):
+            _build(connection, table, name, definition)
+
+
+def drop_index_on(name: str) -> None:
+    """Drops an index of a table without partitions while others write into it. It may be missing already."""
+    with op.get_context().autocommit_block():
+        op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+
+
 @contextmanager
 def _without_limits(connection: "psycopg.Connection[Any]") -> Iterator[None]:
     """Takes away the limits that the login or the database may set: a step may take longer than they allow."""
@@ -96,6 +110,11 @@ def _index_table(connection: "psycopg.Connection[Any]", name: str, definition: s
 def _index_partition(
     connection: "psycopg.Connection[Any]", partition: str, own: str, name: str, definition: str
 ) -> None:
+    _build(connection, partition, own, definition)
+    _quickly(connection, f"ALTER INDEX {name} ATTACH PARTITION {own}")
+
+
+def _build(connection: "psycopg.Connection[Any]", table: str, own: str, definition: str) -> None:
     # When a migration is killed, Postgres continues to build its index. A statement of ours that waits for the lock of
     # that build would hold a snapshot, and the build waits for this snapshot. So we only ask.
     while connection.execute(_BUILDING, [f"^(CREATE|DROP) INDEX CONCURRENTLY (IF EXISTS )?{own}( |$)"]).fetchone():
@@ -103,8 +122,7 @@ def _index_partition(
     if _exists(connection, own) and not _is_valid(connection, own):
         _run(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {own}")  # or it was dropped with its partition
     if not _exists(connection, own):
-        _run(connection, f"CREATE INDEX CONCURRENTLY {own} ON {partition} {definition}")
-    _quickly(connection, f"ALTER INDEX {name} ATTACH PARTITION {own}")
+        _run(connection, f"CREATE INDEX CONCURRENTLY {own} ON {table} {definition}")
 
 
 @retry(

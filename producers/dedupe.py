@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from worker.case import Asked, ReuseRule
-from worker.database.detectors import answer_limit, further_detectors, started_last
+from worker.database.detectors import answer_limit, asked_of, further_detectors, started_last
 from worker.database.known import changed_query, etags_as_json, refs_as_json
 from worker.database.lifecycle import fill_thresholds
 from worker.database.saving import insert_unchanged, update_objects
@@ -46,11 +46,9 @@ def _asked(session: Session, policy: FilledPolicy) -> Sequence[Asked] | None:
     known = further_detectors(session) if policy.also else {}
     asked = []
     for name in policy.also:
-        found = known.get(name)
-        if found is None or found.id is None or found.description is None:
+        if (found := known.get(name)) is None or (one := asked_of(found, policy)) is None:
             return None
-        thresholds = found.description["thresholds"]
-        asked.append(Asked(found.id, policy.of_further(answer_limit(found.description), **thresholds)))
+        asked.append(one)
     return asked
 
 

@@ -9,10 +9,10 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
+from producers.further import ready_policy
 from producers.limits import Limits
 from producers.listing import Rules
 from worker.database import Database, counters, figures, lifecycle, partitions, transaction
-from worker.database.detectors import check_started
 from worker.errors import NoSuchScanError, ScanStateError
 from worker.messages import FORGOTTEN, Policy, Record, Text
 from worker.tables import Repaired, Scan, ScanStatus, Unpublished
@@ -67,7 +67,7 @@ def start_scan(
     """Creates a scan and returns its row. If the token was used before, it returns the row of that scan. `more` are
     columns of Scan.
 
-    Raises NoSuchDetectorError if the policy asks for a further detector that no worker has started with.
+    Raises what ready_policy() raises.
     """
     scan_id = uuid4()
     limits = limits or Limits()
@@ -79,7 +79,6 @@ def start_scan(
         "source": source,
         "listing": listing.model_dump(mode="json"),
         "token": token,
-        "policy": (policy or Policy()).stored(),
         "partition": f"scan_{scan_id.hex}",
         "status": ScanStatus.LISTING,
         "max_flagged_share": limits.max_flagged_share,
@@ -87,7 +86,7 @@ def start_scan(
         **more,
     }
     with transaction(database) as session:
-        check_started(session, policy.also if policy else ())
+        values["policy"] = ready_policy(session, policy or Policy()).stored()
         session.execute(insert(Scan).values(**values).on_conflict_do_nothing(index_elements=["token"]))
         scan = session.get(Scan, scan_id)
         if scan is None:

@@ -12,9 +12,9 @@ from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
+from producers.further import ready_policy
 from producers.scans import find_scan
 from worker.database import Database, counters, partitions, transaction
-from worker.database.detectors import check_started
 from worker.database.events import record
 from worker.errors import BrokerUnavailableError, KeyInUseError, KeyReusedError, Reason, ScanStateError
 from worker.messages import FORGOTTEN, LIVE_QUEUE, MAX_IMAGES, SCAN_QUEUE, ImageRef, JudgeImages, Policy, messages_of
@@ -69,7 +69,7 @@ class Submissions:
         minute any web process does (producers.left_behind). Some messages may be published twice. There is still one
         finding for each image.
 
-        Raises KeyReusedError, KeyInUseError, BrokerUnavailableError, NoSuchDetectorError.
+        Raises KeyReusedError, KeyInUseError, BrokerUnavailableError, NoSuchDetectorError, OlderAtWorkError.
         """
         with self._alone(key):
             submitted, messages = self._open(refs, key, policy)
@@ -140,7 +140,7 @@ def submit(
     If this process dies before the broker has all of them, a web process publishes them (producers.left_behind). If the
     broker is away, the submission ends with the images that were published.
 
-    Raises BrokerUnavailableError, NoSuchDetectorError.
+    Raises BrokerUnavailableError, NoSuchDetectorError, OlderAtWorkError.
     """
     scan = _scan_of(refs, policy, source)
     scan_id = scan.id
@@ -179,7 +179,7 @@ def _scan_of(refs: Sequence[ImageRef], policy: Policy | None, source: str) -> Sc
 
 
 def _store(session: Session, scan: Scan) -> None:
-    check_started(session, scan.policy.get("also", ()))
+    scan.policy = ready_policy(session, Policy.model_validate(scan.policy)).stored()
     partitions.ensure_partition(session, scan.partition)
     session.add(scan)
 

@@ -50,12 +50,16 @@ class Two:
     further: ScriptedEngine = field(default_factory=lambda: ScriptedEngine(redness))
     store: InMemoryImageStore = field(default_factory=lambda: InMemoryImageStore(dict(IMAGES)))
 
+    def main_alone(self) -> int:
+        """Registers the main detector, as a worker that starts without the further one. Returns its id."""
+        return register_detector(self.database, scripted_description().row())
+
     def parts(self, *, holds_it: bool = True, wrapped: Callable[[Detector], Detector] = lambda one: one) -> Parts:
         """Returns the parts. `wrapped` may change the further detector."""
         first, second = scripted_description(), scripted_description(name=FURTHER)
         further = FurtherDetector(
             wrapped(VlmDetector(self.further, second)), register_detector(self.database, second.row(), further=True)
         )
-        main_id = register_detector(self.database, first.row())
+        main_id = self.main_alone()
         also = (further,) if holds_it else ()
         return Parts(self.store, self.database, VlmDetector(self.main, first), main_id, also=also)

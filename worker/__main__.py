@@ -21,7 +21,7 @@ from worker.cpus import default_threads, usable_cpus
 from worker.database import Database, actors, connect
 from worker.database.detectors import register_detector
 from worker.database.makers import register_maker
-from worker.detector.description import CascadeDescription, DetectorDescription
+from worker.detector.description import DetectorDescription
 from worker.detector.detector import Detector, warm_up
 from worker.detector.further import check_fit_together, faults_of_further, load_further
 from worker.detector.loading import load_description
@@ -162,16 +162,10 @@ def _start_further(
     start: StartDetector,
     database: Database,
 ) -> tuple[FurtherDetector, ...]:
-    """Starts the further detectors after the main one. If one cannot start, the others are closed.
-
-    A cascade among them raises no alarm, because its audits are not counted: a finding names its own verdict alone.
-    """
+    """Starts the further detectors after the main one. If one cannot start, the others are closed."""
     started = [main]
     try:
         for description in descriptions:
-            if isinstance(description, CascadeDescription):
-                remedy = "make it the main detector (FAKESWEEP_DETECTOR) if its alarm matters (docs/cascades.md)"
-                log.warning("audits_not_counted", detector=description.name, remedy=remedy)
             with faults_of_further(description.name):
                 started.append(start(description, settings))
                 warm_up(started[-1])

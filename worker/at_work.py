@@ -39,6 +39,12 @@ def refuse_older(connection: Connection, revisions: Mapping[str, str | None]) ->
 
 def older_than(connection: Connection, release: str) -> str:
     """Returns the older releases that are connected, with their connections, or an empty text."""
-    found = connection.execute(text(_OLDER), {"unnamed": _UNNAMED, "works_from": release}).all()
+    found = connected_before(connection, release)
     connection.rollback()
+    return found
+
+
+def connected_before(connection: Connection, release: str) -> str:
+    """As `older_than`, in the transaction of the caller."""
+    found = connection.execute(text(_OLDER), {"unnamed": _UNNAMED, "works_from": release}).all()
     return ", ".join(f"{one} ({count} connections)" for one, count in found)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, Self
 
@@ -51,12 +51,13 @@ class ReuseRule:
 class Asked:
     """A further detector that gives a second opinion, and what it is asked for, with its own thresholds.
 
-    `maker_id` is what runs it here.
+    `maker_id` is what runs it here. If it is not `here`, this process only reuses its stored verdicts.
     """
 
     detector_id: int
     policy: FilledPolicy
     maker_id: int | None = None
+    here: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ class Delivery:
     """What all images of a message share.
 
     `attempt` counts the delayed re-publishings before this one. With `again`, a new outcome replaces a failure.
-    `maker_id` is what judges here. `also` are the further detectors that are asked here. If the worker lacks one, it is
-    named in `policy.also`, but not here.
+    `maker_id` is what judges here. `also` are the further detectors of the scan, also those that this worker lacks. One
+    that no worker has started with is named in `policy.also`, but not here.
     """
 
     scan: Scan
@@ -111,6 +112,11 @@ class Delivery:
     def rule(self) -> ReuseRule:
         """Which stored verdicts these images may reuse."""
         return ReuseRule.of(self.scan, self.policy, self.detector_id, self.also)
+
+    @property
+    def rule_here(self) -> ReuseRule:
+        """The same, but for the further detectors of this worker alone: the opinions of others may be missing."""
+        return replace(self, also=tuple(one for one in self.also if one.here)).rule
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,15 @@ class ImageRef(BaseModel):
     external_id: Annotated[str, Field(pattern=_NO_NUL, max_length=1024), _Says(_SHORT.format(1024))] | None = None
 
 
+class Thresholds(BaseModel):
+    """Thresholds of a detector, as a policy has them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fake_from: Annotated[float, Field(ge=0, le=1)]
+    real_to: Annotated[float, Field(ge=0, le=1)]
+
+
 class Policy(BaseModel):
     """How scores become verdicts: `fake` for `fake_from` or more, `real` for `real_to` or less, `uncertain` between
     them.
@@ -140,6 +149,7 @@ class Policy(BaseModel):
     A threshold of None means the detector's. The worker fills it in with the scan's first message. `max_tokens` limits
     the length of an answer. None, or more than the detector's own limit, means that limit. With `judge`, the judge
     of a cascade sees every image. `also` names further detectors, which give second opinions by their own thresholds.
+    `also_thresholds` has these by name, as they were when the scan was started.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -150,6 +160,7 @@ class Policy(BaseModel):
     max_tokens: Annotated[int, Field(ge=8)] | None = None
     judge: bool = False
     also: Annotated[tuple[DetectorName, ...], Field(max_length=MAX_ALSO)] = ()
+    also_thresholds: dict[DetectorName, Thresholds] | None = None
 
     @field_validator("also")
     @classmethod
@@ -200,13 +211,15 @@ class FilledPolicy(Policy):
         return self.model_copy(update={"explain": explain or self.explain, "max_tokens": limit})
 
     def of_further(
-        self, max_tokens: int | None, explain: Explain | None = None, *, fake_from: float, real_to: float
+        self, name: str, max_tokens: int | None, explain: Explain | None = None, *, fake_from: float, real_to: float
     ) -> Self:
         """Returns what a further detector is asked for: as `of_detector`, but with the thresholds of that detector.
 
-        The thresholds of the scan are for the main detector. Another one has other scores.
+        The thresholds of the scan are for the main detector. Another one has other scores. Its own are those with which
+        the scan was started, or else the given ones.
         """
-        own = self.model_copy(update={"fake_from": fake_from, "real_to": real_to, "also": ()})
+        pinned = (self.also_thresholds or {}).get(name) or Thresholds(fake_from=fake_from, real_to=real_to)
+        own = self.model_copy(update={**pinned.model_dump(), "also": (), "also_thresholds": None})
         return own.of_detector(max_tokens, explain)
 
 

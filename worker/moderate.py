@@ -45,14 +45,24 @@ def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, deaths: int = 
         if opened is None:
             return None
         delivery, undecided = opened
-        unchanged = known.unchanged(session, undecided, delivery.rule)
-    there = {case.ref.uri for case in unchanged}
-    refs = [ref for ref in undecided if ref.uri not in there]
+        unchanged, refs = _unchanged(session, undecided, delivery)
     later = _save_all(refs, unchanged, delivery, parts, suspect=deaths >= SEVERAL_DEATHS)
     log_incomplete(delivery)
     if not later:
         return None
     return job.model_copy(update={"scan_id": delivery.scan.id, "images": tuple(later), "attempt": job.attempt + 1})
+
+
+def _unchanged(session: Session, refs: Sequence[ImageRef], delivery: Delivery) -> tuple[list[Case], list[ImageRef]]:
+    """Returns the unchanged images, and the other refs. No image is fetched for an opinion that nobody gives here."""
+    unchanged: list[Case] = []
+    rest = list(refs)
+    rules = [delivery.rule] if all(one.here for one in delivery.also) else [delivery.rule, delivery.rule_here]
+    for rule in rules:
+        unchanged += known.unchanged(session, rest, rule)
+        there = {case.ref.uri for case in unchanged}
+        rest = [ref for ref in rest if ref.uri not in there]
+    return unchanged, rest
 
 
 def give_up(job: JudgeImages, message_id: UUID, parts: Parts, detail: str) -> None:
@@ -79,7 +89,7 @@ def _open(session: Session, job: JudgeImages, message_id: UUID, parts: Parts) ->
     if not lifecycle.takes_findings(scan):
         log.info("message_of_ended_scan", scan_id=str(scan.id), images=len(job.images))
         return None
-    also = asked_here(policy, job.explain, parts)
+    also = asked_here(session, policy, job.explain, parts)
     policy = policy.of_detector(parts.description.answer_limit, job.explain)
     if job.judge:
         policy = policy.model_copy(update={"judge": True})

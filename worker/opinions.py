@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import structlog
 from PIL.Image import Image
+from sqlmodel import Session
 
 from worker.case import Asked, Case, Delivery, Failed, Opinion
+from worker.database.detectors import asked_of, further_detectors
 from worker.decoding import Decoded
 from worker.detector.detector import Detector
 from worker.detector.verdicts import Judgement
@@ -22,15 +24,22 @@ log = structlog.get_logger(__name__)
 Answers = Sequence[Judgement | EngineGenerateError | None]
 
 
-def asked_here(policy: FilledPolicy, explain: Explain | None, parts: Parts) -> tuple[Asked, ...]:
-    """Returns the further detectors of a scan that this worker holds, in the order in which the scan names them.
+def asked_here(session: Session, policy: FilledPolicy, explain: Explain | None, parts: Parts) -> tuple[Asked, ...]:
+    """Returns what a scan asks of its further detectors, in the order in which the scan names them.
 
-    Logs which ones it lacks: their opinions will be missing.
+    Logs which ones this worker lacks: only their stored verdicts are reused, and other opinions will be missing. The
+    main detector gives no second opinion.
     """
     held = {one.name: one for one in parts.also}
     if lacking := [name for name in policy.also if name not in held]:
         log.warning("second_opinions_missing", detectors=lacking, remedy="add them to FAKESWEEP_ALSO of this worker")
-    return tuple(held[name].asked(policy, explain) for name in policy.also if name in held)
+    known = further_detectors(session) if lacking else {}
+    asked = [
+        held[name].asked(policy, explain) if name in held else asked_of(known[name], policy, explain)
+        for name in policy.also
+        if name in held or name in known
+    ]
+    return tuple(one for one in asked if one and one.detector_id != parts.detector_id)
 
 
 def second_opinions(
@@ -41,7 +50,7 @@ def second_opinions(
     What is known already is not asked again. Raises EngineDeadError.
     """
     found = {one.content.sha256: {known.detector_id: known for known in one.known.opinions} for one in images}
-    for asked in delivery.also:
+    for asked in (one for one in delivery.also if one.here):
         lacking = [one for one in images if asked.detector_id not in found[one.content.sha256]]
         pixels = [one.pixels for one in lacking]
         answers = _ask(_detector(asked, parts), asked, pixels, live=parts.live) if pixels else []
@@ -60,8 +69,11 @@ def of_twin(opinions: Sequence[Opinion]) -> tuple[Opinion, ...]:
 
 def note_incomplete(cases: Sequence[Case], delivery: Delivery) -> None:
     """Remembers which of these saved images lack a second opinion that this worker was to give."""
+    here = {one.detector_id for one in delivery.also if one.here}
     delivery.incomplete.extend(
-        case.ref.uri for case in cases if not isinstance(case.end, Failed) and len(case.opinions) < len(delivery.also)
+        case.ref.uri
+        for case in cases
+        if not isinstance(case.end, Failed) and here - {one.detector_id for one in case.opinions}
     )
 
 

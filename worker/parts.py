@@ -37,7 +37,7 @@ class FurtherDetector:
     def asked(self, policy: FilledPolicy, explain: Explain | None) -> Asked:
         """Returns what a scan with this policy asks of it."""
         description = self.detector.description
-        own = policy.of_further(description.answer_limit, explain, **description.thresholds.model_dump())
+        own = policy.of_further(self.name, description.answer_limit, explain, **description.thresholds.model_dump())
         return Asked(self.detector_id, own, self.maker_id)
 
 

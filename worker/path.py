@@ -96,14 +96,16 @@ def _with_known(
     delivery: Delivery,
     parts: Parts,
 ) -> Fetched | Case:
-    """Ends the image if every detector of the scan has a verdict on its content. Else notes those that there are."""
+    """Ends the image if no detector of this worker must look at its content. Else notes the verdicts that there are."""
     sha256 = image.content.sha256
     opinions = tuple(
         Opinion.of(asked, one.score, one.id)
         for asked in delivery.also
         if (one := further[asked.detector_id].get(sha256)) is not None
     )
-    if (verdict := verdicts.get(sha256)) is None or len(opinions) < len(delivery.also):
+    there = {one.detector_id for one in opinions}
+    lacking = any(asked.here and asked.detector_id not in there for asked in delivery.also)
+    if (verdict := verdicts.get(sha256)) is None or lacking:
         return replace(image, known=Known(verdict, opinions))
     if not verdict.has_provenance:
         image = with_provenance(image, parts)
@@ -131,7 +133,9 @@ def _judge(images: Sequence[Decoded | Case], delivery: Delivery, parts: Parts) -
         if isinstance(image, Decoded):
             first.setdefault(image.content.sha256, image)
     ends = _ends(first, delivery, parts)
-    opinions = second_opinions(list(first.values()), delivery, parts) if delivery.also else {}
+    # Where the main detector failed, the image has no verdict that an opinion could be beside.
+    asked = [image for sha256, image in first.items() if not isinstance(ends[sha256], Failed)]
+    opinions = second_opinions(asked, delivery, parts) if delivery.also and asked else {}
     cases = []
     for image in images:
         if isinstance(image, Decoded):

@@ -1,5 +1,5 @@
 """Second opinions: what further detectors say about a finding, on which images detectors differ, and their place in the
-review queue.
+review queue. Its indexes are in 0022.
 
 Additive: the release before writes no opinions, and its findings fire the new triggers without effect.
 """
@@ -60,24 +60,32 @@ WHERE s.policy ? 'also' AND detectors_differ(f.verdict, f.opinions);
 # A content that its main detector calls real has no row of `contents`. If a further detector calls it fake, it gets a
 # row as if that detector had found it: it waits for a person like any other content. The newest finding decides.
 _MISSED = """
-    SELECT DISTINCT ON (f.sha256) f.sha256, f.uri, f.scan_id, f.decided_at,
+    SELECT DISTINCT ON (f.sha256, o ->> 'detector_id') f.sha256, f.uri, f.scan_id, f.decided_at,
            (o ->> 'detector_id')::bigint AS detector_id,
            (o ->> 'score')::float AS score, (o ->> 'verdict_id')::bigint AS verdict_id
     FROM added f CROSS JOIN LATERAL jsonb_array_elements(f.opinions) o
     WHERE f.verdict = 'real' AND f.opinions @> '[{"verdict": "fake"}]' AND o ->> 'verdict' = 'fake'
       AND o ? 'verdict_id'
-    ORDER BY f.sha256, f.decided_at DESC, (o ->> 'score')::float DESC, f.uri
+    ORDER BY f.sha256, o ->> 'detector_id', f.decided_at DESC, (o ->> 'score')::float DESC, f.uri
 """
 _GUARD = "IF EXISTS (SELECT FROM added WHERE opinions IS NOT NULL AND opinions <> '[]') THEN"
+# Nearly always, no content of a statement has such a row. It is checked for one content at a time, as in 0009.
+_KNOWN_AS_MISSED = """EXISTS (SELECT FROM contents k WHERE k.sha256 = f.sha256 AND k.missed OFFSET 0)"""
 
 # As in findings_added(): a transaction takes the lock of a content before it adds a row of `contents`, or takes back
 # that one is superseded. A further detector shares the lock like the main one, because both judge in one transaction.
 _LOCKED = f"""
-CREATE FUNCTION opinions_locked() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET jit = off AS $$
+CREATE FUNCTION opinions_locked() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET jit = off SET enable_seqscan = off AS $$
 BEGIN
     {_GUARD}
         PERFORM pg_advisory_xact_lock_shared({{lock}}, key)
         FROM (SELECT DISTINCT hashtext(missed.sha256) & 4095 AS key FROM ({_MISSED}) missed ORDER BY 1) AS ordered;
+    END IF;
+    IF EXISTS (SELECT FROM added f WHERE f.verdict IS NOT NULL AND {_KNOWN_AS_MISSED}) THEN
+        PERFORM pg_advisory_xact_lock_shared({{lock}}, key)
+        FROM (SELECT DISTINCT hashtext(f.sha256) & 4095 AS key FROM added f
+              WHERE f.verdict IS NOT NULL AND {_KNOWN_AS_MISSED} ORDER BY 1) AS ordered;
     END IF;
     RETURN NULL;
 END $$;
@@ -86,19 +94,33 @@ FOR EACH STATEMENT EXECUTE FUNCTION opinions_locked();
 """  # noqa: S608 - constants of this file
 # Its trigger comes after findings_added: triggers of a table fire in the order of their names. Rows of contents that
 # are fake or uncertain are locked by then, because findings_added has just changed them.
+#
+# An opinion that is missing says nothing. So only a finding with all opinions may say that detectors agree, and only a
+# newer opinion, or a newer verdict of the same detector, takes back `missed`. findings_added does not know opinions: it
+# marks the row of a further detector as superseded by each finding of the main one. The last statement corrects this:
+# of the rows of a content, one waits. It is that of the main detector if that one does not say real, or else the most
+# severe missed one.
 _DIFFER = f"""
 CREATE FUNCTION findings_differ() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET jit = off SET enable_seqscan = off AS $$
 BEGIN
-    IF EXISTS (SELECT FROM added WHERE opinions IS NOT NULL AND verdict <> 'real') THEN
+    {_GUARD}
         UPDATE contents c
         SET differs = f.differs
-        FROM (SELECT DISTINCT ON (sha256) sha256, detectors_differ(verdict, opinions) AS differs
-              FROM added WHERE opinions IS NOT NULL AND verdict <> 'real'
-              ORDER BY sha256, decided_at DESC, uri) f
-        WHERE c.sha256 = f.sha256 AND NOT c.superseded AND c.differs <> f.differs;
-    END IF;
-    {_GUARD}
+        FROM (SELECT DISTINCT ON (a.sha256) a.sha256, detectors_differ(a.verdict, a.opinions) AS differs,
+                     jsonb_array_length(a.opinions) = jsonb_array_length(s.policy -> 'also') AS complete
+              FROM added a JOIN scans s ON s.id = a.scan_id
+              WHERE a.opinions IS NOT NULL AND a.verdict <> 'real'
+              ORDER BY a.sha256, a.decided_at DESC, a.uri) f
+        WHERE c.sha256 = f.sha256 AND NOT c.superseded AND c.differs <> f.differs AND (f.differs OR f.complete);
+        UPDATE contents c
+        SET missed = false
+        FROM (SELECT DISTINCT ON (f.sha256, o ->> 'detector_id') f.sha256,
+                     (o ->> 'detector_id')::bigint AS detector_id, o ->> 'verdict' AS verdict
+              FROM added f CROSS JOIN LATERAL jsonb_array_elements(f.opinions) o
+              WHERE f.verdict IS NOT NULL
+              ORDER BY f.sha256, o ->> 'detector_id', f.decided_at DESC, f.uri) said
+        WHERE c.sha256 = said.sha256 AND c.detector_id = said.detector_id AND c.missed AND said.verdict <> 'fake';
         WITH missed AS MATERIALIZED ({_MISSED}), place AS (
             INSERT INTO content_places (sha256, detector_id, uri)
             SELECT DISTINCT sha256, detector_id, uri FROM missed ORDER BY sha256, detector_id, uri
@@ -110,20 +132,35 @@ BEGIN
         INSERT INTO contents AS kept
             (sha256, detector_id, verdict, score, verdict_id, uri, scan_id, first_at, last_at, places,
              first_flagged_at, first_flagged_uri, first_flagged_scan_id,
-             last_flagged_at, last_flagged_uri, last_flagged_scan_id, differs)
+             last_flagged_at, last_flagged_uri, last_flagged_scan_id, differs, missed)
         SELECT sha256, detector_id, 'fake', score, verdict_id, uri, scan_id, decided_at, decided_at,
-               coalesce(places, 0), decided_at, uri, scan_id, decided_at, uri, scan_id, true
+               coalesce(places, 0), decided_at, uri, scan_id, decided_at, uri, scan_id, true, true
         FROM missed LEFT JOIN new_places USING (sha256, detector_id)
         ORDER BY sha256, detector_id
         ON CONFLICT (sha256, detector_id) DO UPDATE
         SET verdict = 'fake', score = excluded.score, verdict_id = excluded.verdict_id, uri = excluded.uri,
-            scan_id = excluded.scan_id, last_at = excluded.last_at, superseded = false, differs = true,
+            scan_id = excluded.scan_id, last_at = excluded.last_at, superseded = false, differs = true, missed = true,
             places = kept.places + excluded.places,
             first_flagged_at = coalesce(kept.first_flagged_at, excluded.first_flagged_at),
             first_flagged_uri = coalesce(kept.first_flagged_uri, excluded.first_flagged_uri),
             first_flagged_scan_id = coalesce(kept.first_flagged_scan_id, excluded.first_flagged_scan_id),
             last_flagged_at = excluded.last_flagged_at, last_flagged_uri = excluded.last_flagged_uri,
             last_flagged_scan_id = excluded.last_flagged_scan_id;
+    END IF;
+    IF EXISTS (SELECT FROM added f WHERE f.verdict IS NOT NULL AND {_KNOWN_AS_MISSED}) THEN
+        UPDATE contents c
+        SET missed = false
+        FROM (SELECT f.sha256, (SELECT v.detector_id FROM verdicts v WHERE v.id = f.verdict_id) AS detector_id
+              FROM added f WHERE f.verdict IS NOT NULL) own
+        WHERE c.sha256 = own.sha256 AND c.detector_id = own.detector_id AND c.missed;
+        UPDATE contents c
+        SET superseded = c.detector_id <> waits.detector_id
+        FROM (SELECT DISTINCT ON (k.sha256) k.sha256, k.detector_id
+              FROM (SELECT DISTINCT f.sha256 FROM added f WHERE f.verdict IS NOT NULL AND {_KNOWN_AS_MISSED}) f
+              JOIN contents k ON k.sha256 = f.sha256
+              WHERE k.verdict <> 'real' AND (k.missed OR NOT k.superseded)
+              ORDER BY k.sha256, k.missed, k.score DESC NULLS LAST, k.detector_id) waits
+        WHERE c.sha256 = waits.sha256 AND c.missed AND c.superseded <> (c.detector_id <> waits.detector_id);
     END IF;
     RETURN NULL;
 END $$;
@@ -137,9 +174,14 @@ _NOT_FURTHER = "NOT EXISTS (SELECT FROM detectors d WHERE d.id = detector_id AND
 _OF_OPINION = """ELSE coalesce((SELECT o ->> 'verdict' FROM jsonb_array_elements(found_there.opinions) o
                                           WHERE (o ->> 'verdict_id')::bigint = NEW.verdict_id LIMIT 1),
                                          verdict_under(of_scan.policy, seen.score)) END;"""
+_NAMED = """(verdict <> 'real' OR opinions @> '[{"verdict": "fake"}]')"""
 _CHANGES = {
     "contents_added": (
         ("bool_or(detector_id <> (SELECT", f"bool_or({_NOT_FURTHER} AND detector_id <> (SELECT"),
+    ),
+    # For the desk's filter: a content that only a further detector calls fake waits, too.
+    "findings_named": (
+        ("WHERE verdict <> 'real' AND external_id", f"WHERE {_NAMED} AND external_id"),
     ),
     # The verdict of a second opinion is by the thresholds of its own detector.
     "review_checked": (
@@ -158,14 +200,8 @@ def upgrade() -> None:
     op.execute("LOCK TABLE contents IN ACCESS EXCLUSIVE MODE")
     op.add_column("findings", sa.Column("opinions", postgresql.JSONB(), nullable=True))
     op.add_column("contents", sa.Column("differs", sa.Boolean(), server_default=sa.text("false"), nullable=False))
+    op.add_column("contents", sa.Column("missed", sa.Boolean(), server_default=sa.text("false"), nullable=False))
     op.add_column("detectors", sa.Column("also_at", sa.DateTime(timezone=True), nullable=True))
-    # It is empty: building it only reads the table.
-    op.create_index(
-        "ix_contents_differ",
-        "contents",
-        [sa.text("score DESC NULLS LAST"), "first_at"],
-        postgresql_where=sa.text("verdict <> 'real' AND statement IS NULL AND NOT superseded AND differs"),
-    )
     connection = op.get_bind()
     added = str(connection.execute(sa.text("SELECT pg_get_functiondef('findings_added'::regproc)")).scalar())
     lock = re.findall(r"pg_advisory_xact_lock_shared\((\d+), key\)", added)[0]
@@ -201,7 +237,7 @@ def downgrade() -> None:
         op.execute(f"DROP TRIGGER {trigger} ON findings")
     for name in (*_OF_OWNER, "detectors_differ(text, jsonb)"):
         op.execute(f"DROP FUNCTION {name}")
-    op.drop_index("ix_contents_differ", "contents")
     op.drop_column("detectors", "also_at")
+    op.drop_column("contents", "missed")
     op.drop_column("contents", "differs")
     op.drop_column("findings", "opinions")

@@ -22,7 +22,7 @@ from producers.scans import Listing, start_scan
 from worker import telemetry
 from worker.database import Database, acting, actors, transaction
 from worker.database.lifecycle import ENDED
-from worker.errors import DatabaseUnavailableError, NoSuchDetectorError
+from worker.errors import DatabaseUnavailableError, NoSuchDetectorError, OlderAtWorkError
 from worker.tables import Scan, ScanStatus, Unpublished
 
 log = structlog.get_logger(__name__)
@@ -133,7 +133,7 @@ class NightlyScheduler(beat.Scheduler):  # type: ignore[misc]  # Celery is not t
                 name=name, token=f"{name}@{due.isoformat()}", policy=nightly.policy, limits=nightly.limits,
                 rejudge=nightly.rejudge, record=nightly.record, schedule=name, due_at=due,
             )  # fmt: skip
-        except NoSuchDetectorError as error:  # the next tick tries again: perhaps the workers start later
+        except (NoSuchDetectorError, OlderAtWorkError) as error:  # the next tick tries again: workers start later
             log.warning("nightly_without_detector", scan=name, error=str(error))
             return
         if scan.schedule != name:

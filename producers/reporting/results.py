@@ -77,7 +77,7 @@ def summary(database: Database, scan_id: UUID) -> dict[str, Any]:
 def _policy(scan: Scan) -> dict[str, Any]:
     """The policy with all its parts. Further detectors are left out of scans that ask for none."""
     policy = Policy.model_validate(scan.policy)
-    return policy.model_dump(mode="json", exclude=None if policy.also else {"also"})
+    return policy.model_dump(mode="json", exclude=None if policy.also else {"also", "also_thresholds"})
 
 
 def _detector(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,7 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
-from structlog.testing import capture_logs
 
-from tests.cascades import cascade_description
 from tests.integration.test_moderate import BRIGHT, counts, findings, job, png, start
 from worker.__main__ import build
 from worker.database import Database, transaction
@@ -94,25 +92,6 @@ def test_the_root_starts_further_detectors_after_the_main_one(
         assert last is not None
         assert last.name == "scripted", "producers reuse the verdicts of the main detector"
         assert list(further_detectors(session)) == ["other"]
-
-
-def test_the_root_warns_of_a_cascade_among_the_further_detectors(
-    database: Database, database_url: str, clean_redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its audits are not counted, so it raises no alarm."""
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("BROKER_URL", clean_redis_url)
-    further = (scripted_description(name="other"), cascade_description())
-    with capture_logs() as logs:
-        build(
-            Settings.from_environment(),
-            describe=lambda _: scripted_description(),
-            describe_further=lambda _: further,
-            start=lambda description, _: VlmDetector(ScriptedEngine(), scripted_description(name=description.name)),
-            open_store=lambda _: InMemoryImageStore({}),
-            metrics=Metrics.declare(),
-        )
-    assert [one["detector"] for one in logs if one["event"] == "audits_not_counted"] == ["two"]
 
 
 def test_a_further_detector_that_cannot_start_ends_the_others(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from PIL import Image
 from sqlalchemy import text
@@ -17,13 +18,14 @@ from tests.second_opinions import DIFFER, FURTHER, IMAGES, Two, png, redness
 from worker.broker import create_app
 from worker.database import Database, transaction
 from worker.detector.detector import Detector
-from worker.errors import EngineDeadError, EngineGenerateError, NoSuchDetectorError
+from worker.detector.vlm import VlmDetector
+from worker.errors import EngineDeadError, EngineGenerateError, NoSuchDetectorError, OlderAtWorkError
 from worker.messages import ImageRef, JudgeImages, Policy, Record
 from worker.metrics import Metrics
 from worker.metrics.declared import DECODE
 from worker.moderate import moderate
 from worker.tables import Finding, Scan, ScanStatus, StoredObject, StoredVerdict
-from worker.testing import ScriptedEngine
+from worker.testing import ScriptedEngine, scripted_description
 
 ALSO = Policy(also=(FURTHER,))
 
@@ -264,6 +266,23 @@ def test_an_image_is_unchanged_only_if_the_further_detector_has_judged_it(
     assert (two.main.calls, two.further.calls) == ([6], [6])
 
 
+def test_in_a_scan_that_records_changes_a_new_further_detector_shows_where_it_differs(
+    database: Database, two: Two
+) -> None:
+    """Both detectors have judged all images in other scans. Then a nightly scan asks for the further one, too."""
+    listed, parts = refs(two), two.parts()
+    for policy in (ALSO, Policy()):
+        before = started(database, policy=policy)
+        moderate(JudgeImages(scan_id=before.id, images=tuple(listed)), uuid4(), parts)
+        assert left(database, started(database, policy=policy, record=Record.CHANGES), listed) == []
+    scan = started(database, record=Record.CHANGES)
+    assert left(database, scan, listed) == []
+    assert findings(database, scan).keys() == disagreements(database, scan) == DIFFER
+    again = started(database, record=Record.CHANGES)
+    assert left(database, again, listed) == []
+    assert findings(database, again) == {}
+
+
 def test_a_producer_writes_the_same_opinions_as_a_worker(database: Database, two: Two) -> None:
     listed, parts = refs(two), two.parts()
     moderate(JudgeImages(scan_id=started(database).id, images=tuple(listed)), uuid4(), parts)
@@ -288,17 +307,104 @@ def test_a_name_that_no_worker_has_started_with_is_refused_at_the_start(
     database: Database, two: Two, start: str
 ) -> None:
     two.parts()
-    policy = Policy(also=("scripted",))  # a main detector gives no second opinions
+    policy = Policy(also=("nobody",))
     starts: dict[str, Callable[[], object]] = {
         "scan": lambda: scans.start_scan(database, scans.Listing(sources=("s3://b/",)), policy=policy),
         "submit": lambda: submissions.submit(
             create_app("memory://"), database, [ImageRef(uri="s3://b/1")], policy=policy
         ),
     }
-    with pytest.raises(NoSuchDetectorError, match=f"no worker has started with 'scripted'.*: {FURTHER}. Name it in"):
+    with pytest.raises(NoSuchDetectorError, match=f"no worker has started with 'nobody'.*: {FURTHER}. Name it in"):
         starts[start]()
     with transaction(database) as session:
         assert session.execute(text("SELECT count(*) FROM scans")).scalar_one() == 0
+
+
+def test_the_detector_that_decides_gives_no_second_opinion(database: Database, two: Two) -> None:
+    two.parts()
+    with pytest.raises(NoSuchDetectorError, match="'scripted' is the detector that decides"):
+        started(database, policy=Policy(also=("scripted",)))
+
+
+def test_a_worker_whose_own_detector_is_the_further_one_does_not_ask_it(database: Database, two: Two) -> None:
+    scan, parts = started(database), two.parts()
+    (further,) = parts.also
+    moderate(job(scan), uuid4(), replace(parts, detector=further.detector, detector_id=further.detector_id, also=()))
+    assert {missing for _, _, missing, *_ in said(database, scan).values()} == {True}
+    moderate(job(again := started(database)), uuid4(), replace(parts, detector_id=further.detector_id))
+    assert {missing for _, _, missing, *_ in said(database, again).values()} == {True}
+
+
+def test_a_detector_without_which_workers_start_for_long_is_refused(database: Database, two: Two) -> None:
+    two.parts()
+    with transaction(database) as session:
+        # All workers run for long: the detector is there.
+        session.execute(text("UPDATE detectors SET started_at = started_at - interval '90 days', "
+                             "also_at = also_at - interval '90 days'"))  # fmt: skip
+    policy, listing = ALSO, scans.Listing(sources=("s3://b/",))
+    scans.start_scan(database, listing, policy=policy)
+    Two(database).main_alone()
+    with pytest.raises(NoSuchDetectorError, match=f"no worker has started with '{FURTHER}' .* since 20"):
+        scans.start_scan(database, listing, policy=policy)
+
+
+@pytest.mark.parametrize(
+    ("policy", "release"), [(ALSO, "0019"), (ALSO, "0017"), (Policy(judge=True), "0017"), (Policy(judge=True), "0013")]
+)
+def test_a_scan_is_refused_while_workers_are_connected_that_reject_its_messages(
+    database: Database, database_url: str, two: Two, policy: Policy, release: str
+) -> None:
+    two.parts()
+    listing = scans.Listing(sources=("s3://b/",))
+    with psycopg.connect(database_url, application_name=f"fakesweep {release}"):
+        with pytest.raises(OlderAtWorkError, match=f"older releases are connected.*{release}.*docs/upgrading"):
+            scans.start_scan(database, listing, policy=policy)
+        with pytest.raises(OlderAtWorkError, match="older releases are connected"):
+            submissions.submit(create_app("memory://"), database, [ImageRef(uri="s3://b/1")], policy=policy)
+        scans.start_scan(database, listing)
+
+
+def test_the_thresholds_of_a_further_detector_are_those_with_which_the_scan_was_started(
+    database: Database, two: Two
+) -> None:
+    """Whoever looks at an image: a worker whose description has others by now, or a producer."""
+    listed, parts = refs(two), two.parts()
+    moderate(JudgeImages(scan_id=started(database).id, images=tuple(listed)), uuid4(), parts)
+    scan, by_producer = started(database), started(database)
+    (further,) = parts.also
+    other = scripted_description(name=FURTHER, thresholds={"fake_from": 1.0, "real_to": 0.99})
+    changed = replace(further, detector=VlmDetector(two.further, other))
+    with transaction(database) as session:
+        session.execute(text("UPDATE detectors SET description = CAST(:new AS jsonb) WHERE name = :name"),
+                        {"new": other.model_dump_json(), "name": FURTHER})  # fmt: skip
+    moderate(job(scan), uuid4(), replace(parts, also=(changed,)))
+    assert said(database, scan) == ALL_SAID
+    assert left(database, by_producer, listed) == []
+    assert said(database, by_producer) == ALL_SAID
+
+
+def test_a_worker_without_the_detector_reuses_what_it_has_said(database: Database, two: Two) -> None:
+    moderate(job(started(database)), uuid4(), two.parts())
+    scan = started(database)
+    moderate(job(scan), uuid4(), two.parts(holds_it=False))
+    assert said(database, scan) == ALL_SAID
+
+
+def test_a_worker_without_the_detector_fetches_nothing_for_it(database: Database, two: Two) -> None:
+    listed = tuple(refs(two))
+    moderate(JudgeImages(scan_id=started(database, policy=Policy()).id, images=listed), uuid4(), two.parts())
+    two.store.fetched.clear()
+    scan = started(database)
+    moderate(JudgeImages(scan_id=scan.id, images=listed), uuid4(), two.parts(holds_it=False))
+    assert two.store.fetched == []
+    assert {row.outcome for row in findings(database, scan).values()} == {"reused"}
+
+
+def test_where_the_main_detector_fails_the_further_one_is_not_asked(database: Database, two: Two) -> None:
+    two.main = ScriptedEngine(fail=refuse_red)
+    scan = started(database)
+    moderate(job(scan), uuid4(), two.parts())
+    assert (findings(database, scan)["s3://b/red"].outcome, two.further.calls) == ("failed", [5])
 
 
 def test_a_second_opinion_has_the_thresholds_of_its_own_detector(database: Database, two: Two) -> None:

@@ -1,5 +1,6 @@
 """The review desk and second opinions: what detectors differ on comes first, and the page shows what each says."""
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -13,9 +14,11 @@ from tests.integration.test_second_opinions import job, started
 from tests.reviewing import ReviewDesk
 from tests.second_opinions import FURTHER, Two
 from worker.database import Database, transaction
-from worker.messages import Policy
+from worker.detector.vlm import VlmDetector
+from worker.messages import ImageRef, JudgeImages, Policy
 from worker.moderate import moderate
 from worker.tables import DeskRole, Verdict
+from worker.testing import ScriptedEngine, scripted_description
 
 HERON = Person("heron", DeskRole.REVIEWER)
 
@@ -50,15 +53,80 @@ def test_pages_pass_from_one_section_to_the_next(database: Database, two: Two) -
     assert found == queue(database)
 
 
-def test_a_later_scan_that_does_not_ask_takes_a_missed_content_back(database: Database, two: Two) -> None:
-    moderate(job(started(database)), uuid4(), two.parts())
-    moderate(job(started(database, policy=Policy())), uuid4(), two.parts())
-    assert "s3://b/red" not in queue(database)
-    moderate(job(started(database)), uuid4(), two.parts())
+def missed(database: Database) -> list[str]:
+    """The uris of the contents that wait only because a further detector calls them fake."""
+    query = text("SELECT uri FROM contents WHERE missed AND NOT superseded AND statement IS NULL ORDER BY uri")
+    with transaction(database) as session:
+        return list(session.execute(query).scalars())
+
+
+def again(database: Database, two: Two, policy: Policy | None = None, *, holds_it: bool = True) -> None:
+    """Scans the images again, asking for second opinions unless `policy` says otherwise."""
+    scan = started(database, policy=policy) if policy else started(database)
+    moderate(job(scan), uuid4(), two.parts(holds_it=holds_it))
+
+
+def test_a_later_scan_that_does_not_ask_leaves_a_missed_content_in_the_queue(database: Database, two: Two) -> None:
+    """Anybody may upload the picture again. This must not take it out of the queue."""
+    again(database, two)
+    again(database, two, Policy())
+    assert queue(database)[0] == "s3://b/red"
+    assert how_many(database, HERON, Filters()) == 5
+    again(database, two)
     assert queue(database)[0] == "s3://b/red"
     with transaction(database) as session:
         places = session.execute(text("SELECT places FROM contents WHERE uri = 's3://b/red'")).scalars().all()
     assert places == [1]
+
+
+def test_an_opinion_that_is_only_missing_changes_nothing(database: Database, two: Two) -> None:
+    again(database, two)
+    before = queue(database)
+    with transaction(database) as session:  # so that the verdicts of the further detector are of no use
+        session.execute(text("UPDATE detectors SET fingerprint = 'gone', name = 'gone' WHERE name = :name"),
+                        {"name": FURTHER})  # fmt: skip
+    again(database, two, holds_it=False)
+    assert queue(database) == before
+    assert queue(database, Filters(differ=True)) == ["s3://b/red", "s3://b/cyan"]
+
+
+def test_a_newer_opinion_of_that_detector_takes_a_missed_content_back(database: Database, two: Two) -> None:
+    again(database, two)
+    assert missed(database) == ["s3://b/red"]
+    two.further = ScriptedEngine(lambda _: 0.1)
+    moderate(job(started(database, rejudge=True)), uuid4(), two.parts())
+    assert missed(database) == []
+    assert "s3://b/red" not in queue(database)
+
+
+def test_while_the_main_detector_flags_it_a_missed_content_waits_once(database: Database, two: Two) -> None:
+    again(database, two)
+    again(database, two, Policy(fake_from=0.25, real_to=0.2))  # red is fake by these thresholds
+    assert queue(database).count("s3://b/red") == 1
+    assert missed(database) == []
+    again(database, two, Policy())
+    assert missed(database) == ["s3://b/red"]
+
+
+def test_a_verdict_as_the_main_detector_takes_a_missed_content_back(database: Database, two: Two) -> None:
+    again(database, two)
+    own = Two(database, main=ScriptedEngine(lambda _: 0.1))
+    parts = two.parts()
+    (further,) = parts.also
+    alone = replace(own.parts(), detector=VlmDetector(own.main, scripted_description(name=FURTHER)),
+                    detector_id=further.detector_id)  # fmt: skip
+    moderate(job(started(database, policy=Policy(), rejudge=True)), uuid4(), alone)
+    assert (missed(database), queue(database)) == ([], [])
+
+
+def test_a_missed_content_is_found_by_its_external_id(database: Database, two: Two) -> None:
+    images = tuple(ImageRef(uri=uri, external_id=f"post {uri}") for uri in ("s3://b/red", "s3://b/black"))
+    scan = started(database, 2)
+    moderate(JudgeImages(scan_id=scan.id, images=images), uuid4(), two.parts())
+    assert queue(database, Filters(external_id="post s3://b/red")) == ["s3://b/red"]
+    with transaction(database) as session:
+        named = session.execute(text("SELECT external_id FROM content_external_ids")).scalars().all()
+    assert named == ["post s3://b/red"]
 
 
 def test_detectors_that_agree_now_do_not_differ_any_more(database: Database, two: Two) -> None:

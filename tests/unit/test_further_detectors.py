@@ -3,12 +3,13 @@
 import pytest
 from pydantic import ValidationError
 
+from tests.cascades import cascade_description
 from tests.conftest import DEMO_DETECTOR
 from worker.case import ReuseRule
 from worker.detector.further import check_fit_together, faults_of_further, load_further
 from worker.detector.loading import load_description
 from worker.errors import ConfigurationError
-from worker.messages import FilledPolicy, Policy
+from worker.messages import FilledPolicy, Policy, Thresholds
 from worker.settings import Settings
 from worker.testing import scripted_description
 
@@ -56,6 +57,12 @@ def test_one_with_the_name_of_another_is_refused(names: list[str]) -> None:
         check_fit_together(scripted_description(), further)
 
 
+def test_a_cascade_is_refused() -> None:
+    """Its audits would be counted nowhere."""
+    with pytest.raises(ConfigurationError, match=r"FAKESWEEP_ALSO: .* is a cascade"):
+        check_fit_together(scripted_description(), [cascade_description(name="other")])
+
+
 def test_a_policy_stores_further_detectors_only_if_it_has_some() -> None:
     assert "also" not in Policy().stored()
     assert Policy(also=("other",)).stored()["also"] == ["other"]
@@ -70,8 +77,11 @@ def test_a_policy_refuses_what_cannot_be(also: tuple[str, ...]) -> None:
 
 def test_a_further_detector_is_asked_with_its_own_thresholds_and_its_own_limit() -> None:
     policy = FilledPolicy(fake_from=0.6, real_to=0.4, max_tokens=100, also=("other",))
-    asked = policy.of_further(40, fake_from=0.9, real_to=0.1)
+    asked = policy.of_further("other", 40, fake_from=0.9, real_to=0.1)
     assert (asked.fake_from, asked.real_to, asked.max_tokens, asked.also) == (0.9, 0.1, 40, ())
+    pinned = policy.model_copy(update={"also_thresholds": {"other": Thresholds(fake_from=0.8, real_to=0.2)}})
+    asked = pinned.of_further("other", 40, fake_from=0.9, real_to=0.1)
+    assert (asked.fake_from, asked.real_to, asked.also_thresholds) == (0.8, 0.2, None)
 
 
 def test_a_rule_without_further_detectors_keeps_its_fingerprint() -> None:

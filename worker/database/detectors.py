@@ -1,14 +1,15 @@
 """The rows of detectors that workers started with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
+from worker.case import Asked
 from worker.database.connection import Database, transaction
-from worker.errors import NoSuchDetectorError
+from worker.messages import Explain, FilledPolicy
 from worker.tables import Detector
 
 
@@ -40,19 +41,14 @@ def further_detectors(session: Session) -> dict[str, Detector]:
     return {one.name: one for one in session.execute(started).scalars()}
 
 
-def check_started(session: Session, names: Sequence[str]) -> None:
-    """Raises NoSuchDetectorError if no worker has started with one of these further detectors.
-
-    Without this check, the opinions of a mistyped name would be missing in the whole scan.
+def asked_of(detector: Detector, policy: FilledPolicy, explain: Explain | None = None) -> Asked | None:
+    """Returns what a scan asks of a further detector that this process does not hold. None: its row is of a release
+    that stored no description.
     """
-    known = further_detectors(session) if names else {}
-    for name in names:
-        if name not in known:
-            there = ", ".join(sorted(known)) or "none"
-            raise NoSuchDetectorError(
-                f"no worker has started with {name!r} for second opinions; those that have started: {there}. "
-                "Name it in FAKESWEEP_ALSO of the workers, and start them (docs/second-opinions.md)"
-            )
+    if detector.id is None or detector.description is None:
+        return None
+    limit, thresholds = answer_limit(detector.description), detector.description["thresholds"]
+    return Asked(detector.id, policy.of_further(detector.name, limit, explain, **thresholds), here=False)
 
 
 def answer_limit(description: Mapping[str, Any]) -> int | None:

@@ -7,6 +7,7 @@ from sqlalchemy import (
     CTE,
     JSON,
     BigInteger,
+    Boolean,
     ColumnElement,
     Text,
     Update,
@@ -171,7 +172,8 @@ def insert_unchanged(scan: Scan, rule: ReuseRule) -> tuple[CTE, ColumnElement[bo
     """
     known = unchanged_query(rule, with_last=scan.record == Record.CHANGES)
     verdict = _verdict_of(known.c.score, rule.policy)
-    recorded = true() if scan.record == Record.ALL else _is_new(known, verdict, scan, rule)
+    opinions = func.jsonb_build_array(*(_opinion_of(known, one, n) for n, one in enumerate(rule.also)))
+    recorded = true() if scan.record == Record.ALL else _is_new(known, verdict, opinions, scan, rule)
     row: dict[str, Any] = {
         "partition": literal(scan.partition),
         "scan_id": literal(scan.id),
@@ -189,7 +191,7 @@ def insert_unchanged(scan: Scan, rule: ReuseRule) -> tuple[CTE, ColumnElement[bo
         "attempts": literal(1),
     }
     if rule.also:
-        row["opinions"] = func.jsonb_build_array(*(_opinion_of(known, one, n) for n, one in enumerate(rule.also)))
+        row["opinions"] = opinions
     rows = select(*row.values()).where(recorded)
     return known, recorded, verdict, insert(Finding).from_select(list(row), rows)
 
@@ -203,16 +205,22 @@ def _opinion_of(known: CTE, rule: ReuseRule, n: int) -> Any:
     )  # fmt: skip
 
 
-def _is_new(known: CTE, verdict: ColumnElement[str], scan: Scan, rule: ReuseRule) -> ColumnElement[bool]:
-    """Whether the last finding had another verdict or another detector.
+def _is_new(
+    known: CTE, verdict: ColumnElement[str], opinions: ColumnElement[Any], scan: Scan, rule: ReuseRule
+) -> ColumnElement[bool]:
+    """Whether the last finding had another verdict or another detector, or detectors differ by a rule that is new.
 
     In a repair, also whether the object was fetched after the scan began, or was last looked at by another rule: the
     listing publishes such images. A message with this image may still be on its way, and without a finding the image
     would be counted twice.
     """
     new = known.c.said.is_distinct_from(verdict) | known.c.said_by.is_distinct_from(rule.detector_id)
+    by_another_rule = known.c.rule.is_distinct_from(rule.fingerprint)
+    if rule.also:
+        # Otherwise, nobody would see what further detectors already say about images that are unchanged.
+        new |= by_another_rule & func.detectors_differ(verdict, opinions, type_=Boolean)
     if scan.status == ScanStatus.REPAIRING:
-        new |= (known.c.fetched_at >= scan.created_at) | known.c.rule.is_distinct_from(rule.fingerprint)
+        new |= (known.c.fetched_at >= scan.created_at) | by_another_rule
     return new
 
 

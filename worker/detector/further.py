@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from worker.detector.description import DetectorDescription
+from worker.detector.description import CascadeDescription, DetectorDescription
 from worker.detector.loading import OVERRIDES, load_description
 from worker.errors import ConfigurationError
 from worker.settings import Settings
@@ -55,6 +55,10 @@ def check_fit_together(main: DetectorDescription, further: Iterable[DetectorDesc
                 "give it another name in its description"
             )
         names.add(one.name)
+        if isinstance(one, CascadeDescription):
+            raise ConfigurationError(
+                f"FAKESWEEP_ALSO: {one.name} is a cascade, and its audits count only where it decides: name its judge"
+            )
         if one.preprocessing != main.preprocessing:
             raise ConfigurationError(
                 f"FAKESWEEP_ALSO: {one.name} prepares images by {one.preprocessing.revision}, and {main.name} by "

@@ -36,6 +36,11 @@ class SuppliedDetector:
     folder: Path | None = None
     stages: tuple["SuppliedDetector", ...] = ()
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of all its models."""
+        return (self.folder,) if self.folder else tuple(folder for stage in self.stages for folder in stage.folders)
+
     def start(self) -> Detector:
         """Starts the detector. Raises ConfigurationError if an engine cannot be imported, finds no device to run on, or
         cannot load the model.

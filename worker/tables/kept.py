@@ -42,7 +42,8 @@ class ContentHistory(SQLModel, table=True):
     `verdict` and `score` are those of its newest finding. `verdict_id`, `uri` and `scan_id` are those of the newest
     finding that was not real. `superseded`: another detector has judged the content since. `places` counts uris.
     `statement` is what people last decided about the content. It is null while nobody has decided. `differs`: in the
-    newest scan that asked for second opinions, one detector called it fake and another one real.
+    newest scan that asked for second opinions, one detector called it fake and another one real. `missed`: the row is
+    of a further detector, whose newest opinion is fake, and the scan's own detector called the content real.
     """
 
     __tablename__ = "contents"
@@ -68,6 +69,7 @@ class ContentHistory(SQLModel, table=True):
         ),
         Index("ix_contents_waiting", "first_at", postgresql_where=_WAITING),
         Index("ix_contents_differ", *_MOST_SEVERE, postgresql_where=text(f"{_WAITING.text} AND differs")),
+        Index("ix_contents_missed", "sha256", postgresql_where=text("missed")),
         Index(
             "ix_contents_places",
             text("places DESC"),
@@ -99,6 +101,7 @@ class ContentHistory(SQLModel, table=True):
     statement: str | None = Field(default=None, sa_type=String(16))
     reviewed_at: datetime | None = timestamp(nullable=True)
     differs: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    missed: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
 
 
 class ContentPlace(SQLModel, table=True):

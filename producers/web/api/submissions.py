@@ -55,6 +55,16 @@ class Submit(WithPolicy):
         return super().policy().model_copy(update={"judge": self.judge})
 
 
+def request_sha256(body: Submit) -> str:
+    """Returns the SHA-256 of what a request asks for, in hexadecimal.
+
+    A newer field that is not set is left out: otherwise a key of the release before would belong to another request.
+    """
+    unset = {name for name in ("judge", "also") if not getattr(body, name)}
+    asked = json.dumps(body.model_dump(mode="json", exclude=unset), sort_keys=True)
+    return hashlib.sha256(asked.encode()).hexdigest()
+
+
 class Submission(Counted):
     """A submission."""
 
@@ -122,9 +132,7 @@ def _submit(
         return submissions.Submitted(
             submissions.submit(parts.broker, parts.database, refs, policy=body.policy(), source="API")
         )
-    # A field that is not set is left out: otherwise a key of the release before would belong to another request.
-    asked = json.dumps(body.model_dump(mode="json", exclude=None if body.judge else {"judge"}), sort_keys=True)
-    key = submissions.Key(caller.token_id, idempotency_key, hashlib.sha256(asked.encode()).hexdigest())
+    key = submissions.Key(caller.token_id, idempotency_key, request_sha256(body))
     taking: submissions.Submissions = request.app.state.submissions
     return taking.submit(refs, key, policy=body.policy())
 

@@ -89,7 +89,7 @@ def _detector(settings: Settings) -> dict[str, Any]:
             raise
         return detector
 
-    known = trained_on(supplied.folders.values())
+    known = trained_on(supplied.folders)
     return {"description": supplied.description, "start": start, "trained_on": known}
 
 
