@@ -9,7 +9,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from worker.case import Asked, ReuseRule
-from worker.database.detectors import answer_limit, asked_of, further_detectors, started_last
+from worker.database.asking import asked_of
+from worker.database.detectors import answer_limit, further_detectors, started_last
 from worker.database.known import changed_query, etags_as_json, refs_as_json
 from worker.database.lifecycle import fill_thresholds
 from worker.database.saving import insert_unchanged, update_objects

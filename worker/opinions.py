@@ -11,7 +11,8 @@ from PIL.Image import Image
 from sqlmodel import Session
 
 from worker.case import Asked, Case, Delivery, Failed, Opinion
-from worker.database.detectors import asked_of, further_detectors
+from worker.database.asking import asked_of
+from worker.database.detectors import further_detectors
 from worker.decoding import Decoded
 from worker.detector.detector import Detector
 from worker.detector.verdicts import Judgement

@@ -7,9 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
-from worker.case import Asked
 from worker.database.connection import Database, transaction
-from worker.messages import Explain, FilledPolicy
 from worker.tables import Detector
 
 
@@ -39,16 +37,6 @@ def further_detectors(session: Session) -> dict[str, Detector]:
     """The further detectors that workers started with, by name: of each name, the one that started last."""
     started = select(Detector).where(col(Detector.also_at).is_not(None)).order_by(col(Detector.also_at))
     return {one.name: one for one in session.execute(started).scalars()}
-
-
-def asked_of(detector: Detector, policy: FilledPolicy, explain: Explain | None = None) -> Asked | None:
-    """Returns what a scan asks of a further detector that this process does not hold. None: its row is of a release
-    that stored no description.
-    """
-    if detector.id is None or detector.description is None:
-        return None
-    limit, thresholds = answer_limit(detector.description), detector.description["thresholds"]
-    return Asked(detector.id, policy.of_further(detector.name, limit, explain, **thresholds), here=False)
 
 
 def answer_limit(description: Mapping[str, Any]) -> int | None:
