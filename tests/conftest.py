@@ -249,6 +249,17 @@ def demo_detector(**settings: Any) -> tuple[VlmDescription, Path, Settings]:
     return *supply(vlm_only(load_description(given), "a test"), given), given
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """With tensors as small as those of the tests, several threads would mostly wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def scripted() -> Engine:
     return ScriptedEngine()

@@ -39,13 +39,7 @@ CLASSES = Stage(name="classes", train=(Part.VISION_TOWER,), classes="family", **
 LORA = Stage(name="lora", train=(Part.PROJECTOR, Part.LANGUAGE_MODEL), lora=Lora(rank=2, dropout=0.1), **SHORT)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """With such small tensors, several threads would mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

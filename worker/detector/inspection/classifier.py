@@ -17,7 +17,7 @@ def _check_kind(model: ModelFolder) -> None:
     if kind not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
         raise refusal(
             f"{model.folder / 'config.json'} describes a model of type {kind!r}, which does not classify images",
-            'give an image classifier of transformers, or set kind = "vlm" in detector.toml for a model with words',
+            'give an image classifier of transformers, or set kind = "vlm" in detector.toml for one that gives reasons',
         )
     _ = model.config
 

@@ -92,7 +92,7 @@ def keeping(fakes: Floats, reals: Floats, rate: float, name: str) -> Floats:
 
     `fakes` and `reals` are scores of FIT, which is called `name`, of the shape (images,). NaN: without a score.
 
-    The largest is chosen on the same images, and the bound holds for it all the same. The share of fakes that are
+    The largest is chosen on the same images, and the bound holds for it, too. The share of fakes that are
     cleared never falls when the threshold rises. So the bound needs to hold only at the first threshold that breaks the
     promise, and not at all of them at once (Bates, Angelopoulos, Lei, Malik and Jordan, Distribution-free,
     Risk-Controlling Prediction Sets, Journal of the ACM 68, 2021, theorem 1). It is also the fixed-sequence test of
