@@ -25,7 +25,10 @@ _PORTS = itertools.count()
 
 
 def free_port() -> int:
-    """Returns a port for this test process. The system does not give out such ports by itself, so it stays free."""
+    """Returns a port for this test process. It stays free until a server is started.
+
+    The system chooses the ports of outgoing connections above 32767, so a port of that range could be taken meanwhile.
+    """
     for number in _PORTS:
         port = 20_000 + PROCESS * 5_000 + (os.getpid() * 7 + number) % 5_000
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):

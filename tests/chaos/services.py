@@ -4,12 +4,11 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from kombu import Connection
 
 from deploy.demo.processes import StartError, session_members, tail
 from deploy.demo.services import package_folder, postgres_binaries
+from tests.processes import free_port
 
 HOST = "127.0.0.1"
 START_LIMIT_S = 60
@@ -92,12 +92,6 @@ class Service:
         """Ends the server with the signal, and starts it again."""
         self.stop(number)
         self.start()
-
-
-def free_port() -> int:
-    """Returns a port on which nobody listens now."""
-    with closing(socket.create_server((HOST, 0))) as probe:
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pytest
 
 from tests.chaos.proxy import Proxy, proxy_to
 from tests.chaos.toxics import Bandwidth, Latency, LimitData, ResetPeer, Slicer, SlowClose, Timeout, Toxic
+from tests.processes import free_port
 
 NOTICEABLE_S = 0.3
 
@@ -141,8 +142,7 @@ def test_toxics_work_one_after_another(proxy: Proxy, client: socket.socket) -> N
 
 
 def test_a_service_that_is_away_closes_the_connection(proxy: Proxy) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        proxy.target = free.getsockname()[1]
+    proxy.target = free_port()
     with socket.create_connection(("127.0.0.1", proxy.port)) as client:
         assert client.recv(1) == b""
 

@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,7 +25,7 @@ from deploy.demo import services
 from producers.listening.listen import submission_id
 from tests.conftest import empty_queues
 from tests.integration.test_broker import BOTH, NO_POISON, QUICK, grey, settings_for, worker
-from tests.processes import ROOT, fakesweep, wait_for
+from tests.processes import ROOT, fakesweep, free_port, wait_for
 from worker import broker
 from worker.messages import DEAD_QUEUE, LIVE_QUEUE
 
@@ -314,8 +313,7 @@ def test_when_the_broker_goes_away_only_published_events_are_deleted(own_redis: 
 
 
 def test_the_listener_waits_for_the_broker_to_come_back(queue: Queue, tmp_path: Path) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     url, log = f"redis://127.0.0.1:{port}/0", tmp_path / "listen.log"
     queue.send(event("a.png"))
     with listening(queue, url, log) as process:

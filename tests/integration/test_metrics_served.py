@@ -10,7 +10,7 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from producers import scans
 from tests.integration.test_broker import NO_POISON, celery_headers, grey, publish_plainly, query, settings_for, worker
 from tests.integration.test_listen import event
-from tests.processes import ROOT, fakesweep, wait_for
+from tests.processes import ROOT, fakesweep, free_port, wait_for
 from worker.database import Database
 from worker.messages import LIVE_QUEUE, SCAN_QUEUE
 
@@ -141,13 +141,9 @@ def test_each_replica_has_its_own_port_and_label(clean_redis_url: str, database_
 def four_free_ports() -> int:
     """The first of four consecutive ports. Nothing listened on the first and the last one a moment ago."""
     while True:
-        with closing(socket.create_server(("", 0))) as first:
-            base = int(first.getsockname()[1])
-            try:
-                with closing(socket.create_server(("", base + 3))):
-                    return base
-            except OSError:
-                continue
+        base = free_port()
+        with suppress(OSError), closing(socket.create_server(("", base + 3))):
+            return base
 
 
 def nightly_environment(database_url: str, broker_url: str, folder: Path, *, port: int = 0) -> dict[str, str]:

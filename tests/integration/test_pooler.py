@@ -24,6 +24,7 @@ from producers.nightly.nightly_lock import NightlyLock
 from producers.reporting import results
 from tests.conftest import IN_CI, drop_database, url_of
 from tests.integration.test_moderate import job, png, start
+from tests.processes import free_port
 from worker.database import Database, connect, transaction
 from worker.database.detectors import register_detector
 from worker.detector.vlm import VlmDetector
@@ -50,10 +51,9 @@ def pgbouncer(server_url: str, mode: str) -> Iterator[Callable[[str], str]]:
     if server.password:
         place += f" password={server.password}"
     # Not below tmp_path, which no other user may enter: when root starts PgBouncer, it becomes another user.
-    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as taken:
+    with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        port = taken.getsockname()[1]
-        taken.close()
+        port = free_port()
         settings = Path(folder, "pgbouncer.ini")
         settings.write_text(
             f"[databases]\n* = {place}\n"
