@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from deploy.demo.answers import FAMILIES
 from deploy.demo.draw import draw_set
 from producers.reporting.progress import shown
 from worker.lab.datasets.digest import digest
@@ -34,19 +35,24 @@ def learn_demo_head(
     count: int = 1000,
     seed: int = 3,
     detector: Path = DEMO / "detector",
+    families: Sequence[str] = FAMILIES,
+    layer: int | None = None,
     advance: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Path:
     """Returns the folder of the head, which a worker can serve. Draws ``count`` images first, if they are not there.
 
     A twentieth of them is held out, and listed in ``held-out.json``. Seeds of sets that are compared with it must
-    differ from ``seed``. The features are in ``folder/features``.
+    differ from ``seed``. The fakes are of these ``families``. ``layer`` replaces that of head.toml. The features are in
+    ``folder/features``.
     """
     records = folder / "records.json"
     if not records.exists():
-        draw_set(folder, count, seed)
+        draw_set(folder, count, seed, families)
     settings = Settings(detector=str(detector))
     base, recipe = base_of_detector(settings), load_recipe(str(DEMO / "head.toml"))
     assert isinstance(recipe, HeadRecipe)
+    if layer is not None:
+        recipe = recipe.model_copy(update={"layer": layer})
     faults = Faults(strict=True)  # drawings have none
     found = read_records(records, faults)
     content = digest(records, [one.image for one in found])
