@@ -18,7 +18,7 @@ from worker.database.counters import settle
 from worker.database.patience import patient
 from worker.database.saving import save_statement
 from worker.detector.verdicts import verdict_of
-from worker.messages import FilledPolicy
+from worker.messages import FilledPolicy, Record
 from worker.tables import Finding, Outcome, Verdict
 from worker.texts import storable
 
@@ -133,9 +133,15 @@ def _size(end: End) -> tuple[int, int]:
 def _object(case: Case, delivery: Delivery) -> dict[str, Any] | None:
     """Returns the row of `objects`, or None if the content is unknown or `objects` already says the same."""
     content = _content(case.end)
-    if content is None or (isinstance(case.end, Reused) and case.end.remembered):
+    if content is None:
         return None
     verdict = (outcome_of(case.end, delivery.policy) or {}).get("verdict")
+    rule = _rule(case, delivery) if verdict else None
+    if isinstance(case.end, Reused) and case.end.remembered:
+        # Only the rule may be new: without it, each night would publish an image that lacks a second opinion.
+        lacks = rule is not None and is_missing(case, delivery) and delivery.scan.record == Record.CHANGES
+        if not lacks:
+            return None
     return {
         "uri": case.ref.uri,
         "etag": case.ref.etag,
@@ -143,9 +149,22 @@ def _object(case: Case, delivery: Delivery) -> dict[str, Any] | None:
         "size": content.size,
         "verdict_id": _known_verdict_id(case.end),
         "verdict": verdict,
-        # The next scan tries a failed image again, and one that lacks a second opinion.
-        "rule": delivery.rule.fingerprint if verdict and not is_missing(case, delivery) else None,
+        "rule": rule,
     }
+
+
+def _rule(case: Case, delivery: Delivery) -> int | None:
+    """Returns the fingerprint of the rule by which an image with a verdict was decided, for the next scan.
+
+    None: the next scan tries again, because a further detector of this worker refused the image or failed on it.
+    """
+    if not is_missing(case, delivery):
+        return delivery.rule.fingerprint
+    given = {one.detector_id for one in case.opinions}
+    lacking = [one for one in delivery.also if one.detector_id not in given]
+    if any(one.here for one in lacking) or len(given) + len(lacking) < len(delivery.policy.also):
+        return None
+    return delivery.rule.fingerprint_without([one.detector_id for one in lacking])
 
 
 def _hashes(cases: Sequence[Case], delivery: Delivery) -> Iterable[dict[str, Any]]:
