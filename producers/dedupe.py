@@ -15,7 +15,7 @@ from worker.database.asking import asked_of
 from worker.database.detectors import answer_limit, further_detectors, started_last
 from worker.database.known import changed_query, etags_as_json, lacking_query, refs_as_json
 from worker.database.lifecycle import fill_thresholds
-from worker.database.saving import insert_unchanged, update_objects
+from worker.database.unchanged import insert_unchanged, update_objects
 from worker.messages import FilledPolicy, ImageRef, Record
 from worker.tables import Finding, Outcome, Scan, ScanStatus
 
