@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import combinations
 from typing import Any
 
 from sqlalchemy import case, func, not_, select
@@ -11,9 +13,9 @@ from sqlmodel import Session, col
 from worker.case import Asked, ReuseRule
 from worker.database.asking import asked_of
 from worker.database.detectors import answer_limit, further_detectors, started_last
-from worker.database.known import changed_query, etags_as_json, refs_as_json
+from worker.database.known import changed_query, etags_as_json, lacking_query, refs_as_json
 from worker.database.lifecycle import fill_thresholds
-from worker.database.saving import insert_unchanged, update_objects
+from worker.database.unchanged import insert_unchanged, update_objects
 from worker.messages import FilledPolicy, ImageRef, Record
 from worker.tables import Finding, Outcome, Scan, ScanStatus
 
@@ -61,15 +63,34 @@ def reuse_unchanged(session: Session, scan: Scan, refs: Sequence[ImageRef], rule
     if rule is None or not refs:
         return Deduped(refs)
     changed = refs
+    fetched_before = scan.created_at if scan.status == ScanStatus.REPAIRING else None
     if scan.record == Record.CHANGES:
         # Most images of a nightly scan: only their rows of `objects` are read.
-        fetched_before = scan.created_at if scan.status == ScanStatus.REPAIRING else None
         numbers = session.execute(changed_query(rule, fetched_before), etags_as_json(refs)).scalars()
         changed = [refs[n - 1] for n in numbers]
     passed = len(refs) - len(changed)
     found = _reuse(session, scan, changed, rule) if changed else Deduped(changed)
     unchanged = found.counters.get("unchanged", 0) + passed
-    return Deduped(found.left, found.counters | {"unchanged": unchanged})
+    found = Deduped(found.left, found.counters | {"unchanged": unchanged})
+    if scan.record == Record.CHANGES and rule.also and found.left:
+        return _leave_lacking(session, found, rule, fetched_before)
+    return found
+
+
+def _leave_lacking(session: Session, found: Deduped, rule: ReuseRule, fetched_before: datetime | None) -> Deduped:
+    """Counts images as unchanged if they only lack opinions of detectors with which no worker has started since a
+    worker decided them without these. Otherwise, each night would publish them, and store the same findings again.
+    """
+    ids = [one.detector_id for one in rule.also]
+    numbers = {
+        rule.fingerprint_without(some): len(some) for n in range(1, len(ids) + 1) for some in combinations(ids, n)
+    }
+    given = {**etags_as_json(found.left), "lacking": list(numbers)}
+    lacking = {row.n: numbers[row.rule] for row in session.execute(lacking_query(fetched_before), given)}
+    left = [ref for n, ref in enumerate(found.left, start=1) if n not in lacking]
+    unchanged = found.counters["unchanged"] + len(lacking)
+    more = {"unchanged": unchanged, "unchanged_missing_opinions": sum(lacking.values())}
+    return Deduped(left, found.counters | more)
 
 
 def _reuse(session: Session, scan: Scan, refs: Sequence[ImageRef], rule: ReuseRule) -> Deduped:

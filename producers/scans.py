@@ -190,7 +190,8 @@ def repair(database: Database, scan_id: UUID) -> None:
             raise ScanStateError(f"scan {scan_id} read standard input, which cannot be listed again: start a new scan")
         scan.status, scan.paused_from, scan.note, scan.finished_at = ScanStatus.REPAIRING, None, None, None
         # Unchanged images have no finding: the new listing counts them again.
-        scan.cursor, scan.skipped, scan.skipped_by, scan.unchanged = None, 0, None, 0
+        scan.cursor, scan.skipped, scan.skipped_by = None, 0, None
+        scan.unchanged = scan.unchanged_missing_opinions = 0
         session.execute(delete(Unpublished).where(col(Unpublished.scan_id) == scan_id))
         session.execute(delete(Repaired).where(col(Repaired.scan_id) == scan_id))
 

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal, Self
 
 from worker.detector.verdicts import Judgement, verdict_of
@@ -21,19 +21,21 @@ class ReuseRule:
 
     The detector `detector_id` must have given them, at the time `since` or later if that is set. They must explain as
     much as `policy` asks for. `also` has a rule for each further detector: an image is unchanged only if all of them
-    allow a verdict, too.
+    allow a verdict, too. `started_at`, of a further detector, is when a worker last started with it.
     """
 
     detector_id: int
     policy: FilledPolicy
     since: datetime | None
     also: tuple["ReuseRule", ...] = ()
+    started_at: datetime | None = None
 
     @classmethod
     def of(cls, scan: Scan, policy: FilledPolicy, detector_id: int, also: Sequence["Asked"] = ()) -> Self:
         """Returns the rule of a scan. A scan with `rejudge` reuses only its own verdicts."""
         since = scan.created_at if scan.rejudge else None
-        return cls(detector_id, policy, since, tuple(ReuseRule(one.detector_id, one.policy, since) for one in also))
+        further = (ReuseRule(one.detector_id, one.policy, since, started_at=one.started_at) for one in also)
+        return cls(detector_id, policy, since, tuple(further))
 
     @property
     def fingerprint(self) -> int:
@@ -43,21 +45,41 @@ class ReuseRule:
         parts: list[object] = [self.detector_id, self.policy.stored(), self.since and self.since.isoformat()]
         if self.also:
             parts.append([one.fingerprint for one in self.also])
-        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
-        return int.from_bytes(digest[:8], signed=True)
+        return _number(parts)
+
+    def fingerprint_without(self, lacking: Collection[int]) -> int:
+        """Like `fingerprint`, for an image whose worker lacked these further detectors, so that their opinions are
+        missing.
+
+        It changes when a worker starts with one of them. So an unchanged image is published again when somebody may
+        give the opinion, and not every night.
+        """
+        started = [
+            [one.detector_id, one.started_at and one.started_at.astimezone(UTC).isoformat()]
+            for one in self.also
+            if one.detector_id in lacking
+        ]
+        return _number([self.fingerprint, *started])
+
+
+def _number(parts: Sequence[object]) -> int:
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+    return int.from_bytes(digest[:8], signed=True)
 
 
 @dataclass(frozen=True)
 class Asked:
     """A further detector that gives a second opinion, and what it is asked for, with its own thresholds.
 
-    `maker_id` is what runs it here. If it is not `here`, this process only reuses its stored verdicts.
+    `maker_id` is what runs it here. If it is not `here`, this process only reuses its stored verdicts, and `started_at`
+    is when a worker last started with it.
     """
 
     detector_id: int
     policy: FilledPolicy
     maker_id: int | None = None
     here: bool = True
+    started_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ TABLES: Mapping[str, Mapping[Role, str]] = {
     # Only the owner may change what a scan is, such as its source and its token.
     "scans": {
         WORKER: f"SELECT, INSERT, UPDATE ({_COUNTED}, {_STATUS}, rate, counted_at)",
-        PRODUCER: f"SELECT, INSERT, UPDATE ({_COUNTED}, {_STATUS}, unchanged, cursor, skipped, skipped_by, "
-        "max_flagged_share, max_failed_share, dropped_at)",
+        PRODUCER: f"SELECT, INSERT, UPDATE ({_COUNTED}, {_STATUS}, unchanged, unchanged_missing_opinions, cursor, "
+        "skipped, skipped_by, max_flagged_share, max_failed_share, dropped_at)",
     },
     # Producers store what the newest scan says about an unchanged object.
     "objects": {WORKER: "SELECT, INSERT, UPDATE", PRODUCER: "SELECT, UPDATE (verdict, verdict_id, rule)"},

@@ -12,6 +12,7 @@ from sqlmodel import Session
 
 from worker.case import Case, Delivery, Failed, Judged, Later, Reused
 from worker.database import counters, findings, known, lifecycle, transaction
+from worker.database.rows import outcome_of
 from worker.database.suspects import deaths_alone, tried_alone
 from worker.errors import FakesweepError, ImageError, Reason
 from worker.messages import ImageRef, JudgeImages
@@ -175,7 +176,7 @@ def _save(cases: Sequence[Case], delivery: Delivery, parts: Parts) -> list[Image
 
 def _count(saved: Sequence[Case], delivery: Delivery, parts: Parts) -> None:
     for case in saved:
-        outcome = findings.outcome_of(case.end, delivery.policy) or {}
+        outcome = outcome_of(case.end, delivery.policy) or {}
         parts.metrics.count(
             IMAGES, outcome=outcome["outcome"], verdict=outcome.get("verdict", ""), reason=outcome.get("reason", "")
         )

@@ -99,7 +99,9 @@ def differing(session: Session, scan: Scan) -> dict[str, int]:
     if not further:
         return {}
     given = {"partition": scan.partition, "scan_id": scan.id, "further": further}
-    return {name: int(count) for name, count in session.execute(text(_DIFFERING), given).mappings().one().items()}
+    counted = session.execute(text(_DIFFERING), given).one()
+    missing = int(counted.missing_opinions) + scan.unchanged_missing_opinions
+    return {"disagreements": int(counted.disagreements), "missing_opinions": missing}
 
 
 class Opinions:

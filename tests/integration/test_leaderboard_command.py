@@ -36,6 +36,15 @@ def test_two_detectors_are_ranked(evaluations: list[str], tmp_path: Path) -> Non
     assert "Leaderboard of 2 detectors" in page.read_text()
 
 
+def test_a_detector_that_was_trained_on_the_set_is_named(tmp_path: Path) -> None:
+    folder = write_evaluation(tmp_path / "set", drawn_predictions(200, 1), scripted_description(), trained_on=["set"])
+    done = fakesweep("leaderboard", str(folder), environment={})
+    assert done.returncode == 0, done.stderr
+    assert f"warning: {folder} is on the dataset that scripted was trained on, so its figures are too" in done.stderr
+    assert "too good: trained on x" in done.stdout
+    assert "  scripted (too good: trained on this set): accuracy" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -1,5 +1,7 @@
 """Which further detectors fit beside the main one, and what a policy stores of them."""
 
+from datetime import UTC, datetime, timedelta, timezone
+
 import pytest
 from pydantic import ValidationError
 
@@ -87,6 +89,24 @@ def test_a_further_detector_is_asked_with_its_own_thresholds_and_its_own_limit()
 def test_a_rule_without_further_detectors_keeps_its_fingerprint() -> None:
     """The number is stored in `objects`. It was computed by the release before second opinions."""
     assert ReuseRule(7, FILLED, None).fingerprint == FINGERPRINT
+
+
+def test_the_number_of_a_rule_without_opinions_says_which_detectors_were_lacking_and_since_when() -> None:
+    """It must be the same in each process, whatever the time zone of its connection."""
+    start, later = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+
+    def rule(first: datetime, second: datetime) -> ReuseRule:
+        pairs = ((8, first), (9, second))
+        return ReuseRule(7, FILLED, None, tuple(ReuseRule(n, FILLED, None, started_at=at) for n, at in pairs))
+
+    made = rule(start, start)
+    numbers = {made.fingerprint, *(made.fingerprint_without(some) for some in ((8,), (9,), (8, 9)))}
+    assert len(numbers) == 4
+    assert rule(start, later).fingerprint == made.fingerprint
+    assert rule(start, later).fingerprint_without([9]) not in numbers
+    assert rule(start, later).fingerprint_without([8]) == made.fingerprint_without([8]), "the other one has started"
+    elsewhere = start.astimezone(timezone(timedelta(hours=5, minutes=45)))
+    assert rule(elsewhere, start).fingerprint_without([8, 9]) == made.fingerprint_without([8, 9])
 
 
 def test_a_rule_with_further_detectors_has_another_fingerprint_for_each_of_them() -> None:

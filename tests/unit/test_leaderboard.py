@@ -150,6 +150,44 @@ def test_a_detector_that_judged_few_images_is_named() -> None:
     assert list(warnings(sets)) == ["b judged 50 of 200 images of set, and the others are left out"]
 
 
+def test_a_detector_that_was_trained_on_a_set_is_marked_there(tmp_path: Path) -> None:
+    """The page, the lines and the JSON say it beside its figures on that set, and beside its place."""
+    some, other = truth(300), truth(300, seed=4)
+    trained, second = scripted_description(name="trained"), scripted_description(name="other")
+    paths = [
+        write_evaluation(
+            tmp_path / f"{description.name}-{dataset}", made, description,
+            dataset={"name": dataset, "sha256": f"sha256 of {dataset}"}, trained_on=["sha256 of a", "sha256 of c"],
+        )
+        for description, dataset, made in (
+            (trained, "a", some), (trained, "b", other), (second, "b", noisier(other, 3)),
+        )
+    ]  # fmt: skip
+    plain = write_evaluation(
+        tmp_path / "plain", noisier(some, 3), second, dataset={"name": "a", "sha256": "sha256 of a"}
+    )
+    sets = read_sets([(None, path) for path in (*paths, plain)])
+    said = f"{paths[0]} is on the dataset that trained was trained on, so its figures are too good"
+    (warning,) = warnings(sets)
+    assert warning.startswith(said)
+    board = rank(sets, {}, None)
+    made = leaderboard_page.as_json(board, sets)
+    assert made["warnings"] == [warning]
+    assert {one["detector"]: list(one["trained_on"]) for one in made["detectors"]} == {"trained": ["a"], "other": []}
+    on_sets = [(each["name"], name, one) for each in made["sets"] for name, one in each["detectors"].items()]
+    assert [(where, name) for where, name, one in on_sets if one["trained_on_it"]] == [("a", "trained")]
+    marked = [line for line in leaderboard_page.as_lines(board) if "trained on" in line]
+    assert [line.split(":")[0] for line in marked] == ["1. trained", "  trained (too good"]
+    assert marked[0].endswith(", too good: trained on a")
+    leaderboard_page.write_leaderboard_page(board, sets, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert said in page
+    in_standings, in_sets = page.split('id="set-1"')
+    assert in_standings.count("too good: trained on a<") == 1
+    first, after = in_sets.split('id="set-2"')
+    assert (first.count("too good: trained on this set"), after.count("too good")) == (1, 0)
+
+
 def test_only_images_count_that_all_judged_with_the_same_content() -> None:
     some = hashed(*truth(200))
     other = hashed(*noisier(some[:150], 1))

@@ -16,4 +16,5 @@ def asked_of(detector: Detector, policy: FilledPolicy, explain: Explain | None =
     if detector.id is None or detector.description is None:
         return None
     limit, thresholds = answer_limit(detector.description), detector.description["thresholds"]
-    return Asked(detector.id, policy.of_further(detector.name, limit, explain, **thresholds), here=False)
+    asked = policy.of_further(detector.name, limit, explain, **thresholds)
+    return Asked(detector.id, asked, here=False, started_at=detector.also_at)

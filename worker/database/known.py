@@ -152,6 +152,21 @@ def changed_query(rule: ReuseRule, fetched_before: datetime | None = None) -> An
     return select(listed.c.n).where(not_(there)).order_by(listed.c.n)
 
 
+def lacking_query(fetched_before: datetime | None = None) -> Any:
+    """Builds a query of the refs that are unchanged, and whose last finding lacks second opinions which no worker can
+    have given since then.
+
+    It returns their numbers, from 1, and what ReuseRule.fingerprint_without() returned for them. Its parameters are
+    those of `changed_query`, and the possible fingerprints `lacking`. `fetched_before` is as there.
+    """
+    listed = _listed("uri", "etag")
+    same = (col(StoredObject.uri) == listed.c.uri) & (col(StoredObject.etag) == listed.c.etag)
+    if fetched_before is not None:
+        same &= col(StoredObject.fetched_at) < fetched_before
+    same &= col(StoredObject.rule) == func.any(bindparam("lacking", type_=ARRAY(BigInteger)))
+    return select(listed.c.n, col(StoredObject.rule)).select_from(listed.join(StoredObject, same))
+
+
 def unchanged_query(rule: ReuseRule, *, with_last: bool = False) -> Any:
     """Builds a query of the refs that are unchanged and have a verdict that the rule allows.
 

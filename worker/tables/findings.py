@@ -81,7 +81,8 @@ class StoredObject(SQLModel, table=True):
     """The content that was at a uri when it was last fetched. A re-scan reads this before it fetches anything.
 
     `verdict_id` is the verdict that was given or reused there; a re-scan reads it first. `verdict` is the verdict of
-    the last finding at the uri, and `rule` is the fingerprint of the ReuseRule that led to it.
+    the last finding at the uri, and `rule` is the fingerprint of the ReuseRule that led to it, or its
+    `fingerprint_without` if the worker lacked further detectors.
     """
 
     __tablename__ = "objects"

@@ -33,7 +33,8 @@ class Scan(SQLModel, table=True):
 
     `listed` counts distinct images. The scan is done when `judged + reused + unchanged + failed` reaches it. `fake`,
     `uncertain` and `real` split `judged + reused`. `policy` is messages.Policy. `record` is a Record: whether unchanged
-    images leave findings, or are only counted as `unchanged`.
+    images leave findings, or are only counted as `unchanged`. `unchanged_missing_opinions` counts the second
+    opinions that are missing for unchanged images.
 
     `listing` is producers.scans.Listing: what is listed, and by which rules. `cursor` is how far the listing has come.
     `skipped` counts skipped images, `skipped_by` counts them by cause. `rejudge`: verdicts from before the scan are not
@@ -97,6 +98,9 @@ class Scan(SQLModel, table=True):
     schedule: str | None = long_text(default=None)
     due_at: datetime | None = timestamp(nullable=True)
     dropped_at: datetime | None = timestamp(nullable=True)
+    unchanged_missing_opinions: int = Field(
+        default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")}
+    )
 
 
 class Unpublished(SQLModel, table=True):

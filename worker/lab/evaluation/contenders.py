@@ -12,6 +12,7 @@ from worker.lab.evaluation.evaluated import Evaluated, evaluated_of
 from worker.lab.evaluation.journal import RUN, read_predictions
 from worker.lab.evaluation.perturbations import CLEAN
 from worker.lab.evaluation.predictions import Prediction
+from worker.lab.evaluation.trained import has_learned, learned
 
 FEW = 0.9
 """A detector that judged less than this share of a set's images is named, because it takes images from all others."""
@@ -26,6 +27,11 @@ class Contender:
     source: str
     predictions: tuple[Prediction, ...]
     evaluated: Evaluated
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether the detector was trained on this very set, so that its figures are too good."""
+        return has_learned(self.evaluated)
 
     @cached_property
     def by_perturbation(self) -> Mapping[str, Mapping[str, Prediction]]:
@@ -95,6 +101,7 @@ def warnings(sets: Sequence[LabelledSet]) -> Iterator[str]:
             own, known = len(one.by_perturbation[CLEAN]), len(each.known)
             if own < FEW * known:
                 yield f"{one.detector} judged {own:,} of {known:,} images of {each.name}, and the others are left out"
+        yield from learned(*(one.evaluated for one in each.contenders))
 
 
 def _place(one: Contender) -> tuple[str, str]:

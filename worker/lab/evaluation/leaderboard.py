@@ -36,12 +36,14 @@ class Group:
 @dataclass(frozen=True)
 class Row:
     """A detector on a set. `p_holm` is McNemar's test against the most accurate one, None for that one itself. It is
-    corrected for all pairs of the set, because the images also choose who is the best.
+    corrected for all pairs of the set, because the images also choose who is the best. `trained_on_it`: the detector
+    was trained on this very set, so its figures are too good.
     """
 
     detector: str
     figures: Figures
     p_holm: float | None
+    trained_on_it: bool = False
 
     @property
     def may_be_best(self) -> bool:
@@ -66,7 +68,8 @@ class SetBoard:
 class Standing:
     """A detector over all sets. Each set counts the same in the means. `place` and the means are None if it did not
     judge every set. `worst` is the lowest accuracy, and the set where it is. `speed` is in images a second, and `cost`
-    is for 1,000 images, in the currency of the price.
+    is for 1,000 images, in the currency of the price. `trained_on` names the sets that the detector was trained on: its
+    means and its place are too good.
     """
 
     detector: str
@@ -78,6 +81,7 @@ class Standing:
     speed: float | None
     cost: float | None
     place: int | None = None
+    trained_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,8 @@ def _standing(
     speed: float | None,
     price_per_hour: float | None,
 ) -> Standing:
-    own = {board.name: row.figures for board in boards for row in board.rows if row.detector == detector}
+    rows = {board.name: row for board in boards for row in board.rows if row.detector == detector}
+    own = {name: row.figures for name, row in rows.items()}
     means = {
         name: sum(getattr(own[board.name], name) for board in some) / len(some)
         if some and len(own) == len(boards)
@@ -130,6 +135,7 @@ def _standing(
         worst=min((figures.accuracy, name) for name, figures in own.items()),
         speed=speed,
         cost=None if price_per_hour is None or not speed else price_per_hour / 3600 / speed * 1000,
+        trained_on=tuple(name for name, row in rows.items() if row.trained_on_it),
     )
 
 
@@ -139,8 +145,9 @@ def _board(labelled: LabelledSet) -> SetBoard:
     right = {name: rights(some) for name, some in clean.items()}
     best = max(right, key=lambda name: int(right[name].sum()))
     p_values = _p_values(right)
+    trained = {one.detector for one in labelled.contenders if one.has_learned}
     rows = [
-        Row(name, figures_of(some), None if name == best else p_values[frozenset((name, best))])
+        Row(name, figures_of(some), None if name == best else p_values[frozenset((name, best))], name in trained)
         for name, some in clean.items()
     ]
     groups = {kind: _groups(list(clean.values()), right, of) for kind, of in GROUPS.items()}

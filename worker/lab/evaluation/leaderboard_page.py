@@ -32,7 +32,12 @@ def _set(board: SetBoard, sources: dict[str, str]) -> dict[str, Any]:
         "name": board.name,
         "left_out": board.left_out,
         "detectors": {
-            row.detector: {**asdict(row.figures), "p_holm": row.p_holm, "source": sources[row.detector]}
+            row.detector: {
+                **asdict(row.figures),
+                "p_holm": row.p_holm,
+                "trained_on_it": row.trained_on_it,
+                "source": sources[row.detector],
+            }
             for row in board.rows
         },
         **{
@@ -49,17 +54,19 @@ def as_lines(board: Leaderboard) -> Iterator[str]:
         cost = "" if one.cost is None else f", {amount(one.cost)} per thousand images"
         speed = "" if one.speed is None else f", {amount(one.speed)} images/s{cost}"
         place = "–" if one.place is None else f"{one.place}."
+        learned = f", too good: trained on {', '.join(one.trained_on)}" if one.trained_on else ""
         yield (
             f"{place} {one.detector}: ROC AUC {_per_cent(one.roc_auc)}, accuracy {_per_cent(one.accuracy)}, "
-            f"{CAUGHT} {_per_cent(one.true_positive_rate)}, worst set {_per_cent(accuracy)} ({name}){speed}"
+            f"{CAUGHT} {_per_cent(one.true_positive_rate)}, worst set {_per_cent(accuracy)} ({name}){speed}{learned}"
         )
     for each in board.sets:
         left_out = f", {each.left_out:,} left out" if each.left_out else ""
         yield f"{each.name}: {each.rows[0].figures.images:,} images{left_out}"
         for row in each.rows:
+            learned = " (too good: trained on this set)" if row.trained_on_it else ""
             same = " (not shown to differ from the best)" if row.p_holm is not None and row.may_be_best else ""
             yield (
-                f"  {row.detector}: accuracy {_per_cent(row.figures.accuracy)}{same}, "
+                f"  {row.detector}{learned}: accuracy {_per_cent(row.figures.accuracy)}{same}, "
                 f"ROC AUC {_per_cent(row.figures.roc_auc)}, "
                 f"fakes caught {_per_cent(row.figures.true_positive_rate)}"
             )

@@ -20,10 +20,15 @@ def trained_on(folders: Iterable[Path]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def has_learned(one: Evaluated) -> bool:
+    """Whether the evaluation is on the very dataset that its detector was trained on, as far as that is known."""
+    return one.dataset in one.trained_on
+
+
 def learned(*made: Evaluated) -> Iterator[str]:
     """Yields a warning for each evaluation on the very dataset that its detector was trained on."""
     for one in made:
-        if one.dataset in one.trained_on:
+        if has_learned(one):
             name = (one.detector or {}).get("name", "its detector")
             yield (f"{one.name} is on the dataset that {name} was trained on, so its figures are too good: evaluate it "
                    "on images that it has not learned")  # fmt: skip
