@@ -43,25 +43,36 @@ def _refuse_older(session: Session, policy: Policy) -> None:
         )
 
 
+def further_names(session: Session) -> list[str]:
+    """Returns the names of the further detectors that a scan can ask for now, sorted."""
+    known, main = further_detectors(session), started_last(session)
+    return sorted(name for name in known if _refusal(name, known, main) is None)
+
+
 def _thresholds(name: str, known: dict[str, Detector], main: Detector | None) -> Thresholds:
-    """Returns the thresholds of a further detector. Without these checks, its opinions would be missing in the whole
+    """Returns the thresholds of a further detector. Without the checks, its opinions would be missing in the whole
     scan.
     """
+    if refusal := _refusal(name, known, main):
+        raise NoSuchDetectorError(refusal)
+    return Thresholds.model_validate((known[name].description or {})["thresholds"])
+
+
+def _refusal(name: str, known: dict[str, Detector], main: Detector | None) -> str | None:
+    """Says why nobody can ask for the second opinion of this detector. None: a scan can ask for it."""
     if main is not None and main.name == name:
-        raise NoSuchDetectorError(
-            f"{name!r} is the detector that decides: name another one for second opinions (docs/second-opinions.md)"
-        )
+        return f"{name!r} is the detector that decides: name another one for second opinions (docs/second-opinions.md)"
     found = known.get(name)
     if found is None or found.also_at is None or found.description is None:
         there = ", ".join(sorted(known)) or "none"
-        raise NoSuchDetectorError(
+        return (
             f"no worker has started with {name!r} for second opinions; those that have started: {there}. "
             "Name it in FAKESWEEP_ALSO of the workers, and start them (docs/second-opinions.md)"
         )
     if main is not None and main.started_at is not None and main.started_at - found.also_at > LONG_AGO:
-        raise NoSuchDetectorError(
+        return (
             f"no worker has started with {name!r} for second opinions since {found.also_at:%Y-%m-%d}, but without it "
             f"until {main.started_at:%Y-%m-%d}. Name it in FAKESWEEP_ALSO of the workers, and start them "
             "(docs/second-opinions.md)"
         )
-    return Thresholds.model_validate(found.description["thresholds"])
+    return None

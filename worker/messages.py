@@ -18,7 +18,6 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     ValidationError,
-    field_validator,
     model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
@@ -103,6 +102,15 @@ DetectorName = Annotated[
 ]
 
 
+def _distinct_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("must not name a detector twice")
+    return names
+
+
+FurtherNames = Annotated[tuple[DetectorName, ...], Field(max_length=MAX_ALSO), AfterValidator(_distinct_names)]
+
+
 class Explain(StrEnum):
     """For which images the model writes its reasons: the flagged ones, all, or none."""
 
@@ -159,15 +167,8 @@ class Policy(BaseModel):
     real_to: Annotated[float, Field(ge=0, le=1)] | None = None
     max_tokens: Annotated[int, Field(ge=8)] | None = None
     judge: bool = False
-    also: Annotated[tuple[DetectorName, ...], Field(max_length=MAX_ALSO)] = ()
+    also: FurtherNames = ()
     also_thresholds: dict[DetectorName, Thresholds] | None = None
-
-    @field_validator("also")
-    @classmethod
-    def _distinct(cls, also: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(also)) < len(also):
-            raise ValueError("must not name a detector twice")
-        return also
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -228,7 +229,8 @@ class JudgeImages(BaseModel):
 
     Without `scan_id`, the message is a submission of its own, named by its message id. `attempt` counts the delayed
     re-publishings of images whose storage was away. With `again`, images that failed in this scan are judged again, and
-    the new outcome replaces the old one. With `judge`, the judge of a cascade sees every image.
+    the new outcome replaces the old one. With `judge`, the judge of a cascade sees every image. `also` names further
+    detectors for a submission. The policy of a scan names them for all of its images, so a message of a scan has none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -240,11 +242,18 @@ class JudgeImages(BaseModel):
     attempt: Annotated[int, Field(ge=0, le=MAX_ATTEMPT)] = 0
     again: bool = False
     judge: bool | None = None
+    also: FurtherNames | None = None
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         if len({image.uri for image in self.images}) < len(self.images):
             raise ValueError("images must not name a uri twice")
+        return self
+
+    @model_validator(mode="after")
+    def _asked_once(self) -> Self:
+        if self.scan_id is not None and self.also:
+            raise ValueError("also must be left out when scan_id is given, because the policy of the scan has it")
         return self
 
     @classmethod
@@ -255,6 +264,13 @@ class JudgeImages(BaseModel):
         except ValidationError as error:
             faults = (f"{'.'.join(map(str, fault['loc'])) or 'message'}: {worded(fault)}" for fault in error.errors())
             raise InvalidMessageError("; ".join(faults)) from error
+
+    def of_scan(self, scan_id: UUID, **changes: Any) -> Self:
+        """Returns the message for a scan that exists, such as the one that its first delivery has opened.
+
+        `changes` replace other fields.
+        """
+        return self.model_copy(update={"scan_id": scan_id, "also": None, **changes})
 
     def payload(self) -> dict[str, Any]:
         """Returns the message as it is sent, and as `unpublished` stores it: a JSON object without values that are

@@ -51,7 +51,7 @@ def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, deaths: int = 
     log_incomplete(delivery)
     if not later:
         return None
-    return job.model_copy(update={"scan_id": delivery.scan.id, "images": tuple(later), "attempt": job.attempt + 1})
+    return job.of_scan(delivery.scan.id, images=tuple(later), attempt=job.attempt + 1)
 
 
 def _unchanged(session: Session, refs: Sequence[ImageRef], delivery: Delivery) -> tuple[list[Case], list[ImageRef]]:

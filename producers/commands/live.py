@@ -1,6 +1,6 @@
 """Commands for images that people wait for."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -10,6 +10,7 @@ from producers.commands.options import (
     ExplainOption,
     FakeFrom,
     Json,
+    JudgeOption,
     MaxBytes,
     MaxTokens,
     MinBytes,
@@ -29,6 +30,9 @@ from worker.errors import FakesweepError, UsageError
 from worker.messages import LIVE_QUEUE, Explain, ImageRef, Policy
 from worker.wording import first_fault
 
+if TYPE_CHECKING:
+    from worker.settings import Settings
+
 app = typer.Typer()
 
 
@@ -42,7 +46,7 @@ def submit(
     fake_from: FakeFrom = None,
     real_to: RealTo = None,
     max_tokens: MaxTokens = None,
-    judge: Annotated[bool, typer.Option("--judge", help="The judge of a cascade sees every image.")] = False,
+    judge: JudgeOption = False,
     also: Also = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the verdicts and print them.")] = False,
     timeout: Annotated[
@@ -111,6 +115,8 @@ def listen(
     min_bytes: MinBytes = None,
     max_bytes: MaxBytes = None,
     explain: Annotated[Explain | None, typer.Option(help="For which images the model writes its reasons.")] = None,
+    judge: JudgeOption = False,
+    also: Also = None,
     once: Annotated[bool, typer.Option("--once", help="End when the queue is empty.")] = False,
 ) -> None:
     """Put new objects of S3 on the live queue, until SIGTERM."""
@@ -120,13 +126,33 @@ def listen(
     from worker import telemetry
 
     rules = checked(Rules, suffixes=tuple(suffix or ()), min_bytes=min_bytes, max_bytes=max_bytes)
+    policy = checked(Policy, judge=judge, also=also or ())
     settings = environment()
     telemetry.configure_logging(settings)
     telemetry.init_sentry(settings)
     try:
+        if policy.judge or policy.also:
+            _check_ready(settings, policy)
         with metrics_on(settings.listen_port, "FAKESWEEP_LISTEN_PORT") as count:
             listening.listen(
-                open_broker(settings), queue_url, rules=rules, explain=explain, once=once, count=count or count_nothing
-            )
+                open_broker(settings), queue_url, rules=rules, explain=explain, judge=policy.judge, also=policy.also,
+                once=once, count=count or count_nothing,
+            )  # fmt: skip
     finally:
         telemetry.flush()
+
+
+def _check_ready(settings: "Settings", policy: Policy) -> None:
+    """Asks Postgres once whether the workers can do what a listener will ask for. It runs without Postgres after this.
+
+    Raises ConfigurationError, NoSuchDetectorError, OlderAtWorkError.
+    """
+    from producers.further import ready_policy
+    from worker.database import transaction
+
+    database = open_database(settings, pool_size=1, process="listen")
+    try:
+        with transaction(database) as session:
+            ready_policy(session, policy)
+    finally:
+        database.dispose()

@@ -48,6 +48,7 @@ ExplainOption = Annotated[Explain, typer.Option(help="For which images the model
 FakeFrom = Annotated[float | None, typer.Option(help="Fake from this score up. Default: the detector's threshold.")]
 RealTo = Annotated[float | None, typer.Option(help="Real from this score down. Default: the detector's threshold.")]
 MaxTokens = Annotated[int | None, typer.Option(help="Longest answer in tokens, below the detector's limit.")]
+JudgeOption = Annotated[bool, typer.Option("--judge", help="The judge of a cascade sees every image.")]
 Also = Annotated[
     list[str] | None,
     typer.Option(

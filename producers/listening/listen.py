@@ -5,7 +5,7 @@ it is published under the same ids, and so makes one submission.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -48,18 +48,22 @@ def listen(
     *,
     rules: Rules,
     explain: Explain | None = None,
+    judge: bool = False,
+    also: Sequence[str] = (),
     once: bool = False,
     wait_s: int = LONG_POLL_S,
     count: Count = count_nothing,
 ) -> None:
     """Receives, publishes and deletes until SIGTERM or SIGINT; with `once`, until the queue is empty.
 
-    If `explain` is None, the workers' default applies. `count` is called with what was done.
+    If `explain` is None, the workers' default applies. With `judge`, the judge of a cascade sees every image. `also`
+    names further detectors for second opinions. `count` is called with what was done.
 
     Raises ConfigurationError if the queue cannot be used. Waits while the broker or SQS is unavailable. With `once`, it
     raises BrokerUnavailableError or QueueUnavailableError instead: SQS hides messages that were received and not
     deleted, so the queue would look empty.
     """
+    fields = {"explain": explain, "judge": judge or None, "also": tuple(also) or None}
     with stop_on_signals() as stop:
         queue = EventQueue(queue_url)
         log.info("listening", queue_url=queue_url)
@@ -68,7 +72,7 @@ def listen(
             if once and not messages:
                 break
             try:
-                _take(app, queue, messages, rules, explain, count)
+                _take(app, queue, messages, rules, fields, count)
             except BrokerUnavailableError as error:
                 if once:
                     raise
@@ -84,17 +88,20 @@ def _received(queue: EventQueue, wait_s: int, stop: Stop) -> list[dict[str, Any]
 
 
 def _take(
-    app: Celery, queue: EventQueue, messages: Sequence[dict[str, Any]], rules: Rules, explain: Explain | None,
+    app: Celery, queue: EventQueue, messages: Sequence[dict[str, Any]], rules: Rules, fields: Mapping[str, Any],
     count: Count,
 ) -> None:  # fmt: skip
-    """Publishes what the messages say, then deletes them. If the broker fails, deletes those that were published."""
+    """Publishes what the messages say, then deletes them. If the broker fails, deletes those that were published.
+
+    `fields` are the other fields of what is published.
+    """
     counts: Counter[str] = Counter()
     ignored: Counter[str] = Counter()
     published: list[dict[str, Any]] = []
     try:
         for message in messages:
             reading = events.read(message["Body"], rules)
-            _publish(app, message["MessageId"], reading, explain)
+            _publish(app, message["MessageId"], reading, fields)
             published.append(message)
             images, faults = len(reading.images), int(reading.fault is not None)
             counts.update(images=images, dead_lettered=faults)
@@ -106,8 +113,8 @@ def _take(
             queue.delete(published)
 
 
-def _publish(app: Celery, message_id: str, reading: events.Reading, explain: Explain | None) -> None:
-    for batch, job in enumerate(messages_of(reading.images, explain=explain)):
+def _publish(app: Celery, message_id: str, reading: events.Reading, fields: Mapping[str, Any]) -> None:
+    for batch, job in enumerate(messages_of(reading.images, **fields)):
         broker.publish(app, job, LIVE_QUEUE, message_id=str(submission_id(message_id, batch)))
     if reading.fault:
         log.warning("event_dead_lettered", sqs_message_id=message_id, reason=reading.fault.reason)

@@ -138,6 +138,21 @@ def test_a_worker_of_production_reaches_nothing_but_its_services() -> None:
     assert "NetworkPolicy" not in kinds
 
 
+@pytest.mark.parametrize("option", ["--judge", "--also", "--also=siglip"])
+def test_a_listener_that_asks_for_more_gets_the_database_and_no_other_does(option: str) -> None:
+    arguments = f"listen.arguments={{--suffix,.also,{option}}}"
+    for rendered, asks in ((render("production", "--set", arguments), True), (render("production"), False)):
+        pod = one(rendered, "Deployment", "listen")["spec"]["template"]["spec"]
+        egress = one(rendered, "NetworkPolicy", "listen")["spec"]["egress"]
+        assert ("DATABASE_URL_FILE" in environment(pod["containers"][0])) is asks
+        assert (5432 in [rule["ports"][0]["port"] for rule in egress]) is asks
+        (secrets,) = (volume["projected"]["sources"] for volume in pod["volumes"] if "projected" in volume)
+        assert ("database-url" in [item["path"] for each in secrets for item in each["secret"]["items"]]) is asks
+    queue = "listen.enabled=true,listen.queueUrl=https://sqs.example.org/1/q"
+    tried = one(render("try", "--set", f"{queue},{arguments}"), "Deployment", "listen")["spec"]["template"]["spec"]
+    assert tried["initContainers"][0]["args"] == ["migrate"]
+
+
 def test_webhooks_get_the_database_and_the_receivers_and_nothing_else() -> None:
     rendered = render("production", *EVERYTHING)
     policy = one(rendered, "NetworkPolicy", "webhooks")["spec"]

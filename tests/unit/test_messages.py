@@ -29,6 +29,12 @@ def test_a_written_message_can_be_read_again() -> None:
     assert JudgeImages.parse(job.model_dump(mode="json", exclude_none=True)) == job
 
 
+def test_a_message_of_a_scan_leaves_further_detectors_to_the_scan() -> None:
+    job, scan_id = JudgeImages.parse(message(also=["a"])), uuid4()
+    of_scan = JudgeImages.parse(job.of_scan(scan_id, attempt=1).payload())
+    assert (of_scan.scan_id, of_scan.attempt, of_scan.images, of_scan.also) == (scan_id, 1, job.images, None)
+
+
 @pytest.mark.parametrize(
     ("payload", "said"),
     [
@@ -46,6 +52,10 @@ def test_a_written_message_can_be_read_again() -> None:
         (message(images=[{"uri": "s3://b/k", "etag": "a\x00b"}]), "NUL"),
         (message(scan_id="yesterday"), "scan_id"),
         (message(explain="loudly"), "explain"),
+        (message(also=["a", "b", "a"]), "also: must not name a detector twice"),
+        (message(also=[str(number) for number in range(9)]), "also"),
+        (message(also=[""]), "also.0: must be a detector's name"),
+        (message(scan_id=str(uuid4()), also=["a"]), "also must be left out when scan_id is given"),
         (message(colour="red"), "colour"),
         ("a string", "message"),
         (None, "message"),

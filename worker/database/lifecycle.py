@@ -7,9 +7,10 @@ from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col
 
+from worker.database.detectors import further_detectors
 from worker.database.partitions import ensure_partition, live_partition
 from worker.errors import InvalidMessageError
-from worker.messages import Explain, FilledPolicy, JudgeImages, Policy
+from worker.messages import Explain, FilledPolicy, JudgeImages, Policy, Thresholds
 from worker.tables import Scan, ScanStatus, Unpublished
 
 ACTIVE = (ScanStatus.LISTING, ScanStatus.REPAIRING, ScanStatus.RUNNING)
@@ -32,9 +33,7 @@ def open_scan(
     if scan is None and job.scan_id is not None:
         raise InvalidMessageError(f"there is no scan {job.scan_id}")
     if scan is None:
-        policy = Policy(explain=job.explain or Explain.FLAGGED, judge=bool(job.judge)).filled(
-            fake_from=fake_from, real_to=real_to
-        )
+        policy = _policy_of(session, job).filled(fake_from=fake_from, real_to=real_to)
         scan = _open_submission(session, job, message_id, policy)
     return scan, fill_thresholds(session, scan, fake_from=fake_from, real_to=real_to)
 
@@ -49,6 +48,19 @@ def fill_thresholds(session: Session, scan: Scan, *, fake_from: float, real_to: 
     if session.execute(changed).scalar() is None:
         session.refresh(scan)
     return FilledPolicy.model_validate(scan.policy)
+
+
+def _policy_of(session: Session, job: JudgeImages) -> Policy:
+    """Returns the policy of a submission, with the thresholds that its further detectors have now. The opinions of a
+    detector that is not known are missing.
+    """
+    also = job.also or ()
+    known = further_detectors(session) if also else {}
+    described = {name: known[name].description for name in also if name in known}
+    pinned = {name: Thresholds.model_validate(one["thresholds"]) for name, one in described.items() if one}
+    return Policy(
+        explain=job.explain or Explain.FLAGGED, judge=bool(job.judge), also=also, also_thresholds=pinned or None
+    )
 
 
 def _open_submission(session: Session, job: JudgeImages, message_id: UUID, policy: Policy) -> Scan:
@@ -79,8 +91,7 @@ def set_aside(session: Session, scan: Scan, job: JudgeImages) -> bool:
     import structlog  # noqa: PLC0415 - it takes 0.5 s to import, and commands that show a status do not need it
 
     structlog.get_logger(__name__).info("message_set_aside", scan_id=str(scan.id), images=len(job.images))
-    message = job.model_copy(update={"scan_id": scan.id})
-    session.add(Unpublished(scan_id=scan.id, messages=[message.payload()]))
+    session.add(Unpublished(scan_id=scan.id, messages=[job.of_scan(scan.id).payload()]))
     return True
 
 

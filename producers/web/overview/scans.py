@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Form
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from producers.further import further_names
 from producers.reporting.results import summary
 from producers.web.access.people import ALead
 from producers.web.csrf import csrf_checked
@@ -15,7 +16,7 @@ from producers.web.overview import acts, charts, figures, texts
 from producers.web.overview.starting import Shares, StartForm, checked, new_form, start
 from producers.web.pages import APages, Pages
 from producers.web.parts import AParts, Parts
-from worker.database import acting, actors
+from worker.database import acting, actors, transaction
 from worker.errors import WrongFormError
 from worker.messages import Explain, Record
 
@@ -36,9 +37,9 @@ def all_scans(_person: ALead, pages: APages, parts: AParts, before: UUID | None 
 
 
 @router.get("/scans/new")
-def form(_person: ALead, pages: APages) -> HTMLResponse:
+def form(_person: ALead, pages: APages, parts: AParts) -> HTMLResponse:
     """Shows the empty form."""
-    return _show_form(pages, new_form())
+    return _show_form(pages, parts, new_form())
 
 
 @router.post("/scans", dependencies=[Depends(csrf_checked)])
@@ -49,14 +50,15 @@ def started(person: ALead, pages: APages, parts: AParts, given: Annotated[StartF
     except WrongFormError as error:
         # A new token, because a changed form may start another scan than the first one did.
         again = given.model_copy(update={"token": new_form().token})
-        return _show_form(pages, again, error)
+        return _show_form(pages, parts, again, error)
     if scan.status in acts.UNLISTED:
         parts.scans.start(scan.id)
     return RedirectResponse(f"/scans/{scan.id}", status_code=303)
 
 
-def _show_form(pages: Pages, given: StartForm, error: WrongFormError | None = None) -> HTMLResponse:
-    options = {"explain": list(Explain), "record": list(Record)}
+def _show_form(pages: Pages, parts: Parts, given: StartForm, error: WrongFormError | None = None) -> HTMLResponse:
+    with transaction(parts.database) as session:
+        options = {"explain": list(Explain), "record": list(Record), "also": further_names(session)}
     return pages.show(
         "overview_start.html.j2", status=422 if error else 200, given=given, options=options,
         wrong={error.field: str(error)} if error else {},

@@ -3,7 +3,7 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -15,7 +15,14 @@ from producers.listing import Rules
 from producers.web.places import refused
 from producers.web.settings import WebSettings
 from worker.database import Database
-from worker.errors import ScanStateError, SourceError, UnknownSourceError, WrongFormError
+from worker.errors import (
+    NoSuchDetectorError,
+    OlderAtWorkError,
+    ScanStateError,
+    SourceError,
+    UnknownSourceError,
+    WrongFormError,
+)
 from worker.messages import Explain, Policy, Record
 from worker.tables import Scan
 from worker.wording import worded
@@ -38,6 +45,7 @@ class StartForm(BaseModel):
     fake_from: str = ""
     real_to: str = ""
     max_tokens: str = ""
+    also: tuple[str, ...] = ()
     suffixes: str = ""
     min_bytes: str = ""
     max_bytes: str = ""
@@ -63,10 +71,11 @@ class _Recorded(BaseModel):
     record: Record
 
 
-def checked(model: type[Model], **values: str | None) -> Model:
-    """Returns the model of what was typed. An empty text is no value. Raises WrongFormError."""
+def checked(model: type[Model], **values: str | Sequence[str] | None) -> Model:
+    """Returns the model of what was typed or ticked. An empty text is no value. Raises WrongFormError."""
+    typed = {name: value.strip() or None if isinstance(value, str) else value for name, value in values.items()}
     try:
-        return model(**{name: value.strip() or None for name, value in values.items() if value is not None})
+        return model(**{name: value for name, value in typed.items() if values[name] is not None})
     except ValidationError as error:
         raise _wrong(error, values) from None
 
@@ -77,8 +86,9 @@ def start(database: Database, form: StartForm, settings: WebSettings) -> Scan:
     `settings` say which buckets may be named.
     """
     policy = checked(
-        Policy, explain=form.explain, fake_from=form.fake_from, real_to=form.real_to, max_tokens=form.max_tokens
-    )
+        Policy, explain=form.explain, fake_from=form.fake_from, real_to=form.real_to, max_tokens=form.max_tokens,
+        also=form.also,
+    )  # fmt: skip
     limits = checked(Shares, max_flagged_share=form.max_flagged_share, max_failed_share=form.max_failed_share)
     record = checked(_Recorded, record=form.record).record
     names = checked(scans.Names, name=form.name, token=_token(form))
@@ -96,6 +106,8 @@ def start(database: Database, form: StartForm, settings: WebSettings) -> Scan:
             "This form has already started another scan. Check what it says now, and send it again to start one more."
         )
         raise WrongFormError("sources", text) from None
+    except (NoSuchDetectorError, OlderAtWorkError) as error:
+        raise WrongFormError("also", str(error)) from None
     return scan
 
 
@@ -157,6 +169,7 @@ _SAID = {
     "less_than_equal": "Give a number that is not above {le}.",
     "greater_than_equal": "Give a number that is not below {ge}.",
     "enum": "Choose one of these: {expected}.",
+    "too_long": "Choose at most {max_length}.",
     "string_too_long": "Give at most {max_length} characters.",
     "string_too_short": "Give at least {min_length} characters.",
 }

@@ -1,8 +1,13 @@
 {{/* The environment of our processes, and the secrets behind it. They take (dict "root" $ "component" "worker"). */}}
 
-{{/* Which login of the database a component has; empty for one that needs no database. */}}
+{{/*
+Which login of the database a component has; empty for one that needs no database. listen asks the database when it
+starts, but only if it is to ask for a judge or for second opinions.
+*/}}
 {{- define "fakesweep.role" -}}
-{{- get (dict "migrate" "owner" "worker" "worker" "web" "web" "nightly" "producer" "webhooks" "webhooks") .component -}}
+{{- $asks := regexMatch "(?m)^--(judge|also)(=|$)" (join "\n" .root.Values.listen.arguments) -}}
+{{- $listen := ternary "producer" "" $asks -}}
+{{- get (dict "migrate" "owner" "worker" "worker" "web" "web" "nightly" "producer" "webhooks" "webhooks" "listen" $listen) .component -}}
 {{- end -}}
 
 {{/* Whether a component uses the broker, S3 and their settings. */}}
