@@ -48,6 +48,7 @@ if __name__ == "__main__":
         main(
             describe=lambda _: scripted_description(),
             describe_further=lambda _: [scripted_description(name=name) for name in sys.argv[1:]],
+            check_fit=lambda *_: None,
             start=lambda description, _: VlmDetector(CostlessEngine(), vlm_only(description, "this benchmark")),
         )
     )

@@ -26,7 +26,7 @@ from worker.detector.detector import Detector, warm_up
 from worker.detector.further import check_fit_together, faults_of_further, load_further
 from worker.detector.loading import load_description
 from worker.detector.maker import maker_of
-from worker.detector.start import start_detector
+from worker.detector.start import check_memory, start_detector
 from worker.errors import ConfigurationError, EngineDeadError, FakesweepError
 from worker.health import Health, Status
 from worker.images import SizeLimits
@@ -51,6 +51,7 @@ EXIT_OK, EXIT_FAILED, EXIT_CONFIGURATION, EXIT_ENGINE_DEAD = 0, 1, 2, 70
 LoadDescription = Callable[[Settings], DetectorDescription]
 LoadFurther = Callable[[Settings], Sequence[DetectorDescription]]
 StartDetector = Callable[[DetectorDescription, Settings], Detector]
+CheckMemory = Callable[[DetectorDescription, Sequence[DetectorDescription], Settings], None]
 OpenStore = Callable[[Settings], ImageStore]
 
 
@@ -58,6 +59,7 @@ def main(
     *,
     describe: LoadDescription = load_description,
     describe_further: LoadFurther = load_further,
+    check_fit: CheckMemory = check_memory,
     start: StartDetector = start_detector,
     open_store: OpenStore = open_stores,
     registry: CollectorRegistry | None = None,
@@ -65,8 +67,8 @@ def main(
     """Runs a worker until SIGTERM. Returns the exit code.
 
     The arguments make the parts that tests and benchmarks replace: the detector's description, those of further
-    detectors, the detectors, and the store that images are fetched from. Our own metrics are registered in `registry`,
-    or in a new registry.
+    detectors, the check that their models fit into memory, the detectors, and the store that images are fetched from.
+    Our own metrics are registered in `registry`, or in a new registry.
     """
     for number in (signal.SIGTERM, *hang_up()):
         signal.signal(number, _exit_before_ready)
@@ -83,7 +85,7 @@ def main(
         health = Health(_die, metrics.registry)
         metrics.watch(READY, lambda: health.status == Status.READY)
         with health.served(settings.health_port):
-            app, parts = build(settings, describe, start, open_store, metrics, describe_further)
+            app, parts = build(settings, describe, start, open_store, metrics, describe_further, check_fit)
             detector = parts[SCAN_QUEUE].description.name
             metrics.inform(WORKER_INFO, replica=str(replica.number) if replica else "", detector=detector)
             return serve(app, parts, settings, health, replica.node_name if replica else None)
@@ -111,6 +113,7 @@ def build(
     open_store: OpenStore,
     metrics: Metrics,
     describe_further: LoadFurther = load_further,
+    check_fit: CheckMemory = check_memory,
 ) -> tuple[Celery, dict[str, Parts]]:
     """Builds the Celery app with its task, and the parts that the task works with, by queue. Cheap checks come first.
 
@@ -127,6 +130,8 @@ def build(
     app.conf.metrics = metrics
     broker.check_broker(app)
     scanned, submitted = open_readers(settings.trust_list)
+    if further:
+        check_fit(description, further, settings)
     detector = start(description, settings)
     warm_up(detector)
     also = _start_further(further, detector, settings, start, database)

@@ -59,6 +59,19 @@ def _cards(pynvml: Any) -> list[Card]:
     return [Card(name, one.total, one.free) for name, one in zip(names, memory, strict=True)]
 
 
+def cards_here(environment: Mapping[str, str]) -> dict[int, Card]:
+    """Returns the cards that CUDA_VISIBLE_DEVICES allows, by their numbers. Empty without a driver."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return _chosen(_cards(pynvml), environment.get("CUDA_VISIBLE_DEVICES"))
+    except ImportError:
+        return {}
+    except pynvml.NVMLError:
+        return {}
+
+
 def judged(cards: Sequence[Card], driver: str, environment: Mapping[str, str], utilization: float) -> Iterator[Row]:
     """Gives a row for each card that CUDA_VISIBLE_DEVICES allows. vLLM takes the share `utilization` of its memory."""
     chosen = _chosen(cards, environment.get("CUDA_VISIBLE_DEVICES"))

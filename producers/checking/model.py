@@ -39,7 +39,7 @@ def _models_in(description: "DetectorDescription", name: str = "") -> list[Model
     return [Model(name, description)]
 
 
-def _all_models(subject: Subject) -> list[Model]:
+def all_models(subject: Subject) -> list[Model]:
     """Returns the models of the main detector and of the further ones.
 
     If the further ones are not valid, a check of their own says so, and only the main detector's models are returned.
@@ -107,7 +107,7 @@ def engines_of(subject: Subject) -> list[str]:
 
     engine = subject.settings.engine
     try:
-        kinds = [one.description.kind for one in _all_models(subject)]
+        kinds = [one.description.kind for one in all_models(subject)]
     except FakesweepError:
         return [engine]
     return list(dict.fromkeys("transformers" if kind is Kind.CLASSIFIER else engine for kind in kinds))
@@ -144,7 +144,7 @@ def classifier_devices(subject: Subject) -> Sequence[str] | None:
     from worker.detector.description import ClassifierDescription
 
     try:
-        found = [one.description for one in _all_models(subject)]
+        found = [one.description for one in all_models(subject)]
     except FakesweepError:
         return None
     if not all(isinstance(one, ClassifierDescription) for one in found):
@@ -156,7 +156,7 @@ def _cache(subject: Subject) -> Iterator[Row]:
     """The cache for models from S3, and the room in it."""
     from producers.checking.machine import room
 
-    if not any(one.from_s3 for one in _all_models(subject)):
+    if not any(one.from_s3 for one in all_models(subject)):
         yield skipped("only models from S3 need it")
         return
     yield room(subject.settings.model_cache.expanduser(), least=20 * 2**30, setting="FAKESWEEP_MODEL_CACHE")

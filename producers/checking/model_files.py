@@ -43,6 +43,14 @@ class Model:
             row = self._on_hub(environment)
         return replace(row, name=self.name)
 
+    def folder(self) -> Path | None:
+        """Returns where its files are on this machine. None if they are in S3, or have not been fetched yet."""
+        if self.from_s3:
+            return None
+        path = Path(self.description.model)
+        cached = path / "config.json" if path.is_absolute() else self._cached()
+        return cached.parent if cached and cached.is_file() else None
+
     def revision(self) -> Row:
         """Says whether two starts are sure to load the same model."""
         from worker.detector.hub import is_commit
@@ -83,14 +91,9 @@ class Model:
         return ok(f"{len(files)} files of weights, {_size(size)}, in {folder}")
 
     def _on_hub(self, environment: Mapping[str, str]) -> Row:
-        from huggingface_hub import try_to_load_from_cache
-
         model = self.description.model
-        owner, name, *folder = [*model.split("/"), ""][:3]
-        file = "/".join([*(part for part in folder if part), "config.json"])
-        cached = try_to_load_from_cache(f"{owner}/{name}", file, revision=self.description.revision)
-        if isinstance(cached, str):
-            return ok(f"in the cache of the model hub: {Path(cached).parent}")
+        if cached := self._cached():
+            return ok(f"in the cache of the model hub: {cached.parent}")
         if environment.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
             remedy = "set FAKESWEEP_MODEL to a folder"
             if self.name:
@@ -102,6 +105,15 @@ class Model:
         return warning(
             f"{model} is not in the cache", "nothing: the first worker fetches it from the model hub, in minutes"
         )
+
+    def _cached(self) -> Path | None:
+        """Returns config.json in the cache of the model hub."""
+        from huggingface_hub import try_to_load_from_cache
+
+        owner, name, *folder = [*self.description.model.split("/"), ""][:3]
+        file = "/".join([*(part for part in folder if part), "config.json"])
+        cached = try_to_load_from_cache(f"{owner}/{name}", file, revision=self.description.revision)
+        return Path(cached) if isinstance(cached, str) else None
 
 
 def _in_s3(model: str, timeout_s: float) -> Row:

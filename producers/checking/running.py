@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from producers.checking import broker, configuration, database, gpu, machine, model, storage, web, webhooks
+from producers.checking import broker, configuration, database, gpu, machine, model, storage, together, web, webhooks
 from producers.checking.rows import Check, Row, State, Subject, skipped, wrong
 from worker.errors import FakesweepError
 from worker.telemetry import scrub
@@ -13,8 +13,8 @@ LIMIT_S = 20.0
 """The longest time for one check. Connecting to what does not answer takes 5 to 10 s."""
 
 CHECKS: Sequence[Check] = (
-    *configuration.CHECKS, *database.CHECKS, *broker.CHECKS, *storage.CHECKS, *model.CHECKS, *gpu.CHECKS, *web.CHECKS,
-    *webhooks.CHECKS, *machine.CHECKS,
+    *configuration.CHECKS, *database.CHECKS, *broker.CHECKS, *storage.CHECKS, *model.CHECKS, *gpu.CHECKS,
+    *together.CHECKS, *web.CHECKS, *webhooks.CHECKS, *machine.CHECKS,
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Every query of Grafana's boards runs on a real Postgres, as a login that reads views, or on a real Prometheus.
 
-A scan, a submission and a review are real, from a real worker; the weeks before are made up.
+A scan, a submission and a review are real, from a real worker; the weeks before, cascades and second opinions are made
+up. tests/integration/test_board_figures.py says what the panels about these must show.
 """
 
 import re
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from psycopg.rows import TupleRow
 
+from tests.board_data import add_cascades, add_second_opinions
 from tests.boards import Target, boards, promql_of, sql_of, targets, variable_queries
 from tests.conftest import IN_CI, empty_queues
 from tests.documents import ROOT
@@ -78,6 +80,8 @@ def scene(
         nightly = nightly_environment(made.url_of("producer"), redis_url, folder)
         _fill(nightly, folder)
         made.sql(_BEFORE)
+        add_cascades(made.url)
+        add_second_opinions(made.url)
         log = folder / "nightly.log"
         stack.enter_context(running(["nightly"], nightly, log, "metrics_listening"))
         ports = {

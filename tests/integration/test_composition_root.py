@@ -80,11 +80,12 @@ def test_the_root_starts_further_detectors_after_the_main_one(
         Settings.from_environment(),
         describe=lambda _: scripted_description(),
         describe_further=lambda _: (scripted_description(name="other"),),
+        check_fit=lambda main, further, _settings: started.append(f"fit: {main.name}, {further[0].name}"),
         start=begin,
         open_store=lambda _: InMemoryImageStore({}),
         metrics=Metrics.declare(),
     )
-    assert started == ["scripted", "other"]
+    assert started == ["fit: scripted, other", "scripted", "other"]
     for parts in lanes.values():
         assert [one.name for one in parts.also] == ["other"]
     with transaction(database) as session:
@@ -111,6 +112,7 @@ def test_a_further_detector_that_cannot_start_ends_the_others(
             Settings.from_environment(),
             describe=lambda _: scripted_description(),
             describe_further=lambda _: (scripted_description(name="other"),),
+            check_fit=lambda *_: None,
             start=begin,
             open_store=lambda _: InMemoryImageStore({}),
             metrics=Metrics.declare(),

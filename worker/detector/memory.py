@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from enum import StrEnum
 from typing import Any
 
 import psutil
@@ -11,6 +12,15 @@ from worker.detector.description import EngineLimits
 from worker.detector.weights import Tensor
 
 log = structlog.get_logger(__name__)
+
+
+class Where(StrEnum):
+    """Which memory a model takes."""
+
+    GPU = "the GPU's memory"
+    MACHINE = "available on this machine"
+    UNKNOWN = "unknown"
+
 
 _BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 
@@ -44,19 +54,28 @@ def available_bytes(engine: str, gpu_memory_utilization: float, *, on_cpu: bool 
 
     With `on_cpu`, it runs on the CPU even if there is a GPU.
     """
+    total, where = device_bytes(engine, on_cpu=on_cpu)
+    if engine == "vllm" and where is Where.GPU:
+        return int(total * gpu_memory_utilization), f"{gpu_memory_utilization:.0%} of {where}"
+    return total, where
+
+
+def device_bytes(engine: str, *, on_cpu: bool = False) -> tuple[int, Where]:
+    """Returns how many bytes the device has that the engine runs on, and which memory this is: all of a GPU's, or what
+    is free on this machine. `on_cpu` is as in available_bytes().
+    """
     if engine == "vllm":
         from vllm.platforms import current_platform  # noqa: PLC0415 - asks NVML, so that CUDA stays untouched
 
         if not current_platform.is_cpu():
             try:
-                total = current_platform.get_device_total_memory()
-                return int(total * gpu_memory_utilization), f"{gpu_memory_utilization:.0%} of the GPU's memory"
+                return current_platform.get_device_total_memory(), Where.GPU
             except Exception as error:  # noqa: BLE001 - NVML does not know every driver and every slice of a GPU
                 log.warning("memory_unknown", reason=str(error))
-                return sys.maxsize, "unknown"
+                return sys.maxsize, Where.UNKNOWN
     elif not on_cpu:
         import torch  # noqa: PLC0415
 
         if torch.cuda.is_available():
-            return torch.cuda.get_device_properties(0).total_memory, "the GPU's memory"
-    return psutil.virtual_memory().available, "available on this machine"
+            return torch.cuda.get_device_properties(0).total_memory, Where.GPU
+    return psutil.virtual_memory().available, Where.MACHINE

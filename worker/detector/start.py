@@ -1,6 +1,7 @@
 """Fetches and starts the detector that a description describes, for the worker and for an evaluation."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ from worker.detector.description import (
 )
 from worker.detector.detector import Detector
 from worker.detector.engine import Engine, not_importable
-from worker.detector.supply import supply
+from worker.detector.further import faults_of_further
+from worker.detector.inspection import check_files
+from worker.detector.inspection.model import ModelFolder
+from worker.detector.inspection.together import check_together
+from worker.detector.supply import locate, supply
 from worker.detector.vlm import VlmDetector
 from worker.errors import ConfigurationError
 from worker.settings import Settings
@@ -60,7 +65,8 @@ def supply_detector(description: DetectorDescription, settings: Settings) -> Sup
     """Fetches and inspects all models of a detector. Raises like supply().
 
     Raises ConfigurationError also for a cascade without a clear threshold, before anything is fetched. It raises it for
-    a threshold that was found with another first stage, before the judge is fetched.
+    a threshold that was found with another first stage, before the judge is fetched, and for two stages that do not fit
+    into memory together.
     """
     if not isinstance(description, CascadeDescription):
         description, folder = supply(description, settings)
@@ -71,9 +77,35 @@ def supply_detector(description: DetectorDescription, settings: Settings) -> Sup
     if description.clear.max_miss_rate is not None and description.clear.fitted_with is None:
         log.warning("cascade_first_stage_unknown", detector=description.name, missing="clear.fitted_with")
     judge = supply_detector(description.judge, settings)
-    return SuppliedDetector(
-        description.with_stages(first.description, judge.description), settings, stages=(first, judge)
-    )
+    stages = (first, judge)
+    check_together([_opened(one.description, one.folder, settings) for one in stages if one.folder])
+    return SuppliedDetector(description.with_stages(first.description, judge.description), settings, stages=stages)
+
+
+def check_memory(main: DetectorDescription, further: Sequence[DetectorDescription], settings: Settings) -> None:
+    """Fetches the models of all detectors of a worker, before the first one starts, which takes minutes.
+
+    Raises ConfigurationError if they do not fit into memory together, and like supply().
+    """
+    models = _located(main, settings)
+    for one in further:
+        with faults_of_further(one.name):
+            models += _located(one, settings)
+    check_together(models)
+
+
+def _located(description: DetectorDescription, settings: Settings) -> list[ModelFolder]:
+    if isinstance(description, CascadeDescription):
+        description.calibrated_up_to()
+        return _located(description.first, settings) + _located(description.judge, settings)
+    folder, _ = locate(description, settings.model_cache, settings.fetch_timeout_s)
+    model = _opened(description, folder, settings)
+    check_files(model)
+    return [model]
+
+
+def _opened(description: DetectorDescription, folder: Path, settings: Settings) -> ModelFolder:
+    return ModelFolder(folder, description, settings.engine, settings.gpu_memory_utilization)
 
 
 def start_detector(description: DetectorDescription, settings: Settings) -> Detector:

@@ -24,7 +24,7 @@ def supply(description: D, settings: Settings, *, inspected: bool = True) -> tup
     configuration and weights. Raises ConfigurationError if there is no such model, if it cannot be what the description
     says (worker.detector.inspection), or if a checksum differs. Raises StorageUnavailableError if S3 is away.
     """
-    folder, commit = _locate(description, settings.model_cache, settings.fetch_timeout_s)
+    folder, commit = locate(description, settings.model_cache, settings.fetch_timeout_s)
     if inspected:
         inspect(folder, description, engine=settings.engine, gpu_memory_utilization=settings.gpu_memory_utilization)
     digest = functools.cache(lambda name: _sha256(folder / name))  # weights of 14 GB may be asked for twice
@@ -38,8 +38,11 @@ def supply(description: D, settings: Settings, *, inspected: bool = True) -> tup
     return description.model_copy(update={"revision": revision}), folder
 
 
-def _locate(description: DetectorDescription, cache: Path, timeout_s: float) -> tuple[Path, str | None]:
-    """Returns the model's folder on this machine, and its commit if it comes from the hub."""
+def locate(description: DetectorDescription, cache: Path, timeout_s: float) -> tuple[Path, str | None]:
+    """Returns the model's folder on this machine, and its commit if it comes from the hub. Fetches it if need be.
+
+    Raises like supply(). Nothing is inspected.
+    """
     if description.model.startswith(SCHEME):
         found = S3Model(description.model, setting="FAKESWEEP_MODEL", timeout_s=timeout_s)
         return found.download(cache.expanduser().resolve()), None

@@ -40,11 +40,17 @@ def _check_vllm_knows_it(model: ModelFolder) -> None:
         )
 
 
-def _check_memory(model: ModelFolder) -> None:
+def weights_and_cache(model: ModelFolder) -> tuple[int, int]:
+    """Returns the bytes that a vision-language model needs at least: of its weights, and for one answer."""
     limits = model.vlm.engine
     packed = bool(model.raw_config.get("quantization_config"))
     weights = weight_bytes(model.tensors.values(), limits, packed=packed)
-    cache = cache_bytes(model.config.get_text_config(), limits)
+    return weights, cache_bytes(model.config.get_text_config(), limits)
+
+
+def _check_memory(model: ModelFolder) -> None:
+    limits = model.vlm.engine
+    weights, cache = weights_and_cache(model)
     available, where = available_bytes(model.engine, model.gpu_memory_utilization)
     if weights + cache > available:
         smaller = "" if limits.quantization else ", or on a GPU set FAKESWEEP_QUANTIZATION=fp8_per_tensor"
