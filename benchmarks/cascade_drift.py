@@ -19,6 +19,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,15 @@ def night(chance: np.random.Generator, pools: Mapping[str, Pool], counts: Mappin
     return [int(one) for one in total]
 
 
-def images_until_alarm(pools: Mapping[str, Pool], new: float, per_night: int, judge_flags: float) -> dict[str, int]:
-    """Returns quantiles of RUNS runs: how many images were scanned from the first night of the new family on."""
-    chance, fakes, found = np.random.default_rng(18), round(per_night * FAKES), []
+def images_until_alarm(
+    pools: Mapping[str, Pool], new: float, per_night: int, judge_flags: float
+) -> dict[str, int | None]:
+    """Returns quantiles of RUNS runs: how many images were scanned from the first night of the new family on.
+
+    None: so many runs had no alarm within MOST_NIGHTS.
+    """
+    chance, fakes = np.random.default_rng(18), round(per_night * FAKES)
+    found: list[float] = []
     for _ in range(RUNS):
         week = [night(chance, pools, {REAL: per_night - fakes, "known": fakes}) for _ in range(WEEK)]
         added = round(per_night * new)
@@ -106,47 +113,49 @@ def images_until_alarm(pools: Mapping[str, Pool], new: float, per_night: int, ju
             week = [*week[1:], night(chance, pools, {REAL: per_night - fakes - added, "known": fakes, NEW: added})]
             audited, flagged, others = (sum(values) for values in zip(*week, strict=True))
             alarm = alarmed(audited, flagged, others, judge_flags=judge_flags)
-        found.append(nights * per_night)
-    return {f"{share:.0%}": round(float(np.quantile(found, share))) for share in (0.5, 0.9, 0.99)}
+        found.append(nights * per_night if alarm else np.inf)
+    quantiles = {f"{share:.0%}": float(np.quantile(found, share, method="higher")) for share in (0.5, 0.9, 0.99)}
+    return {name: round(images) if np.isfinite(images) else None for name, images in quantiles.items()}
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Lets a new family blind a real first stage.")
-    parser.add_argument("--folder", type=Path, default=Path("build/cascade"))
-    parser.add_argument("--head-images", type=int, default=2000)
-    options = parser.parse_args()
-    head = learn_demo_head(options.folder / "blind-head", count=options.head_images, families=KNOWN, layer=LAYER)
+def drawings_of(folder: Path) -> tuple[list[Image.Image], Booleans, dict[str, list[Image.Image]]]:
+    """Returns drawings without the new family, to fit on, which of them are fakes, and held-out drawings by kind."""
     fit, held, more = families_of(4000, 0.5), families_of(5000, FAKES), families_of(2000, 1)
     fit_images, held_images, fakes = (
-        squares(options.folder, seed, families)
+        squares(folder, seed, families)
         for seed, families in ((FIT_SEED, fit), (HELD_OUT_SEED, held), (FAKES_SEED, more))
     )
-    without = [number for number, family in enumerate(fit) if family != NEW]
-    drawings = {
+    kept = [number for number, family in enumerate(fit) if family != NEW]
+    return [fit_images[number] for number in kept], are_fake(fit)[kept], {
         REAL: [image for image, family in zip(held_images, held, strict=True) if family == REAL],
         "known": [image for image, family in zip(fakes, more, strict=True) if family != NEW],
         NEW: [image for image, family in zip(fakes, more, strict=True) if family == NEW],
+    }  # fmt: skip
+
+
+def blinded(first: Detector, judge: Detector, folder: Path) -> dict[str, Any]:
+    """Returns all figures for a first stage that has not seen the new family."""
+    fit_images, fake, drawings = drawings_of(folder)
+    up_to, fitted = threshold(first, fit_images, fake)
+    half = len(drawings[REAL]) // 2
+    seen = pool(first, judge, drawings[REAL][:half], up_to)
+    judge_flags = upper_bound(int((seen.cleared & seen.flags).sum()), int(seen.cleared.sum()))
+    drawings[REAL] = drawings[REAL][half:]
+    pools = {kind: pool(first, judge, images, up_to) for kind, images in drawings.items()}
+    cascade = cascade_of(first, judge, up_to, audit_share=MORE_AUDITS, judge_flags=judge_flags)
+    return {
+        "new_family": NEW,
+        "fit": fitted,
+        "judge_flags": round(judge_flags, 6),
+        "judged": {kind: one.figures() for kind, one in pools.items()},
+        "images_until_the_alarm": [
+            {"new_family": new, "judge_flags": round(allowed, 6), "per_night": per_night}
+            | images_until_alarm(pools, new, per_night, allowed)
+            for new, allowed, per_night in product((0.02, 0.1), (0.0, judge_flags), (3000, 10_000))
+        ],
+        "coverage": coverage_of_nights(pools),
+        "through_postgres": nights_in_postgres(cascade, drawings[REAL], drawings["known"], drawings[NEW]),
     }
-    with closing(started(str(head))) as first, closing(started(str(DEMO_DETECTOR))) as judge:
-        up_to, fitted = threshold(first, [fit_images[number] for number in without], are_fake(fit)[without])
-        half = len(drawings[REAL]) // 2
-        measured = pool(first, judge, drawings[REAL][:half], up_to)
-        judge_flags = upper_bound(int((measured.cleared & measured.flags).sum()), int(measured.cleared.sum()))
-        drawings[REAL] = drawings[REAL][half:]
-        pools = {kind: pool(first, judge, images, up_to) for kind, images in drawings.items()}
-        cascade = cascade_of(first, judge, up_to, audit_share=MORE_AUDITS, judge_flags=judge_flags)
-        found = {
-            "new_family": NEW, "fit": fitted, "judge_flags": round(judge_flags, 6),
-            "judged": {kind: one.figures() for kind, one in pools.items()},
-            "images_until_the_alarm": [
-                {"new_family": new, "per_night": per_night, **images_until_alarm(pools, new, per_night, judge_flags)}
-                for new in (0.02, 0.1) for per_night in (3000, 10_000)
-            ],
-            "coverage": coverage_of_nights(pools),
-            "through_postgres": nights_in_postgres(cascade, drawings[REAL], drawings["known"], drawings[NEW]),
-        }  # fmt: skip
-    write_result("cascade_drift", found)
 
 
 def coverage_of_nights(pools: Mapping[str, Pool]) -> dict[str, Any]:
@@ -159,6 +168,17 @@ def coverage_of_nights(pools: Mapping[str, Pool]) -> dict[str, Any]:
         for name in ("cleared", "flags")
     )
     return {"images": len(cleared), "audited": AUDITED, **coverage(cleared, flags, AUDITED)}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Lets a new family blind a real first stage.")
+    parser.add_argument("--folder", type=Path, default=Path("build/cascade"))
+    parser.add_argument("--head-images", type=int, default=2000)
+    options = parser.parse_args()
+    head = learn_demo_head(options.folder / "blind-head", count=options.head_images, families=KNOWN, layer=LAYER)
+    with closing(started(str(head))) as first, closing(started(str(DEMO_DETECTOR))) as judge:
+        write_result("cascade_drift", blinded(first, judge, options.folder))
 
 
 if __name__ == "__main__":

@@ -83,9 +83,11 @@ def scores_of(detector: Detector, images: Sequence[Image.Image]) -> Floats:
     return np.array([one.score for one in judged(detector, images)[0]], np.float64)
 
 
-def started(detector: str) -> Detector:
-    """Starts a detector with settings for a small machine."""
-    settings = Settings(detector=detector, gpu_memory_utilization=0.2, max_num_seqs=64)
+def started(detector: str, dtype: str | None = None) -> Detector:
+    """Starts a detector with settings for a small machine. `dtype` replaces the number format of its description."""
+    settings = Settings.model_validate(
+        {"detector": detector, "dtype": dtype, "gpu_memory_utilization": 0.2, "max_num_seqs": 64}
+    )
     found = start_detector(load_description(settings), settings)
     warm_up(found)
     return found
