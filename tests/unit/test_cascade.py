@@ -52,6 +52,20 @@ def test_a_cleared_image_has_the_first_stages_score_and_the_judge_is_not_asked()
     assert cascade.asked.calls == []
 
 
+@pytest.mark.parametrize(
+    ("first", "judge", "shown"),
+    [
+        ("No photos.", "Demo.", "Demo. No photos."),
+        ("Demo. A head on it.", "Demo.", "Demo. A head on it."),
+        ("Demo.", "Demo.", "Demo."),
+        (None, None, None),
+    ],
+)
+def test_the_notices_of_both_stages_are_shown_once(first: str | None, judge: str | None, shown: str | None) -> None:
+    quick, slow = scripted_description(name="quick", notice=first), scripted_description(notice=judge)
+    assert cascade_description(first=quick, judge=slow).notice == shown
+
+
 def test_a_cleared_image_is_real_even_if_the_first_stage_answers_fake() -> None:
     """With an offset in its calibration, an answer of fake can have a low score."""
     quick = scripted_description(name="quick", revision="7", calibration={"offset": -5.0})

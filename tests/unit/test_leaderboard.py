@@ -123,7 +123,7 @@ def test_a_detector_that_lacks_a_set_has_no_place_and_comes_last() -> None:
     ]  # fmt: skip
     assert list(warnings(sets)) == ["perfect has no place, because it did not judge b"]
     first, second, *_ = leaderboard_page.as_lines(board)
-    assert first.startswith("1. weak: ROC AUC ")
+    assert first.startswith(f"1. weak: ROC AUC {board.standings[0].roc_auc:.4f}, ")
     assert second.startswith("– perfect: ROC AUC –, accuracy –")
 
 
@@ -307,7 +307,7 @@ def test_the_page_and_the_json_say_the_same_and_names_are_text(tmp_path: Path) -
     assert "&lt;script&gt;" in page
     made = json.loads(json.dumps(leaderboard_page.as_json(board, sets), allow_nan=False))
     for one in made["detectors"]:
-        assert f"{100 * one['roc_auc']:.1f} %" in page
+        assert f"{one['roc_auc']:.4f}" in page
     assert made["sets"][0]["detectors"]["b"]["source"] == "/evaluation/b"
     lines = list(leaderboard_page.as_lines(board))
     assert any("4 images/s, 0.139 per thousand images" in line for line in lines)

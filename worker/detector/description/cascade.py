@@ -64,7 +64,7 @@ class CascadeDescription(DetectorDescription):
         return {
             "thresholds": judge.thresholds,
             "license": " and ".join(dict.fromkeys(one.license for one in (first, judge) if one.license)) or None,
-            "notice": " ".join(dict.fromkeys(one.notice for one in (judge, first) if one.notice)) or None,
+            "notice": _together([one.notice for one in (judge, first) if one.notice]),
         } | content | {
             "model": f"{first.name} + {judge.name}",
             "preprocessing": judge.preprocessing,
@@ -139,3 +139,9 @@ class CascadeDescription(DetectorDescription):
     def with_stages(self, first: DetectorDescription, judge: DetectorDescription) -> Self:
         """Returns the cascade of the same two detectors, with their true revisions."""
         return self.model_copy(update={"first": first, "judge": judge})
+
+
+def _together(notices: list[str]) -> str | None:
+    """Joins the notices. One that another one repeats is left out: a head's notice begins with that of its detector."""
+    kept = [one for one in dict.fromkeys(notices) if not any(one in other and one != other for other in notices)]
+    return " ".join(kept) or None
