@@ -120,6 +120,7 @@ def test_the_report_shows_first_where_detectors_differ(database: Database, two: 
     assert second < flagged
     shown = written[second:flagged]
     assert all((uri in shown) == (uri in DIFFER) for uri in IMAGES)
+    assert "2 of 2 shown, highest score of any detector first." in shown
     assert "Cohen's kappa is 0.25" in shown.replace("&#39;", "'")
     assert f"Second opinion of {FURTHER}: fake, score 1.000" in shown
 
