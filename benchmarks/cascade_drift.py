@@ -176,7 +176,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("build/cascade"))
     parser.add_argument("--head-images", type=int, default=2000)
     options = parser.parse_args()
-    head = learn_demo_head(options.folder / "blind-head", count=options.head_images, families=KNOWN, layer=LAYER)
+    head = learn_demo_head(
+        options.folder / f"head-without-{NEW}", count=options.head_images, families=KNOWN, layer=LAYER
+    )
     with closing(started(str(head))) as first, closing(started(str(DEMO_DETECTOR))) as judge:
         write_result("cascade_drift", blinded(first, judge, options.folder))
 

@@ -1,5 +1,6 @@
 """What the benchmarks of cascades share: drawn squares, two real stages, and a clear threshold."""
 
+import hashlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -44,7 +45,8 @@ def _square(seed: int, family: str) -> bytes:
 def squares(folder: Path, seed: int, families: Sequence[str]) -> list[Image.Image]:
     """Returns the drawings of these families as a detector sees them. They are kept in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / f"squares-{seed}-{len(families)}.npy"
+    drawn_families = hashlib.sha256(" ".join(families).encode()).hexdigest()[:8]
+    kept = folder / f"squares-{seed}-{len(families)}-{drawn_families}.npy"
     if not kept.exists():
         seeds = range(seed * 1_000_000, seed * 1_000_000 + len(families))
         with ProcessPoolExecutor() as processes:

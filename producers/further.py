@@ -15,8 +15,8 @@ LONG_AGO = timedelta(days=30)
 simply runs for long does not count: it started with all its detectors at once.
 """
 
-_KNOWS_ALSO, _KNOWS_JUDGE = "0020", "0018"
-"""The first releases whose workers know these fields of a policy, by their newest revisions."""
+_KNOWS_ALSO, _KNOWS_JUDGE = "0023", "0018"
+"""The first releases whose workers know these fields of a policy and of a message, by their newest revisions."""
 
 
 def ready_policy(session: Session, policy: Policy) -> Policy:

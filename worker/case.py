@@ -5,6 +5,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Literal, Self
 
 from worker.detector.verdicts import Judgement, verdict_of
@@ -37,7 +38,7 @@ class ReuseRule:
         further = (ReuseRule(one.detector_id, one.policy, since, started_at=one.started_at) for one in also)
         return cls(detector_id, policy, since, tuple(further))
 
-    @property
+    @cached_property
     def fingerprint(self) -> int:
         """A signed 64-bit number that identifies the rule. The same rule always treats a stored verdict in the same
         way. Rules without further detectors have the same number as in releases that knew none.

@@ -39,7 +39,8 @@ def learn_demo_head(
     layer: int | None = None,
     advance: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Path:
-    """Returns the folder of the head, which a worker can serve. Draws ``count`` images first, if they are not there.
+    """Returns the folder of the head, which a worker can serve. Draws ``count`` images first, if the folder has none.
+    So each set of drawings needs a folder of its own.
 
     A twentieth of them is held out, and listed in ``held-out.json``. Seeds of sets that are compared with it must
     differ from ``seed``. The fakes are of these ``families``. ``layer`` replaces that of head.toml. The features are in

@@ -111,8 +111,8 @@ def test_a_listener_refuses_what_submit_refuses_and_says_the_same(listener: List
         code, said = listener.refused(*options)
         assert (code, said.count("\n"), said) == (2, 1, submitted.stderr)
         assert repr(options[-1]) in said or "must not name a detector twice" in said
-    for options in (["--also", FURTHER], ["--judge"]):
-        with psycopg.connect(database_url, application_name="fakesweep 0017"):
+    for options, release in ((["--also", FURTHER], "0022"), (["--judge"], "0017")):
+        with psycopg.connect(database_url, application_name=f"fakesweep {release}"):
             code, said = listener.refused(*options)
         assert (code, said.count("\n"), "older releases are connected" in said) == (1, 1, True)
     assert listener.queue.left() == 1

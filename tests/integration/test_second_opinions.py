@@ -349,7 +349,7 @@ def test_a_detector_without_which_workers_start_for_long_is_refused(database: Da
 
 
 @pytest.mark.parametrize(
-    ("policy", "release"), [(ALSO, "0019"), (ALSO, "0017"), (Policy(judge=True), "0017"), (Policy(judge=True), "0013")]
+    ("policy", "release"), [(ALSO, "0022"), (ALSO, "0017"), (Policy(judge=True), "0017"), (Policy(judge=True), "0013")]
 )
 def test_a_scan_is_refused_while_workers_are_connected_that_reject_its_messages(
     database: Database, database_url: str, two: Two, policy: Policy, release: str

@@ -79,7 +79,7 @@ def test_a_detector_that_cannot_be_asked_is_refused_and_what_was_ticked_stays(de
         assert boxes(answer.text) == {FURTHER: True}
         assert 'value="kept"' in answer.text
         assert re.search(r"<details open>", answer.text)
-    with psycopg.connect(desk.url, application_name="fakesweep 0019") as connection:
+    with psycopg.connect(desk.url, application_name="fakesweep 0022") as connection:
         answer = desk.browser.post("/scans", data={**form, "also": [FURTHER]})
         assert (answer.status_code, "older releases are connected" in wrong(answer.text)) == (422, True)
         assert connection.execute("SELECT count(*) FROM scans").fetchone() == (0,)

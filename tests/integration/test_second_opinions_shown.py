@@ -104,6 +104,20 @@ def test_the_agreement_of_two_detectors(database: Database, two: Two) -> None:
     assert found.kappa == pytest.approx((0.4 - 0.32) / (1 - 0.32))
 
 
+def test_a_report_of_changes_counts_the_missing_opinions_of_unchanged_images(
+    database: Database, two: Two, tmp_path: Path
+) -> None:
+    scan = started(database)
+    moderate(job(scan), uuid4(), two.parts())
+    page, found = tmp_path / "report.html", results.summary(database, scan.id)
+    for record, missing, said in (("changes", 1, True), ("changes", 0, False), ("all", 1, False)):
+        write_report(
+            found | {"record": record, "missing_opinions": missing}, [], lambda _uri, _etag: b"", page,
+            agreement=lambda: agreement_of(database, scan.id),
+        )  # fmt: skip
+        assert ("1 second opinion is missing in this scan, with those of unchanged images." in page.read_text()) == said
+
+
 def test_the_report_shows_first_where_detectors_differ(database: Database, two: Two, tmp_path: Path) -> None:
     scan = started(database)
     moderate(job(scan), uuid4(), two.parts())

@@ -153,8 +153,8 @@ def changed_query(rule: ReuseRule, fetched_before: datetime | None = None) -> An
 
 
 def lacking_query(fetched_before: datetime | None = None) -> Any:
-    """Builds a query of the refs that are unchanged, and whose last finding lacks second opinions which no worker can
-    have given since then.
+    """Builds a query of the refs that are unchanged, and whose last finding lacks second opinions of detectors with
+    which no worker has started since then.
 
     It returns their numbers, from 1, and what ReuseRule.fingerprint_without() returned for them. Its parameters are
     those of `changed_query`, and the possible fingerprints `lacking`. `fetched_before` is as there.

@@ -58,8 +58,8 @@ def object_row(case: Case, delivery: Delivery) -> dict[str, Any] | None:
     rule = _rule(case, delivery) if verdict else None
     if isinstance(case.end, Reused) and case.end.remembered:
         # Only the rule may be new: without it, each night would publish an image that lacks a second opinion.
-        lacks = rule is not None and _is_missing(case, delivery) and delivery.scan.record == Record.CHANGES
-        if not lacks:
+        lacks = delivery.scan.record == Record.CHANGES and _is_missing(case, delivery)
+        if rule is None or not lacks:
             return None
     return {
         "uri": case.ref.uri,

@@ -82,7 +82,8 @@ class StoredObject(SQLModel, table=True):
 
     `verdict_id` is the verdict that was given or reused there; a re-scan reads it first. `verdict` is the verdict of
     the last finding at the uri, and `rule` is the fingerprint of the ReuseRule that led to it, or its
-    `fingerprint_without` if the worker lacked further detectors.
+    `fingerprint_without` if the worker lacked further detectors. `fetched_at` is when the object was last fetched, or
+    when a worker stored another rule for it.
     """
 
     __tablename__ = "objects"
