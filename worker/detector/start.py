@@ -97,6 +97,8 @@ def check_memory(main: DetectorDescription, further: Sequence[DetectorDescriptio
 def _located(description: DetectorDescription, settings: Settings) -> list[ModelFolder]:
     if isinstance(description, CascadeDescription):
         description.calibrated_up_to()
+        if description.clear.fitted_with:  # otherwise, the first stage is inspected later, and only once
+            description.check_first(supply_detector(description.first, settings).description)
         return _located(description.first, settings) + _located(description.judge, settings)
     folder, _ = locate(description, settings.model_cache, settings.fetch_timeout_s)
     model = _opened(description, folder, settings)
