@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from producers.checking.gpu import Card, cards_here
 from producers.checking.model import all_models, has_vllm_for_cpus
 from producers.checking.model_files import Model
-from producers.checking.rows import Check, Process, Row, Subject, ok, skipped, wrong
-from worker.errors import ConfigurationError
+from producers.checking.rows import Check, Process, Row, Subject, ok, skipped, warning, wrong
 from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from worker.detector.inspection.together import Misfit
 
 
 def _together(subject: Subject) -> Iterator[Row]:
-    models = _on_gpu(all_models(subject), subject.settings)
+    models = _models_on_gpu(all_models(subject), subject.settings)
     if len(models) < 2:  # noqa: PLR2004 - nothing to add up
         yield skipped("only one model runs on the GPU" if models else "no model runs on the GPU")
         return
@@ -32,7 +35,7 @@ def judged_together(
 ) -> Iterator[Row]:
     """Gives a row for each card: whether these models, which lie in `folders`, fit on it together."""
     from worker.detector.inspection.model import ModelFolder
-    from worker.detector.inspection.together import add_up, need_of
+    from worker.detector.inspection.together import misfits, need_of
     from worker.detector.memory import Where
 
     share = settings.gpu_memory_utilization
@@ -41,17 +44,25 @@ def judged_together(
         for model, folder in zip(models, folders, strict=True)
     ]
     needs = [need_of(one, Where.GPU) for one in opened]
+    first = next(iter(cards), None)
     for number, card in cards.items():
-        try:
-            add_up(needs, {Where.GPU: card.total}, share)
-        except ConfigurationError as error:
-            found, _, remedy = str(error).partition(": ")[2].partition("; ")
-            yield wrong(found, remedy.replace("set it", "set FAKESWEEP_GPU_MEMORY_UTILIZATION"), str(number))
-        else:
+        found = next(misfits(needs, {Where.GPU: card.total}, share), None)
+        if found is None:
             yield ok(f"{' and '.join(one.name for one in needs)} fit on {card.name} together", str(number))
+        else:
+            yield _row(found, number, is_used=number == first)
 
 
-def _on_gpu(models: Sequence[Model], settings: Settings) -> list[Model]:
+def _row(misfit: "Misfit", number: int, *, is_used: bool) -> Row:
+    """Returns the row about a card. Without --gpus, which this check does not know, a worker uses the first card."""
+    if misfit.starts:
+        return warning(misfit.found, misfit.remedy, str(number))
+    if is_used:
+        return wrong(misfit.found, misfit.remedy, str(number))
+    return warning(misfit.found, f"nothing, if --gpus does not name this GPU; otherwise {misfit.remedy}", str(number))
+
+
+def _models_on_gpu(models: Sequence[Model], settings: Settings) -> list[Model]:
     from worker.detector.description import ClassifierDescription, Device
 
     found = []

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from tests.classifiers import EDGE, detector_toml, drawn, save_classifier
 from worker.detector.description import CascadeDescription
 from worker.detector.loading import load_description
-from worker.detector.start import SuppliedDetector, supply_detector
+from worker.detector.start import SuppliedDetector, check_memory, supply_detector
 from worker.detector.verdicts import Judgement
 from worker.errors import ConfigurationError
 from worker.images import to_square
@@ -67,8 +67,11 @@ def test_another_first_stage_is_refused_before_the_judge_is_fetched(
     else:
         save_classifier(first, seed=2)
     (judge / "config.json").unlink()  # whoever fetches it finds this fault first
-    with pytest.raises(ConfigurationError, match=r"found with another first stage .* run fakesweep calibrate"):
+    said = r"found with another first stage .* run fakesweep calibrate"
+    with pytest.raises(ConfigurationError, match=said):
         supplied(settings)
+    with pytest.raises(ConfigurationError, match=said):  # with FAKESWEEP_ALSO, this comes first
+        check_memory(load_description(settings), (), settings)
 
 
 def test_a_threshold_of_an_unknown_first_stage_is_warned_about(first: Path, judge: Path, tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
-"""Computes how much memory a model needs at least, and how much there is, without using CUDA in this process."""
+"""Computes how much memory a model needs at least, and how much there is.
+
+For vLLM, NVML is asked, so that CUDA stays untouched in this process. For models of transformers, torch is asked, which
+starts CUDA here: they run in this process anyway. torch also knows the memory of a slice of a GPU, and NVML may not.
+"""
 
 import sys
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 import structlog
@@ -20,6 +24,13 @@ class Where(StrEnum):
     GPU = "the GPU's memory"
     MACHINE = "available on this machine"
     UNKNOWN = "unknown"
+
+
+class AskDevice(Protocol):
+    """How device_bytes() is called. Tests give memory of their own."""
+
+    def __call__(self, engine: str, *, on_cpu: bool = False) -> tuple[int, Where]:
+        """See device_bytes()."""
 
 
 _BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
@@ -65,7 +76,7 @@ def device_bytes(engine: str, *, on_cpu: bool = False) -> tuple[int, Where]:
     is free on this machine. `on_cpu` is as in available_bytes().
     """
     if engine == "vllm":
-        from vllm.platforms import current_platform  # noqa: PLC0415 - asks NVML, so that CUDA stays untouched
+        from vllm.platforms import current_platform  # noqa: PLC0415 - asks NVML
 
         if not current_platform.is_cpu():
             try:

@@ -20,7 +20,8 @@ from worker.detector.engine import Engine, not_importable
 from worker.detector.further import faults_of_further
 from worker.detector.inspection import check_files
 from worker.detector.inspection.model import ModelFolder
-from worker.detector.inspection.together import check_together
+from worker.detector.inspection.together import check_together, need_of
+from worker.detector.memory import AskDevice, Where, device_bytes
 from worker.detector.supply import locate, supply
 from worker.detector.vlm import VlmDetector
 from worker.errors import ConfigurationError
@@ -61,46 +62,57 @@ class SuppliedDetector:
                 raise TypeError(self)
 
 
-def supply_detector(description: DetectorDescription, settings: Settings) -> SuppliedDetector:
+def supply_detector(
+    description: DetectorDescription, settings: Settings, device: AskDevice = device_bytes
+) -> SuppliedDetector:
     """Fetches and inspects all models of a detector. Raises like supply().
 
     Raises ConfigurationError also for a cascade without a clear threshold, before anything is fetched. It raises it for
     a threshold that was found with another first stage, before the judge is fetched, and for two stages that do not fit
-    into memory together.
+    into memory together. `device` tells how much memory there is for both.
     """
     if not isinstance(description, CascadeDescription):
         description, folder = supply(description, settings)
         return SuppliedDetector(description, settings, folder)
     description.calibrated_up_to()
-    first = supply_detector(description.first, settings)
+    first = supply_detector(description.first, settings, device)
     description.check_first(first.description)
     if description.clear.max_miss_rate is not None and description.clear.fitted_with is None:
         log.warning("cascade_first_stage_unknown", detector=description.name, missing="clear.fitted_with")
-    judge = supply_detector(description.judge, settings)
+    judge = supply_detector(description.judge, settings, device)
     stages = (first, judge)
-    check_together([_opened(one.description, one.folder, settings) for one in stages if one.folder])
+    check_together([_opened(one.description, one.folder, settings) for one in stages if one.folder], device)
     return SuppliedDetector(description.with_stages(first.description, judge.description), settings, stages=stages)
 
 
-def check_memory(main: DetectorDescription, further: Sequence[DetectorDescription], settings: Settings) -> None:
+def check_memory(
+    main: DetectorDescription,
+    further: Sequence[DetectorDescription],
+    settings: Settings,
+    device: AskDevice = device_bytes,
+) -> None:
     """Fetches the models of all detectors of a worker, before the first one starts, which takes minutes.
 
-    Raises ConfigurationError if they do not fit into memory together, and like supply().
+    Raises ConfigurationError if they do not fit into memory together, and like supply_detector(). `device` tells how
+    much memory there is.
     """
     models = _located(main, settings)
     for one in further:
         with faults_of_further(one.name):
             models += _located(one, settings)
-    check_together(models)
+    check_together(models, device)
 
 
 def _located(description: DetectorDescription, settings: Settings) -> list[ModelFolder]:
     if isinstance(description, CascadeDescription):
         description.calibrated_up_to()
+        if description.clear.fitted_with:  # otherwise, the first stage is inspected later, and only once
+            description.check_first(supply_detector(description.first, settings).description)
         return _located(description.first, settings) + _located(description.judge, settings)
     folder, _ = locate(description, settings.model_cache, settings.fetch_timeout_s)
     model = _opened(description, folder, settings)
     check_files(model)
+    need_of(model, Where.UNKNOWN)  # a fault in what check_together() reads is told with the name of this detector
     return [model]
 
 

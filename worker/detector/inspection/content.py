@@ -41,7 +41,11 @@ def _check_vllm_knows_it(model: ModelFolder) -> None:
 
 
 def weights_and_cache(model: ModelFolder) -> tuple[int, int]:
-    """Returns the bytes that a vision-language model needs at least: of its weights, and for one answer."""
+    """Returns the bytes that a vision-language model needs at least: of its weights, and for one answer.
+
+    Raises ConfigurationError if the model is of another kind.
+    """
+    _check_kind(model)
     limits = model.vlm.engine
     packed = bool(model.raw_config.get("quantization_config"))
     weights = weight_bytes(model.tensors.values(), limits, packed=packed)
