@@ -30,6 +30,7 @@ from benchmarks import DEMO_DETECTOR
 from benchmarks.cascade_audit import AUDITED, alarmed
 from benchmarks.cascade_nights import nights_in_postgres
 from benchmarks.cascade_parts import (
+    FAKE_SHARE,
     FAKES_SEED,
     FIT_SEED,
     HELD_OUT_SEED,
@@ -53,9 +54,8 @@ NEW = "tiles"
 """The family that the first stage has never seen. Of the demo's families, it hides best from an early layer."""
 LAYER = 3
 KNOWN = [family for family in FAMILIES if family != NEW]
-FAKES = 0.02
-"""The share of known fakes in each night."""
 FLAGGED_FROM = 0.5
+"""Where the judge says fake. The run through Postgres asks the view, which goes by the judge's threshold, 0.6."""
 WEEK, MOST_NIGHTS, RUNS = 7, 100, 1000
 MORE_AUDITS = 0.2
 """The share of audits in the run through Postgres."""
@@ -102,7 +102,7 @@ def images_until_alarm(
 
     None: so many runs had no alarm within MOST_NIGHTS.
     """
-    chance, fakes = np.random.default_rng(18), round(per_night * FAKES)
+    chance, fakes = np.random.default_rng(18), round(per_night * FAKE_SHARE)
     found: list[float] = []
     for _ in range(RUNS):
         week = [night(chance, pools, {REAL: per_night - fakes, "known": fakes}) for _ in range(WEEK)]
@@ -120,7 +120,7 @@ def images_until_alarm(
 
 def drawings_of(folder: Path) -> tuple[list[Image.Image], Booleans, dict[str, list[Image.Image]]]:
     """Returns drawings without the new family, to fit on, which of them are fakes, and held-out drawings by kind."""
-    fit, held, more = families_of(4000, 0.5), families_of(5000, FAKES), families_of(2000, 1)
+    fit, held, more = families_of(4000, 0.5), families_of(5000, FAKE_SHARE), families_of(2000, 1)
     fit_images, held_images, fakes = (
         squares(folder, seed, families)
         for seed, families in ((FIT_SEED, fit), (HELD_OUT_SEED, held), (FAKES_SEED, more))

@@ -25,7 +25,7 @@ _PORTS = itertools.count()
 
 
 def free_port() -> int:
-    """Returns a port for this test process. It stays free until a server is started.
+    """Returns a port for this test process, on which nobody listens now.
 
     The system chooses the ports of outgoing connections above 32767, so a port of that range could be taken meanwhile.
     """

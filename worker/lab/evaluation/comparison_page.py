@@ -7,7 +7,7 @@ from typing import Any
 
 from worker.lab.evaluation.compare import Comparison, Duel, Group, Pair
 from worker.lab.evaluation.evaluated import Evaluated
-from worker.lab.evaluation.page import write_page
+from worker.lab.evaluation.page import or_dash, write_page
 
 SHOWN = 200
 """How many images the page names in a list. The JSON object has all of them."""
@@ -44,7 +44,7 @@ def as_lines(compared: Comparison, a: Evaluated, b: Evaluated) -> Iterator[str]:
         ("B", b, of_b, duel.accuracy_b, compared.roc_auc_b),
     ):
         named = detector if made.detector else "detector not named"
-        yield f"{side}: {made.name} ({named}): accuracy {100 * accuracy:.2f} %, ROC AUC {_or_dash(area)}"
+        yield f"{side}: {made.name} ({named}): accuracy {100 * accuracy:.2f} %, ROC AUC {or_dash(area)}"
     for side, images in (("A", compared.only_in_a), ("B", compared.only_in_b)):
         if images:
             yield f"only in {side}, left out: {len(images)} images, such as {images[0]}"
@@ -54,7 +54,7 @@ def as_lines(compared: Comparison, a: Evaluated, b: Evaluated) -> Iterator[str]:
            f"neither {duel.neither}")  # fmt: skip
     yield (f"A - B: {100 * duel.difference:+.2f} points (95 %: {100 * duel.low:+.2f} to {100 * duel.high:+.2f}); "
            f"McNemar's exact test: p = {duel.p:.4g}")  # fmt: skip
-    yield f"Cohen's kappa {_or_dash(compared.kappa)}; different words for {len(compared.disagreements)} images"
+    yield f"Cohen's kappa {or_dash(compared.kappa)}; different words for {len(compared.disagreements)} images"
     for kind, groups in (("category", compared.categories), ("generator", compared.generators)):
         for one in groups:
             yield (f"{kind} {one.name}: {one.duel.images} images, A - B {100 * one.duel.difference:+.2f} points, "
@@ -71,10 +71,6 @@ def names(a: Evaluated, b: Evaluated) -> tuple[str, str]:
     if a.detector and b.detector and of_a == of_b:
         of_a, of_b = (f"{made['name']} {made['fingerprint'][:8]}" for made in (a.detector, b.detector))
     return of_a, of_b
-
-
-def _or_dash(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
 
 
 def write_comparison_page(compared: Comparison, a: Evaluated, b: Evaluated, output: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from worker.lab.evaluation.contenders import LabelledSet, warnings
 from worker.lab.evaluation.figures import FALSE_POSITIVE_RATE
 from worker.lab.evaluation.leaderboard import Leaderboard, SetBoard
-from worker.lab.evaluation.page import write_page
+from worker.lab.evaluation.page import or_dash, write_page
 
 CAUGHT = f"fakes caught at {100 * FALSE_POSITIVE_RATE:g} % false alarms"
 
@@ -56,7 +56,7 @@ def as_lines(board: Leaderboard) -> Iterator[str]:
         place = "–" if one.place is None else f"{one.place}."
         learned = f", too good: trained on {', '.join(one.trained_on)}" if one.trained_on else ""
         yield (
-            f"{place} {one.detector}: ROC AUC {area(one.roc_auc)}, accuracy {_per_cent(one.accuracy)}, "
+            f"{place} {one.detector}: ROC AUC {or_dash(one.roc_auc)}, accuracy {_per_cent(one.accuracy)}, "
             f"{CAUGHT} {_per_cent(one.true_positive_rate)}, worst set {_per_cent(accuracy)} ({name}){speed}{learned}"
         )
     for each in board.sets:
@@ -67,18 +67,13 @@ def as_lines(board: Leaderboard) -> Iterator[str]:
             same = " (not shown to differ from the best)" if row.p_holm is not None and row.may_be_best else ""
             yield (
                 f"  {row.detector}{learned}: accuracy {_per_cent(row.figures.accuracy)}{same}, "
-                f"ROC AUC {area(row.figures.roc_auc)}, "
+                f"ROC AUC {or_dash(row.figures.roc_auc)}, "
                 f"fakes caught {_per_cent(row.figures.true_positive_rate)}"
             )
 
 
 def _per_cent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def area(value: float | None) -> str:
-    """Returns an area under a curve, as all our pages write it."""
-    return "–" if value is None else f"{value:.4f}"
 
 
 def amount(value: float) -> str:
@@ -90,6 +85,6 @@ def write_leaderboard_page(board: Leaderboard, sets: Sequence[LabelledSet], outp
     """Writes the page."""
     write_page(
         "leaderboard.html.j2", output, board=board, sets=sets, caught=CAUGHT[0].upper() + CAUGHT[1:], amount=amount,
-        area=area, warnings=list(warnings(sets)), has_speed=any(one.speed is not None for one in board.standings),
+        or_dash=or_dash, warnings=list(warnings(sets)), has_speed=any(one.speed is not None for one in board.standings),
         has_cost=any(one.cost is not None for one in board.standings),
     )  # fmt: skip

@@ -25,6 +25,11 @@ _LOOK = {"svg.fonttype": "none", "svg.hashsalt": "fakesweep", "text.color": TEXT
          "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
 
 
+def or_dash(value: float | None) -> str:
+    """Returns a figure as all pages write it, such as an area under a curve, or a dash if there is none."""
+    return "–" if value is None else f"{value:.4f}"
+
+
 def write_page(template: str, output: Path, **content: Any) -> None:
     """Fills a template of this folder, which must extend base.html.j2, and replaces `output` with it.
 
