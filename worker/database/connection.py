@@ -105,7 +105,12 @@ def _begin(limits: list[str], connection: Transacted) -> None:
     actor = connection.get_execution_options().get("actor")
     settings = limits if actor is None else [*limits, f"SET LOCAL fakesweep.actor = {_quoted(actor)}"]
     if settings and not raw.autocommit:
-        raw.execute("; ".join(settings), prepare=False)
+        statement = "; ".join(settings)
+        driver: Any = connection.dialect.loaded_dbapi
+        try:
+            raw.execute(statement, prepare=False)
+        except driver.Error as error:  # SQLAlchemy makes its own errors only of those in its own statements
+            raise DBAPIError.instance(statement, None, error, driver.Error, dialect=connection.dialect) from error
 
 
 def _quoted(actor: str) -> str:
