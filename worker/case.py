@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Literal, Self
@@ -128,8 +128,6 @@ class Delivery:
     again: bool = False
     maker_id: int | None = None
     also: tuple[Asked, ...] = ()
-    incomplete: list[str] = field(default_factory=list, compare=False, repr=False)
-    """The uris of saved images that lack an opinion of `also`. It grows while the images are saved."""
 
     @property
     def rule(self) -> ReuseRule:

@@ -17,7 +17,7 @@ from worker.database.suspects import deaths_alone, tried_alone
 from worker.errors import FakesweepError, ImageError, Reason
 from worker.messages import ImageRef, JudgeImages
 from worker.metrics.declared import IMAGES, REUSED, SAVE, STAGED
-from worker.opinions import asked_here, log_incomplete, note_incomplete
+from worker.opinions import asked_here, log_incomplete
 from worker.path import Parts, judge_images
 
 log = structlog.get_logger(__name__)
@@ -48,7 +48,6 @@ def moderate(job: JudgeImages, message_id: UUID, parts: Parts, *, deaths: int = 
         delivery, undecided = opened
         unchanged, refs = _unchanged(session, undecided, delivery)
     later = _save_all(refs, unchanged, delivery, parts, suspect=deaths >= SEVERAL_DEATHS)
-    log_incomplete(delivery)
     if not later:
         return None
     return job.of_scan(delivery.scan.id, images=tuple(later), attempt=job.attempt + 1)
@@ -170,7 +169,7 @@ def _save(cases: Sequence[Case], delivery: Delivery, parts: Parts) -> list[Image
     with parts.metrics.timed(SAVE):
         saved = findings.save(parts.database, cases, delivery)
     _count(saved, delivery, parts)
-    note_incomplete(saved, delivery)
+    log_incomplete(saved, delivery)
     return [case.ref for case in cases if isinstance(case.end, Later)]
 
 

@@ -68,19 +68,15 @@ def of_twin(opinions: Sequence[Opinion]) -> tuple[Opinion, ...]:
     return tuple(replace(one, judgement=None) for one in opinions)
 
 
-def note_incomplete(cases: Sequence[Case], delivery: Delivery) -> None:
-    """Remembers which of these saved images lack a second opinion that this worker was to give."""
+def log_incomplete(saved: Sequence[Case], delivery: Delivery) -> None:
+    """Logs how many of these saved images lack a second opinion that this worker was to give."""
     here = {one.detector_id for one in delivery.also if one.here}
-    delivery.incomplete.extend(
+    lacking = [
         case.ref.uri
-        for case in cases
+        for case in saved
         if not isinstance(case.end, Failed) and here - {one.detector_id for one in case.opinions}
-    )
-
-
-def log_incomplete(delivery: Delivery) -> None:
-    """Logs how many images of the message lack a second opinion that this worker was to give."""
-    if lacking := delivery.incomplete:
+    ]
+    if lacking:
         log.warning("second_opinions_incomplete", scan_id=str(delivery.scan.id), images=len(lacking), first=lacking[0])
 
 

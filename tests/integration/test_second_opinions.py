@@ -169,8 +169,10 @@ def test_an_image_that_the_further_detector_refuses_keeps_its_finding(database: 
     assert {uri for uri, rule in rules.items() if rule is None} == {"s3://b/red"}
 
 
-@pytest.mark.parametrize("deaths", [0, 2])
-def test_missing_opinions_are_told_once_for_each_message(database: Database, two: Two, deaths: int) -> None:
+@pytest.mark.parametrize(("deaths", "images"), [(0, [3]), (2, [1, 1, 1])])
+def test_missing_opinions_are_told_together_except_of_images_that_are_judged_alone(
+    database: Database, two: Two, deaths: int, images: list[int]
+) -> None:
     def refuse(image: Image.Image) -> None:
         if redness(image) == 1:
             raise EngineGenerateError("too red")
@@ -180,7 +182,7 @@ def test_missing_opinions_are_told_once_for_each_message(database: Database, two
     with capture_logs() as logs:
         moderate(job(scan), uuid4(), two.parts(), deaths=deaths)
     told = [one for one in logs if one["event"] == "second_opinions_incomplete"]
-    assert [(one["images"], one["scan_id"]) for one in told] == [(3, str(scan.id))]
+    assert [(one["images"], one["scan_id"]) for one in told] == [(count, str(scan.id)) for count in images]
     assert not [one for one in logs if one["event"] == "second_opinions_missing"], "this worker has the detector"
 
 
