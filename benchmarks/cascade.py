@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--fit-images", type=int, default=4000, help="half of them are fakes")
     parser.add_argument("--held-out", type=int, default=5000)
     parser.add_argument("--held-out-fakes", type=int, default=2000, help="more fakes, because 2 %% of 5,000 are few")
-    parser.add_argument("--timed", type=int, default=800, help="images in each round of the timing")
+    parser.add_argument("--timed", type=int, default=2000, help="images in each round of the timing")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the first stage")
     options = parser.parse_args()

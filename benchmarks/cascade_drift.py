@@ -54,8 +54,6 @@ NEW = "tiles"
 """The family that the first stage has never seen. Of the demo's families, it hides best from an early layer."""
 LAYER = 3
 KNOWN = [family for family in FAMILIES if family != NEW]
-FLAGGED_FROM = 0.5
-"""Where the judge says fake. The run through Postgres asks the view, which goes by the judge's threshold, 0.6."""
 WEEK, MOST_NIGHTS, RUNS = 7, 100, 1000
 MORE_AUDITS = 0.2
 """The share of audits in the run through Postgres."""
@@ -81,7 +79,7 @@ class Pool:
 
 def pool(first: Detector, judge: Detector, images: Sequence[Image.Image], up_to: float) -> Pool:
     """Judges these images with each stage alone."""
-    return Pool(scores_of(first, images) <= up_to, scores_of(judge, images) >= FLAGGED_FROM)
+    return Pool(scores_of(first, images) <= up_to, scores_of(judge, images) >= judge.description.thresholds.fake_from)
 
 
 def night(chance: np.random.Generator, pools: Mapping[str, Pool], counts: Mapping[str, int]) -> list[int]:

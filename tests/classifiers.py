@@ -21,9 +21,11 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from worker.detector.classifier import ClassifierDetector, Pixels
+from worker.detector.classifier import ClassifierDetector
 from worker.detector.description import ClassifierDescription
+from worker.detector.pixels import Pixels
 from worker.images import to_square
+from worker.messages import MAX_IMAGES
 
 EDGE = 64
 """Of the models' input, in pixels. Their patches have 16."""
@@ -127,9 +129,14 @@ class BrightModel:
 
 
 def bright_detector(model: BrightModel, **changes: Any) -> ClassifierDetector:
-    """Returns a ClassifierDetector that runs the fake model. Its first call, at the start, is forgotten."""
+    """Returns a ClassifierDetector that runs the fake model. Its first call, at the start, is forgotten.
+
+    With more cores than a message has images, it runs a batch in one call, as on a GPU.
+    """
     description = classifier_description("bright", **changes)
-    detector = ClassifierDetector(description, Path("bright"), load=lambda _description, _folder: model)
+    detector = ClassifierDetector(
+        description, Path("bright"), load=lambda _description, _folder: model, cores=MAX_IMAGES + 1
+    )
     model.calls.clear()
     return detector
 

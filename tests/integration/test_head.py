@@ -15,9 +15,10 @@ from transformers import AutoImageProcessor, LlavaForConditionalGeneration, pipe
 from deploy.demo.head import learn_demo_head
 from tests.heads import EDGE, PROCESSORS, backbone, learn, tower_of, write_backbone, write_colours, write_processor
 from tests.training import write_base, write_records
-from worker.detector.classifier import ClassifierDetector, Pixels
+from worker.detector.classifier import ClassifierDetector
 from worker.detector.description import ClassifierDescription
 from worker.detector.loading import load_description
+from worker.detector.pixels import Pixels
 from worker.detector.supply import supply
 from worker.detector.verdicts import Judgement
 from worker.errors import ConfigurationError

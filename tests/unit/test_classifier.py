@@ -19,10 +19,11 @@ from tests.classifiers import (
     save_classifier,
 )
 from worker.detector.calibration import Calibration
-from worker.detector.classifier import ClassifierDetector, Pixels
+from worker.detector.classifier import ClassifierDetector
 from worker.detector.detector import warm_up
 from worker.detector.loading import load_description
 from worker.detector.maker import maker_of
+from worker.detector.pixels import Pixels
 from worker.detector.start import start_detector
 from worker.detector.verdicts import Answer, Judgement
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from PIL import Image
 from torch import nn
 from transformers import AutoModelForImageClassification
 
-from worker.detector.description import ClassifierDescription, Device, InputFit
+from worker.detector.cores import Cores
+from worker.detector.description import ClassifierDescription, Device
 from worker.detector.inspection.model import line
 from worker.detector.labels import label_numbers
+from worker.detector.pixels import Pixels
 from worker.detector.progress import Progress
 from worker.detector.quiet import quiet_transformers
 from worker.detector.turns import Turns
@@ -34,8 +37,9 @@ _NO_MEMORY = "can't allocate memory"
 class ClassifierDetector:
     """See worker.detector.detector.Detector. Threads take turns with the model; a live image waits for one batch.
 
-    `load` makes the model: an object with transformers' `config`, `dtype` and `to`, that returns `logits`. Raises
-    ConfigurationError if transformers cannot load it, or if it does not take images of the described size.
+    `load` makes the model: an object with transformers' `config`, `dtype` and `to`, that returns `logits`. `cores` is
+    the number of a CPU's cores that it computes on; by default, all that this process may use. Raises
+    ConfigurationError if transformers cannot load the model, or if it does not take images of the described size.
     """
 
     engine_name = "transformers"
@@ -47,6 +51,7 @@ class ClassifierDetector:
         *,
         stall_s: float = 300,
         load: Callable[[ClassifierDescription, Path], Any] | None = None,
+        cores: int | None = None,
     ) -> None:
         self.description = description
         self._turns = Turns()
@@ -59,6 +64,7 @@ class ClassifierDetector:
         self._batch = min(description.batch_size, MAX_IMAGES)
         self._halving = threading.Lock()
         self._closed = False
+        self._cores = None if self.on_gpu else Cores(cores)
         self._try()
 
     def judge(
@@ -105,14 +111,15 @@ class ClassifierDetector:
         torch.cuda.empty_cache()
         return np.concatenate([self._log_odds(some, live=live) for some in (pixels[:half], pixels[half:])])
 
-    @torch.inference_mode()
     def _run(self, pixels: torch.Tensor) -> Floats:
         try:
-            logits = self._model(pixel_values=pixels.to(self._device, self._model.dtype)).logits.double()
+            # Another thread may close the detector meanwhile, so the model is taken once.
+            model = partial(self._logits, self._model)
+            logits = self._cores.run(model, pixels) if self._cores else model(pixels)
             # A label's probability is its share of the softmax, so the sum over all labels cancels out.
             fake = logits[:, list(self._fake)].logsumexp(-1)
             real = logits[:, list(self._real)].logsumexp(-1) if self._real else torch.zeros_like(fake)
-            found: Floats = (fake - real).cpu().numpy()
+            found: Floats = (fake - real).numpy()
             return found
         except torch.OutOfMemoryError:
             raise
@@ -121,6 +128,11 @@ class ClassifierDetector:
                 raise MemoryError(line(error)) from error
             # No image is at fault: all have the same form. A GPU that failed stays unusable.
             raise EngineDeadError(f"the model failed: {line(error)}") from error
+
+    @torch.inference_mode()
+    def _logits(self, model: Any, pixels: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = model(pixel_values=pixels.to(self._device, model.dtype)).logits
+        return logits.double().cpu()
 
     def _try(self) -> None:
         """Judges one grey image. Raises ConfigurationError if the model cannot take it."""
@@ -154,43 +166,8 @@ class ClassifierDetector:
         """See Detector."""
         self._closed = True
         self._model = None
-
-
-class Pixels:
-    """Makes a classifier's input of prepared squares."""
-
-    def __init__(self, description: ClassifierDescription) -> None:
-        form = description.input
-        self._square = description.preprocessing.edge
-        self._edge, self._fit = description.input_edge, form.fit
-        mean, std = (np.asarray(values, np.float32) for values in (form.mean, form.std))
-        levels = np.arange(256, dtype=np.float32)[:, np.newaxis] / np.float32(255)
-        self._values = np.ascontiguousarray(((levels - mean) / std).T)
-        """The value of each of the 256 levels in each channel. A table is four times as fast as the arithmetic."""
-
-    def refusal(self, square: Image.Image) -> EngineGenerateError | None:
-        """Returns why an image is no prepared square; None if it is one."""
-        if square.mode == "RGB" and square.size == (self._square, self._square):
-            return None
-        found = f"{square.width} x {square.height} {square.mode}"
-        return EngineGenerateError(f"the image is {found}, not {self._square} x {self._square} RGB")
-
-    def of(self, squares: Sequence[Image.Image]) -> torch.Tensor:
-        """Returns (images, 3, edge, edge) float32 values of RGB squares."""
-        found = np.empty((len(squares), 3, self._edge, self._edge), np.float32)
-        for square, planes in zip(squares, found, strict=True):
-            for channel, values, plane in zip(self._fitted(square).split(), self._values, planes, strict=True):
-                np.take(values, np.asarray(channel), out=plane, mode="clip")  # other modes make a copy of `out`
-        return torch.from_numpy(found)
-
-    def _fitted(self, square: Image.Image) -> Image.Image:
-        edge = self._edge
-        if square.size == (edge, edge):
-            return square
-        if self._fit is InputFit.RESIZE:
-            return square.resize((edge, edge), Image.Resampling.BICUBIC)
-        left, top = (square.width - edge) // 2, (square.height - edge) // 2
-        return square.crop((left, top, left + edge, top + edge))
+        if self._cores:
+            self._cores.close()
 
 
 def load_classifier(description: ClassifierDescription, folder: Path) -> Any:

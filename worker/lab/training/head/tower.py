@@ -21,9 +21,9 @@ from torch import nn
 from transformers import AutoConfig, CLIPConfig, SiglipConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
 
-from worker.detector.classifier import Pixels
 from worker.detector.description import ClassifierDescription
 from worker.detector.inspection.model import line
+from worker.detector.pixels import Pixels
 from worker.detector.quiet import quiet_transformers
 from worker.detector.weights import refusal, weight_files
 from worker.lab.training.head.base import FAKE, REAL
