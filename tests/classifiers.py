@@ -25,7 +25,6 @@ from worker.detector.classifier import ClassifierDetector
 from worker.detector.description import ClassifierDescription
 from worker.detector.pixels import Pixels
 from worker.images import to_square
-from worker.messages import MAX_IMAGES
 
 EDGE = 64
 """Of the models' input, in pixels. Their patches have 16."""
@@ -128,15 +127,13 @@ class BrightModel:
         return SimpleNamespace(logits=torch.stack([mean, torch.zeros_like(mean)], dim=1))
 
 
-def bright_detector(model: BrightModel, **changes: Any) -> ClassifierDetector:
+def bright_detector(model: BrightModel, *, cores: int = 1, **changes: Any) -> ClassifierDetector:
     """Returns a ClassifierDetector that runs the fake model. Its first call, at the start, is forgotten.
 
-    With more cores than a message has images, it runs a batch in one call, as on a GPU.
+    With one core, a batch is one call, as on a GPU.
     """
     description = classifier_description("bright", **changes)
-    detector = ClassifierDetector(
-        description, Path("bright"), load=lambda _description, _folder: model, cores=MAX_IMAGES + 1
-    )
+    detector = ClassifierDetector(description, Path("bright"), load=lambda _description, _folder: model, cores=cores)
     model.calls.clear()
     return detector
 

@@ -19,9 +19,11 @@ LIMITS = Patience(lock_s=1, statement_s=1, compiling=False)
 def test_a_transaction_whose_connection_is_ended(database_url: str, moment: str, actor: str | None) -> None:
     database = connect(database_url, patience=LIMITS, actor=actor)
     ended = ending(database, database_url, moment)
-    with pytest.raises(DatabaseUnavailableError):
+    with pytest.raises(DatabaseUnavailableError) as caught:
         one_transaction(database, fails=moment == "rollback")
     assert ended
+    in_settings = "SET LOCAL" in str(getattr(caught.value.__cause__, "statement", ""))
+    assert in_settings is (moment == "checkout" or (moment == "begin" and actor is not None))
     works(database)
 
 
@@ -48,7 +50,10 @@ class _OwnError(Exception):
 
 
 def ending(database: Database, url: str, moment: str) -> list[int]:
-    """Ends the database's next connection at this moment, before anything that we do then. Returns whom it ended."""
+    """Ends the database's next connection at this moment. Returns whom it ended.
+
+    `checkout` is after the pool has tried the connection, and before the transaction's settings.
+    """
     ended: list[int] = []
 
     def end(process: int) -> None:
@@ -63,7 +68,7 @@ def ending(database: Database, url: str, moment: str) -> list[int]:
     if moment in {"connect", "checkout"}:
         event.listen(database.pool, moment, of_pool, insert=True)
     else:
-        event.listen(database, moment, of_engine, insert=True)
+        event.listen(database, moment, of_engine)
     return ended
 
 

@@ -107,6 +107,22 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_from_then_on(error: Exc
     assert model.calls == [2, 2, 2, 2, 2]
 
 
+def test_a_part_that_does_not_fit_into_memory_halves_the_batch_too() -> None:
+    memory = Memory(99)
+    model = BrightModel(memory)
+    detector = bright_detector(model, cores=2, batch_size=8)
+    expected = log_odds(detector.judge(GREYS, Policy()))
+    assert sorted(model.calls) == [1, 1, 2, 2, 2, 2]
+    memory.most = 1
+    with capture_logs() as logs:
+        assert log_odds(detector.judge(GREYS, Policy())) == pytest.approx(expected)
+    assert [one["batch_size"] for one in logs if one["event"] == "batch_halved"] == [4, 2]
+    model.calls.clear()
+    assert log_odds(detector.judge(GREYS, Policy())) == pytest.approx(expected)
+    assert set(model.calls) == {1}
+    detector.close()
+
+
 def test_a_small_rest_that_does_not_fit_for_now_leaves_the_batch_as_it_is() -> None:
     memory = Memory(99)
     model = BrightModel(memory)

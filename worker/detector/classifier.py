@@ -30,6 +30,7 @@ from worker.messages import MAX_IMAGES, Policy
 log = structlog.get_logger(__name__)
 
 Floats = NDArray[np.float64]
+_CLOSED = "the classifier was closed"
 _NO_MEMORY = "can't allocate memory"
 """What torch says when a CPU has too little memory (c10's alloc_cpu). It has no class of its own for that."""
 
@@ -38,7 +39,7 @@ class ClassifierDetector:
     """See worker.detector.detector.Detector. Threads take turns with the model; a live image waits for one batch.
 
     `load` makes the model: an object with transformers' `config`, `dtype` and `to`, that returns `logits`. `cores` is
-    the number of a CPU's cores that it computes on; by default, all that this process may use. Raises
+    the number of a CPU's cores that it computes on; by default, see Cores. Raises
     ConfigurationError if transformers cannot load the model, or if it does not take images of the described size.
     """
 
@@ -113,8 +114,10 @@ class ClassifierDetector:
 
     def _run(self, pixels: torch.Tensor) -> Floats:
         try:
-            # Another thread may close the detector meanwhile, so the model is taken once.
-            model = partial(self._logits, self._model)
+            loaded = self._model
+            if loaded is None:  # another thread has closed the detector since it was checked
+                raise EngineDeadError(_CLOSED)
+            model = partial(self._logits, loaded)
             logits = self._cores.run(model, pixels) if self._cores else model(pixels)
             # A label's probability is its share of the softmax, so the sum over all labels cancels out.
             fake = logits[:, list(self._fake)].logsumexp(-1)
@@ -159,7 +162,7 @@ class ClassifierDetector:
     def check(self) -> None:
         """See Detector."""
         if self._closed:
-            raise EngineDeadError("the classifier was closed")
+            raise EngineDeadError(_CLOSED)
         self._progress.check()
 
     def close(self) -> None:
