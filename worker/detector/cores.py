@@ -17,8 +17,8 @@ from worker.messages import MAX_IMAGES
 
 _TOGETHER = 2
 """About how many images a core computes together. Alone on two cores, four are 7 % faster
-(`python -m benchmarks.classifier_cores`). Beside vLLM, a cascade judged 88 images a second with two, and 83 with four: a
-core that is also used by others delays less if its parts are small.
+(`python -m benchmarks.classifier_cores`). Beside vLLM, a cascade judged 88 images a second with two, and 83 with four:
+a core that is also used by others delays less if its parts are small.
 """
 _BUSY = 0.85
 """The cores compute apart if they are busy for this share of the time or more: a batch that cannot be divided well is
