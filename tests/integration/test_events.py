@@ -148,7 +148,7 @@ def test_a_transaction_that_is_rolled_back_leaves_no_event(archive: Archive, min
     killed = psycopg.connect(url)
     killed.execute("UPDATE scans SET status = 'cancelled'")
     with transaction(mine) as session:
-        session.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": killed.info.backend_pid})
+        session.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": killed.info.backend_pid})
     with pytest.raises(AdminShutdown):
         killed.commit()
     assert kinds(mine) == ["scan_started"]

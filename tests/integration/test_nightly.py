@@ -301,10 +301,11 @@ def test_a_second_nightly_waits_and_continues_what_the_first_one_left_behind(nig
 
 
 def break_connections(database: Database) -> None:
+    """Ends all other connections, and waits until they have ended: only then are their locks free."""
     with database.connect() as connection:
         connection.execute(
             text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
         )

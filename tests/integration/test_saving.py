@@ -151,7 +151,7 @@ def test_a_scan_ends_even_if_the_connection_breaks_after_the_commit(
             broken.append(statement)
             with transaction(database) as session:
                 pid = connection.connection.driver_connection.info.backend_pid
-                session.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+                session.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
             if lost == "the answer":
                 raise OperationalError(statement, {}, psycopg.OperationalError("the connection is lost"))
 

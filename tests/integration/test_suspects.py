@@ -90,7 +90,7 @@ def test_a_restart_of_postgres_is_no_death(database: Database, database_url: str
             make_url(database_url).set(database="postgres").render_as_string(False), autocommit=True
         ) as admin:
             admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {connections}")
-            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            admin.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [name])
 
     with suppress(DatabaseUnavailableError), tried_alone(database, scan, "s3://b/1"):
         allow(False)

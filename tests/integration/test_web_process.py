@@ -214,7 +214,8 @@ def test_an_unavailable_database_is_reported_without_its_address(environment: di
         name = url.rpartition("/")[2].partition("?")[0]
         with psycopg.connect(url, dbname="postgres", autocommit=True) as connection:
             connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
-            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+            kill = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
+            connection.execute(kill, (name,))
         answer = httpx2.get(f"{address}/login", timeout=30)
     assert (answer.status_code, "Try again in a moment" in answer.text) == (503, True)
     assert not any(word in answer.text for word in (name, "connection", "server at"))
