@@ -323,7 +323,9 @@ def test_whole_workers_judge_and_drain(embedded_redis_url: str, database_url: st
         process.kill()
         process.wait()
     assert {row["outcome"] for row in results_of(done.stdout.strip(), environment)} <= {"judged", "reused"}
-    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    text = log.read_text()
+    assert "Loading weights" not in text, "a progress bar has no line end, and the next line of the log is spoilt"
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     for event in ("engine_starting", "worker_ready", "worker_stopped"):
         assert sorted(line["replica"] for line in lines if line["event"] == event) == [0, 1]
     for gpu in (0, 1):

@@ -13,6 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from worker.detector.description import VlmDescription
 from worker.detector.engine import Completion, Step
 from worker.detector.progress import Progress
+from worker.detector.quiet import quiet_transformers
 from worker.detector.tokens import texts, verdict_tokens
 from worker.errors import ConfigurationError, EngineDeadError, EngineGenerateError
 from worker.messages import Explain
@@ -37,8 +38,10 @@ class TransformersEngine:
         self.on_gpu = torch.cuda.is_available()
         self._device = "cuda" if self.on_gpu else "cpu"
         try:
-            self._processor: Any = AutoProcessor.from_pretrained(folder)
-            self._model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=getattr(torch, limits.dtype))
+            with quiet_transformers():  # its progress bar has no line end, and would spoil a line of the log
+                self._processor: Any = AutoProcessor.from_pretrained(folder)
+                dtype = getattr(torch, limits.dtype)
+                self._model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
             self._model.to(self._device).eval()
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ConfigurationError(
