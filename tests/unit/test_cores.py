@@ -88,7 +88,7 @@ def test_an_error_comes_when_no_part_is_computed_any_more(cores: Cores) -> None:
             failed.set()
             raise MemoryError("no room")
         assert failed.wait(10)
-        time.sleep(0.1)
+        time.sleep(0.1)  # `run` would return meanwhile if it did not wait for this part
         ended.append(len(images))
         return images
 
